@@ -1,0 +1,1 @@
+//! Tasks, readers, splits, tokenising and packed batches for text classification

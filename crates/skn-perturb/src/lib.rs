@@ -1,0 +1,1 @@
+//! Edits of activations as data, the hook that applies them, and random controls

@@ -1,0 +1,1 @@
+//! Passes of a model over a data split: evaluate, probe, capture

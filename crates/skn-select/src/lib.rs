@@ -1,0 +1,1 @@
+//! Ranking of neurons by predictivity, and masks of the best of them

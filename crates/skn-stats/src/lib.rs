@@ -1,0 +1,1 @@
+//! Probing statistics: exact mergeable accumulators, predictivity, ranks, significance

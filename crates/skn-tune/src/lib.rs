@@ -1,0 +1,1 @@
+//! Training loop for prompts, biases, adapters and whole models: Adam, schedule, clipping, exact resume

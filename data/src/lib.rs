@@ -1,0 +1,1 @@
+//! The embedded demo of skn: a tiny pre-trained RoBERTa and three tasks
