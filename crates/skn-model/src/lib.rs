@@ -1,1 +1,43 @@
-//! RoBERTa masked language model with hooks, soft prompts, BitFit, adapters and per-layer FFN widths
+//! A RoBERTa masked language model made to be looked into: hooks at every FFN, soft prompts, BitFit and adapters,
+//! FFN widths that differ from layer to layer, and pruning.
+//!
+//! The forward pass is written once ([`Roberta::forward`]) and serves training, probing, perturbing, pruning and
+//! prediction. Its input is a packed batch of token ids ([`Sequences`]): no padding, no tokenizer, no data format.
+//!
+//! ```no_run
+//! use candle_core::{Device, Tensor};
+//! use skn_model::{Gradients, ModelFolder, Pass, Result, Roberta, Rows, Scored, Sequences, Site, Tuning, Weights};
+//!
+//! # fn main() -> Result<()> {
+//! let folder = ModelFolder::open("roberta-base")?;
+//! let config = folder.config()?;
+//! let weights = Weights::read(&folder, &config, &Device::Cpu)?;
+//! let model = Roberta::new(&config, &weights, &Tuning::none(), 50264, Gradients::Nothing)?;
+//!
+//! // Two texts, `<s> .. </s>`; the hook sees every neuron of every layer.
+//! let batch = Sequences { ids: &[0, 713, 2, 0, 713, 16, 2], starts: &[0, 3, 7], samples: &[0, 1] };
+//! let mut watch = |site: Site, rows: &Rows<'_>, x: Tensor| {
+//!     println!("{site}: {} rows of width {}", rows.len(), x.dim(1)?);
+//!     Ok(x)
+//! };
+//! let answers = model.forward(batch, &Pass::default(), &mut watch)?;
+//! let logits = model.logits(&answers, Scored::Tokens(&[33407, 22173]))?; // "negative", "positive"
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod error;
+mod folder;
+mod hook;
+mod prune;
+mod roberta;
+mod tuning;
+
+pub use crate::config::Config;
+pub use crate::error::{ModelError, Result};
+pub use crate::folder::{ModelFolder, Weights, shapes};
+pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows, Site};
+pub use crate::prune::{LayerCut, PrunedForm, prune};
+pub use crate::roberta::{Gradients, Output, Pass, Roberta, Scored, Sequences, TrainingDropout};
+pub use crate::tuning::{Method, ReadTuning, Tuning};

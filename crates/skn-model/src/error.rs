@@ -1,0 +1,98 @@
+use std::path::PathBuf;
+
+use skn_artifact::ArtifactError;
+
+/// Why a model could not be read, built or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file could not be read or written, or is not what it should be.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+
+    /// A tensor operation failed.
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+
+    /// A file that a model folder must have is not there.
+    #[error("{folder}: no {expected}; {hint}")]
+    MissingFile {
+        /// The model folder.
+        folder: PathBuf,
+        /// The file or files looked for.
+        expected: String,
+        /// What to do about it.
+        hint: String,
+    },
+
+    /// A field of a configuration is missing, of the wrong type or out of range.
+    #[error("{file}: field `{field}`: expected {expected}, found {found}")]
+    Config {
+        /// The configuration file.
+        file: PathBuf,
+        /// The field's name.
+        field: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+
+    /// A weight has another shape than the configuration says, or a value that no trained model has.
+    #[error("{file}: tensor `{tensor}`: expected {expected}, found {found}")]
+    Weight {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+
+    /// The input of a forward pass does not fit the model.
+    #[error("input: {what}: expected {expected}, found {found}")]
+    Input {
+        /// The part of the input.
+        what: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+
+    /// A hook failed.
+    #[error("hook at {site}: {source}")]
+    Hook {
+        /// Where in the model.
+        site: String,
+        /// The hook's own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ModelError {
+    /// Wraps the error of a [`Hook`](crate::Hook).
+    pub fn hook(site: crate::Site, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Hook { site: site.to_string(), source: Box::new(source) }
+    }
+
+    pub(crate) fn input(what: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {
+        Self::Input { what: what.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// The exit code of a program that fails with this error: 3 for bad input, 5 for the device, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Artifact(error) => error.exit_code(),
+            Self::MissingFile { .. } | Self::Config { .. } | Self::Weight { .. } => 3,
+            Self::Input { .. } => 2,
+            Self::Tensor(candle_core::Error::Cuda(_)) => 5,
+            Self::Tensor(_) | Self::Hook { .. } => 1,
+        }
+    }
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = ModelError> = std::result::Result<T, E>;

@@ -1,0 +1,311 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde::Deserialize;
+use skn_artifact::{DType, TensorFile, tensor_hash};
+
+use crate::config::Config;
+use crate::error::{ModelError, Result};
+
+/// A model in Hugging Face form: a folder on disk, or files embedded in the program.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    id: String,
+    place: PathBuf,
+    embedded: Option<&'static [(&'static str, &'static [u8])]>,
+}
+
+impl ModelFolder {
+    /// A folder on disk. Its id is its last component.
+    ///
+    /// # Errors
+    /// If there is no such folder, or it has no `config.json`.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
+        let place: PathBuf = folder.into();
+        let name = place.canonicalize().unwrap_or_else(|_| place.clone());
+        let id = name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        let folder = Self { id, place, embedded: None };
+        if folder.place.join("config.json").is_file() {
+            return Ok(folder);
+        }
+        let hint = if folder.place.is_dir() { "a model folder in Hugging Face form has one" } else { "there is no such folder" };
+        Err(folder.missing("config.json", hint))
+    }
+
+    /// Files that lie in the program itself.
+    pub fn embedded(id: &str, files: &'static [(&'static str, &'static [u8])]) -> Self {
+        Self { id: id.into(), place: PathBuf::from(format!("({id})")), embedded: Some(files) }
+    }
+
+    /// The same folder under another id, such as `owner/name` for one in a cache.
+    pub fn with_id(self, id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..self }
+    }
+
+    /// What artifacts call this model: `owner/name`, or the folder's last component. Never a path.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the folder is, for messages; in brackets if it is embedded.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// The bytes of a file, or `None` if the folder has none of that name.
+    ///
+    /// # Errors
+    /// If the name leads out of the folder, or the file can't be read.
+    pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        if let Some(files) = self.embedded {
+            let found = files.iter().find(|(file, _)| *file == name);
+            return Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)));
+        }
+        let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || name.contains('\0') {
+            return Err(self.missing(name, "a file name must stay inside the folder"));
+        }
+        let path = self.place.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.missing(name, &error.to_string())),
+        }
+    }
+
+    /// The checked `config.json`.
+    ///
+    /// # Errors
+    /// If it is missing, or not the configuration of a model that this crate computes.
+    pub fn config(&self) -> Result<Config> {
+        let bytes = self.file("config.json")?.ok_or_else(|| self.missing("config.json", "every model needs it"))?;
+        Config::from_json(&bytes, &self.place.join("config.json"))
+    }
+
+    /// The weights' files: one `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    fn weight_files(&self) -> Result<Vec<TensorFile>> {
+        if let Some(bytes) = self.file("model.safetensors")? {
+            return Ok(vec![TensorFile::from_bytes(&self.place.join("model.safetensors"), bytes)?]);
+        }
+        let index = "model.safetensors.index.json";
+        let Some(bytes) = self.file(index)? else { return Err(self.no_weights()) };
+        let index: ShardIndex = serde_json::from_slice(&bytes).map_err(|error| ModelError::Config {
+            file: self.place.join(index),
+            field: "weight_map".into(),
+            expected: "an object from tensor names to file names".into(),
+            found: error.to_string(),
+        })?;
+        let shards: std::collections::BTreeSet<&String> = index.weight_map.values().collect();
+        let read = |shard: &String| {
+            let bytes = self.file(shard)?.ok_or_else(|| self.missing(shard, "the shard index names it"))?;
+            Ok(TensorFile::from_bytes(&self.place.join(shard), bytes)?)
+        };
+        shards.into_iter().map(read).collect()
+    }
+
+    fn no_weights(&self) -> ModelError {
+        let pickled = self.place.join("pytorch_model.bin");
+        let hint = if pickled.exists() {
+            "pytorch_model.bin is a pickle, which may run code and is not read; convert it in Python: \
+             AutoModelForMaskedLM.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)"
+        } else {
+            "save the model with safe_serialization=True"
+        };
+        self.missing("model.safetensors or model.safetensors.index.json", hint)
+    }
+
+    fn missing(&self, expected: &str, hint: &str) -> ModelError {
+        ModelError::MissingFile { folder: self.place.clone(), expected: expected.into(), hint: hint.into() }
+    }
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The weights of a RoBERTa on a device, by their Hugging Face names, as f32.
+///
+/// Cloning is cheap: tensors are shared.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+    sha256: String,
+}
+
+impl Weights {
+    /// Reads the weights that `config` asks for, each checked against its shape before it is made, and each value
+    /// checked to be finite.
+    ///
+    /// Old names (`gamma`, `beta`, no `roberta.` prefix) are accepted; what a masked language model does not need
+    /// (`pooler`, `position_ids`, a copy of the tied decoder) is passed over.
+    ///
+    /// # Errors
+    /// Names the file and the tensor that is missing, has another shape, or holds NaN or infinity.
+    pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
+        let files = folder.weight_files()?;
+        let sha256 = tensor_hash(files.iter().flat_map(hashable));
+        let places = places(&files);
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in shapes(config) {
+            let Some((file, stored)) = places.get(name.as_str()) else {
+                return Err(missing_tensor(folder, &files, &name));
+            };
+            let array = file.f32(stored, Some(&shape))?;
+            check_finite(file.path(), stored, &array.1)?;
+            tensors.insert(name, Tensor::from_vec(array.1, shape, device)?);
+        }
+        Ok(Self { tensors, sha256 })
+    }
+
+    /// Weights made by the caller.
+    ///
+    /// # Errors
+    /// If a tensor of `config` is missing or has another shape.
+    pub fn from_tensors(config: &Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut kept = BTreeMap::new();
+        for (name, shape) in shapes(config) {
+            let tensor = tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;
+            if tensor.dims() != shape {
+                return Err(ModelError::input(&name, format!("{shape:?}"), format!("{:?}", tensor.dims())));
+            }
+            kept.insert(name, tensor);
+        }
+        let mut weights = Self { tensors: kept, sha256: String::new() };
+        weights.sha256 = weights.hash()?;
+        Ok(weights)
+    }
+
+    /// The tensor of a name.
+    ///
+    /// # Errors
+    /// If the model has none of that name.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| ModelError::input(name, "a tensor of the model", "nothing"))
+    }
+
+    /// All tensors in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// `skn.model_sha256` of the files the weights came from: the same for one file and for shards.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    fn hash(&self) -> Result<String> {
+        let mut stored = Vec::new();
+        for (name, tensor) in self.iter() {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            stored.push((name, tensor.dims(), bytes));
+        }
+        Ok(tensor_hash(stored.iter().map(|(name, shape, bytes)| (*name, DType::F32, *shape, bytes.as_slice()))))
+    }
+}
+
+/// Every tensor of a masked language model of this configuration, with its shape.
+pub fn shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
+    let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
+    let embeddings = "roberta.embeddings";
+    let mut all = vec![
+        (format!("{embeddings}.word_embeddings.weight"), vec![vocabulary, hidden]),
+        (format!("{embeddings}.position_embeddings.weight"), vec![config.max_position_embeddings, hidden]),
+        (format!("{embeddings}.token_type_embeddings.weight"), vec![config.type_vocab_size, hidden]),
+    ];
+    let norm = |all: &mut Vec<_>, name: &str| {
+        all.push((format!("{name}.weight"), vec![hidden]));
+        all.push((format!("{name}.bias"), vec![hidden]));
+    };
+    let dense = |all: &mut Vec<_>, name: String, outputs: usize, inputs: usize| {
+        all.push((format!("{name}.weight"), vec![outputs, inputs]));
+        all.push((format!("{name}.bias"), vec![outputs]));
+    };
+    norm(&mut all, "roberta.embeddings.LayerNorm");
+    for (index, &width) in config.intermediate_sizes.iter().enumerate() {
+        let layer = format!("roberta.encoder.layer.{index}");
+        for projection in ["self.query", "self.key", "self.value", "output.dense"] {
+            dense(&mut all, format!("{layer}.attention.{projection}"), hidden, hidden);
+        }
+        norm(&mut all, &format!("{layer}.attention.output.LayerNorm"));
+        dense(&mut all, format!("{layer}.intermediate.dense"), width, hidden);
+        dense(&mut all, format!("{layer}.output.dense"), hidden, width);
+        norm(&mut all, &format!("{layer}.output.LayerNorm"));
+    }
+    dense(&mut all, "lm_head.dense".into(), hidden, hidden);
+    norm(&mut all, "lm_head.layer_norm");
+    all.push(("lm_head.bias".into(), vec![vocabulary]));
+    all
+}
+
+/// The name under which this crate knows a stored tensor.
+fn canonical(stored: &str) -> String {
+    let name = stored.replace(".gamma", ".weight").replace(".beta", ".bias");
+    let bare = ["embeddings.", "encoder."].iter().any(|prefix| name.starts_with(prefix));
+    if bare { format!("roberta.{name}") } else { name }
+}
+
+fn places(files: &[TensorFile]) -> BTreeMap<String, (&TensorFile, &str)> {
+    let all = files.iter().flat_map(|file| file.names().map(move |name| (canonical(name), (file, name))));
+    all.collect()
+}
+
+fn hashable(file: &TensorFile) -> impl Iterator<Item = (&str, DType, &[usize], &[u8])> {
+    file.names().filter_map(|name| file.view(name).map(|view| (name, view.dtype, view.shape, view.bytes)))
+}
+
+fn missing_tensor(folder: &ModelFolder, files: &[TensorFile], name: &str) -> ModelError {
+    let file = match files {
+        [only] => only.path().to_path_buf(),
+        _ => folder.place().join("model.safetensors.index.json"),
+    };
+    let found = if name.starts_with("lm_head") { "nothing: the model has no masked-LM head" } else { "nothing" };
+    ModelError::Weight { file, tensor: name.into(), expected: "a tensor".into(), found: found.into() }
+}
+
+pub(crate) fn check_finite(file: &Path, tensor: &str, values: &[f32]) -> Result<()> {
+    // A sum of `x - x` is 0 or NaN, and unlike a search it is computed sixteen values at a time.
+    let mut lanes = [0f32; 16];
+    for chunk in values.chunks(16) {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value - value;
+        }
+    }
+    if lanes.iter().all(|lane| *lane == 0.0) {
+        return Ok(());
+    }
+    let place = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    Err(ModelError::Weight {
+        file: file.into(),
+        tensor: tensor.into(),
+        expected: "finite numbers".into(),
+        found: format!("{} at element {place}", values.get(place).copied().unwrap_or(f32::NAN)),
+    })
+}
+
+impl Weights {
+    /// The device that the weights lie on.
+    ///
+    /// # Errors
+    /// If there are no weights.
+    pub fn device(&self) -> Result<&Device> {
+        Ok(self.get("roberta.embeddings.word_embeddings.weight")?.device())
+    }
+
+    /// The word embedding of the `<mask>` token, `hidden` numbers.
+    ///
+    /// # Errors
+    /// If the token is not in the vocabulary.
+    pub fn mask_embedding(&self, mask: u32) -> Result<Vec<f32>> {
+        let words = self.get("roberta.embeddings.word_embeddings.weight")?;
+        let vocabulary = words.dim(0)?;
+        if mask as usize >= vocabulary {
+            let expected = format!("less than vocab_size {vocabulary}");
+            return Err(ModelError::input("id of the <mask> token", expected, mask));
+        }
+        Ok(words.get(mask as usize)?.to_vec1()?)
+    }
+}

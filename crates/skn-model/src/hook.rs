@@ -1,0 +1,167 @@
+use std::fmt;
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+
+/// A place in the forward pass where a [`Hook`] may look at, or replace, what flows through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Site {
+    /// The FFN's activations `[rows, width(layer)]`, after GELU and before the second matrix: the neurons.
+    FfnAct {
+        /// The layer, from 0.
+        layer: usize,
+    },
+    /// The layer's output `[rows, hidden]`, after its last LayerNorm.
+    LayerOut {
+        /// The layer, from 0.
+        layer: usize,
+    },
+}
+
+impl Site {
+    /// The layer, from 0.
+    pub fn layer(self) -> usize {
+        match self {
+            Self::FfnAct { layer } | Self::LayerOut { layer } => layer,
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FfnAct { layer } => write!(f, "FFN activations of layer {layer}"),
+            Self::LayerOut { layer } => write!(f, "output of layer {layer}"),
+        }
+    }
+}
+
+/// Which rows must be computed for somebody, in ascending order of how many they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reads {
+    /// None: the hook is not called.
+    Nothing,
+    /// Row 0 of each sequence, where the answer is read.
+    Answer,
+    /// The prompt rows of each sequence, the `<mask>` row included.
+    Prompt,
+    /// Every row.
+    All,
+}
+
+/// The rows of a tensor that a hook is given: which text and which position each belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    pub(crate) rows: &'a skn_kernels::Rows,
+    pub(crate) samples: &'a [u64],
+    pub(crate) prompt_rows: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// For each row the index of its sequence in the batch, ascending.
+    pub fn sequence(&self) -> &'a [u32] {
+        self.rows.sequence()
+    }
+
+    /// For each row its position in its sequence, from 0; the prompt comes first.
+    pub fn position(&self) -> &'a [u32] {
+        self.rows.position()
+    }
+
+    /// For each *sequence* the number of its text in the data.
+    pub fn samples(&self) -> &'a [u64] {
+        self.samples
+    }
+
+    /// How many rows at the start of each sequence are prompt, the `<mask>` row included.
+    pub fn prompt_rows(&self) -> usize {
+        self.prompt_rows
+    }
+}
+
+/// Looks at activations as they are made, or edits them.
+///
+/// A hook is passed into [`Roberta::forward`](crate::Roberta::forward) by mutable reference: nothing is registered in
+/// the model and nothing stays there. What [`Self::on`] returns goes on through the model, so returning `x` is
+/// watching and returning something else is editing.
+///
+/// Any `FnMut(Site, &Rows, Tensor) -> Result<Tensor>` is a hook that reads everything.
+///
+/// ```
+/// use candle_core::Tensor;
+/// use skn_model::{Hook, Result, Rows, Site};
+///
+/// let mut shapes = Vec::new();
+/// let mut watch = |site: Site, _: &Rows<'_>, x: Tensor| -> Result<Tensor> {
+///     shapes.push((site, x.dims().to_vec()));
+///     Ok(x)
+/// };
+/// fn takes_a_hook(_: &mut dyn Hook) {}
+/// takes_a_hook(&mut watch);
+/// ```
+pub trait Hook {
+    /// Which rows this hook wants at a site. It is still given every row that is computed for others; a site of
+    /// which it reads [`Reads::Nothing`] is not visited. An edit that matters only for the answer reads
+    /// [`Reads::Answer`].
+    fn reads(&self, site: Site) -> Reads {
+        let _ = site;
+        Reads::All
+    }
+
+    /// Is given `x` `[rows, width]` at `site` and returns what goes on through the model, of the same shape.
+    ///
+    /// # Errors
+    /// Any error ends the pass.
+    fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor>;
+}
+
+impl<F: FnMut(Site, &Rows<'_>, Tensor) -> Result<Tensor>> Hook for F {
+    fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor> {
+        self(site, rows, x)
+    }
+}
+
+/// The hook that reads nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHook;
+
+impl Hook for NoHook {
+    fn reads(&self, _: Site) -> Reads {
+        Reads::Nothing
+    }
+
+    fn on(&mut self, _: Site, _: &Rows<'_>, x: Tensor) -> Result<Tensor> {
+        Ok(x)
+    }
+}
+
+/// Two hooks, the second given what the first returned.
+#[derive(Debug, Default)]
+pub struct Chain<A, B>(pub A, pub B);
+
+impl<A: Hook, B: Hook> Hook for Chain<A, B> {
+    fn reads(&self, site: Site) -> Reads {
+        self.0.reads(site).max(self.1.reads(site))
+    }
+
+    fn on(&mut self, site: Site, rows: &Rows<'_>, mut x: Tensor) -> Result<Tensor> {
+        for hook in [&mut self.0 as &mut dyn Hook, &mut self.1] {
+            if hook.reads(site) != Reads::Nothing {
+                x = hook.on(site, rows, x)?;
+            }
+        }
+        Ok(x)
+    }
+}

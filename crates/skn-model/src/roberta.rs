@@ -1,0 +1,545 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, Var};
+use skn_kernels::{Activation, Dropout, LayerNorm, Linear, Packing, attention, dropout, select_rows};
+use skn_random::{Key, Purpose};
+
+use crate::config::Config;
+use crate::error::{ModelError, Result};
+use crate::folder::Weights;
+use crate::hook::{Hook, Reads, Rows, Site};
+use crate::tuning::{ADAPTER_NAME, Method, PROMPT_NAME, Tuning};
+
+/// Token ids of a batch of texts, one after another, without padding and without prompt.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequences<'a> {
+    /// `<s> text </s>` of every text, concatenated.
+    pub ids: &'a [u32],
+    /// Where each text starts in `ids`, and the end: n + 1 ascending numbers.
+    pub starts: &'a [usize],
+    /// The number of each text in the data; random decisions are keyed by it.
+    pub samples: &'a [u64],
+}
+
+/// Which hidden states a pass returns.
+#[derive(Clone, Debug, Default)]
+pub enum Output {
+    /// None: the pass ends with the last layer that a hook reads.
+    Nothing,
+    /// Row 0 of each sequence, where the answer is read: `[sequences, hidden]`.
+    #[default]
+    Answer,
+    /// The given rows, as ascending numbers of the packed batch: `[rows, hidden]`.
+    Rows(Arc<[u32]>),
+}
+
+/// Dropout while training: the same masks for the same seed, step and text, whatever the batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainingDropout {
+    /// Probability for hidden states.
+    pub hidden: f32,
+    /// Probability for attention weights.
+    pub attention: f32,
+    /// The run's seed.
+    pub seed: u64,
+    /// The training step.
+    pub step: u64,
+}
+
+/// What to compute in a forward pass.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// The hidden states to return.
+    pub output: Output,
+    /// Dropout, while training.
+    pub dropout: Option<TrainingDropout>,
+}
+
+/// The vocabulary rows that logits are computed for.
+#[derive(Clone, Copy, Debug)]
+pub enum Scored<'a> {
+    /// The whole vocabulary.
+    All,
+    /// These token ids, in this order: a verbalizer.
+    Tokens(&'a [u32]),
+}
+
+/// Which parameters get gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gradients {
+    /// None: for inference.
+    Nothing,
+    /// Those of the tuning method.
+    Tuned,
+    /// Those of the tuning method and the whole backbone's.
+    All,
+}
+
+/// A RoBERTa masked language model with a [`Tuning`] in it.
+///
+/// One type serves training, probing, perturbing, pruning and prediction: layers have their own FFN widths, and what
+/// a [`Hook`] returns takes the place of what it was given. Frozen weights are plain tensors, so no gradient for
+/// them exists.
+pub struct Roberta {
+    config: Config,
+    device: Device,
+    words: Tensor,
+    positions: Tensor,
+    token_type: Tensor,
+    prefix: Vec<Tensor>,
+    prompt_rows: usize,
+    embedding_norm: LayerNorm,
+    layers: Vec<Layer>,
+    head: Head,
+    parameters: BTreeMap<String, Var>,
+    backbone: BTreeMap<String, Var>,
+    tuning: Tuning,
+}
+
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: LayerNorm,
+    adapter: Option<Adapter>,
+}
+
+/// Pfeiffer's bottleneck (Pfeiffer et al., 2021) after the FFN.
+struct Adapter {
+    down: Linear,
+    up: Linear,
+}
+
+struct Head {
+    dense: Linear,
+    norm: LayerNorm,
+    bias: Tensor,
+}
+
+/// What every layer of a pass needs to know.
+struct Batch<'a> {
+    packing: Packing,
+    samples: &'a [u64],
+    heads: usize,
+    dropout: Option<TrainingDropout>,
+}
+
+/// Where dropout falls; together with the layer, part of the key of its mask.
+#[derive(Clone, Copy)]
+enum DropoutSite {
+    Attention = 0,
+    AttentionOutput = 1,
+    Output = 2,
+    Embeddings = 3,
+}
+
+impl Roberta {
+    /// Puts `tuning` into the backbone `weights`. `mask` is the id of the `<mask>` token.
+    ///
+    /// # Errors
+    /// If a tensor of the tuning does not fit the model, or the mask is not in the vocabulary.
+    pub fn new(config: &Config, weights: &Weights, tuning: &Tuning, mask: u32, gradients: Gradients) -> Result<Self> {
+        tuning.check(config)?;
+        let mut source = Source { weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() };
+        let words = source.get("roberta.embeddings.word_embeddings.weight")?;
+        let eps = config.layer_norm_eps;
+        let layers = (0..config.layers()).map(|layer| Layer::new(&mut source, layer, eps)).collect::<Result<_>>()?;
+        let head = Head {
+            dense: source.linear("lm_head.dense")?,
+            norm: source.norm("lm_head.layer_norm", eps)?,
+            bias: source.get("lm_head.bias")?,
+        };
+        let prefix = prefix(&mut source, &words, mask, config)?;
+        let prompt_rows = prefix.iter().map(|rows| rows.dim(0)).sum::<candle_core::Result<usize>>()?;
+        Ok(Self {
+            device: words.device().clone(),
+            positions: source.get("roberta.embeddings.position_embeddings.weight")?,
+            token_type: source.get("roberta.embeddings.token_type_embeddings.weight")?.narrow(0, 0, 1)?,
+            embedding_norm: source.norm("roberta.embeddings.LayerNorm", eps)?,
+            config: config.clone(),
+            words,
+            prefix,
+            prompt_rows,
+            layers,
+            head,
+            parameters: source.parameters,
+            backbone: source.backbone,
+            tuning: tuning.clone(),
+        })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The device that the model lies on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// P: the rows before `<s>`, the `<mask>` row included.
+    pub fn prompt_rows(&self) -> usize {
+        self.prompt_rows
+    }
+
+    /// The most tokens a text may have, `<s>` and `</s>` included.
+    pub fn max_text(&self) -> usize {
+        self.config.max_sequence().saturating_sub(self.prompt_rows)
+    }
+
+    /// What trains, by name, in sorted order.
+    pub fn parameters(&self) -> &BTreeMap<String, Var> {
+        &self.parameters
+    }
+
+    /// With [`Gradients::All`]: the other parameters that get a gradient, by name.
+    pub fn backbone(&self) -> &BTreeMap<String, Var> {
+        &self.backbone
+    }
+
+    /// The tuning with the values that its parameters have now.
+    ///
+    /// # Errors
+    /// If a tensor can't be copied.
+    pub fn tuning(&self) -> Result<Tuning> {
+        let mut tensors = BTreeMap::new();
+        for (name, var) in &self.parameters {
+            tensors.insert(name.clone(), var.as_tensor().copy()?.detach());
+        }
+        Ok(if tensors.is_empty() { self.tuning.clone() } else { self.tuning.with_tensors(tensors) })
+    }
+
+    /// Runs the encoder over a packed batch and returns the hidden states that `pass` asks for, `[rows, hidden]`.
+    ///
+    /// Only what somebody reads is computed: in the last layer that matters, only the rows of `pass.output` and of
+    /// `hook`. With [`Output::Nothing`] the result has no rows.
+    ///
+    /// # Errors
+    /// If a token is not in the vocabulary, a sequence has more rows than positions, the numbers of `batch` do not
+    /// fit together, or the hook fails.
+    pub fn forward(&self, batch: Sequences<'_>, pass: &Pass, hook: &mut dyn Hook) -> Result<Tensor> {
+        self.check(batch)?;
+        let starts: Vec<usize> =
+            batch.starts.iter().enumerate().map(|(n, start)| start + n * self.prompt_rows).collect();
+        let batch_info = Batch {
+            packing: Packing::from_starts(&starts)?,
+            samples: batch.samples,
+            heads: self.config.num_attention_heads,
+            dropout: pass.dropout,
+        };
+        let output = self.output_rows(&batch_info.packing, &pass.output)?;
+        let depth = self.depth(output.is_some(), hook);
+        let nothing = || Ok(Tensor::zeros((0, self.config.hidden_size), candle_core::DType::F32, &self.device)?);
+        let Some(last) = depth.checked_sub(1) else { return nothing() };
+        let mut hidden = self.embed(batch, &batch_info)?;
+        for index in 0..last {
+            let rows = batch_info.packing.all_rows();
+            hidden = self.layers[index].forward(index, hidden, &rows, &batch_info, self.prompt_rows, hook)?;
+        }
+        let rows = self.last_rows(last, output.as_ref(), &batch_info.packing, hook)?;
+        let hidden = self.layers[last].forward(last, hidden, &rows, &batch_info, self.prompt_rows, hook)?;
+        match output {
+            None => nothing(),
+            Some(wanted) => narrow_to(&hidden, &rows, &wanted, &self.device),
+        }
+    }
+
+    /// Logits `[rows, scored]` of hidden states `[rows, hidden]`, through the masked-LM head.
+    ///
+    /// # Errors
+    /// If a token is not in the vocabulary.
+    pub fn logits(&self, hidden: &Tensor, scored: Scored<'_>) -> Result<Tensor> {
+        let transformed = self.head.dense.forward(hidden, Activation::Gelu)?;
+        let transformed = self.head.norm.forward(&transformed)?;
+        let (weight, bias) = match scored {
+            Scored::All => (self.words.clone(), self.head.bias.clone()),
+            Scored::Tokens(ids) => {
+                self.check_tokens(ids)?;
+                let ids = Tensor::new(ids, &self.device)?;
+                (self.words.index_select(&ids, 0)?, self.head.bias.index_select(&ids, 0)?)
+            }
+        };
+        Ok(Linear::new(weight, Some(bias))?.forward(&transformed, Activation::Identity)?)
+    }
+
+    fn check_tokens(&self, ids: &[u32]) -> Result<()> {
+        let vocabulary = self.config.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocabulary) {
+            None => Ok(()),
+            Some(id) => Err(ModelError::input("token id", format!("less than vocab_size {vocabulary}"), id)),
+        }
+    }
+
+    fn check(&self, batch: Sequences<'_>) -> Result<()> {
+        self.check_tokens(batch.ids)?;
+        let sequences = batch.starts.len().saturating_sub(1);
+        if batch.samples.len() != sequences || batch.starts.last() != Some(&batch.ids.len()) {
+            let expected = "starts from 0 to the number of ids, and one sample for each sequence";
+            let found = format!("starts {:?}, {} ids, {} samples", batch.starts, batch.ids.len(), batch.samples.len());
+            return Err(ModelError::input("sequences", expected, found));
+        }
+        let limit = self.config.max_sequence();
+        for (sequence, ends) in batch.starts.windows(2).enumerate() {
+            let rows = ends[1].saturating_sub(ends[0]) + self.prompt_rows;
+            if rows > limit {
+                let found = format!("{rows} ({} of them prompt)", self.prompt_rows);
+                return Err(ModelError::input(format!("rows of sequence {sequence}"), format!("at most {limit}"), found));
+            }
+        }
+        Ok(())
+    }
+
+    /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then LayerNorm and dropout.
+    fn embed(&self, batch: Sequences<'_>, info: &Batch<'_>) -> Result<Tensor> {
+        let ids = Tensor::new(batch.ids, &self.device)?;
+        let texts = self.words.index_select(&ids, 0)?;
+        let rows = info.packing.all_rows();
+        let embedded = if self.prefix.is_empty() {
+            texts
+        } else {
+            let mut sources = self.prefix.clone();
+            sources.push(texts);
+            Tensor::cat(&sources, 0)?.index_select(&Tensor::new(self.places(&rows), &self.device)?, 0)?
+        };
+        let positions: Vec<u32> = rows.position().iter().map(|p| p + self.config.first_position as u32).collect();
+        let positions = self.positions.index_select(&Tensor::new(positions, &self.device)?, 0)?;
+        let embedded = (embedded + positions)?.broadcast_add(&self.token_type)?;
+        info.drop(&self.embedding_norm.forward(&embedded)?, &rows, 0, DropoutSite::Embeddings)
+    }
+
+    /// For each row of the packed batch its place in `[prompt rows; text rows]`.
+    fn places(&self, rows: &skn_kernels::Rows) -> Vec<u32> {
+        let prompt = self.prompt_rows as u32;
+        let each = rows.sequence().iter().zip(rows.position()).zip(rows.number());
+        each.map(|((sequence, &position), number)| {
+            // A text row's number counts the prompts of its own and all earlier sequences; only one is there.
+            if position < prompt { position } else { number - sequence * prompt }
+        })
+        .collect()
+    }
+
+    fn output_rows(&self, packing: &Packing, output: &Output) -> Result<Option<skn_kernels::Rows>> {
+        Ok(match output {
+            Output::Nothing => None,
+            Output::Answer => Some(packing.first_rows(1)),
+            Output::Rows(rows) => Some(packing.select(rows)?),
+        })
+    }
+
+    /// How many layers somebody needs.
+    fn depth(&self, all: bool, hook: &dyn Hook) -> usize {
+        if all {
+            return self.layers.len();
+        }
+        let read = |layer: usize| {
+            [Site::FfnAct { layer }, Site::LayerOut { layer }].iter().any(|&site| hook.reads(site) != Reads::Nothing)
+        };
+        (0..self.layers.len()).rev().find(|&layer| read(layer)).map_or(0, |layer| layer + 1)
+    }
+
+    /// The rows that the last layer of a pass computes.
+    fn last_rows(
+        &self,
+        layer: usize,
+        output: Option<&skn_kernels::Rows>,
+        packing: &Packing,
+        hook: &dyn Hook,
+    ) -> Result<skn_kernels::Rows> {
+        let reads = hook.reads(Site::FfnAct { layer }).max(hook.reads(Site::LayerOut { layer }));
+        let read = match reads {
+            Reads::All => return Ok(packing.all_rows()),
+            Reads::Nothing => packing.first_rows(0),
+            Reads::Answer => packing.first_rows(1),
+            Reads::Prompt => packing.first_rows(self.prompt_rows.max(1)),
+        };
+        let Some(output) = output else { return Ok(read) };
+        let union: std::collections::BTreeSet<u32> = read.number().iter().chain(output.number()).copied().collect();
+        Ok(packing.select(&union.into_iter().collect::<Vec<u32>>())?)
+    }
+}
+
+/// `wanted` of the computed `rows`.
+fn narrow_to(x: &Tensor, rows: &skn_kernels::Rows, wanted: &skn_kernels::Rows, device: &Device) -> Result<Tensor> {
+    if rows.len() == wanted.len() {
+        return Ok(x.clone());
+    }
+    let mut computed = rows.number().iter().enumerate();
+    let mut places = Vec::with_capacity(wanted.len());
+    for number in wanted.number() {
+        places.extend(computed.find(|(_, computed)| *computed == number).map(|(place, _)| place as u32));
+    }
+    Ok(x.index_select(&Tensor::new(places, device)?, 0)?)
+}
+
+impl Batch<'_> {
+    fn mask(&self, probability: f32, layer: usize, site: DropoutSite) -> Result<Option<Dropout>> {
+        let Some(training) = self.dropout.filter(|_| probability > 0.0) else { return Ok(None) };
+        let key = Key::new(training.seed, Purpose::Dropout).step(training.step).layer((layer * 4) as u32 + site as u32);
+        let keys = self.samples.iter().map(|&sample| key.sample(sample).bytes()).collect();
+        Ok(Some(Dropout::new(probability, keys)?))
+    }
+
+    fn drop(&self, x: &Tensor, rows: &skn_kernels::Rows, layer: usize, site: DropoutSite) -> Result<Tensor> {
+        let probability = self.dropout.map_or(0.0, |training| training.hidden);
+        Ok(match self.mask(probability, layer, site)? {
+            Some(mask) => dropout(x, rows, &mask)?,
+            None => x.clone(),
+        })
+    }
+}
+
+impl Layer {
+    fn new(source: &mut Source<'_>, layer: usize, eps: f64) -> Result<Self> {
+        let name = format!("roberta.encoder.layer.{layer}");
+        Ok(Self {
+            query: source.linear(&format!("{name}.attention.self.query"))?,
+            key: source.linear(&format!("{name}.attention.self.key"))?,
+            value: source.linear(&format!("{name}.attention.self.value"))?,
+            attention_output: source.linear(&format!("{name}.attention.output.dense"))?,
+            attention_norm: source.norm(&format!("{name}.attention.output.LayerNorm"), eps)?,
+            intermediate: source.linear(&format!("{name}.intermediate.dense"))?,
+            output: source.linear(&format!("{name}.output.dense"))?,
+            output_norm: source.norm(&format!("{name}.output.LayerNorm"), eps)?,
+            adapter: source.adapter(&format!("{name}.output.adapters.{ADAPTER_NAME}"))?,
+        })
+    }
+
+    /// One post-LN transformer layer, computed for `rows` of its input `x` `[all rows, hidden]`.
+    fn forward(
+        &self,
+        index: usize,
+        x: Tensor,
+        rows: &skn_kernels::Rows,
+        batch: &Batch<'_>,
+        prompt_rows: usize,
+        hook: &mut dyn Hook,
+    ) -> Result<Tensor> {
+        let seen = Rows { rows, samples: batch.samples, prompt_rows };
+        let residual = select_rows(&x, rows)?;
+        let attended = self.attend(index, &x, &residual, rows, batch)?;
+        drop(x);
+        let attended = batch.drop(&attended, rows, index, DropoutSite::AttentionOutput)?;
+        let middle = self.attention_norm.forward_residual(&attended, &residual)?;
+        let neurons = self.intermediate.forward(&middle, Activation::Gelu)?;
+        let neurons = visit(hook, Site::FfnAct { layer: index }, &seen, neurons)?;
+        let output = self.output.forward(&neurons, Activation::Identity)?;
+        let output = batch.drop(&output, rows, index, DropoutSite::Output)?;
+        let output = match &self.adapter {
+            None => self.output_norm.forward_residual(&output, &middle)?,
+            Some(adapter) => adapter.forward(&output, &middle, &self.output_norm)?,
+        };
+        visit(hook, Site::LayerOut { layer: index }, &seen, output)
+    }
+
+    fn attend(
+        &self,
+        index: usize,
+        x: &Tensor,
+        residual: &Tensor,
+        rows: &skn_kernels::Rows,
+        batch: &Batch<'_>,
+    ) -> Result<Tensor> {
+        let query = self.query.forward(residual, Activation::Identity)?;
+        let key = self.key.forward(x, Activation::Identity)?;
+        let value = self.value.forward(x, Activation::Identity)?;
+        let probability = batch.dropout.map_or(0.0, |training| training.attention);
+        let mask = batch.mask(probability, index, DropoutSite::Attention)?;
+        let mixed = attention(&query, &key, &value, &batch.packing, rows, batch.heads, mask.as_ref())?;
+        Ok(self.attention_output.forward(&mixed, Activation::Identity)?)
+    }
+}
+
+impl Adapter {
+    /// `LN(up(relu(down(LN(x + residual)))) + x + residual)`, both times with the layer's own LayerNorm.
+    fn forward(&self, x: &Tensor, residual: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+        let sum = (x + residual)?;
+        let down = self.down.forward(&norm.forward(&sum)?, Activation::Relu)?;
+        Ok(norm.forward_residual(&self.up.forward(&down, Activation::Identity)?, &sum)?)
+    }
+}
+
+fn visit(hook: &mut dyn Hook, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor> {
+    if hook.reads(site) == Reads::Nothing {
+        return Ok(x);
+    }
+    let shape = x.shape().clone();
+    let y = hook.on(site, rows, x)?;
+    if y.shape() == &shape {
+        return Ok(y);
+    }
+    Err(ModelError::input(format!("hook at {site}"), format!("{shape:?} back"), format!("{:?}", y.shape())))
+}
+
+/// The rows before `<s>`: nothing for pre-training, else the `<mask>` row (unless a foreign prompt stands for it) and
+/// the prompt.
+fn prefix(source: &mut Source<'_>, words: &Tensor, mask: u32, config: &Config) -> Result<Vec<Tensor>> {
+    if mask as usize >= config.vocab_size {
+        let expected = format!("less than vocab_size {}", config.vocab_size);
+        return Err(ModelError::input("id of the <mask> token", expected, mask));
+    }
+    let mut rows = Vec::new();
+    if source.tuning.has_mask_row() {
+        rows.push(words.narrow(0, mask as usize, 1)?);
+    }
+    if source.tuning.method() == Some(Method::Prompt) {
+        rows.push(source.get(PROMPT_NAME)?);
+    }
+    Ok(rows)
+}
+
+/// Gives out the tensors of a model: a trainable one as the tensor of a `Var`, which is kept.
+struct Source<'a> {
+    weights: &'a Weights,
+    tuning: &'a Tuning,
+    gradients: Gradients,
+    parameters: BTreeMap<String, Var>,
+    backbone: BTreeMap<String, Var>,
+}
+
+impl Source<'_> {
+    fn get(&mut self, name: &str) -> Result<Tensor> {
+        let known = self.parameters.get(name).or_else(|| self.backbone.get(name));
+        if let Some(var) = known {
+            return Ok(var.as_tensor().clone());
+        }
+        let tensor = match self.tuning.tensor(name) {
+            Some(tensor) => tensor.to_device(self.weights.device()?)?,
+            None => self.weights.get(name)?.clone(),
+        };
+        let trains = self.gradients != Gradients::Nothing && self.tuning.trains(name);
+        if !trains && self.gradients != Gradients::All {
+            return Ok(tensor);
+        }
+        let var = Var::from_tensor(&tensor.copy()?)?;
+        let tensor = var.as_tensor().clone();
+        let owner = if trains { &mut self.parameters } else { &mut self.backbone };
+        owner.insert(name.into(), var);
+        Ok(tensor)
+    }
+
+    fn linear(&mut self, name: &str) -> Result<Linear> {
+        let weight = self.get(&format!("{name}.weight"))?;
+        let bias = self.get(&format!("{name}.bias"))?;
+        Ok(Linear::new(weight, Some(bias))?)
+    }
+
+    fn norm(&mut self, name: &str, eps: f64) -> Result<LayerNorm> {
+        let weight = self.get(&format!("{name}.weight"))?;
+        let bias = self.get(&format!("{name}.bias"))?;
+        Ok(LayerNorm::new(weight, bias, eps)?)
+    }
+
+    fn adapter(&mut self, name: &str) -> Result<Option<Adapter>> {
+        if self.tuning.method() != Some(Method::Adapter) {
+            return Ok(None);
+        }
+        let down = self.linear(&format!("{name}.adapter_down.0"))?;
+        Ok(Some(Adapter { down, up: self.linear(&format!("{name}.adapter_up"))? }))
+    }
+}
