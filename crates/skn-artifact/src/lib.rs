@@ -1,1 +1,44 @@
-//! What the stages of skn exchange: tensor files, JSON records, journals and locks
+//! What the stages of skn exchange, and how it gets safely to disk and back.
+//!
+//! - [`TensorFile`] reads safetensors files and trusts nothing in them; [`TensorBundle`] makes them, the same bytes
+//!   for the same content.
+//! - [`write_file`] and [`write_json`] leave a whole file or none; [`Journal`] grows line by line; [`RunLock`] keeps
+//!   a second program out of a run.
+//! - [`SkillConfig`], [`SplitRecord`], [`Summary`] and the others are the JSON files of a run folder.
+//!
+//! This is the only library crate of the workspace that opens files for writing.
+//!
+//! ```
+//! use skn_artifact::{Array, Overwrite, TensorBundle, TensorFile, write_file};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let run = folder.path();
+//! let mut bundle = TensorBundle::new();
+//! bundle.insert("score", Array::f32(vec![2], vec![0.25, 0.5])?);
+//! let path = run.join("sst2").join("score.safetensors");
+//! write_file(&path, Overwrite::Refuse, &bundle.to_bytes()?)?;
+//! assert_eq!(TensorFile::read(&path)?.f32("score", Some(&[2]))?.1, [0.25, 0.5]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod array;
+mod error;
+mod file;
+mod hash;
+mod journal;
+mod lock;
+mod records;
+mod tensors;
+
+pub use crate::array::{Array, DType, Data};
+pub use crate::error::{ArtifactError, Result};
+pub use crate::file::{Overwrite, read_json, resolve, write_file, write_json};
+pub use crate::hash::{hash_file, sha256_hex};
+pub use crate::journal::Journal;
+pub use crate::lock::RunLock;
+pub use crate::records::{
+    BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, MetricRecord, ModelIdentity, PartRecord,
+    PerturbationResult, PerturbationSetting, Points, RunRecord, SkillConfig, SplitRecord, StageRecord,
+    Summary, VerbalizerRecord, Verification, verify,
+};
+pub use crate::tensors::{TensorBundle, TensorFile, TensorView, tensor_hash};

@@ -1,0 +1,123 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why an artifact could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArtifactError {
+    /// The operating system refused.
+    #[error("{file}: can't {operation}: {source}")]
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// What was tried: open, read, write, sync, rename.
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A file to be read is not there.
+    #[error("{file}: no such file{hint}")]
+    Missing {
+        /// The file.
+        file: PathBuf,
+        /// What else was tried, or what to do; empty or beginning with `; `.
+        hint: String,
+    },
+
+    /// A file to be written exists.
+    #[error("{file}: exists; --force replaces it")]
+    Exists {
+        /// The file.
+        file: PathBuf,
+    },
+
+    /// A file is not of the form it should have.
+    #[error("{file}: {place}: expected {expected}, found {found}")]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// The place in it: header, line, field.
+        place: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+
+    /// A tensor is missing, or has another shape or type.
+    #[error("{file}: tensor `{tensor}`: expected {expected}, found {found}")]
+    Tensor {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+
+    /// Values do not fit the shape they are given.
+    #[error("array of shape {shape:?}: expected {expected} values, found {found}")]
+    Shape {
+        /// The shape.
+        shape: Vec<usize>,
+        /// The product of the shape, or why there is none.
+        expected: String,
+        /// The number of values.
+        found: usize,
+    },
+
+    /// Another program works on the run.
+    #[error("{folder}: another run works here: {holder}")]
+    Locked {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Program and process number of the other.
+        holder: String,
+    },
+}
+
+impl ArtifactError {
+    pub(crate) fn io(file: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_path_buf();
+        move |source| Self::Io { file, operation, source }
+    }
+
+    pub(crate) fn format(
+        file: &Path,
+        place: impl Into<String>,
+        expected: impl ToString,
+        found: impl ToString,
+    ) -> Self {
+        Self::Format {
+            file: file.into(),
+            place: place.into(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    pub(crate) fn tensor(file: &Path, tensor: &str, expected: impl ToString, found: impl ToString) -> Self {
+        Self::Tensor {
+            file: file.into(),
+            tensor: tensor.into(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    /// The exit code of a program that fails with this error: 3 for input, 6 for a locked run, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Io { operation: "open" | "read", .. } => 3,
+            Self::Missing { .. } | Self::Format { .. } | Self::Tensor { .. } | Self::Exists { .. } => 3,
+            Self::Locked { .. } => 6,
+            Self::Io { .. } | Self::Shape { .. } => 1,
+        }
+    }
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = ArtifactError> = std::result::Result<T, E>;

@@ -1,0 +1,188 @@
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
+
+use crate::error::{ArtifactError, Result};
+
+/// A JSON record above this size is not of this world.
+const MAX_JSON: u64 = 1 << 30;
+
+/// What to do where a file of the same name exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// It stays, and writing is an error.
+    Refuse,
+    /// It is replaced.
+    Replace,
+}
+
+/// Writes a file so that it is there as a whole or not at all, and still there after a power cut: a temporary file in
+/// the same folder, synced, renamed, the folder synced. Missing folders are made.
+///
+/// # Errors
+/// If the file exists and may not be replaced, or the system refuses; the old file is untouched then.
+pub fn write_file(path: &Path, overwrite: Overwrite, bytes: &[u8]) -> Result<()> {
+    let folder = folder_of(path);
+    make_folder(folder)?;
+    if overwrite == Overwrite::Refuse && path.exists() {
+        return Err(ArtifactError::Exists { file: path.into() });
+    }
+    let mut file = temporary(folder).map_err(ArtifactError::io(path, "create a temporary file beside"))?;
+    file.write_all(bytes).map_err(ArtifactError::io(path, "write"))?;
+    file.as_file().sync_all().map_err(ArtifactError::io(path, "sync"))?;
+    rename(file, path, overwrite)?;
+    sync_folder(folder)
+}
+
+fn rename(file: NamedTempFile, path: &Path, overwrite: Overwrite) -> Result<()> {
+    let renamed = match overwrite {
+        Overwrite::Replace => file.persist(path),
+        Overwrite::Refuse => file.persist_noclobber(path),
+    };
+    match renamed {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+            Err(ArtifactError::Exists { file: path.into() })
+        }
+        Err(error) => Err(ArtifactError::io(path, "rename the temporary file to")(error.error)),
+    }
+}
+
+/// A temporary file with the permissions that the user's umask gives to any file, not those of a secret.
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".skn-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // tempfile applies the umask to these.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(ArtifactError::io(folder, "make the folder"))
+}
+
+/// Without this a power cut can take back a rename that was reported done.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    if cfg!(unix) {
+        let handle = File::open(folder).map_err(ArtifactError::io(folder, "open the folder"))?;
+        handle.sync_all().map_err(ArtifactError::io(folder, "sync the folder"))?;
+    }
+    Ok(())
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// If it is not there or can't be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => ArtifactError::Missing { file: path.into(), hint: String::new() },
+        _ => ArtifactError::io(path, "read")(error),
+    })
+}
+
+/// Writes a value as indented JSON with a newline at the end, as [`write_file`] does.
+///
+/// # Errors
+/// As [`write_file`].
+pub fn write_json(path: &Path, overwrite: Overwrite, value: &impl Serialize) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| ArtifactError::format(path, "value", "something that JSON can say", error))?;
+    bytes.push(b'\n');
+    write_file(path, overwrite, &bytes)
+}
+
+/// Reads a JSON file into a value.
+///
+/// # Errors
+/// If it can't be read, or is not what the type says; the message names line and column.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    if let Ok(metadata) = fs::metadata(path)
+        && metadata.len() > MAX_JSON
+    {
+        return Err(ArtifactError::format(path, "size", format!("at most {MAX_JSON} bytes"), metadata.len()));
+    }
+    serde_json::from_slice(&read(path)?).map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        ArtifactError::format(path, place, "the documented JSON", error)
+    })
+}
+
+/// The file that a user means by a path with or without its extension: `RUN/sst2/dev_perf` finds
+/// `dev_perf.safetensors`, and `info/sst2/0.1` finds `0.1.safetensors`.
+///
+/// # Errors
+/// If neither exists.
+pub fn resolve(path: &Path, extension: &str) -> Result<PathBuf> {
+    if path.is_file() {
+        return Ok(path.into());
+    }
+    let mut extended = path.as_os_str().to_os_string();
+    extended.push(".");
+    extended.push(extension);
+    let extended = PathBuf::from(extended);
+    if extended.is_file() {
+        return Ok(extended);
+    }
+    Err(ArtifactError::Missing { file: path.into(), hint: format!("; nor {}", extended.display()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_once_and_replaced_on_demand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a").join("b.txt");
+        write_file(&path, Overwrite::Refuse, b"one").unwrap();
+        assert!(matches!(write_file(&path, Overwrite::Refuse, b"two"), Err(ArtifactError::Exists { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        write_file(&path, Overwrite::Replace, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_umask_decides_the_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        write_file(&folder.path().join("ours"), Overwrite::Refuse, b"").unwrap();
+        fs::write(folder.path().join("theirs"), b"").unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("ours"), mode("theirs"));
+    }
+
+    #[test]
+    fn a_path_without_extension_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        write_file(&folder.path().join("0.1.safetensors"), Overwrite::Refuse, b"").unwrap();
+        let found = resolve(&folder.path().join("0.1"), "safetensors").unwrap();
+        assert!(found.ends_with("0.1.safetensors"));
+        assert_eq!(resolve(&found, "safetensors").unwrap(), found);
+        let message = resolve(&folder.path().join("0.2"), "safetensors").unwrap_err().to_string();
+        assert!(message.contains("0.2") && message.contains("0.2.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn a_json_error_names_the_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.json");
+        write_file(&path, Overwrite::Refuse, b"{\n  \"a\": }").unwrap();
+        let message = read_json::<serde_json::Value>(&path).unwrap_err().to_string();
+        assert!(message.contains("x.json") && message.contains("line 2"), "{message}");
+    }
+}

@@ -1,0 +1,32 @@
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{ArtifactError, Result};
+
+/// SHA-256 of bytes, as 64 hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    to_hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of a file, as 64 hexadecimal digits.
+///
+/// # Errors
+/// If it can't be read.
+pub fn hash_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(ArtifactError::io(path, "open"))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(ArtifactError::io(path, "read"))? {
+            0 => return Ok(to_hex(&hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

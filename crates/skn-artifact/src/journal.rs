@@ -1,0 +1,88 @@
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{ArtifactError, Result};
+use crate::file::{make_folder, sync_folder};
+
+/// A file of JSON lines that only grows. A checkpoint remembers its length; a resumed run cuts it back to that.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Journal {
+    /// Opens a journal and cuts it back to its first `keep` bytes; 0 begins a new one.
+    ///
+    /// # Errors
+    /// If the file is shorter than `keep`, or can't be opened or cut.
+    pub fn open(path: &Path, keep: u64) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        make_folder(folder)?;
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(ArtifactError::io(path, "open"))?;
+        let length = file.metadata().map_err(ArtifactError::io(path, "read"))?.len();
+        if length < keep {
+            let expected = format!("at least the {keep} bytes of the checkpoint");
+            return Err(ArtifactError::format(path, "length", expected, format!("{length} bytes")));
+        }
+        file.set_len(keep).map_err(ArtifactError::io(path, "cut"))?;
+        file.seek(SeekFrom::Start(keep)).map_err(ArtifactError::io(path, "seek in"))?;
+        sync_folder(folder)?;
+        Ok(Self { path: path.into(), file, length: keep })
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn append(&mut self, record: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(record).map_err(|error| {
+            ArtifactError::format(&self.path, "record", "something that JSON can say", error)
+        })?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(ArtifactError::io(&self.path, "write"))?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// Makes sure that all lines so far survive a power cut, and returns how many bytes they are.
+    ///
+    /// # Errors
+    /// If the system can't promise it.
+    pub fn sync(&mut self) -> Result<u64> {
+        self.file.sync_all().map_err(ArtifactError::io(&self.path, "sync"))?;
+        Ok(self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_is_cut_back_to_its_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut journal = Journal::open(&path, 0).unwrap();
+        journal.append(&1).unwrap();
+        let kept = journal.sync().unwrap();
+        journal.append(&2).unwrap();
+        drop(journal);
+        let mut journal = Journal::open(&path, kept).unwrap();
+        journal.append(&3).unwrap();
+        journal.sync().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n3\n");
+        assert!(Journal::open(&path, 100).unwrap_err().to_string().contains("4 bytes"));
+    }
+}

@@ -1,0 +1,524 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::array::{Array, DType, elements};
+use crate::error::{ArtifactError, Result};
+use crate::hash::to_hex;
+
+/// A header above this size is not of this world.
+const MAX_HEADER: usize = 100_000_000;
+
+/// A safetensors file, read as a whole and checked: every byte of its data belongs to exactly one tensor.
+#[derive(Clone, Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Cow<'static, [u8]>,
+    entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+    data: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    dtype: DType,
+    shape: Vec<usize>,
+    start: usize,
+    end: usize,
+}
+
+/// A tensor as it lies in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Its elements, little-endian, row-major.
+    pub bytes: &'a [u8],
+}
+
+impl TensorFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it can't be read, or is not a safetensors file. Pickles, zip and GGUF files are recognised and the message
+    /// says how to convert them.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_bytes(path, crate::file::read(path)?)
+    }
+
+    /// Checks bytes that the caller has read; `path` is named in errors.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn from_bytes(path: &Path, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
+        let bytes = bytes.into();
+        let (header, data) = header_of(path, &bytes)?;
+        let mut entries = BTreeMap::new();
+        let mut metadata = BTreeMap::new();
+        for (name, value) in header.0 {
+            if name == "__metadata__" {
+                metadata = serde_json::from_value(value)
+                    .map_err(|error| ArtifactError::format(path, "header, __metadata__", "strings", error))?;
+            } else {
+                entries.insert(name.clone(), entry_of(path, &name, &value)?);
+            }
+        }
+        check_layout(path, &entries, bytes.len() - data)?;
+        Ok(Self { path: path.into(), bytes, entries, metadata, data })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file says of itself.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The names of the tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The tensor of this name, as it lies in the file.
+    pub fn view(&self, name: &str) -> Option<TensorView<'_>> {
+        let entry = self.entries.get(name)?;
+        let bytes = &self.bytes[self.data + entry.start..self.data + entry.end];
+        Some(TensorView { dtype: entry.dtype, shape: &entry.shape, bytes })
+    }
+
+    /// Shape and values of a floating-point tensor; F16, BF16 and F64 are converted.
+    ///
+    /// # Errors
+    /// If it is missing, has another shape than `shape`, or does not hold floats.
+    pub fn f32(&self, name: &str, shape: Option<&[usize]>) -> Result<(Vec<usize>, Vec<f32>)> {
+        let view = self.checked(name, shape)?;
+        let values = match view.dtype {
+            DType::F32 => decode(view.bytes, f32::from_le_bytes),
+            DType::F64 => decode(view.bytes, |bytes| f64::from_le_bytes(bytes) as f32),
+            DType::F16 => decode(view.bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            DType::BF16 => decode(view.bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            other => return Err(self.wrong_type(name, "F32, F64, F16 or BF16", other)),
+        };
+        Ok((view.shape.to_vec(), values))
+    }
+
+    /// Shape and values of an I64 tensor.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn i64(&self, name: &str, shape: Option<&[usize]>) -> Result<(Vec<usize>, Vec<i64>)> {
+        let view = self.checked(name, shape)?;
+        match view.dtype {
+            DType::I64 => Ok((view.shape.to_vec(), decode(view.bytes, i64::from_le_bytes))),
+            other => Err(self.wrong_type(name, "I64", other)),
+        }
+    }
+
+    /// Shape and values of an I32 tensor.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn i32(&self, name: &str, shape: Option<&[usize]>) -> Result<(Vec<usize>, Vec<i32>)> {
+        let view = self.checked(name, shape)?;
+        match view.dtype {
+            DType::I32 => Ok((view.shape.to_vec(), decode(view.bytes, i32::from_le_bytes))),
+            other => Err(self.wrong_type(name, "I32", other)),
+        }
+    }
+
+    /// Shape and values of a BOOL tensor.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn bool(&self, name: &str, shape: Option<&[usize]>) -> Result<(Vec<usize>, Vec<bool>)> {
+        let view = self.checked(name, shape)?;
+        match view.dtype {
+            DType::Bool => Ok((view.shape.to_vec(), view.bytes.iter().map(|&byte| byte != 0).collect())),
+            other => Err(self.wrong_type(name, "BOOL", other)),
+        }
+    }
+
+    /// Checks that the file says it is of a kind (`skn.kind`). A file that says nothing, such as one made by hand in
+    /// Python, passes.
+    ///
+    /// # Errors
+    /// If it is of another kind.
+    pub fn expect_kind(&self, kind: &str) -> Result<()> {
+        match self.metadata.get("skn.kind") {
+            Some(found) if found != kind => {
+                Err(ArtifactError::format(&self.path, "metadata skn.kind", kind, found))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn checked(&self, name: &str, shape: Option<&[usize]>) -> Result<TensorView<'_>> {
+        let view = self.view(name).ok_or_else(|| {
+            let mut known: Vec<&str> = self.names().take(8).collect();
+            known.extend((self.entries.len() > 8).then_some("..."));
+            ArtifactError::tensor(&self.path, name, "a tensor", format!("only {}", known.join(", ")))
+        })?;
+        match shape {
+            Some(shape) if shape != view.shape => {
+                let (expected, found) = (format!("shape {shape:?}"), format!("shape {:?}", view.shape));
+                Err(ArtifactError::tensor(&self.path, name, expected, found))
+            }
+            _ => Ok(view),
+        }
+    }
+
+    fn wrong_type(&self, name: &str, expected: &str, found: DType) -> ArtifactError {
+        ArtifactError::tensor(&self.path, name, expected, found.name())
+    }
+}
+
+fn decode<T, const N: usize>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)).collect()
+}
+
+/// The parsed header and where the data begins.
+fn header_of(path: &Path, bytes: &[u8]) -> Result<(Header, usize)> {
+    let not_safetensors = |found: String| {
+        ArtifactError::format(path, "start of the file", "a safetensors header", found + other_format(bytes))
+    };
+    let Some(size) = bytes.first_chunk::<8>() else {
+        return Err(not_safetensors(format!("{} bytes", bytes.len())));
+    };
+    let size = u64::from_le_bytes(*size);
+    let available = (bytes.len() - 8).min(MAX_HEADER) as u64;
+    if size > available {
+        return Err(not_safetensors(format!("a header of {size} bytes where {available} are possible")));
+    }
+    let data = 8 + size as usize;
+    let header =
+        serde_json::from_slice(&bytes[8..data]).map_err(|error| not_safetensors(error.to_string()))?;
+    Ok((header, data))
+}
+
+/// What to do about files of other formats that models come in.
+fn other_format(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x80, 2..=5, ..] => {
+            " (a Python pickle, which may run code: load it in Python and save it as safetensors)"
+        }
+        [b'P', b'K', 3, 4, ..] => {
+            " (a zip file, as torch.save writes: load it in Python and save it as safetensors)"
+        }
+        [b'G', b'G', b'U', b'F', ..] => " (a GGUF file: use the model's safetensors file instead)",
+        _ => "",
+    }
+}
+
+fn entry_of(path: &Path, name: &str, value: &Value) -> Result<Entry> {
+    let wrong = |expected: &str| ArtifactError::tensor(path, name, expected, value);
+    let fields: &Map<String, Value> = value.as_object().ok_or_else(|| wrong("an object in the header"))?;
+    let numbers = |field: &str| -> Option<Vec<usize>> {
+        let items = fields.get(field)?.as_array()?;
+        items.iter().map(|item| item.as_u64().and_then(|item| usize::try_from(item).ok())).collect()
+    };
+    let dtype = fields.get("dtype").and_then(Value::as_str).and_then(DType::from_name);
+    let dtype = dtype.ok_or_else(|| wrong("a known dtype"))?;
+    let shape = numbers("shape").ok_or_else(|| wrong("a shape of integers"))?;
+    let offsets = numbers("data_offsets").ok_or_else(|| wrong("two data_offsets"))?;
+    let [start, end] = offsets[..] else { return Err(wrong("two data_offsets")) };
+    let bytes = elements(&shape).and_then(|count| count.checked_mul(dtype.size()));
+    if start > end || bytes != Some(end - start) {
+        return Err(wrong("data_offsets that fit dtype and shape"));
+    }
+    Ok(Entry { dtype, shape, start, end })
+}
+
+/// No gaps, no overlaps, nothing left over.
+fn check_layout(path: &Path, entries: &BTreeMap<String, Entry>, length: usize) -> Result<()> {
+    let mut spans: Vec<(usize, usize, &str)> =
+        entries.iter().map(|(name, entry)| (entry.start, entry.end, name.as_str())).collect();
+    spans.sort_unstable();
+    let mut place = 0;
+    for (start, end, name) in spans {
+        if start != place {
+            let expected = format!("data that begins at {place}");
+            return Err(ArtifactError::tensor(path, name, expected, start));
+        }
+        place = end;
+    }
+    if place == length {
+        return Ok(());
+    }
+    Err(ArtifactError::format(
+        path,
+        "data",
+        format!("{place} bytes, as the header says"),
+        format!("{length} bytes"),
+    ))
+}
+
+/// The header in file order; a name that occurs twice is an error.
+struct Header(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut names = std::collections::HashSet::new();
+                let mut entries = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if !names.insert(name.clone()) {
+                        return Err(serde::de::Error::custom(format!("tensor `{name}` twice")));
+                    }
+                    entries.push((name, value));
+                }
+                Ok(Header(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Tensors on their way into a file, with what the file says of itself. The same content always gives the same bytes.
+///
+/// ```
+/// use skn_artifact::{Array, TensorBundle, TensorFile};
+///
+/// let mut bundle = TensorBundle::new();
+/// bundle.insert("mask", Array::bool(vec![1, 3], vec![true, false, true])?);
+/// bundle.describe("skn.kind", "mask");
+/// let file = TensorFile::from_bytes("mask.safetensors".as_ref(), bundle.to_bytes()?)?;
+/// assert_eq!(file.bool("mask", Some(&[1, 3]))?.1, [true, false, true]);
+/// # Ok::<(), skn_artifact::ArtifactError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TensorBundle {
+    tensors: BTreeMap<String, Array>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl TensorBundle {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tensor; one of the same name is replaced.
+    pub fn insert(&mut self, name: impl Into<String>, array: Array) -> &mut Self {
+        self.tensors.insert(name.into(), array);
+        self
+    }
+
+    /// Adds a line to what the file says of itself.
+    pub fn describe(&mut self, key: impl Into<String>, value: impl ToString) -> &mut Self {
+        self.metadata.insert(key.into(), value.to_string());
+        self
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Array> {
+        &self.tensors
+    }
+
+    /// The bytes of the safetensors file: metadata and tensors in the order of their names, data aligned to 8 bytes.
+    /// `format`, `skn.schema` and `skn.version` are added to the metadata.
+    ///
+    /// # Errors
+    /// If the header can't be encoded.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let data: Vec<Vec<u8>> = self.tensors.values().map(Array::to_bytes).collect();
+        let mut header = self.header(&data).to_string().into_bytes();
+        // The header is padded with spaces so that the data begins at a multiple of 8.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let total = 8 + header.len() + data.iter().map(Vec::len).sum::<usize>();
+        let mut bytes = Vec::with_capacity(total);
+        bytes.extend((header.len() as u64).to_le_bytes());
+        bytes.extend(header);
+        data.iter().for_each(|tensor| bytes.extend(tensor));
+        Ok(bytes)
+    }
+
+    fn header(&self, data: &[Vec<u8>]) -> Value {
+        let mut metadata = self.metadata.clone();
+        metadata.insert("format".into(), "pt".into());
+        metadata.insert("skn.schema".into(), "1".into());
+        metadata.insert("skn.version".into(), env!("CARGO_PKG_VERSION").into());
+        let mut header = Map::new();
+        header.insert("__metadata__".into(), serde_json::json!(metadata));
+        let mut place = 0;
+        for ((name, array), bytes) in self.tensors.iter().zip(data) {
+            let offsets = [place, place + bytes.len()];
+            place += bytes.len();
+            let entry = serde_json::json!({
+                "dtype": array.dtype().name(), "shape": array.shape(), "data_offsets": offsets,
+            });
+            header.insert(name.clone(), entry);
+        }
+        Value::Object(header)
+    }
+}
+
+/// The hash of a set of tensors, the same for one file and for shards (`skn.model_sha256`): SHA-256 over, for each
+/// tensor in the order of names, the length of the name (u64, little-endian), the name, the length of the dtype's
+/// name, the dtype's name, the number of dimensions, each dimension (u64), and the 32 bytes of the data's SHA-256.
+pub fn tensor_hash<'a>(tensors: impl IntoIterator<Item = (&'a str, DType, &'a [usize], &'a [u8])>) -> String {
+    let mut tensors: Vec<_> = tensors.into_iter().collect();
+    tensors.sort_by_key(|tensor| tensor.0);
+    let mut hash = Sha256::new();
+    for (name, dtype, shape, data) in tensors {
+        for text in [name, dtype.name()] {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        hash.update((shape.len() as u64).to_le_bytes());
+        shape.iter().for_each(|&size| hash.update((size as u64).to_le_bytes()));
+        hash.update(Sha256::digest(data));
+    }
+    to_hex(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> TensorBundle {
+        let mut bundle = TensorBundle::new();
+        bundle.insert("b", Array::f32(vec![2, 2], vec![1.0, -2.5, f32::MAX, 0.0]).unwrap());
+        bundle.insert("a", Array::i64(vec![1], vec![-7]).unwrap());
+        bundle.insert("mask", Array::bool(vec![3], vec![true, false, true]).unwrap());
+        bundle.insert("empty", Array::i32(vec![0, 4], vec![]).unwrap());
+        bundle.describe("skn.kind", "sample");
+        bundle
+    }
+
+    fn parse(bytes: Vec<u8>) -> Result<TensorFile> {
+        TensorFile::from_bytes(Path::new("sample.safetensors"), bytes)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let file = parse(sample().to_bytes().unwrap()).unwrap();
+        assert_eq!(file.f32("b", Some(&[2, 2])).unwrap().1, [1.0, -2.5, f32::MAX, 0.0]);
+        assert_eq!(file.i64("a", None).unwrap(), (vec![1], vec![-7]));
+        assert_eq!(file.bool("mask", None).unwrap().1, [true, false, true]);
+        assert_eq!(file.i32("empty", None).unwrap(), (vec![0, 4], vec![]));
+        assert_eq!(file.metadata()["skn.kind"], "sample");
+        assert!(file.expect_kind("sample").is_ok() && file.expect_kind("other").is_err());
+    }
+
+    #[test]
+    fn the_safetensors_crate_reads_what_is_written() {
+        let bytes = sample().to_bytes().unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("b").unwrap().shape(), [2, 2]);
+        assert_eq!(file.tensor("a").unwrap().data(), (-7i64).to_le_bytes());
+    }
+
+    #[test]
+    fn what_the_safetensors_crate_writes_is_read() {
+        let data: Vec<u8> = [1.5f32, 2.5].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &data).unwrap();
+        let bytes = safetensors::serialize([("x", view)], None).unwrap();
+        assert_eq!(parse(bytes).unwrap().f32("x", Some(&[2])).unwrap().1, [1.5, 2.5]);
+    }
+
+    #[test]
+    fn errors_name_file_and_tensor() {
+        let file = parse(sample().to_bytes().unwrap()).unwrap();
+        for (error, part) in [
+            (file.f32("c", None).unwrap_err(), "`c`"),
+            (file.f32("b", Some(&[4])).unwrap_err(), "[2, 2]"),
+            (file.i64("b", None).unwrap_err(), "F32"),
+        ] {
+            let message = error.to_string();
+            assert!(message.contains("sample.safetensors") && message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn broken_headers_are_refused() {
+        let file = |header: &str, data: usize| {
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            bytes.extend(vec![0; data]);
+            parse(bytes).map(|_| ())
+        };
+        let one = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        assert!(file(one, 8).is_ok());
+        assert!(file(one, 9).is_err(), "trailing bytes");
+        assert!(file(one, 7).is_err(), "cut off");
+        let twice = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+        assert!(file(twice, 1).unwrap_err().to_string().contains("twice"));
+        let overlap = r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#;
+        assert!(file(overlap, 2).is_err());
+        let huge = r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#;
+        assert!(file(huge, 0).is_err(), "the product overflows");
+    }
+
+    #[test]
+    fn other_formats_are_recognised() {
+        for (bytes, word) in [
+            (&b"\x80\x02}q\x00X\x01\x00\x00"[..], "pickle"),
+            (b"PK\x03\x04aaaaaaaa", "zip"),
+            (b"GGUFaaaaaaaa", "GGUF"),
+        ] {
+            let message = parse(bytes.to_vec()).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn half_precision_is_converted() {
+        let header = r#"{"h":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"k":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(f16::from_f32(1.5).to_le_bytes());
+        bytes.extend(bf16::from_f32(-2.0).to_le_bytes());
+        let file = parse(bytes).unwrap();
+        assert_eq!((file.f32("h", None).unwrap().1[0], file.f32("k", None).unwrap().1[0]), (1.5, -2.0));
+    }
+
+    #[test]
+    fn the_hash_does_not_depend_on_the_order() {
+        let (a, b) =
+            (("a", DType::U8, &[1usize][..], &[1u8][..]), ("b", DType::U8, &[2usize][..], &[2u8, 3][..]));
+        assert_eq!(tensor_hash([a, b]), tensor_hash([b, a]));
+        assert_ne!(tensor_hash([a]), tensor_hash([b]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn damaged_files_never_panic(place in 0usize..600, value: u8, cut in 0usize..600) {
+            let mut bytes = sample().to_bytes().unwrap();
+            let place = place % bytes.len();
+            bytes[place] = value;
+            bytes.truncate(bytes.len() - cut % bytes.len());
+            if let Ok(file) = parse(bytes) {
+                for name in file.names() {
+                    prop_assert!(file.view(name).is_some());
+                }
+            }
+        }
+    }
+}
