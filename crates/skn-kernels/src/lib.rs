@@ -1,1 +1,59 @@
-//! Differentiable tensor operations for packed sequences, on candle
+//! Differentiable tensor operations for packed sequences, on candle.
+//!
+//! Sequences of a batch stand one after another in one matrix `[rows, width]`, without padding; a [`Packing`] says
+//! where each starts. Tensors are f32.
+//!
+//! - [`Linear`] with its bias and activation, [`LayerNorm`], [`attention()`] inside each sequence, [`dropout()`]
+//!   keyed by sequence, [`select_rows`].
+//! - Gradients go to the input and to exactly those parameters that are variables: a frozen weight is captured by
+//!   the operation and never part of the graph.
+//! - On the CPU each operation has a kernel of its own, compiled for AVX-512, for AVX2 and portably, and chosen when
+//!   the program runs. They are single-threaded: callers give each core a batch. A row's result has the same bits
+//!   whatever rows are beside it.
+//! - On other devices they are [`composed`] of candle's operations.
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use skn_kernels::{Activation, Linear};
+//!
+//! let weight = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+//! let layer = Linear::new(weight, None)?;
+//! let x = Var::new(&[[1f32, -1.0]], &Device::Cpu)?;
+//! let y = layer.forward(&x, Activation::Relu)?;
+//! assert_eq!(y.to_vec2::<f32>()?, [[0.0, 0.0]]);
+//! assert!(y.sum_all()?.backward()?.get(&x).is_some());
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+
+mod attention;
+pub mod composed;
+mod cpu;
+mod dropout;
+mod linear;
+mod matrix;
+mod norm;
+mod packing;
+mod simd;
+
+use candle_core::{Result, Tensor};
+
+pub use crate::attention::attention;
+pub use crate::dropout::{Dropout, dropout};
+pub use crate::linear::{Activation, Linear};
+pub use crate::norm::LayerNorm;
+pub use crate::packing::{Packing, Rows};
+pub use crate::simd::Isa;
+
+/// The given rows of `x`, which has all rows of the batch. Differentiable.
+///
+/// # Errors
+/// If `x` has not all rows.
+pub fn select_rows(x: &Tensor, rows: &Rows) -> Result<Tensor> {
+    if x.dim(0)? != rows.packing().rows() {
+        candle_core::bail!("select rows: expected {} rows, found {:?}", rows.packing().rows(), x.dims());
+    }
+    if rows.is_all() {
+        return Ok(x.clone());
+    }
+    x.index_select(&Tensor::new(rows.number(), x.device())?, 0)
+}

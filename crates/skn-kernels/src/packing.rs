@@ -1,0 +1,197 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Result, bail};
+
+/// Where each sequence of a packed batch starts. Rows of all sequences stand one after another, without padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packing {
+    starts: Arc<[usize]>,
+}
+
+impl Packing {
+    /// Sequence `i` is rows `starts[i]..starts[i + 1]`.
+    ///
+    /// # Errors
+    /// If `starts` is empty, does not begin with 0, or descends, or there are more rows than 32 bits count.
+    pub fn from_starts(starts: &[usize]) -> Result<Self> {
+        if starts.first() != Some(&0) || starts.windows(2).any(|pair| pair[0] > pair[1]) {
+            bail!("packing: expected ascending starts from 0, found {starts:?}");
+        }
+        if starts.last().is_some_and(|&rows| rows > u32::MAX as usize) {
+            bail!("packing: expected at most {} rows, found {:?}", u32::MAX, starts.last());
+        }
+        Ok(Self { starts: starts.into() })
+    }
+
+    /// The number of sequences.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there are no sequences.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of rows of all sequences together.
+    pub fn rows(&self) -> usize {
+        self.starts[self.len()]
+    }
+
+    /// The rows of a sequence.
+    pub fn range(&self, sequence: usize) -> Range<usize> {
+        self.starts[sequence]..self.starts[sequence + 1]
+    }
+
+    /// Every row.
+    pub fn all_rows(&self) -> Rows {
+        self.collect(|range| range)
+    }
+
+    /// The first `n` rows of each sequence, or all of a shorter one.
+    pub fn first_rows(&self, n: usize) -> Rows {
+        self.collect(|range| range.start..range.end.min(range.start + n))
+    }
+
+    fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> Rows {
+        let mut rows = RowList::default();
+        for sequence in 0..self.len() {
+            let range = self.range(sequence);
+            part(range.clone()).for_each(|row| rows.push(sequence, row - range.start, row));
+        }
+        rows.finish(self.clone())
+    }
+
+    /// The rows of the given numbers.
+    ///
+    /// # Errors
+    /// If the numbers do not ascend, or one is not a row.
+    pub fn select(&self, numbers: &[u32]) -> Result<Rows> {
+        if numbers.windows(2).any(|pair| pair[0] >= pair[1]) {
+            bail!("packing: expected ascending row numbers, found {numbers:?}");
+        }
+        let mut rows = RowList::default();
+        let mut sequence = 0;
+        for &number in numbers {
+            let row = number as usize;
+            if row >= self.rows() {
+                bail!("packing: expected row numbers below {}, found {row}", self.rows());
+            }
+            while self.starts[sequence + 1] <= row {
+                sequence += 1;
+            }
+            rows.push(sequence, row - self.starts[sequence], row);
+        }
+        Ok(rows.finish(self.clone()))
+    }
+}
+
+#[derive(Default)]
+struct RowList {
+    sequence: Vec<u32>,
+    position: Vec<u32>,
+    number: Vec<u32>,
+}
+
+impl RowList {
+    fn push(&mut self, sequence: usize, position: usize, number: usize) {
+        self.sequence.push(sequence as u32);
+        self.position.push(position as u32);
+        self.number.push(number as u32);
+    }
+
+    fn finish(self, packing: Packing) -> Rows {
+        Rows {
+            sequence: self.sequence.into(),
+            position: self.position.into(),
+            number: self.number.into(),
+            packing,
+        }
+    }
+}
+
+/// Some rows of a packed batch, in ascending order: for each its sequence, its position there, and its number in the
+/// batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rows {
+    packing: Packing,
+    sequence: Arc<[u32]>,
+    position: Arc<[u32]>,
+    number: Arc<[u32]>,
+}
+
+impl Rows {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.number.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.number.is_empty()
+    }
+
+    /// Whether this is every row of the batch.
+    pub fn is_all(&self) -> bool {
+        self.len() == self.packing.rows()
+    }
+
+    /// For each row the index of its sequence.
+    pub fn sequence(&self) -> &[u32] {
+        &self.sequence
+    }
+
+    /// For each row its position in its sequence, from 0.
+    pub fn position(&self) -> &[u32] {
+        &self.position
+    }
+
+    /// For each row its number in the batch.
+    pub fn number(&self) -> &[u32] {
+        &self.number
+    }
+
+    /// The batch that these are rows of.
+    pub fn packing(&self) -> &Packing {
+        &self.packing
+    }
+
+    /// The number of sequences of the batch, those without a row here too.
+    pub fn sequences(&self) -> usize {
+        self.packing.len()
+    }
+
+    /// Which of these rows belong to a sequence, as a range of their indexes here.
+    pub fn of_sequence(&self, sequence: usize) -> Range<usize> {
+        let start = self.sequence.partition_point(|&other| (other as usize) < sequence);
+        let end = self.sequence.partition_point(|&other| (other as usize) <= sequence);
+        start..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_know_where_they_are() {
+        let packing = Packing::from_starts(&[0, 3, 3, 5]).unwrap();
+        assert_eq!((packing.len(), packing.rows()), (3, 5));
+        let all = packing.all_rows();
+        assert_eq!((all.sequence(), all.position()), (&[0, 0, 0, 2, 2][..], &[0, 1, 2, 0, 1][..]));
+        assert_eq!(packing.first_rows(1).number(), [0, 3]);
+        let some = packing.select(&[1, 3]).unwrap();
+        assert_eq!((some.sequence(), some.position(), some.is_all()), (&[0, 2][..], &[1, 0][..], false));
+        assert_eq!((all.of_sequence(1), all.of_sequence(2)), (3..3, 3..5));
+    }
+
+    #[test]
+    fn wrong_numbers_are_refused() {
+        assert!(Packing::from_starts(&[]).is_err());
+        assert!(Packing::from_starts(&[1, 2]).is_err());
+        assert!(Packing::from_starts(&[0, 3, 2]).is_err());
+        let packing = Packing::from_starts(&[0, 2]).unwrap();
+        assert!(packing.select(&[2]).is_err() && packing.select(&[1, 0]).is_err());
+    }
+}
