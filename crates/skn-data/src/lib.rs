@@ -1,1 +1,52 @@
-//! Tasks, readers, splits, tokenising and packed batches for text classification
+//! Tasks, readers, splits, tokenising and packed batches for text classification.
+//!
+//! The way of a text through this crate: a [`Task`] says which columns and splits it has and which words answer it,
+//! [`read_dataset`] reads it in any of several forms, [`split()`] divides the rows once and for all into train, dev
+//! and test, a [`TextEncoder`] makes token ids of them, and [`pack`] puts these into batches without padding.
+//! [`Metric`] scores the answers.
+//!
+//! ```
+//! use skn_data::{Dataset, Join, Task, TextEncoder, pack, split};
+//!
+//! # fn main() -> skn_data::Result<()> {
+//! let task = Task::builtin("sst2")?;
+//! let rows = br#"{"sentence": "the play is superb", "label": 1}
+//!                {"sentence": "a dull song", "label": 0}
+//!                {"sentence": "the story feels graceful", "label": 1}"#;
+//! let splits = split(Dataset::from_jsonl(&[("train", rows)], &task)?, &task, 42)?;
+//! assert_eq!((splits.train.len(), splits.dev.len(), splits.test.len()), (1, 1, 1));
+//!
+//! let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model/tokenizer.json");
+//! let encoder = TextEncoder::from_json(&std::fs::read(file).unwrap(), file)?;
+//! let verbalizer = encoder.verbalizer(&task.labels)?;
+//! assert_eq!(verbalizer.ids.len(), task.classes());
+//!
+//! let texts = encoder.encode_all(&splits.train, 122, Join::Separated)?;
+//! let batches = pack(&texts, 16, 4096, 128);
+//! assert_eq!(batches[0].text(0), Some(&texts[0].ids[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! No tensor library is used here, and nothing is written.
+
+mod batch;
+mod builtin;
+mod dataset;
+mod encode;
+mod error;
+mod metric;
+mod read;
+mod split;
+mod task;
+mod verbalizer;
+
+pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
+pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
+pub use crate::encode::{Encoded, Join, TextEncoder};
+pub use crate::error::{DataError, Result};
+pub use crate::metric::Metric;
+pub use crate::read::read_dataset;
+pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};
+pub use crate::task::{Format, OtherLabels, SplitNames, Task};
+pub use crate::verbalizer::Verbalizer;

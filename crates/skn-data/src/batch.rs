@@ -1,0 +1,235 @@
+use skn_random::{Key, Purpose};
+
+use crate::encode::Encoded;
+use crate::error::{DataError, Result};
+
+/// Texts of one forward pass, packed: one after another, without padding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids of all texts.
+    pub ids: Vec<u32>,
+    /// Where each text begins in `ids`, and at last their number: one entry more than texts.
+    pub starts: Vec<usize>,
+    /// The class of each text.
+    pub labels: Vec<usize>,
+    /// The row of each text in its part ([`Encoded::row`]).
+    pub rows: Vec<u64>,
+}
+
+impl Batch {
+    /// The number of texts.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The token ids of text `n`, if there is one.
+    pub fn text(&self, n: usize) -> Option<&[u32]> {
+        self.ids.get(*self.starts.get(n)?..*self.starts.get(n + 1)?)
+    }
+
+    fn push(&mut self, text: &Encoded) {
+        if self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        self.ids.extend_from_slice(&text.ids);
+        self.starts.push(self.ids.len());
+        self.labels.push(text.label);
+        self.rows.push(text.row);
+    }
+}
+
+/// Packs texts for a pass whose result does not depend on their order: sorted by length (equal ones by row), so
+/// that a batch holds texts of similar cost, the shortest first.
+///
+/// A batch has at most `max_sequences` texts and `token_budget` rows, of which each text takes its tokens and
+/// `extra_rows` (the prompt); a text that is longer than the budget has a batch for itself.
+///
+/// ```
+/// use skn_data::{Encoded, pack};
+///
+/// let text = |row, length| Encoded { ids: vec![7; length], label: 0, row };
+/// let batches = pack(&[text(0, 5), text(1, 2), text(2, 3)], 1, 8, 16);
+/// let rows: Vec<&[u64]> = batches.iter().map(|batch| batch.rows.as_slice()).collect();
+/// assert_eq!(rows, [&[1, 2][..], &[0]]);
+/// ```
+pub fn pack(texts: &[Encoded], extra_rows: usize, token_budget: usize, max_sequences: usize) -> Vec<Batch> {
+    let mut order: Vec<&Encoded> = texts.iter().collect();
+    order.sort_by_key(|text| (text.ids.len(), text.row));
+    fill(order.into_iter(), extra_rows, token_budget, max_sequences)
+}
+
+/// Packs the texts of one training step as micro-batches of at most `token_budget` rows, in the order given:
+/// `order` holds indexes into `texts`.
+///
+/// # Errors
+///
+/// [`DataError::Row`] for an index beyond `texts`.
+pub fn pack_in_order(
+    texts: &[Encoded],
+    order: &[u32],
+    extra_rows: usize,
+    token_budget: usize,
+) -> Result<Vec<Batch>> {
+    let text = |index: &u32| {
+        texts.get(*index as usize).ok_or_else(|| DataError::Row {
+            row: u64::from(*index),
+            reason: format!("does not exist: there are {} texts", texts.len()),
+        })
+    };
+    let ordered = order.iter().map(text).collect::<Result<Vec<_>>>()?;
+    Ok(fill(ordered.into_iter(), extra_rows, token_budget, usize::MAX))
+}
+
+fn fill<'t>(
+    texts: impl Iterator<Item = &'t Encoded>,
+    extra_rows: usize,
+    token_budget: usize,
+    max_sequences: usize,
+) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut left = 0;
+    for text in texts {
+        let cost = text.ids.len().saturating_add(extra_rows);
+        match batches.last_mut() {
+            Some(batch) if cost <= left && batch.len() < max_sequences => {
+                batch.push(text);
+                left -= cost;
+            }
+            _ => {
+                let mut batch = Batch::default();
+                batch.push(text);
+                batches.push(batch);
+                left = token_budget.saturating_sub(cost);
+            }
+        }
+    }
+    batches
+}
+
+/// Shard `index` (from 0) of `count` of a part: contiguous, sizes differ by at most one, larger ones first.
+///
+/// # Errors
+///
+/// [`DataError::Shard`] unless `index < count`.
+pub fn shard<T>(part: &[T], index: usize, count: usize) -> Result<&[T]> {
+    if index >= count {
+        return Err(DataError::Shard { index, count });
+    }
+    let (size, larger) = (part.len() / count, part.len() % count);
+    let start = index * size + index.min(larger);
+    Ok(&part[start..start + size + usize::from(index < larger)])
+}
+
+/// The order in which an epoch visits the `n` rows of train. A part never has more than `u32::MAX` rows.
+pub fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..u32::try_from(n).unwrap_or(u32::MAX)).collect();
+    Key::new(seed, Purpose::Order).step(epoch).rng().shuffle(&mut order);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn texts(lengths: &[usize]) -> Vec<Encoded> {
+        let text = |(row, length): (usize, &usize)| Encoded {
+            ids: (0..*length as u32).map(|place| place + 100 * row as u32).collect(),
+            label: row % 2,
+            row: row as u64,
+        };
+        lengths.iter().enumerate().map(text).collect()
+    }
+
+    fn rows(batches: &[Batch]) -> Vec<Vec<u64>> {
+        batches.iter().map(|batch| batch.rows.clone()).collect()
+    }
+
+    #[test]
+    fn packs_by_length() {
+        let batches = pack(&texts(&[4, 2, 9, 2]), 1, 8, 8);
+        assert_eq!(rows(&batches), [vec![1, 3], vec![0], vec![2]]);
+        assert_eq!(batches[0].ids, [100, 101, 300, 301]);
+        assert_eq!(batches[0].starts, [0, 2, 4]);
+        assert_eq!(batches[0].labels, [1, 1]);
+        assert_eq!(batches[0].text(1), Some(&[300, 301][..]));
+        assert_eq!(batches[0].text(2), None);
+    }
+
+    #[test]
+    fn packs_in_the_order_given() {
+        let texts = texts(&[4, 2, 9, 2]);
+        assert_eq!(rows(&pack_in_order(&texts, &[2, 0, 3, 1], 0, 9).unwrap()), [vec![2], vec![0, 3, 1]]);
+        let error = pack_in_order(&texts, &[4], 0, 9).unwrap_err();
+        assert_eq!(error.to_string(), "row 4: does not exist: there are 4 texts");
+    }
+
+    #[test]
+    fn limits_of_texts() {
+        assert_eq!(rows(&pack(&texts(&[1, 1, 1]), 0, 100, 2)), [vec![0, 1], vec![2]]);
+        assert_eq!(pack(&texts(&[1, 1]), usize::MAX, usize::MAX, 0).len(), 2);
+        assert!(pack(&[], 0, 10, 10).is_empty());
+    }
+
+    #[test]
+    fn shards_by_hand() {
+        let part: Vec<u32> = (0..7).collect();
+        assert_eq!(shard(&part, 0, 3).unwrap(), [0, 1, 2]);
+        assert_eq!(shard(&part, 1, 3).unwrap(), [3, 4]);
+        assert_eq!(shard(&part, 2, 3).unwrap(), [5, 6]);
+        assert!(shard(&part, 8, 9).unwrap().is_empty());
+        assert!(shard(&part, 3, 3).is_err());
+        assert!(shard(&part, 0, 0).is_err());
+    }
+
+    #[test]
+    fn epochs_differ_and_repeat() {
+        assert_eq!(epoch_order(50, 1, 2), epoch_order(50, 1, 2));
+        assert_ne!(epoch_order(50, 1, 2), epoch_order(50, 1, 3));
+        assert_ne!(epoch_order(50, 1, 2), epoch_order(50, 2, 2));
+        let mut sorted = epoch_order(50, 1, 2);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_packed_once_within_the_limits(
+            lengths in prop::collection::vec(1usize..40, 0..60),
+            extra in 0usize..17,
+            budget in 1usize..200,
+            max in 1usize..9,
+        ) {
+            let texts = texts(&lengths);
+            let batches = pack(&texts, extra, budget, max);
+            let mut seen: Vec<u64> = Vec::new();
+            for batch in &batches {
+                prop_assert!(batch.len() <= max);
+                prop_assert!(batch.len() == 1 || batch.ids.len() + extra * batch.len() <= budget);
+                for (n, row) in batch.rows.iter().enumerate() {
+                    prop_assert_eq!(batch.text(n).unwrap(), &texts[*row as usize].ids[..]);
+                }
+                seen.extend(&batch.rows);
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len() as u64).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn shards_are_a_partition(length in 0usize..100, count in 1usize..12) {
+            let part: Vec<usize> = (0..length).collect();
+            let mut whole = Vec::new();
+            for index in 0..count {
+                let shard = shard(&part, index, count).unwrap();
+                prop_assert!(shard.len().abs_diff(length / count) <= 1);
+                whole.extend_from_slice(shard);
+            }
+            prop_assert_eq!(whole, part);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
+
+use crate::dataset::Example;
+use crate::error::{DataError, Result};
+use crate::verbalizer::Verbalizer;
+
+/// How the two texts of a pair become one sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Join {
+    /// `<s> a </s></s> b </s>`, as RoBERTa was pre-trained.
+    #[default]
+    Separated,
+    /// The texts written one after another without anything between, as the published implementation does
+    /// (`--compat paper`).
+    Paper,
+}
+
+/// A text as the model takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids, `<s>` and `</s>` included.
+    pub ids: Vec<u32>,
+    /// The class.
+    pub label: usize,
+    /// The row in its part (train, dev or test), from 0.
+    pub row: u64,
+}
+
+/// RoBERTa's tokenizer: byte-level BPE with `<s>`, `</s>` and `<mask>`.
+///
+/// ```
+/// use skn_data::{Example, Join, TextEncoder};
+///
+/// let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model/tokenizer.json");
+/// let encoder = TextEncoder::from_json(&std::fs::read(file).unwrap(), file)?;
+/// let example = Example { text: "the play is dull".into(), pair: None, label: 0 };
+/// let ids = encoder.encode(&example, 6, Join::Separated)?;
+/// assert_eq!(ids.len(), 6); // cut, </s> kept
+/// assert_eq!((ids[0], ids[5]), (encoder.start_id(), encoder.end_id()));
+/// # Ok::<(), skn_data::DataError>(())
+/// ```
+pub struct TextEncoder {
+    tokenizer: Tokenizer,
+    file: String,
+    sha256: String,
+    start: u32,
+    end: u32,
+    mask: u32,
+}
+
+impl TextEncoder {
+    /// From the bytes of a `tokenizer.json`; `file` is the name that errors give it. Padding and truncation that
+    /// it asks for are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Tokenizer`] if it is damaged, or has no `<s>`, `</s>` or `<mask>`. (The parser panics on some
+    /// damaged files; that is caught, and the panic hook has had its say by then.)
+    pub fn from_json(bytes: &[u8], file: &str) -> Result<Self> {
+        let wrong = |reason: String| DataError::Tokenizer { file: file.to_owned(), reason };
+        let parsed =
+            catch_unwind(|| parse(bytes)).unwrap_or_else(|_| Err("the parser failed on it".to_owned()));
+        let tokenizer = parsed.map_err(|reason| wrong(format!("not a tokenizer: {reason}")))?;
+        let id = |token: &str| {
+            tokenizer
+                .token_to_id(token)
+                .ok_or_else(|| wrong(format!("expected a token {token:?}, found none")))
+        };
+        let (start, end, mask) = (id("<s>")?, id("</s>")?, id("<mask>")?);
+        let sha256 = format!("{:x}", Sha256::digest(bytes));
+        Ok(Self { file: file.to_owned(), sha256, start, end, mask, tokenizer })
+    }
+
+    /// From the bytes of RoBERTa's older pair of files, `vocab.json` and `merges.txt`; `folder` is the name that
+    /// errors give the folder they are in.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Tokenizer`], as for [`TextEncoder::from_json`], naming the file and the line.
+    pub fn from_vocab_and_merges(vocab: &[u8], merges: &[u8], folder: &str) -> Result<Self> {
+        let vocab: Map<String, Value> = serde_json::from_slice(vocab).map_err(|error| {
+            DataError::Tokenizer { file: format!("{folder}/vocab.json"), reason: error.to_string() }
+        })?;
+        let merges = merge_pairs(merges, &format!("{folder}/merges.txt"))?;
+        let json = roberta_json(vocab, merges);
+        Self::from_json(json.to_string().as_bytes(), &format!("{folder}/vocab.json and merges.txt"))
+    }
+
+    /// SHA-256 of the tokenizer's file, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The id of `<s>`.
+    pub fn start_id(&self) -> u32 {
+        self.start
+    }
+
+    /// The id of `</s>`.
+    pub fn end_id(&self) -> u32 {
+        self.end
+    }
+
+    /// The id of `<mask>`.
+    pub fn mask_id(&self) -> u32 {
+        self.mask
+    }
+
+    /// The number of token ids, those of added tokens included.
+    pub fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The ids of a text as it is written, without `<s>` and `</s>`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Tokenizer`] if the tokenizer cannot take the text.
+    pub fn ids_of_text(&self, text: &str) -> Result<Vec<u32>> {
+        // Damaged vocabularies make the tokenizer panic only once it is used.
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.tokenizer.encode_fast(text, false)));
+        match encoded {
+            Ok(Ok(encoding)) => Ok(encoding.get_ids().to_vec()),
+            Ok(Err(error)) => Err(self.unusable(error.to_string())),
+            Err(_) => Err(self.unusable("the tokenizer failed".to_owned())),
+        }
+    }
+
+    /// The text of a token, as it stands in a text; nothing for an id without a token.
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.tokenizer.decode(&[id], false).ok().filter(|text| !text.is_empty())
+    }
+
+    /// The tokens that stand for the classes; see [`Verbalizer::new`].
+    ///
+    /// # Errors
+    ///
+    /// A word without a token, or two classes with the same token.
+    pub fn verbalizer(&self, words: &[String]) -> Result<Verbalizer> {
+        Verbalizer::new(self, words)
+    }
+
+    /// The ids of an example: `<s> text </s>`, or for a pair what `join` says, cut to `max_tokens`.
+    ///
+    /// Special tokens count, and are kept. A pair is cut as by Hugging Face's `longest_first`: the longer text
+    /// first, then both to the same length.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::NoRoom`] if the special tokens alone need more than `max_tokens`, or see
+    /// [`TextEncoder::ids_of_text`].
+    pub fn encode(&self, example: &Example, max_tokens: usize, join: Join) -> Result<Vec<u32>> {
+        match (&example.pair, join) {
+            (None, _) => self.encode_one(&example.text, max_tokens),
+            (Some(pair), Join::Paper) => self.encode_one(&format!("{}{pair}", example.text), max_tokens),
+            (Some(pair), Join::Separated) => self.encode_pair(&example.text, pair, max_tokens),
+        }
+    }
+
+    /// All rows of a part, in parallel; the order is kept.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TextEncoder::encode`], or a row without a label.
+    pub fn encode_all(&self, part: &[Example], max_tokens: usize, join: Join) -> Result<Vec<Encoded>> {
+        let encode = |(row, example): (usize, &Example)| {
+            let row = row as u64;
+            let label = usize::try_from(example.label)
+                .map_err(|_| DataError::Row { row, reason: "has no label".to_owned() })?;
+            Ok(Encoded { ids: self.encode(example, max_tokens, join)?, label, row })
+        };
+        // Not collected as a `Result`: of several errors that would give any one.
+        let rows: Vec<Result<Encoded>> = part.par_iter().enumerate().map(encode).collect();
+        rows.into_iter().collect()
+    }
+
+    fn encode_one(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        let room = room(max_tokens, 2)?;
+        let mut ids = self.ids_of_text(text)?;
+        ids.truncate(room);
+        ids.insert(0, self.start);
+        ids.push(self.end);
+        Ok(ids)
+    }
+
+    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        let room = room(max_tokens, 4)?;
+        let (first, second) = (self.ids_of_text(first)?, self.ids_of_text(second)?);
+        let (of_first, of_second) = longest_first(first.len(), second.len(), room);
+        let mut ids = Vec::with_capacity(of_first + of_second + 4);
+        ids.push(self.start);
+        ids.extend_from_slice(&first[..of_first]);
+        ids.extend([self.end, self.end]);
+        ids.extend_from_slice(&second[..of_second]);
+        ids.push(self.end);
+        Ok(ids)
+    }
+
+    fn unusable(&self, reason: String) -> DataError {
+        DataError::Tokenizer { file: self.file.clone(), reason }
+    }
+}
+
+impl std::fmt::Debug for TextEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextEncoder").field("file", &self.file).field("sha256", &self.sha256).finish()
+    }
+}
+
+/// Tokens left for texts beside `special` ones.
+fn room(max_tokens: usize, special: usize) -> Result<usize> {
+    max_tokens.checked_sub(special).ok_or(DataError::NoRoom { max_tokens, needed: special })
+}
+
+/// How many tokens of two texts are kept. Hugging Face tokenizers' `truncate_encodings` with `LongestFirst`: if the
+/// shorter text fits into half of the room it is kept whole; else both get half, the longer one what is over.
+fn longest_first(first: usize, second: usize, room: usize) -> (usize, usize) {
+    if first.saturating_add(second) <= room {
+        return (first, second);
+    }
+    let shorter = first.min(second);
+    let short = shorter.min(room / 2);
+    let long = room - short;
+    // On a tie the second text counts as the longer one.
+    if first > second { (long, short) } else { (short, long) }
+}
+
+fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+    tokenizer.with_truncation(None).map_err(|error| error.to_string())?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
+}
+
+/// The pairs of a `merges.txt`: two tokens a line, after an optional line `#version: ..`.
+fn merge_pairs<'m>(bytes: &'m [u8], file: &str) -> Result<Vec<[&'m str; 2]>> {
+    let wrong = |line: usize, reason: String| DataError::Tokenizer {
+        file: file.to_owned(),
+        reason: format!("line {line}: {reason}"),
+    };
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        wrong(line, "not UTF-8".to_owned())
+    })?;
+    let lines = text.lines().enumerate().map(|(line, text)| (line + 1, text));
+    lines
+        .filter(|(line, text)| !text.is_empty() && !(*line == 1 && text.starts_with("#version")))
+        .map(|(line, text)| match text.split_once(' ') {
+            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+                Ok([left, right])
+            }
+            _ => Err(wrong(line, format!("expected two tokens, found {text:?}"))),
+        })
+        .collect()
+}
+
+/// The `tokenizer.json` that Hugging Face's converter makes of RoBERTa's two files.
+fn roberta_json(vocab: Map<String, Value>, merges: Vec<[&str; 2]>) -> Value {
+    let special = |token: &str, strip: bool| {
+        let id = vocab.get(token)?;
+        Some(json!({"id": id, "content": token, "single_word": false, "lstrip": strip, "rstrip": false,
+            "normalized": !strip, "special": true}))
+    };
+    let tokens = [("<s>", false), ("<pad>", false), ("</s>", false), ("<unk>", false), ("<mask>", true)];
+    // `<mask>` takes the space before it along.
+    let mut added: Vec<Value> = tokens.iter().filter_map(|(token, strip)| special(token, *strip)).collect();
+    added.sort_by_key(|token| token["id"].as_u64());
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": merges,
+        },
+    })
+}

@@ -1,0 +1,36 @@
+use csv::{ErrorKind, ReaderBuilder, StringRecord};
+
+use super::row::{Cell, Place, Sink};
+use crate::error::{DataError, Result};
+
+/// Comma-separated values with quotes as in RFC 4180; the first line names the columns unless the task names them.
+pub(crate) fn read(bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
+    let mut reader = ReaderBuilder::new().has_headers(sink.task.header).from_reader(bytes);
+    let columns: Vec<String> = match sink.task.header {
+        true => reader.headers().map_err(|error| wrong(sink, &error))?.iter().map(str::to_owned).collect(),
+        false => sink.task.columns.clone(),
+    };
+    let positions = sink.positions(&columns.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let mut record = StringRecord::new();
+    while reader.read_record(&mut record).map_err(|error| wrong(sink, &error))? {
+        let place = Place::Line(record.position().map_or(0, csv::Position::line));
+        if record.len() != columns.len() {
+            let reason = format!("expected {} fields, found {}", columns.len(), record.len());
+            return Err(sink.malformed(place, reason));
+        }
+        let cells = positions.iter().map(|position| Cell::Text(record[*position].into()));
+        sink.push(place, cells.collect())?;
+    }
+    Ok(())
+}
+
+fn wrong(sink: &Sink<'_>, error: &csv::Error) -> DataError {
+    let place = Place::Line(error.position().map_or(1, csv::Position::line));
+    match error.kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            sink.malformed(place, format!("expected {expected_len} fields, found {len}"))
+        }
+        ErrorKind::Utf8 { err, .. } => sink.malformed(place, format!("field {} is not UTF-8", err.field())),
+        _ => sink.malformed(place, error),
+    }
+}

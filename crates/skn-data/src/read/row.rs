@@ -1,0 +1,203 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::dataset::{Example, UNLABELLED};
+use crate::error::{DataError, Result};
+use crate::task::{OtherLabels, Task};
+
+/// A value of a table, as far as tasks care.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cell<'c> {
+    Text(Cow<'c, str>),
+    Integer(i64),
+    /// Anything else, in words: `a null`, `a list`.
+    Other(Cow<'static, str>),
+}
+
+/// Where a row stands in its file.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// Counted from 0, over all files of the split.
+    Row(u64),
+    /// Counted from 1, in the file.
+    Line(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Row(row) => write!(f, "row {row}"),
+            Self::Line(line) => write!(f, "line {line}"),
+        }
+    }
+}
+
+/// Takes the rows of a split from the readers, checks them and keeps them.
+pub(crate) struct Sink<'t> {
+    /// The file that is being read, for errors.
+    pub(crate) file: String,
+    /// The task whose rows these are.
+    pub(crate) task: &'t Task,
+    /// The rows so far.
+    pub(crate) rows: Vec<Example>,
+    split: &'t str,
+    class_names: Vec<String>,
+}
+
+impl<'t> Sink<'t> {
+    /// A sink for one split; `class_names` are the names of classes 0, 1, .. that come with the data, if any.
+    pub(crate) fn new(split: &'t str, task: &'t Task, class_names: Vec<String>) -> Self {
+        Self { file: String::new(), task, rows: Vec::new(), split, class_names }
+    }
+
+    /// The next rows come from `file`.
+    pub(crate) fn open(&mut self, file: &str) {
+        self.file = file.to_owned();
+    }
+
+    /// The columns that are needed: one or two texts, then the label. [`Sink::push`] takes them in this order.
+    pub(crate) fn wanted(&self) -> Vec<&'t str> {
+        self.task.text.iter().chain([&self.task.label]).map(String::as_str).collect()
+    }
+
+    /// The number of the next row of the split.
+    pub(crate) fn next_row(&self) -> Place {
+        Place::Row(self.rows.len() as u64)
+    }
+
+    /// Where each wanted column stands among the columns of the file.
+    pub(crate) fn positions(&self, columns: &[&str]) -> Result<Vec<usize>> {
+        let position = |wanted: &str| {
+            let mut places = columns.iter().enumerate().filter(|(_, column)| **column == wanted);
+            match (places.next(), places.next()) {
+                (Some((place, _)), None) => Ok(place),
+                (Some(_), Some(_)) => {
+                    Err(self.malformed("header", format!("two columns are named {wanted:?}")))
+                }
+                (None, _) => Err(DataError::MissingColumn {
+                    file: self.file.clone(),
+                    split: self.split.to_owned(),
+                    column: wanted.to_owned(),
+                    found: names(columns),
+                }),
+            }
+        };
+        self.wanted().into_iter().map(position).collect()
+    }
+
+    /// Takes a row: the cells of the wanted columns.
+    pub(crate) fn push(&mut self, place: Place, mut cells: Vec<Cell<'_>>) -> Result<()> {
+        let label = cells.pop().unwrap_or(Cell::Other("nothing".into()));
+        let mut texts = cells.into_iter().zip(&self.task.text);
+        let text = match texts.next() {
+            Some((cell, column)) => self.text(place, column, cell)?,
+            None => String::new(),
+        };
+        let pair = texts.next().map(|(cell, column)| self.text(place, column, cell)).transpose()?;
+        let label = self.label(place, &label)?;
+        self.rows.push(Example { text, pair, label });
+        Ok(())
+    }
+
+    fn text(&self, place: Place, column: &str, cell: Cell<'_>) -> Result<String> {
+        match cell {
+            Cell::Text(text) => Ok(text.into_owned()),
+            other => Err(self.wrong(place, column, "a text", &describe(&other))),
+        }
+    }
+
+    fn label(&self, place: Place, cell: &Cell<'_>) -> Result<i64> {
+        let wrong = |expected: &str| self.wrong(place, &self.task.label, expected, &describe(cell));
+        let (written, number) = match cell {
+            Cell::Integer(number) => (Cow::from(number.to_string()), Some(*number)),
+            Cell::Text(text) => (Cow::from(text.trim()), self.number_of(text.trim())),
+            Cell::Other(_) => return Err(wrong("a class")),
+        };
+        if !self.task.label_map.is_empty() {
+            return self.mapped(&written, number).ok_or_else(|| wrong(&self.mapped_labels()));
+        }
+        match number {
+            Some(number) if number < UNLABELLED || number >= self.task.classes() as i64 => {
+                Err(DataError::LabelOutOfRange {
+                    file: self.file.clone(),
+                    split: self.split.to_owned(),
+                    row: place.to_string(),
+                    label: number,
+                    classes: self.task.classes(),
+                })
+            }
+            Some(number) => Ok(number),
+            None if self.class_names.is_empty() => {
+                Err(wrong("a class number (or give the task a label_map)"))
+            }
+            None => Err(wrong(&format!("a class number or one of {}", self.class_names.join(", ")))),
+        }
+    }
+
+    /// The class number that a text is, or names.
+    fn number_of(&self, text: &str) -> Option<i64> {
+        let named = self.class_names.iter().position(|name| name == text);
+        named.map(|class| class as i64).or_else(|| text.parse().ok())
+    }
+
+    /// The class that the task's map gives a label.
+    fn mapped(&self, written: &str, number: Option<i64>) -> Option<i64> {
+        let by_number = || self.task.label_map.get(&number?.to_string());
+        let class = self.task.label_map.get(written).or_else(by_number);
+        let left_out = number == Some(UNLABELLED) || self.task.other_labels == OtherLabels::Drop;
+        class.map(|class| *class as i64).or(left_out.then_some(UNLABELLED))
+    }
+
+    fn mapped_labels(&self) -> String {
+        let labels: Vec<&str> = self.task.label_map.keys().map(String::as_str).collect();
+        format!("one of the labels {}", labels.join(", "))
+    }
+
+    fn wrong(&self, place: Place, column: &str, expected: &str, found: &str) -> DataError {
+        DataError::Cell {
+            file: self.file.clone(),
+            split: self.split.to_owned(),
+            row: place.to_string(),
+            column: column.to_owned(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        }
+    }
+
+    /// An error of the file's form.
+    pub(crate) fn malformed(&self, place: impl fmt::Display, reason: impl fmt::Display) -> DataError {
+        DataError::Malformed {
+            file: self.file.clone(),
+            place: format!("split {}, {place}", self.split),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// The cell of a column that a row does not have.
+pub(crate) fn nothing() -> Cell<'static> {
+    Cell::Other("nothing".into())
+}
+
+fn describe(cell: &Cell<'_>) -> String {
+    match cell {
+        Cell::Text(text) => {
+            let mut start: String = text.chars().take(40).collect();
+            if start.len() < text.len() {
+                start.push_str("..");
+            }
+            format!("the text {start:?}")
+        }
+        Cell::Integer(number) => format!("the number {number}"),
+        Cell::Other(what) => what.to_string(),
+    }
+}
+
+/// Names for an error, not all of them if there are many.
+pub(crate) fn names(all: &[&str]) -> String {
+    match all {
+        [] => "none".to_owned(),
+        _ if all.len() > 20 => format!("{} and {} more", all[..20].join(", "), all.len() - 20),
+        _ => all.join(", "),
+    }
+}

@@ -1,0 +1,347 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use skn_random::{Key, Purpose};
+
+use crate::dataset::{Dataset, Example, hash_rows};
+use crate::error::{DataError, Result};
+use crate::task::Task;
+
+/// Train, dev and test: no row is in two of them, and every row is labelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splits {
+    /// Rows to train on, in the file's order.
+    pub train: Vec<Example>,
+    /// Rows to choose checkpoints and neurons on.
+    pub dev: Vec<Example>,
+    /// Rows to report on.
+    pub test: Vec<Example>,
+    /// Where the rows come from.
+    pub source: SplitIndex,
+    /// Rows without a label that were left out, per split of the data set that has any.
+    pub unlabelled: BTreeMap<String, u64>,
+}
+
+/// Which rows of a data set are train, dev and test; kept with a run and used again by its later stages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitIndex {
+    /// [`Dataset::sha256`] of the data set, so that other data are noticed.
+    pub data_sha256: String,
+    /// The rows of train.
+    pub train: PartIndex,
+    /// The rows of dev.
+    pub dev: PartIndex,
+    /// The rows of test.
+    pub test: PartIndex,
+}
+
+/// Rows of one split of a data set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartIndex {
+    /// The split's name in the data set.
+    pub split: String,
+    /// Row numbers in it, from 0, ascending.
+    pub rows: Vec<u32>,
+}
+
+/// Divides a data set into train, dev and test.
+///
+/// Splits that the task names are taken as they are. Without a dev split (or with a test split that has no labels,
+/// as GLUE's: dev then stands in for it) 20 % of train are dev; of a data set with one split 80 % are train, 10 %
+/// dev and 10 % test. Which rows these are depends on `seed` alone. Rows keep the file's order.
+///
+/// # Errors
+///
+/// A split that the task names is missing, or a part would have no labelled row.
+pub fn split(dataset: Dataset, task: &Task, seed: u64) -> Result<Splits> {
+    let index = index(&dataset, task, seed)?;
+    split_with(dataset, &index)
+}
+
+/// Divides a data set as it was divided before.
+///
+/// # Errors
+///
+/// [`DataError::SplitMismatch`] if these are not the data that `index` was made from, or if it names rows that do
+/// not exist, have no label or are in two parts.
+pub fn split_with(dataset: Dataset, index: &SplitIndex) -> Result<Splits> {
+    let found = dataset.sha256();
+    if index.data_sha256 != found {
+        return Err(mismatch("data_sha256", &index.data_sha256, &found));
+    }
+    let mut rows = BTreeMap::new();
+    let mut unlabelled = BTreeMap::new();
+    for (name, examples) in dataset.splits {
+        let left_out = examples.iter().filter(|example| example.label < 0).count() as u64;
+        if left_out > 0 {
+            unlabelled.insert(name.clone(), left_out);
+        }
+        rows.insert(name, examples.into_iter().map(Some).collect());
+    }
+    Ok(Splits {
+        train: take("train", &index.train, &mut rows)?,
+        dev: take("dev", &index.dev, &mut rows)?,
+        test: take("test", &index.test, &mut rows)?,
+        source: index.clone(),
+        unlabelled,
+    })
+}
+
+/// SHA-256 of train, dev and test in hexadecimal: [`part_hash`](crate::part_hash)'s bytes of each, one after
+/// another.
+pub fn data_hash(splits: &Splits) -> String {
+    let mut hash = Sha256::new();
+    for part in [&splits.train, &splits.dev, &splits.test] {
+        hash_rows(&mut hash, part);
+    }
+    format!("{:x}", hash.finalize())
+}
+
+/// Rows of data set splits that no part has taken yet.
+type Rest = BTreeMap<String, Vec<Option<Example>>>;
+
+fn take(part: &str, index: &PartIndex, rest: &mut Rest) -> Result<Vec<Example>> {
+    // A task without data has parts that come from nowhere.
+    if index.rows.is_empty() && index.split.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(rows) = rest.get_mut(&index.split) else {
+        return Err(mismatch(part, &format!("a split {:?}", index.split), "none"));
+    };
+    let count = rows.len();
+    let row = |row: &u32| {
+        let expected = format!("row {row} of split {:?}, labelled and in no other part", index.split);
+        match rows.get_mut(*row as usize).map(Option::take) {
+            Some(Some(example)) if example.label >= 0 => Ok(example),
+            Some(Some(_)) => Err(mismatch(part, &expected, "no label")),
+            Some(None) => Err(mismatch(part, &expected, "the row taken twice")),
+            None => Err(mismatch(part, &expected, &format!("{count} rows"))),
+        }
+    };
+    index.rows.iter().map(row).collect()
+}
+
+fn mismatch(field: &str, expected: &str, found: &str) -> DataError {
+    DataError::SplitMismatch {
+        field: field.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+}
+
+/// Which rows are train, dev and test.
+fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
+    let data_sha256 = dataset.sha256();
+    if !task.needs_data() {
+        let test = PartIndex { split: "test".to_owned(), rows: labelled(dataset, "test")? };
+        return Ok(SplitIndex { data_sha256, test, ..SplitIndex::default() });
+    }
+    let [train, dev, test] = parts(dataset, task, seed)?;
+    for part in [&train, &dev, &test] {
+        if part.rows.is_empty() {
+            return Err(empty(&part.split, "no labelled row is left for train, dev or test"));
+        }
+    }
+    Ok(SplitIndex { data_sha256, train, dev, test })
+}
+
+fn parts(dataset: &Dataset, task: &Task, seed: u64) -> Result<[PartIndex; 3]> {
+    let part = |split: &str, rows| PartIndex { split: split.to_owned(), rows };
+    if let (1, Some(only)) = (dataset.splits.len(), dataset.splits.keys().next()) {
+        let [train, dev, test] = divide(only, labelled(dataset, only)?, [1, 1], 10, seed)?;
+        return Ok([part(only, train), part(only, dev), part(only, test)]);
+    }
+    let train = &task.splits.train;
+    let all = labelled(dataset, train)?;
+    match held_out(dataset, task)? {
+        (Some(dev), test) => {
+            let dev_rows = labelled(dataset, dev)?;
+            Ok([part(train, all), part(dev, dev_rows), part(test, labelled(dataset, test)?)])
+        }
+        (None, test) => {
+            let [kept, dev, _] = divide(train, all, [1, 0], 5, seed)?;
+            Ok([part(train, kept), part(train, dev), part(test, labelled(dataset, test)?)])
+        }
+    }
+}
+
+/// The splits that serve as dev (none: a part of train) and as test.
+fn held_out<'t>(dataset: &Dataset, task: &'t Task) -> Result<(Option<&'t str>, &'t str)> {
+    let Some(test) = task.splits.test.as_deref() else {
+        let found: Vec<&str> = dataset.splits.keys().map(String::as_str).collect();
+        let reason =
+            format!("task {} has this split alone, but the data have {}", task.name, found.join(", "));
+        return Err(empty(&task.splits.train, &reason));
+    };
+    match task.splits.dev.as_deref() {
+        Some(dev) if labelled(dataset, test)?.is_empty() => Ok((None, dev)),
+        dev => Ok((dev, test)),
+    }
+}
+
+/// The labelled rows of a split.
+fn labelled(dataset: &Dataset, split: &str) -> Result<Vec<u32>> {
+    let Some(rows) = dataset.splits.get(split) else {
+        let found: Vec<&str> = dataset.splits.keys().map(String::as_str).collect();
+        return Err(empty(split, &format!("expected this split, found {}", found.join(", "))));
+    };
+    if u32::try_from(rows.len()).is_err() {
+        return Err(empty(split, &format!("{} rows are more than {}", rows.len(), u32::MAX)));
+    }
+    let rows = rows.iter().enumerate().filter(|(_, row)| row.label >= 0);
+    Ok(rows.map(|(row, _)| row as u32).collect())
+}
+
+/// Takes `counts[0]` and `counts[1]` of every `of` rows, at least one each, for dev and test. Each part ascends.
+fn divide(split: &str, rows: Vec<u32>, counts: [usize; 2], of: usize, seed: u64) -> Result<[Vec<u32>; 3]> {
+    let size = |count: usize| (rows.len() * count / of).max(count);
+    let (dev, test) = (size(counts[0]), size(counts[1]));
+    if dev + test >= rows.len() {
+        let needed = dev + test + 1;
+        return Err(empty(split, &format!("{} labelled rows, but at least {needed} are needed", rows.len())));
+    }
+    let mut order = rows;
+    Key::new(seed, Purpose::Split).rng().shuffle(&mut order);
+    let mut train = order.split_off(dev + test);
+    let mut test = order.split_off(dev);
+    for part in [&mut train, &mut order, &mut test] {
+        part.sort_unstable();
+    }
+    Ok([train, order, test])
+}
+
+fn empty(split: &str, reason: &str) -> DataError {
+    DataError::EmptySplit { split: split.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rows(count: usize) -> Vec<Example> {
+        (0..count).map(|row| Example { text: format!("t{row}"), pair: None, label: row as i64 % 2 }).collect()
+    }
+
+    fn dataset(sizes: &[(&str, usize)]) -> Dataset {
+        Dataset { splits: sizes.iter().map(|(name, size)| ((*name).to_owned(), rows(*size))).collect() }
+    }
+
+    fn task(name: &str) -> Task {
+        Task::builtin(name).unwrap()
+    }
+
+    fn sizes(splits: &Splits) -> [usize; 3] {
+        [splits.train.len(), splits.dev.len(), splits.test.len()]
+    }
+
+    #[test]
+    fn three_splits_are_taken_as_they_are() {
+        let data = dataset(&[("train", 9), ("validation", 4), ("test", 5)]);
+        let splits = split(data.clone(), &task("tweet_eval"), 0).unwrap();
+        assert_eq!(sizes(&splits), [9, 4, 5]);
+        assert_eq!(splits.train, data.splits["train"]);
+        assert_eq!(splits.source.dev.split, "validation");
+    }
+
+    #[test]
+    fn of_two_splits_the_second_is_test() {
+        let splits = split(dataset(&[("train", 100), ("validation", 10)]), &task("sst2"), 0).unwrap();
+        assert_eq!(sizes(&splits), [80, 20, 10]);
+        assert_eq!(
+            (splits.source.dev.split.as_str(), splits.source.test.split.as_str()),
+            ("train", "validation")
+        );
+    }
+
+    #[test]
+    fn one_split_gives_all_three() {
+        assert_eq!(sizes(&split(dataset(&[("train", 50)]), &task("ethos"), 0).unwrap()), [40, 5, 5]);
+        // Also for a task of two splits, if the data are one table.
+        assert_eq!(sizes(&split(dataset(&[("train", 3)]), &task("sst2"), 0).unwrap()), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_test_split_without_labels_counts_as_missing() {
+        let mut data = dataset(&[("train", 10), ("validation", 4), ("test", 3)]);
+        data.splits.get_mut("test").unwrap().iter_mut().for_each(|row| row.label = -1);
+        let splits = split(data, &task("cola"), 0).unwrap();
+        assert_eq!(sizes(&splits), [8, 2, 4]);
+        assert_eq!(splits.source.test.split, "validation");
+        assert_eq!(splits.unlabelled, BTreeMap::from([("test".to_owned(), 3)]));
+    }
+
+    #[test]
+    fn unlabelled_rows_are_left_out_and_counted() {
+        let mut data = dataset(&[("train", 10), ("validation", 4)]);
+        data.splits.get_mut("validation").unwrap()[1].label = -1;
+        let splits = split(data, &task("sst2"), 0).unwrap();
+        assert_eq!(splits.source.test.rows, [0, 2, 3]);
+        assert_eq!(splits.unlabelled, BTreeMap::from([("validation".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn too_few_rows_are_an_error() {
+        let message = |data, name| split(data, &task(name), 0).unwrap_err().to_string();
+        assert!(message(dataset(&[("train", 2)]), "ethos").contains("2 labelled rows, but at least 3"));
+        assert!(
+            message(dataset(&[("train", 1), ("validation", 1)]), "sst2").contains("at least 2 are needed")
+        );
+        assert!(
+            message(dataset(&[("train", 5), ("validation", 0)]), "sst2").contains("split validation: no")
+        );
+        assert!(message(dataset(&[("train", 5), ("test", 5)]), "sst2").contains("expected this split"));
+        assert!(message(dataset(&[("train", 5), ("test", 5)]), "ethos").contains("this split alone"));
+    }
+
+    #[test]
+    fn a_task_without_data_has_one_test_row() {
+        let splits = split(Dataset::empty_text(), &task("empty"), 0).unwrap();
+        assert_eq!(sizes(&splits), [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_saved_split_must_fit() {
+        let data = dataset(&[("train", 10), ("validation", 4)]);
+        let splits = split(data.clone(), &task("sst2"), 3).unwrap();
+        assert_eq!(split_with(data.clone(), &splits.source).unwrap(), splits);
+
+        let refused = |index: &SplitIndex, data: Dataset| split_with(data, index).unwrap_err().to_string();
+        let index = &splits.source;
+        assert!(refused(index, dataset(&[("train", 10), ("validation", 5)])).contains("data_sha256"));
+        let beyond = SplitIndex { test: PartIndex { rows: vec![4], ..index.test.clone() }, ..index.clone() };
+        assert!(refused(&beyond, data.clone()).contains("test: expected row 4"));
+        let twice = SplitIndex { dev: index.train.clone(), ..index.clone() };
+        assert!(refused(&twice, data.clone()).contains("taken twice"));
+        let unknown = SplitIndex { dev: PartIndex { split: "x".into(), rows: vec![0] }, ..index.clone() };
+        assert!(refused(&unknown, data).contains("dev: expected a split \"x\""));
+    }
+
+    #[test]
+    fn the_rows_of_a_seed_are_pinned() {
+        let dev = |seed| {
+            split(dataset(&[("train", 20), ("validation", 4)]), &task("sst2"), seed).unwrap().source.dev.rows
+        };
+        assert_eq!(dev(0), dev(0));
+        assert_ne!(dev(0), dev(1));
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_disjoint_complete_and_ascending(count in 3usize..400, seed: u64) {
+            let splits = split(dataset(&[("train", count)]), &task("ethos"), seed).unwrap();
+            let SplitIndex { train, dev, test, .. } = &splits.source;
+            for part in [train, dev, test] {
+                prop_assert!(part.rows.windows(2).all(|pair| pair[0] < pair[1]));
+            }
+            let mut all: Vec<u32> = [train, dev, test].iter().flat_map(|part| part.rows.clone()).collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..count as u32).collect::<Vec<_>>());
+            prop_assert_eq!(dev.rows.len(), (count / 10).max(1));
+            prop_assert_eq!(test.rows.len(), (count / 10).max(1));
+        }
+    }
+}

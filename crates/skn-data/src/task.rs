@@ -1,0 +1,401 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::builtin;
+use crate::error::{DataError, Result};
+use crate::metric::Metric;
+use crate::read::read_text;
+
+/// A text classification task: where its texts and labels stand, which words answer it and how it is scored.
+///
+/// A task is a TOML file; those of the method's evaluation are built in.
+///
+/// ```
+/// use skn_data::Task;
+///
+/// let task = Task::builtin("sst2")?;
+/// assert_eq!(task.text, ["sentence"]);
+/// assert_eq!(task.labels, ["negative", "positive"]);
+/// assert_eq!(task.splits.test.as_deref(), Some("validation"));
+/// # Ok::<(), skn_data::DataError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Its name, which is also the name of its folder within a run.
+    pub name: String,
+    /// The columns of the text: one, or two for a pair of texts. None: the one empty text of task `empty`.
+    pub text: Vec<String>,
+    /// The column of the label.
+    #[serde(default = "label_column")]
+    pub label: String,
+    /// The words of the verbalizer in class order, tokenised as they are written.
+    pub labels: Vec<String>,
+    /// How predictions are scored. Accuracy unless given.
+    #[serde(default)]
+    pub metric: Metric,
+    /// Which splits of the data are train, dev and test.
+    #[serde(default)]
+    pub splits: SplitNames,
+    /// Classes of files whose labels are not 0 .. C-1: label as it is written, class. Empty: labels are classes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_map: BTreeMap<String, usize>,
+    /// What happens to rows whose label `label_map` does not name. An error unless given.
+    #[serde(default)]
+    pub other_labels: OtherLabels,
+    /// The only form that the data may have. Any unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// Whether CSV files begin with the names of their columns. They do unless given.
+    #[serde(default = "header")]
+    pub header: bool,
+    /// The names of the columns of CSV files without a header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+}
+
+/// The splits of a data set that are train, dev and test.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitNames {
+    /// The split to train on. Empty only for a task without data.
+    pub train: String,
+    /// The split to choose checkpoints and neurons on; without one, a part of train.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<String>,
+    /// The split to report on; without one, a part of train.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+}
+
+/// What happens to rows whose label a task's `label_map` does not name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtherLabels {
+    /// They are an error.
+    #[default]
+    Error,
+    /// They are not used, like rows without a label.
+    Drop,
+}
+
+/// A form in which data sets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Arrow IPC streams, in a folder written by Hugging Face datasets' `save_to_disk`.
+    Arrow,
+    /// One JSON object a line.
+    Jsonl,
+    /// A JSON file with a list of objects.
+    Json,
+    /// Comma-separated values.
+    Csv,
+    /// Parquet.
+    Parquet,
+}
+
+fn label_column() -> String {
+    "label".to_owned()
+}
+
+fn header() -> bool {
+    true
+}
+
+impl Task {
+    /// The names of the built-in tasks, sorted.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        builtin::TASKS.iter().map(|(name, _)| *name)
+    }
+
+    /// A built-in task.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownTask`], with the names that look alike.
+    pub fn builtin(name: &str) -> Result<Self> {
+        match builtin::find(name) {
+            Some(text) => Self::from_toml(text, name),
+            None => Err(DataError::UnknownTask { name: name.to_owned(), hint: builtin::hint(name) }),
+        }
+    }
+
+    /// Reads a task file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or see [`Task::from_toml`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = path.display().to_string();
+        Self::from_toml(&read_text(path, &file)?, &file)
+    }
+
+    /// A task from the text of its file; `file` is the name that errors give it.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::TaskFile`] for anything that is not a task: TOML syntax, unknown keys, and values that
+    /// contradict each other.
+    pub fn from_toml(text: &str, file: &str) -> Result<Self> {
+        let task: Self = toml::from_str(text).map_err(|error| syntax_error(text, file, &error))?;
+        task.check().map_err(|(field, expected, found)| DataError::TaskFile {
+            file: file.to_owned(),
+            field: field.to_owned(),
+            expected: expected.to_owned(),
+            found,
+        })?;
+        Ok(task)
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether the task reads data; task `empty` does not.
+    pub fn needs_data(&self) -> bool {
+        !self.text.is_empty()
+    }
+
+    /// The verbalizer words of the published implementation (`--compat paper`), which go by the number of classes;
+    /// the task's own for other numbers than two to four.
+    pub fn paper_words(&self) -> Vec<String> {
+        let words: &[&str] = match self.classes() {
+            2 => &["negative", "positive"],
+            3 => &["negative", "neutral", "positive"],
+            4 => &["conflict", "negative", "neutral", "positive"],
+            _ => return self.labels.clone(),
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// The same task with other verbalizer words (`--verb`), in class order.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::WordCount`] unless there is one word for each class.
+    pub fn with_words(self, words: Vec<String>) -> Result<Self> {
+        if words.len() != self.classes() {
+            return Err(DataError::WordCount {
+                expected: self.classes(),
+                found: words.len(),
+                words: words.join(", "),
+                task: self.name,
+            });
+        }
+        Ok(Self { labels: words, ..self })
+    }
+
+    /// The names of the splits that the task reads, each once, train first.
+    pub(crate) fn split_names(&self) -> Vec<&str> {
+        let mut names = vec![self.splits.train.as_str()];
+        for name in self.splits.dev.iter().chain(&self.splits.test) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The first value that cannot be: its field, what may stand there, what does.
+    fn check(&self) -> Result<(), Wrong> {
+        self.check_name()?;
+        self.check_labels()?;
+        self.check_columns()?;
+        self.check_splits()
+    }
+
+    fn check_name(&self) -> Result<(), Wrong> {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(allowed) {
+            return Err((
+                "name",
+                "letters, digits, '_', '-' and '.' (it names a folder)",
+                format!("{:?}", self.name),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_labels(&self) -> Result<(), Wrong> {
+        if self.labels.len() < 2 {
+            return Err(("labels", "at least two words", format!("{:?}", self.labels)));
+        }
+        if let Some(class) = self.labels.iter().position(|word| word.trim().is_empty()) {
+            return Err(("labels", "a word for each class", format!("no word for class {class}")));
+        }
+        if let Some((label, class)) = self.label_map.iter().find(|(_, class)| **class >= self.classes()) {
+            return Err(("label_map", "classes below the number of labels", format!("{label} = {class}")));
+        }
+        if self.other_labels == OtherLabels::Drop && self.label_map.is_empty() {
+            return Err(("other_labels", "a label_map to go with \"drop\"", "none".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_columns(&self) -> Result<(), Wrong> {
+        if self.text.len() > 2 {
+            return Err(("text", "one or two columns", format!("{:?}", self.text)));
+        }
+        if self.text.contains(&self.label) {
+            return Err(("text", "other columns than the label's", format!("{:?}", self.text)));
+        }
+        if self.header == self.columns.is_empty() {
+            let needed = self.text.iter().chain([&self.label]);
+            let missing = needed.into_iter().find(|name| !self.header && !self.columns.contains(name));
+            return match missing {
+                Some(name) => Err(("columns", "the columns of text and label", format!("no {name:?}"))),
+                None => Ok(()),
+            };
+        }
+        Err(("columns", "names of columns exactly if header = false", format!("{:?}", self.columns)))
+    }
+
+    fn check_splits(&self) -> Result<(), Wrong> {
+        let SplitNames { train, dev, test } = &self.splits;
+        if !self.needs_data() {
+            return Ok(());
+        }
+        if dev.is_some() && test.is_none() {
+            return Err(("splits", "a test split beside dev", format!("dev = {dev:?} alone")));
+        }
+        for name in [Some(train), dev.as_ref(), test.as_ref()].into_iter().flatten() {
+            if !is_plain_name(name) {
+                return Err(("splits", "names of splits without any path", format!("{name:?}")));
+            }
+        }
+        if self.split_names().len() != 1 + dev.iter().count() + test.iter().count() {
+            return Err(("splits", "three different splits", "one split twice".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// A wrong value in a task file: field, expected, found.
+type Wrong = (&'static str, &'static str, String);
+
+/// Whether `name` is the name of one file or folder, and no way to another place.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('.')
+        && !name.contains(['/', '\\', ':'])
+        && !name.chars().any(char::is_control)
+}
+
+fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> DataError {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+    DataError::TaskFile {
+        file: file.to_owned(),
+        field: format!("line {line}"),
+        expected: "a task".to_owned(),
+        found: error.message().to_owned(),
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arrow => "arrow",
+            Self::Jsonl => "jsonl",
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: &str =
+        "name = \"t\"\ntext = [\"a\"]\nlabels = [\"bad\", \"good\"]\n[splits]\ntrain = \"train\"\n";
+
+    #[track_caller]
+    fn refused(text: &str, message: &str) {
+        let error = Task::from_toml(text, "t.toml").unwrap_err().to_string();
+        assert!(error.starts_with("t.toml: "), "{error}");
+        assert!(error.contains(message), "{error}");
+    }
+
+    #[test]
+    fn every_builtin_task_is_a_task_of_its_name() {
+        for name in Task::names() {
+            let task = Task::builtin(name).unwrap();
+            assert_eq!(task.name, name);
+            assert_eq!(task.needs_data(), name != "empty");
+        }
+        assert_eq!(Task::names().count(), 24);
+    }
+
+    #[test]
+    fn words_and_metrics_of_the_method() {
+        assert_eq!(Task::builtin("mnli").unwrap().labels, ["positive", "neutral", "negative"]);
+        assert_eq!(Task::builtin("qnli").unwrap().labels, ["positive", "negative"]);
+        assert_eq!(Task::builtin("cola").unwrap().metric, Metric::Mcc);
+        assert_eq!(Task::builtin("qqp").unwrap().metric, Metric::AccuracyF1);
+        let dbpedia = Task::builtin("dbpedia").unwrap();
+        assert_eq!((dbpedia.classes(), dbpedia.label_map["14"], dbpedia.header), (14, 13, false));
+        assert_eq!(Task::builtin("dbpedia_s").unwrap().other_labels, OtherLabels::Drop);
+    }
+
+    #[test]
+    fn paper_words_go_by_the_number_of_classes() {
+        assert_eq!(Task::builtin("qnli").unwrap().paper_words(), ["negative", "positive"]);
+        assert_eq!(Task::builtin("mnli").unwrap().paper_words(), ["negative", "neutral", "positive"]);
+        assert_eq!(Task::builtin("ag_news").unwrap().paper_words()[0], "conflict");
+        assert_eq!(Task::builtin("dbpedia").unwrap().paper_words().len(), 14);
+    }
+
+    #[test]
+    fn unknown_tasks_name_near_ones() {
+        let error = Task::builtin("sst").unwrap_err();
+        assert_eq!(error.to_string(), "unknown task \"sst\"; did you mean sst2?");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn defaults() {
+        let task = Task::from_toml(TASK, "t.toml").unwrap();
+        assert_eq!((task.label.as_str(), task.metric, task.header), ("label", Metric::Accuracy, true));
+        assert_eq!(task.splits.test, None);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        refused(&TASK.replace("\"good\"", "\"\""), "labels: expected a word for each class");
+        refused(&TASK.replace(", \"good\"", ""), "labels: expected at least two words");
+        refused(&TASK.replace("[\"a\"]", "[\"a\", \"b\", \"c\"]"), "text: expected one or two columns");
+        refused(&TASK.replace("[\"a\"]", "[\"label\"]"), "text: expected other columns");
+        refused(&TASK.replace("\"t\"", "\"../t\""), "name: expected letters");
+        refused(&TASK.replace("\"train\"", "\"../train\""), "splits: expected names of splits");
+        refused(&format!("{TASK}dev = \"dev\"\n"), "splits: expected a test split");
+        refused(&format!("{TASK}test = \"train\"\n"), "splits: expected three different splits");
+        refused(&format!("{TASK}[label_map]\n1 = 2\n"), "label_map: expected classes below");
+        refused(&format!("header = false\n{TASK}"), "columns: expected names");
+        refused(
+            &format!("header = false\ncolumns = [\"a\"]\n{TASK}"),
+            "columns: expected the columns of text",
+        );
+    }
+
+    #[test]
+    fn syntax_errors_name_the_line() {
+        refused(&TASK.replace("[splits]", "[splits"), "line 4");
+        refused(&TASK.replace("labels", "lables"), "lables");
+        refused("metric = \"speed\"\n", "line 1");
+    }
+
+    #[test]
+    fn as_many_words_as_classes() {
+        let task = Task::builtin("sst2").unwrap();
+        let error = task.clone().with_words(vec!["good".into()]).unwrap_err();
+        assert!(error.to_string().contains("each of the 2 classes of task sst2, found 1: good"), "{error}");
+        assert_eq!(task.with_words(vec![" bad".into(), " good".into()]).unwrap().labels, [" bad", " good"]);
+    }
+}
