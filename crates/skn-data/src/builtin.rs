@@ -31,13 +31,14 @@ pub(crate) fn find(name: &str) -> Option<&'static str> {
     TASKS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// Names that `name` may have been meant to be, nearest first; all names if none is near.
+/// The names nearest to `name`, as a question; all names if none is near.
 pub(crate) fn hint(name: &str) -> String {
     let wanted = name.to_lowercase().replace('-', "_");
     let mut near: Vec<(usize, &str)> =
         TASKS.iter().map(|(known, _)| (distance(&wanted, &known.replace('-', "_")), *known)).collect();
     near.sort_unstable();
-    near.retain(|(distance, known)| *distance <= 1 + known.len() / 4);
+    let best = near.first().map_or(0, |(distance, _)| *distance);
+    near.retain(|(distance, known)| *distance == best && *distance <= 1 + known.len() / 4);
     if near.is_empty() {
         let all: Vec<&str> = TASKS.iter().map(|(known, _)| *known).collect();
         return format!("the tasks are {}, or give a task file", all.join(", "));
@@ -78,7 +79,8 @@ mod tests {
     fn hints_name_what_was_meant() {
         assert_eq!(hint("sst-2"), "did you mean sst2?");
         assert_eq!(hint("MNLI"), "did you mean mnli?");
-        assert!(hint("tweet_eval_pn").starts_with("did you mean tweet_eval-pn"));
+        assert_eq!(hint("tweet_eval_pn"), "did you mean tweet_eval-pn?");
+        assert_eq!(hint("hnli"), "did you mean mnli or qnli?");
         assert!(hint("something else entirely").contains("ag_news, ag_news_s, cola"));
     }
 

@@ -247,9 +247,10 @@ fn merge_pairs<'m>(bytes: &'m [u8], file: &str) -> Result<Vec<[&'m str; 2]>> {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         wrong(line, "not UTF-8".to_owned())
     })?;
+    let is_version = |line: usize, text: &str| line == 1 && text.starts_with("#version");
     let lines = text.lines().enumerate().map(|(line, text)| (line + 1, text));
     lines
-        .filter(|(line, text)| !text.is_empty() && !(*line == 1 && text.starts_with("#version")))
+        .filter(|(line, text)| !text.is_empty() && !is_version(*line, text))
         .map(|(line, text)| match text.split_once(' ') {
             Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
                 Ok([left, right])
@@ -285,4 +286,192 @@ fn roberta_json(vocab: Map<String, Value>, merges: Vec<[&str; 2]>) -> Value {
             "vocab": vocab, "merges": merges,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+    use proptest::prelude::*;
+
+    fn encoder() -> TextEncoder {
+        TextEncoder::from_json(&golden::bytes("model/tokenizer.json"), "tokenizer.json").unwrap()
+    }
+
+    fn example(text: &str, pair: Option<&str>) -> Example {
+        Example { text: text.into(), pair: pair.map(Into::into), label: 0 }
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn one_text_stands_between_start_and_end() {
+        let encoder = encoder();
+        let plain = encoder.ids_of_text("the play").unwrap();
+        let ids = encoder.encode(&example("the play", None), 99, Join::Separated).unwrap();
+        assert_eq!(ids, [&[0][..], &plain, &[2]].concat());
+        assert_eq!(encoder.encode(&example("", None), 2, Join::Separated).unwrap(), [0, 2]);
+    }
+
+    #[test]
+    fn pairs_are_separated_or_glued() {
+        let encoder = encoder();
+        let pair = example("the play", Some("a song"));
+        let (first, second) =
+            (encoder.ids_of_text("the play").unwrap(), encoder.ids_of_text("a song").unwrap());
+        let separated = encoder.encode(&pair, 99, Join::Separated).unwrap();
+        assert_eq!(separated, [&[0][..], &first, &[2, 2], &second, &[2]].concat());
+        let glued = encoder.encode(&pair, 99, Join::Paper).unwrap();
+        assert_eq!(glued, encoder.encode(&example("the playa song", None), 99, Join::Paper).unwrap());
+    }
+
+    #[test]
+    fn longest_first_by_hand() {
+        assert_eq!(longest_first(3, 4, 7), (3, 4));
+        assert_eq!(longest_first(2, 9, 7), (2, 5));
+        assert_eq!(longest_first(9, 2, 7), (5, 2));
+        assert_eq!(longest_first(9, 8, 7), (4, 3));
+        assert_eq!(longest_first(8, 9, 7), (3, 4));
+        assert_eq!(longest_first(8, 8, 7), (3, 4));
+        assert_eq!(longest_first(4, 4, 1), (0, 1));
+        assert_eq!(longest_first(4, 4, 0), (0, 0));
+        assert_eq!(longest_first(usize::MAX, usize::MAX, 8), (4, 4));
+    }
+
+    #[test]
+    fn cutting_keeps_the_special_tokens() {
+        let encoder = encoder();
+        let pair = example("the play is dull and long", Some("a song"));
+        for max_tokens in 4..12 {
+            let ids = encoder.encode(&pair, max_tokens, Join::Separated).unwrap();
+            assert!(ids.len() <= max_tokens);
+            assert_eq!(ids.iter().filter(|id| **id == 2).count(), 3);
+        }
+        let refused = |example: Example, max_tokens| {
+            encoder.encode(&example, max_tokens, Join::Separated).unwrap_err().to_string()
+        };
+        assert!(refused(pair, 3).contains("may take 3 tokens, but 4 are needed"));
+        assert!(refused(example("a", None), 1).contains("may take 1 tokens, but 2 are needed"));
+    }
+
+    #[test]
+    fn golden_ids_and_lengths() {
+        let file = golden::bytes("expected.safetensors");
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let numbers = |name: &str| -> Vec<i64> {
+            let data = tensors.tensor(name).unwrap().data().chunks_exact(8);
+            data.map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect()
+        };
+        let (ids, lengths) = (numbers("test_ids"), numbers("test_lens"));
+        let width = ids.len() / lengths.len();
+        let test = &golden::dataset("jsonl").splits["test"];
+        let encoded = encoder().encode_all(test, 122, Join::Separated).unwrap();
+        assert_eq!(encoded.len(), lengths.len());
+        assert_eq!(lengths.iter().max(), Some(&122), "one text is cut");
+        for (row, text) in encoded.iter().enumerate() {
+            let expected = &ids[row * width..][..lengths[row] as usize];
+            assert!(text.ids.iter().map(|id| i64::from(*id)).eq(expected.iter().copied()), "row {row}");
+            assert_eq!((text.row, text.label), (row as u64, test[row].label as usize));
+        }
+        let verbalizer = encoder().verbalizer(&words(&["negative", "positive"])).unwrap();
+        assert!(verbalizer.ids.iter().map(|id| i64::from(*id)).eq(numbers("verbalizer_ids")));
+    }
+
+    #[test]
+    fn the_older_files_give_the_same_ids() {
+        let (vocab, merges) = (golden::bytes("model/vocab.json"), golden::bytes("model/merges.txt"));
+        let older = TextEncoder::from_vocab_and_merges(&vocab, &merges, "model").unwrap();
+        let newer = encoder();
+        assert_eq!(older.mask_id(), newer.mask_id());
+        assert_eq!(older.vocabulary_size(), newer.vocabulary_size());
+        for part in golden::dataset("jsonl").splits.values() {
+            let rows = |encoder: &TextEncoder| encoder.encode_all(part, 122, Join::Separated).unwrap();
+            assert_eq!(rows(&older), rows(&newer));
+        }
+        let text = "mind <mask> the gap</s>";
+        assert_eq!(older.ids_of_text(text).unwrap(), newer.ids_of_text(text).unwrap());
+    }
+
+    #[test]
+    fn words_are_taken_as_they_are_written() {
+        let encoder = encoder();
+        let verbalizer = encoder.verbalizer(&words(&[" the", "the"])).unwrap();
+        assert_eq!(verbalizer.tokens, [" the", "the"]);
+        assert_eq!(verbalizer.lengths, [1, 1]);
+        assert_eq!(verbalizer.cut_words().count(), 0);
+    }
+
+    #[test]
+    fn words_of_several_tokens_are_reported() {
+        let verbalizer = encoder().verbalizer(&words(&["negative", "xylophone"])).unwrap();
+        assert!(verbalizer.cut_words().any(|(word, token)| word == "xylophone" && token == "x"));
+    }
+
+    #[test]
+    fn words_that_cannot_answer_are_refused() {
+        let refused = |given: &[&str]| encoder().verbalizer(&words(given)).unwrap_err().to_string();
+        assert!(refused(&["xyz", "b", "xzy"]).contains("\"xyz\" (class 0) and \"xzy\" (class 2) both begin"));
+        assert_eq!(refused(&["good", ""]), "verbalizer word \"\" of class 1 has no token");
+    }
+
+    #[test]
+    fn unlabelled_rows_are_not_encoded() {
+        let rows = [example("a", None), Example { label: -1, ..example("b", None) }];
+        let error = encoder().encode_all(&rows, 9, Join::Separated).unwrap_err();
+        assert_eq!(error.to_string(), "row 1: has no label");
+    }
+
+    #[test]
+    fn damaged_files_are_errors_that_name_them() {
+        let refused = |bytes: &[u8]| TextEncoder::from_json(bytes, "t.json").unwrap_err().to_string();
+        assert!(refused(b"{").starts_with("t.json: not a tokenizer: "));
+        let text = String::from_utf8(golden::bytes("model/tokenizer.json")).unwrap();
+        assert_eq!(
+            refused(text.replace("<mask>", "<msk>").as_bytes()),
+            "t.json: expected a token \"<mask>\", found none"
+        );
+
+        let refused = |vocab: &[u8], merges: &[u8]| {
+            TextEncoder::from_vocab_and_merges(vocab, merges, "m").unwrap_err().to_string()
+        };
+        assert!(refused(b"[]", b"").starts_with("m/vocab.json: "));
+        assert_eq!(
+            refused(b"{}", b"#version: 0.2\na b c\n"),
+            "m/merges.txt: line 2: expected two tokens, found \"a b c\""
+        );
+        assert_eq!(refused(b"{}", b"a b\n\xff \n"), "m/merges.txt: line 2: not UTF-8");
+        assert!(refused(b"{\"a\": 0}", b"a b\n").starts_with("m/vocab.json and merges.txt: not a tokenizer"));
+    }
+
+    #[test]
+    fn flipped_bytes_give_a_tokenizer_or_an_error() {
+        let bytes = golden::bytes("model/tokenizer.json");
+        // Panics of the parser are caught; their messages are of no use here.
+        std::panic::set_hook(Box::new(|_| {}));
+        let mut refused = 0;
+        for place in (0..bytes.len()).step_by(1 + bytes.len() / 400) {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1 << (place % 7);
+            match TextEncoder::from_json(&damaged, "t.json") {
+                Ok(encoder) => drop(encoder.encode(&example("the play is dull", None), 9, Join::Separated)),
+                Err(_) => refused += 1,
+            }
+        }
+        let _ = std::panic::take_hook();
+        assert!(refused > 100, "{refused} of the mutants were noticed");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_text_survives_its_tokens(text in "\\PC{0,60}", max_tokens in 2usize..40) {
+            let encoder = encoder();
+            let ids = encoder.encode(&example(&text, None), max_tokens, Join::Separated).unwrap();
+            prop_assert!(ids.len() <= max_tokens);
+            prop_assert_eq!((ids[0], ids[ids.len() - 1]), (0, 2));
+        }
+    }
 }

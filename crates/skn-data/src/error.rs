@@ -1,4 +1,4 @@
-use std::io;
+use std::{fmt, io};
 
 /// What can be wrong with tasks, data and tokenizers. Each message names the file, the place in it, what was
 /// expected and what was found.
@@ -92,14 +92,10 @@ pub enum DataError {
     },
 
     /// One cell of a table is not what the task needs.
-    #[error("{file}, split {split}, {row}, column {column:?}: expected {expected}, found {found}")]
+    #[error("{place}, column {column:?}: expected {expected}, found {found}")]
     Cell {
-        /// The file.
-        file: String,
-        /// The split that it belongs to.
-        split: String,
-        /// `row 3` (from 0, over all files of the split) or `line 4` (from 1, in the file).
-        row: String,
+        /// The row.
+        place: Box<RowPlace>,
         /// The column.
         column: String,
         /// What may stand there.
@@ -110,16 +106,12 @@ pub enum DataError {
 
     /// A label is not one of the task's classes.
     #[error(
-        "{file}, split {split}, {row}: label {label} is not a class: the task has {classes} (0 .. {})",
+        "{place}: label {label} is not a class: the task has {classes} (0 .. {})",
         .classes.saturating_sub(1)
     )]
     LabelOutOfRange {
-        /// The file.
-        file: String,
-        /// The split that it belongs to.
-        split: String,
-        /// The row, as in [`DataError::Cell`].
-        row: String,
+        /// The row.
+        place: Box<RowPlace>,
         /// The label.
         label: i64,
         /// Number of classes of the task.
@@ -232,6 +224,23 @@ impl DataError {
             Self::WordWithoutToken { .. } | Self::SharedToken { .. } => 2,
             _ => 3,
         }
+    }
+}
+
+/// A row of a data set, for errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowPlace {
+    /// The file.
+    pub file: String,
+    /// The split that it belongs to.
+    pub split: String,
+    /// `row 3` (from 0, over all files of the split) or `line 4` (from 1, in the file).
+    pub row: String,
+}
+
+impl fmt::Display for RowPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, split {}, {}", self.file, self.split, self.row)
     }
 }
 

@@ -41,10 +41,13 @@ mod split;
 mod task;
 mod verbalizer;
 
+#[cfg(test)]
+mod golden;
+
 pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
 pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
 pub use crate::encode::{Encoded, Join, TextEncoder};
-pub use crate::error::{DataError, Result};
+pub use crate::error::{DataError, Result, RowPlace};
 pub use crate::metric::Metric;
 pub use crate::read::read_dataset;
 pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};

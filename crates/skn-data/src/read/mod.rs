@@ -91,3 +91,6 @@ pub(crate) fn read_text(path: &Path, file: &str) -> Result<String> {
         reason: "not UTF-8".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests;

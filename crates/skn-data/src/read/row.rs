@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::dataset::{Example, UNLABELLED};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, RowPlace};
 use crate::task::{OtherLabels, Task};
 
 /// A value of a table, as far as tasks care.
@@ -119,9 +119,7 @@ impl<'t> Sink<'t> {
         match number {
             Some(number) if number < UNLABELLED || number >= self.task.classes() as i64 => {
                 Err(DataError::LabelOutOfRange {
-                    file: self.file.clone(),
-                    split: self.split.to_owned(),
-                    row: place.to_string(),
+                    place: self.place(place),
                     label: number,
                     classes: self.task.classes(),
                 })
@@ -155,13 +153,15 @@ impl<'t> Sink<'t> {
 
     fn wrong(&self, place: Place, column: &str, expected: &str, found: &str) -> DataError {
         DataError::Cell {
-            file: self.file.clone(),
-            split: self.split.to_owned(),
-            row: place.to_string(),
+            place: self.place(place),
             column: column.to_owned(),
             expected: expected.to_owned(),
             found: found.to_owned(),
         }
+    }
+
+    fn place(&self, place: Place) -> Box<RowPlace> {
+        Box::new(RowPlace { file: self.file.clone(), split: self.split.to_owned(), row: place.to_string() })
     }
 
     /// An error of the file's form.

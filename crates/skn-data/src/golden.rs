@@ -1,0 +1,28 @@
+//! The golden case, for tests.
+
+use std::path::PathBuf;
+
+use crate::{Dataset, Task, read_dataset};
+
+/// A path within the golden case.
+pub(crate) fn path(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).join(name)
+}
+
+/// The bytes of a file of the golden case.
+pub(crate) fn bytes(name: &str) -> Vec<u8> {
+    std::fs::read(path(name)).unwrap()
+}
+
+/// Its task: two classes, three splits.
+pub(crate) fn task() -> Task {
+    let mut task = Task::builtin("sst2").unwrap();
+    task.splits.dev = Some("validation".into());
+    task.splits.test = Some("test".into());
+    task
+}
+
+/// Its data in one of the forms.
+pub(crate) fn dataset(form: &str) -> Dataset {
+    read_dataset(&path("data").join(form), &task()).unwrap()
+}

@@ -1,0 +1,538 @@
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int8Array, Int64Array, LargeStringArray,
+    RecordBatch, StringArray, UInt16Array,
+};
+use arrow_ipc::writer::StreamWriter;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::golden;
+use crate::part_hash;
+
+fn task(extra: &str) -> Task {
+    let text = format!(
+        "name = \"t\"\ntext = [\"a\"]\nlabels = [\"bad\", \"good\"]\n{extra}\n[splits]\ntrain = \"train\"\n"
+    );
+    let (keys, tables) = text.split_once("\n[label_map]").map_or((text.clone(), None), |(before, after)| {
+        let (map, splits) = after.split_once("\n[splits]").unwrap();
+        (format!("{before}\n[splits]{splits}"), Some(format!("[label_map]{map}\n")))
+    });
+    Task::from_toml(&format!("{keys}{}", tables.unwrap_or_default()), "t.toml").unwrap()
+}
+
+fn pair_task() -> Task {
+    let mut task = task("");
+    task.text.push("b".into());
+    task
+}
+
+fn rows(format: Format, bytes: impl AsRef<[u8]>, task: &Task) -> Result<Vec<Example>> {
+    rows_of(format, bytes.as_ref(), "f", "train", task)
+}
+
+#[track_caller]
+fn refused(format: Format, bytes: impl AsRef<[u8]>, task: &Task, expected: &str) {
+    let error = rows(format, bytes, task).unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    let message = error.to_string();
+    assert!(message.starts_with('f') && message.contains("split train"), "{message}");
+    assert!(message.contains(expected), "{message}");
+}
+
+fn labels(rows: &[Example]) -> Vec<i64> {
+    rows.iter().map(|row| row.label).collect()
+}
+
+fn texts(rows: &[Example]) -> Vec<&str> {
+    rows.iter().map(|row| row.text.as_str()).collect()
+}
+
+/// An Arrow stream of one batch.
+fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+fn two_texts() -> ArrayRef {
+    Arc::new(StringArray::from(vec!["x", "y"]))
+}
+
+/// Writes what `save_to_disk` writes for one split.
+fn save_table(folder: &Path, info: &str, files: &[(&str, Vec<u8>)]) {
+    fs::create_dir_all(folder).unwrap();
+    let names: Vec<String> = files.iter().map(|(name, _)| format!("{{\"filename\": \"{name}\"}}")).collect();
+    let state = format!("{{\"_data_files\": [{}], \"_fingerprint\": \"x\"}}", names.join(", "));
+    fs::write(folder.join("state.json"), state).unwrap();
+    fs::write(folder.join("dataset_info.json"), info).unwrap();
+    for (name, bytes) in files {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+fn message_of(path: &Path, task: &Task) -> String {
+    let error = read_dataset(path, task).unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    error.to_string()
+}
+
+mod forms {
+    use super::*;
+
+    #[test]
+    fn all_golden_forms_give_the_same_rows() {
+        let arrow = golden::dataset("arrow");
+        let sizes: Vec<usize> =
+            ["train", "validation", "test"].iter().map(|split| arrow.splits[*split].len()).collect();
+        assert_eq!(sizes, [192, 72, 80]);
+        for form in ["jsonl", "csv"] {
+            let other = golden::dataset(form);
+            assert_eq!(other, arrow, "{form}");
+            assert_eq!(other.sha256(), arrow.sha256());
+        }
+    }
+
+    #[test]
+    fn a_file_is_one_split() {
+        let data = read_dataset(&golden::path("data/csv/test.csv"), &golden::task()).unwrap();
+        assert_eq!(data.splits.keys().collect::<Vec<_>>(), ["train"]);
+        assert_eq!(part_hash(&data.splits["train"]), part_hash(&golden::dataset("arrow").splits["test"]));
+    }
+
+    #[test]
+    fn a_saved_table_is_one_split() {
+        let data = read_dataset(&golden::path("data/arrow/test"), &golden::task()).unwrap();
+        assert_eq!(data.splits["train"], golden::dataset("arrow").splits["test"]);
+    }
+
+    #[test]
+    fn parquet_is_recognised() {
+        let message = message_of(&golden::path("data/parquet"), &golden::task());
+        assert!(
+            message.contains("train-00000-of-00001.parquet: Parquet is not read; convert it"),
+            "{message}"
+        );
+        let message = message_of(&golden::path("data/parquet/test-00000-of-00001.parquet"), &golden::task());
+        assert!(message.contains("Parquet is not read"), "{message}");
+    }
+
+    #[test]
+    fn a_task_without_data_reads_nothing() {
+        let data = read_dataset(Path::new("no such folder"), &Task::builtin("empty").unwrap()).unwrap();
+        assert_eq!(data, Dataset::empty_text());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path();
+        assert!(message_of(&path.join("none"), &golden::task()).contains("none: cannot be read"));
+        fs::write(path.join("train.jsonl"), "").unwrap();
+        let message = message_of(path, &golden::task());
+        assert!(message.contains("expected split \"validation\" of task sst2"), "{message}");
+        assert!(message.contains("found train.jsonl"), "{message}");
+        fs::write(path.join("train.csv"), "").unwrap();
+        assert!(message_of(path, &golden::task()).contains("expected one file of split \"train\", found"));
+        fs::write(path.join("notes.txt"), "").unwrap();
+        assert!(
+            message_of(&path.join("notes.txt"), &golden::task()).contains("expected a file named .jsonl")
+        );
+    }
+
+    #[test]
+    fn a_task_may_insist_on_its_form() {
+        let folder = TempDir::new().unwrap();
+        for split in ["train", "test"] {
+            fs::write(
+                folder.path().join(format!("{split}.csv")),
+                "14,\"A title\",\"Said \"\"so\"\"\"\n1,B,c\n",
+            )
+            .unwrap();
+            fs::write(folder.path().join(format!("{split}.jsonl")), "").unwrap();
+        }
+        let data = read_dataset(folder.path(), &Task::builtin("dbpedia").unwrap()).unwrap();
+        assert_eq!(labels(&data.splits["test"]), [13, 0]);
+        assert_eq!(texts(&data.splits["test"]), ["Said \"so\"", "c"]);
+        let data = read_dataset(folder.path(), &Task::builtin("dbpedia_s").unwrap()).unwrap();
+        assert_eq!(labels(&data.splits["test"]), [-1, 0]);
+
+        let message = message_of(&golden::path("data/arrow/test"), &Task::builtin("dbpedia").unwrap());
+        assert!(message.contains("expected csv files, as task dbpedia says, found arrow"), "{message}");
+    }
+}
+
+mod saved {
+    use super::*;
+
+    #[test]
+    fn several_files_and_class_names() {
+        let folder = TempDir::new().unwrap();
+        let labels_as_text: ArrayRef = Arc::new(StringArray::from(vec!["good", "bad"]));
+        let numbers: ArrayRef = Arc::new(Int8Array::from(vec![1, -1]));
+        let info = r#"{"features": {"label": {"_type": "ClassLabel", "names": ["bad", "good"]}}}"#;
+        let files = [
+            ("0.arrow", stream(vec![("a", two_texts()), ("label", labels_as_text)])),
+            ("1.arrow", stream(vec![("label", numbers), ("a", two_texts())])),
+        ];
+        save_table(folder.path(), info, &files);
+        let data = read_dataset(folder.path(), &task("")).unwrap();
+        assert_eq!(labels(&data.splits["train"]), [1, 0, 1, -1]);
+        assert_eq!(texts(&data.splits["train"]), ["x", "y", "x", "y"]);
+    }
+
+    #[test]
+    fn rows_count_over_all_files() {
+        let folder = TempDir::new().unwrap();
+        let batch = |last| {
+            let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, last]));
+            stream(vec![("a", two_texts()), ("label", numbers)])
+        };
+        save_table(folder.path(), "{}", &[("0.arrow", batch(0)), ("1.arrow", batch(7))]);
+        let message = message_of(folder.path(), &task(""));
+        assert!(message.contains("1.arrow, split train, row 3: label 7 is not a class"), "{message}");
+        assert!(message.contains("the task has 2 (0 .. 1)"), "{message}");
+    }
+
+    #[test]
+    fn an_empty_split_may_have_no_file() {
+        let folder = TempDir::new().unwrap();
+        save_table(folder.path(), "{}", &[("0.arrow", Vec::new())]);
+        fs::remove_file(folder.path().join("0.arrow")).unwrap();
+        assert!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].is_empty());
+    }
+
+    #[test]
+    fn one_of_several_files_must_not_be_missing() {
+        let folder = TempDir::new().unwrap();
+        save_table(folder.path(), "{}", &[("0.arrow", Vec::new()), ("1.arrow", Vec::new())]);
+        fs::remove_file(folder.path().join("1.arrow")).unwrap();
+        assert!(message_of(folder.path(), &task("")).contains("1.arrow: cannot be read"));
+    }
+
+    #[test]
+    fn an_index_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let state = r#"{"_data_files": [], "_indices_data_files": [{"filename": "indices.arrow"}]}"#;
+        fs::write(folder.path().join("state.json"), state).unwrap();
+        let message = message_of(folder.path(), &task(""));
+        assert!(
+            message.contains("state.json, _indices_data_files:") && message.contains("flatten_indices"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn split_names_must_be_listed() {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("dataset_dict.json"), r#"{"splits": ["test", "unsupervised"]}"#)
+            .unwrap();
+        let message = message_of(folder.path(), &task(""));
+        assert!(
+            message.contains("expected split \"train\" of task t, found test, unsupervised"),
+            "{message}"
+        );
+        fs::write(folder.path().join("dataset_dict.json"), "{\n]").unwrap();
+        assert!(message_of(folder.path(), &task("")).contains("dataset_dict.json, line 2"));
+    }
+
+    #[test]
+    fn nothing_outside_the_folder_is_read() {
+        for name in ["../x.arrow", "/x.arrow", "..", "", "a\\u0000b", "c:x", "a\\\\b"] {
+            let folder = TempDir::new().unwrap();
+            save_table(folder.path(), "{}", &[]);
+            let state = format!("{{\"_data_files\": [{{\"filename\": \"{name}\"}}]}}");
+            fs::write(folder.path().join("state.json"), state).unwrap();
+            assert!(message_of(folder.path(), &task("")).contains("leads out of the folder"), "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_must_stay_inside() {
+        let folder = TempDir::new().unwrap();
+        let link = folder.path().join("train.jsonl");
+        std::os::unix::fs::symlink(golden::path("data/jsonl/train.jsonl"), &link).unwrap();
+        assert!(message_of(folder.path(), &task("")).contains("leads out of the folder"));
+        fs::remove_file(&link).unwrap();
+        fs::write(folder.path().join("real"), "{\"a\": \"x\", \"label\": 1}").unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 1);
+    }
+}
+
+mod arrow_streams {
+    use super::*;
+
+    #[track_caller]
+    fn check(texts_column: ArrayRef, label_column: ArrayRef) {
+        let bytes = stream(vec![("label", label_column), ("other", two_texts()), ("a", texts_column)]);
+        let rows = rows(Format::Arrow, bytes, &task("")).unwrap();
+        assert_eq!((texts(&rows), labels(&rows)), (vec!["x", "y"], vec![1, 0]));
+    }
+
+    #[test]
+    fn every_type_that_is_met() {
+        check(two_texts(), Arc::new(Int64Array::from(vec![1, 0])));
+        check(Arc::new(LargeStringArray::from(vec!["x", "y"])), Arc::new(Int8Array::from(vec![1, 0])));
+        let dictionary: DictionaryArray<Int32Type> = vec!["x", "y"].into_iter().collect();
+        check(Arc::new(dictionary), Arc::new(BooleanArray::from(vec![true, false])));
+        check(two_texts(), Arc::new(UInt16Array::from(vec![1, 0])));
+        check(two_texts(), Arc::new(StringArray::from(vec!["1", "0"])));
+    }
+
+    #[test]
+    fn a_null_is_named() {
+        let some: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+        let bytes = stream(vec![("a", two_texts()), ("label", some)]);
+        refused(Format::Arrow, bytes, &task(""), "row 1, column \"label\": expected a class, found a null");
+        let some: ArrayRef = Arc::new(StringArray::from(vec![None, Some("y")]));
+        let bytes = stream(vec![("a", some), ("label", Arc::new(Int64Array::from(vec![1, 0])))]);
+        refused(Format::Arrow, bytes, &task(""), "row 0, column \"a\": expected a text, found a null");
+    }
+
+    #[test]
+    fn columns_are_checked() {
+        let numbers: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 0.0]));
+        let bytes = stream(vec![("a", two_texts()), ("label", numbers.clone())]);
+        refused(
+            Format::Arrow,
+            bytes,
+            &task(""),
+            "column \"label\": expected integers, booleans or strings, found Float64",
+        );
+        let bytes = stream(vec![("a", numbers), ("label", two_texts())]);
+        refused(Format::Arrow, bytes, &task(""), "column \"a\": expected strings, found Float64");
+        let bytes = stream(vec![("b", two_texts())]);
+        refused(Format::Arrow, bytes, &task(""), "expected a column \"a\", found b");
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_short_is_refused() {
+        let bytes = stream(vec![("a", two_texts()), ("label", Arc::new(Int64Array::from(vec![1, 0])))]);
+        for length in 0..bytes.len() {
+            refused(Format::Arrow, &bytes[..length], &task(""), "byte ");
+        }
+        refused(Format::Arrow, [&bytes[..], b"x"].concat(), &task(""), "expected the end, found more bytes");
+        refused(Format::Arrow, b"PAR1 or anything else", &task(""), "not an Arrow stream");
+    }
+
+    #[test]
+    fn absurd_lengths_are_refused_before_memory_is_asked_for() {
+        let mut bytes = stream(vec![("a", two_texts()), ("label", Arc::new(Int64Array::from(vec![1, 0])))]);
+        bytes[4..8].copy_from_slice(&i32::MAX.to_le_bytes());
+        refused(Format::Arrow, bytes, &task(""), "byte 0: the file ends within the stream");
+    }
+
+    #[test]
+    fn flipped_bytes_give_rows_or_an_error() {
+        let bytes = golden::bytes("data/arrow/validation/data-00000-of-00001.arrow");
+        // Panics of the library are caught; their messages are of no use here.
+        std::panic::set_hook(Box::new(|_| {}));
+        let mut failed = 0;
+        for place in 0..bytes.len().min(1500) {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1 << (place % 8);
+            failed += usize::from(rows(Format::Arrow, damaged, &golden::task()).is_err());
+        }
+        let _ = std::panic::take_hook();
+        assert!(failed > 100, "{failed} of the mutants were noticed");
+    }
+}
+
+mod json_files {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let bytes = "\u{feff}{\"label\": 1, \"a\": \"so \\\"good\\\" \\u00e9\", \"idx\": [{\"a\": 1}]}\r\n\n{\"a\":\"\",\"label\":false}";
+        let rows = rows(Format::Jsonl, bytes, &task("")).unwrap();
+        assert_eq!((texts(&rows), labels(&rows)), (vec!["so \"good\" é", ""], vec![1, 0]));
+    }
+
+    #[test]
+    fn lists() {
+        let bytes = "[{\"a\": \"x\", \"label\": 1},\n {\"a\": \"y\", \"label\": -1}]\n";
+        let list = rows(Format::Json, bytes, &task("")).unwrap();
+        assert_eq!((texts(&list), labels(&list)), (vec!["x", "y"], vec![1, -1]));
+        // JSON Lines under the other name.
+        assert_eq!(rows(Format::Json, "{\"a\": \"x\", \"label\": 1}\n", &task("")).unwrap(), list[..1]);
+    }
+
+    #[test]
+    fn pairs() {
+        let rows = rows(Format::Jsonl, "{\"b\": \"2\", \"label\": 0, \"a\": \"1\"}", &pair_task()).unwrap();
+        assert_eq!((rows[0].text.as_str(), rows[0].pair.as_deref()), ("1", Some("2")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let task = task("");
+        let line = |line: &str| format!("{{\"a\": \"x\", \"label\": 1}}\n{line}\n");
+        refused(
+            Format::Jsonl,
+            line("{\"a\": 3, \"label\": 1}"),
+            &task,
+            "line 2, column \"a\": expected a text, found the number 3",
+        );
+        refused(
+            Format::Jsonl,
+            line("{\"a\": \"x\"}"),
+            &task,
+            "line 2, column \"label\": expected a class, found nothing",
+        );
+        refused(
+            Format::Jsonl,
+            line("{\"a\": \"x\", \"label\": 1.0}"),
+            &task,
+            "expected a class, found the number 1.0",
+        );
+        refused(Format::Jsonl, line("{\"a\": \"x\", \"label\": \"good\"}"), &task, "found the text \"good\"");
+        refused(Format::Jsonl, line("{\"a\": \"x\", \"label\": 2}"), &task, "line 2: label 2 is not a class");
+        refused(Format::Jsonl, line("{\"a\": null, \"label\": 1}"), &task, "found a null");
+        refused(Format::Jsonl, line("{\"a\": [], \"label\": 1}"), &task, "found a list");
+        refused(Format::Jsonl, line("{\"a\": \"x\", "), &task, "line 2: byte 11: EOF");
+        refused(Format::Jsonl, line("[1]"), &task, "expected an object with the keys a, label");
+        refused(Format::Jsonl, line("{} {}"), &task, "line 2: byte 4: trailing characters");
+        refused(Format::Json, "[{\"a\": \"x\", \"label\": 1}, {\"a\": {}}]", &task, "row 1, column \"a\"");
+        refused(Format::Json, "[{\"a\": \"x\", \"label\": 1}\n", &task, "line 2: byte 0: EOF");
+        refused(Format::Json, "3", &task, "expected a list of objects");
+        refused(Format::Jsonl, "[".repeat(100_000), &task, "line 1");
+    }
+}
+
+mod csv_files {
+    use super::*;
+
+    #[test]
+    fn quotes_line_breaks_and_marks() {
+        let bytes = "\u{feff}label,a\r\n1,\"one, \"\"two\"\"\nthree\"\r\n 0 ,é\r\n";
+        let rows = rows(Format::Csv, bytes, &task("")).unwrap();
+        assert_eq!((texts(&rows), labels(&rows)), (vec!["one, \"two\"\nthree", "é"], vec![1, 0]));
+    }
+
+    #[test]
+    fn without_a_header() {
+        let task = task("format = \"csv\"\nheader = false\ncolumns = [\"label\", \"title\", \"a\"]");
+        let read = rows(Format::Csv, "1,t,x\n0,u,y\n", &task).unwrap();
+        assert_eq!((texts(&read), labels(&read)), (vec!["x", "y"], vec![1, 0]));
+        refused(Format::Csv, "1,x\n", &task, "line 1: expected 3 fields, found 2");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let task = task("");
+        refused(Format::Csv, "a,label\nx,1\ny\n", &task, "line 3: expected 2 fields, found 1");
+        refused(Format::Csv, "a,label\n\"x\ny\",1\nz,4\n", &task, "line 4: label 4 is not a class");
+        refused(Format::Csv, "a,label\nx,one\n", &task, "line 2, column \"label\": expected a class number");
+        refused(Format::Csv, b"a,label\nx,1\n\xff,1\n", &task, "line 3: field 0 is not UTF-8");
+        refused(Format::Csv, "a,class\nx,1\n", &task, "expected a column \"label\", found a, class");
+        refused(Format::Csv, "a,label,a\nx,1,y\n", &task, "two columns are named \"a\"");
+        refused(Format::Csv, "", &task, "expected a column \"a\", found none");
+    }
+}
+
+mod labels_of_tasks {
+    use super::*;
+
+    #[test]
+    fn maps() {
+        let bytes = "a,label\nv,4\nw,0\nx,yes\ny,-1\n";
+        let map = "[label_map]\n0 = 0\n4 = 1\nyes = 1";
+        assert_eq!(labels(&rows(Format::Csv, bytes, &task(map)).unwrap()), [1, 0, 1, -1]);
+        refused(
+            Format::Csv,
+            "a,label\nx,2\n",
+            &task(map),
+            "expected one of the labels 0, 4, yes, found the text \"2\"",
+        );
+        let drop = task(&format!("other_labels = \"drop\"\n{map}"));
+        assert_eq!(labels(&rows(Format::Csv, "a,label\nx,2\ny,4\n", &drop).unwrap()), [-1, 1]);
+    }
+
+    #[test]
+    fn labels_are_classes_or_none() {
+        for label in [-2, 2, i64::MIN, i64::MAX] {
+            refused(
+                Format::Csv,
+                format!("a,label\nx,{label}\n"),
+                &task(""),
+                &format!("label {label} is not a class"),
+            );
+        }
+        refused(
+            Format::Jsonl,
+            "{\"a\": \"\", \"label\": 18446744073709551615}",
+            &task(""),
+            "the number 18446744073709551615",
+        );
+    }
+}
+
+mod properties {
+    use super::*;
+
+    fn row() -> impl Strategy<Value = Example> {
+        let text = prop_oneof![
+            any::<String>(),
+            "[\",\\n\\r ;\\\\é\u{1F600}x]{0,12}",
+            Just(String::new()),
+            (1usize..70_000).prop_map(|length| "ab ".repeat(length)),
+        ];
+        (text, any::<String>(), -1i64..2).prop_map(|(text, pair, label)| Example {
+            text,
+            pair: Some(pair),
+            label,
+        })
+    }
+
+    fn csv_of(rows: &[Example]) -> Vec<u8> {
+        let mut writer = ::csv::Writer::from_writer(Vec::new());
+        writer.write_record(["a", "label", "b"]).unwrap();
+        for row in rows {
+            writer.write_record([&row.text, &row.label.to_string(), row.pair.as_ref().unwrap()]).unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    fn json_of(rows: &[Example]) -> Vec<serde_json::Value> {
+        let row = |row: &Example| serde_json::json!({"a": row.text, "b": row.pair, "label": row.label});
+        rows.iter().map(row).collect()
+    }
+
+    fn arrow_of(rows: &[Example]) -> Vec<u8> {
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.text)));
+        let pair: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|row| row.pair.as_ref())));
+        let label: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.label)));
+        stream(vec![("a", text), ("b", pair), ("label", label)])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_is_written_is_read_from_every_form(written in prop::collection::vec(row(), 1..8)) {
+            let task = pair_task();
+            let json = json_of(&written);
+            let lines: Vec<String> = json.iter().map(ToString::to_string).collect();
+            let read = |format, bytes: &[u8]| rows(format, bytes, &task).unwrap();
+            prop_assert_eq!(&read(Format::Csv, &csv_of(&written)), &written);
+            prop_assert_eq!(&read(Format::Jsonl, lines.join("\n").as_bytes()), &written);
+            prop_assert_eq!(&read(Format::Json, serde_json::to_string_pretty(&json).unwrap().as_bytes()), &written);
+            prop_assert_eq!(&read(Format::Arrow, &arrow_of(&written)), &written);
+        }
+
+        #[test]
+        fn any_bytes_give_rows_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for format in [Format::Arrow, Format::Jsonl, Format::Json, Format::Csv, Format::Parquet] {
+                let _ = rows(format, &bytes, &task(""));
+            }
+        }
+    }
+}
