@@ -1,0 +1,321 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Tensor, Var};
+use serde::{Deserialize, Serialize};
+use skn_artifact::{
+    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, sha256_hex, tensor_hash, write_file,
+};
+
+use crate::adam::{Adam, AdamSettings, Moments};
+use crate::clip::check_finite;
+use crate::error::{Result, TuneError};
+
+/// Raised when the content of a checkpoint changes its meaning.
+const FORMAT: u32 = 1;
+const KIND: &str = "checkpoint";
+const STATE: &str = "skn.state";
+const HASH: &str = "skn.content_sha256";
+
+/// The three tensors of a parameter in a checkpoint.
+const PARAMETER: &str = "parameter.";
+const MEAN: &str = "mean.";
+const VARIANCE: &str = "variance.";
+
+/// Where a training stands, apart from its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Steps done.
+    pub(crate) step: u64,
+    /// Epochs done.
+    pub(crate) epoch: u64,
+    /// The step after which dev was last evaluated; 0 for never.
+    pub(crate) evaluated: u64,
+    /// The step after which the best parameters were found.
+    pub(crate) best_step: u64,
+    /// Their score; minus infinity before the first evaluation.
+    #[serde(with = "bits")]
+    pub(crate) best_score: f64,
+    /// Sum of the losses of all rows since the last metric line.
+    #[serde(with = "bits")]
+    pub(crate) loss_sum: f64,
+    /// The number of these rows.
+    pub(crate) loss_rows: u64,
+    /// Norm of the last step's gradient.
+    #[serde(with = "bits")]
+    pub(crate) gradient_norm: f64,
+    /// Bytes of the metrics file.
+    pub(crate) metrics_bytes: u64,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self {
+            step: 0,
+            epoch: 0,
+            evaluated: 0,
+            best_step: 0,
+            best_score: f64::NEG_INFINITY,
+            loss_sum: 0.0,
+            loss_rows: 0,
+            gradient_norm: 0.0,
+            metrics_bytes: 0,
+        }
+    }
+}
+
+/// A number as its 64 bits: JSON has no infinity, and its readers may be one bit off.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(value.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
+}
+
+/// Everything but the tensors, as it stands in the checkpoint's header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    /// Device and instruction set: the same bits are promised on the same machine only.
+    machine: String,
+    /// What a resume must match, by name.
+    settings: BTreeMap<String, String>,
+    state: State,
+}
+
+/// What a training is: a checkpoint is good for no other.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fingerprint {
+    pub(crate) machine: String,
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+/// A checkpoint that was read and found whole.
+pub(crate) struct Checkpoint {
+    file: TensorFile,
+    header: Header,
+}
+
+impl Checkpoint {
+    /// The bytes of a checkpoint. Every tensor is checked to be finite.
+    pub(crate) fn encode(
+        variables: &BTreeMap<String, Var>,
+        adam: &Adam,
+        state: &State,
+        fingerprint: &Fingerprint,
+    ) -> Result<Vec<u8>> {
+        let mut tensors = BTreeMap::new();
+        let mut insert = |prefix: &str, name: &str, tensor: &Tensor| {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            let name = format!("{prefix}{name}");
+            check_finite(state.step, || format!("`{name}` of the checkpoint"), &values)?;
+            tensors.insert(name, (tensor.dims().to_vec(), values));
+            Ok::<(), TuneError>(())
+        };
+        for (name, variable) in variables {
+            insert(PARAMETER, name, variable.as_tensor())?;
+        }
+        for (name, moments) in adam.moments() {
+            insert(MEAN, name, &moments.mean)?;
+            insert(VARIANCE, name, &moments.variance)?;
+        }
+        let header = Header {
+            format: FORMAT,
+            machine: fingerprint.machine.clone(),
+            settings: fingerprint.settings.clone(),
+            state: state.clone(),
+        };
+        encode(&header, tensors)
+    }
+
+    /// Reads a checkpoint and compares every byte that matters with its hash.
+    fn read(path: &Path) -> Result<Self, ArtifactError> {
+        Self::check(TensorFile::read(path)?)
+    }
+
+    fn check(file: TensorFile) -> Result<Self, ArtifactError> {
+        file.expect_kind(KIND)?;
+        let entry = |key: &str| {
+            let value = file.metadata().get(key);
+            value.ok_or_else(|| damaged(file.path(), key, "an entry of the header", "nothing"))
+        };
+        let (state, expected) = (entry(STATE)?, entry(HASH)?);
+        let views = file.names().filter_map(|name| file.view(name).map(|view| (name, view)));
+        let found = content_hash(state, views.map(|(name, view)| (name, view.dtype, view.shape, view.bytes)));
+        if &found != expected {
+            return Err(damaged(file.path(), "content", format!("SHA-256 {expected}"), found));
+        }
+        let header = serde_json::from_str(state)
+            .map_err(|error| damaged(file.path(), STATE, "what this version writes", error))?;
+        Ok(Self { file, header })
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.header.state
+    }
+
+    /// Refuses a checkpoint of another training; a note if it was made on another kind of machine.
+    pub(crate) fn compare(&self, now: &Fingerprint) -> Result<Option<String>> {
+        let mismatch = |field: &str, checkpoint: &str, now: &str| TuneError::Mismatch {
+            file: self.file.path().into(),
+            field: field.into(),
+            checkpoint: checkpoint.into(),
+            now: now.into(),
+        };
+        if self.header.format != FORMAT {
+            return Err(mismatch("format", &self.header.format.to_string(), &FORMAT.to_string()));
+        }
+        let old = &self.header.settings;
+        for field in old.keys().chain(now.settings.keys()) {
+            let [before, after] = [old, &now.settings].map(|of| of.get(field).map_or("nothing", String::as_str));
+            if before != after {
+                return Err(mismatch(field, before, after));
+            }
+        }
+        let (made, here) = (&self.header.machine, &now.machine);
+        Ok((made != here).then(|| {
+            let file = self.file.path().display();
+            format!("{file}: made on {made}, resumed on {here}: the last bits of the results may differ")
+        }))
+    }
+
+    /// Puts the parameters back into `variables`, and gives back the optimiser.
+    pub(crate) fn restore(&self, variables: &BTreeMap<String, Var>, settings: AdamSettings) -> Result<Adam> {
+        let tensor = |prefix: &str, name: &str, like: &Var| -> Result<Tensor> {
+            let (shape, values) = self.file.f32(&format!("{prefix}{name}"), Some(like.dims()))?;
+            Ok(Tensor::from_vec(values, shape, like.device())?)
+        };
+        let mut moments = BTreeMap::new();
+        for (name, variable) in variables {
+            variable.set(&tensor(PARAMETER, name, variable)?)?;
+            if self.file.contains(&format!("{MEAN}{name}")) {
+                let (mean, variance) = (tensor(MEAN, name, variable)?, tensor(VARIANCE, name, variable)?);
+                moments.insert(name.clone(), Moments { mean, variance });
+            }
+        }
+        Ok(Adam::restore(settings, self.header.state.step, moments))
+    }
+}
+
+fn encode(header: &Header, tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Result<Vec<u8>> {
+    let place = Path::new("checkpoint");
+    let state = serde_json::to_string(header)
+        .map_err(|error| damaged(place, STATE, "something that JSON can say", error))?;
+    let bytes: Vec<Vec<u8>> = tensors
+        .values()
+        .map(|(_, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .collect();
+    let views = tensors.iter().zip(&bytes);
+    let views = views.map(|((name, (shape, _)), bytes)| (name.as_str(), DType::F32, shape.as_slice(), bytes.as_slice()));
+    let hash = content_hash(&state, views);
+    let mut bundle = TensorBundle::new();
+    bundle.describe("skn.kind", KIND).describe(STATE, state).describe(HASH, hash);
+    for (name, (shape, values)) in tensors {
+        bundle.insert(name, Array::f32(shape, values)?);
+    }
+    Ok(bundle.to_bytes()?)
+}
+
+fn content_hash<'a>(
+    state: &str,
+    tensors: impl IntoIterator<Item = (&'a str, DType, &'a [usize], &'a [u8])>,
+) -> String {
+    sha256_hex(format!("{state}\n{}", tensor_hash(tensors)).as_bytes())
+}
+
+fn damaged(file: &Path, place: &str, expected: impl ToString, found: impl ToString) -> ArtifactError {
+    ArtifactError::Format {
+        file: file.into(),
+        place: place.into(),
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
+}
+
+/// The folder of a training's checkpoints: the last one, and the one before it.
+pub(crate) struct CheckpointFolder {
+    current: PathBuf,
+    previous: PathBuf,
+    /// Whether the current file may take the place of the previous one: a damaged one may not.
+    current_is_whole: bool,
+}
+
+/// What [`CheckpointFolder::load`] found.
+pub(crate) struct Loaded {
+    pub(crate) checkpoint: Checkpoint,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+impl CheckpointFolder {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self {
+            current: folder.join("checkpoint.safetensors"),
+            previous: folder.join("checkpoint.previous.safetensors"),
+            current_is_whole: false,
+        }
+    }
+
+    /// Removes the checkpoints of an earlier training.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        for file in [&self.current, &self.previous] {
+            match std::fs::remove_file(file) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io(file, "remove", source));
+                }
+                _ => {}
+            }
+        }
+        self.current_is_whole = false;
+        Ok(())
+    }
+
+    /// The last checkpoint that is whole, or `None` if there never was one.
+    pub(crate) fn load(&mut self, now: &Fingerprint) -> Result<Option<Loaded>> {
+        let reason = match Checkpoint::read(&self.current) {
+            Ok(checkpoint) => {
+                self.current_is_whole = true;
+                let notes = checkpoint.compare(now)?.into_iter().collect();
+                return Ok(Some(Loaded { checkpoint, notes }));
+            }
+            Err(error @ ArtifactError::Io { .. }) => return Err(error.into()),
+            Err(error) => error,
+        };
+        match Checkpoint::read(&self.previous) {
+            Ok(checkpoint) => {
+                let step = checkpoint.state().step;
+                let name = self.previous.display();
+                let mut notes = vec![format!("{reason}; going on from the checkpoint before it, {name} of step {step}")];
+                notes.extend(checkpoint.compare(now)?);
+                Ok(Some(Loaded { checkpoint, notes }))
+            }
+            Err(ArtifactError::Missing { .. }) if matches!(reason, ArtifactError::Missing { .. }) => Ok(None),
+            Err(error @ ArtifactError::Io { .. }) => Err(error.into()),
+            Err(error) => Err(TuneError::NoCheckpoint {
+                file: self.current.clone(),
+                reason: reason.to_string(),
+                previous: error.to_string(),
+            }),
+        }
+    }
+
+    /// Writes a checkpoint; the one before it is kept under its other name. At every moment one of the two is whole.
+    pub(crate) fn save(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.current_is_whole && self.current.exists() {
+            std::fs::rename(&self.current, &self.previous).map_err(|source| io(&self.current, "rename", source))?;
+            self.current_is_whole = false;
+        }
+        write_file(&self.current, Overwrite::Replace, bytes)?;
+        self.current_is_whole = true;
+        Ok(())
+    }
+}
+
+fn io(file: &Path, operation: &'static str, source: std::io::Error) -> TuneError {
+    ArtifactError::Io { file: file.into(), operation, source }.into()
+}

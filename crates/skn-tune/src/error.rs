@@ -1,0 +1,112 @@
+use std::path::PathBuf;
+
+use skn_artifact::ArtifactError;
+use skn_data::DataError;
+use skn_model::ModelError;
+use crate::shim::ProbingError;
+
+/// Why training could not begin, go on or be saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TuneError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+
+    /// The data could not be put into batches.
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    /// The model could not be run or saved.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+
+    /// The dev set could not be evaluated.
+    #[error(transparent)]
+    Probing(#[from] ProbingError),
+
+    /// A tensor operation failed.
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+
+    /// A setting or an input of training makes no sense.
+    #[error("training: {what}: expected {expected}, found {found}")]
+    Setting {
+        /// The setting.
+        what: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+
+    /// A number became NaN or infinite. Nothing of this step is saved.
+    #[error("step {step}: {what}: expected finite numbers, found {found}")]
+    NotFinite {
+        /// The training step, from 0.
+        step: u64,
+        /// Logits, loss, or the gradient or value of a named parameter.
+        what: String,
+        /// The number.
+        found: f64,
+    },
+
+    /// A parameter that trains takes no part in the loss.
+    #[error("step {step}: parameter `{parameter}`: expected a gradient, found none")]
+    NoGradient {
+        /// The training step, from 0.
+        step: u64,
+        /// The parameter.
+        parameter: String,
+    },
+
+    /// A checkpoint belongs to another training.
+    #[error(
+        "{file}: `{field}`: the checkpoint was made with {checkpoint}, this run has {now}; \
+         resume with the same settings, or train anew"
+    )]
+    Mismatch {
+        /// The checkpoint.
+        file: PathBuf,
+        /// What differs.
+        field: String,
+        /// Its value in the checkpoint.
+        checkpoint: String,
+        /// Its value now.
+        now: String,
+    },
+
+    /// Neither the checkpoint nor the one before it can be used.
+    #[error("{file}: can't be resumed from: {reason}; nor can the checkpoint before it: {previous}; train anew")]
+    NoCheckpoint {
+        /// The checkpoint.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What is wrong with the one before.
+        previous: String,
+    },
+}
+
+impl TuneError {
+    pub(crate) fn setting(what: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {
+        Self::Setting { what: what.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// The exit code of a program that fails with this error: 2 for settings, 3 for input, 5 for the device, 1
+    /// otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Artifact(error) => error.exit_code(),
+            Self::Model(error) => error.exit_code(),
+            Self::Probing(error) => error.exit_code(),
+            Self::Setting { .. } => 2,
+            Self::Data(_) | Self::Mismatch { .. } | Self::NoCheckpoint { .. } => 3,
+            Self::Tensor(candle_core::Error::Cuda(_)) => 5,
+            Self::Tensor(_) | Self::NotFinite { .. } | Self::NoGradient { .. } => 1,
+        }
+    }
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = TuneError> = std::result::Result<T, E>;

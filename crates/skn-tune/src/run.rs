@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use skn_artifact::{ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, sha256_hex, write_file, write_json};
+use skn_model::Roberta;
+
+use crate::error::Result;
+
+/// Every file that some tuning method writes into `best`.
+const TUNING_FILES: [&str; 4] =
+    ["adapter_config.json", "adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"];
+
+/// Where a training is kept, and what its files say of it.
+///
+/// The folder gets `best/` (tuned parameters and `skn.json`), `last/` (checkpoints) and `metrics.jsonl`. Files of an
+/// earlier training there are replaced: whether that is wanted, the caller has asked.
+#[derive(Clone, Debug)]
+pub struct TrainRun {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Go on from the folder's last checkpoint, or from the start if it has none; otherwise begin anew.
+    pub resume: bool,
+    /// The tuning method by the original's name: `RobertaPrompt`, ..
+    pub method: String,
+    /// The task's name.
+    pub task: String,
+    /// The backbone.
+    pub model: ModelIdentity,
+    /// The token of each class; it decides what is trained and scored.
+    pub verbalizer: VerbalizerRecord,
+    /// Row 0 of a saved prompt: the embedding of `<mask>`.
+    pub mask_embedding: Vec<f32>,
+    /// SHA-256 of the data set; a resume must match it.
+    pub data_sha256: String,
+    /// SHA-256 of the tokenizer; a resume must match it.
+    pub tokenizer_sha256: String,
+    /// Files that the caller has put into `best/` (a pruned backbone), by name with their SHA-256; `skn.json` lists
+    /// them too.
+    pub companions: BTreeMap<String, String>,
+}
+
+/// The parameters to save as the best so far.
+pub(crate) struct Best<'a> {
+    pub(crate) model: &'a Roberta,
+    pub(crate) metric: &'static str,
+    pub(crate) score: f64,
+    pub(crate) step: u64,
+}
+
+impl TrainRun {
+    /// The file that gets a line at each evaluation.
+    pub fn metrics(&self) -> PathBuf {
+        self.folder.join("metrics.jsonl")
+    }
+
+    /// The folder of the best parameters.
+    pub fn best(&self) -> PathBuf {
+        self.folder.join("best")
+    }
+
+    /// The folder of the checkpoints.
+    pub fn last(&self) -> PathBuf {
+        self.folder.join("last")
+    }
+
+    /// Writes `best/`, `skn.json` last: until then its hashes do not fit, and the folder is known to be torn.
+    pub(crate) fn save_best(&self, best: &Best<'_>) -> Result<()> {
+        let folder = self.best();
+        let files = best.model.tuning()?.files(best.model.config(), &self.model.id, &self.mask_embedding)?;
+        remove_others(&folder, &files)?;
+        let mut hashes = self.companions.clone();
+        for (name, bytes) in &files {
+            write_file(&folder.join(name), Overwrite::Replace, bytes)?;
+            hashes.insert(name.clone(), sha256_hex(bytes));
+        }
+        let config = SkillConfig {
+            method: self.method.clone(),
+            prompt_size: best.model.prompt_rows(),
+            verbalizer: self.verbalizer.clone(),
+            task: self.task.clone(),
+            model: self.model.clone(),
+            metric: best.metric.to_owned(),
+            dev_score: best.score,
+            step: best.step,
+            files: hashes,
+        };
+        Ok(write_json(&folder.join("skn.json"), Overwrite::Replace, &config)?)
+    }
+}
+
+/// Removes what another tuning method has left in the folder: a folder of two tunings can't be read.
+fn remove_others(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    for name in TUNING_FILES.iter().filter(|name| files.iter().all(|(written, _)| written != *name)) {
+        let file = folder.join(name);
+        match std::fs::remove_file(&file) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(skn_artifact::ArtifactError::Io { file, operation: "remove", source }.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

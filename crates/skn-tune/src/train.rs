@@ -1,0 +1,324 @@
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use skn_artifact::{Journal, MetricRecord};
+use skn_data::{epoch_order, pack_in_order};
+use skn_model::{Roberta, TrainingDropout};
+use crate::shim::{Progress, Workers, evaluate};
+
+use crate::adam::Adam;
+use crate::checkpoint::{Checkpoint, CheckpointFolder, Fingerprint, State};
+use crate::clip::{ClipScope, check_finite, clip_factor, gradient_norm};
+use crate::error::{Result, TuneError};
+use crate::fingerprint::fingerprint;
+use crate::options::{Plan, TrainData, TrainOptions};
+use crate::run::{Best, TrainRun};
+use crate::step::{Step, StepGradients, step_gradients};
+
+/// How a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// All steps are done.
+    Finished,
+    /// There was no new best for long enough ([`TrainOptions::early_stop`]).
+    EarlyStop,
+    /// The caller asked for it; a checkpoint is made, and a resume goes on from there.
+    Interrupted,
+}
+
+/// What a training came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The step after which the best parameters were found; 0 if none were evaluated.
+    pub best_step: u64,
+    /// Their score on dev; minus infinity if none were evaluated.
+    pub best_score: f64,
+    /// Steps done, those before a resume included.
+    pub steps: u64,
+    /// Steps that were done before this resume; `None` if it began anew.
+    pub resumed_from: Option<u64>,
+    /// How it ended.
+    pub stopped: Stopped,
+    /// What the user should know: a damaged checkpoint, another machine.
+    pub notes: Vec<String>,
+}
+
+/// Trains what `model`'s tuning method trains, and leaves the best parameters in `run`'s folder. The model itself has
+/// the last ones afterwards.
+///
+/// Dev is evaluated every [`eval_every`](TrainOptions::eval_every) steps and at each epoch's end; the best parameters
+/// are those of the highest score, the later of equals. A checkpoint is made at each evaluation, at least every
+/// [`checkpoint_every`](TrainOptions::checkpoint_every) steps and when `progress` asks to stop; a training that is
+/// resumed from it leaves the same bytes as one that was never stopped, whatever the number of threads.
+///
+/// # Errors
+/// If an option makes no sense, the data do not fit the model, a number becomes NaN or infinite, a file can't be
+/// written, or a checkpoint to resume from is of another training or damaged (the one before it too).
+pub fn train(
+    model: &Roberta,
+    data: &TrainData<'_>,
+    options: &TrainOptions,
+    run: &TrainRun,
+    workers: &Workers,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let mut training = Training::start(model, data, options, run, workers)?;
+    let stopped = training.run(progress)?;
+    let state = &training.state;
+    Ok(Outcome {
+        best_step: state.best_step,
+        best_score: state.best_score,
+        steps: state.step,
+        resumed_from: training.resumed_from,
+        stopped,
+        notes: training.notes,
+    })
+}
+
+struct Training<'a> {
+    model: &'a Roberta,
+    data: &'a TrainData<'a>,
+    options: &'a TrainOptions,
+    run: &'a TrainRun,
+    workers: &'a Workers,
+    plan: Plan,
+    /// Of hidden states and attention weights.
+    dropout: [f32; 2],
+    fingerprint: Fingerprint,
+    checkpoints: CheckpointFolder,
+    journal: Journal,
+    adam: Adam,
+    state: State,
+    /// The state of the last checkpoint.
+    saved: Option<State>,
+    resumed_from: Option<u64>,
+    notes: Vec<String>,
+    order: EpochOrder,
+}
+
+/// The order of an epoch's rows.
+#[derive(Default)]
+struct EpochOrder {
+    epoch: Option<u64>,
+    rows: Vec<u32>,
+}
+
+impl<'a> Training<'a> {
+    fn start(
+        model: &'a Roberta,
+        data: &'a TrainData<'a>,
+        options: &'a TrainOptions,
+        run: &'a TrainRun,
+        workers: &'a Workers,
+    ) -> Result<Self> {
+        let plan = options.plan(data.train.len())?;
+        check(model, data, options, run)?;
+        let config = model.config();
+        let dropout = options.dropout.map_or([config.hidden_dropout, config.attention_dropout], |p| [p, p]);
+        let fingerprint = fingerprint(model, data, options, run, dropout);
+        let mut checkpoints = CheckpointFolder::new(&run.last());
+        let loaded = if run.resume { checkpoints.load(&fingerprint)? } else { None };
+        let (adam, state, notes) = match &loaded {
+            None => (Adam::new(options.adam()), State::new(), Vec::new()),
+            Some(loaded) => {
+                let adam = loaded.checkpoint.restore(model.parameters(), options.adam())?;
+                (adam, loaded.checkpoint.state().clone(), loaded.notes.clone())
+            }
+        };
+        if loaded.is_none() {
+            checkpoints.clear()?;
+        }
+        Ok(Self {
+            model,
+            data,
+            options,
+            run,
+            workers,
+            plan,
+            dropout,
+            fingerprint,
+            checkpoints,
+            journal: Journal::open(&run.metrics(), state.metrics_bytes)?,
+            adam,
+            saved: loaded.as_ref().map(|_| state.clone()),
+            resumed_from: loaded.map(|_| state.step),
+            state,
+            notes,
+            order: EpochOrder::default(),
+        })
+    }
+
+    /// The state alone decides what comes next, so that it does not matter where a training was interrupted.
+    fn run(&mut self, progress: &dyn Progress) -> Result<Stopped> {
+        progress.begin("train", self.plan.schedule.total());
+        progress.advance(self.state.step);
+        loop {
+            let step = self.state.step;
+            if self.evaluation_is_due() {
+                if !self.evaluate(progress)? {
+                    return self.interrupt();
+                }
+            } else if step > 0 && step.is_multiple_of(self.options.checkpoint_every) {
+                self.save()?;
+            }
+            if let Some(stopped) = self.end() {
+                return Ok(stopped);
+            }
+            if progress.cancelled() {
+                return self.interrupt();
+            }
+            self.step()?;
+            progress.advance(1);
+        }
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        let step = self.state.step;
+        self.state.evaluated < step && self.plan.evaluates(step, self.options.eval_every)
+    }
+
+    fn end(&self) -> Option<Stopped> {
+        let State { step, evaluated, best_step, .. } = self.state;
+        let waited = self.plan.patience.is_some_and(|patience| step - best_step >= patience);
+        if step >= self.plan.schedule.total() {
+            Some(Stopped::Finished)
+        } else if evaluated == step && waited && step > 0 {
+            Some(Stopped::EarlyStop)
+        } else {
+            None
+        }
+    }
+
+    fn interrupt(&mut self) -> Result<Stopped> {
+        self.save()?;
+        Ok(Stopped::Interrupted)
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let number = self.state.step;
+        let found = self.gradients(number)?;
+        let norm = self.norm(number, &found.gradients)?;
+        let scale = clip_factor(norm, self.options.max_norm);
+        let parameters = self.model.parameters();
+        self.adam.update(parameters, &found.gradients, scale, self.learning_rate(number))?;
+        for (name, variable) in parameters {
+            let values = variable.flatten_all()?.to_vec1::<f32>()?;
+            check_finite(number, || format!("new value of `{name}`"), &values)?;
+        }
+        let state = &mut self.state;
+        state.step += 1;
+        state.epoch = state.step / self.plan.steps_per_epoch;
+        state.loss_sum += found.loss * found.rows as f64;
+        state.loss_rows += found.rows as u64;
+        state.gradient_norm = norm;
+        Ok(())
+    }
+
+    fn gradients(&mut self, number: u64) -> Result<StepGradients> {
+        let (epoch, place) = (number / self.plan.steps_per_epoch, number % self.plan.steps_per_epoch);
+        let rows = self.order.of(epoch, self.data.train.len(), self.options.seed);
+        // The plan has as many steps an epoch as it takes, so the first row of each is there.
+        let first = (place as usize).saturating_mul(self.plan.rows_per_step).min(rows.len());
+        let last = first.saturating_add(self.plan.rows_per_step).min(rows.len());
+        let prompt = self.model.prompt_rows();
+        let batches = pack_in_order(self.data.train, &rows[first..last], prompt, self.options.token_budget)?;
+        let [hidden, attention] = self.dropout;
+        let dropout = TrainingDropout { hidden, attention, seed: self.options.seed, step: number };
+        let step = Step {
+            number,
+            batches: &batches,
+            verbalizer: &self.run.verbalizer.ids,
+            dropout: (self.dropout != [0.0; 2]).then_some(dropout),
+        };
+        step_gradients(self.model, &step, self.workers)
+    }
+
+    fn norm(&self, number: u64, gradients: &BTreeMap<String, Tensor>) -> Result<f64> {
+        match self.options.clip {
+            ClipScope::Backbone => gradient_norm(number, gradients),
+            ClipScope::Tuned => {
+                let mut tuned = gradients.clone();
+                tuned.retain(|name, _| self.model.parameters().contains_key(name));
+                gradient_norm(number, &tuned)
+            }
+        }
+    }
+
+    fn learning_rate(&self, step: u64) -> f64 {
+        self.options.learning_rate * self.plan.schedule.factor(step)
+    }
+
+    /// Evaluates dev, keeps the parameters if they are the best, writes a line and a checkpoint. False if `progress`
+    /// asked to stop before it was done; then nothing has changed.
+    fn evaluate(&mut self, progress: &dyn Progress) -> Result<bool> {
+        let step = self.state.step;
+        let metric = self.data.metric;
+        let Some((score, dev_loss)) = self.dev_score(progress)? else { return Ok(false) };
+        let best = score >= self.state.best_score;
+        if best {
+            self.run.save_best(&Best { model: self.model, metric: metric.name(), score, step })?;
+            (self.state.best_score, self.state.best_step) = (score, step);
+        }
+        self.journal.append(&MetricRecord {
+            step,
+            epoch: self.state.epoch,
+            train_loss: self.state.loss_sum / self.state.loss_rows as f64,
+            metric: metric.name().to_owned(),
+            dev_score: score,
+            dev_loss,
+            learning_rate: self.learning_rate(step - 1),
+            gradient_norm: self.state.gradient_norm,
+            best,
+        })?;
+        self.state.evaluated = step;
+        (self.state.loss_sum, self.state.loss_rows) = (0.0, 0);
+        self.save()?;
+        Ok(true)
+    }
+
+    /// Score and loss on dev.
+    fn dev_score(&self, _progress: &dyn Progress) -> Result<Option<(f64, f64)>> {
+        let evaluation = evaluate(self.model, self.data.dev, &self.run.verbalizer.ids, self.workers)?;
+        let classes = self.run.verbalizer.ids.len();
+        let score = self.data.metric.compute(&evaluation.predicted, &evaluation.labels, classes);
+        for (what, found) in [("loss on dev", evaluation.loss), ("score on dev", score)] {
+            if !found.is_finite() {
+                return Err(TuneError::NotFinite { step: self.state.step, what: what.into(), found });
+            }
+        }
+        Ok(Some((score, evaluation.loss)))
+    }
+
+    fn save(&mut self) -> Result<()> {
+        if self.saved.as_ref() == Some(&self.state) {
+            return Ok(());
+        }
+        self.state.metrics_bytes = self.journal.sync()?;
+        let bytes = Checkpoint::encode(self.model.parameters(), &self.adam, &self.state, &self.fingerprint)?;
+        self.checkpoints.save(&bytes)?;
+        self.saved = Some(self.state.clone());
+        Ok(())
+    }
+}
+
+impl EpochOrder {
+    fn of(&mut self, epoch: u64, rows: usize, seed: u64) -> &[u32] {
+        if self.epoch != Some(epoch) {
+            (self.epoch, self.rows) = (Some(epoch), epoch_order(rows, seed, epoch));
+        }
+        &self.rows
+    }
+}
+
+/// Checks what the model, the data and the options say of each other.
+fn check(model: &Roberta, data: &TrainData<'_>, options: &TrainOptions, run: &TrainRun) -> Result<()> {
+    data.check(run.verbalizer.ids.len())?;
+    if model.tuning()?.method().is_none() || model.parameters().is_empty() {
+        return Err(TuneError::setting("model", "a tuning method with gradients for it", "nothing that trains"));
+    }
+    if options.clip == ClipScope::Backbone && model.backbone().is_empty() {
+        let expected = "a model with gradients for its backbone too";
+        return Err(TuneError::setting("clipping by the backbone's norm", expected, "a frozen one"));
+    }
+    Ok(())
+}
