@@ -244,15 +244,23 @@ impl Task {
         if self.text.contains(&self.label) {
             return Err(("text", "other columns than the label's", format!("{:?}", self.text)));
         }
-        if self.header == self.columns.is_empty() {
-            let needed = self.text.iter().chain([&self.label]);
-            let missing = needed.into_iter().find(|name| !self.header && !self.columns.contains(name));
-            return match missing {
-                Some(name) => Err(("columns", "the columns of text and label", format!("no {name:?}"))),
-                None => Ok(()),
-            };
+        if self.header != self.columns.is_empty() {
+            return Err((
+                "columns",
+                "names of columns exactly if header = false",
+                format!("{:?}", self.columns),
+            ));
         }
-        Err(("columns", "names of columns exactly if header = false", format!("{:?}", self.columns)))
+        if self.header {
+            return Ok(());
+        }
+        if self.format != Some(Format::Csv) {
+            return Err(("header", "format = \"csv\" beside it", "another format or none".to_owned()));
+        }
+        match self.text.iter().chain([&self.label]).find(|name| !self.columns.contains(name)) {
+            Some(name) => Err(("columns", "the columns of text and label", format!("no {name:?}"))),
+            None => Ok(()),
+        }
     }
 
     fn check_splits(&self) -> Result<(), Wrong> {
@@ -378,10 +386,10 @@ mod tests {
         refused(&format!("{TASK}test = \"train\"\n"), "splits: expected three different splits");
         refused(&format!("{TASK}[label_map]\n1 = 2\n"), "label_map: expected classes below");
         refused(&format!("header = false\n{TASK}"), "columns: expected names");
-        refused(
-            &format!("header = false\ncolumns = [\"a\"]\n{TASK}"),
-            "columns: expected the columns of text",
-        );
+        let columns = "header = false\ncolumns = [\"a\"]\n";
+        refused(&format!("{columns}{TASK}"), "header: expected format = \"csv\"");
+        refused(&format!("format = \"csv\"\n{columns}{TASK}"), "columns: expected the columns of text");
+        refused(&format!("other_labels = \"drop\"\n{TASK}"), "other_labels: expected a label_map");
     }
 
     #[test]
