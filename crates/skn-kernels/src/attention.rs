@@ -1,10 +1,13 @@
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
-use crate::cpu::{slice, with_slice};
+use crate::cpu::{expect_f32, slice, with_slices};
 use crate::dropout::Dropout;
+use crate::matrix::{Panels, View, ViewMut};
 use crate::packing::{Packing, Rows};
-use crate::simd::{Isa, exp, lane_sum, multiply_add, multiversioned};
+use crate::simd::{Isa, LANES, exp, for_each_chunk, lane_max, lane_sum, lane_sum_pairs, multiversioned};
 
 /// Scaled dot-product attention (Vaswani et al., 2017, equation 1) of several heads, inside each sequence:
 /// `softmax(q k^T / sqrt(width of a head)) v`.
@@ -14,7 +17,7 @@ use crate::simd::{Isa, exp, lane_sum, multiply_add, multiversioned};
 /// its sequence.
 ///
 /// # Errors
-/// If the shapes do not fit together.
+/// If the shapes do not fit together, a sequence has no key for its dropout, or a tensor is not f32.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -24,22 +27,27 @@ pub fn attention(
     heads: usize,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
-    let (rows, hidden) = k.dims2()?;
-    let fits = rows == packing.rows()
-        && v.dims() == k.dims()
-        && q.dims() == [queries.len(), hidden]
-        && heads > 0
-        && hidden % heads == 0
-        && queries.packing() == packing;
-    if !fits {
+    let hidden = match k.dims() {
+        [rows, hidden] if *rows == packing.rows() => *hidden,
+        found => bail!("attention: expected k [{}, hidden], found {found:?}", packing.rows()),
+    };
+    if v.dims() != k.dims() || q.dims() != [queries.len(), hidden] {
         bail!(
-            "attention: expected k and v [{}, hidden] and q [{}, hidden] of {heads} heads, found {:?}, {:?} and {:?}",
+            "attention: expected v [{}, {hidden}] and q [{}, {hidden}], found {:?} and {:?}",
             packing.rows(),
             queries.len(),
-            k.dims(),
             v.dims(),
             q.dims()
         );
+    }
+    if heads == 0 || hidden % heads != 0 {
+        bail!("attention: expected a number of heads that divides {hidden}, found {heads}");
+    }
+    if queries.packing() != packing {
+        bail!("attention: expected queries of the batch of {} rows, found others", packing.rows());
+    }
+    for tensor in [q, k, v] {
+        expect_f32("attention", tensor)?;
     }
     if !q.device().is_cpu() {
         return composed::attention(q, k, v, packing, queries, heads, dropout);
@@ -62,97 +70,130 @@ struct Attention {
     dropout: Option<Dropout>,
 }
 
-/// What one head of one sequence works with. Keys and values are stored column by column, so that the inner loops
-/// run over keys.
-struct Head {
-    keys: usize,
-    width: usize,
-    scale: f32,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    probabilities: Vec<f32>,
-    factors: Vec<f32>,
-}
-
-/// One row of one head in a packed matrix.
-#[derive(Clone, Copy)]
-struct Place {
-    row: usize,
+/// One head of one sequence: which parts of the matrices it works on.
+struct Head<'a> {
+    queries: Range<usize>,
+    keys: Range<usize>,
+    columns: Range<usize>,
     hidden: usize,
-    head: usize,
-    width: usize,
+    /// Factors of dropout, for each query the first one of this head, and how far the next query's are.
+    factors: Option<(&'a [f32], usize)>,
 }
 
-impl Place {
-    fn range(self) -> std::ops::Range<usize> {
-        let start = self.row * self.hidden + self.head * self.width;
-        start..start + self.width
+impl Head<'_> {
+    fn view<'a>(&self, matrix: &'a [f32], rows: &Range<usize>) -> View<'a> {
+        let values = &matrix[rows.start * self.hidden + self.columns.start..];
+        View { values, rows: rows.len(), columns: self.columns.len(), stride: self.hidden }
+    }
+
+    fn view_mut<'a>(&self, matrix: &'a mut [f32], rows: &Range<usize>) -> ViewMut<'a> {
+        let values = &mut matrix[rows.start * self.hidden + self.columns.start..];
+        ViewMut { values, columns: self.columns.len(), stride: self.hidden }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.columns.len() as f32).sqrt()
+    }
+
+    /// Numbers from one query's probabilities to the next one's: whole vectors, the rest being 0.
+    fn stride(&self) -> usize {
+        self.keys.len().next_multiple_of(LANES)
+    }
+
+    fn scores<'a>(&self, values: &'a [f32]) -> View<'a> {
+        View { values, rows: self.queries.len(), columns: self.keys.len(), stride: self.stride() }
+    }
+
+    /// `left right^T`, a number for each query and key.
+    fn products(&self, isa: Isa, left: View<'_>, right: View<'_>) -> Vec<f32> {
+        let mut scores = vec![0f32; self.queries.len() * self.stride()];
+        let mut out = ViewMut { values: &mut scores, columns: self.keys.len(), stride: self.stride() };
+        Panels::of_transposed(right).multiply_into(isa, left, &[], &mut out, |_| {});
+        scores
+    }
+
+    /// The softmax of the scores, and the same after dropout if there is any.
+    fn probabilities(&self, isa: Isa, q: &[f32], k: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
+        let mut scores = self.products(isa, self.view(q, &self.queries), self.view(k, &self.keys));
+        softmax(isa, &mut scores, self.stride(), self.keys.len(), self.scale());
+        let dropped = self.factors.map(|(factors, step)| {
+            let mut dropped = scores.clone();
+            for (row, factors) in dropped.chunks_exact_mut(self.stride()).zip(factors.chunks(step)) {
+                row.iter_mut().zip(&factors[..self.keys.len()]).for_each(|(p, factor)| *p *= factor);
+            }
+            dropped
+        });
+        (scores, dropped)
+    }
+
+    fn forward(&self, isa: Isa, [q, k, v]: [&[f32]; 3], out: &mut [f32]) {
+        let (probabilities, dropped) = self.probabilities(isa, q, k);
+        let left = self.scores(dropped.as_deref().unwrap_or(&probabilities));
+        let mut out = self.view_mut(out, &self.queries);
+        Panels::of(self.view(v, &self.keys)).multiply_into(isa, left, &[], &mut out, |_| {});
+    }
+
+    /// With `p` the probabilities, `m` the factors of dropout and `g` the gradient of the result:
+    /// `dv_j = sum over queries of p_j m_j g`, `ds_j = p_j (m_j g . v_j - sum over i of p_i m_i g . v_i)`,
+    /// `dq = scale * sum over j of ds_j k_j`, `dk_j = scale * sum over queries of ds_j q`.
+    fn backward(&self, isa: Isa, [q, k, v, g]: [&[f32]; 4], [dq, dk, dv]: [&mut [f32]; 3]) {
+        let (probabilities, dropped) = self.probabilities(isa, q, k);
+        let dropped = dropped.as_deref().unwrap_or(&probabilities);
+        let g = self.view(g, &self.queries);
+        let mut scores = self.products(isa, g, self.view(v, &self.keys));
+        softmax_gradient(isa, &mut scores, &probabilities, dropped, self.stride(), self.scale());
+        let of_queries = |queries: View<'_>, weights: &[f32], out: &mut [f32]| {
+            let weights = self.scores(weights).transposed();
+            let left = View::dense(&weights, self.keys.len(), self.queries.len());
+            Panels::of(queries).multiply_into(isa, left, &[], &mut self.view_mut(out, &self.keys), |_| {});
+        };
+        of_queries(g, dropped, dv);
+        of_queries(self.view(q, &self.queries), &scores, dk);
+        let mut dq = self.view_mut(dq, &self.queries);
+        Panels::of(self.view(k, &self.keys)).multiply_into(isa, self.scores(&scores), &[], &mut dq, |_| {});
     }
 }
 
 impl Attention {
-    fn hidden(&self) -> usize {
-        self.heads * self.width
-    }
-
-    fn place(&self, row: usize, head: usize) -> Place {
-        Place { row, hidden: self.hidden(), head, width: self.width }
-    }
-
     /// Calls `each` for every head of every sequence that has queries.
-    fn for_each_head(
-        &self,
-        k: &[f32],
-        v: &[f32],
-        mut each: impl FnMut(&mut Head, usize, usize) -> Result<()>,
-    ) -> Result<()> {
+    fn for_each_head(&self, mut each: impl FnMut(&Head<'_>)) -> Result<()> {
         for sequence in 0..self.packing.len() {
-            if self.queries.of_sequence(sequence).is_empty() {
+            let (queries, keys) = (self.queries.of_sequence(sequence), self.packing.range(sequence));
+            if queries.is_empty() {
                 continue;
             }
-            for number in 0..self.heads {
-                let mut head = self.head(k, v, sequence, number);
-                each(&mut head, sequence, number)?;
+            let factors = self.factors(sequence, &queries, keys.len())?;
+            for head in 0..self.heads {
+                let factors =
+                    factors.as_deref().map(|all| (&all[head * keys.len()..], self.heads * keys.len()));
+                each(&Head {
+                    queries: queries.clone(),
+                    keys: keys.clone(),
+                    columns: head * self.width..(head + 1) * self.width,
+                    hidden: self.heads * self.width,
+                    factors,
+                });
             }
         }
         Ok(())
     }
 
-    fn head(&self, k: &[f32], v: &[f32], sequence: usize, number: usize) -> Head {
-        let rows = self.packing.range(sequence);
-        let keys = rows.len();
-        let columns = |matrix: &[f32]| {
-            let mut columns = vec![0f32; self.width * keys];
-            for (key, row) in rows.clone().enumerate() {
-                for (column, value) in matrix[self.place(row, number).range()].iter().enumerate() {
-                    columns[column * keys + key] = *value;
-                }
-            }
-            columns
-        };
-        Head {
-            keys,
-            width: self.width,
-            scale: 1.0 / (self.width as f32).sqrt(),
-            k: columns(k),
-            v: columns(v),
-            probabilities: vec![0.0; keys],
-            factors: vec![1.0; keys],
+    /// Factors of dropout of a sequence, `[queries, heads, keys]`.
+    fn factors(&self, sequence: usize, queries: &Range<usize>, keys: usize) -> Result<Option<Vec<f32>>> {
+        let Some(dropout) = &self.dropout else { return Ok(None) };
+        let width = self.heads * keys;
+        let mut factors = vec![0f32; queries.len() * width];
+        for (query, factors) in queries.clone().zip(factors.chunks_exact_mut(width)) {
+            let first = u64::from(self.queries.position()[query]) * width as u64;
+            dropout.factors(sequence, first, factors)?;
         }
-    }
-
-    /// Fills in the factors of dropout for a query; all are 1 without dropout.
-    fn drop(&self, head: &mut Head, sequence: usize, number: usize, query: usize) -> Result<()> {
-        let Some(dropout) = &self.dropout else { return Ok(()) };
-        let position = self.queries.position()[query] as u64;
-        let first = (position * self.heads as u64 + number as u64) * head.keys as u64;
-        dropout.factors(sequence, first, &mut head.factors)
+        Ok(Some(factors))
     }
 }
 
 impl CustomOp3 for Attention {
     fn name(&self) -> &'static str {
-        "skn-attention"
+        "attention"
     }
 
     fn cpu_fwd(
@@ -164,19 +205,12 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         lv: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let q = slice(q, lq)?;
-        let isa = Isa::best();
-        let mut out = vec![0f32; q.len()];
-        self.for_each_head(slice(k, lk)?, slice(v, lv)?, |head, sequence, number| {
-            for query in self.queries.of_sequence(sequence) {
-                let place = self.place(query, number).range();
-                self.drop(head, sequence, number, query)?;
-                probabilities(isa, head, &q[place.clone()]);
-                mix(isa, head, &mut out[place]);
-            }
-            Ok(())
-        })?;
-        Ok((CpuStorage::F32(out), Shape::from((self.queries.len(), self.hidden()))))
+        let inputs = [slice(q, lq)?, slice(k, lk)?, slice(v, lv)?];
+        let mut out = vec![0f32; inputs[0].len()];
+        if self.width > 0 {
+            self.for_each_head(|head| head.forward(Isa::best(), inputs, &mut out))?;
+        }
+        Ok((CpuStorage::F32(out), lq.shape().clone()))
     }
 
     fn bwd(
@@ -187,117 +221,91 @@ impl CustomOp3 for Attention {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [q_values, k_values, v_values, gradient_values] =
-            [q, k, v, gradient].map(|tensor| with_slice(tensor, <[f32]>::to_vec));
-        let (q_values, k_values, v_values, g) = (q_values?, k_values?, v_values?, gradient_values?);
-        let isa = Isa::best();
-        let (mut dq, mut dk, mut dv) =
-            (vec![0f32; g.len()], vec![0f32; k_values.len()], vec![0f32; v_values.len()]);
-        self.for_each_head(&k_values, &v_values, |head, sequence, number| {
-            let mut sums = HeadGradients::new(head);
-            for query in self.queries.of_sequence(sequence) {
-                let place = self.place(query, number).range();
-                self.drop(head, sequence, number, query)?;
-                probabilities(isa, head, &q_values[place.clone()]);
-                head_gradient(
-                    isa,
-                    head,
-                    &mut sums,
-                    &q_values[place.clone()],
-                    &g[place.clone()],
-                    &mut dq[place],
-                );
+        let [mut dq, mut dk, mut dv] = [q, k, v].map(|input| vec![0f32; input.elem_count()]);
+        with_slices([q, k, v, gradient], |inputs| {
+            if self.width == 0 {
+                return Ok(());
             }
-            for (key, row) in self.packing.range(sequence).enumerate() {
-                let place = self.place(row, number).range();
-                for column in 0..self.width {
-                    dk[place.start + column] = sums.k[column * head.keys + key];
-                    dv[place.start + column] = sums.v[column * head.keys + key];
-                }
-            }
-            Ok(())
+            self.for_each_head(|head| head.backward(Isa::best(), inputs, [&mut dq, &mut dk, &mut dv]))
         })?;
-        let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
-        Ok((Some(tensor(dq, q)?), Some(tensor(dk, k)?), Some(tensor(dv, v)?)))
+        let made = |values: Vec<f32>, input: &Tensor| {
+            let tracked = input.track_op();
+            tracked.then(|| Tensor::from_vec(values, input.shape(), input.device())).transpose()
+        };
+        Ok((made(dq, q)?, made(dk, k)?, made(dv, v)?))
     }
 }
 
-/// Gradients of a head's keys and values, column by column, and room for those of the scores.
-struct HeadGradients {
-    k: Vec<f32>,
-    v: Vec<f32>,
-    scores: Vec<f32>,
-}
-
-impl HeadGradients {
-    fn new(head: &Head) -> Self {
-        Self { k: vec![0.0; head.k.len()], v: vec![0.0; head.v.len()], scores: vec![0.0; head.keys] }
-    }
-}
-
-/// The softmax of a query's scores, before dropout.
+/// The softmax of `scale` times the first `keys` numbers of every `stride`; the others become 0.
 #[inline(always)]
-fn probabilities_body<const FUSED: bool>(head: &mut Head, q: &[f32]) {
-    let scores = &mut head.probabilities;
-    scores.fill(0.0);
-    for (column, q) in head.k.chunks_exact(head.keys).zip(q) {
-        let q = q * head.scale;
-        for (score, k) in scores.iter_mut().zip(column) {
-            *score = multiply_add::<FUSED>(q, *k, *score);
-        }
-    }
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for score in scores.iter_mut() {
-        *score = exp::<FUSED>(*score - highest);
-    }
-    let total = lane_sum(scores.len(), |i| scores[i]);
-    scores.iter_mut().for_each(|score| *score /= total);
-}
-
-#[inline(always)]
-fn mix_body<const FUSED: bool>(head: &Head, out: &mut [f32]) {
-    for (column, out) in head.v.chunks_exact(head.keys).zip(out) {
-        *out = lane_sum(head.keys, |i| head.probabilities[i] * head.factors[i] * column[i]);
+fn softmax_body<const FUSED: bool>(scores: &mut [f32], stride: usize, keys: usize, scale: f32) {
+    for row in scores.chunks_exact_mut(stride) {
+        row[keys..].fill(f32::NEG_INFINITY);
+        let highest = lane_max(row);
+        for_each_chunk(row, |chunk| {
+            for score in chunk {
+                *score = exp::<FUSED>((*score - highest) * scale);
+            }
+        });
+        row[keys..].fill(0.0);
+        let share = 1.0 / lane_sum(row, |value| value);
+        row.iter_mut().for_each(|value| *value *= share);
     }
 }
 
-/// The gradients that one query contributes. With `p` the probabilities, `m` the factors of dropout and `g` the
-/// gradient of the result: `dv_j += p_j m_j g`, `dp_j = m_j (g . v_j)`, `ds_j = p_j (dp_j - sum_i p_i dp_i)`,
-/// `dq = scale * sum_j ds_j k_j`, `dk_j += scale * ds_j q`.
+/// Turns gradients of probabilities into gradients of scores, `p` being the probabilities and `dropped` the same
+/// after dropout.
 #[inline(always)]
-fn head_gradient_body<const FUSED: bool>(
-    head: &Head,
-    sums: &mut HeadGradients,
-    q: &[f32],
-    g: &[f32],
-    dq: &mut [f32],
+fn softmax_gradient_body<const FUSED: bool>(
+    gradient: &mut [f32],
+    p: &[f32],
+    dropped: &[f32],
+    stride: usize,
+    scale: f32,
 ) {
-    let keys = head.keys;
-    let (p, m) = (&head.probabilities, &head.factors);
-    sums.scores.fill(0.0);
-    for column in 0..head.width {
-        let (v, dv) = (&head.v[column * keys..][..keys], &mut sums.v[column * keys..][..keys]);
-        for key in 0..keys {
-            sums.scores[key] = multiply_add::<FUSED>(g[column], v[key], sums.scores[key]);
-            dv[key] = multiply_add::<FUSED>(p[key] * m[key], g[column], dv[key]);
-        }
-    }
-    let scores = &mut sums.scores;
-    let mean = lane_sum(keys, |i| p[i] * m[i] * scores[i]);
-    for key in 0..keys {
-        scores[key] = head.scale * p[key] * (m[key] * scores[key] - mean);
-    }
-    for column in 0..head.width {
-        let (k, dk) = (&head.k[column * keys..][..keys], &mut sums.k[column * keys..][..keys]);
-        dq[column] = lane_sum(keys, |i| scores[i] * k[i]);
-        for key in 0..keys {
-            dk[key] = multiply_add::<FUSED>(scores[key], q[column], dk[key]);
+    let rows =
+        gradient.chunks_exact_mut(stride).zip(p.chunks_exact(stride).zip(dropped.chunks_exact(stride)));
+    for (row, (p, dropped)) in rows {
+        let mean = lane_sum_pairs(row, dropped, |gradient, p| gradient * p);
+        for ((value, p), dropped) in row.iter_mut().zip(p).zip(dropped) {
+            *value = scale * (*value * dropped - p * mean);
         }
     }
 }
 
-multiversioned!(probabilities = probabilities_body(head: &mut Head, q: &[f32]));
-multiversioned!(mix = mix_body(head: &Head, out: &mut [f32]));
+multiversioned!(softmax = softmax_body(scores: &mut [f32], stride: usize, keys: usize, scale: f32));
 multiversioned!(
-    head_gradient = head_gradient_body(head: &Head, sums: &mut HeadGradients, q: &[f32], g: &[f32], dq: &mut [f32])
+    softmax_gradient =
+        softmax_gradient_body(gradient: &mut [f32], p: &[f32], dropped: &[f32], stride: usize, scale: f32)
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_by_hand_on_every_instruction_set() {
+        for isa in Isa::available() {
+            let mut scores = vec![9f32; LANES];
+            scores[..3].copy_from_slice(&[0.0, 2.0 * 2f32.ln(), 2.0 * 5f32.ln()]);
+            softmax(isa, &mut scores, LANES, 3, 0.5);
+            for (found, expected) in scores.iter().zip([0.125, 0.25, 0.625]) {
+                assert!((found - expected).abs() < 1e-6, "{isa:?}: {found} and {expected}");
+            }
+            assert!(scores[3..].iter().all(|&value| value == 0.0), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn scores_out_of_range_stay_right() {
+        for isa in Isa::available() {
+            let mut scores = vec![0f32; LANES];
+            scores[..3].copy_from_slice(&[-1e30, 1e30, -3e38]);
+            softmax(isa, &mut scores, LANES, 3, 1.0);
+            assert!((scores[1] - 1.0).abs() < 1e-6 && scores[0] < 1e-30 && scores[2] < 1e-30, "{isa:?}");
+            scores[..3].copy_from_slice(&[0.0, f32::NAN, 1.0]);
+            softmax(isa, &mut scores, LANES, 3, 1.0);
+            assert!(scores[0].is_nan(), "{isa:?}");
+        }
+    }
+}

@@ -81,6 +81,15 @@ pub fn attention(
     Tensor::cat(&mixed, 0)
 }
 
+/// Dropout; see [`dropout`](crate::dropout()).
+///
+/// # Errors
+/// If a sequence has no key, or the shapes do not fit together.
+pub fn dropout(x: &Tensor, rows: &Rows, dropout: &Dropout) -> Result<Tensor> {
+    let factors = dropout.row_factors(rows, x.dim(1)?)?;
+    x * Tensor::from_vec(factors, x.shape(), x.device())?
+}
+
 /// Factors of dropout `[heads, queries, keys]` of a sequence.
 fn factors(
     queries: &Rows,

@@ -1,6 +1,6 @@
 //! Slices of candle's CPU storage.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
 /// The values of a contiguous f32 storage.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -10,12 +10,31 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
-/// Calls `read` with the values of a CPU tensor, copied only if they are not contiguous.
-pub(crate) fn with_slice<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(read(slice(storage, layout)?)),
-        _ => bail!("expected a tensor on the CPU, found one on {:?}", tensor.device().location()),
+/// Calls `read` with the values of CPU tensors, copied only if they are not contiguous.
+pub(crate) fn with_slices<T, const N: usize>(
+    tensors: [&Tensor; N],
+    read: impl FnOnce([&[f32]; N]) -> Result<T>,
+) -> Result<T> {
+    let tensors = tensors.map(Tensor::contiguous);
+    let mut contiguous = Vec::with_capacity(N);
+    for tensor in tensors {
+        contiguous.push(tensor?);
     }
+    let storages: Vec<_> = contiguous.iter().map(Tensor::storage_and_layout).collect();
+    let mut slices: [&[f32]; N] = [&[]; N];
+    for (values, (storage, layout)) in slices.iter_mut().zip(&storages) {
+        *values = match &**storage {
+            Storage::Cpu(storage) => slice(storage, layout)?,
+            _ => bail!("expected a tensor on the CPU, found one elsewhere"),
+        };
+    }
+    read(slices)
+}
+
+/// Refuses a tensor that is not f32.
+pub(crate) fn expect_f32(operation: &str, tensor: &Tensor) -> Result<()> {
+    if tensor.dtype() != DType::F32 {
+        bail!("{operation}: expected f32, found {:?} {:?}", tensor.dtype(), tensor.dims());
+    }
+    Ok(())
 }

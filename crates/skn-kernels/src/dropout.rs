@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::composed;
+use crate::cpu::{expect_f32, slice, with_slices};
 use crate::packing::Rows;
 
 /// Dropout (Srivastava et al., 2014) whose masks are functions of a key for each sequence.
@@ -27,7 +29,8 @@ impl Dropout {
         if !(0.0..1.0).contains(&probability) {
             bail!("dropout: expected a probability from 0 to below 1, found {probability}");
         }
-        let threshold = (f64::from(probability) * 2f64.powi(32)) as u32;
+        // At most 2^32 - 256: the largest f32 below 1 is 1 - 2^-24.
+        let threshold = (f64::from(probability) * 2f64.powi(32)).ceil() as u32;
         Ok(Self { probability, threshold, keys: keys.into() })
     }
 
@@ -42,8 +45,25 @@ impl Dropout {
         let mut stream = ChaCha8Rng::from_seed(*key);
         stream.set_word_pos(u128::from(first));
         let scale = 1.0 / (1.0 - self.probability);
-        factors.fill_with(|| if stream.next_u32() >= self.threshold { scale } else { 0.0 });
+        let mut bytes = [0u8; 256];
+        for factors in factors.chunks_mut(bytes.len() / 4) {
+            let bytes = &mut bytes[..4 * factors.len()];
+            stream.fill_bytes(bytes);
+            for (factor, word) in factors.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *factor = if u32::from_le_bytes(*word) >= self.threshold { scale } else { 0.0 };
+            }
+        }
         Ok(())
+    }
+
+    /// The factors of `rows` of `width` numbers each.
+    pub(crate) fn row_factors(&self, rows: &Rows, width: usize) -> Result<Vec<f32>> {
+        let mut factors = vec![0f32; rows.len() * width];
+        for (row, factors) in factors.chunks_exact_mut(width.max(1)).enumerate() {
+            let first = u64::from(rows.position()[row]) * width as u64;
+            self.factors(rows.sequence()[row] as usize, first, factors)?;
+        }
+        Ok(factors)
     }
 }
 
@@ -51,16 +71,74 @@ impl Dropout {
 /// `p * width + j` of the sequence.
 ///
 /// # Errors
-/// If there are not as many `rows` as `x` has, or a sequence has no key.
+/// If there are not as many `rows` as `x` has, a sequence has no key, or `x` is not f32.
 pub fn dropout(x: &Tensor, rows: &Rows, dropout: &Dropout) -> Result<Tensor> {
-    let (count, width) = x.dims2()?;
-    if count != rows.len() {
-        bail!("dropout: expected {} rows, found {count}", rows.len());
+    match x.dims() {
+        [count, _] if *count == rows.len() => {}
+        found => bail!("dropout: expected [{}, width], found {found:?}", rows.len()),
     }
-    let mut factors = vec![0f32; count * width];
-    for (row, factors) in factors.chunks_exact_mut(width.max(1)).enumerate() {
-        let first = u64::from(rows.position()[row]) * width as u64;
-        dropout.factors(rows.sequence()[row] as usize, first, factors)?;
+    expect_f32("dropout", x)?;
+    if !x.device().is_cpu() {
+        return composed::dropout(x, rows, dropout);
     }
-    x * Tensor::from_vec(factors, (count, width), x.device())?
+    x.contiguous()?.apply_op1(Drop { rows: rows.clone(), dropout: dropout.clone() })
+}
+
+/// The factors are made again for the gradient: that takes less than keeping them would take memory.
+struct Drop {
+    rows: Rows,
+    dropout: Dropout,
+}
+
+impl Drop {
+    fn apply(&self, x: &[f32], width: usize) -> Result<Vec<f32>> {
+        let mut values = self.dropout.row_factors(&self.rows, width)?;
+        values.iter_mut().zip(x).for_each(|(value, x)| *value *= x);
+        Ok(values)
+    }
+}
+
+impl CustomOp1 for Drop {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let values = self.apply(slice(x, layout)?, layout.shape().dims2()?.1)?;
+        Ok((CpuStorage::F32(values), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let width = x.dim(1)?;
+        let values = with_slices([gradient], |[gradient]| self.apply(gradient, width))?;
+        Ok(Some(Tensor::from_vec(values, x.shape(), x.device())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_at_the_threshold_are_kept() {
+        let key = [7u8; 32];
+        let mut stream = ChaCha8Rng::from_seed(key);
+        let words: Vec<u32> = (0..200).map(|_| stream.next_u32()).collect();
+        for probability in [0.0, 0.1, 0.5, 1e-6, 1.0 - f32::EPSILON] {
+            let dropout = Dropout::new(probability, vec![key]).unwrap();
+            let mut factors = vec![0f32; 187];
+            dropout.factors(0, 13, &mut factors).unwrap();
+            for (factor, word) in factors.iter().zip(&words[13..]) {
+                let kept = f64::from(*word) >= f64::from(probability) * 2f64.powi(32);
+                assert_eq!(*factor, if kept { 1.0 / (1.0 - probability) } else { 0.0 });
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_probabilities_are_refused() {
+        for probability in [1.0, -0.1, f32::NAN, f32::INFINITY] {
+            assert!(Dropout::new(probability, vec![]).is_err());
+        }
+    }
 }

@@ -47,10 +47,13 @@ pub use crate::simd::Isa;
 /// The given rows of `x`, which has all rows of the batch. Differentiable.
 ///
 /// # Errors
-/// If `x` has not all rows.
+/// If `x` is not `[all rows, width]`.
 pub fn select_rows(x: &Tensor, rows: &Rows) -> Result<Tensor> {
-    if x.dim(0)? != rows.packing().rows() {
-        candle_core::bail!("select rows: expected {} rows, found {:?}", rows.packing().rows(), x.dims());
+    match x.dims() {
+        [count, _] if *count == rows.packing().rows() => {}
+        found => {
+            candle_core::bail!("select rows: expected [{}, width], found {found:?}", rows.packing().rows())
+        }
     }
     if rows.is_all() {
         return Ok(x.clone());

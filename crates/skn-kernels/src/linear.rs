@@ -3,8 +3,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
-use crate::cpu::{slice, with_slice};
-use crate::matrix::{Panels, column_sums, transpose};
+use crate::cpu::{expect_f32, slice, with_slices};
+use crate::matrix::{Panels, View};
 use crate::simd::{Isa, gelu, gelu_gradient};
 
 /// What follows a matrix product, element by element.
@@ -20,9 +20,9 @@ pub enum Activation {
 
 /// A linear layer `x W^T + b`.
 ///
-/// A frozen weight is packed once, at its first use, and autograd never sees it. Gradients go to the input, and to
-/// weight and bias if they are variables.
-#[derive(Debug)]
+/// A frozen weight is packed at its first use, once more at its first backward pass, and autograd never sees it.
+/// Gradients go to the input, and to weight and bias if they are variables.
+#[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor,
     bias: Tensor,
@@ -37,32 +37,46 @@ struct Features {
     outputs: usize,
 }
 
-/// A frozen weight as the products need it; each form is made when it is first used.
+/// What is frozen of a layer as the products need it; each form is made when it is first used.
 #[derive(Debug)]
 struct Packed {
     weight: Tensor,
-    features: Features,
+    bias: Tensor,
     forward: OnceLock<Panels>,
     backward: OnceLock<Panels>,
+    bias_values: OnceLock<Vec<f32>>,
 }
 
 impl Linear {
     /// A layer with weight `[out, in]` and bias `[out]` (0 if there is none).
     ///
     /// # Errors
-    /// If the shapes do not fit together.
+    /// If the shapes do not fit together, or a tensor is not f32.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
-        let (outputs, inputs) = weight.dims2()?;
+        let [outputs, inputs] = *weight.dims() else {
+            bail!("linear: expected a weight [out, in], found {:?}", weight.dims());
+        };
         let bias = match bias {
             Some(bias) => bias,
             None => Tensor::zeros(outputs, weight.dtype(), weight.device())?,
         };
         if bias.dims() != [outputs] {
-            bail!("linear: expected a bias [{outputs}], found {:?}", bias.dims());
+            bail!(
+                "linear: expected a bias [{outputs}] for a weight {:?}, found {:?}",
+                weight.dims(),
+                bias.dims()
+            );
         }
+        expect_f32("linear weight", &weight)?;
+        expect_f32("linear bias", &bias)?;
         let features = Features { inputs, outputs };
-        let packed =
-            Packed { weight: weight.detach(), features, forward: OnceLock::new(), backward: OnceLock::new() };
+        let packed = Packed {
+            weight: weight.detach(),
+            bias: bias.detach(),
+            forward: OnceLock::new(),
+            backward: OnceLock::new(),
+            bias_values: OnceLock::new(),
+        };
         Ok(Self { weight, bias, features, packed: Arc::new(packed) })
     }
 
@@ -79,108 +93,129 @@ impl Linear {
     /// `activation(x W^T + b)` of `x` `[rows, in]`: `[rows, out]`.
     ///
     /// # Errors
-    /// If `x` has another width.
+    /// If `x` has another width or is not f32.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         match x.dims() {
             [_, inputs] if *inputs == self.features.inputs => {}
             found => bail!("linear: expected [rows, {}], found {found:?}", self.features.inputs),
         }
+        expect_f32("linear", x)?;
         if !x.device().is_cpu() {
             return composed::linear(x, &self.weight, &self.bias, activation);
         }
         let x = x.contiguous()?;
-        if !x.track_op() && !self.weight.track_op() && !self.bias.track_op() {
-            return x.apply_op1_no_bwd(&self.frozen(activation)?);
+        let trained = (self.weight.track_op(), self.bias.track_op());
+        if trained == (false, false) && !x.track_op() {
+            return x.apply_op1_no_bwd(&Frozen { packed: Arc::clone(&self.packed), activation });
         }
-        // What the activation's gradient needs is its input, which the graph keeps.
-        let y = match (self.weight.track_op(), self.bias.track_op()) {
-            (true, _) => x.apply_op3(&self.weight.contiguous()?, &self.bias, TrainedWeight(self.features))?,
-            (false, true) => x.apply_op2(&self.bias.contiguous()?, TrainedBias(Arc::clone(&self.packed)))?,
-            (false, false) => x.apply_op1(self.frozen(Activation::Identity)?)?,
-        };
-        activate(&y, activation)
-    }
-
-    fn frozen(&self, activation: Activation) -> Result<Frozen> {
-        let bias = self.bias.to_vec1()?;
-        Ok(Frozen { packed: Arc::clone(&self.packed), bias, activation })
+        // The gradient of an activation needs its input: the graph keeps it as the result of the product.
+        let product = match trained {
+            (true, _) => {
+                x.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, Trained(self.features))
+            }
+            (false, true) => x.apply_op2(&self.bias.contiguous()?, TrainedBias(Arc::clone(&self.packed))),
+            (false, false) => {
+                x.apply_op1(Frozen { packed: Arc::clone(&self.packed), activation: Activation::Identity })
+            }
+        }?;
+        match activation {
+            Activation::Identity => Ok(product),
+            Activation::Gelu | Activation::Relu => product.apply_op1(Activate(activation)),
+        }
     }
 }
 
 impl Packed {
     fn forward(&self) -> Result<&Panels> {
-        let Features { inputs, outputs } = self.features;
-        made(&self.forward, || {
-            with_slice(&self.weight, |weight| Panels::of_transposed(weight, outputs, inputs))
-        })
+        made(&self.forward, || packed_transposed(&self.weight))
     }
 
     fn backward(&self) -> Result<&Panels> {
-        let Features { inputs, outputs } = self.features;
-        made(&self.backward, || with_slice(&self.weight, |weight| Panels::of(weight, outputs, inputs)))
+        made(&self.backward, || packed(&self.weight))
     }
 
-    /// `gradient W`: the gradient of the input.
-    fn input_gradient(&self, gradient: &Tensor) -> Result<Tensor> {
-        let panels = self.backward()?;
-        let rows = gradient.dim(0)?;
-        let values =
-            with_slice(gradient, |gradient| panels.multiply(Isa::best(), rows, gradient, None, |_| {}))?;
-        Tensor::from_vec(values, (rows, self.features.inputs), gradient.device())
+    fn bias(&self) -> Result<&[f32]> {
+        Ok(made(&self.bias_values, || self.bias.to_vec1())?)
     }
 }
 
-/// The value of a cell, made by the first who asks.
+/// The value of a cell, made if there is none. Two threads may both make it: it is the same.
 fn made<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
-    if cell.get().is_none() {
-        let value = make()?;
-        // If another thread was first, its value is the same.
-        cell.set(value).ok();
+    if let Some(value) = cell.get() {
+        return Ok(value);
     }
-    match cell.get() {
-        Some(value) => Ok(value),
-        None => bail!("linear: a packed weight is gone"),
-    }
+    let value = make()?;
+    Ok(cell.get_or_init(|| value))
 }
 
-fn product(
+fn packed(matrix: &Tensor) -> Result<Panels> {
+    let (rows, columns) = matrix.dims2()?;
+    with_slices([matrix], |[values]| Ok(Panels::of(View::dense(values, rows, columns))))
+}
+
+fn packed_transposed(matrix: &Tensor) -> Result<Panels> {
+    let (rows, columns) = matrix.dims2()?;
+    with_slices([matrix], |[values]| Ok(Panels::of_transposed(View::dense(values, rows, columns))))
+}
+
+/// `activation(x panels + bias)`.
+fn forward_product(
     panels: &Panels,
     (x, layout): (&CpuStorage, &Layout),
     bias: &[f32],
     activation: Activation,
 ) -> Result<(CpuStorage, Shape)> {
-    let isa = Isa::best();
-    let rows = layout.dims()[0];
-    let values = panels.multiply(isa, rows, slice(x, layout)?, Some(bias), |row| match activation {
-        Activation::Identity => {}
-        Activation::Gelu => gelu(isa, row),
-        Activation::Relu => relu(row),
+    let (isa, (rows, inputs)) = (Isa::best(), layout.shape().dims2()?);
+    let values = panels.multiply(isa, View::dense(slice(x, layout)?, rows, inputs), bias, |part| {
+        activate(isa, activation, part.values, (part.stride, part.columns));
     });
     Ok((CpuStorage::F32(values), Shape::from((rows, panels.columns()))))
 }
 
-fn relu(values: &mut [f32]) {
-    values.iter_mut().for_each(|value| *value = value.max(0.0));
+/// `gradient panels`, the panels being a weight `[out, in]`: the gradient of the input.
+fn input_gradient(panels: &Panels, gradient: &Tensor) -> Result<Tensor> {
+    let (rows, outputs) = gradient.dims2()?;
+    let values = with_slices([gradient], |[gradient]| {
+        Ok(panels.multiply(Isa::best(), View::dense(gradient, rows, outputs), &[], |_| {}))
+    })?;
+    Tensor::from_vec(values, (rows, panels.columns()), gradient.device())
 }
 
-/// Everything frozen: the gradient goes to the input alone.
+/// `gradient^T x`.
+fn weight_gradient(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let (rows, outputs) = gradient.dims2()?;
+    let panels = packed(x)?;
+    let values = with_slices([gradient], |[gradient]| {
+        let columns = View::dense(gradient, rows, outputs).transposed();
+        Ok(panels.multiply(Isa::best(), View::dense(&columns, outputs, rows), &[], |_| {}))
+    })?;
+    Tensor::from_vec(values, (outputs, panels.columns()), gradient.device())
+}
+
+/// The sum of the gradient's rows.
+fn bias_gradient(gradient: &Tensor) -> Result<Tensor> {
+    let (rows, outputs) = gradient.dims2()?;
+    let sums = with_slices([gradient], |[gradient]| Ok(View::dense(gradient, rows, outputs).column_sums()))?;
+    Tensor::from_vec(sums, outputs, gradient.device())
+}
+
+/// Weight and bias frozen: the gradient goes to the input alone.
 struct Frozen {
     packed: Arc<Packed>,
-    bias: Vec<f32>,
     activation: Activation,
 }
 
 impl CustomOp1 for Frozen {
     fn name(&self) -> &'static str {
-        "skn-linear-frozen"
+        "linear"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        product(self.packed.forward()?, (x, layout), &self.bias, self.activation)
+        forward_product(self.packed.forward()?, (x, layout), self.packed.bias()?, self.activation)
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.packed.input_gradient(gradient)?))
+        Ok(Some(input_gradient(self.packed.backward()?, gradient)?))
     }
 }
 
@@ -189,7 +224,7 @@ struct TrainedBias(Arc<Packed>);
 
 impl CustomOp2 for TrainedBias {
     fn name(&self) -> &'static str {
-        "skn-linear-bias"
+        "linear with a trained bias"
     }
 
     fn cpu_fwd(
@@ -199,7 +234,7 @@ impl CustomOp2 for TrainedBias {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        product(self.0.forward()?, (x, lx), slice(b, lb)?, Activation::Identity)
+        forward_product(self.0.forward()?, (x, lx), slice(b, lb)?, Activation::Identity)
     }
 
     fn bwd(
@@ -209,17 +244,17 @@ impl CustomOp2 for TrainedBias {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let input = if x.track_op() { Some(self.0.input_gradient(gradient)?) } else { None };
-        Ok((input, Some(bias_gradient(gradient)?)))
+        let dx = if x.track_op() { Some(input_gradient(self.0.backward()?, gradient)?) } else { None };
+        Ok((dx, Some(bias_gradient(gradient)?)))
     }
 }
 
-/// Weight and bias trained (or the bias at least given): packed anew at each call.
-struct TrainedWeight(Features);
+/// The weight trained, and perhaps the bias: packed anew at each call.
+struct Trained(Features);
 
-impl CustomOp3 for TrainedWeight {
+impl CustomOp3 for Trained {
     fn name(&self) -> &'static str {
-        "skn-linear-weight"
+        "linear with a trained weight"
     }
 
     fn cpu_fwd(
@@ -231,8 +266,8 @@ impl CustomOp3 for TrainedWeight {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let panels = Panels::of_transposed(slice(w, lw)?, self.0.outputs, self.0.inputs);
-        product(&panels, (x, lx), slice(b, lb)?, Activation::Identity)
+        let panels = Panels::of_transposed(View::dense(slice(w, lw)?, self.0.outputs, self.0.inputs));
+        forward_product(&panels, (x, lx), slice(b, lb)?, Activation::Identity)
     }
 
     fn bwd(
@@ -243,53 +278,57 @@ impl CustomOp3 for TrainedWeight {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Features { inputs, outputs } = self.0;
-        let (rows, isa) = (gradient.dim(0)?, Isa::best());
-        let dx = with_slice(weight, |weight| Panels::of(weight, outputs, inputs))?;
-        let dx = with_slice(gradient, |gradient| dx.multiply(isa, rows, gradient, None, |_| {}))?;
-        let columns = with_slice(gradient, |gradient| transpose(gradient, rows, outputs))?;
-        let dw =
-            with_slice(x, |x| Panels::of(x, rows, inputs).multiply(isa, outputs, &columns, None, |_| {}))?;
-        let dx = Tensor::from_vec(dx, (rows, inputs), gradient.device())?;
-        let dw = Tensor::from_vec(dw, (outputs, inputs), gradient.device())?;
+        let dx = if x.track_op() { Some(input_gradient(&packed(weight)?, gradient)?) } else { None };
         let db = if bias.track_op() { Some(bias_gradient(gradient)?) } else { None };
-        Ok((Some(dx), Some(dw), db))
+        Ok((dx, Some(weight_gradient(x, gradient)?), db))
     }
 }
 
-fn bias_gradient(gradient: &Tensor) -> Result<Tensor> {
-    let columns = gradient.dim(1)?;
-    Tensor::from_vec(
-        with_slice(gradient, |gradient| column_sums(gradient, columns))?,
-        columns,
-        gradient.device(),
-    )
-}
+/// An activation of its own, for the passes that need a gradient.
+struct Activate(Activation);
 
-fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Identity => Ok(x.clone()),
-        Activation::Gelu => x.apply_op1(Gelu),
-        Activation::Relu => x.relu(),
-    }
-}
-
-struct Gelu;
-
-impl CustomOp1 for Gelu {
+impl CustomOp1 for Activate {
     fn name(&self) -> &'static str {
-        "skn-gelu"
+        "activation"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut values = slice(x, layout)?.to_vec();
-        gelu(Isa::best(), &mut values);
+        let length = values.len();
+        activate(Isa::best(), self.0, &mut values, (length, length));
         Ok((CpuStorage::F32(values), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let mut values = with_slice(gradient, <[f32]>::to_vec)?;
-        with_slice(x, |x| gelu_gradient(Isa::best(), x, &mut values))?;
+        let values = with_slices([x, gradient], |[x, gradient]| {
+            let mut values = gradient.to_vec();
+            match self.0 {
+                Activation::Identity => {}
+                Activation::Gelu => gelu_gradient(Isa::best(), x, &mut values),
+                Activation::Relu => relu_gradient(x, &mut values),
+            }
+            Ok(values)
+        })?;
         Ok(Some(Tensor::from_vec(values, gradient.shape(), gradient.device())?))
+    }
+}
+
+/// Applies an activation to the first `width` numbers of every `stride`.
+fn activate(isa: Isa, activation: Activation, values: &mut [f32], (stride, width): (usize, usize)) {
+    match activation {
+        Activation::Identity => {}
+        Activation::Gelu => gelu(isa, values, stride, width),
+        Activation::Relu => {
+            for row in values.chunks_mut(stride.max(1)) {
+                // Not `max`, which would turn what is not a number into 0 and hide it.
+                row[..width].iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+            }
+        }
+    }
+}
+
+fn relu_gradient(x: &[f32], gradient: &mut [f32]) {
+    for (gradient, x) in gradient.iter_mut().zip(x) {
+        *gradient = if *x > 0.0 { *gradient } else { 0.0 };
     }
 }

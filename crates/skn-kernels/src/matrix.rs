@@ -1,10 +1,12 @@
-//! Matrix products with prepacked weights.
+//! Matrix products with packed right-hand sides.
 //!
-//! The weight of a layer is packed once into panels of 32 columns; a tile of up to 12 rows times one panel is
-//! accumulated in registers, the activations being broadcast from memory as they lie. Every element of the result is
-//! one chain of multiply-adds in ascending order of the inner index, whatever the number of rows, so a row's bits do
-//! not depend on the rows beside it.
+//! The right-hand side is packed into panels of 32 columns; a tile of up to 12 rows times one panel is accumulated in
+//! registers, the left-hand side being broadcast from memory as it lies. Every element of the result is one chain of
+//! multiply-adds that starts from the bias and goes through the inner index in ascending order, whatever the number
+//! of rows: a row's bits do not depend on the rows beside it.
 #![allow(unsafe_code)] // vector intrinsics on pointers: the tiles
+
+use std::ops::Range;
 
 use crate::simd::Isa;
 
@@ -13,13 +15,75 @@ const PANEL: usize = 32;
 /// Rows of the largest tile: 12 x 2 accumulators of 16 numbers fill the 32 registers of AVX-512, the rest being for
 /// the panel.
 const TILE: usize = 12;
-/// Steps of the inner index between two visits to memory: the part of a panel that is in use, 96 KB, stays in the
-/// second-level cache.
-const DEPTH: usize = 768;
-/// Bytes of activations that stay in the second-level cache beside it.
-const BLOCK_BYTES: usize = 384 * 1024;
+/// Steps of the inner index of a tile. The part of a panel in use, 32 KB, stays in the first-level cache while the
+/// rows of a block go by.
+const DEPTH: usize = 256;
+/// Steps of the inner index for which all panels are visited before the next: with it a block of rows stays in the
+/// second-level cache, and the result is loaded and stored seldom.
+const SLAB: usize = 3 * DEPTH;
+/// Rows of a block.
+const BLOCK: usize = 10 * TILE;
 
-/// The right-hand side `[inner, columns]` of a product, packed.
+/// A row-major matrix whose rows start `stride` numbers apart.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// A matrix without gaps between its rows.
+    pub(crate) fn dense(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { values, rows, columns, stride: columns }
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        &self.values[row * self.stride..][..self.columns]
+    }
+
+    /// The transpose, without gaps.
+    pub(crate) fn transposed(&self) -> Vec<f32> {
+        let mut out = vec![0f32; self.rows * self.columns];
+        for row in 0..self.rows {
+            let column = out.iter_mut().skip(row).step_by(self.rows);
+            column.zip(self.row(row)).for_each(|(out, value)| *out = *value);
+        }
+        out
+    }
+
+    /// The sum of each column, rows in ascending order.
+    pub(crate) fn column_sums(&self) -> Vec<f32> {
+        let mut sums = vec![0f32; self.columns];
+        for row in 0..self.rows {
+            sums.iter_mut().zip(self.row(row)).for_each(|(sum, value)| *sum += value);
+        }
+        sums
+    }
+}
+
+/// A part of a row-major matrix to write to: the first `columns` numbers of every `stride`.
+pub(crate) struct ViewMut<'a> {
+    pub(crate) values: &'a mut [f32],
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
+}
+
+impl<'a> ViewMut<'a> {
+    /// A matrix without gaps between its rows.
+    pub(crate) fn dense(values: &'a mut [f32], columns: usize) -> Self {
+        Self { values, columns, stride: columns }
+    }
+
+    /// Some rows and columns; neither may be none.
+    fn part(&mut self, rows: Range<usize>, columns: Range<usize>) -> ViewMut<'_> {
+        let range = rows.start * self.stride + columns.start..(rows.end - 1) * self.stride + columns.end;
+        ViewMut { values: &mut self.values[range], columns: columns.len(), stride: self.stride }
+    }
+}
+
+/// The right-hand side `[inner, columns]` of a product, packed: for each panel, for each inner index, 32 numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Panels {
     inner: usize,
@@ -28,30 +92,38 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Packs the transpose of a row-major matrix `[columns, inner]`, such as the weight of a linear layer.
-    pub(crate) fn of_transposed(matrix: &[f32], columns: usize, inner: usize) -> Self {
-        Self::pack(columns, inner, |k, column| matrix[column * inner + k])
+    fn zeros(inner: usize, columns: usize) -> Self {
+        Self { inner, columns, values: vec![0f32; columns.div_ceil(PANEL) * inner * PANEL] }
     }
 
-    /// Packs a row-major matrix `[inner, columns]`.
-    pub(crate) fn of(matrix: &[f32], inner: usize, columns: usize) -> Self {
-        Self::pack(columns, inner, |k, column| matrix[k * columns + column])
+    /// Packs a matrix `[inner, columns]`.
+    pub(crate) fn of(matrix: View<'_>) -> Self {
+        let mut packed = Self::zeros(matrix.rows, matrix.columns);
+        let (inner, columns) = (matrix.rows, matrix.columns);
+        for (place, step) in packed.values.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            let (first, k) = (place / inner * PANEL, place % inner);
+            let part = &matrix.row(k)[first..columns.min(first + PANEL)];
+            step[..part.len()].copy_from_slice(part);
+        }
+        packed
     }
 
-    #[inline(always)]
-    fn pack(columns: usize, inner: usize, value: impl Fn(usize, usize) -> f32) -> Self {
-        let panels = columns.div_ceil(PANEL);
-        let mut values = vec![0f32; panels * inner * PANEL];
-        for panel in 0..panels {
-            let width = PANEL.min(columns - panel * PANEL);
-            for k in 0..inner {
-                let place = (panel * inner + k) * PANEL;
-                for lane in 0..width {
-                    values[place + lane] = value(k, panel * PANEL + lane);
+    /// Packs the transpose of a matrix `[columns, inner]`, such as the weight of a linear layer.
+    pub(crate) fn of_transposed(matrix: View<'_>) -> Self {
+        /// Steps that are filled column by column while they stay in the first-level cache.
+        const STEPS: usize = 64;
+        let mut packed = Self::zeros(matrix.columns, matrix.rows);
+        let (inner, columns) = (matrix.columns, matrix.rows);
+        for (panel, steps) in packed.values.as_chunks_mut::<PANEL>().0.chunks_mut(inner.max(1)).enumerate() {
+            let first = panel * PANEL;
+            for (part, steps) in steps.chunks_mut(STEPS).enumerate() {
+                for lane in 0..PANEL.min(columns - first) {
+                    let values = &matrix.row(first + lane)[part * STEPS..][..steps.len()];
+                    steps.iter_mut().zip(values).for_each(|(step, value)| step[lane] = *value);
                 }
             }
         }
-        Self { inner, columns, values }
+        packed
     }
 
     /// Columns of the result.
@@ -59,76 +131,108 @@ impl Panels {
         self.columns
     }
 
-    /// `left [rows, inner] x self + bias`, row-major, with `finish` applied to every stretch of a row when it is
-    /// complete.
+    /// `finish(left x self + bias)`, without gaps; see [`Self::multiply_into`].
     pub(crate) fn multiply(
         &self,
         isa: Isa,
-        rows: usize,
-        left: &[f32],
-        bias: Option<&[f32]>,
-        mut finish: impl FnMut(&mut [f32]),
+        left: View<'_>,
+        bias: &[f32],
+        finish: impl FnMut(&mut ViewMut<'_>),
     ) -> Vec<f32> {
-        let (inner, columns) = (self.inner, self.columns);
-        let mut out = vec![0f32; rows * columns];
-        if let Some(bias) = bias {
-            out.chunks_exact_mut(columns.max(1)).for_each(|row| row.copy_from_slice(bias));
-        }
-        let block = (BLOCK_BYTES / (4 * DEPTH.min(inner).max(1)) / TILE).max(1) * TILE;
-        for first in (0..rows).step_by(block) {
-            let last = rows.min(first + block);
-            self.multiply_block(isa, left, &mut out, first..last);
-            for row in first..last {
-                finish(&mut out[row * columns..(row + 1) * columns]);
-            }
-        }
+        let mut out = vec![0f32; left.rows * self.columns];
+        self.multiply_into(isa, left, bias, &mut ViewMut::dense(&mut out, self.columns), finish);
         out
     }
 
-    fn multiply_block(&self, isa: Isa, left: &[f32], out: &mut [f32], rows: std::ops::Range<usize>) {
-        for from in (0..self.inner).step_by(DEPTH) {
-            let to = self.inner.min(from + DEPTH);
-            for panel in 0..self.columns.div_ceil(PANEL) {
-                for row in rows.clone().step_by(TILE) {
-                    self.multiply_tile(isa, left, out, (row, rows.end.min(row + TILE)), (from, to), panel);
+    /// Writes `left [rows, inner] x self + bias` to `out` `[rows, columns]`, an empty bias being 0. `finish` gets
+    /// every part of it once, complete and still in a cache.
+    pub(crate) fn multiply_into(
+        &self,
+        isa: Isa,
+        left: View<'_>,
+        bias: &[f32],
+        out: &mut ViewMut<'_>,
+        mut finish: impl FnMut(&mut ViewMut<'_>),
+    ) {
+        let product = Product { isa, panels: self, left, bias };
+        for first in (0..left.rows).step_by(BLOCK) {
+            let rows = first..left.rows.min(first + BLOCK);
+            for slab in steps(0..self.inner, SLAB) {
+                for panel in 0..self.columns.div_ceil(PANEL) {
+                    product.column_of_tiles(out, rows.clone(), slab.clone(), panel);
+                    if slab.end == self.inner {
+                        finish(&mut out.part(rows.clone(), self.columns_of(panel)));
+                    }
                 }
             }
         }
     }
 
-    /// Adds the products of inner indexes `from..to` to one tile of `out`.
-    fn multiply_tile(
-        &self,
-        isa: Isa,
-        left: &[f32],
-        out: &mut [f32],
-        rows: (usize, usize),
-        (from, to): (usize, usize),
-        panel: usize,
-    ) {
-        let width = PANEL.min(self.columns - panel * PANEL);
-        let tile = Tile {
-            left: &left[rows.0 * self.inner + from..(rows.1 - 1) * self.inner + to],
-            left_stride: self.inner,
-            panel: &self.values[(panel * self.inner + from) * PANEL..(panel * self.inner + to) * PANEL],
-            out: &mut out
-                [rows.0 * self.columns + panel * PANEL..(rows.1 - 1) * self.columns + panel * PANEL + width],
-            out_stride: self.columns,
-            width,
-        };
-        tile.run(isa, rows.1 - rows.0);
+    fn columns_of(&self, panel: usize) -> Range<usize> {
+        panel * PANEL..self.columns.min((panel + 1) * PANEL)
     }
 }
 
-/// One tile: `out[r][c] += sum over k of left[r][k] * panel[k][c]`, for `c` below `width`. The slices are exactly as
-/// long as that needs.
+/// Cuts a range into pieces of `step`; an empty one is one empty piece, in which the bias is written.
+fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (range.start..range.end.max(range.start + 1)).step_by(step);
+    starts.map(move |start| start..range.end.min(start + step))
+}
+
+/// The operands of one product.
+struct Product<'a> {
+    isa: Isa,
+    panels: &'a Panels,
+    left: View<'a>,
+    bias: &'a [f32],
+}
+
+impl Product<'_> {
+    /// Some rows of one panel's columns, for the inner indexes of one slab.
+    fn column_of_tiles(&self, out: &mut ViewMut<'_>, rows: Range<usize>, slab: Range<usize>, panel: usize) {
+        let columns = self.panels.columns_of(panel);
+        let mut bias = [0f32; PANEL];
+        if !self.bias.is_empty() {
+            bias[..columns.len()].copy_from_slice(&self.bias[columns.clone()]);
+        }
+        for inner in steps(slab, DEPTH) {
+            let start = if inner.start == 0 { Some(&bias) } else { None };
+            for tile in steps(rows.clone(), TILE) {
+                let part = out.part(tile.clone(), columns.clone());
+                self.tile(part, tile, inner.clone(), panel, start);
+            }
+        }
+    }
+
+    fn tile(
+        &self,
+        out: ViewMut<'_>,
+        rows: Range<usize>,
+        inner: Range<usize>,
+        panel: usize,
+        start: Option<&[f32; PANEL]>,
+    ) {
+        let (left, first) = (self.left, panel * self.panels.inner);
+        let tile = Tile {
+            left: &left.values
+                [rows.start * left.stride + inner.start..(rows.end - 1) * left.stride + inner.end],
+            left_stride: left.stride,
+            panel: &self.panels.values[(first + inner.start) * PANEL..(first + inner.end) * PANEL],
+            start,
+            out,
+        };
+        tile.run(self.isa, rows.len());
+    }
+}
+
+/// One tile: `out[r][c] = start[c] + sum over k of left[r][k] * panel[k][c]`, or, without `start`, that added to
+/// what is there. The slices are exactly as long as that needs.
 struct Tile<'a> {
     left: &'a [f32],
     left_stride: usize,
     panel: &'a [f32],
-    out: &'a mut [f32],
-    out_stride: usize,
-    width: usize,
+    start: Option<&'a [f32; PANEL]>,
+    out: ViewMut<'a>,
 }
 
 /// Calls `$function::<R>` for the tile's number of rows.
@@ -155,21 +259,24 @@ impl Tile<'_> {
     }
 }
 
-/// The tile in plain Rust, one row and half a panel of accumulators at a time.
+/// The tile in plain Rust, a row at a time.
 fn portable<const ROWS: usize>(tile: Tile<'_>) {
     const FUSED: bool = cfg!(target_arch = "aarch64");
     let steps = tile.panel.as_chunks::<PANEL>().0;
     for row in 0..ROWS {
-        let out = &mut tile.out[row * tile.out_stride..][..tile.width];
+        let out = &mut tile.out.values[row * tile.out.stride..][..tile.out.columns];
         let mut sums = [0f32; PANEL];
-        sums[..tile.width].copy_from_slice(out);
+        match tile.start {
+            Some(start) => sums = *start,
+            None => sums[..out.len()].copy_from_slice(out),
+        }
         let left = &tile.left[row * tile.left_stride..][..steps.len()];
         for (step, &value) in steps.iter().zip(left) {
             for (sum, &weight) in sums.iter_mut().zip(step) {
                 *sum = crate::simd::multiply_add::<FUSED>(value, weight, *sum);
             }
         }
-        out.copy_from_slice(&sums[..tile.width]);
+        out.copy_from_slice(&sums[..out.len()]);
     }
 }
 
@@ -192,18 +299,24 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx2,fma")]
     #[inline]
     fn avx512<const ROWS: usize>(tile: Tile<'_>) {
-        let low: __mmask16 = ((1u32 << tile.width.min(16)) - 1) as __mmask16;
-        let high: __mmask16 = ((1u32 << tile.width.saturating_sub(16)) - 1) as __mmask16;
-        let out = tile.out.as_mut_ptr();
+        let (columns, stride) = (tile.out.columns, tile.out.stride);
+        let low = ((1u32 << columns.min(16)) - 1) as __mmask16;
+        let high = ((1u32 << columns.saturating_sub(16)) - 1) as __mmask16;
+        let out = tile.out.values.as_mut_ptr();
         let left = tile.left.as_ptr();
         let panel = tile.panel.as_ptr();
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-        // SAFETY: a `Tile`'s slices hold ROWS rows at their strides: row r of `out` has `width` numbers, which is what
-        // the masks let through; row r of `left` has as many numbers as `panel` has steps of 32.
+        // SAFETY: a `Tile`'s slices hold ROWS rows at their strides: row r of `out` has `columns` numbers, which is
+        // what the masks let through; row r of `left` has as many numbers as `panel` has steps of 32.
         unsafe {
             for (row, sum) in sums.iter_mut().enumerate() {
-                sum[0] = _mm512_maskz_loadu_ps(low, out.add(row * tile.out_stride));
-                sum[1] = _mm512_maskz_loadu_ps(high, out.wrapping_add(row * tile.out_stride + 16));
+                *sum = match tile.start {
+                    Some(start) => [_mm512_loadu_ps(start.as_ptr()), _mm512_loadu_ps(start.as_ptr().add(16))],
+                    None => [
+                        _mm512_maskz_loadu_ps(low, out.add(row * stride)),
+                        _mm512_maskz_loadu_ps(high, out.wrapping_add(row * stride + 16)),
+                    ],
+                };
             }
             for k in 0..tile.panel.len() / PANEL {
                 let weights =
@@ -215,8 +328,8 @@ mod x86 {
                 }
             }
             for (row, sum) in sums.iter().enumerate() {
-                _mm512_mask_storeu_ps(out.add(row * tile.out_stride), low, sum[0]);
-                _mm512_mask_storeu_ps(out.wrapping_add(row * tile.out_stride + 16), high, sum[1]);
+                _mm512_mask_storeu_ps(out.add(row * stride), low, sum[0]);
+                _mm512_mask_storeu_ps(out.wrapping_add(row * stride + 16), high, sum[1]);
             }
         }
     }
@@ -239,18 +352,26 @@ mod x86 {
         }
     }
 
+    /// Rows from `first`, columns from `half`. The result passes through `edge`, so that a panel may be incomplete.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
     fn avx2_half<const ROWS: usize>(tile: &mut Tile<'_>, first: usize, half: usize) {
-        let width = tile.width.saturating_sub(half).min(16);
+        let width = tile.out.columns.saturating_sub(half).min(16);
+        if width == 0 {
+            return;
+        }
         let left = tile.left.as_ptr();
         let panel = tile.panel.as_ptr();
-        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+        let stride = tile.out.stride;
+        let place = |row: usize| (first + row) * stride + half;
         let mut edge = [[0f32; 16]; ROWS];
         for (row, edge) in edge.iter_mut().enumerate() {
-            let start = ((first + row) * tile.out_stride + half).min(tile.out.len());
-            edge[..width].copy_from_slice(&tile.out[start..][..width]);
+            match tile.start {
+                Some(start) => edge.copy_from_slice(&start[half..half + 16]),
+                None => edge[..width].copy_from_slice(&tile.out.values[place(row)..][..width]),
+            }
         }
+        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         // SAFETY: `edge` has 16 numbers a row; rows first..first + ROWS of `left` have as many numbers as `panel` has
         // steps of 32, of which `half..half + 16` are read.
         unsafe {
@@ -272,30 +393,9 @@ mod x86 {
             }
         }
         for (row, edge) in edge.iter().enumerate() {
-            let start = ((first + row) * tile.out_stride + half).min(tile.out.len());
-            tile.out[start..][..width].copy_from_slice(&edge[..width]);
+            tile.out.values[place(row)..][..width].copy_from_slice(&edge[..width]);
         }
     }
-}
-
-/// The transpose of a row-major matrix `[rows, columns]`.
-pub(crate) fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0f32; rows * columns];
-    for row in 0..rows {
-        for column in 0..columns {
-            out[column * rows + row] = matrix[row * columns + column];
-        }
-    }
-    out
-}
-
-/// The sum of each column of a row-major matrix `[rows, columns]`, rows in ascending order.
-pub(crate) fn column_sums(matrix: &[f32], columns: usize) -> Vec<f32> {
-    let mut sums = vec![0f32; columns];
-    for row in matrix.chunks_exact(columns.max(1)) {
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-    }
-    sums
 }
 
 #[cfg(test)]
@@ -312,32 +412,50 @@ mod tests {
         (0..count).map(next).collect()
     }
 
-    fn naive(left: &[f32], weight: &[f32], bias: &[f32], [rows, inner, columns]: [usize; 3]) -> Vec<f64> {
-        let element = |row: usize, column: usize| -> f64 {
+    /// `left x weight^T + bias` in f64.
+    fn naive(left: View<'_>, weight: View<'_>, bias: &[f32]) -> Vec<f64> {
+        let element = |row: usize, column: usize| {
             let products =
-                (0..inner).map(|k| f64::from(left[row * inner + k]) * f64::from(weight[column * inner + k]));
+                left.row(row).iter().zip(weight.row(column)).map(|(a, b)| f64::from(*a) * f64::from(*b));
             f64::from(bias[column]) + products.sum::<f64>()
         };
-        (0..rows * columns).map(|place| element(place / columns, place % columns)).collect()
+        (0..left.rows * weight.rows).map(|place| element(place / weight.rows, place % weight.rows)).collect()
+    }
+
+    fn close(ours: &[f32], theirs: &[f64], tolerance: f64) -> bool {
+        ours.len() == theirs.len()
+            && ours.iter().zip(theirs).all(|(ours, theirs)| (f64::from(*ours) - theirs).abs() < tolerance)
+    }
+
+    #[test]
+    fn a_product_by_hand() {
+        let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let left = [1.0, 10.0, -1.0, 0.5];
+        for isa in Isa::available() {
+            let panels = Panels::of_transposed(View::dense(&weight, 3, 2));
+            let product = panels.multiply(isa, View::dense(&left, 2, 2), &[100.0, 0.0, 0.0], |_| {});
+            assert_eq!(product, [121.0, 43.0, 65.0, 100.0, -1.0, -2.0], "{isa:?}");
+        }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
         #[test]
-        fn products_are_right_on_every_instruction_set(rows in 0usize..40, inner in 1usize..70, columns in 1usize..80, seed: u32) {
+        fn products_are_right_on_every_instruction_set(
+            rows in 0usize..40, inner in 0usize..70, columns in 0usize..80, seed: u32
+        ) {
             let (left, weight) = (numbers(rows * inner, seed), numbers(columns * inner, seed ^ 1));
+            let (left, weight) = (View::dense(&left, rows, inner), View::dense(&weight, columns, inner));
             let bias = numbers(columns, seed ^ 2);
-            let expected = naive(&left, &weight, &bias, [rows, inner, columns]);
-            let transposed = transpose(&weight, columns, inner);
+            let expected = naive(left, weight, &bias);
+            let transposed = weight.transposed();
             for isa in Isa::available() {
-                for panels in [Panels::of_transposed(&weight, columns, inner), Panels::of(&transposed, inner, columns)] {
-                    let product = panels.multiply(isa, rows, &left, Some(&bias), |_| {});
-                    for (ours, theirs) in product.iter().zip(&expected) {
-                        prop_assert!((f64::from(*ours) - theirs).abs() < 1e-4, "{:?}: {} and {}", isa, ours, theirs);
-                    }
+                for panels in [Panels::of_transposed(weight), Panels::of(View::dense(&transposed, inner, columns))] {
+                    let product = panels.multiply(isa, left, &bias, |_| {});
+                    prop_assert!(close(&product, &expected, 1e-4), "{:?}", isa);
                     // A row alone has the bits that it has among others.
                     for row in 0..rows.min(14) {
-                        let alone = panels.multiply(isa, 1, &left[row * inner..(row + 1) * inner], Some(&bias), |_| {});
+                        let alone = panels.multiply(isa, View::dense(left.row(row), 1, inner), &bias, |_| {});
                         prop_assert_eq!(&alone, &product[row * columns..(row + 1) * columns]);
                     }
                 }
@@ -346,25 +464,54 @@ mod tests {
     }
 
     #[test]
-    fn long_inner_dimensions_are_cut_without_a_trace() {
-        let (rows, inner, columns) = (30, 2 * DEPTH + 5, 33);
+    fn long_products_are_cut_without_a_trace() {
+        let (rows, inner, columns) = (2 * BLOCK + 7, SLAB + DEPTH + 5, 33);
         let (left, weight) = (numbers(rows * inner, 3), numbers(columns * inner, 4));
-        let expected = naive(&left, &weight, &vec![0.0; columns], [rows, inner, columns]);
+        let (left, weight) = (View::dense(&left, rows, inner), View::dense(&weight, columns, inner));
+        let expected = naive(left, weight, &vec![0.0; columns]);
         for isa in Isa::available() {
-            let product =
-                Panels::of_transposed(&weight, columns, inner).multiply(isa, rows, &left, None, |_| {});
-            for (ours, theirs) in product.iter().zip(&expected) {
-                assert!((f64::from(*ours) - theirs).abs() < 1e-3, "{isa:?}");
+            let product = Panels::of_transposed(weight).multiply(isa, left, &[], |_| {});
+            assert!(close(&product, &expected, 1e-3), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn every_element_is_finished_once() {
+        let (rows, inner, columns) = (BLOCK + 1, SLAB + 1, 65);
+        let (left, weight) = (vec![0f32; rows * inner], vec![0f32; columns * inner]);
+        let panels = Panels::of_transposed(View::dense(&weight, columns, inner));
+        let product = panels.multiply(Isa::best(), View::dense(&left, rows, inner), &[], |part| {
+            for row in part.values.chunks_mut(part.stride) {
+                row[..part.columns].iter_mut().for_each(|value| *value += 1.0);
             }
+        });
+        assert!(product.iter().all(|&value| value == 1.0));
+    }
+
+    #[test]
+    fn parts_of_matrices_are_left_alone_outside() {
+        let values = numbers(4 * 10, 8);
+        let left = View { values: &values[3..], rows: 3, columns: 5, stride: 10 };
+        let weight = numbers(4 * 5, 9);
+        let weight = View::dense(&weight, 4, 5);
+        let expected = naive(left, weight, &[0.0; 4]);
+        for isa in Isa::available() {
+            let mut out = [7f32; 3 * 9];
+            let mut part = ViewMut { values: &mut out[2..], columns: 4, stride: 9 };
+            Panels::of_transposed(weight).multiply_into(isa, left, &[], &mut part, |_| {});
+            let found: Vec<f32> = out.chunks(9).flat_map(|row| row[2..6].to_vec()).collect();
+            assert!(close(&found, &expected, 1e-5), "{isa:?}");
+            assert!(out.chunks(9).all(|row| row[..2] == [7.0; 2] && row[6..] == [7.0; 3]), "{isa:?}");
         }
     }
 
     #[test]
     fn vector_sets_agree_in_every_bit() {
         let (left, weight) = (numbers(25 * 100, 5), numbers(50 * 100, 6));
-        let panels = Panels::of_transposed(&weight, 50, 100);
+        let panels = Panels::of_transposed(View::dense(&weight, 50, 100));
         let products = Isa::available().into_iter().filter(|isa| *isa != Isa::Portable);
-        let products: Vec<_> = products.map(|isa| panels.multiply(isa, 25, &left, None, |_| {})).collect();
+        let products: Vec<_> =
+            products.map(|isa| panels.multiply(isa, View::dense(&left, 25, 100), &[], |_| {})).collect();
         assert!(products.windows(2).all(|pair| pair[0] == pair[1]));
     }
 }

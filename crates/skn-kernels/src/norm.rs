@@ -1,22 +1,33 @@
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
-use crate::cpu::{slice, with_slice};
-use crate::simd::{Isa, lane_sum, multiversioned};
+use crate::cpu::{expect_f32, slice, with_slices};
+use crate::simd::{Isa, lane_sum, lane_sum_pairs, multiversioned};
 
 /// Layer normalisation (Ba et al., 2016): `(x - mean) / sqrt(variance + epsilon) * weight + bias` of each row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
     epsilon: f64,
+    frozen: Option<Arc<Frozen>>,
+}
+
+/// The parameters of a layer that is not trained.
+#[derive(Debug)]
+struct Frozen {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    epsilon: f32,
 }
 
 impl LayerNorm {
     /// With weight and bias `[width]`.
     ///
     /// # Errors
-    /// If their shapes differ.
+    /// If their shapes differ, or one is not f32.
     pub fn new(weight: Tensor, bias: Tensor, epsilon: f64) -> Result<Self> {
         if weight.rank() != 1 || weight.dims() != bias.dims() {
             bail!(
@@ -25,69 +36,140 @@ impl LayerNorm {
                 bias.dims()
             );
         }
-        Ok(Self { weight, bias, epsilon })
+        expect_f32("layer norm weight", &weight)?;
+        expect_f32("layer norm bias", &bias)?;
+        let frozen = if weight.track_op() || bias.track_op() {
+            None
+        } else {
+            Some(Arc::new(Frozen {
+                weight: weight.to_vec1()?,
+                bias: bias.to_vec1()?,
+                epsilon: epsilon as f32,
+            }))
+        };
+        Ok(Self { weight, bias, epsilon, frozen })
     }
 
     /// The normalised rows of `x` `[rows, width]`.
     ///
     /// # Errors
-    /// If `x` has another width.
+    /// If `x` has another width or is not f32.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let width = self.weight.elem_count();
-        match x.dims() {
-            [_, found] if *found == width => {}
-            found => bail!("layer norm: expected [rows, {width}], found {found:?}"),
-        }
+        self.check(x)?;
         if !x.device().is_cpu() {
             return composed::layer_norm(x, &self.weight, &self.bias, self.epsilon);
         }
         let x = x.contiguous()?;
-        if self.weight.track_op() || self.bias.track_op() {
-            return x.apply_op3(&self.weight, &self.bias, Trained { epsilon: self.epsilon as f32 });
+        match &self.frozen {
+            Some(frozen) => x.apply_op1(Norm(Arc::clone(frozen))),
+            None => x.apply_op3(
+                &self.weight.contiguous()?,
+                &self.bias.contiguous()?,
+                Trained { epsilon: self.epsilon as f32 },
+            ),
         }
-        x.apply_op1(Frozen {
-            weight: self.weight.to_vec1()?,
-            bias: self.bias.to_vec1()?,
-            epsilon: self.epsilon as f32,
-        })
     }
 
-    /// The normalised rows of `x + residual`.
+    /// The normalised rows of `x + residual`, both `[rows, width]`.
     ///
     /// # Errors
-    /// If the shapes differ.
+    /// If one has another width or is not f32, or they have different numbers of rows.
     pub fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        self.forward(&(x + residual)?)
+        self.check(x)?;
+        if x.dims() != residual.dims() {
+            bail!("layer norm: expected a residual {:?}, found {:?}", x.dims(), residual.dims());
+        }
+        expect_f32("layer norm residual", residual)?;
+        match &self.frozen {
+            Some(frozen) if x.device().is_cpu() => {
+                x.contiguous()?.apply_op2(&residual.contiguous()?, NormOfSum(Arc::clone(frozen)))
+            }
+            _ => self.forward(&(x + residual)?),
+        }
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let width = self.weight.elem_count();
+        match x.dims() {
+            [_, found] if *found == width => expect_f32("layer norm", x),
+            found => bail!("layer norm: expected [rows, {width}], found {found:?}"),
+        }
     }
 }
 
-struct Frozen {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    epsilon: f32,
-}
+/// Everything frozen.
+struct Norm(Arc<Frozen>);
 
-impl CustomOp1 for Frozen {
+impl CustomOp1 for Norm {
     fn name(&self) -> &'static str {
-        "skn-layer-norm"
+        "layer norm"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        normalised((x, layout), &self.weight, &self.bias, self.epsilon)
+        let mut values = slice(x, layout)?.to_vec();
+        normalise(Isa::best(), &mut values, &self.0.weight, &self.0.bias, self.0.epsilon);
+        Ok((CpuStorage::F32(values), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(input_gradient(x, gradient, &self.weight, self.epsilon)?))
+        let values = with_slices([x, gradient], |[x, gradient]| {
+            let mut values = gradient.to_vec();
+            normalise_gradient(Isa::best(), &mut values, x, &self.0.weight, self.0.epsilon);
+            Ok(values)
+        })?;
+        Ok(Some(Tensor::from_vec(values, x.shape(), x.device())?))
     }
 }
 
+/// Everything frozen, of the sum of two inputs, which is not kept.
+struct NormOfSum(Arc<Frozen>);
+
+impl CustomOp2 for NormOfSum {
+    fn name(&self) -> &'static str {
+        "layer norm of a sum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        r: &CpuStorage,
+        lr: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let mut values = sum(slice(x, lx)?, slice(r, lr)?);
+        normalise(Isa::best(), &mut values, &self.0.weight, &self.0.bias, self.0.epsilon);
+        Ok((CpuStorage::F32(values), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let values = with_slices([x, residual, gradient], |[x, residual, gradient]| {
+            let mut values = gradient.to_vec();
+            normalise_gradient(Isa::best(), &mut values, &sum(x, residual), &self.0.weight, self.0.epsilon);
+            Ok(values)
+        })?;
+        let gradient = Tensor::from_vec(values, x.shape(), x.device())?;
+        Ok((x.track_op().then(|| gradient.clone()), residual.track_op().then_some(gradient)))
+    }
+}
+
+fn sum(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+/// Weight or bias trained.
 struct Trained {
     epsilon: f32,
 }
 
 impl CustomOp3 for Trained {
     fn name(&self) -> &'static str {
-        "skn-layer-norm-trained"
+        "layer norm with trained parameters"
     }
 
     fn cpu_fwd(
@@ -99,7 +181,9 @@ impl CustomOp3 for Trained {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        normalised((x, lx), slice(w, lw)?, slice(b, lb)?, self.epsilon)
+        let mut values = slice(x, lx)?.to_vec();
+        normalise(Isa::best(), &mut values, slice(w, lw)?, slice(b, lb)?, self.epsilon);
+        Ok((CpuStorage::F32(values), lx.shape().clone()))
     }
 
     fn bwd(
@@ -110,52 +194,28 @@ impl CustomOp3 for Trained {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let values: Vec<f32> = weight.to_vec1()?;
-        let dx = if x.track_op() { Some(input_gradient(x, gradient, &values, self.epsilon)?) } else { None };
-        let (dw, db) = parameter_gradients(x, gradient, self.epsilon)?;
-        Ok((dx, weight.track_op().then_some(dw), bias.track_op().then_some(db)))
+        let (isa, width, device) = (Isa::best(), weight.elem_count(), x.device());
+        let (dx, dw, db) = with_slices([x, weight, gradient], |[x, weight, gradient]| {
+            let (mut dw, mut db) = (vec![0f32; width], vec![0f32; width]);
+            parameter_gradients(isa, x, gradient, &mut dw, &mut db, self.epsilon);
+            let mut dx = gradient.to_vec();
+            normalise_gradient(isa, &mut dx, x, weight, self.epsilon);
+            Ok((dx, dw, db))
+        })?;
+        Ok((
+            if x.track_op() { Some(Tensor::from_vec(dx, x.shape(), device)?) } else { None },
+            if weight.track_op() { Some(Tensor::from_vec(dw, width, device)?) } else { None },
+            if bias.track_op() { Some(Tensor::from_vec(db, width, device)?) } else { None },
+        ))
     }
-}
-
-fn normalised(
-    (x, layout): (&CpuStorage, &Layout),
-    weight: &[f32],
-    bias: &[f32],
-    epsilon: f32,
-) -> Result<(CpuStorage, Shape)> {
-    let mut values = slice(x, layout)?.to_vec();
-    normalise(Isa::best(), &mut values, weight, bias, epsilon);
-    Ok((CpuStorage::F32(values), layout.shape().clone()))
-}
-
-fn input_gradient(x: &Tensor, gradient: &Tensor, weight: &[f32], epsilon: f32) -> Result<Tensor> {
-    let mut values = with_slice(gradient, <[f32]>::to_vec)?;
-    with_slice(x, |x| normalise_gradient(Isa::best(), &mut values, x, weight, epsilon))?;
-    Tensor::from_vec(values, x.shape(), x.device())
-}
-
-fn parameter_gradients(x: &Tensor, gradient: &Tensor, epsilon: f32) -> Result<(Tensor, Tensor)> {
-    let width = x.dim(1)?;
-    let (mut dw, mut db) = (vec![0f32; width], vec![0f32; width]);
-    let gradient = with_slice(gradient, <[f32]>::to_vec)?;
-    with_slice(x, |x| {
-        for (x, gradient) in x.chunks_exact(width.max(1)).zip(gradient.chunks_exact(width.max(1))) {
-            let (mean, scale) = moments(x, epsilon);
-            for column in 0..width {
-                dw[column] += gradient[column] * (x[column] - mean) * scale;
-                db[column] += gradient[column];
-            }
-        }
-    })?;
-    Ok((Tensor::new(dw, x.device())?, Tensor::new(db, x.device())?))
 }
 
 /// Mean and `1 / sqrt(variance + epsilon)` of a row.
 #[inline(always)]
 fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
     let count = row.len() as f32;
-    let mean = lane_sum(row.len(), |i| row[i]) / count;
-    let variance = lane_sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / count;
+    let mean = lane_sum(row, |value| value) / count;
+    let variance = lane_sum(row, |value| (value - mean) * (value - mean)) / count;
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
@@ -178,10 +238,29 @@ fn normalise_gradient_body<const FUSED: bool>(gradient: &mut [f32], x: &[f32], w
         let (mean, scale) = moments(x, epsilon);
         row.iter_mut().zip(weight).for_each(|(value, weight)| *value *= weight);
         let count = width as f32;
-        let mean_gradient = lane_sum(width, |i| row[i]) / count;
-        let mean_product = lane_sum(width, |i| row[i] * (x[i] - mean) * scale) / count;
+        let mean_gradient = lane_sum(row, |value| value) / count;
+        let mean_product = lane_sum_pairs(row, x, |value, x| value * ((x - mean) * scale)) / count;
         for (value, x) in row.iter_mut().zip(x) {
             *value = scale * (*value - mean_gradient - (x - mean) * scale * mean_product);
+        }
+    }
+}
+
+/// Adds `sum over rows of gradient * n` to `dw` and `sum over rows of gradient` to `db`.
+#[inline(always)]
+fn parameter_gradients_body<const FUSED: bool>(
+    x: &[f32],
+    gradient: &[f32],
+    dw: &mut [f32],
+    db: &mut [f32],
+    epsilon: f32,
+) {
+    let width = dw.len().max(1);
+    for (x, gradient) in x.chunks_exact(width).zip(gradient.chunks_exact(width)) {
+        let (mean, scale) = moments(x, epsilon);
+        for (((dw, db), x), gradient) in dw.iter_mut().zip(&mut *db).zip(x).zip(gradient) {
+            *dw += gradient * ((x - mean) * scale);
+            *db += gradient;
         }
     }
 }
@@ -190,3 +269,42 @@ multiversioned!(normalise = normalise_body(values: &mut [f32], weight: &[f32], b
 multiversioned!(
     normalise_gradient = normalise_gradient_body(gradient: &mut [f32], x: &[f32], weight: &[f32], epsilon: f32)
 );
+multiversioned!(
+    parameter_gradients =
+        parameter_gradients_body(x: &[f32], gradient: &[f32], dw: &mut [f32], db: &mut [f32], epsilon: f32)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_by_hand_on_every_instruction_set() {
+        for isa in Isa::available() {
+            // Mean 2, variance 1.
+            let mut row = [1f32, 3.0, 1.0, 3.0];
+            normalise(isa, &mut row, &[1.0, 2.0, 3.0, 4.0], &[0.0, 0.0, 10.0, 0.0], 0.0);
+            assert_eq!(row, [-1.0, 2.0, 7.0, 4.0], "{isa:?}");
+            // The gradient of a constant is gone: every row sums to the same.
+            let mut gradient = [5f32; 4];
+            normalise_gradient(isa, &mut gradient, &[1.0, 3.0, 1.0, 3.0], &[1.0; 4], 0.0);
+            assert_eq!(gradient, [0.0; 4], "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn instruction_sets_agree_in_every_bit() {
+        // No fused products here, so that even the portable version has the same bits.
+        let x: Vec<f32> = (0..3 * 37).map(|i| ((i * 37 % 101) as f32).sin()).collect();
+        let (weight, bias) = (&x[..37], &x[37..74]);
+        let run = |isa| {
+            let (mut values, mut gradient) = (x.clone(), x.iter().rev().copied().collect::<Vec<f32>>());
+            normalise(isa, &mut values, weight, bias, 1e-5);
+            normalise_gradient(isa, &mut gradient, &x, weight, 1e-5);
+            (values, gradient)
+        };
+        for isa in Isa::available() {
+            assert_eq!(run(isa), run(Isa::Portable), "{isa:?}");
+        }
+    }
+}

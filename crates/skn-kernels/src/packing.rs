@@ -51,7 +51,7 @@ impl Packing {
 
     /// The first `n` rows of each sequence, or all of a shorter one.
     pub fn first_rows(&self, n: usize) -> Rows {
-        self.collect(|range| range.start..range.end.min(range.start + n))
+        self.collect(|range| range.start..range.end.min(range.start.saturating_add(n)))
     }
 
     fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> Rows {

@@ -2,7 +2,6 @@
 //!
 //! The functions are written once on chunks of sixteen numbers, in an order that does not depend on the
 //! instructions; the compiler turns them into vector code for the features of the function they are inlined into.
-#![allow(unsafe_code)] // calling a function that is compiled for instructions found at run time is unsafe
 
 use std::sync::OnceLock;
 
@@ -83,15 +82,107 @@ pub(crate) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `e^x` for x <= 88: 2^n times a polynomial of the rest (Cephes' expf), relative error below 2e-7.
+/// Numbers that the elementwise functions and the reductions take at a time.
+pub(crate) const LANES: usize = 16;
+
+/// Calls `each` for sixteen numbers at a time; the last ones are padded with 0.
+#[inline(always)]
+pub(crate) fn for_each_chunk(values: &mut [f32], mut each: impl FnMut(&mut [f32; LANES])) {
+    let (chunks, tail) = values.as_chunks_mut::<LANES>();
+    chunks.iter_mut().for_each(&mut each);
+    if !tail.is_empty() {
+        let mut padded = [0f32; LANES];
+        padded[..tail.len()].copy_from_slice(tail);
+        each(&mut padded);
+        tail.copy_from_slice(&padded[..tail.len()]);
+    }
+}
+
+/// Sixteen numbers from `start`, padded with 0 where there are fewer.
+#[inline(always)]
+fn chunk_at(values: &[f32], start: usize) -> [f32; LANES] {
+    let rest = &values[start..];
+    match rest.first_chunk::<LANES>() {
+        Some(chunk) => *chunk,
+        None => {
+            let mut padded = [0f32; LANES];
+            padded[..rest.len()].copy_from_slice(rest);
+            padded
+        }
+    }
+}
+
+/// The sum of `term` of each number, in sixteen lanes that are added up in pairs: vectorisable, and in one order
+/// whatever the instructions.
+#[inline(always)]
+pub(crate) fn lane_sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, tail) = values.as_chunks::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += term(*value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(tail) {
+        *lane += term(*value);
+    }
+    in_pairs(lanes, |a, b| a + b)
+}
+
+/// The sum of `term` of each pair of numbers of two equally long slices, in the order of [`lane_sum`].
+#[inline(always)]
+pub(crate) fn lane_sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let ((chunks, tail), (other_chunks, other_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut lanes = [0f32; LANES];
+    for (chunk, other) in chunks.iter().zip(other_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += term(chunk[lane], other[lane]);
+        }
+    }
+    for (lane, (a, b)) in lanes.iter_mut().zip(tail.iter().zip(other_tail)) {
+        *lane += term(*a, *b);
+    }
+    in_pairs(lanes, |a, b| a + b)
+}
+
+/// The largest number; numbers that are not numbers are passed over.
+#[inline(always)]
+pub(crate) fn lane_max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (chunks, tail) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(tail) {
+        *lane = larger(*lane, *value);
+    }
+    in_pairs(lanes, larger)
+}
+
+#[inline(always)]
+fn in_pairs(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            lanes[lane] = join(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
+}
+
+/// `e^x`: 2^n times a polynomial of the rest (Cephes' expf), relative error below 2e-7. Below -87 the result is
+/// e^-87, which no sum in f32 can tell from 0; above 88 it is e^88.
 #[inline(always)]
 pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 88.0);
-    // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
+    /// Adding 1.5 * 2^23 rounds to the nearest integer, which the low bits of the sum then hold.
     const ROUND: f32 = 12_582_912.0;
-    let n = multiply_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = multiply_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let rest = multiply_add::<FUSED>(n, -LN2_HIGH, x);
     let rest = multiply_add::<FUSED>(n, -LN2_LOW, rest);
     let mut polynomial = 1.987_569_1e-4f32;
@@ -99,7 +190,7 @@ pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
         polynomial = multiply_add::<FUSED>(polynomial, rest, coefficient);
     }
     let value = multiply_add::<FUSED>(polynomial, rest * rest, rest + 1.0);
-    value * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    value * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// The standard normal distribution function `(1 + erf(x / sqrt 2)) / 2` and `e^(-x^2 / 2)`.
@@ -118,52 +209,40 @@ fn normal_distribution<const FUSED: bool>(x: f32) -> (f32, f32) {
     (if x >= 0.0 { 1.0 - tail } else { tail }, density)
 }
 
+/// The first `width` numbers of every `stride`, which may be the tile of a larger matrix.
 #[inline(always)]
-fn gelu_body<const FUSED: bool>(values: &mut [f32]) {
-    for value in values {
-        *value *= normal_distribution::<FUSED>(*value).0;
+fn gelu_body<const FUSED: bool>(values: &mut [f32], stride: usize, width: usize) {
+    for row in values.chunks_mut(stride.max(1)) {
+        for_each_chunk(&mut row[..width], |chunk| {
+            for value in chunk {
+                *value *= normal_distribution::<FUSED>(*value).0;
+            }
+        });
     }
 }
 
 #[inline(always)]
 fn gelu_gradient_body<const FUSED: bool>(x: &[f32], gradient: &mut [f32]) {
     const INVERSE_SQRT_TAU: f32 = 0.398_942_3;
-    for (gradient, &x) in gradient.iter_mut().zip(x) {
-        let (distribution, density) = normal_distribution::<FUSED>(x);
-        *gradient *= multiply_add::<FUSED>(x * INVERSE_SQRT_TAU, density, distribution);
-    }
+    let mut start = 0;
+    for_each_chunk(gradient, |chunk| {
+        for (gradient, x) in chunk.iter_mut().zip(chunk_at(x, start)) {
+            let (distribution, density) = normal_distribution::<FUSED>(x);
+            *gradient *= multiply_add::<FUSED>(x * INVERSE_SQRT_TAU, density, distribution);
+        }
+        start += LANES;
+    });
 }
 
 multiversioned!(
-    /// `x * normal_distribution(x)`: GELU (Hendrycks and Gimpel, 2016), exact form, in place.
-    pub(crate) gelu = gelu_body(values: &mut [f32])
+    /// GELU (Hendrycks and Gimpel, 2016) in its exact form, in place: `x` times the standard normal distribution
+    /// function at `x`, for the first `width` numbers of every `stride`.
+    pub(crate) gelu = gelu_body(values: &mut [f32], stride: usize, width: usize)
 );
 multiversioned!(
     /// Multiplies `gradient` by the derivative of GELU at `x`.
     pub(crate) gelu_gradient = gelu_gradient_body(x: &[f32], gradient: &mut [f32])
 );
-
-/// The sum of `term(i)` over `0..n` in sixteen lanes that are added up in pairs: vectorisable, and in one order
-/// whatever the instructions.
-#[inline(always)]
-pub(crate) fn lane_sum(n: usize, mut term: impl FnMut(usize) -> f32) -> f32 {
-    let mut lanes = [0f32; 16];
-    let whole = n - n % 16;
-    for start in (0..whole).step_by(16) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(start + lane);
-        }
-    }
-    for index in whole..n {
-        lanes[index - whole] += term(index);
-    }
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-    }
-    lanes[0]
-}
 
 #[cfg(test)]
 mod tests {
@@ -188,7 +267,7 @@ mod tests {
         for isa in Isa::available() {
             let xs: Vec<f32> = (-1000..=1000).map(|i| i as f32 / 100.0).collect();
             let mut values = xs.clone();
-            gelu(isa, &mut values);
+            gelu(isa, &mut values, xs.len(), xs.len());
             let mut gradients = vec![1.0; xs.len()];
             gelu_gradient(isa, &xs, &mut gradients);
             for ((&x, &value), &gradient) in xs.iter().zip(&values).zip(&gradients) {
@@ -214,9 +293,24 @@ mod tests {
     }
 
     #[test]
-    fn lanes_add_up() {
-        for n in 0..50 {
-            assert_eq!(lane_sum(n, |i| i as f32), (0..n).sum::<usize>() as f32);
+    fn lanes_add_up_and_find_the_largest() {
+        for n in 0..50u16 {
+            let values: Vec<f32> = (0..n).map(f32::from).collect();
+            let sum = f32::from(n) * (f32::from(n) - 1.0) / 2.0;
+            assert_eq!(lane_sum(&values, |value| 2.0 * value), 2.0 * sum);
+            assert_eq!(lane_sum_pairs(&values, &vec![3.0; values.len()], |a, b| a * b), 3.0 * sum);
+            let largest = if n == 0 { f32::NEG_INFINITY } else { f32::from(n - 1) };
+            assert_eq!(lane_max(&values), largest);
         }
+    }
+
+    #[test]
+    fn numbers_that_are_none_stay_so() {
+        for isa in Isa::available() {
+            let mut values = [f32::NAN, 1.0, f32::INFINITY];
+            gelu(isa, &mut values, 3, 3);
+            assert!(values[0].is_nan() && values[1].is_finite() && values[2] == f32::INFINITY);
+        }
+        assert!(exp::<false>(f32::NAN).is_nan());
     }
 }
