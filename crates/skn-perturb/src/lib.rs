@@ -1,1 +1,32 @@
-//! Edits of activations as data, the hook that applies them, and random controls
+//! Edits of activations as data, the hook that applies them, and random controls.
+//!
+//! A [`Perturbation`] says what happens to which neurons: they are held at zero ([`Edit::Zero`]) or at their mean
+//! ([`Edit::Mean`]), or noise is added ([`Edit::Gaussian`]). Its [`hook`](Perturbation::hook) goes into
+//! [`Roberta::forward`](skn_model::Roberta::forward); the model itself is never changed. What the same edit does to
+//! [`random_control`] neurons tells how much of its effect is due to the choice of neurons.
+//!
+//! ```
+//! use skn_perturb::{Edit, Perturbation, random_control};
+//!
+//! let widths = [8, 8]; // FFN widths of a model of two layers
+//! let skill = vec![vec![], vec![2, 5]];
+//! let edit = Edit::Gaussian { alpha: 0.1, seed: 42, per_token: false };
+//! let perturbation = Perturbation::new(edit, skill.clone(), &widths)?;
+//! let hook = perturbation.hook(); // one for each batch
+//! # let _: &dyn skn_model::Hook = &hook;
+//!
+//! let control = random_control(&skill, &widths, 42, 0)?;
+//! assert!(control[0].is_empty() && control[1].len() == 2);
+//! assert!(!control[1].contains(&2) && !control[1].contains(&5));
+//! # Ok::<(), skn_perturb::PerturbError>(())
+//! ```
+
+mod control;
+mod edit;
+mod error;
+mod hook;
+
+pub use crate::control::random_control;
+pub use crate::edit::{Edit, EditKind, NoiseTable, Perturbation, mean_over_positions};
+pub use crate::error::{PerturbError, Result};
+pub use crate::hook::PerturbHook;

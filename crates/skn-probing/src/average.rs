@@ -1,0 +1,223 @@
+use std::collections::BTreeMap;
+
+use skn_artifact::{Array, TensorBundle, TensorFile};
+use skn_data::{Batch, Encoded};
+use skn_model::{Output, Roberta};
+use skn_stats::MeanAccumulator;
+
+use crate::error::{ProbingError, Result};
+use crate::pass::{PassOptions, Texts, forward};
+use crate::probe::{Pool, ProbeType};
+use crate::watch::{Dims, Place, Sink, Watch};
+
+/// What a file says of itself beside its kind: task, model, data, split, seed, shard.
+pub type Metadata = BTreeMap<String, String>;
+
+/// The average of every neuron's activation over the texts of train: exact sums, which merge to the same bits in any
+/// order.
+#[derive(Clone, Debug)]
+pub struct Average {
+    pool: Pool,
+    dims: Dims,
+    sums: MeanAccumulator,
+}
+
+/// What activations are compared with: an [`Average`]'s values as f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threshold {
+    pool: Pool,
+    pub(crate) dims: Dims,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Average {
+    fn new(model: &Roberta, pool: Pool) -> Result<Self> {
+        let dims = Dims::of(model, pool)?;
+        Ok(Self { pool, sums: MeanAccumulator::new(dims.elements()), dims })
+    }
+
+    /// What was taken of a text's activations.
+    pub fn pool(&self) -> Pool {
+        self.pool
+    }
+
+    /// `[L, P, F]` for [`Pool::Position`], else `[L, F]`.
+    pub fn dims(&self) -> &[usize] {
+        self.dims.sizes()
+    }
+
+    /// The number of texts.
+    pub fn count(&self) -> u64 {
+        self.sums.rows()
+    }
+
+    /// The averages, row-major: quotients in f64, rounded to f32. 0 where a pruned layer has no neuron.
+    ///
+    /// # Errors
+    /// If there are no texts.
+    pub fn values(&self) -> Result<Vec<f32>> {
+        Ok(self.sums.mean()?)
+    }
+
+    /// The averages as thresholds of the rule `activation > average => label 1`.
+    ///
+    /// # Errors
+    /// If there are no texts.
+    pub fn threshold(&self) -> Result<Threshold> {
+        Ok(Threshold { pool: self.pool, dims: self.dims.clone(), values: self.values()? })
+    }
+
+    /// Adds the sums of another shard.
+    ///
+    /// # Errors
+    /// If it is of another pool or shape.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        check_same(self.pool, &self.dims, other.pool, &other.dims)?;
+        Ok(self.sums.merge(&other.sums)?)
+    }
+
+    /// The file `train_avg` (or `train_mean_avg`, `train_max_avg`): `train_avg`, `sum_high`, `sum_low`, `count`.
+    ///
+    /// # Errors
+    /// If there are no texts.
+    pub fn to_bundle(&self, metadata: &Metadata) -> Result<TensorBundle> {
+        let dims = || self.dims().to_vec();
+        let (high, low, count) = self.sums.parts()?;
+        let mut bundle = described(self.pool.average_file(), metadata);
+        bundle.insert("train_avg", Array::f32(dims(), self.values()?)?);
+        bundle.insert("sum_high", Array::i64(dims(), high)?);
+        bundle.insert("sum_low", Array::i64(dims(), low)?);
+        bundle.insert("count", Array::i64(vec![1], vec![count])?);
+        Ok(bundle)
+    }
+
+    /// Reads what [`Self::to_bundle`] made.
+    ///
+    /// # Errors
+    /// If the file is of another kind or shape, or its averages are not those of its sums.
+    pub fn read(file: &TensorFile, pool: Pool) -> Result<Self> {
+        let Threshold { dims, values, .. } = Threshold::read(file, pool)?;
+        let (_, high) = file.i64("sum_high", Some(dims.sizes()))?;
+        let (_, low) = file.i64("sum_low", Some(dims.sizes()))?;
+        let (_, count) = file.i64("count", Some(&[1]))?;
+        let sums = MeanAccumulator::from_parts(&high, &low, count[0])?;
+        if sums.mean()? != values {
+            let what = format!("{}: train_avg", file.path().display());
+            return Err(ProbingError::mismatch(what, "the averages of the file's sums", "others"));
+        }
+        Ok(Self { pool, dims, sums })
+    }
+}
+
+impl Threshold {
+    /// What was taken of a text's activations.
+    pub fn pool(&self) -> Pool {
+        self.pool
+    }
+
+    /// `[L, P, F]` for [`Pool::Position`], else `[L, F]`.
+    pub fn dims(&self) -> &[usize] {
+        self.dims.sizes()
+    }
+
+    /// The values, row-major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Reads the `train_avg` of a file of averages, with or without the sums behind it.
+    ///
+    /// # Errors
+    /// If the file is of another kind or shape, or a value is not finite.
+    pub fn read(file: &TensorFile, pool: Pool) -> Result<Self> {
+        file.expect_kind(pool.average_file())?;
+        let (sizes, values) = file.f32("train_avg", None)?;
+        let dims = dims_of_file(file, pool, sizes)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(Self { pool, dims, values }),
+            Some(place) => {
+                let what = format!("{}: train_avg at {place}", file.path().display());
+                Err(ProbingError::mismatch(what, "a finite number", values[place]))
+            }
+        }
+    }
+}
+
+/// A shape read from a file, if it is one that the pool has.
+pub(crate) fn dims_of_file(file: &TensorFile, pool: Pool, sizes: Vec<usize>) -> Result<Dims> {
+    let expected = if pool == Pool::Position { 3 } else { 2 };
+    if sizes.len() == expected {
+        return Dims::new(sizes);
+    }
+    let what = format!("{}: dimensions", file.path().display());
+    Err(ProbingError::mismatch(what, expected, format!("shape {sizes:?}")))
+}
+
+pub(crate) fn check_same(pool: Pool, dims: &Dims, other_pool: Pool, other: &Dims) -> Result<()> {
+    if pool == other_pool && dims == other {
+        return Ok(());
+    }
+    let describe = |pool: Pool, dims: &Dims| format!("{pool:?} {:?}", dims.sizes());
+    Err(ProbingError::mismatch("shard to merge", describe(pool, dims), describe(other_pool, other)))
+}
+
+/// A bundle that says what it is.
+pub(crate) fn described(kind: &str, metadata: &Metadata) -> TensorBundle {
+    let mut bundle = TensorBundle::new();
+    for (key, value) in metadata {
+        bundle.describe(key, value);
+    }
+    bundle.describe("skn.kind", kind);
+    bundle
+}
+
+/// Averages over `texts` for every probe of `types` that needs them, all from one pass.
+///
+/// # Errors
+/// If there are no texts, one does not fit into the model, an activation is not finite or is too large to be added up
+/// exactly, or `acc` is asked of a model without prompt rows.
+pub fn averages(
+    model: &Roberta,
+    texts: &[Encoded],
+    types: &[ProbeType],
+    options: &PassOptions<'_>,
+) -> Result<BTreeMap<Pool, Average>> {
+    let empty = || -> Result<Sums> {
+        let pools = types.iter().filter_map(|probe| probe.pool());
+        Ok(Sums(pools.map(|pool| Ok((pool, Average::new(model, pool)?))).collect::<Result<_>>()?))
+    };
+    let mut whole = empty()?.0;
+    if whole.is_empty() {
+        return Ok(whole);
+    }
+    let map = |batch: &Batch| {
+        let mut watch = Watch::new(batch, empty()?);
+        forward(model, batch, Output::Nothing, &mut watch)?;
+        let mut sums = watch.into_sink().0;
+        for average in sums.values_mut() {
+            average.sums.add_rows(batch.len() as u64)?;
+        }
+        Ok(sums)
+    };
+    let pass = Texts::new("averaging", model, texts, usize::MAX, options)?;
+    pass.run(map, |_, part| part.iter().try_for_each(|(pool, part)| merge_into(&mut whole, *pool, part)))?;
+    Ok(whole)
+}
+
+fn merge_into(whole: &mut BTreeMap<Pool, Average>, pool: Pool, part: &Average) -> Result<()> {
+    whole.get_mut(&pool).map_or(Ok(()), |whole| whole.merge(part))
+}
+
+/// The sums of a batch.
+struct Sums(BTreeMap<Pool, Average>);
+
+impl Sink for Sums {
+    fn wants(&self, pool: Pool, _: usize) -> bool {
+        self.0.contains_key(&pool)
+    }
+
+    fn take(&mut self, place: Place, values: &[f32]) -> Result<()> {
+        let Some(average) = self.0.get_mut(&place.pool) else { return Ok(()) };
+        Ok(average.sums.add_row_at(average.dims.offset(place), values)?)
+    }
+}

@@ -1,0 +1,142 @@
+use std::collections::HashMap;
+
+use candle_core::{Storage, Tensor};
+use skn_data::{Batch, Encoded, pack};
+use skn_model::{Hook, Output, Pass, Roberta, Sequences};
+
+use crate::error::{ProbingError, Result};
+use crate::workers::{Progress, Silent, Workers, fold_here};
+
+/// How a pass is done. Nothing here changes a result by a bit; it changes time and memory.
+#[derive(Clone, Copy)]
+pub struct PassOptions<'a> {
+    /// The threads. A model that is not on the CPU is driven by the calling thread alone.
+    pub workers: &'a Workers,
+    /// The most rows of a micro-batch, prompt rows counted; a longer text goes alone. 2048 unless set.
+    pub token_budget: usize,
+    /// The most texts of a micro-batch (`--bz`). No limit unless set.
+    pub max_sequences: usize,
+    /// Who is told how far the pass is.
+    pub progress: &'a dyn Progress,
+}
+
+impl<'a> PassOptions<'a> {
+    /// The defaults on these threads.
+    pub fn new(workers: &'a Workers) -> Self {
+        Self { workers, token_budget: 2048, max_sequences: usize::MAX, progress: &Silent }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (what, found) in [("token budget", self.token_budget), ("texts of a batch", self.max_sequences)] {
+            if found == 0 {
+                return Err(ProbingError::mismatch(what, "at least 1", found));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The texts of a pass, checked and packed.
+pub(crate) struct Texts<'a> {
+    model: &'a Roberta,
+    options: &'a PassOptions<'a>,
+    batches: Vec<Batch>,
+    /// Where the text of each row stands in the list that was given.
+    places: HashMap<u64, usize>,
+}
+
+impl<'a> Texts<'a> {
+    pub(crate) fn new(
+        what: &'static str,
+        model: &'a Roberta,
+        texts: &[Encoded],
+        classes: usize,
+        options: &'a PassOptions<'a>,
+    ) -> Result<Self> {
+        options.check()?;
+        if texts.is_empty() {
+            return Err(ProbingError::NoTexts { what });
+        }
+        let mut places = HashMap::with_capacity(texts.len());
+        for (place, text) in texts.iter().enumerate() {
+            check_text(model, text, classes)?;
+            if places.insert(text.row, place).is_some() {
+                return Err(ProbingError::SameRow { row: text.row });
+            }
+        }
+        let batches = pack(texts, model.prompt_rows(), options.token_budget, options.max_sequences);
+        options.progress.begin(what, texts.len() as u64);
+        Ok(Self { model, options, batches, places })
+    }
+
+    /// Where each text of a batch stands in the list that was given.
+    pub(crate) fn places(&self, batch: &Batch) -> impl Iterator<Item = usize> {
+        batch.rows.iter().map(|row| self.places[row])
+    }
+
+    /// Gives every batch to `map`, on many threads, and the results to `fold`, in an order that depends on the texts
+    /// only.
+    pub(crate) fn run<T: Send>(
+        &self,
+        map: impl Fn(&Batch) -> Result<T> + Sync,
+        mut fold: impl FnMut(&Batch, T) -> Result<()>,
+    ) -> Result<()> {
+        let map = |_: usize, batch: &Batch| map(batch);
+        let fold = |index: usize, result: T| fold(&self.batches[index], result);
+        if self.model.device().is_cpu() {
+            self.options.workers.fold(&self.batches, map, fold, self.options.progress)
+        } else {
+            fold_here(&self.batches, map, fold, self.options.progress)
+        }
+    }
+}
+
+fn check_text(model: &Roberta, text: &Encoded, classes: usize) -> Result<()> {
+    let (row, found) = (text.row, text.ids.len());
+    if found == 0 {
+        return Err(ProbingError::Empty { row });
+    }
+    if found > model.max_text() {
+        let (limit, prompt_rows) = (model.max_text(), model.prompt_rows());
+        return Err(ProbingError::TooLong { row, limit, prompt_rows, found });
+    }
+    if text.label >= classes {
+        return Err(ProbingError::Label { row, classes, found: text.label });
+    }
+    Ok(())
+}
+
+/// Runs a batch as far as the hook or the output needs it.
+pub(crate) fn forward(model: &Roberta, batch: &Batch, output: Output, hook: &mut dyn Hook) -> Result<Tensor> {
+    let sequences = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows };
+    Ok(model.forward(sequences, &Pass { output, dropout: None }, hook)?)
+}
+
+/// Lets `read` see the values of a tensor, row-major; without a copy if they lie on the CPU in one piece.
+pub(crate) fn with_values<R>(x: &Tensor, read: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
+    let x = x.contiguous()?;
+    {
+        let (storage, layout) = x.storage_and_layout();
+        if let Storage::Cpu(values) = &*storage {
+            let start = layout.start_offset();
+            return Ok(read(&values.as_slice::<f32>()?[start..start + x.elem_count()]));
+        }
+    }
+    Ok(read(&x.flatten_all()?.to_vec1::<f32>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn values_are_seen_in_row_order() {
+        let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu).unwrap();
+        let see = |x: &Tensor| with_values(x, <[f32]>::to_vec).unwrap();
+        assert_eq!(see(&x), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(see(&x.narrow(0, 1, 2).unwrap()), [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(see(&x.t().unwrap()), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+    }
+}

@@ -1,0 +1,113 @@
+use skn_artifact::{Array, TensorBundle, TensorFile};
+use skn_model::Roberta;
+
+use crate::average::{Metadata, described};
+use crate::error::{ProbingError, Result};
+
+/// The activations of one neuron at all prompt positions, for every text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Positions {
+    /// P: how many positions a text has.
+    pub positions: usize,
+    /// `[texts, P]`, row-major, in the order of the texts.
+    pub activations: Vec<f32>,
+    /// The class of each text.
+    pub labels: Vec<usize>,
+}
+
+impl Positions {
+    pub(crate) fn new(model: &Roberta, neuron: (usize, usize), labels: impl Iterator<Item = usize>) -> Result<Self> {
+        let (layer, index) = neuron;
+        let widths = &model.config().intermediate_sizes;
+        let width = widths.get(layer).copied().unwrap_or(0);
+        if index >= width {
+            let expected = format!("a layer below {} and an index below its width, {width}", widths.len());
+            return Err(ProbingError::mismatch("neuron", expected, format!("{layer},{index}")));
+        }
+        let (positions, labels) = (model.prompt_rows(), labels.collect::<Vec<_>>());
+        Ok(Self { positions, activations: vec![0.0; positions * labels.len()], labels })
+    }
+
+    /// Puts the rows of a batch where its texts stand.
+    pub(crate) fn fill(&mut self, places: impl Iterator<Item = usize>, rows: &[f32]) {
+        for (place, row) in places.zip(rows.chunks_exact(self.positions.max(1))) {
+            self.activations[place * self.positions..][..self.positions].copy_from_slice(row);
+        }
+    }
+
+    /// Puts another shard's texts behind these.
+    ///
+    /// # Errors
+    /// If it has another number of positions.
+    pub fn append(&mut self, other: &Self) -> Result<()> {
+        if other.positions != self.positions {
+            return Err(ProbingError::mismatch("positions of a shard", self.positions, other.positions));
+        }
+        self.activations.extend(&other.activations);
+        self.labels.extend(&other.labels);
+        Ok(())
+    }
+
+    /// The file `pos_dev/<layer>,<index>`: `activation` and `label`.
+    ///
+    /// # Errors
+    /// If the fields do not fit together.
+    pub fn to_bundle(&self, metadata: &Metadata) -> Result<TensorBundle> {
+        let texts = self.labels.len();
+        let labels = self.labels.iter().map(|&label| label as i64).collect();
+        let mut bundle = described("pos", metadata);
+        bundle.insert("activation", Array::f32(vec![texts, self.positions], self.activations.clone())?);
+        bundle.insert("label", Array::i64(vec![texts], labels)?);
+        Ok(bundle)
+    }
+
+    /// Reads what [`Self::to_bundle`] made.
+    ///
+    /// # Errors
+    /// If the file is of another kind or shape, or a label is below 0.
+    pub fn read(file: &TensorFile) -> Result<Self> {
+        file.expect_kind("pos")?;
+        let (shape, activations) = file.f32("activation", None)?;
+        let [texts, positions] = shape[..] else {
+            let what = format!("{}: activation", file.path().display());
+            return Err(ProbingError::mismatch(what, "shape [texts, positions]", format!("{shape:?}")));
+        };
+        let (_, labels) = file.i64("label", Some(&[texts]))?;
+        let class = |&label: &i64| {
+            let what = || format!("{}: label", file.path().display());
+            usize::try_from(label).map_err(|_| ProbingError::mismatch(what(), "0 or more", label))
+        };
+        Ok(Self { positions, activations, labels: labels.iter().map(class).collect::<Result<_>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn positions() -> Positions {
+        Positions { positions: 2, activations: vec![0.0; 6], labels: vec![0, 1, 1] }
+    }
+
+    #[test]
+    fn rows_come_to_their_texts() {
+        let mut positions = positions();
+        positions.fill([2, 0].into_iter(), &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(positions.activations, [3.0, 4.0, 0.0, 0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn shards_are_put_behind_each_other() {
+        let mut whole = positions();
+        whole.append(&Positions { positions: 2, activations: vec![5.0, 6.0], labels: vec![2] }).unwrap();
+        assert_eq!((&whole.activations[6..], &whole.labels[3..]), (&[5.0, 6.0][..], &[2][..]));
+        assert!(whole.append(&Positions { positions: 1, activations: vec![], labels: vec![] }).is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_back() {
+        let bytes = positions().to_bundle(&Metadata::new()).unwrap().to_bytes().unwrap();
+        let file = TensorFile::from_bytes("9,1.safetensors".as_ref(), bytes).unwrap();
+        assert_eq!(Positions::read(&file).unwrap(), positions());
+    }
+}
