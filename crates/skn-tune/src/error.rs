@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use skn_artifact::ArtifactError;
 use skn_data::DataError;
 use skn_model::ModelError;
-use crate::shim::ProbingError;
+use skn_probing::ProbingError;
 
 /// Why training could not begin, go on or be saved.
 #[derive(Debug, thiserror::Error)]

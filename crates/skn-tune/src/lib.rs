@@ -37,7 +37,6 @@ mod loss;
 mod options;
 mod run;
 mod schedule;
-pub mod shim;
 mod step;
 mod train;
 

@@ -172,6 +172,13 @@ impl TrainOptions {
 }
 
 impl Plan {
+    /// Rows visited by the first `steps` steps, of an epoch of `rows`.
+    pub(crate) fn visited(&self, steps: u64, rows: usize) -> u64 {
+        let (epochs, rest) = (steps / self.steps_per_epoch, steps % self.steps_per_epoch);
+        let rest = (rest as usize).saturating_mul(self.rows_per_step).min(rows) as u64;
+        epochs.saturating_mul(rows as u64).saturating_add(rest)
+    }
+
     /// Whether dev is evaluated after `steps` steps.
     pub(crate) fn evaluates(&self, steps: u64, eval_every: Option<u64>) -> bool {
         let at = |every: u64| steps.is_multiple_of(every);
@@ -190,6 +197,7 @@ mod tests {
         assert_eq!((plan.rows_per_step, plan.steps_per_epoch, plan.schedule.total()), (8, 3, 9));
         let evaluated: Vec<u64> = (0..=9).filter(|&steps| plan.evaluates(steps, Some(2))).collect();
         assert_eq!(evaluated, [2, 3, 4, 6, 8, 9], "every 2 steps and after each epoch, each once");
+        assert_eq!([0, 2, 3, 4, 9].map(|steps| plan.visited(steps, 17)), [0, 16, 17, 25, 51]);
         let short = TrainOptions { max_steps: Some(4), ..options };
         let plan = short.plan(17).unwrap();
         assert_eq!((0..=4).filter(|&steps| plan.evaluates(steps, None)).collect::<Vec<_>>(), [3, 4]);

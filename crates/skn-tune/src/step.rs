@@ -4,7 +4,7 @@ use std::sync::Arc;
 use candle_core::{Tensor, Var};
 use skn_data::Batch;
 use skn_model::{NoHook, Output, Pass, Roberta, Scored, Sequences, TrainingDropout};
-use crate::shim::Workers;
+use skn_probing::{Silent, Workers};
 
 use crate::clip::check_finite;
 use crate::error::{Result, TuneError};
@@ -69,7 +69,7 @@ pub struct StepGradients {
 /// If the model can't take the texts, a class has no token, or a logit or the loss is NaN or infinite.
 pub fn step_gradients(model: &Roberta, step: &Step<'_>, workers: &Workers) -> Result<StepGradients> {
     let pass = Pass { output: Output::Answer, dropout: step.dropout };
-    let forward = |batch: &Batch| {
+    let forward = |_: usize, batch: &Batch| {
         let texts = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows };
         let answers = model.forward(texts, &pass, &mut NoHook)?;
         let logits = model.logits(&answers, Scored::Tokens(step.verbalizer))?;
@@ -91,14 +91,17 @@ pub fn pretrain_step(model: &Roberta, step: &PretrainStep<'_>, workers: &Workers
         let found = format!("{} rows before it", model.prompt_rows());
         return Err(TuneError::setting("model to pre-train", "plain text", found));
     }
-    let forward = |batch: &MaskedBatch| {
+    let forward = |index: usize, _: &Batch| {
+        let batch = &step.batches[index];
         let texts = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.samples };
         let pass = Pass { output: Output::Rows(Arc::from(batch.rows.as_slice())), dropout: step.dropout };
         let hidden = model.forward(texts, &pass, &mut NoHook)?;
         Ok((model.logits(&hidden, Scored::All)?, batch.targets.clone()))
     };
     let rows = step.batches.iter().map(|batch| batch.rows.len()).sum();
-    Job { model, number: step.number, rows }.run(step.batches, workers, forward)
+    // The workers take batches of classification; here only their number counts.
+    let places = vec![Batch::default(); step.batches.len()];
+    Job { model, number: step.number, rows }.run(&places, workers, forward)
 }
 
 /// What all micro-batches of a step share.
@@ -115,27 +118,34 @@ struct Part {
 }
 
 impl Job<'_> {
-    fn run<B: Sync>(
+    /// Adds up the parts of all batches in their order; `forward` gives the logits and targets of one.
+    fn run(
         &self,
-        batches: &[B],
+        batches: &[Batch],
         workers: &Workers,
-        forward: impl Fn(&B) -> Result<(Tensor, Vec<u32>)> + Sync,
+        forward: impl Fn(usize, &Batch) -> Result<(Tensor, Vec<u32>)> + Sync,
     ) -> Result<StepGradients> {
         if self.rows == 0 {
             return Err(TuneError::setting(format!("rows of step {}", self.number), "at least 1", 0));
         }
         let mut total: Option<Part> = None;
-        let map = |batch: &B| {
-            let (logits, targets) = forward(batch)?;
+        let map = |index: usize, batch: &Batch| {
+            let (logits, targets) = forward(index, batch)?;
             self.backward(&logits, &targets)
         };
-        workers.fold(batches, map, |part| {
+        let mut add = |_: usize, part: Part| {
             total = Some(match total.take() {
                 None => part,
                 Some(total) => total.add(part)?,
             });
-            Ok(())
-        })?;
+            Ok::<(), TuneError>(())
+        };
+        if self.model.device().is_cpu() {
+            workers.fold(batches, map, add, &Silent)?;
+        } else {
+            // One stream of work keeps the accelerator busy.
+            batches.iter().enumerate().try_for_each(|(index, batch)| add(index, map(index, batch)?))?;
+        }
         let Part { loss, gradients } = total.unwrap_or(Part { loss: 0.0, gradients: BTreeMap::new() });
         Ok(StepGradients { loss, rows: self.rows, gradients })
     }

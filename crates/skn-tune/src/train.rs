@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use skn_artifact::{Journal, MetricRecord};
 use skn_data::{epoch_order, pack_in_order};
 use skn_model::{Roberta, TrainingDropout};
-use crate::shim::{Progress, Workers, evaluate};
+use skn_probing::{PassOptions, ProbingError, Progress, Workers, evaluate};
 
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, CheckpointFolder, Fingerprint, State};
@@ -150,8 +150,9 @@ impl<'a> Training<'a> {
 
     /// The state alone decides what comes next, so that it does not matter where a training was interrupted.
     fn run(&mut self, progress: &dyn Progress) -> Result<Stopped> {
-        progress.begin("train", self.plan.schedule.total());
-        progress.advance(self.state.step);
+        let rows = self.data.train.len();
+        progress.begin("training", self.plan.visited(self.plan.schedule.total(), rows));
+        progress.advance(self.plan.visited(self.state.step, rows));
         loop {
             let step = self.state.step;
             if self.evaluation_is_due() {
@@ -167,8 +168,7 @@ impl<'a> Training<'a> {
             if progress.cancelled() {
                 return self.interrupt();
             }
-            self.step()?;
-            progress.advance(1);
+            progress.advance(self.step()?);
         }
     }
 
@@ -194,7 +194,8 @@ impl<'a> Training<'a> {
         Ok(Stopped::Interrupted)
     }
 
-    fn step(&mut self) -> Result<()> {
+    /// Makes one step, and says of how many rows.
+    fn step(&mut self) -> Result<u64> {
         let number = self.state.step;
         let found = self.gradients(number)?;
         let norm = self.norm(number, &found.gradients)?;
@@ -211,7 +212,7 @@ impl<'a> Training<'a> {
         state.loss_sum += found.loss * found.rows as f64;
         state.loss_rows += found.rows as u64;
         state.gradient_norm = norm;
-        Ok(())
+        Ok(found.rows as u64)
     }
 
     fn gradients(&mut self, number: u64) -> Result<StepGradients> {
@@ -276,14 +277,24 @@ impl<'a> Training<'a> {
         Ok(true)
     }
 
-    /// Score and loss on dev.
-    fn dev_score(&self, _progress: &dyn Progress) -> Result<Option<(f64, f64)>> {
-        let evaluation = evaluate(self.model, self.data.dev, &self.run.verbalizer.ids, self.workers)?;
-        let classes = self.run.verbalizer.ids.len();
-        let score = self.data.metric.compute(&evaluation.predicted, &evaluation.labels, classes);
+    /// Score and loss on dev; nothing if `progress` asked to stop.
+    fn dev_score(&self, progress: &dyn Progress) -> Result<Option<(f64, f64)>> {
+        let verbalizer = &self.run.verbalizer.ids;
+        let options = PassOptions { progress: &OnlyStop(progress), ..PassOptions::new(self.workers) };
+        let not_finite = |what: String, found: f64| TuneError::NotFinite { step: self.state.step, what, found };
+        let evaluation = match evaluate(self.model, self.data.dev, verbalizer, &options) {
+            Ok(evaluation) => evaluation,
+            Err(ProbingError::Cancelled) => return Ok(None),
+            Err(ProbingError::Logit { row, found, .. }) => {
+                return Err(not_finite(format!("logits of dev row {row}"), found.into()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let metric = self.data.metric;
+        let score = metric.compute(&evaluation.predicted, &evaluation.labels, verbalizer.len());
         for (what, found) in [("loss on dev", evaluation.loss), ("score on dev", score)] {
             if !found.is_finite() {
-                return Err(TuneError::NotFinite { step: self.state.step, what: what.into(), found });
+                return Err(not_finite(what.to_owned(), found));
             }
         }
         Ok(Some((score, evaluation.loss)))
@@ -298,6 +309,15 @@ impl<'a> Training<'a> {
         self.checkpoints.save(&bytes)?;
         self.saved = Some(self.state.clone());
         Ok(())
+    }
+}
+
+/// Lets an evaluation be stopped, but keeps its rows out of the progress of the training.
+struct OnlyStop<'a>(&'a dyn Progress);
+
+impl Progress for OnlyStop<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
     }
 }
 
