@@ -1,1 +1,47 @@
-//! Probing statistics: exact mergeable accumulators, predictivity, ranks, significance
+//! Statistics of probing, on slices: no tensors, no model, no files.
+//!
+//! - [`MeanAccumulator`] and [`FireAccumulator`] add up activations and count how often they pass a threshold. Sums are
+//!   exact (fixed point), so results do not depend on the order of the rows, on threads or on shards.
+//! - [`accuracy`], [`predictivity`] and [`distance`] score a neuron; [`best`] finds the best one.
+//! - [`wilson`], [`student`] and [`bootstrap`] are intervals, [`mcnemar`], [`sign_flip`] and [`benjamini_hochberg`]
+//!   tests, [`spearman`], [`auc`] and [`jaccard`] measures of agreement.
+//!
+//! ```
+//! use skn_stats::{FireAccumulator, MeanAccumulator, predictivity};
+//!
+//! // Activations of two neurons for four texts, and the texts' labels.
+//! let (texts, labels) = ([[0.0, 1.0], [4.0, 0.5], [0.5, 1.0], [3.5, 0.5]], [0, 1, 0, 1]);
+//! let mut mean = MeanAccumulator::new(2);
+//! for text in &texts {
+//!     mean.add_row_at(0, text)?;
+//! }
+//! mean.add_rows(4)?;
+//! let thresholds = mean.mean()?;
+//! assert_eq!(thresholds, [2.0, 0.75]);
+//!
+//! let mut fires = FireAccumulator::new(2, 2)?;
+//! for (text, label) in texts.iter().zip(labels) {
+//!     fires.add(label, 0, text, &thresholds)?;
+//!     fires.add_row_label(label)?;
+//! }
+//! let correct: Vec<u64> = fires.correct(1)?.collect();
+//! assert_eq!(correct, [4, 0], "the second neuron fires for the other label");
+//! assert_eq!(predictivity(correct[1], 4), 1.0);
+//! # Ok::<(), skn_stats::StatsError>(())
+//! ```
+
+mod agreement;
+mod error;
+mod fire;
+mod interval;
+mod mean;
+mod score;
+mod significance;
+
+pub use crate::agreement::{auc, jaccard, ranks, spearman};
+pub use crate::error::{Result, StatsError};
+pub use crate::fire::FireAccumulator;
+pub use crate::interval::{bootstrap, student, wilson};
+pub use crate::mean::{MAX_ACTIVATION, MeanAccumulator, STEPS_PER_UNIT};
+pub use crate::score::{accuracy, best, distance, predictivity};
+pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar, null_of_best, sign_flip};

@@ -1,0 +1,117 @@
+use skn_random::{Key, Purpose};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+use crate::error::{Result, StatsError};
+
+/// Wilson's score interval of a proportion: for `level` 0.95 it covers the true one in about 95 % of samples, small
+/// ones too (Wilson 1927).
+///
+/// ```
+/// let [low, high] = skn_stats::wilson(90, 100, 0.95)?;
+/// assert!((low - 0.8256).abs() < 1e-4 && (high - 0.9448).abs() < 1e-4);
+/// # Ok::<(), skn_stats::StatsError>(())
+/// ```
+///
+/// # Errors
+/// If there are no trials, more successes than trials, or `level` is not between 0 and 1.
+pub fn wilson(successes: u64, trials: u64, level: f64) -> Result<[f64; 2]> {
+    check_level(level)?;
+    if trials == 0 || successes > trials {
+        let expected = "at least 1 trial, and at most as many successes";
+        return Err(StatsError::mismatch("proportion", expected, format!("{successes} of {trials}")));
+    }
+    let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
+    let (n, p) = (trials as f64, successes as f64 / trials as f64);
+    let centre = p + z * z / (2.0 * n);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + z * z / n;
+    // At the ends one bound is exactly the proportion; rounding must not put it beyond.
+    let low = if successes == 0 { 0.0 } else { (centre - half) / scale };
+    let high = if successes == trials { 1.0 } else { (centre + half) / scale };
+    Ok([low, high])
+}
+
+/// The mean of repeated measurements and its interval by Student's t. Of one measurement the interval is not known:
+/// it is `[-inf, inf]`.
+///
+/// # Errors
+/// If there are no values, or `level` is not between 0 and 1.
+pub fn student(values: &[f64], level: f64) -> Result<(f64, [f64; 2])> {
+    check_level(level)?;
+    if values.is_empty() {
+        return Err(StatsError::mismatch("measurements", "at least 1", 0));
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let half = match StudentsT::new(0.0, 1.0, n - 1.0) {
+        Ok(distribution) => distribution.inverse_cdf(0.5 + level / 2.0) * (variance / n).sqrt(),
+        Err(_) => f64::INFINITY,
+    };
+    Ok((mean, [mean - half, mean + half]))
+}
+
+/// The percentile interval of a statistic under resampling of `items` with replacement (Efron 1979). `statistic` is
+/// given the places drawn; draws are keyed by `seed`.
+///
+/// # Errors
+/// If there are no items or draws, or `level` is not between 0 and 1.
+pub fn bootstrap(items: usize, draws: usize, level: f64, seed: u64, statistic: impl Fn(&[usize]) -> f64) -> Result<[f64; 2]> {
+    check_level(level)?;
+    if items == 0 || draws == 0 {
+        return Err(StatsError::mismatch("items and draws", "at least 1 of each", format!("{items} and {draws}")));
+    }
+    let mut values: Vec<f64> = (0..draws).map(|draw| {
+        let mut rng = Key::new(seed, Purpose::Bootstrap).step(draw as u64).rng();
+        let places: Vec<usize> = (0..items).map(|_| rng.below(items)).collect();
+        statistic(&places)
+    }).collect();
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((draws - 1) as f64 * share).round() as usize];
+    Ok([at(0.5 - level / 2.0), at(0.5 + level / 2.0)])
+}
+
+fn check_level(level: f64) -> Result<()> {
+    if level > 0.0 && level < 1.0 {
+        return Ok(());
+    }
+    Err(StatsError::mismatch("level of an interval", "between 0 and 1", level))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(found: [f64; 2], expected: [f64; 2]) {
+        assert!((found[0] - expected[0]).abs() < 1e-4 && (found[1] - expected[1]).abs() < 1e-4, "{found:?}");
+    }
+
+    #[test]
+    fn wilson_by_hand() {
+        // statsmodels.stats.proportion.proportion_confint(.., method="wilson")
+        near(wilson(5, 10, 0.95).unwrap(), [0.236_593, 0.763_407]);
+        near(wilson(0, 20, 0.95).unwrap(), [0.0, 0.161_125]);
+        near(wilson(20, 20, 0.95).unwrap(), [0.838_875, 1.0]);
+        assert!(wilson(0, 0, 0.95).is_err() && wilson(3, 2, 0.95).is_err() && wilson(1, 2, 1.0).is_err());
+    }
+
+    #[test]
+    fn student_by_hand() {
+        // Mean 2, s = 1, t(0.975; 2) = 4.302653.
+        let (mean, interval) = student(&[1.0, 2.0, 3.0], 0.95).unwrap();
+        assert_eq!(mean, 2.0);
+        near(interval, [2.0 - 4.302_653 / 3f64.sqrt(), 2.0 + 4.302_653 / 3f64.sqrt()]);
+        assert_eq!(student(&[1.0], 0.95).unwrap(), (1.0, [f64::NEG_INFINITY, f64::INFINITY]));
+        assert!(student(&[], 0.95).is_err() && student(&[1.0], f64::NAN).is_err());
+    }
+
+    #[test]
+    fn bootstrap_of_a_mean_is_near_the_normal_interval() {
+        let values: Vec<f64> = (0..200).map(|place| f64::from(place % 2)).collect();
+        let mean = |places: &[usize]| places.iter().map(|&place| values[place]).sum::<f64>() / places.len() as f64;
+        let [low, high] = bootstrap(values.len(), 2000, 0.95, 1, mean).unwrap();
+        let half = 1.96 * 0.5 / 200f64.sqrt();
+        assert!((low - (0.5 - half)).abs() < 0.015 && (high - (0.5 + half)).abs() < 0.015, "{low} {high}");
+        assert_eq!([low, high], bootstrap(values.len(), 2000, 0.95, 1, mean).unwrap());
+    }
+}

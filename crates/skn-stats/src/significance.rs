@@ -1,0 +1,151 @@
+use skn_random::{Key, Purpose};
+use statrs::distribution::{Binomial, DiscreteCDF};
+
+use crate::error::{Result, StatsError};
+
+/// The chance of `successes` or more in `trials` throws of a coin that falls on success with probability `chance`.
+///
+/// # Errors
+/// If `chance` is no probability, or there are more successes than trials.
+pub fn binomial_upper(successes: u64, trials: u64, chance: f64) -> Result<f64> {
+    if successes > trials {
+        return Err(StatsError::mismatch("successes", format!("at most {trials}"), successes));
+    }
+    let coin = Binomial::new(chance, trials);
+    let coin = coin.map_err(|_| StatsError::mismatch("chance of success", "a probability", chance))?;
+    Ok(if successes == 0 { 1.0 } else { coin.sf(successes - 1) })
+}
+
+/// McNemar's exact test that two classifiers err equally often on the same texts: `only_first` are right by the first
+/// alone, `only_second` by the second alone. Two-sided p (McNemar 1947, in the binomial form).
+///
+/// ```
+/// let p = skn_stats::mcnemar(1, 9)?;
+/// assert!((p - 0.021_484_375).abs() < 1e-12);
+/// # Ok::<(), skn_stats::StatsError>(())
+/// ```
+///
+/// # Errors
+/// If the counts are too large to be added.
+pub fn mcnemar(only_first: u64, only_second: u64) -> Result<f64> {
+    let trials = only_first.checked_add(only_second).ok_or(StatsError::Overflow { what: "texts" })?;
+    Ok((2.0 * binomial_upper(only_first.max(only_second), trials, 0.5)?).min(1.0))
+}
+
+/// The test of paired differences by flipping their signs: how often `draws` random flips give a sum at least as far
+/// from 0 as theirs, the one that was measured counted too. Draws are keyed by `seed`.
+///
+/// # Errors
+/// If there are no differences.
+pub fn sign_flip(differences: &[f64], draws: u64, seed: u64) -> Result<f64> {
+    if differences.is_empty() {
+        return Err(StatsError::mismatch("differences", "at least 1", 0));
+    }
+    let measured = differences.iter().sum::<f64>().abs();
+    let far = (0..draws).filter(|&draw| {
+        let mut rng = Key::new(seed, Purpose::Permutation).step(draw).rng();
+        let sum: f64 = differences.iter().map(|x| if rng.next_u32() & 1 == 0 { *x } else { -x }).sum();
+        // Sums of the same terms in other signs differ by rounding: equals must count.
+        sum.abs() >= measured * (1.0 - 1e-12)
+    });
+    Ok((far.count() as f64 + 1.0) / (draws as f64 + 1.0))
+}
+
+/// What the best of many neurons scores if none predicts the label: for each of `draws` random relabellings, which
+/// `permute` turns into the best score, one value; and the share of them at or above `measured` (with the measured one
+/// counted). The best of many is biased upwards; this says by how much.
+///
+/// # Errors
+/// If there are no draws.
+pub fn null_of_best(measured: f64, draws: u64, seed: u64, permute: impl Fn(&mut dyn FnMut(&mut [usize])) -> f64) -> Result<(Vec<f64>, f64)> {
+    if draws == 0 {
+        return Err(StatsError::mismatch("draws", "at least 1", 0));
+    }
+    let scores: Vec<f64> = (0..draws).map(|draw| {
+        let mut rng = Key::new(seed, Purpose::Permutation).step(draw).rng();
+        permute(&mut |labels| rng.shuffle(labels))
+    }).collect();
+    let above = scores.iter().filter(|&&score| score >= measured).count();
+    Ok((scores, (above as f64 + 1.0) / (draws as f64 + 1.0)))
+}
+
+/// Benjamini and Hochberg's (1995) adjusted p values: rejecting those at or below q keeps the expected share of false
+/// discoveries at or below q.
+///
+/// ```
+/// let adjusted = skn_stats::benjamini_hochberg(&[0.01, 0.04, 0.03, 0.5])?;
+/// assert!((adjusted[0] - 0.04).abs() < 1e-12 && (adjusted[2] - 0.053_333).abs() < 1e-6);
+/// # Ok::<(), skn_stats::StatsError>(())
+/// ```
+///
+/// # Errors
+/// If a value is no probability.
+pub fn benjamini_hochberg(p: &[f64]) -> Result<Vec<f64>> {
+    if let Some(bad) = p.iter().find(|p| !(0.0..=1.0).contains(*p)) {
+        return Err(StatsError::mismatch("p value", "0 to 1", bad));
+    }
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let mut adjusted = vec![0.0; p.len()];
+    let mut least = 1f64;
+    for (rank, &place) in order.iter().enumerate().rev() {
+        least = least.min(p[place] * p.len() as f64 / (rank + 1) as f64);
+        adjusted[place] = least;
+    }
+    Ok(adjusted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binomial_by_hand() {
+        assert_eq!(binomial_upper(0, 3, 0.5).unwrap(), 1.0);
+        assert!((binomial_upper(3, 3, 0.5).unwrap() - 0.125).abs() < 1e-12);
+        assert!((binomial_upper(2, 3, 0.5).unwrap() - 0.5).abs() < 1e-12);
+        assert!(binomial_upper(4, 3, 0.5).is_err() && binomial_upper(1, 3, 1.5).is_err());
+    }
+
+    #[test]
+    fn mcnemar_of_equals_is_one() {
+        assert_eq!((mcnemar(0, 0).unwrap(), mcnemar(5, 5).unwrap()), (1.0, 1.0));
+        assert_eq!(mcnemar(9, 1).unwrap(), mcnemar(1, 9).unwrap());
+        assert!(mcnemar(u64::MAX, 1).is_err());
+    }
+
+    #[test]
+    fn flips_of_clear_differences_are_rarely_as_far() {
+        let p = sign_flip(&[1.0; 10], 10_000, 3).unwrap();
+        assert!((p - 2.0 / 1024.0).abs() < 2e-3, "{p}");
+        assert_eq!(sign_flip(&[0.0], 100, 3).unwrap(), 1.0);
+        assert!(sign_flip(&[], 10, 0).is_err());
+    }
+
+    #[test]
+    fn the_null_of_the_best_is_above_a_half() {
+        let (fires, labels) = ((0..20usize).map(|x| x % 3).collect::<Vec<_>>(), (0..20usize).map(|x| x % 2).collect::<Vec<_>>());
+        let score = |shuffle: &mut dyn FnMut(&mut [usize])| {
+            let mut labels = labels.clone();
+            shuffle(&mut labels);
+            let best = (0..3).map(|kind| {
+                let right = fires.iter().zip(&labels).filter(|(fire, label)| (**fire == kind) == (**label == 1)).count();
+                crate::predictivity(right as u64, 20)
+            });
+            best.fold(0.0, f64::max)
+        };
+        let (scores, p) = null_of_best(0.6, 200, 1, score).unwrap();
+        assert!(scores.iter().all(|score| (0.5..=1.0).contains(score)));
+        assert!(p > 0.3, "0.6 is nothing for the best of three on 20 texts: {p}");
+        assert!(null_of_best(1.1, 200, 1, score).unwrap().1 < 0.01);
+    }
+
+    #[test]
+    fn adjusted_p_values_keep_their_order() {
+        let adjusted = benjamini_hochberg(&[0.9, 0.01, 0.02, 0.02]).unwrap();
+        assert!((adjusted[1] - 0.026_666).abs() < 1e-5 && (adjusted[2] - 0.026_666).abs() < 1e-5);
+        assert_eq!(adjusted[0], 0.9);
+        assert!(benjamini_hochberg(&[1.1]).is_err() && benjamini_hochberg(&[f64::NAN]).is_err());
+        assert!(benjamini_hochberg(&[]).unwrap().is_empty());
+    }
+}
