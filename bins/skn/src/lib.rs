@@ -1,1 +1,5 @@
-//! Shared parts of the programs.
+//! The programs of skn.
+/// stages
+pub mod stage {
+    pub mod pretrain;
+}

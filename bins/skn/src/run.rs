@@ -1,0 +1,203 @@
+//! A run folder as the programs see it: what is in it, and the record of how it came about.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use skn_artifact::{Overwrite, RunLock, RunRecord, SkillConfig, StageRecord, TensorBundle, hash_file, write_file};
+
+use crate::exit::Failure;
+
+/// The folder of the best parameters inside a run.
+pub const BEST: &str = "best";
+
+/// A run that is read: `RUN`, `RUN/best`, or the original's `RUN/best-backbone`.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The folder with the tuned parameters.
+    pub best: PathBuf,
+    /// The run around it, if it is one of ours.
+    pub run: Option<PathBuf>,
+    /// Its `skn.json`, if it is one of ours.
+    pub config: Option<SkillConfig>,
+}
+
+impl Source {
+    /// Looks at what `--resume_from` names: a run, its `best` folder, or a folder that PEFT or AdapterHub wrote.
+    ///
+    /// # Errors
+    /// If there is no such folder, or its `skn.json` can't be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.is_dir();
+        let path = if backbone { path.with_file_name(BEST) } else { path.to_path_buf() };
+        if !path.is_dir() {
+            return Err(Failure::input(format!("{}: no such folder; expected a run or tuned parameters", path.display())));
+        }
+        let inner = path.join(BEST);
+        let best = if inner.is_dir() { inner } else { path.clone() };
+        let config = match best.join("skn.json") {
+            file if file.is_file() => Some(skn_artifact::read_json(&file)?),
+            _ => None,
+        };
+        let run = if best != path { Some(path) } else { config.is_some().then(|| best.parent().map(Path::to_path_buf)).flatten() };
+        Ok(Self { best, run, config })
+    }
+
+    /// Whether the folder holds a whole model, as that of a pruned run does.
+    pub fn holds_model(&self) -> bool {
+        self.best.join("config.json").is_file()
+    }
+
+    /// Whether the folder holds tuned parameters.
+    pub fn holds_tuning(&self) -> bool {
+        ["adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"]
+            .iter()
+            .any(|name| self.best.join(name).is_file())
+    }
+
+    /// The run's own record, if it has one.
+    pub fn record(&self) -> Option<RunRecord> {
+        let file = self.run.as_ref()?.join("run.json");
+        file.is_file().then(|| skn_artifact::read_json(&file).ok()).flatten()
+    }
+}
+
+/// A run that is written: locked for one program, with a record of what was read and written.
+pub struct Sink {
+    folder: PathBuf,
+    stage: String,
+    overwrite: Overwrite,
+    inputs: BTreeMap<String, String>,
+    outputs: BTreeMap<String, String>,
+    settings: BTreeMap<String, String>,
+    started: (u64, Instant),
+    _lock: RunLock,
+}
+
+impl Sink {
+    /// Locks the folder for this program.
+    ///
+    /// # Errors
+    /// If another program holds it, or it can't be made.
+    pub fn open(folder: &Path, stage: &str, force: bool) -> Result<Self> {
+        let lock = RunLock::acquire(folder, stage)?;
+        Ok(Self {
+            folder: folder.into(),
+            stage: stage.into(),
+            overwrite: if force { Overwrite::Replace } else { Overwrite::Refuse },
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            started: (unix_seconds(), Instant::now()),
+            _lock: lock,
+        })
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether files may be replaced.
+    pub fn overwrite(&self) -> Overwrite {
+        self.overwrite
+    }
+
+    /// Refuses early what would be refused at the end, so that no work is lost.
+    ///
+    /// # Errors
+    /// Names the first file that exists and may not be replaced.
+    pub fn check_free(&self, names: &[String]) -> Result<()> {
+        let taken = names.iter().map(|name| self.folder.join(name)).find(|path| path.exists());
+        match taken {
+            Some(path) if self.overwrite == Overwrite::Refuse => Err(Failure::input(format!(
+                "{}: exists; --force replaces it, --out RUN writes elsewhere",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a file that was read.
+    ///
+    /// # Errors
+    /// If it can't be read again to be hashed.
+    pub fn read(&mut self, path: &Path) -> Result<()> {
+        if path.is_file() {
+            self.inputs.insert(path.display().to_string(), hash_file(path)?);
+        }
+        Ok(())
+    }
+
+    /// Notes something that was read, with the hash of its content.
+    pub fn read_as(&mut self, what: impl Into<String>, sha256: impl Into<String>) {
+        self.inputs.insert(what.into(), sha256.into());
+    }
+
+    /// Notes a setting.
+    pub fn set(&mut self, name: &str, value: impl ToString) {
+        self.settings.insert(name.into(), value.to_string());
+    }
+
+    /// Writes tensors to `name` in the run.
+    ///
+    /// # Errors
+    /// If the file exists and may not be replaced, or can't be written.
+    pub fn tensors(&mut self, name: &str, bundle: &TensorBundle) -> Result<()> {
+        self.bytes(name, &bundle.to_bytes()?)
+    }
+
+    /// Writes JSON to `name` in the run.
+    ///
+    /// # Errors
+    /// As [`Self::tensors`].
+    pub fn json(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
+        let mut bytes = serde_json::to_vec_pretty(value)?;
+        bytes.push(b'\n');
+        self.bytes(name, &bytes)
+    }
+
+    /// Writes bytes to `name` in the run.
+    ///
+    /// # Errors
+    /// As [`Self::tensors`].
+    pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_file(&self.folder.join(name), self.overwrite, bytes)?;
+        self.outputs.insert(name.into(), skn_artifact::sha256_hex(bytes));
+        Ok(())
+    }
+
+    /// Notes a file of the run that a library wrote.
+    ///
+    /// # Errors
+    /// If it can't be read to be hashed.
+    pub fn wrote(&mut self, name: &str) -> Result<()> {
+        let hash = hash_file(&self.folder.join(name))?;
+        self.outputs.insert(name.into(), hash);
+        Ok(())
+    }
+
+    /// Ends the stage: its record goes into `run.json`.
+    ///
+    /// # Errors
+    /// If the record can't be written.
+    pub fn finish(self) -> Result<()> {
+        let record = StageRecord {
+            arguments: std::env::args().skip(1).collect(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started: self.started.0,
+            finished: unix_seconds(),
+            seconds: self.started.1.elapsed().as_secs_f64(),
+            settings: self.settings,
+            inputs: self.inputs,
+            outputs: self.outputs,
+        };
+        RunRecord::update(&self.folder, &self.stage, record)?;
+        Ok(())
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,117 @@
+//! Where a model comes from: a folder, the local Hugging Face cache, or the program itself.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use candle_core::Device;
+use skn_model::{Config, ModelFolder, Weights};
+
+use crate::cli::DeviceName;
+use crate::exit::Failure;
+
+/// The name of the embedded model.
+pub const DEMO: &str = "demo";
+/// The model of a command line that names none.
+pub const DEFAULT_MODEL: &str = "roberta-base";
+
+/// A model as read: what it is, and its weights.
+pub struct Model {
+    /// Where it came from.
+    pub folder: ModelFolder,
+    /// Its shape.
+    pub config: Config,
+    /// Its weights.
+    pub weights: Weights,
+}
+
+impl Model {
+    /// Reads a model's configuration and weights.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged.
+    pub fn read(folder: ModelFolder, device: &Device) -> Result<Self> {
+        let config = folder.config()?;
+        let weights = Weights::read(&folder, &config, device)?;
+        Ok(Self { folder, config, weights })
+    }
+}
+
+/// Finds the model that a user names: `demo`, an existing folder, or `owner/name[@revision]` in the local Hugging
+/// Face cache. An existing folder wins over the cache.
+///
+/// # Errors
+/// If it is nowhere; the message says how to get it.
+pub fn find(name: &str) -> Result<ModelFolder> {
+    if name == DEMO {
+        return Ok(demo());
+    }
+    if Path::new(name).is_dir() {
+        return Ok(ModelFolder::open(name)?);
+    }
+    let (repository, revision) = name.split_once('@').unwrap_or((name, "main"));
+    let looks_like_a_name = !repository.is_empty()
+        && repository.split('/').count() <= 2
+        && repository.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        && repository.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    if !looks_like_a_name {
+        return Err(Failure::input(format!("{name}: no such folder")));
+    }
+    match cached(repository, revision) {
+        Some(snapshot) => Ok(ModelFolder::open(snapshot)?.with_id(repository)),
+        None => Err(not_here(name)),
+    }
+}
+
+/// The model that lies in the program.
+pub fn demo() -> ModelFolder {
+    ModelFolder::embedded(DEMO, skn_demo::model_files())
+}
+
+fn not_here(name: &str) -> anyhow::Error {
+    let cache = cache_folder().map_or("(none: HOME is not set)".into(), |folder| folder.display().to_string());
+    Failure::offline(format!(
+        "{name}: no such folder, and no such model in the Hugging Face cache {cache}; \
+         fetch it with `huggingface-cli download {name}`, give a folder with --model DIR, \
+         or use the embedded model with --model demo"
+    ))
+}
+
+/// The snapshot of a repository in the cache, with the old name of a model that has moved tried too.
+fn cached(repository: &str, revision: &str) -> Option<PathBuf> {
+    let cache = cache_folder()?;
+    let moved = (repository == DEFAULT_MODEL).then_some("FacebookAI/roberta-base");
+    std::iter::once(repository).chain(moved).find_map(|name| {
+        let folder = cache.join(format!("models--{}", name.replace('/', "--")));
+        let commit = std::fs::read_to_string(folder.join("refs").join(revision));
+        let commit = commit.map_or_else(|_| revision.to_string(), |commit| commit.trim().to_string());
+        let snapshot = folder.join("snapshots").join(commit);
+        snapshot.join("config.json").is_file().then_some(snapshot)
+    })
+}
+
+/// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
+fn cache_folder() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("HF_HUB_CACHE")
+        .or_else(|| variable("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("huggingface").join("hub")))
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache").join("huggingface").join("hub")))
+}
+
+/// The device that a user names. `auto` is CUDA where this program was built with it and the machine has it.
+///
+/// # Errors
+/// If CUDA is asked for and can't be had: never a silent run on the CPU.
+pub fn device(name: DeviceName) -> Result<Device> {
+    match name {
+        DeviceName::Cpu => Ok(Device::Cpu),
+        DeviceName::Auto if !candle_core::utils::cuda_is_available() => Ok(Device::Cpu),
+        DeviceName::Auto => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+        DeviceName::Cuda(number) if candle_core::utils::cuda_is_available() => Device::new_cuda(number)
+            .map_err(|error| Failure::device(format!("cuda:{number}: the device can't be opened: {error}"))),
+        DeviceName::Cuda(number) => Err(Failure::device(format!(
+            "cuda:{number}: this program was built without CUDA; build it with \
+             `cargo build --release --features cuda` (needs nvcc), or use --device cpu"
+        ))),
+    }
+}
