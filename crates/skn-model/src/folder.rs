@@ -267,11 +267,11 @@ fn missing_tensor(folder: &ModelFolder, files: &[TensorFile], name: &str) -> Mod
 }
 
 pub(crate) fn check_finite(file: &Path, tensor: &str, values: &[f32]) -> Result<()> {
-    // A sum of `x - x` is 0 or NaN, and unlike a search it is computed sixteen values at a time.
+    // A sum of `0 x` is 0 or NaN, and unlike a search it is computed sixteen values at a time.
     let mut lanes = [0f32; 16];
     for chunk in values.chunks(16) {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value - value;
+            *lane += value * 0.0;
         }
     }
     if lanes.iter().all(|lane| *lane == 0.0) {

@@ -265,7 +265,7 @@ impl Tuning {
         let width = self.tensors.iter().find(|(name, _)| name.ends_with("adapter_down.0.bias"));
         let width = width.map_or(1, |(_, bias)| bias.elem_count().max(1));
         Ok(vec![
-            (ADAPTER_CONFIG.into(), json_bytes(&adapter_config(config, model, config.hidden_size / width))),
+            (ADAPTER_CONFIG.into(), json_bytes(&adapter_config(config, model, width))),
             (ADAPTER_TENSORS.into(), bundle_bytes(tensors)?),
         ])
     }
@@ -347,6 +347,8 @@ fn read_adapter(folder: &Path) -> Result<Tuning> {
         ("non_linearity", json!("relu")),
         ("phm_layer", json!(false)),
         ("use_gating", json!(false)),
+        ("scaling", json!(1.0)),
+        ("inv_adapter", json!(null)),
     ];
     for (field, value) in formula {
         if details.contains_key(field) {
@@ -457,14 +459,23 @@ fn peft_config(config: &Config, model: &str, rows: usize) -> Value {
     })
 }
 
-fn adapter_config(config: &Config, model: &str, reduction: usize) -> Value {
+/// AdapterHub's reduction factor `r` for a bottleneck of `width`, which it takes to be `floor(hidden / r)`.
+fn reduction_factor(hidden: usize, width: usize) -> Value {
+    match hidden.checked_div(hidden / width) {
+        Some(found) if found == width => json!(hidden / width),
+        _ => json!(hidden as f64 / (width as f64 + 0.5)),
+    }
+}
+
+fn adapter_config(config: &Config, model: &str, width: usize) -> Value {
     json!({
         "config": {
             "adapter_residual_before_ln": false, "cross_adapter": false, "dropout": 0.0, "init_weights": "bert",
             "inv_adapter": null, "inv_adapter_reduction_factor": null, "is_parallel": false, "leave_out": [],
             "ln_after": false, "ln_before": false, "mh_adapter": false, "non_linearity": "relu",
             "original_ln_after": true, "original_ln_before": true, "output_adapter": true, "phm_layer": false,
-            "reduction_factor": reduction, "residual_before_ln": true, "scaling": 1.0, "use_gating": false,
+            "reduction_factor": reduction_factor(config.hidden_size, width), "residual_before_ln": true,
+            "scaling": 1.0, "use_gating": false,
         },
         "hidden_size": config.hidden_size, "model_class": "RobertaForMaskedLM", "model_name": model,
         "model_type": "roberta", "name": ADAPTER_NAME, "version": "adapters.1.3.0",

@@ -1,0 +1,142 @@
+//! Logits and activations.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use skn_model::{
+    Gradients, Hook, NoHook, Output, Pass, Reads, Result, Roberta, Rows, Sequences, Site, Tuning,
+};
+
+use crate::case::{Case, PROMPT_ROWS, Texts, assert_near, assert_same_bits};
+
+/// What the neurons of each layer do at the prompt rows, by layer.
+#[derive(Default)]
+struct Capture {
+    reads: Option<Reads>,
+    layers: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Hook for Capture {
+    fn reads(&self, site: Site) -> Reads {
+        match site {
+            Site::FfnAct { .. } => self.reads.unwrap_or(Reads::Prompt),
+            _ => Reads::Nothing,
+        }
+    }
+
+    fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor> {
+        let taken = self.layers.entry(site.layer()).or_default();
+        for (row, &position) in x.to_vec2::<f32>()?.iter().zip(rows.position()) {
+            if (position as usize) < rows.prompt_rows() {
+                taken.extend(row);
+            }
+        }
+        Ok(x)
+    }
+}
+
+impl Capture {
+    fn of(model: &Roberta, texts: &Texts, output: Output, reads: Reads) -> Self {
+        let (ids, starts, samples) = texts.packed();
+        let batch = Sequences { ids: &ids, starts: &starts, samples: &samples };
+        let mut capture = Self { reads: Some(reads), ..Self::default() };
+        model.forward(batch, &Pass { output, dropout: None }, &mut capture).unwrap();
+        capture
+    }
+
+    /// `[texts, L, P, F]`.
+    fn by_text(&self, texts: usize) -> Vec<f32> {
+        let part = |layer: &Vec<f32>, text: usize| {
+            let size = layer.len() / texts;
+            layer[text * size..(text + 1) * size].to_vec()
+        };
+        (0..texts).flat_map(|text| self.layers.values().flat_map(move |layer| part(layer, text))).collect()
+    }
+}
+
+#[test]
+fn logits_of_the_test_rows() {
+    let case = Case::load();
+    let model = case.model(&case.prompt(), Gradients::Nothing);
+    assert_eq!(model.prompt_rows(), PROMPT_ROWS);
+    assert_near("logits", &case.logits(&model, &case.test()), &case.f32("test_logits"), 2e-4);
+}
+
+#[test]
+fn logits_with_adapters() {
+    let case = Case::load();
+    let model = case.model(&case.adapters(), Gradients::Nothing);
+    let found = case.logits(&model, &case.first16());
+    assert_near("logits", &found, &case.f32("adapter_logits_first16"), 2e-4);
+}
+
+#[test]
+fn activations_at_the_prompt_rows() {
+    let case = Case::load();
+    let model = case.model(&case.prompt(), Gradients::Nothing);
+    let mut texts = case.test();
+    texts.texts.truncate(6);
+    let only_read = Capture::of(&model, &texts, Output::Nothing, Reads::Prompt).by_text(6);
+    assert_near("activations", &only_read, &case.f32("test_acts_first6"), 2e-4);
+    for (output, reads) in [(Output::Answer, Reads::Prompt), (Output::Nothing, Reads::All)] {
+        let among_others = Capture::of(&model, &texts, output, reads).by_text(6);
+        assert_same_bits("rows beside those that are read", &among_others, &only_read);
+    }
+}
+
+#[test]
+fn a_text_has_the_same_bits_alone_and_in_any_batch() {
+    let case = Case::load();
+    let texts = case.test();
+    let mut reversed = texts.clone();
+    reversed.texts.reverse();
+    for (name, tuning) in case.tunings() {
+        let model = case.model(&tuning, Gradients::Nothing);
+        let together = case.logits(&model, &texts);
+        let backwards = case.logits(&model, &reversed);
+        let seen = Capture::of(&model, &texts, Output::Nothing, Reads::Prompt).by_text(texts.texts.len());
+        let size = seen.len() / texts.texts.len();
+        for index in 0..texts.texts.len() {
+            let alone = texts.one(index);
+            let place = 2 * (texts.texts.len() - 1 - index);
+            let what = format!("{name}, text {index}");
+            assert_same_bits(&what, &case.logits(&model, &alone), &together[2 * index..][..2]);
+            assert_same_bits(&what, &backwards[place..][..2], &together[2 * index..][..2]);
+            let seen_alone = Capture::of(&model, &alone, Output::Nothing, Reads::Prompt).by_text(1);
+            assert_same_bits(&what, &seen_alone, &seen[index * size..][..size]);
+        }
+    }
+}
+
+#[test]
+fn a_model_that_can_train_gives_the_same_bits() {
+    let case = Case::load();
+    let texts = case.test();
+    for (name, tuning) in case.tunings() {
+        let expected = case.logits(&case.model(&tuning, Gradients::Nothing), &texts);
+        for gradients in [Gradients::Tuned, Gradients::All] {
+            let found = case.logits(&case.model(&tuning, gradients), &texts);
+            assert_same_bits(name, &found, &expected);
+        }
+    }
+}
+
+#[test]
+fn texts_that_do_not_fit_are_refused() {
+    let case = Case::load();
+    let model = case.model(&case.prompt(), Gradients::Nothing);
+    let refused = |ids: &[u32], starts: &[usize]| {
+        let samples = vec![0; starts.len().saturating_sub(1)];
+        let batch = Sequences { ids, starts, samples: &samples };
+        model.forward(batch, &Pass::default(), &mut NoHook).unwrap_err().to_string()
+    };
+    assert_eq!(model.max_text(), 122);
+    let longest = Texts { texts: vec![vec![5; 122]], labels: Vec::new() };
+    assert_eq!(case.logits(&model, &longest).len(), 2);
+    assert!(refused(&[5; 123], &[0, 123]).contains("at most 128, found 129 (6 of them prompt)"));
+    assert!(refused(&[0, 420, 2], &[0, 3]).contains("less than vocab_size 420, found 420"));
+    assert!(refused(&[0, 2], &[0, 3]).contains("sequences"));
+    assert!(refused(&[0, 2, 0, 2], &[2, 4]).contains("packing"));
+    let mask_outside = Roberta::new(&case.config, &case.weights, &Tuning::none(), 420, Gradients::Nothing);
+    assert!(mask_outside.err().unwrap().to_string().contains("<mask>"));
+}

@@ -1,0 +1,10 @@
+//! The model against the golden case: logits, activations and gradients that Hugging Face transformers computed in
+//! float64, and the folders that it is read from and written to.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
+
+mod case;
+mod folders;
+mod forward;
+mod gradients;
+mod tunings;
