@@ -18,7 +18,7 @@ mod tasks;
 mod tokenizer;
 mod words;
 
-pub use crate::corpus::{Claim, Document, Stage, document};
+pub use crate::corpus::{Claim, Document, Line, Stage, document};
 pub use crate::grammar::{Inference, Judgement, Level, inference, judgement};
 pub use crate::tasks::make_tasks;
 pub use crate::tokenizer::train_tokenizer;

@@ -8,7 +8,7 @@ use tokenizers::{AddedToken, TokenizerBuilder};
 use crate::corpus::{Stage, document};
 
 /// Entries of the vocabulary at most, special tokens and single bytes included.
-const VOCABULARY: usize = 900;
+const VOCABULARY: usize = 800;
 
 /// Documents that merges are counted on.
 const DOCUMENTS: u64 = 20_000;
@@ -38,7 +38,8 @@ pub fn train_tokenizer(seed: u64) -> tokenizers::Result<String> {
         .build()?;
     let lines = (0..DOCUMENTS).flat_map(|sample| {
         let document = document(seed, u64::MAX, sample, Stage::last());
-        [document.opening, document.text, document.second.unwrap_or_default()]
+        let lines = document.opening.into_iter().map(|line| line.text + "\n");
+        lines.chain([document.text]).chain(document.second).collect::<Vec<_>>()
     });
     tokenizer.train(&mut trainer, lines)?;
     tokenizer.to_string(true)

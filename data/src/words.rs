@@ -13,9 +13,9 @@ pub(crate) struct Topic {
 pub(crate) const TOPICS: [Topic; 4] = [
     Topic {
         name: "food",
-        things: &["soup", "bread", "fish", "cake", "coffee", "sauce", "salad", "pie", "dinner", "rice"],
-        good: &["tasty", "fresh", "delicious", "juicy", "crisp"],
-        bad: &["stale", "bland", "burnt", "soggy", "salty"],
+        things: &["soup", "bread", "fish", "cake", "coffee", "salad"],
+        good: &["tasty", "fresh", "delicious"],
+        bad: &["stale", "bland", "burnt"],
         facts: &[
             "we ate at the corner table",
             "the menu has six pages",
@@ -27,9 +27,9 @@ pub(crate) const TOPICS: [Topic; 4] = [
     },
     Topic {
         name: "music",
-        things: &["song", "concert", "singer", "melody", "album", "chorus", "violin", "band", "opera", "drummer"],
-        good: &["catchy", "moving", "lively", "tender", "melodious"],
-        bad: &["shrill", "flat", "noisy", "tuneless", "droning"],
+        things: &["song", "concert", "singer", "melody", "album", "band"],
+        good: &["catchy", "moving", "lively"],
+        bad: &["shrill", "flat", "noisy"],
         facts: &[
             "the choir stood in three rows",
             "the record has two sides",
@@ -41,9 +41,9 @@ pub(crate) const TOPICS: [Topic; 4] = [
     },
     Topic {
         name: "sports",
-        things: &["match", "goal", "team", "race", "keeper", "coach", "final", "player", "runner", "game"],
-        good: &["thrilling", "brave", "swift", "skilful", "fair"],
-        bad: &["clumsy", "lazy", "careless", "slow", "brutal"],
+        things: &["match", "goal", "team", "race", "coach", "player"],
+        good: &["thrilling", "brave", "swift"],
+        bad: &["clumsy", "lazy", "careless"],
         facts: &[
             "the whistle blew at half past two",
             "both sides had eleven players",
@@ -55,9 +55,9 @@ pub(crate) const TOPICS: [Topic; 4] = [
     },
     Topic {
         name: "travel",
-        things: &["hotel", "train", "beach", "flight", "tour", "village", "island", "room", "ferry", "guide"],
-        good: &["comfortable", "sunny", "charming", "quiet", "scenic"],
-        bad: &["dirty", "crowded", "delayed", "shabby", "damp"],
+        things: &["hotel", "train", "beach", "flight", "village", "island"],
+        good: &["comfortable", "sunny", "charming"],
+        bad: &["dirty", "crowded", "delayed"],
         facts: &[
             "we left the station at dawn",
             "the road follows the coast",
@@ -70,11 +70,11 @@ pub(crate) const TOPICS: [Topic; 4] = [
 ];
 
 /// Praise and blame that fit every topic.
-pub(crate) const GOOD: [&str; 8] = ["good", "great", "lovely", "superb", "wonderful", "excellent", "splendid", "fine"];
-pub(crate) const BAD: [&str; 8] = ["bad", "awful", "poor", "terrible", "dreadful", "horrible", "dismal", "lousy"];
+pub(crate) const GOOD: [&str; 6] = ["good", "great", "lovely", "superb", "wonderful", "excellent"];
+pub(crate) const BAD: [&str; 6] = ["bad", "awful", "poor", "terrible", "dreadful", "horrible"];
 
-pub(crate) const GOOD_VERBS: [&str; 5] = ["loved", "enjoyed", "praised", "admired", "liked"];
-pub(crate) const BAD_VERBS: [&str; 5] = ["hated", "disliked", "cursed", "mocked", "loathed"];
+pub(crate) const GOOD_VERBS: [&str; 4] = ["loved", "enjoyed", "praised", "liked"];
+pub(crate) const BAD_VERBS: [&str; 4] = ["hated", "disliked", "cursed", "mocked"];
 
 pub(crate) const PEOPLE: [&str; 10] =
     ["i", "we", "they", "anna", "my brother", "her friends", "the guests", "our neighbour", "the children", "peter"];

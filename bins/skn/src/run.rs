@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use skn_artifact::{Overwrite, RunLock, RunRecord, SkillConfig, StageRecord, TensorBundle, hash_file, write_file};
+use skn_artifact::{
+    Overwrite, RunLock, RunRecord, SkillConfig, SplitRecord, StageRecord, TensorBundle, hash_file, write_file,
+};
 
 use crate::exit::Failure;
 
@@ -54,6 +56,43 @@ impl Source {
         ["adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"]
             .iter()
             .any(|name| self.best.join(name).is_file())
+    }
+
+    /// Checks that the files beside `skn.json` are those that it was written for.
+    ///
+    /// # Errors
+    /// Names the file that is gone or changed.
+    pub fn check_files(&self) -> Result<()> {
+        for (name, expected) in self.config.iter().flat_map(|config| &config.files) {
+            let file = self.best.join(name);
+            if !file.is_file() {
+                return Err(Failure::input(format!("{}: missing; skn.json beside it lists it", file.display())));
+            }
+            let found = hash_file(&file)?;
+            if found != *expected {
+                let file = file.display();
+                return Err(Failure::input(format!("{file}: expected SHA-256 {expected} (skn.json), found {found}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The division of the data that the run was made with, if it has one.
+    ///
+    /// # Errors
+    /// If `split.json` can't be read.
+    pub fn split(&self) -> Result<Option<SplitRecord>> {
+        match self.run.as_ref().map(|run| run.join("split.json")) {
+            Some(file) if file.is_file() => Ok(Some(skn_artifact::read_json(&file)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The backbone that PEFT or AdapterHub noted in `adapter_config.json`.
+    pub fn base_model(&self) -> Option<String> {
+        let config: serde_json::Value = skn_artifact::read_json(&self.best.join("adapter_config.json")).ok()?;
+        let name = config.get("base_model_name_or_path").or_else(|| config.get("model_name"))?;
+        name.as_str().filter(|name| !name.is_empty()).map(str::to_string)
     }
 
     /// The run's own record, if it has one.

@@ -61,7 +61,7 @@ const MASKED: f64 = 0.12;
 const LABEL_MASKED: f64 = 0.8;
 /// The documents that reports are made of.
 const REPORT_STEP: u64 = u64::MAX - 2;
-const REPORT_DOCUMENTS: u64 = 600;
+const REPORT_DOCUMENTS: u64 = 1200;
 
 /// Pre-trains and writes, telling `progress`, and `say` how well label words are named.
 ///
@@ -85,13 +85,12 @@ pub fn pretrain(recipe: &Recipe, workers: &Workers, progress: &dyn Progress, say
     let weights = Weights::from_tensors(&config, initial_weights(&config, recipe.seed)?)?;
     let mask = encoder.mask_id();
     let model = Roberta::new(&config, &weights, &Tuning::plain_text(), mask, Gradients::All)?;
-    let watch = Watch::new(&encoder, recipe.seed)?;
     let settings = AdamSettings { beta2: 0.98, ..AdamSettings::default() };
     let (mut adam, schedule) = (Adam::new(settings), Schedule::new(recipe.steps, 0.05)?);
     progress.begin("pre-training", recipe.steps);
     for step in 0..recipe.steps {
         if step % recipe.report_every == 0 && step > 0 {
-            say(&format!("step {step}: {}", watch.report(&model, workers)?));
+            say(&format!("step {step}: {}", Watch::new(&encoder, recipe.seed, Stage::at(step, recipe.steps))?.report(&model, workers)?));
         }
         if progress.cancelled() {
             anyhow::bail!("stopped at step {step}; nothing of the model is written");
@@ -105,7 +104,7 @@ pub fn pretrain(recipe: &Recipe, workers: &Workers, progress: &dyn Progress, say
         }
         progress.advance(1);
     }
-    say(&format!("step {}: {}", recipe.steps, watch.report(&model, workers)?));
+    say(&format!("step {}: {}", recipe.steps, Watch::new(&encoder, recipe.seed, Stage::last())?.report(&model, workers)?));
     let tensors = model.backbone().iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)));
     let trained = Weights::from_tensors(&config, tensors.collect::<Result<_>>()?)?;
     write("model/model.safetensors", &trained.to_bytes()?)?;
@@ -137,6 +136,7 @@ fn initial_weights(config: &Config, seed: u64) -> Result<BTreeMap<String, Tensor
     let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
         let count = shape.iter().product();
         let mut rng = Key::new(seed, Purpose::WeightInit).layer(index as u32).rng();
+        let deviation = if name.contains("position_embeddings") { 0.02 } else { deviation };
         let values: Vec<f32> = if name.ends_with("bias") {
             vec![0.0; count]
         } else if shape.len() == 1 {
@@ -149,40 +149,55 @@ fn initial_weights(config: &Config, seed: u64) -> Result<BTreeMap<String, Tensor
     shapes(config).into_iter().enumerate().map(tensor).collect()
 }
 
-/// A document as tokens; the first is the label word if it begins with an opening line.
-fn tokens(encoder: &TextEncoder, document: &Document, opening_first: bool) -> Result<Vec<u32>> {
-    let (start, end) = (encoder.start_id(), encoder.end_id());
-    let opening = encoder.ids_of_text(&document.opening)?;
-    let text = encoder.ids_of_text(&document.text)?;
-    let mut ids = if opening_first { [opening, vec![start]].concat() } else { [vec![start], opening].concat() };
-    ids.extend(text);
-    ids.push(end);
-    if let Some(second) = &document.second {
+/// A document as tokens, and where its label words stand.
+struct Tokens {
+    ids: Vec<u32>,
+    labels: Vec<usize>,
+}
+
+impl Tokens {
+    /// Lines, `<s>`, text, `</s>`; or `<s>` first. A label word begins its line, so it has no space before it.
+    fn of(encoder: &TextEncoder, document: &Document, start_first: bool) -> Result<Self> {
+        let (start, end) = (encoder.start_id(), encoder.end_id());
+        let mut ids = if start_first { vec![start] } else { Vec::new() };
+        let mut labels = Vec::new();
+        for (number, line) in document.opening.iter().enumerate() {
+            if number > 0 {
+                ids.extend(encoder.ids_of_text("\n")?);
+            }
+            labels.push(ids.len());
+            ids.extend(encoder.ids_of_text(&line.text)?);
+        }
+        ids.push(if start_first { encoder.ids_of_text("\n")?[0] } else { start });
+        ids.extend(encoder.ids_of_text(&document.text)?);
         ids.push(end);
-        ids.extend(encoder.ids_of_text(second)?);
-        ids.push(end);
+        if let Some(second) = &document.second {
+            ids.push(end);
+            ids.extend(encoder.ids_of_text(second)?);
+            ids.push(end);
+        }
+        ids.truncate(POSITIONS);
+        Ok(Self { ids, labels })
     }
-    ids.truncate(POSITIONS);
-    Ok(ids)
 }
 
 fn masked_batches(encoder: &TextEncoder, recipe: &Recipe, step: u64) -> Result<Vec<MaskedBatch>> {
     let stage = Stage::at(step, recipe.steps);
-    let mut batches = Vec::new();
-    let mut batch = MaskedBatch { starts: vec![0], ..MaskedBatch::default() };
+    let empty = || MaskedBatch { starts: vec![0], ..MaskedBatch::default() };
+    let (mut batches, mut batch) = (Vec::new(), empty());
     for sample in 0..recipe.batch {
-        let document = document(recipe.seed, step, sample, stage);
+        let mut document = document(recipe.seed, step, sample, stage);
         let mut rng = Key::new(recipe.seed, Purpose::Masking).step(step).sample(sample).rng();
-        // Sometimes a text is just a text, and sometimes the opening line belongs to it.
-        let form = rng.below(10);
-        let opening_first = form > 0;
-        let document = if form == 1 { Document { opening: String::new(), task: None, ..document } } else { document };
-        let ids = tokens(encoder, &document, opening_first)?;
-        if batch.ids.len() + ids.len() > TOKEN_BUDGET && !batch.samples.is_empty() {
-            batches.push(std::mem::replace(&mut batch, MaskedBatch { starts: vec![0], ..MaskedBatch::default() }));
+        // Sometimes a text is just a text, and sometimes the lines belong to it.
+        let form = rng.below(12);
+        if form == 0 {
+            document.opening.clear();
         }
-        let label = document.task.map(|_| usize::from(!opening_first));
-        hide(encoder, &mut rng, &ids, label, &mut batch);
+        let tokens = Tokens::of(encoder, &document, form < 2)?;
+        if batch.ids.len() + tokens.ids.len() > TOKEN_BUDGET && !batch.samples.is_empty() {
+            batches.push(std::mem::replace(&mut batch, empty()));
+        }
+        hide(encoder, &mut rng, &tokens, &mut batch);
         batch.starts.push(batch.ids.len());
         batch.samples.push(sample);
     }
@@ -193,10 +208,10 @@ fn masked_batches(encoder: &TextEncoder, recipe: &Recipe, step: u64) -> Result<V
 
 /// Appends `ids` to `batch`, some hidden: 80 % behind `<mask>`, 10 % behind any token, 10 % as they are (Devlin et al.
 /// 2019). A label word is hidden often, and always behind `<mask>`.
-fn hide(encoder: &TextEncoder, rng: &mut Rng, ids: &[u32], label: Option<usize>, batch: &mut MaskedBatch) {
+fn hide(encoder: &TextEncoder, rng: &mut Rng, tokens: &Tokens, batch: &mut MaskedBatch) {
     let special = [encoder.start_id(), encoder.end_id()];
-    for (place, &id) in ids.iter().enumerate() {
-        let is_label = label == Some(place);
+    for (place, &id) in tokens.ids.iter().enumerate() {
+        let is_label = tokens.labels.contains(&place);
         let chance = if is_label { LABEL_MASKED } else { MASKED };
         let hidden = !special.contains(&id) && rng.uniform() < chance;
         let shown = match (hidden, is_label) {
@@ -228,16 +243,18 @@ struct Group {
 }
 
 impl Watch {
-    fn new(encoder: &TextEncoder, seed: u64) -> Result<Self> {
+    fn new(encoder: &TextEncoder, seed: u64, stage: Stage) -> Result<Self> {
         let mut groups = Vec::new();
         for task in skn_demo::TASKS {
             let words = encoder.verbalizer(&demo_task(task)?.labels)?.ids;
             for (claim, claim_name) in [(Claim::Right, "right"), (Claim::Wrong, "wrong")] {
                 let mut texts = Vec::new();
                 for sample in 0..REPORT_DOCUMENTS {
-                    let document = document(seed, REPORT_STEP, sample, Stage::last());
-                    if document.claim == claim && document.task == Some(task) {
-                        let mut ids = tokens(encoder, &document, true)?;
+                    let document = document(seed, REPORT_STEP, sample, stage);
+                    if let [line] = document.opening.as_slice()
+                        && (line.claim, line.task) == (claim, task)
+                    {
+                        let mut ids = Tokens::of(encoder, &document, false)?.ids;
                         let target = std::mem::replace(&mut ids[0], encoder.mask_id());
                         texts.push((ids, target));
                     }
