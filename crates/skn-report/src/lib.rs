@@ -1,1 +1,64 @@
-//! Figures and the HTML report of a run folder
+//! The report of a run folder: one HTML page that needs nothing else, with its figures as SVG.
+//!
+//! [`Report::read`] takes what is in the folder; every part is optional, and a part that is absent is named on the page
+//! with the program that makes it. The page has no scripts, follows the reader's choice of light or dark, and prints
+//! black on white. The same folder always gives the same bytes.
+//!
+//! ```
+//! use skn_artifact::{MetricRecord, Overwrite, write_file};
+//! use skn_report::Report;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let run = folder.path();
+//! let line = r#"{"step":100,"epoch":1,"train_loss":0.41,"metric":"accuracy","dev_score":0.9,"dev_loss":0.3,
+//!     "learning_rate":0.0008,"gradient_norm":0.7,"best":true}"#.replace('\n', "") + "\n";
+//! write_file(&run.join("metrics.jsonl"), Overwrite::Refuse, line.as_bytes())?;
+//! let report = Report::read(run)?;
+//! assert!(report.html().starts_with("<!DOCTYPE html>"));
+//! assert_eq!(report.figures()[0].0, "training-loss");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod draw;
+mod error;
+mod figure;
+mod neurons;
+mod number;
+mod page;
+mod parts;
+
+use std::path::Path;
+
+pub use crate::error::{ReportError, Result};
+use crate::figure::Figure;
+use crate::parts::Parts;
+
+/// The report of a run folder.
+#[derive(Clone, Debug)]
+pub struct Report {
+    parts: Parts,
+    figures: Vec<Figure>,
+}
+
+impl Report {
+    /// Reads what a run folder has and draws it. Nothing is written.
+    ///
+    /// # Errors
+    /// If there is no such folder, it holds nothing of a run, or a file in it is not of its form.
+    pub fn read(run: &Path) -> Result<Self> {
+        let parts = Parts::read(run)?;
+        let figures = draw::figures(&parts);
+        Ok(Self { parts, figures })
+    }
+
+    /// The page, complete: no other file is needed to show it.
+    pub fn html(&self) -> String {
+        page::render(&self.parts, &self.figures)
+    }
+
+    /// The figures in the order of the page: a name (`summary`, `training-loss`, `<task>-predictivity`, ..) and an SVG
+    /// document that stands alone.
+    pub fn figures(&self) -> Vec<(String, String)> {
+        self.figures.iter().map(|figure| (figure.name.clone(), figure.standalone())).collect()
+    }
+}

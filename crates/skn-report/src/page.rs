@@ -1,0 +1,419 @@
+//! The page: sections of sentences, tables and figures. maud escapes every text that comes from a file.
+
+use std::collections::BTreeMap;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary};
+
+use crate::draw;
+use crate::figure::{Figure, PALETTE};
+use crate::neurons::Share;
+use crate::number::{grouped, percent, points, range, ratio, scientific, three, utc};
+use crate::parts::{Parts, Probe, Task};
+
+const STYLE: &str = include_str!("style.css");
+/// How many of the best neurons are listed.
+const LISTED: usize = 20;
+
+/// The whole page.
+pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
+    let title = match parts.task() {
+        Some(task) => format!("Skill neurons: {task}"),
+        None => "Skill neurons".into(),
+    };
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(PALETTE)) (PreEscaped(STYLE)) }
+            }
+            body {
+                header { h1 { (title) } p.lead { (lead(parts)) } }
+                main {
+                    (result(parts, figures))
+                    (training(parts, figures))
+                    (neurons(parts, figures))
+                    (perturbation(parts, figures))
+                    (speed(parts, figures))
+                    (stages(&parts.record))
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn lead(parts: &Parts) -> String {
+    let model = parts.model().map(|model| format!("Model {model}"));
+    let config = parts.config.as_ref();
+    let method = config
+        .map(|config| format!("tuned by {}, {} rows before the text", config.method, config.prompt_size));
+    let words = config.map(|config| format!("answers: {}", config.verbalizer.words.join(", ")));
+    let said: Vec<String> = [model, method, words].into_iter().flatten().collect();
+    if said.is_empty() { "The run does not say its model.".into() } else { said.join("; ") + "." }
+}
+
+/// What is not there, and what makes it.
+fn missing(what: &str, program: &str) -> Markup {
+    html! { p.missing { (what) " not here; made by " code { (program) } "." } }
+}
+
+/// The figures of these names that there are, side by side where the screen is wide, and `beside` after them.
+fn show(figures: &[Figure], names: &[String], beside: Option<Markup>) -> Markup {
+    let found: Vec<&Figure> =
+        names.iter().filter_map(|name| figures.iter().find(|figure| &figure.name == name)).collect();
+    html! {
+        @if !found.is_empty() || beside.is_some() {
+            div.figures {
+                @for figure in found {
+                    figure id=(figure.name) { (PreEscaped(figure.inline())) figcaption { (figure.caption) } }
+                }
+                @if let Some(beside) = beside { div { (beside) } }
+            }
+        }
+    }
+}
+
+fn named(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.into()).collect()
+}
+
+fn result(parts: &Parts, figures: &[Figure]) -> Markup {
+    html! {
+        section id="result" {
+            h2 { "Result" }
+            @if let Some(summary) = &parts.summary {
+                (findings(summary, parts.metric().unwrap_or("the metric")))
+                (show(figures, &named(&["summary"]), Some(result_tables(summary, parts.metric().unwrap_or("metric")))))
+            } @else {
+                (missing("The final table (summary.json) is", "skn-run"))
+            }
+        }
+    }
+}
+
+fn result_tables(summary: &Summary, metric: &str) -> Markup {
+    let (accuracy, interval) = (draw::points(&summary.accuracy), draw::points(&summary.interval));
+    html! {
+        div.scroll { table {
+            thead { tr { th { "model" } th.number { (metric) " on test" } th.number { "95 % interval" } } }
+            tbody {
+                @for ((name, value), (_, interval)) in accuracy.iter().zip(interval) {
+                    tr { th { (name) } td.number { (three(**value)) } td.number { (range(interval)) } }
+                }
+            }
+        } }
+        (size_table(summary))
+    }
+}
+
+/// Parameters and time of the full and of the pruned model.
+fn size_table(summary: &Summary) -> Markup {
+    let (parameters, time) = (&summary.parameters, &summary.ms_per_text);
+    let share =
+        |part, whole| ratio(part, whole).map_or("–".into(), |share| format!("{:.1} %", share * 100.0));
+    let kept = share(parameters.pruned as f64, parameters.full as f64);
+    html! {
+        div.scroll { table {
+            thead { tr { th { "size and time" } th.number { "full" } th.number { "pruned" } th.number { "of full" } } }
+            tbody {
+                tr {
+                    th { "parameters" } td.number { (grouped(parameters.full)) }
+                    td.number { (grouped(parameters.pruned)) } td.number { (kept) }
+                }
+                tr {
+                    th { "ms per text, median" } td.number { (three(time.full)) }
+                    td.number { (three(time.pruned)) } td.number { (share(time.pruned, time.full)) }
+                }
+            }
+        } }
+    }
+}
+
+/// The result in sentences, the most important first.
+fn findings(summary: &Summary, metric: &str) -> Markup {
+    let (accuracy, best) = (&summary.accuracy, &summary.best_neuron);
+    let change = |value: f64| points(value - accuracy.tuned);
+    let setting = &summary.perturbation;
+    let alpha = setting.alpha.map(|alpha| format!(" of standard deviation {alpha}")).unwrap_or_default();
+    let edit = match setting.edit.as_str() {
+        "gaussian" => "Gaussian noise",
+        "zero" => "Zeros",
+        "mean" => "Means",
+        other => other,
+    };
+    let kept = ratio(summary.parameters.pruned as f64, summary.parameters.full as f64)
+        .map(|kept| format!(" to {:.1} % of its parameters", kept * 100.0));
+    let gain = ratio(summary.ms_per_text.full, summary.ms_per_text.pruned)
+        .map(|gain| format!("is {gain:.2} times as fast and "));
+    html! {
+        ul.findings {
+            li { "Tuning takes " (metric) " on test from " (three(accuracy.untuned)) " to " b { (three(accuracy.tuned)) } "." }
+            li { "One neuron – layer " (best.layer) ", index " (best.index) ", prompt position " (best.position)
+                " – has predictivity " b { (three(best.test)) } " on test by itself (" (three(best.dev))
+                " on dev, where it was chosen)." }
+            li { (edit) (alpha) " in the best " (percent(&setting.share)) " of each layer's neurons: "
+                b { (change(accuracy.skill_perturbed)) " points" } "; in as many random ones: "
+                (change(accuracy.random_perturbed)) " (mean of " (setting.draws) " draws)." }
+            li { "Pruned" (kept.unwrap_or_default()) ", the model " (gain.unwrap_or_default()) "has "
+                (three(accuracy.pruned)) " (" (change(accuracy.pruned)) " points); tuned again, "
+                b { (three(accuracy.pruned_tuned)) } " (" (change(accuracy.pruned_tuned)) ")." }
+        }
+    }
+}
+
+fn training(parts: &Parts, figures: &[Figure]) -> Markup {
+    html! {
+        section id="training" {
+            h2 { "Training" }
+            @if let Some(last) = parts.metrics.last() {
+                p { (parts.metrics.len()) @if parts.metrics.len() == 1 { " evaluation in " } @else { " evaluations in " } (grouped(last.step)) " steps; the last at epoch " (last.epoch)
+                    ", with learning rate " (scientific(last.learning_rate)) " and gradient norm "
+                    (three(last.gradient_norm)) "." }
+                (show(figures, &named(&["training-loss", "training-score"]), None))
+            } @else {
+                (missing("The training curve (metrics.jsonl) is", "skn-train"))
+            }
+        }
+    }
+}
+
+fn neurons(parts: &Parts, figures: &[Figure]) -> Markup {
+    html! {
+        section id="neurons" {
+            h2 { "Neurons" }
+            p { "A neuron's rule: the label is 1 if its activation is above its mean over train. Its predictivity is the \
+                share of texts for which the rule, or the reverse of it, is right, whichever is more; 0.5 is a guess." }
+            @if parts.tasks.is_empty() {
+                (missing("Predictivity (<task>/dev_perf) is", "skn-probe --probe_type acc"))
+            }
+            @for task in &parts.tasks {
+                @if parts.tasks.len() > 1 { h3 { "Task " (task.name) } }
+                (task_neurons(parts, task, figures))
+            }
+        }
+    }
+}
+
+fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
+    let Some(probe) = &task.probe else {
+        return html! { (missing("Predictivity (dev_perf) is", "skn-probe --probe_type acc")) (pooled(task)) };
+    };
+    let names = draw::OF_TASK.map(|name| draw::task_name(task, name));
+    let uniform = !figures.iter().any(|figure| figure.name == draw::task_name(task, draw::BY_POSITION));
+    html! {
+        @if probe.dev.classes() > 2 {
+            p { "There are " (probe.dev.classes()) " classes, and a rule for each against the rest. Scores are the mean of \
+                the shares right in the class and right in the rest: a neuron that never fires has 0.5." }
+        }
+        (show(figures, &names, None))
+        @if uniform { p.missing { "All layers and positions have the same best predictivity: there is no map to draw." } }
+        @if probe.test.is_none() { (missing("Predictivity on test (test_perf) is", "skn-probe --probe_type acc")) }
+        @if task.activations.is_none() {
+            (missing("The best neuron's activations (pos_dev) are", &format!("skn-probe --probe_type pos --pos {},{}",
+                probe.best().layer, probe.best().index)))
+        }
+        (best_table(parts, task, probe))
+        (pooled(task))
+    }
+}
+
+fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
+    let many = probe.dev.classes() > 2;
+    let listed = &probe.ranked[..LISTED.min(probe.ranked.len())];
+    html! {
+        h3 { @if listed.len() == 1 { "The best neuron" } @else { "The best " (listed.len()) " neurons" } }
+        p { "Chosen on dev, so that their predictivity there flatters them; test had no say. Intervals are "
+            @if many { "put together from Wilson's of both shares" } @else { "Wilson's" } ", 95 %." }
+        div.scroll { table class="best-neurons" {
+            thead { tr {
+                th.number { "rank" } th.number { "layer" } th.number { "index" } th.number { "position" }
+                @if many { th { "class" } }
+                th { @if many { "the class if it" } @else { "label 1 if it" } } th.number { "dev" }
+                @if probe.test.is_some() { th.number { "test" } th.number { "95 % interval" } }
+            } }
+            tbody {
+                @for (rank, neuron) in listed.iter().enumerate() {
+                    tr {
+                        td.number { (rank + 1) } td.number { (neuron.layer) } td.number { (neuron.index) }
+                        td.number { (neuron.position) }
+                        @if let Some(class) = neuron.class { td { (parts.class(&task.name, class)) } }
+                        td { @if neuron.reversed { "is silent" } @else { "fires" } }
+                        td.number { (three(neuron.dev)) }
+                        @if let Some(test) = &probe.test { (share_cells(test.predictivity(neuron))) }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn share_cells(share: Share) -> Markup {
+    html! { td.number { (three(share.value)) } td.number { (range(&share.interval)) } }
+}
+
+/// The best neuron by prompt position beside that by mean and by maximum over the text.
+fn pooled(task: &Task) -> Markup {
+    if task.pooled.is_empty() {
+        return missing(
+            "A comparison with the mean and the maximum over a text's tokens (dev_mean_perf, dev_max_perf) is",
+            "skn-probe --probe_type acc_mean,acc_max",
+        );
+    }
+    html! {
+        h3 { "What is taken of the activations" }
+        div.scroll { table {
+            thead { tr {
+                th { "activation" } th.number { "layer" } th.number { "index" } th.number { "best on dev" }
+                th.number { "the same on test" } th.number { "95 % interval" }
+            } }
+            tbody {
+                @for (what, probe) in task.kinds() {
+                    tr {
+                        th { (what) } td.number { (probe.best().layer) } td.number { (probe.best().index) }
+                        td.number { (three(probe.best().dev)) }
+                        @match &probe.test {
+                            Some(test) => (share_cells(test.predictivity(probe.best()))),
+                            None => { td.number { "–" } td.number { "–" } }
+                        }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn perturbation(parts: &Parts, figures: &[Figure]) -> Markup {
+    let rows = parts
+        .skill
+        .iter()
+        .map(|found| ("skill", found))
+        .chain(parts.random.iter().map(|found| ("random", found)));
+    let rows: Vec<(&str, &PerturbationResult)> = rows.collect();
+    html! {
+        section id="perturbation" {
+            h2 { "Perturbation" }
+            @if parts.skill.is_empty() { (missing("Perturbed skill neurons (mask_perf.json) are", "skn-mask")) }
+            @if parts.random.is_empty() { (missing("Perturbed random neurons (cmp_perf.json) are", "skn-mask --cmp")) }
+            (show(figures, &named(&["perturbation", "perturbation-by-share"]), None))
+            @if !rows.is_empty() {
+                div.scroll { table {
+                    thead { tr {
+                        th { "neurons" } th { "edit" } th.number { "share" } th { "layers" } th.number { "edited neurons" }
+                        th.number { "unperturbed" } th.number { "draws" } th.number { "mean" } th.number { "95 % interval" }
+                    } }
+                    tbody { @for (who, found) in rows { (perturbation_row(who, found)) } }
+                } }
+            }
+        }
+    }
+}
+
+fn perturbation_row(who: &str, found: &PerturbationResult) -> Markup {
+    let alpha = found.alpha.map(|alpha| format!(" {alpha}")).unwrap_or_default();
+    let noise = found.noise.as_ref().map(|noise| format!(", {noise}")).unwrap_or_default();
+    let last = found.high_layer.saturating_sub(1);
+    html! {
+        tr {
+            th { (who) } td.edit { (found.edit) (alpha) (noise) } td.number { (percent(&found.mask)) }
+            td { (found.low_layer) " to " (last) } td.number { (grouped(found.neurons.iter().map(|&n| n as u64).sum())) }
+            td.number { (three(found.unperturbed)) } td.number { (found.draws.len()) } td.number { (three(found.mean)) }
+            td.number { (range(&found.interval)) }
+        }
+    }
+}
+
+fn speed(parts: &Parts, figures: &[Figure]) -> Markup {
+    let measured = |task: &&Task| task.performance.is_some() || task.time.is_some();
+    let tasks: Vec<&Task> = parts.tasks.iter().filter(measured).collect();
+    html! {
+        section id="speed" {
+            h2 { "Speed" }
+            @if tasks.is_empty() {
+                (missing("Time of inference (<task>/inference_perf.json, inference_time.json) is", "skn-probe --probe_type speed"))
+            }
+            @for task in tasks {
+                @if parts.tasks.len() > 1 { h3 { "Task " (task.name) } }
+                (show(figures, &[draw::task_name(task, "speed")], Some(task_speed(task))))
+            }
+        }
+    }
+}
+
+fn task_speed(task: &Task) -> Markup {
+    html! {
+        dl {
+            @if let Some(found) = &task.performance {
+                dt { (found.metric) " on test" } dd { (three(found.test_score)) " on " (grouped(found.rows)) " texts, loss " (three(found.test_loss)) }
+                dt { "parameters" } dd { (grouped(found.parameters)) }
+                dt { "multiply-adds" } dd { (scientific(found.multiply_adds as f64)) " for all texts" }
+            }
+            @if let Some(found) = &task.time {
+                dt { "time per text" } dd { (three(found.ms_per_text)) " ms (median of " (found.seconds.len()) " passes)" }
+                dt { "tokens per second" } dd { (grouped(found.tokens_per_second.max(0.0).round() as u64)) }
+                dt { "device" } dd { (found.device) ", " (found.threads) " threads" }
+            }
+        }
+    }
+}
+
+fn stages(record: &RunRecord) -> Markup {
+    let mut stages: Vec<_> = record.stages.iter().collect();
+    stages.sort_by_key(|(name, stage)| (stage.started, *name));
+    html! {
+        section id="run" {
+            h2 { "What was run" }
+            @if stages.is_empty() {
+                p.missing { "There is no record (run.json): every program of skn adds to it." }
+            } @else {
+                div.scroll { table {
+                    thead { tr {
+                        th { "stage" } th { "started (UTC)" } th.number { "seconds" } th { "version" } th.number { "files" }
+                        th { "arguments" }
+                    } }
+                    tbody {
+                        @for (name, stage) in &stages {
+                            tr {
+                                th { (name) } td.number { (utc(stage.started)) } td.number { (format!("{:.1}", stage.seconds)) }
+                                td { (stage.version) } td.number { (stage.outputs.len()) }
+                                td.arguments { code { (stage.arguments.join(" ")) } }
+                            }
+                        }
+                    }
+                } }
+                p { "Together " (format!("{:.1}", stages.iter().map(|(_, stage)| stage.seconds).sum::<f64>()))
+                    " seconds. This page was made by skn " (env!("CARGO_PKG_VERSION")) "." }
+                details {
+                    summary { "Settings and files of each stage" }
+                    @for (name, stage) in &stages { (stage_details(name, stage)) }
+                }
+            }
+        }
+    }
+}
+
+fn stage_details(name: &str, stage: &StageRecord) -> Markup {
+    // The first digits of a hash tell files apart; run.json has them all.
+    let short = |hash: &str| hash.chars().take(12).collect::<String>();
+    let hashed = |files: &BTreeMap<String, String>| -> Vec<(String, String)> {
+        files.iter().map(|(file, hash)| (file.clone(), short(hash))).collect()
+    };
+    let settings = stage.settings.clone().into_iter().collect();
+    let lists =
+        [("settings", settings), ("read", hashed(&stage.inputs)), ("written", hashed(&stage.outputs))];
+    html! {
+        h3 { (name) }
+        dl {
+            @for (what, list) in lists {
+                @if !list.is_empty() {
+                    dt { (what) }
+                    dd { @for (name, value) in list { code { (name) " " (value) } " " } }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What lies in a run folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use skn_artifact::{
+    ArtifactError, InferencePerformance, InferenceTime, MetricRecord, PerturbationResult, RunRecord,
+    SkillConfig, Summary, TensorFile, read_json,
+};
+
+use crate::error::{ReportError, Result};
+use crate::neurons::{Counts, Neuron, ranked};
+
+/// What a task's folder may hold, one of which makes it one.
+const TASK_FILES: [&str; 9] = [
+    "train_avg.safetensors",
+    "dev_perf.safetensors",
+    "test_perf.safetensors",
+    "dev_mean_perf.safetensors",
+    "dev_max_perf.safetensors",
+    "inference_perf.json",
+    "inference_time.json",
+    "pos_dev",
+    "pos_test",
+];
+
+/// A run folder's artifacts.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) summary: Option<Summary>,
+    pub(crate) config: Option<SkillConfig>,
+    pub(crate) metrics: Vec<MetricRecord>,
+    pub(crate) tasks: Vec<Task>,
+    /// `mask_perf.json`.
+    pub(crate) skill: Vec<PerturbationResult>,
+    /// `cmp_perf.json`.
+    pub(crate) random: Vec<PerturbationResult>,
+    pub(crate) record: RunRecord,
+}
+
+/// What a probe of one task left.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) probe: Option<Probe>,
+    /// Counts of a text's mean and maximum, with what was taken.
+    pub(crate) pooled: Vec<(&'static str, Probe)>,
+    /// Activations of the best neuron on dev.
+    pub(crate) activations: Option<Activations>,
+    pub(crate) performance: Option<InferencePerformance>,
+    pub(crate) time: Option<InferenceTime>,
+}
+
+/// Counts on dev, and what they say of the neurons.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    pub(crate) dev: Counts,
+    pub(crate) test: Option<Counts>,
+    /// Every neuron that is there, by falling predictivity on dev; at least one.
+    pub(crate) ranked: Vec<Neuron>,
+    /// The best predictivity on dev, `[L][P]`.
+    pub(crate) by_place: Vec<Vec<f64>>,
+}
+
+/// Activations of one neuron at one position, with the texts' classes.
+#[derive(Clone, Debug)]
+pub(crate) struct Activations {
+    pub(crate) values: Vec<f32>,
+    pub(crate) labels: Vec<usize>,
+    /// What they are compared with: the mean over train.
+    pub(crate) threshold: Option<f32>,
+}
+
+impl Parts {
+    pub(crate) fn read(run: &Path) -> Result<Self> {
+        if !run.is_dir() {
+            return Err(ReportError::NoFolder { folder: run.into() });
+        }
+        let parts = Self {
+            summary: optional(&run.join("summary.json"))?,
+            config: optional(&run.join("best").join("skn.json"))?,
+            metrics: journal(&run.join("metrics.jsonl"))?,
+            tasks: tasks(run)?,
+            skill: perturbations(&run.join("mask_perf.json"))?,
+            random: perturbations(&run.join("cmp_perf.json"))?,
+            record: RunRecord::read(run)?,
+        };
+        if parts.is_empty() {
+            let expected =
+                "summary.json, metrics.jsonl, mask_perf.json, cmp_perf.json or <task>/dev_perf.safetensors";
+            return Err(ReportError::Empty { folder: run.into(), expected: expected.into() });
+        }
+        Ok(parts)
+    }
+
+    fn is_empty(&self) -> bool {
+        let nothing = self.summary.is_none() && self.config.is_none() && self.record.stages.is_empty();
+        let lists = [self.metrics.len(), self.tasks.len(), self.skill.len(), self.random.len()];
+        nothing && lists == [0; 4]
+    }
+
+    /// The name of the task that the run was tuned for, or else of the first that was probed.
+    pub(crate) fn task(&self) -> Option<&str> {
+        let tuned = self.summary.as_ref().map(|summary| summary.task.as_str());
+        let config = || self.config.as_ref().map(|config| config.task.as_str());
+        tuned.or_else(config).or_else(|| self.tasks.first().map(|task| task.name.as_str()))
+    }
+
+    /// The model's id.
+    pub(crate) fn model(&self) -> Option<&str> {
+        let summary = self.summary.as_ref().map(|summary| summary.model.as_str());
+        summary.or_else(|| self.config.as_ref().map(|config| config.model.id.as_str()))
+    }
+
+    /// The task's metric.
+    pub(crate) fn metric(&self) -> Option<&str> {
+        let config = self.config.as_ref().map(|config| config.metric.as_str());
+        let metrics = || self.metrics.first().map(|record| record.metric.as_str());
+        let perturbed = || self.skill.iter().chain(&self.random).next().map(|result| result.metric.as_str());
+        config.or_else(metrics).or_else(perturbed)
+    }
+
+    /// What a class is called: its number, with its word if the run says one.
+    pub(crate) fn class(&self, task: &str, class: usize) -> String {
+        let config = self.config.as_ref().filter(|config| config.task == task);
+        match config.and_then(|config| config.verbalizer.words.get(class)) {
+            Some(word) => format!("{class} ({})", word.trim()),
+            None => class.to_string(),
+        }
+    }
+}
+
+impl Probe {
+    fn read(folder: &Path, kind: &str, whole_text: bool) -> Result<Option<Self>> {
+        let path = folder.join(format!("dev_{kind}.safetensors"));
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let dev = Counts::read(&path, whole_text)?;
+        let path = folder.join(format!("test_{kind}.safetensors"));
+        let test = path.is_file().then(|| Counts::read(&path, whole_text)).transpose()?;
+        if let Some(test) = test.as_ref().filter(|test| !dev.fits(test)) {
+            return Err(mismatch(
+                &path,
+                "correct",
+                format!("the shape of dev, {:?}", dev.shape()),
+                test.shape(),
+            ));
+        }
+        let average = folder.join(format!("train_{}avg.safetensors", kind.trim_end_matches("perf")));
+        let absent = absent(&average, dev.shape(), whole_text)?;
+        let width = dev.shape()[2];
+        let is_absent =
+            |layer: usize, index: usize| absent.get(layer * width + index).is_some_and(|&absent| absent);
+        let (ranked, by_place) = (ranked(&dev.neurons(is_absent)), dev.best_by_place(is_absent));
+        Ok((!ranked.is_empty()).then_some(Self { dev, test, ranked, by_place }))
+    }
+
+    /// The neuron that predicts the label best on dev.
+    pub(crate) fn best(&self) -> &Neuron {
+        &self.ranked[0]
+    }
+}
+
+/// Which neurons are not there, `[L, F]`: layers of a pruned model are narrower than their tensor, and the averages are
+/// exactly 0 where there is no neuron. Without averages every neuron counts as there.
+fn absent(path: &Path, [layers, positions, width]: [usize; 3], whole_text: bool) -> Result<Vec<bool>> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let shape: &[usize] = if whole_text { &[layers, width] } else { &[layers, positions, width] };
+    let (_, averages) = TensorFile::read(path)?.f32("train_avg", Some(shape))?;
+    let zero = |layer: usize, index: usize| {
+        (0..positions).all(|position| averages[(layer * positions + position) * width + index] == 0.0)
+    };
+    Ok((0..layers)
+        .flat_map(|layer| (0..width).map(move |index| (layer, index)))
+        .map(|(l, i)| zero(l, i))
+        .collect())
+}
+
+fn tasks(run: &Path) -> Result<Vec<Task>> {
+    let io = |source| ArtifactError::Io { file: run.into(), operation: "read", source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(run).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let folder = entry.path();
+        if TASK_FILES.iter().any(|file| folder.join(file).exists()) {
+            // A name that is no Unicode can't be a task's.
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort();
+    names.into_iter().map(|name| Task::read(&run.join(&name), name)).collect()
+}
+
+impl Task {
+    fn read(folder: &Path, name: String) -> Result<Self> {
+        let probe = Probe::read(folder, "perf", false)?;
+        let mut pooled = Vec::new();
+        for (what, kind) in [("mean over text", "mean_perf"), ("maximum over text", "max_perf")] {
+            pooled.extend(Probe::read(folder, kind, true)?.map(|probe| (what, probe)));
+        }
+        let activations = match &probe {
+            Some(probe) => Activations::read(folder, probe)?,
+            None => None,
+        };
+        let performance = optional(&folder.join("inference_perf.json"))?;
+        let time = optional(&folder.join("inference_time.json"))?;
+        Ok(Self { name, probe, pooled, activations, performance, time })
+    }
+
+    /// All that was probed, with what was taken of the activations.
+    pub(crate) fn kinds(&self) -> Vec<(&'static str, &Probe)> {
+        let own = self.probe.as_ref().map(|probe| ("prompt position", probe));
+        own.into_iter().chain(self.pooled.iter().map(|(what, probe)| (*what, probe))).collect()
+    }
+}
+
+impl Activations {
+    /// Those of the best neuron at its position.
+    fn read(folder: &Path, probe: &Probe) -> Result<Option<Self>> {
+        let best = probe.best();
+        let path = folder.join("pos_dev").join(format!("{},{}.safetensors", best.layer, best.index));
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let file = TensorFile::read(&path)?;
+        let (shape, all) = file.f32("activation", None)?;
+        let positions = match shape[..] {
+            [texts, positions] if texts > 0 && positions > best.position => positions,
+            _ => {
+                let expected = format!("texts x more than {} positions", best.position);
+                return Err(mismatch(&path, "activation", expected, shape));
+            }
+        };
+        let (_, labels) = file.i64("label", Some(&shape[..1]))?;
+        let values: Vec<f32> = all.chunks_exact(positions).map(|row| row[best.position]).collect();
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(mismatch(&path, "activation", "finite numbers".into(), value));
+        }
+        let classes = probe.dev.classes();
+        let class = |label: i64| {
+            let class = usize::try_from(label).ok().filter(|&class| class < classes);
+            class.ok_or_else(|| mismatch(&path, "label", format!("0 to {}", classes - 1), label))
+        };
+        let labels = labels.into_iter().map(class).collect::<Result<_>>()?;
+        let average = folder.join("train_avg.safetensors");
+        let [layers, rows, width] = probe.dev.shape();
+        let threshold = if average.is_file() {
+            let (_, averages) = TensorFile::read(&average)?.f32("train_avg", Some(&[layers, rows, width]))?;
+            Some(averages[(best.layer * rows + best.position) * width + best.index])
+        } else {
+            None
+        };
+        Ok(Some(Self { values, labels, threshold }))
+    }
+
+    /// The activations of each class.
+    pub(crate) fn by_class(&self) -> BTreeMap<usize, Vec<f64>> {
+        let mut classes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for (&label, &value) in self.labels.iter().zip(&self.values) {
+            classes.entry(label).or_default().push(f64::from(value));
+        }
+        classes
+    }
+
+    /// The activations of the other classes, and those of this one.
+    pub(crate) fn of_class(&self, class: usize) -> [Vec<f64>; 2] {
+        let mut groups = [Vec::new(), Vec::new()];
+        for (&label, &value) in self.labels.iter().zip(&self.values) {
+            groups[usize::from(label == class)].push(f64::from(value));
+        }
+        groups
+    }
+}
+
+fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    Ok(path.is_file().then(|| read_json(path)).transpose()?)
+}
+
+/// A file with one result, or with a list of them.
+fn perturbations(path: &Path) -> Result<Vec<PerturbationResult>> {
+    let values = match optional(path)? {
+        None => Vec::new(),
+        Some(Value::Array(values)) => values,
+        Some(value) => vec![value],
+    };
+    let parse = |(place, value)| {
+        serde_json::from_value(value)
+            .map_err(|error| format(path, format!("result {place}"), "a perturbation's result", error))
+    };
+    values.into_iter().enumerate().map(parse).collect()
+}
+
+/// The lines of a journal. A line without its end is being written, or was when the machine stopped; it is left out, as
+/// a resumed run cuts it off.
+fn journal(path: &Path) -> Result<Vec<MetricRecord>> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path).map_err(|source| ArtifactError::Io {
+        file: path.into(),
+        operation: "read",
+        source,
+    })?;
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let parse = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            format(path, format!("line {}", number + 1), "an evaluation while training", error)
+        })
+    };
+    whole.lines().enumerate().map(parse).collect()
+}
+
+fn format(path: &Path, place: String, expected: &str, found: impl ToString) -> ReportError {
+    let (expected, found) = (expected.into(), found.to_string());
+    ArtifactError::Format { file: path.into(), place, expected, found }.into()
+}
+
+fn mismatch(path: &Path, tensor: &str, expected: String, found: impl std::fmt::Debug) -> ReportError {
+    let found = format!("{found:?}");
+    ArtifactError::Tensor { file: path.into(), tensor: tensor.into(), expected, found }.into()
+}

@@ -1,0 +1,432 @@
+//! Reports of made-up run folders: what stands on the page, and what is said of a folder that is not whole.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
+
+mod sample;
+
+use std::fs;
+use std::path::Path;
+
+use sample::{BEST, DEV, LAYERS, POSITIONS, TEST, WIDTH};
+use skn_artifact::{
+    Array, InferenceTime, Overwrite, PerturbationResult, RunRecord, SkillConfig, Summary, TensorFile,
+    read_json, write_file, write_json,
+};
+use skn_report::Report;
+
+const TASK: &str = "sst2";
+
+/// The report of the whole sample run after a change.
+fn report(change: impl FnOnce(&Path)) -> skn_report::Result<Report> {
+    let folder = tempfile::tempdir().unwrap();
+    sample::full(folder.path(), TASK);
+    change(folder.path());
+    Report::read(folder.path())
+}
+
+/// The page's text, each tag a `|`: the cells of a row stand in one string.
+fn text(page: &str) -> String {
+    let mut text = String::new();
+    for piece in page.split('<') {
+        let words = piece.split_once('>').map_or(piece, |(_, words)| words);
+        text.push_str(words);
+        if !text.ends_with('|') {
+            text.push('|');
+        }
+    }
+    text
+}
+
+/// After a change the page says this, each once or more, and nothing of that.
+fn check(change: impl FnOnce(&Path), said: &[&str], unsaid: &[&str]) {
+    let page = text(&report(change).unwrap().html());
+    let lost: Vec<_> = said.iter().filter(|words| !page.contains(*words)).collect();
+    let kept: Vec<_> = unsaid.iter().filter(|words| page.contains(*words)).collect();
+    assert!(lost.is_empty() && kept.is_empty(), "not said: {lost:?}, said: {kept:?}\n{page}");
+}
+
+/// After a change there is no report, for input of the wrong form; the error names these.
+fn check_error(change: impl FnOnce(&Path), named: &[&str]) {
+    let error = report(change).unwrap_err();
+    let said = error.to_string();
+    assert!(named.iter().all(|words| said.contains(words)), "expected {named:?}, found {said}");
+    assert_eq!(error.exit_code(), 3, "{said}");
+}
+
+fn text_file(path: &Path, text: &str) {
+    write_file(path, Overwrite::Replace, text.as_bytes()).unwrap();
+}
+
+fn change_json<T: serde::Serialize + serde::de::DeserializeOwned>(path: &Path, change: impl FnOnce(&mut T)) {
+    let mut value = read_json(path).unwrap();
+    change(&mut value);
+    write_json(path, Overwrite::Replace, &value).unwrap();
+}
+
+#[test]
+fn the_page_has_the_numbers_of_the_run() {
+    let summary = [
+        "|Tuning takes accuracy on test from 0.512 to |0.905|",
+        "|One neuron – layer 2, index 87, prompt position 3 – has predictivity |0.883| on test",
+        "(0.920 on dev, where it was chosen)",
+        "Gaussian noise of standard deviation 0.1 in the best 10 % of each layer's neurons: |−26.4 points|",
+        "in as many random ones: −2.2 (mean of 10 draws)",
+        "|Pruned to 66.6 % of its parameters, the model is 1.34 times as fast and has 0.837 (−6.8 points); tuned again, \
+         |0.889| (−1.6).|",
+        "|untuned|0.512|0.479 to 0.545|",
+        "|tuned|0.905|0.884 to 0.923|",
+        "|skill neurons perturbed|0.641|0.609 to 0.672|",
+        "|random neurons perturbed|0.883|0.860 to 0.902|",
+        "|pruned|0.837|0.811 to 0.860|",
+        "|pruned and retuned|0.889|0.866 to 0.908|",
+        "|parameters|124\u{202f}697\u{202f}433|83\u{202f}049\u{202f}561|66.6 %|",
+        "|ms per text, median|2.550|1.900|74.5 %|",
+    ];
+    let parts = [
+        "Model demo; tuned by RobertaPrompt, 6 rows before the text; answers: negative, positive.",
+        "|24 evaluations in 6\u{202f}000 steps; the last at epoch 4, with learning rate 0.000",
+        // Right for 32 of 400 the one way is right for 368 the other; 770 of 872, and Wilson's interval of that.
+        "|1|2|87|3|is silent|0.920|0.883|0.860 to 0.903|",
+        "|640 neurons, each at the best of its 6 positions.",
+        "|class 0 (negative), 200 texts|",
+        "|prompt position|2|87|0.920|0.883|0.860 to 0.903|",
+        "|skill|gaussian 0.1, per-text|10 %|0 to 3|64|0.905|10|0.643|",
+        "|random|gaussian 0.1, per-text|10 %|0 to 3|64|0.905|10|0.884|",
+        "|accuracy on test|0.905 on 872 texts, loss 0.270|",
+        "2.512 × 10|12| for all texts",
+        "|tokens per second|28\u{202f}346|",
+        "|train|2025-01-01 00:00|412.7|0.1.0|1|--task sst2 --model demo --out run|",
+        "|Together 548.5 seconds.",
+        "|written|train.out ab|",
+    ];
+    check(|_| (), &[summary.as_slice(), &parts].concat(), &["not here", "NaN", "inf|", "by-share"]);
+}
+
+#[test]
+fn the_page_needs_nothing_else() {
+    let page = report(|_| ()).unwrap().html();
+    assert!(!page.contains("<script") && !page.contains("@import") && !page.contains("src="));
+    let addresses = page.matches("//").count();
+    assert_eq!(
+        addresses,
+        page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count(),
+        "only names, no addresses"
+    );
+    assert_eq!(page.matches("url(").count(), page.matches("url(#skn-").count());
+}
+
+/// Each file taken away, one thing is missing, and its program is named.
+#[test]
+fn a_part_that_is_absent_is_named_with_its_program() {
+    let probe = ["sst2/dev_mean_perf.safetensors", "sst2/dev_max_perf.safetensors"];
+    let parts: [(&[&str], &str); 9] = [
+        (&["summary.json"], "skn-run"),
+        (&["metrics.jsonl"], "skn-train"),
+        (&["mask_perf.json"], "skn-mask"),
+        (&["cmp_perf.json"], "skn-mask --cmp"),
+        (&["sst2/dev_perf.safetensors"], "skn-probe --probe_type acc"),
+        (&["sst2/test_perf.safetensors"], "skn-probe --probe_type acc"),
+        (&["sst2/pos_dev/2,87.safetensors"], "skn-probe --probe_type pos --pos 2,87"),
+        (&probe, "skn-probe --probe_type acc_mean,acc_max"),
+        (&["sst2/inference_perf.json", "sst2/inference_time.json"], "skn-probe --probe_type speed"),
+    ];
+    for (files, program) in parts {
+        let remove = |run: &Path| files.iter().for_each(|file| fs::remove_file(run.join(file)).unwrap());
+        let page = text(&report(remove).unwrap().html());
+        assert_eq!(page.matches("not here").count(), 1, "{files:?}");
+        assert!(page.contains(&format!("not here; made by |{program}|.|")), "{files:?}: {page}");
+    }
+    let no_record = |run: &Path| fs::remove_file(run.join("run.json")).unwrap();
+    check(no_record, &["There is no record (run.json)"], &["Together"]);
+    let only_record = |run: &Path| {
+        fs::remove_dir_all(run).unwrap();
+        fs::create_dir(run).unwrap();
+        sample::stages(run);
+    };
+    check(
+        only_record,
+        &["made by |skn-run|", "made by |skn-train|", "The run does not say its model."],
+        &["<svg"],
+    );
+}
+
+#[test]
+fn the_same_folder_gives_the_same_bytes() {
+    let [first, second] = [report(|_| ()).unwrap(), report(|_| ()).unwrap()];
+    assert_eq!(first.html(), second.html());
+    assert_eq!(first.figures(), second.figures());
+}
+
+#[test]
+fn figures_stand_alone() {
+    let report = report(|run| sample::perturbation_by_share(run, TASK)).unwrap();
+    let figures = report.figures();
+    let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
+    let of_task = ["predictivity", "predictivity-by-layer", "predictivity-by-position", "dev-against-test"];
+    let mut expected: Vec<String> = ["summary", "training-loss", "training-score"].map(String::from).to_vec();
+    expected
+        .extend(of_task.into_iter().chain(["activations", "pooling"]).map(|name| format!("{TASK}-{name}")));
+    expected.extend(["perturbation", "perturbation-by-share", "sst2-speed"].map(String::from));
+    assert_eq!(names, expected);
+    let page = report.html();
+    for (name, svg) in figures {
+        well_formed(&svg);
+        assert!(
+            svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.contains("--skn-ink:"),
+            "{name}"
+        );
+        assert!(page.contains(&format!("<figure id=\"{name}\">")), "{name} is on the page");
+    }
+}
+
+/// Tags close in the order they open, and no text has a character that would start one.
+fn well_formed(svg: &str) {
+    let mut open = Vec::new();
+    for piece in svg.split('<').skip(1) {
+        let (tag, after) = piece.split_once('>').unwrap_or_else(|| panic!("<{piece} does not end"));
+        let name = tag.split([' ', '/']).find(|name| !name.is_empty()).unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "closed by </{tag}>");
+        } else if !tag.ends_with('/') && !tag.starts_with('!') {
+            open.push(name);
+        }
+        let entities = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;", "&#"];
+        let escaped = |text: &str| {
+            text.match_indices('&').all(|(at, _)| entities.iter().any(|e| text[at..].starts_with(e)))
+        };
+        assert!(escaped(tag) && escaped(after), "<{piece}");
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+}
+
+#[test]
+fn text_of_files_is_never_markup() {
+    let hostile = "<b onclick='x'>&\"$\\";
+    let change = |run: &Path| {
+        change_json(&run.join("best/skn.json"), |config: &mut SkillConfig| {
+            config.verbalizer.words[0] = hostile.into();
+            config.metric = hostile.into();
+        });
+        change_json(&run.join("summary.json"), |summary: &mut Summary| {
+            summary.task = hostile.into();
+            summary.model = hostile.into();
+            summary.perturbation.edit = hostile.into();
+        });
+        change_json(&run.join("mask_perf.json"), |result: &mut PerturbationResult| {
+            result.mask = hostile.into();
+            result.edit = hostile.into();
+            result.metric = hostile.into();
+        });
+        change_json(&run.join("sst2/inference_time.json"), |time: &mut InferenceTime| {
+            time.device = hostile.into();
+        });
+        change_json(&run.join("run.json"), |record: &mut RunRecord| {
+            let train = record.stages.get_mut("train").unwrap();
+            train.arguments.push(hostile.into());
+            train.settings.insert(hostile.into(), hostile.into());
+        });
+        // A folder may have any name.
+        fs::rename(run.join(TASK), run.join("<i>&")).unwrap();
+    };
+    let report = report(change).unwrap();
+    let page = report.html();
+    assert!(!page.contains("<b ") && !page.contains("<i>") && page.contains("&lt;b onclick"));
+    report.figures().iter().for_each(|(_, svg)| well_formed(svg));
+    let svgs: Vec<&str> =
+        page.split("<svg").skip(1).map(|rest| rest.split_once("</svg>").unwrap().0).collect();
+    svgs.iter().for_each(|svg| well_formed(&format!("<svg{svg}</svg>")));
+}
+
+#[test]
+fn results_by_share_are_a_curve_and_a_row_each() {
+    let rows = ["|skill|gaussian 0.1, per-text|1 %|0 to 3|", "|random|gaussian 0.1, per-text|20 %|0 to 3|"];
+    check(|run| sample::perturbation_by_share(run, TASK), &rows, &[]);
+}
+
+#[test]
+fn of_more_classes_the_best_neuron_is_read_for_its_class() {
+    let three = |run: &Path| {
+        let shape = vec![3, LAYERS, POSITIONS, WIDTH];
+        let (of_class, size) = ([200i64, 120, 80], LAYERS * POSITIONS * WIDTH);
+        let best = 2 * size + (BEST.0 * POSITIONS + BEST.2) * WIDTH + BEST.1;
+        // No neuron ever fires, but one: for 60 of the 80 texts of class 2, and for 16 of the 320 others.
+        let mut hits = vec![0; 3 * size];
+        let mut correct: Vec<i64> = (0..3 * size).map(|place| 400 - of_class[place / size]).collect();
+        (hits[best], correct[best]) = (60, 60 + 304);
+        let arrays = vec![
+            ("correct", Array::i64(shape.clone(), correct).unwrap()),
+            ("true_positive", Array::i64(shape, hits).unwrap()),
+            ("positives", Array::i64(vec![3], of_class.to_vec()).unwrap()),
+            ("total", Array::i64(vec![1], vec![DEV as i64]).unwrap()),
+        ];
+        for split in ["dev", "test"] {
+            sample::tensors(&run.join(format!("sst2/{split}_perf.safetensors")), "perf", arrays.clone());
+        }
+    };
+    // (60/80 + 304/320) / 2 = 0.85
+    let said = [
+        "There are 3 classes",
+        "|the class if it|",
+        "|1|2|87|3|2|fires|0.850|0.850|",
+        "|2|0|0|0|0 (negative)|fires|0.500|",
+    ];
+    check(three, &said, &["label 1 if it"]);
+    check(three, &["|the other classes, 400 texts|", "|class 2, 0 texts|"], &["class 0 (negative), "]);
+}
+
+/// Of a pruned model's narrower layers the tensors have room for neurons that are not there.
+#[test]
+fn neurons_that_were_pruned_away_are_left_out() {
+    let pruned = |run: &Path| {
+        let path = run.join("sst2/train_avg.safetensors");
+        let shape = [LAYERS, POSITIONS, WIDTH];
+        let (_, mut averages) = TensorFile::read(&path).unwrap().f32("train_avg", Some(&shape)).unwrap();
+        (0..POSITIONS).for_each(|position| averages[(BEST.0 * POSITIONS + position) * WIDTH + BEST.1] = 0.0);
+        // A mean that happens to be 0 at one position is no absence.
+        averages[(3 * POSITIONS + 5) * WIDTH + 109] = 0.0;
+        sample::tensors(
+            &path,
+            "train_avg",
+            vec![("train_avg", Array::f32(shape.to_vec(), averages).unwrap())],
+        );
+    };
+    check(pruned, &["|1|3|109|5|is silent|0.682|", "|639 neurons,", "--pos 3,109"], &["|2|87|3|is silent|"]);
+}
+
+#[test]
+fn an_evaluation_being_written_is_left_out() {
+    let cut = |run: &Path| {
+        let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        text_file(&run.join("metrics.jsonl"), &text[..text.len() - 10]);
+    };
+    check(cut, &["|23 evaluations in 5\u{202f}750 steps"], &[]);
+}
+
+#[test]
+fn a_damaged_file_is_named_with_the_place() {
+    let perf = |name: &'static str, correct: Vec<i64>, total: usize| {
+        move |run: &Path| {
+            let shape = vec![LAYERS, POSITIONS, correct.len() / (LAYERS * POSITIONS)];
+            sample::perf(&run.join(name), "perf", shape, correct, total);
+        }
+    };
+    let size = LAYERS * POSITIONS * WIDTH;
+    let dev = "sst2/dev_perf.safetensors";
+    check_error(|run| fs::remove_dir_all(run).unwrap(), &["found no folder"]);
+    check_error(
+        perf(dev, vec![401; size], 400),
+        &["dev_perf.safetensors", "`correct`", "0 to the total, 400", "401"],
+    );
+    check_error(perf(dev, vec![-1; size], 400), &["dev_perf.safetensors", "`correct`", "-1"]);
+    check_error(perf(dev, vec![0; size], 0), &["dev_perf.safetensors", "`total`", "at least 1 text"]);
+    check_error(perf(dev, Vec::new(), 400), &["dev_perf.safetensors", "`correct`", "at least 1 neuron"]);
+    check_error(
+        perf("sst2/test_perf.safetensors", vec![1; size / 2], TEST),
+        &["test_perf", "[4, 6, 160]", "[4, 6, 80]"],
+    );
+    let flat =
+        |run: &Path| sample::perf(&run.join(dev), "perf", vec![LAYERS, WIDTH], vec![1; LAYERS * WIDTH], 2);
+    check_error(flat, &["dev_perf.safetensors", "`correct`", "[.., L, P, F]", "[4, 160]"]);
+    let rest = |hits: i64, positives: i64| {
+        move |run: &Path| {
+            let count = |shape: &[usize], value| {
+                Array::i64(shape.to_vec(), vec![value; shape.iter().product()]).unwrap()
+            };
+            let arrays = vec![
+                ("correct", count(&[3, 1, 1, 1], 5)),
+                ("true_positive", count(&[3, 1, 1, 1], hits)),
+                ("positives", count(&[3], positives)),
+                ("total", count(&[1], 10)),
+            ];
+            sample::tensors(&run.join(dev), "perf", arrays);
+        }
+    };
+    check_error(rest(4, 3), &["`true_positive`", "the 3 texts of the class", "found 4"]);
+    check_error(rest(6, 7), &["`true_positive`", "of `correct`, 5", "found 6"]);
+    check_error(rest(0, 11), &["`positives`", "0 to the total, 10", "11"]);
+    let activations = |value: f32, label: i64| {
+        move |run: &Path| {
+            let arrays = vec![
+                ("activation", Array::f32(vec![2, POSITIONS], vec![value; 2 * POSITIONS]).unwrap()),
+                ("label", Array::i64(vec![2], vec![0, label]).unwrap()),
+            ];
+            sample::tensors(&run.join("sst2/pos_dev/2,87.safetensors"), "pos", arrays);
+        }
+    };
+    check_error(activations(f32::NAN, 1), &["2,87.safetensors", "`activation`", "finite", "NaN"]);
+    check_error(activations(0.0, 2), &["2,87.safetensors", "`label`", "0 to 1", "found 2"]);
+    let cut = |run: &Path| fs::write(run.join(dev), &fs::read(run.join(dev)).unwrap()[..1000]).unwrap();
+    check_error(cut, &["dev_perf.safetensors"]);
+    check_error(|run| text_file(&run.join("summary.json"), "{}"), &["summary.json", "task"]);
+    check_error(|run| text_file(&run.join("run.json"), "["), &["run.json"]);
+    check_error(
+        |run| text_file(&run.join("mask_perf.json"), "[{}]"),
+        &["mask_perf.json", "result 0", "task"],
+    );
+    let second_line = |run: &Path| {
+        let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        text_file(&run.join("metrics.jsonl"), &text.replacen("\n", "\n{\"step\":1}\n", 1));
+    };
+    check_error(second_line, &["metrics.jsonl", "line 2", "epoch"]);
+}
+
+#[test]
+fn a_folder_without_a_run_is_an_error() {
+    let empty = |run: &Path| {
+        fs::remove_dir_all(run).unwrap();
+        fs::create_dir(run).unwrap();
+    };
+    check_error(empty, &["found none of them", "summary.json", "dev_perf"]);
+}
+
+/// One layer, position and neuron, one text, one evaluation, one draw: no range has a width.
+#[test]
+fn the_smallest_run_has_a_report() {
+    let smallest = |run: &Path| {
+        let first_line = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        text_file(&run.join("metrics.jsonl"), &first_line[..=first_line.find('\n').unwrap()]);
+        fs::remove_dir_all(run.join(TASK)).unwrap();
+        for (split, kind) in [("dev", ""), ("test", ""), ("dev", "mean_"), ("test", "max_"), ("dev", "max_")]
+        {
+            let shape = if kind.is_empty() { vec![1; 3] } else { vec![1; 2] };
+            sample::perf(
+                &run.join(format!("{TASK}/{split}_{kind}perf.safetensors")),
+                "perf",
+                shape,
+                vec![1],
+                1,
+            );
+        }
+        let arrays = vec![
+            ("activation", Array::f32(vec![1, 1], vec![0.5]).unwrap()),
+            ("label", Array::i64(vec![1], vec![1]).unwrap()),
+        ];
+        sample::tensors(&run.join("sst2/pos_dev/0,0.safetensors"), "pos", arrays);
+        sample::speed(run, TASK);
+        change_json(&run.join("sst2/inference_time.json"), |time: &mut InferenceTime| {
+            (time.seconds, time.median_seconds, time.ms_per_text) = (vec![0.0], 0.0, 0.0);
+        });
+        for file in ["mask_perf.json", "cmp_perf.json"] {
+            change_json(&run.join(file), |result: &mut PerturbationResult| {
+                (result.draws, result.mean, result.interval) = (vec![0.905], 0.905, [0.905; 2]);
+            });
+        }
+        change_json(&run.join("summary.json"), |summary: &mut Summary| {
+            (summary.parameters.full, summary.ms_per_text.pruned) = (0, 0.0);
+        });
+    };
+    let said = [
+        "|1 evaluation in 250 steps",
+        "All layers and positions have the same best predictivity",
+        "|The best neuron|",
+        "|1|0|0|0|fires|1.000|1.000|0.207 to 1.000|",
+        "|mean over text|0|0|1.000|–|–|",
+        "|Pruned, the model has 0.837 (",
+        "|ms per text, median|2.550|0.000|–|",
+    ];
+    check(smallest, &said, &["NaN", "inf|", "Time of inference"]);
+    report(smallest).unwrap().figures().iter().for_each(|(_, svg)| {
+        well_formed(svg);
+        assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{svg}");
+    });
+}
