@@ -135,15 +135,15 @@ fn training(metrics: &[MetricRecord]) -> Vec<Figure> {
         loss,
         loss_layout,
     );
-    let best: Vec<&MetricRecord> = metrics.iter().filter(|record| record.best).collect();
+    let best = metrics.iter().rfind(|record| record.best);
     let mut score = vec![Plot::Line(line(|record| record.dev_score, COLOURS[0], "dev"))];
-    if let Some(best) = best.last() {
+    if let Some(best) = best {
         let mark = ScatterPlot::new().with_data(vec![(best.step as f64, best.dev_score)]);
         score.push(Plot::Scatter(mark.with_color(COLOURS[1]).with_size(6.0).with_legend("best, kept")));
     }
     let score_layout =
         steps(layout(&score)).with_y_label(format!("{} on dev", metric_label(Some(&first.metric))));
-    let caption = match best.last() {
+    let caption = match best {
         Some(best) => format!(
             "The metric on dev at each evaluation. The parameters kept are those of step {}, with {:.3}.",
             number::grouped(best.step),

@@ -87,6 +87,7 @@ fn the_page_has_the_numbers_of_the_run() {
         "|24 evaluations in 6\u{202f}000 steps; the last at epoch 4, with learning rate 0.000",
         // Right for 32 of 400 the one way is right for 368 the other; 770 of 872, and Wilson's interval of that.
         "|1|2|87|3|is silent|0.920|0.883|0.860 to 0.903|",
+        "The parameters kept are those of step 5\u{202f}000, with 0.929.",
         "|640 neurons, each at the best of its 6 positions.",
         "|class 0 (negative), 200 texts|",
         "|prompt position|2|87|0.920|0.883|0.860 to 0.903|",
@@ -243,6 +244,72 @@ fn results_by_share_are_a_curve_and_a_row_each() {
     check(|run| sample::perturbation_by_share(run, TASK), &rows, &[]);
 }
 
+/// The words of the classes are those of the task that the run was tuned for.
+#[test]
+fn another_task_has_its_own_section() {
+    let another = |run: &Path| {
+        sample::counts(run, "imdb");
+        sample::activations(run, "imdb");
+    };
+    check(
+        another,
+        &["|Task sst2|", "|class 0 (negative), 200 texts|", "|Task imdb|", "|class 0, 200 texts|"],
+        &[],
+    );
+    let figures = report(another).unwrap().figures();
+    let place = |name| figures.iter().position(|figure| figure.0 == name).unwrap();
+    assert!(place("imdb-activations") < place("sst2-predictivity"), "in the order of names");
+}
+
+/// The SVG of a figure after a change.
+fn figure(name: &str, change: impl FnOnce(&Path)) -> String {
+    let figures = report(change).unwrap().figures();
+    figures.into_iter().find(|figure| figure.0 == name).unwrap().1
+}
+
+#[test]
+fn activations_are_those_of_the_best_neuron_at_its_position() {
+    let name = "sst2-activations";
+    let as_it_is = figure(name, |_| ());
+    let elsewhere = |run: &Path| {
+        let path = run.join("sst2/pos_dev/2,87.safetensors");
+        let file = TensorFile::read(&path).unwrap();
+        let (shape, mut values) = file.f32("activation", None).unwrap();
+        let (_, labels) = file.i64("label", None).unwrap();
+        for (place, value) in values.iter_mut().enumerate() {
+            if place % POSITIONS != BEST.2 {
+                *value = 9.0;
+            }
+        }
+        let activation = ("activation", Array::f32(shape.to_vec(), values).unwrap());
+        sample::tensors(&path, "pos", vec![activation, ("label", Array::i64(vec![DEV], labels).unwrap())]);
+    };
+    assert_eq!(figure(name, elsewhere), as_it_is, "other positions have no say");
+    let averages = |best: f32, others: f32| {
+        move |run: &Path| {
+            let mut averages = vec![others; LAYERS * POSITIONS * WIDTH];
+            averages[(BEST.0 * POSITIONS + BEST.2) * WIDTH + BEST.1] = best;
+            let average = Array::f32(vec![LAYERS, POSITIONS, WIDTH], averages).unwrap();
+            sample::tensors(
+                &run.join("sst2/train_avg.safetensors"),
+                "train_avg",
+                vec![("train_avg", average)],
+            );
+        }
+    };
+    assert_eq!(figure(name, averages(sample::THRESHOLD, 0.2)), as_it_is, "nor have other neurons' means");
+    assert_ne!(figure(name, averages(0.2, 0.2)), as_it_is, "the threshold is drawn");
+}
+
+#[test]
+fn rows_of_the_perturbation_are_called_by_their_name() {
+    // kuva writes an axis from its foot, and the dots in the same order.
+    let svg = figure("perturbation", |_| ());
+    let place = |words: &str| svg.find(words).unwrap();
+    assert!(place("random, 10 %, gaussian 0.1") < place("skill, 10 %, gaussian 0.1"));
+    assert!(svg.rfind("--skn-3, ").unwrap() < svg.rfind("--skn-2, ").unwrap());
+}
+
 #[test]
 fn of_more_classes_the_best_neuron_is_read_for_its_class() {
     let three = |run: &Path| {
@@ -324,6 +391,11 @@ fn a_damaged_file_is_named_with_the_place() {
         perf("sst2/test_perf.safetensors", vec![1; size / 2], TEST),
         &["test_perf", "[4, 6, 160]", "[4, 6, 80]"],
     );
+    let reshaped = |run: &Path| {
+        let shape = vec![LAYERS, POSITIONS / 2, WIDTH * 2];
+        sample::perf(&run.join("sst2/test_perf.safetensors"), "perf", shape, vec![1; size], TEST);
+    };
+    check_error(reshaped, &["test_perf", "[4, 6, 160]", "[4, 3, 320]"]);
     let flat =
         |run: &Path| sample::perf(&run.join(dev), "perf", vec![LAYERS, WIDTH], vec![1; LAYERS * WIDTH], 2);
     check_error(flat, &["dev_perf.safetensors", "`correct`", "[.., L, P, F]", "[4, 160]"]);
