@@ -44,7 +44,12 @@ pub fn auc(scores: &[f64], positive: &[bool]) -> Result<f64> {
         let found = format!("{positives} and {negatives}");
         return Err(StatsError::mismatch("texts of each of the two classes", "at least 1", found));
     }
-    let of_positives = ranks(scores).iter().zip(positive).filter(|(_, positive)| **positive).map(|(rank, _)| rank).sum::<f64>();
+    let of_positives = ranks(scores)
+        .iter()
+        .zip(positive)
+        .filter(|(_, positive)| **positive)
+        .map(|(rank, _)| rank)
+        .sum::<f64>();
     let least = positives as f64 * (positives as f64 + 1.0) / 2.0;
     Ok((of_positives - least) / (positives as f64 * negatives as f64))
 }
@@ -71,7 +76,10 @@ mod tests {
         assert_eq!(spearman(&[1.0, 2.0, 3.0], &[10.0, 100.0, 1000.0]).unwrap(), 1.0);
         assert_eq!(spearman(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]).unwrap(), -1.0);
         // scipy.stats.spearmanr([1, 2, 3, 4, 5], [5, 6, 7, 8, 7])
-        assert!((spearman(&[1.0, 2.0, 3.0, 4.0, 5.0], &[5.0, 6.0, 7.0, 8.0, 7.0]).unwrap() - 0.820_782_7).abs() < 1e-6);
+        assert!(
+            (spearman(&[1.0, 2.0, 3.0, 4.0, 5.0], &[5.0, 6.0, 7.0, 8.0, 7.0]).unwrap() - 0.820_782_7).abs()
+                < 1e-6
+        );
         assert!(spearman(&[1.0, 1.0], &[1.0, 2.0]).unwrap().is_nan());
         assert!(spearman(&[1.0], &[1.0]).is_err() && spearman(&[1.0, 2.0], &[1.0]).is_err());
     }

@@ -22,7 +22,8 @@ impl FireAccumulator {
         if !(1..=MAX_CLASSES).contains(&classes) {
             return Err(StatsError::mismatch("classes", format!("1 to {MAX_CLASSES}"), classes));
         }
-        let counts = neurons.checked_mul(classes).ok_or(StatsError::Overflow { what: "neurons and classes" })?;
+        let counts =
+            neurons.checked_mul(classes).ok_or(StatsError::Overflow { what: "neurons and classes" })?;
         Ok(Self { neurons, fired: vec![0; counts], labels: vec![0; classes] })
     }
 
@@ -131,7 +132,12 @@ mod tests {
 
     #[test]
     fn counts_by_hand() {
-        let fires = of(&[(0, [1.0, 0.5, 0.0]), (1, [1.0, 0.6, 0.0]), (1, [0.0, 0.7, f32::NAN]), (2, [1.0, 0.8, 1.0])]);
+        let fires = of(&[
+            (0, [1.0, 0.5, 0.0]),
+            (1, [1.0, 0.6, 0.0]),
+            (1, [0.0, 0.7, f32::NAN]),
+            (2, [1.0, 0.8, 1.0]),
+        ]);
         assert_eq!((fires.rows(), fires.label_counts()), (4, &[1, 2, 1][..]));
         assert_eq!(fires.fired(1).unwrap(), [1, 2, 0], "0.5 is not above 0.5");
         let correct = |class| fires.correct(class).unwrap().collect::<Vec<_>>();

@@ -56,16 +56,28 @@ pub fn student(values: &[f64], level: f64) -> Result<(f64, [f64; 2])> {
 ///
 /// # Errors
 /// If there are no items or draws, or `level` is not between 0 and 1.
-pub fn bootstrap(items: usize, draws: usize, level: f64, seed: u64, statistic: impl Fn(&[usize]) -> f64) -> Result<[f64; 2]> {
+pub fn bootstrap(
+    items: usize,
+    draws: usize,
+    level: f64,
+    seed: u64,
+    statistic: impl Fn(&[usize]) -> f64,
+) -> Result<[f64; 2]> {
     check_level(level)?;
     if items == 0 || draws == 0 {
-        return Err(StatsError::mismatch("items and draws", "at least 1 of each", format!("{items} and {draws}")));
+        return Err(StatsError::mismatch(
+            "items and draws",
+            "at least 1 of each",
+            format!("{items} and {draws}"),
+        ));
     }
-    let mut values: Vec<f64> = (0..draws).map(|draw| {
-        let mut rng = Key::new(seed, Purpose::Bootstrap).step(draw as u64).rng();
-        let places: Vec<usize> = (0..items).map(|_| rng.below(items)).collect();
-        statistic(&places)
-    }).collect();
+    let mut values: Vec<f64> = (0..draws)
+        .map(|draw| {
+            let mut rng = Key::new(seed, Purpose::Bootstrap).step(draw as u64).rng();
+            let places: Vec<usize> = (0..items).map(|_| rng.below(items)).collect();
+            statistic(&places)
+        })
+        .collect();
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[((draws - 1) as f64 * share).round() as usize];
     Ok([at(0.5 - level / 2.0), at(0.5 + level / 2.0)])
@@ -108,7 +120,8 @@ mod tests {
     #[test]
     fn bootstrap_of_a_mean_is_near_the_normal_interval() {
         let values: Vec<f64> = (0..200).map(|place| f64::from(place % 2)).collect();
-        let mean = |places: &[usize]| places.iter().map(|&place| values[place]).sum::<f64>() / places.len() as f64;
+        let mean =
+            |places: &[usize]| places.iter().map(|&place| values[place]).sum::<f64>() / places.len() as f64;
         let [low, high] = bootstrap(values.len(), 2000, 0.95, 1, mean).unwrap();
         let half = 1.96 * 0.5 / 200f64.sqrt();
         assert!((low - (0.5 - half)).abs() < 0.015 && (high - (0.5 + half)).abs() < 0.015, "{low} {high}");

@@ -50,7 +50,8 @@ impl MeanAccumulator {
         let place = span(offset, values.len(), self.recent.len())?;
         // A comparison with NaN is false, so that this finds NaN too.
         if !values.iter().fold(true, |fits, value| fits & (value.abs() <= MAX_ACTIVATION)) {
-            let place = values.iter().position(|value| !matches!(value.abs(), 0.0..=MAX_ACTIVATION)).unwrap_or(0);
+            let place =
+                values.iter().position(|value| !matches!(value.abs(), 0.0..=MAX_ACTIVATION)).unwrap_or(0);
             return Err(StatsError::Value { place, found: values[place] });
         }
         let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
@@ -221,7 +222,14 @@ mod tests {
     }
 
     fn value() -> impl Strategy<Value = f32> {
-        prop_oneof![-100f32..100.0, Just(MAX_ACTIVATION), Just(-MAX_ACTIVATION), Just(1e-45), Just(0.0), -1e-12f32..1e-12]
+        prop_oneof![
+            -100f32..100.0,
+            Just(MAX_ACTIVATION),
+            Just(-MAX_ACTIVATION),
+            Just(1e-45),
+            Just(0.0),
+            -1e-12f32..1e-12
+        ]
     }
 
     proptest! {

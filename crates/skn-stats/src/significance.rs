@@ -57,14 +57,21 @@ pub fn sign_flip(differences: &[f64], draws: u64, seed: u64) -> Result<f64> {
 ///
 /// # Errors
 /// If there are no draws.
-pub fn null_of_best(measured: f64, draws: u64, seed: u64, permute: impl Fn(&mut dyn FnMut(&mut [usize])) -> f64) -> Result<(Vec<f64>, f64)> {
+pub fn null_of_best(
+    measured: f64,
+    draws: u64,
+    seed: u64,
+    permute: impl Fn(&mut dyn FnMut(&mut [usize])) -> f64,
+) -> Result<(Vec<f64>, f64)> {
     if draws == 0 {
         return Err(StatsError::mismatch("draws", "at least 1", 0));
     }
-    let scores: Vec<f64> = (0..draws).map(|draw| {
-        let mut rng = Key::new(seed, Purpose::Permutation).step(draw).rng();
-        permute(&mut |labels| rng.shuffle(labels))
-    }).collect();
+    let scores: Vec<f64> = (0..draws)
+        .map(|draw| {
+            let mut rng = Key::new(seed, Purpose::Permutation).step(draw).rng();
+            permute(&mut |labels| rng.shuffle(labels))
+        })
+        .collect();
     let above = scores.iter().filter(|&&score| score >= measured).count();
     Ok((scores, (above as f64 + 1.0) / (draws as f64 + 1.0)))
 }
@@ -124,12 +131,19 @@ mod tests {
 
     #[test]
     fn the_null_of_the_best_is_above_a_half() {
-        let (fires, labels) = ((0..20usize).map(|x| x % 3).collect::<Vec<_>>(), (0..20usize).map(|x| x % 2).collect::<Vec<_>>());
+        let (fires, labels) = (
+            (0..20usize).map(|x| x % 3).collect::<Vec<_>>(),
+            (0..20usize).map(|x| x % 2).collect::<Vec<_>>(),
+        );
         let score = |shuffle: &mut dyn FnMut(&mut [usize])| {
             let mut labels = labels.clone();
             shuffle(&mut labels);
             let best = (0..3).map(|kind| {
-                let right = fires.iter().zip(&labels).filter(|(fire, label)| (**fire == kind) == (**label == 1)).count();
+                let right = fires
+                    .iter()
+                    .zip(&labels)
+                    .filter(|(fire, label)| (**fire == kind) == (**label == 1))
+                    .count();
                 crate::predictivity(right as u64, 20)
             });
             best.fold(0.0, f64::max)
