@@ -109,7 +109,8 @@ fn line(rng: &mut Rng, task: &'static str, words: &[&str], class: usize, stage: 
         n if n < wrong + open => Claim::Open,
         _ => Claim::Right,
     };
-    let mut remarks: Vec<&str> = (0..rng.below(stage.remarks + 1)).map(|_| REMARKS[rng.below(REMARKS.len())]).collect();
+    let mut remarks: Vec<&str> =
+        (0..rng.below(stage.remarks + 1)).map(|_| REMARKS[rng.below(REMARKS.len())]).collect();
     let other = (class + 1 + rng.below(words.len() - 1)) % words.len();
     let (word, verdict) = match claim {
         Claim::Right => (words[class], Some(RIGHT[rng.below(RIGHT.len())])),
@@ -138,7 +139,10 @@ mod tests {
             }
         }
         let share = |claim: Claim| f64::from(claims[claim as usize]) / f64::from(claims.iter().sum::<i32>());
-        assert!((share(Claim::Right) - 0.4).abs() < 0.03 && (share(Claim::Wrong) - 0.3).abs() < 0.03, "{claims:?}");
+        assert!(
+            (share(Claim::Right) - 0.4).abs() < 0.03 && (share(Claim::Wrong) - 0.3).abs() < 0.03,
+            "{claims:?}"
+        );
     }
 
     #[test]

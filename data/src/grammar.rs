@@ -143,34 +143,52 @@ mod tests {
     use super::*;
 
     fn texts(level: Level, n: u64) -> Vec<Judgement> {
-        (0..n).map(|sample| judgement(&mut Key::new(5, Purpose::Corpus).sample(sample).rng(), level)).collect()
+        (0..n)
+            .map(|sample| judgement(&mut Key::new(5, Purpose::Corpus).sample(sample).rng(), level))
+            .collect()
     }
 
     fn says(text: &str, words: &[&str]) -> bool {
         text.split([' ', ',']).any(|word| words.contains(&word))
     }
 
-    fn all(words: fn(&Topic) -> &'static [&'static str], shared: &[&'static str], verbs: &[&'static str]) -> Vec<&'static str> {
+    fn all(
+        words: fn(&Topic) -> &'static [&'static str],
+        shared: &[&'static str],
+        verbs: &[&'static str],
+    ) -> Vec<&'static str> {
         TOPICS.iter().flat_map(words).chain(shared).chain(verbs).copied().collect()
     }
 
     #[test]
     fn direct_texts_say_what_they_mean() {
-        let (good, bad) = (all(|topic| topic.good, &GOOD, &GOOD_VERBS), all(|topic| topic.bad, &BAD, &BAD_VERBS));
+        let (good, bad) =
+            (all(|topic| topic.good, &GOOD, &GOOD_VERBS), all(|topic| topic.bad, &BAD, &BAD_VERBS));
         for text in texts(Level::Direct, 500) {
-            assert_eq!((says(&text.text, &good), says(&text.text, &bad)), (text.sentiment == 1, text.sentiment == 0), "{text:?}");
+            assert_eq!(
+                (says(&text.text, &good), says(&text.text, &bad)),
+                (text.sentiment == 1, text.sentiment == 0),
+                "{text:?}"
+            );
             assert!(says(&text.text, TOPICS[text.topic].things), "{text:?}");
         }
     }
 
     #[test]
     fn words_alone_do_not_give_the_judgement_away() {
-        let (good, bad) = (all(|topic| topic.good, &GOOD, &GOOD_VERBS), all(|topic| topic.bad, &BAD, &BAD_VERBS));
+        let (good, bad) =
+            (all(|topic| topic.good, &GOOD, &GOOD_VERBS), all(|topic| topic.bad, &BAD, &BAD_VERBS));
         let texts = texts(Level::Contrast, 4000);
-        let count = |text: &Judgement, words: &[&str]| text.text.split([' ', ',']).filter(|word| words.contains(word)).count();
+        let count = |text: &Judgement, words: &[&str]| {
+            text.text.split([' ', ',']).filter(|word| words.contains(word)).count()
+        };
         let right = texts.iter().filter(|text| {
             let (good, bad) = (count(text, &good), count(text, &bad));
-            if good == bad { text.text.len() % 2 == text.sentiment } else { (good > bad) == (text.sentiment == 1) }
+            if good == bad {
+                text.text.len() % 2 == text.sentiment
+            } else {
+                (good > bad) == (text.sentiment == 1)
+            }
         });
         let share = right.count() as f64 / texts.len() as f64;
         assert!((0.5..0.75).contains(&share), "counting words is right for {share}");
@@ -181,7 +199,8 @@ mod tests {
         let texts = texts(Level::Contrast, 4000);
         let positive = texts.iter().filter(|text| text.sentiment == 1).count();
         assert!((1800..2200).contains(&positive), "{positive}");
-        let pairs = (0..3000).map(|n| inference(&mut Key::new(6, Purpose::Corpus).sample(n).rng(), Level::Contrast));
+        let pairs =
+            (0..3000).map(|n| inference(&mut Key::new(6, Purpose::Corpus).sample(n).rng(), Level::Contrast));
         let follows = pairs.filter(|pair| pair.class == 0).count();
         assert!((850..1150).contains(&follows), "{follows}");
     }

@@ -28,7 +28,9 @@ pub fn make_tasks(seed: u64) -> Vec<(String, String)> {
     for (task, (name, row)) in tasks.into_iter().enumerate() {
         for (split, (split_name, rows)) in SPLITS.into_iter().enumerate() {
             // Above every step of pre-training, so that no text of a task was seen there by design.
-            let key = Key::new(seed, Purpose::Corpus).step(u64::MAX - 1).layer((task * SPLITS.len() + split) as u32);
+            let key = Key::new(seed, Purpose::Corpus)
+                .step(u64::MAX - 1)
+                .layer((task * SPLITS.len() + split) as u32);
             let lines = (0..rows).map(|sample| format!("{}\n", row(&mut key.sample(sample).rng())));
             files.push((format!("{name}/{split_name}.jsonl"), lines.collect()));
         }

@@ -27,7 +27,9 @@ pub fn train_tokenizer(seed: u64) -> tokenizers::Result<String> {
         .special_tokens(added.to_vec())
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    let mut tokenizer = TokenizerBuilder::<BPE, tokenizers::NormalizerWrapper, ByteLevel, RobertaProcessing, ByteLevel>::new()
+    let mut tokenizer =
+        TokenizerBuilder::<BPE, tokenizers::NormalizerWrapper, ByteLevel, RobertaProcessing, ByteLevel>::new(
+        )
         .with_model(BPE::default())
         .with_normalizer(None)
         .with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)))

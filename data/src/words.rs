@@ -76,12 +76,23 @@ pub(crate) const BAD: [&str; 6] = ["bad", "awful", "poor", "terrible", "dreadful
 pub(crate) const GOOD_VERBS: [&str; 4] = ["loved", "enjoyed", "praised", "liked"];
 pub(crate) const BAD_VERBS: [&str; 4] = ["hated", "disliked", "cursed", "mocked"];
 
-pub(crate) const PEOPLE: [&str; 10] =
-    ["i", "we", "they", "anna", "my brother", "her friends", "the guests", "our neighbour", "the children", "peter"];
+pub(crate) const PEOPLE: [&str; 10] = [
+    "i",
+    "we",
+    "they",
+    "anna",
+    "my brother",
+    "her friends",
+    "the guests",
+    "our neighbour",
+    "the children",
+    "peter",
+];
 pub(crate) const DEGREES: [&str; 7] = ["very", "really", "quite", "truly", "rather", "so", "extremely"];
 /// What turns "was good" round.
 pub(crate) const DENIALS: [&str; 5] = ["not", "never", "hardly", "anything but", "by no means"];
-pub(crate) const TIMES: [&str; 6] = ["on monday", "in the evening", "last week", "in spring", "at noon", "yesterday"];
+pub(crate) const TIMES: [&str; 6] =
+    ["on monday", "in the evening", "last week", "in spring", "at noon", "yesterday"];
 
 /// Says that what stands before it is so ..
 pub(crate) const RIGHT: [&str; 4] = ["right", "true", "correct", "indeed"];

@@ -188,6 +188,8 @@ pub struct InferencePerformance {
     pub metric: String,
     /// The metric on test.
     pub test_score: f64,
+    /// Its 95 % interval over rows: Wilson's for accuracy, else a bootstrap's.
+    pub interval: [f64; 2],
     /// Mean cross-entropy on test.
     pub test_loss: f64,
     /// Rows of the test set.

@@ -151,7 +151,11 @@ impl Config {
         let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
         if !ascending || kept.last().is_some_and(|&last| last as usize >= width) {
             let expected = format!("ascending indexes below {width}");
-            return Err(ModelError::input(format!("kept neurons of layer {layer}"), expected, format!("{kept:?}")));
+            return Err(ModelError::input(
+                format!("kept neurons of layer {layer}"),
+                expected,
+                format!("{kept:?}"),
+            ));
         }
         Ok(Some(match earlier {
             Some(earlier) => kept.iter().map(|&index| earlier[index as usize]).collect(),
@@ -262,7 +266,10 @@ impl Fields<'_> {
     fn number_or(&self, field: &str, range: std::ops::RangeInclusive<f64>, default: f64) -> Result<f64> {
         let Some(value) = self.present(field) else { return Ok(default) };
         let expected = || format!("a number from {} to {}", range.start(), range.end());
-        value.as_f64().filter(|number| range.contains(number)).ok_or_else(|| self.error(field, expected(), value))
+        value
+            .as_f64()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| self.error(field, expected(), value))
     }
 
     /// What this crate computes: a RoBERTa with erf-GELU and absolute positions.
@@ -343,14 +350,26 @@ mod tests {
 
     #[test]
     fn absurd_numbers_are_refused_by_name() {
-        let fields = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"];
-        let values = [json!(-1), json!(0), json!(1u64 << 31), json!(1u64 << 63), json!(1e308), json!("12"), json!(null)];
+        let fields =
+            ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"];
+        let values = [
+            json!(-1),
+            json!(0),
+            json!(1u64 << 31),
+            json!(1u64 << 63),
+            json!(1e308),
+            json!("12"),
+            json!(null),
+        ];
         for field in fields.iter().chain(&["max_position_embeddings"]) {
             for value in &values {
                 let mut raw = golden();
                 raw.insert(field.to_string(), value.clone());
                 let message = parse(&raw).unwrap_err().to_string();
-                assert!(message.contains(field) && message.contains("config.json"), "{field}={value}: {message}");
+                assert!(
+                    message.contains(field) && message.contains("config.json"),
+                    "{field}={value}: {message}"
+                );
             }
             let mut raw = golden();
             raw.remove(*field);

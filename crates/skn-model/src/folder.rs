@@ -30,7 +30,11 @@ impl ModelFolder {
         if folder.place.join("config.json").is_file() {
             return Ok(folder);
         }
-        let hint = if folder.place.is_dir() { "a model folder in Hugging Face form has one" } else { "there is no such folder" };
+        let hint = if folder.place.is_dir() {
+            "a model folder in Hugging Face form has one"
+        } else {
+            "there is no such folder"
+        };
         Err(folder.missing("config.json", hint))
     }
 
@@ -80,7 +84,8 @@ impl ModelFolder {
     /// # Errors
     /// If it is missing, or not the configuration of a model that this crate computes.
     pub fn config(&self) -> Result<Config> {
-        let bytes = self.file("config.json")?.ok_or_else(|| self.missing("config.json", "every model needs it"))?;
+        let bytes =
+            self.file("config.json")?.ok_or_else(|| self.missing("config.json", "every model needs it"))?;
         Config::from_json(&bytes, &self.place.join("config.json"))
     }
 
@@ -167,7 +172,8 @@ impl Weights {
     pub fn from_tensors(config: &Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut kept = BTreeMap::new();
         for (name, shape) in shapes(config) {
-            let tensor = tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;
+            let tensor =
+                tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;
             if tensor.dims() != shape {
                 return Err(ModelError::input(&name, format!("{shape:?}"), format!("{:?}", tensor.dims())));
             }
@@ -203,7 +209,9 @@ impl Weights {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             stored.push((name, tensor.dims(), bytes));
         }
-        Ok(tensor_hash(stored.iter().map(|(name, shape, bytes)| (*name, DType::F32, *shape, bytes.as_slice()))))
+        Ok(tensor_hash(
+            stored.iter().map(|(name, shape, bytes)| (*name, DType::F32, *shape, bytes.as_slice())),
+        ))
     }
 }
 
@@ -262,7 +270,8 @@ fn missing_tensor(folder: &ModelFolder, files: &[TensorFile], name: &str) -> Mod
         [only] => only.path().to_path_buf(),
         _ => folder.place().join("model.safetensors.index.json"),
     };
-    let found = if name.starts_with("lm_head") { "nothing: the model has no masked-LM head" } else { "nothing" };
+    let found =
+        if name.starts_with("lm_head") { "nothing: the model has no masked-LM head" } else { "nothing" };
     ModelError::Weight { file, tensor: name.into(), expected: "a tensor".into(), found: found.into() }
 }
 

@@ -99,10 +99,14 @@ fn cut_layer(
     if form == PrunedForm::Dense {
         let mut keep = vec![0f32; width];
         cut.kept.iter().for_each(|&neuron| keep[neuron as usize] = 1.0);
-        tensors.insert(format!("{name}.output.dense.weight"), output.broadcast_mul(&Tensor::new(keep, device)?)?);
+        tensors.insert(
+            format!("{name}.output.dense.weight"),
+            output.broadcast_mul(&Tensor::new(keep, device)?)?,
+        );
         return Ok(());
     }
-    let inputs = ["intermediate.dense.weight", "intermediate.dense.bias"].map(|part| format!("{name}.{part}"));
+    let inputs =
+        ["intermediate.dense.weight", "intermediate.dense.bias"].map(|part| format!("{name}.{part}"));
     for part in inputs {
         let tensor = weights.get(&part)?;
         let shape = tensor.dims().iter().skip(1);

@@ -143,12 +143,20 @@ impl Roberta {
     ///
     /// # Errors
     /// If a tensor of the tuning does not fit the model, or the mask is not in the vocabulary.
-    pub fn new(config: &Config, weights: &Weights, tuning: &Tuning, mask: u32, gradients: Gradients) -> Result<Self> {
+    pub fn new(
+        config: &Config,
+        weights: &Weights,
+        tuning: &Tuning,
+        mask: u32,
+        gradients: Gradients,
+    ) -> Result<Self> {
         tuning.check(config)?;
-        let mut source = Source { weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() };
+        let mut source =
+            Source { weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() };
         let words = source.get("roberta.embeddings.word_embeddings.weight")?;
         let eps = config.layer_norm_eps;
-        let layers = (0..config.layers()).map(|layer| Layer::new(&mut source, layer, eps)).collect::<Result<_>>()?;
+        let layers =
+            (0..config.layers()).map(|layer| Layer::new(&mut source, layer, eps)).collect::<Result<_>>()?;
         let head = Head {
             dense: source.linear("lm_head.dense")?,
             norm: source.norm("lm_head.layer_norm", eps)?,
@@ -235,7 +243,8 @@ impl Roberta {
         };
         let output = self.output_rows(&batch_info.packing, &pass.output)?;
         let depth = self.depth(output.is_some(), hook);
-        let nothing = || Ok(Tensor::zeros((0, self.config.hidden_size), candle_core::DType::F32, &self.device)?);
+        let nothing =
+            || Ok(Tensor::zeros((0, self.config.hidden_size), candle_core::DType::F32, &self.device)?);
         let Some(last) = depth.checked_sub(1) else { return nothing() };
         let mut hidden = self.embed(batch, &batch_info)?;
         for index in 0..last {
@@ -281,7 +290,12 @@ impl Roberta {
         let sequences = batch.starts.len().saturating_sub(1);
         if batch.samples.len() != sequences || batch.starts.last() != Some(&batch.ids.len()) {
             let expected = "starts from 0 to the number of ids, and one sample for each sequence";
-            let found = format!("starts {:?}, {} ids, {} samples", batch.starts, batch.ids.len(), batch.samples.len());
+            let found = format!(
+                "starts {:?}, {} ids, {} samples",
+                batch.starts,
+                batch.ids.len(),
+                batch.samples.len()
+            );
             return Err(ModelError::input("sequences", expected, found));
         }
         let limit = self.config.max_sequence();
@@ -289,7 +303,11 @@ impl Roberta {
             let rows = ends[1].saturating_sub(ends[0]) + self.prompt_rows;
             if rows > limit {
                 let found = format!("{rows} ({} of them prompt)", self.prompt_rows);
-                return Err(ModelError::input(format!("rows of sequence {sequence}"), format!("at most {limit}"), found));
+                return Err(ModelError::input(
+                    format!("rows of sequence {sequence}"),
+                    format!("at most {limit}"),
+                    found,
+                ));
             }
         }
         Ok(())
@@ -307,7 +325,8 @@ impl Roberta {
             sources.push(texts);
             Tensor::cat(&sources, 0)?.index_select(&Tensor::new(self.places(&rows), &self.device)?, 0)?
         };
-        let positions: Vec<u32> = rows.position().iter().map(|p| p + self.config.first_position as u32).collect();
+        let positions: Vec<u32> =
+            rows.position().iter().map(|p| p + self.config.first_position as u32).collect();
         let positions = self.positions.index_select(&Tensor::new(positions, &self.device)?, 0)?;
         let embedded = (embedded + positions)?.broadcast_add(&self.token_type)?;
         info.drop(&self.embedding_norm.forward(&embedded)?, &rows, 0, DropoutSite::Embeddings)
@@ -338,7 +357,9 @@ impl Roberta {
             return self.layers.len();
         }
         let read = |layer: usize| {
-            [Site::FfnAct { layer }, Site::LayerOut { layer }].iter().any(|&site| hook.reads(site) != Reads::Nothing)
+            [Site::FfnAct { layer }, Site::LayerOut { layer }]
+                .iter()
+                .any(|&site| hook.reads(site) != Reads::Nothing)
         };
         (0..self.layers.len()).rev().find(|&layer| read(layer)).map_or(0, |layer| layer + 1)
     }
@@ -359,13 +380,19 @@ impl Roberta {
             Reads::Prompt => packing.first_rows(self.prompt_rows.max(1)),
         };
         let Some(output) = output else { return Ok(read) };
-        let union: std::collections::BTreeSet<u32> = read.number().iter().chain(output.number()).copied().collect();
+        let union: std::collections::BTreeSet<u32> =
+            read.number().iter().chain(output.number()).copied().collect();
         Ok(packing.select(&union.into_iter().collect::<Vec<u32>>())?)
     }
 }
 
 /// `wanted` of the computed `rows`.
-fn narrow_to(x: &Tensor, rows: &skn_kernels::Rows, wanted: &skn_kernels::Rows, device: &Device) -> Result<Tensor> {
+fn narrow_to(
+    x: &Tensor,
+    rows: &skn_kernels::Rows,
+    wanted: &skn_kernels::Rows,
+    device: &Device,
+) -> Result<Tensor> {
     if rows.len() == wanted.len() {
         return Ok(x.clone());
     }
@@ -380,7 +407,9 @@ fn narrow_to(x: &Tensor, rows: &skn_kernels::Rows, wanted: &skn_kernels::Rows, d
 impl Batch<'_> {
     fn mask(&self, probability: f32, layer: usize, site: DropoutSite) -> Result<Option<Dropout>> {
         let Some(training) = self.dropout.filter(|_| probability > 0.0) else { return Ok(None) };
-        let key = Key::new(training.seed, Purpose::Dropout).step(training.step).layer((layer * 4) as u32 + site as u32);
+        let key = Key::new(training.seed, Purpose::Dropout)
+            .step(training.step)
+            .layer((layer * 4) as u32 + site as u32);
         let keys = self.samples.iter().map(|&sample| key.sample(sample).bytes()).collect();
         Ok(Some(Dropout::new(probability, keys)?))
     }

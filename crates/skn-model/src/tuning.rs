@@ -26,7 +26,6 @@ const MASK_TOLERANCE: f32 = 1e-5;
 /// A way to adapt a frozen model to a task. They differ in which parameters train, what goes in before the text, and
 /// what is inserted into the layers; the forward pass is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
 pub enum Method {
     /// A soft prompt (Lester et al., 2021): rows before the text.
     Prompt,
@@ -221,7 +220,13 @@ impl Tuning {
     ///
     /// # Errors
     /// If the folder holds none of these, more than one, or one that does not fit the model.
-    pub fn read(folder: &Path, config: &Config, weights: &Weights, mask: u32, prepend_mask: bool) -> Result<ReadTuning> {
+    pub fn read(
+        folder: &Path,
+        config: &Config,
+        weights: &Weights,
+        mask: u32,
+        prepend_mask: bool,
+    ) -> Result<ReadTuning> {
         let found: Vec<&str> = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS]
             .into_iter()
             .filter(|name| folder.join(name).is_file())
@@ -246,7 +251,12 @@ impl Tuning {
     ///
     /// # Errors
     /// If a tensor can't be copied to the CPU, or there is no tuning to save.
-    pub fn files(&self, config: &Config, model: &str, mask_embedding: &[f32]) -> Result<Vec<(String, Vec<u8>)>> {
+    pub fn files(
+        &self,
+        config: &Config,
+        model: &str,
+        mask_embedding: &[f32],
+    ) -> Result<Vec<(String, Vec<u8>)>> {
         let tensors = match self.method {
             None => return Err(ModelError::input("tuning", "a tuned model", "the bare model")),
             Some(Method::Prompt) => {
@@ -272,7 +282,10 @@ impl Tuning {
 
     fn prompt_file_rows(&self, mask_embedding: &[f32]) -> Result<Array> {
         let mut values = if self.mask_row { mask_embedding.to_vec() } else { Vec::new() };
-        let rows = self.tensors.get(PROMPT_NAME).ok_or_else(|| ModelError::input("prompt", "a tensor", "nothing"))?;
+        let rows = self
+            .tensors
+            .get(PROMPT_NAME)
+            .ok_or_else(|| ModelError::input("prompt", "a tensor", "nothing"))?;
         values.extend(rows.flatten_all()?.to_vec1::<f32>()?);
         Ok(Array::f32(vec![self.prompt_rows(), rows.dim(1)?], values)?)
     }
@@ -322,7 +335,8 @@ fn read_prompt(folder: &Path, weights: &Weights, mask: u32, prepend_mask: bool) 
     if starts_with_mask {
         return Ok(prompt(&values[hidden..], true)?.into());
     }
-    let where_answered = if prepend_mask { "the <mask> row put before it" } else { "its first row (see --prepend-mask)" };
+    let where_answered =
+        if prepend_mask { "the <mask> row put before it" } else { "its first row (see --prepend-mask)" };
     let warning = format!(
         "{}: row 0 is not the embedding of <mask>; the answer is read at {where_answered}",
         path.display()

@@ -76,7 +76,7 @@ fn noise<'a>(
 /// The noise of one text at one layer.
 enum TextNoise<'a> {
     Given { alpha: f64, row: &'a [f32] },
-    Drawn(Drawn),
+    Drawn(Box<Drawn>),
 }
 
 struct Drawn {
@@ -90,7 +90,7 @@ struct Drawn {
 
 impl TextNoise<'_> {
     fn drawn(alpha: f64, key: Key, per_token: bool, width: usize) -> Self {
-        Self::Drawn(Drawn { alpha, per_token, rng: key.rng(), drawn: 0, row: vec![0.0; width] })
+        Self::Drawn(Box::new(Drawn { alpha, per_token, rng: key.rng(), drawn: 0, row: vec![0.0; width] }))
     }
 
     /// Writes the noise of `neurons` at a position into `row`. Positions must not descend.

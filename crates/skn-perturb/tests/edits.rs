@@ -1,5 +1,7 @@
 //! Edits of a small random model: what they change, what they leave alone, and that pruning is an edit.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};

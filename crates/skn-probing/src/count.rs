@@ -74,8 +74,11 @@ impl Counts {
     /// # Errors
     /// If it was made for other probes, shapes or classes.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        if !self.counts.keys().eq(other.counts.keys()) || self.positions.is_some() != other.positions.is_some() {
-            let pools = |counts: &Self| format!("{:?}, pos {}", counts.counts.keys(), counts.positions.is_some());
+        if !self.counts.keys().eq(other.counts.keys())
+            || self.positions.is_some() != other.positions.is_some()
+        {
+            let pools =
+                |counts: &Self| format!("{:?}, pos {}", counts.counts.keys(), counts.positions.is_some());
             return Err(ProbingError::mismatch("shard to merge", pools(self), pools(other)));
         }
         for (whole, part) in self.counts.values_mut().zip(other.counts.values()) {
@@ -181,7 +184,9 @@ impl Sink for Fires<'_> {
         {
             self.captured[place.text * self.positions + place.position] = values[neuron];
         }
-        let (Some(count), Some(threshold)) = (self.counts.get_mut(&place.pool), self.thresholds.get(&place.pool)) else {
+        let (Some(count), Some(threshold)) =
+            (self.counts.get_mut(&place.pool), self.thresholds.get(&place.pool))
+        else {
             return Ok(());
         };
         let offset = count.dims.offset(place);

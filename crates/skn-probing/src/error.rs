@@ -64,7 +64,9 @@ pub enum ProbingError {
     },
 
     /// An activation is NaN or infinite.
-    #[error("row {row}: layer {layer}, position {position}, neuron {neuron}: expected a finite activation, found {found}")]
+    #[error(
+        "row {row}: layer {layer}, position {position}, neuron {neuron}: expected a finite activation, found {found}"
+    )]
     Activation {
         /// The row of the text in its part.
         row: u64,

@@ -22,7 +22,8 @@ pub struct Evaluation {
 impl Evaluation {
     /// The share of texts answered with their true class.
     pub fn accuracy(&self) -> f64 {
-        let right = self.predicted.iter().zip(&self.labels).filter(|(predicted, label)| predicted == label).count();
+        let right =
+            self.predicted.iter().zip(&self.labels).filter(|(predicted, label)| predicted == label).count();
         right as f64 / self.labels.len().max(1) as f64
     }
 
@@ -52,7 +53,12 @@ fn cross_entropy(logits: &[f32], label: usize) -> f64 {
 ///
 /// # Errors
 /// If there are no texts, one does not fit into the model or has a label without a token, or a logit is not finite.
-pub fn evaluate(model: &Roberta, texts: &[Encoded], verbalizer: &[u32], options: &PassOptions<'_>) -> Result<Evaluation> {
+pub fn evaluate(
+    model: &Roberta,
+    texts: &[Encoded],
+    verbalizer: &[u32],
+    options: &PassOptions<'_>,
+) -> Result<Evaluation> {
     evaluate_with(model, texts, verbalizer, options, |_| NoHook)
 }
 

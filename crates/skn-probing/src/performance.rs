@@ -37,7 +37,13 @@ impl Performance {
         }
         let total = integer(fires.rows())?;
         if classes == 2 {
-            return Ok(Self { pool, dims: dims.clone(), correct: integers(fires.correct(1)?)?, rest: None, total });
+            return Ok(Self {
+                pool,
+                dims: dims.clone(),
+                correct: integers(fires.correct(1)?)?,
+                rest: None,
+                total,
+            });
         }
         let (mut correct, mut true_positive) = (Vec::new(), Vec::new());
         for class in 0..classes {

@@ -16,7 +16,11 @@ pub struct Positions {
 }
 
 impl Positions {
-    pub(crate) fn new(model: &Roberta, neuron: (usize, usize), labels: impl Iterator<Item = usize>) -> Result<Self> {
+    pub(crate) fn new(
+        model: &Roberta,
+        neuron: (usize, usize),
+        labels: impl Iterator<Item = usize>,
+    ) -> Result<Self> {
         let (layer, index) = neuron;
         let widths = &model.config().intermediate_sizes;
         let width = widths.get(layer).copied().unwrap_or(0);

@@ -13,7 +13,8 @@ use crate::pass::forward;
 /// # Errors
 /// If the text does not fit into the model, or an activation is not finite.
 pub fn prompt_activations(model: &Roberta, empty_text: &[u32]) -> Result<Vec<f32>> {
-    let batch = Batch { ids: empty_text.to_vec(), starts: vec![0, empty_text.len()], labels: vec![0], rows: vec![0] };
+    let batch =
+        Batch { ids: empty_text.to_vec(), starts: vec![0, empty_text.len()], labels: vec![0], rows: vec![0] };
     let width = model.config().widest();
     let mut hook = AnswerRow { width, activations: vec![0.0; model.config().layers() * width] };
     forward(model, &batch, Output::Nothing, &mut hook)?;
@@ -69,7 +70,8 @@ mod tests {
 
     #[test]
     fn samples_must_have_the_shape() {
-        let bundle = prompt_activation_bundle(&[vec![1.0, 2.0], vec![3.0, 4.0]], [1, 2], &Metadata::new()).unwrap();
+        let bundle =
+            prompt_activation_bundle(&[vec![1.0, 2.0], vec![3.0, 4.0]], [1, 2], &Metadata::new()).unwrap();
         assert_eq!(bundle.tensors()["activation"].shape(), [2, 1, 2]);
         assert!(prompt_activation_bundle(&[vec![1.0]], [1, 2], &Metadata::new()).is_err());
         assert!(prompt_activation_bundle(&[vec![1.0]], [usize::MAX, 2], &Metadata::new()).is_err());

@@ -73,13 +73,19 @@ impl Speed {
         }
     }
 
-    /// What `inference_perf.json` holds.
-    pub fn performance(&self, task: impl Into<String>, metric: Metric) -> InferencePerformance {
+    /// What `inference_perf.json` holds; `interval` is that of the metric.
+    pub fn performance(
+        &self,
+        task: impl Into<String>,
+        metric: Metric,
+        interval: [f64; 2],
+    ) -> InferencePerformance {
         let evaluation = &self.evaluation;
         InferencePerformance {
             task: task.into(),
             metric: metric.name().to_owned(),
             test_score: metric.compute(&evaluation.predicted, &evaluation.labels, evaluation.classes),
+            interval,
             test_loss: evaluation.loss,
             rows: self.texts() as u64,
             parameters: self.parameters,
@@ -110,7 +116,8 @@ pub fn speed(
         evaluation = Some(evaluate(model, texts, verbalizer, options)?);
         seconds.push(start.elapsed().as_secs_f64());
     }
-    let evaluation = evaluation.ok_or_else(|| ProbingError::mismatch("timed passes", "at least 1", repeats))?;
+    let evaluation =
+        evaluation.ok_or_else(|| ProbingError::mismatch("timed passes", "at least 1", repeats))?;
     let rows = |text: &Encoded| text.ids.len() + model.prompt_rows();
     Ok(Speed {
         warm_up,
@@ -134,7 +141,14 @@ mod tests {
             labels: vec![1, 1],
             loss: 0.5,
         };
-        Speed { warm_up: 1, seconds: seconds.to_vec(), tokens: 30, parameters: 7, multiply_adds: 11, evaluation }
+        Speed {
+            warm_up: 1,
+            seconds: seconds.to_vec(),
+            tokens: 30,
+            parameters: 7,
+            multiply_adds: 11,
+            evaluation,
+        }
     }
 
     #[test]
@@ -148,7 +162,7 @@ mod tests {
 
     #[test]
     fn records_say_what_was_measured() {
-        let performance = speed(&[2.0]).performance("sst2", Metric::Accuracy);
+        let performance = speed(&[2.0]).performance("sst2", Metric::Accuracy, [0.1, 0.9]);
         assert_eq!((performance.metric.as_str(), performance.test_score), ("accuracy", 0.5));
         assert_eq!((performance.rows, performance.parameters, performance.multiply_adds), (2, 7, 11));
         let time = speed(&[2.0, 4.0]).time(3, "cpu");

@@ -152,7 +152,8 @@ pub(crate) struct Dims(Vec<usize>);
 
 impl Dims {
     pub(crate) fn of(model: &Roberta, pool: Pool) -> Result<Self> {
-        let (layers, positions, neurons) = (model.config().layers(), model.prompt_rows(), model.config().widest());
+        let (layers, positions, neurons) =
+            (model.config().layers(), model.prompt_rows(), model.config().widest());
         match pool {
             Pool::Position if positions == 0 => {
                 Err(ProbingError::mismatch("prompt rows of the model to probe", "at least 1", positions))
@@ -168,7 +169,9 @@ impl Dims {
         let product = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         match product {
             Some(_) => Ok(Self(sizes)),
-            None => Err(ProbingError::mismatch("shape", "a countable number of elements", format!("{sizes:?}"))),
+            None => {
+                Err(ProbingError::mismatch("shape", "a countable number of elements", format!("{sizes:?}")))
+            }
         }
     }
 

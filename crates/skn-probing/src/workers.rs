@@ -76,7 +76,8 @@ impl Workers {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(ProbingError::mismatch("threads", format!("1 to {MAX_THREADS}"), threads));
         }
-        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("skn-worker-{index}"));
+        let pool =
+            ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("skn-worker-{index}"));
         Ok(Self { pool: pool.build().map_err(|source| ProbingError::Threads { threads, source })? })
     }
 
@@ -107,7 +108,8 @@ impl Workers {
         let stop = AtomicBool::new(false);
         let work = |index: usize, batch: &Batch| (!stop.load(Ordering::Relaxed)).then(|| map(index, batch));
         self.pool.in_place_scope(|scope| {
-            let result = fold_ahead(scope, self.threads() * BATCHES_AHEAD, batches, &work, &mut fold, progress);
+            let result =
+                fold_ahead(scope, self.threads() * BATCHES_AHEAD, batches, &work, &mut fold, progress);
             stop.store(true, Ordering::Relaxed);
             result
         })
@@ -137,7 +139,13 @@ fn fold_ahead<'scope, T: Send + 'scope, E: From<ProbingError> + Send + 'scope>(
         }
         // No answer means that the thread panicked; the scope goes on with that panic.
         let answer = under_way.pop_front().and_then(|receiver| receiver.recv().ok()).flatten();
-        fold_one(index, batch, answer.unwrap_or_else(|| Err(ProbingError::Cancelled.into())), fold, progress)?;
+        fold_one(
+            index,
+            batch,
+            answer.unwrap_or_else(|| Err(ProbingError::Cancelled.into())),
+            fold,
+            progress,
+        )?;
     }
     Ok(())
 }
@@ -183,7 +191,9 @@ mod tests {
             let mut seen = Vec::new();
             let map = |index: usize, batch: &Batch| {
                 // Later batches are quicker.
-                (index..2000).for_each(|n| drop(std::hint::black_box(n)));
+                (index..2000).for_each(|n| {
+                    std::hint::black_box(n);
+                });
                 Ok::<_, ProbingError>(batch.ids[0])
             };
             let workers = Workers::new(threads).unwrap();
@@ -238,7 +248,12 @@ mod tests {
         let inner = batches(3);
         let map = |_: usize, _: &Batch| {
             let mut sum = 0;
-            workers.fold(&inner, |_, batch| Ok::<_, ProbingError>(batch.ids[0]), |_, id| Ok(sum += id), &Silent)?;
+            workers.fold(
+                &inner,
+                |_, batch| Ok::<_, ProbingError>(batch.ids[0]),
+                |_, id| Ok(sum += id),
+                &Silent,
+            )?;
             Ok(sum)
         };
         let mut sums = Vec::new();
@@ -249,7 +264,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "a bug")]
     fn a_panic_comes_through() {
-        let map = |index: usize, _: &Batch| -> Result<()> { if index == 3 { panic!("a bug") } else { Ok(()) } };
+        let map =
+            |index: usize, _: &Batch| -> Result<()> { if index == 3 { panic!("a bug") } else { Ok(()) } };
         let _ = Workers::new(2).unwrap().fold(&batches(20), map, |_, ()| Ok(()), &Silent);
     }
 

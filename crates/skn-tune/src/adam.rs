@@ -163,7 +163,10 @@ mod tests {
         adam.update(&variables, &gradient(2.0), 0.5, 0.0).unwrap();
         assert_eq!(value(&variables), 1.0);
         let moments = &adam.moments()["p"];
-        assert!((moments.mean.to_vec1::<f32>().unwrap()[0] - 0.1).abs() < 1e-8, "the scale halves the gradient");
+        assert!(
+            (moments.mean.to_vec1::<f32>().unwrap()[0] - 0.1).abs() < 1e-8,
+            "the scale halves the gradient"
+        );
         assert!((moments.variance.to_vec1::<f32>().unwrap()[0] - 0.02).abs() < 1e-8);
     }
 

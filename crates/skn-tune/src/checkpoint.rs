@@ -172,7 +172,8 @@ impl Checkpoint {
         }
         let old = &self.header.settings;
         for field in old.keys().chain(now.settings.keys()) {
-            let [before, after] = [old, &now.settings].map(|of| of.get(field).map_or("nothing", String::as_str));
+            let [before, after] =
+                [old, &now.settings].map(|of| of.get(field).map_or("nothing", String::as_str));
             if before != after {
                 return Err(mismatch(field, before, after));
             }
@@ -211,7 +212,8 @@ fn encode(header: &Header, tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>) ->
         .map(|(_, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
         .collect();
     let views = tensors.iter().zip(&bytes);
-    let views = views.map(|((name, (shape, _)), bytes)| (name.as_str(), DType::F32, shape.as_slice(), bytes.as_slice()));
+    let views = views
+        .map(|((name, (shape, _)), bytes)| (name.as_str(), DType::F32, shape.as_slice(), bytes.as_slice()));
     let hash = content_hash(&state, views);
     let mut bundle = TensorBundle::new();
     bundle.describe("skn.kind", KIND).describe(STATE, state).describe(HASH, hash);
@@ -290,7 +292,8 @@ impl CheckpointFolder {
             Ok(checkpoint) => {
                 let step = checkpoint.state().step;
                 let name = self.previous.display();
-                let mut notes = vec![format!("{reason}; going on from the checkpoint before it, {name} of step {step}")];
+                let mut notes =
+                    vec![format!("{reason}; going on from the checkpoint before it, {name} of step {step}")];
                 notes.extend(checkpoint.compare(now)?);
                 Ok(Some(Loaded { checkpoint, notes }))
             }
@@ -307,7 +310,8 @@ impl CheckpointFolder {
     /// Writes a checkpoint; the one before it is kept under its other name. At every moment one of the two is whole.
     pub(crate) fn save(&mut self, bytes: &[u8]) -> Result<()> {
         if self.current_is_whole && self.current.exists() {
-            std::fs::rename(&self.current, &self.previous).map_err(|source| io(&self.current, "rename", source))?;
+            std::fs::rename(&self.current, &self.previous)
+                .map_err(|source| io(&self.current, "rename", source))?;
             self.current_is_whole = false;
         }
         write_file(&self.current, Overwrite::Replace, bytes)?;

@@ -77,7 +77,9 @@ pub enum TuneError {
     },
 
     /// Neither the checkpoint nor the one before it can be used.
-    #[error("{file}: can't be resumed from: {reason}; nor can the checkpoint before it: {previous}; train anew")]
+    #[error(
+        "{file}: can't be resumed from: {reason}; nor can the checkpoint before it: {previous}; train anew"
+    )]
     NoCheckpoint {
         /// The checkpoint.
         file: PathBuf,

@@ -130,7 +130,8 @@ impl TrainOptions {
         let rows_per_step = self.batch.saturating_mul(self.accumulate);
         let steps_per_epoch = rows.div_ceil(rows_per_step).max(1) as u64;
         let all = steps_per_epoch.checked_mul(self.epochs);
-        let all = all.ok_or_else(|| TuneError::setting("epochs", "a countable number of steps", self.epochs))?;
+        let all =
+            all.ok_or_else(|| TuneError::setting("epochs", "a countable number of steps", self.epochs))?;
         let total = self.max_steps.map_or(all, |most| most.min(all));
         let every = self.eval_every.unwrap_or(steps_per_epoch);
         Ok(Plan {
@@ -182,7 +183,8 @@ impl Plan {
     /// Whether dev is evaluated after `steps` steps.
     pub(crate) fn evaluates(&self, steps: u64, eval_every: Option<u64>) -> bool {
         let at = |every: u64| steps.is_multiple_of(every);
-        steps > 0 && (at(self.steps_per_epoch) || eval_every.is_some_and(at) || steps == self.schedule.total())
+        steps > 0
+            && (at(self.steps_per_epoch) || eval_every.is_some_and(at) || steps == self.schedule.total())
     }
 }
 

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use skn_artifact::{ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, sha256_hex, write_file, write_json};
+use skn_artifact::{
+    ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, sha256_hex, write_file, write_json,
+};
 use skn_model::Roberta;
 
 use crate::error::Result;

@@ -38,7 +38,11 @@ impl Schedule {
     /// What the learning rate is multiplied by at a step, counted from 0.
     pub fn factor(&self, step: u64) -> f64 {
         let (step, total, warmup) = (step as f64, self.total as f64, self.warmup);
-        if step < warmup { step / warmup.max(1.0) } else { ((total - step) / (total - warmup).max(1.0)).max(0.0) }
+        if step < warmup {
+            step / warmup.max(1.0)
+        } else {
+            ((total - step) / (total - warmup).max(1.0)).max(0.0)
+        }
     }
 }
 

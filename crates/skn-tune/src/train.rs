@@ -257,6 +257,11 @@ impl<'a> Training<'a> {
         let Some((score, dev_loss)) = self.dev_score(progress)? else { return Ok(false) };
         let best = score >= self.state.best_score;
         if best {
+            // A run that is tuned further in place replaces the parameters that it began with: from now on a resume
+            // must not need them.
+            if self.saved.is_none() {
+                self.save()?;
+            }
             self.run.save_best(&Best { model: self.model, metric: metric.name(), score, step })?;
             (self.state.best_score, self.state.best_step) = (score, step);
         }
@@ -281,7 +286,8 @@ impl<'a> Training<'a> {
     fn dev_score(&self, progress: &dyn Progress) -> Result<Option<(f64, f64)>> {
         let verbalizer = &self.run.verbalizer.ids;
         let options = PassOptions { progress: &OnlyStop(progress), ..PassOptions::new(self.workers) };
-        let not_finite = |what: String, found: f64| TuneError::NotFinite { step: self.state.step, what, found };
+        let not_finite =
+            |what: String, found: f64| TuneError::NotFinite { step: self.state.step, what, found };
         let evaluation = match evaluate(self.model, self.data.dev, verbalizer, &options) {
             Ok(evaluation) => evaluation,
             Err(ProbingError::Cancelled) => return Ok(None),
@@ -334,7 +340,11 @@ impl EpochOrder {
 fn check(model: &Roberta, data: &TrainData<'_>, options: &TrainOptions, run: &TrainRun) -> Result<()> {
     data.check(run.verbalizer.ids.len())?;
     if model.tuning()?.method().is_none() || model.parameters().is_empty() {
-        return Err(TuneError::setting("model", "a tuning method with gradients for it", "nothing that trains"));
+        return Err(TuneError::setting(
+            "model",
+            "a tuning method with gradients for it",
+            "nothing that trains",
+        ));
     }
     if options.clip == ClipScope::Backbone && model.backbone().is_empty() {
         let expected = "a model with gradients for its backbone too";
