@@ -9,14 +9,6 @@ use clap::{Args, ValueEnum};
 /// Flags of every program.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Folder to write to: the run
-    #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "RUN")]
-    pub out: Option<PathBuf>,
-
-    /// Replace files of this stage that exist
-    #[arg(long)]
-    pub force: bool,
-
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -32,6 +24,18 @@ pub struct Common {
     /// Say only what went wrong
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
+}
+
+/// Flags of programs that write into a run.
+#[derive(Args, Clone, Debug)]
+pub struct Destination {
+    /// Folder to write to: the run
+    #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "RUN")]
+    pub out: PathBuf,
+
+    /// Replace files of this stage that exist
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How progress is shown.
@@ -59,16 +63,20 @@ pub struct Compute {
     pub threads: Option<NonZeroUsize>,
 
     /// Seed of everything random
-    #[arg(long = "seed", visible_alias = "random_seed", alias = "random-seed", value_name = "N", default_value_t = 0)]
+    #[arg(
+        long = "seed",
+        visible_alias = "random_seed",
+        alias = "random-seed",
+        value_name = "N",
+        default_value_t = 0
+    )]
     pub seed: u64,
 }
 
-impl Compute {
-    /// The number of threads to use.
-    pub fn thread_count(&self) -> usize {
-        let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.threads.map_or_else(available, NonZeroUsize::get)
-    }
+/// The number of threads asked for, else as many as the machine has cores.
+pub fn thread_count(asked: Option<NonZeroUsize>) -> usize {
+    let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    asked.map_or_else(available, NonZeroUsize::get)
 }
 
 /// Which model, which task, which data.
@@ -114,7 +122,12 @@ pub enum Compat {
 #[derive(Args, Clone, Debug)]
 pub struct Tuned {
     /// Tuning method
-    #[arg(long = "model_type", visible_alias = "model-type", value_name = "METHOD", default_value = "RobertaPrompt")]
+    #[arg(
+        long = "model_type",
+        visible_alias = "model-type",
+        value_name = "METHOD",
+        default_value = "RobertaPrompt"
+    )]
     pub model_type: ModelType,
 
     /// Prompt positions, the <mask> row counted [default: 16, or what the loaded prompt has]
@@ -132,10 +145,6 @@ pub struct Tuned {
     /// Put the <mask> row before a loaded prompt that does not start with it
     #[arg(long)]
     pub prepend_mask: bool,
-
-    /// Texts at once; in training the rows of a step
-    #[arg(long = "batch", visible_alias = "bz", value_name = "N", default_value = "8")]
-    pub batch: NonZeroUsize,
 }
 
 /// Default number of prompt positions.
@@ -219,7 +228,8 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        let parts =
+            text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
         match parts {
             Some((index, count)) if 1 <= index && index <= count => Ok(Self { index, count }),
             _ => Err("expected i/n with 1 <= i <= n, such as 2/8".into()),
@@ -235,7 +245,9 @@ impl std::fmt::Display for Shard {
 
 /// `-aa` of the original is two letters behind one dash, which no modern parser reads: it becomes
 /// `--acc_aux_path`, whether its value follows as a word of its own, after `=`, or not at all.
-pub fn rewrite_short_pairs(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+pub fn rewrite_short_pairs(
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Vec<std::ffi::OsString> {
     let rewrite = |argument: std::ffi::OsString| match argument.to_str() {
         Some("-aa") => "--acc_aux_path".into(),
         Some(text) => match text.strip_prefix("-aa=") {

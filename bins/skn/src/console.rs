@@ -37,7 +37,8 @@ impl Console {
     /// # Errors
     /// If the signal handlers can't be installed.
     pub fn new(common: &Common) -> anyhow::Result<Self> {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let kind = match common.progress {
             ProgressKind::Auto if common.quiet => ProgressKind::None,
             ProgressKind::Auto if terminal => ProgressKind::Bar,
@@ -155,9 +156,13 @@ impl<'a> MakeWriter<'a> for AboveBars {
 ///
 /// # Errors
 /// If stdout can't be written for any other reason.
-pub fn print(text: &str) -> std::io::Result<()> {
+pub(crate) fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

@@ -13,36 +13,46 @@ use skn_tune::TuneError;
 
 /// An error that the programs themselves find, with its exit code.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     code: u8,
     message: String,
 }
 
 impl Failure {
     /// The command line asks for something that does not exist or does not fit: exit code 2.
-    pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
         Self { code: 2, message: message.into() }.into()
     }
 
     /// A file is missing or is not what it should be: exit code 3.
-    pub fn input(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn input(message: impl Into<String>) -> anyhow::Error {
         Self { code: 3, message: message.into() }.into()
     }
 
     /// Something is not here and may not be fetched: exit code 4.
-    pub fn offline(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn offline(message: impl Into<String>) -> anyhow::Error {
         Self { code: 4, message: message.into() }.into()
     }
 
     /// The device can't be had: exit code 5.
-    pub fn device(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn device(message: impl Into<String>) -> anyhow::Error {
         Self { code: 5, message: message.into() }.into()
     }
 
-    /// A signal stopped the work: exit code 128 + its number.
-    pub fn signal(signal: usize, message: impl Into<String>) -> anyhow::Error {
-        Self { code: 128u8.saturating_add(signal as u8), message: message.into() }.into()
+    /// A signal stopped the work: exit code 128 + its number, whatever the work said of it.
+    pub(crate) fn signal(signal: usize, said: &anyhow::Error) -> anyhow::Error {
+        let name = match signal {
+            2 => "SIGINT",
+            15 => "SIGTERM",
+            _ => "a signal",
+        };
+        let message = format!("stopped by {name}: {}", innermost(said));
+        Self { code: 128u8.saturating_add(signal as u8), message }.into()
     }
+}
+
+fn innermost(error: &anyhow::Error) -> String {
+    error.root_cause().to_string()
 }
 
 impl fmt::Display for Failure {
@@ -54,7 +64,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// The exit code of an error: that of the innermost cause which has one, else 1.
-pub fn code(error: &anyhow::Error) -> u8 {
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
     let known = |cause: &(dyn std::error::Error + 'static)| {
         None.or_else(|| cause.downcast_ref::<Failure>().map(|error| error.code))
             .or_else(|| cause.downcast_ref::<ArtifactError>().map(ArtifactError::exit_code))
@@ -69,7 +79,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
 }
 
 /// Prints an error with its causes and turns it into the program's exit code.
-pub fn report(program: &str, result: anyhow::Result<()>) -> ExitCode {
+pub(crate) fn report(program: &str, result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     let mut message = format!("{program}: error: {error}");
     let mut said = error.to_string();
@@ -96,7 +106,10 @@ mod tests {
         let wrapped = Err::<(), _>(Failure::input("no such file")).context("while reading").unwrap_err();
         assert_eq!(code(&wrapped), 3);
         assert_eq!(code(&anyhow::anyhow!("anything")), 1);
-        assert_eq!(code(&Failure::signal(2, "stopped")), 130);
-        assert_eq!(code(&Failure::signal(15, "stopped")), 143);
+        let stopped = anyhow::anyhow!("a checkpoint of step 5 is written");
+        assert_eq!(code(&Failure::signal(2, &stopped)), 130);
+        let error = Failure::signal(15, &stopped);
+        assert_eq!(code(&error), 143);
+        assert_eq!(error.to_string(), "stopped by SIGTERM: a checkpoint of step 5 is written");
     }
 }

@@ -1,5 +1,23 @@
-//! The programs of skn.
-/// stages
-pub mod stage {
-    pub mod pretrain;
-}
+//! The programs of skn. Each is a [`Stage`]: its flags, and what it does with the library crates; [`program()`] does the
+//! rest around it.
+//!
+//! ```no_run
+//! use skn::stage::train::Train;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     skn::program::<Train>()
+//! }
+//! ```
+
+pub mod cli;
+mod console;
+mod exit;
+mod program;
+mod run;
+mod score;
+mod setup;
+mod source;
+pub mod stage;
+
+pub use crate::console::Console;
+pub use crate::program::{Call, Stage, program, run_stage};

@@ -1,5 +1,6 @@
 //! What every program does around its stage.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -25,22 +26,48 @@ pub trait Stage: Parser {
     ///
     /// # Errors
     /// Whatever keeps it from being done.
-    fn run(&self, console: &Console) -> anyhow::Result<Self::Output>;
+    fn run(&self, call: &Call<'_>) -> anyhow::Result<Self::Output>;
+}
+
+/// A stage's surroundings.
+pub struct Call<'a> {
+    /// Where it says how far it is.
+    pub console: &'a Console,
+    /// Its arguments as they were typed, for the record.
+    pub arguments: Vec<String>,
 }
 
 /// Parses the command line, runs the stage, prints what it found, and says how it ended.
 pub fn program<S: Stage>() -> ExitCode {
-    let arguments = S::parse_from(rewrite_short_pairs(std::env::args_os()));
+    let line = rewrite_short_pairs(std::env::args_os());
+    let stage = S::parse_from(&line);
     let run = || {
-        let console = Console::new(arguments.common())?;
-        let output = arguments.run(&console).map_err(|error| match console.signal() {
+        let console = Console::new(stage.common())?;
+        let result = stage.run(&Call { console: &console, arguments: typed(&line) });
+        let output = match (result, console.signal()) {
+            (Ok(output), _) => output,
             // Whatever the work said when it was told to stop, the signal is why.
-            Some(signal) => error.context(Failure::signal(signal, format!("stopped by signal {signal}"))),
-            None => error,
-        })?;
-        show(&output, arguments.common())
+            (Err(error), Some(signal)) => return Err(Failure::signal(signal, &error)),
+            (Err(error), None) => return Err(error),
+        };
+        show(&output, stage.common())
     };
     report(S::PROGRAM, run())
+}
+
+/// Runs a stage inside another program, as if `arguments` had been typed behind its name.
+///
+/// # Errors
+/// If they can't be parsed, or the stage fails.
+pub fn run_stage<S: Stage>(console: &Console, arguments: &[String]) -> anyhow::Result<S::Output> {
+    let line: Vec<String> =
+        std::iter::once(S::PROGRAM.to_string()).chain(arguments.iter().cloned()).collect();
+    let stage = S::try_parse_from(&line).map_err(|error| Failure::usage(error.to_string()))?;
+    stage.run(&Call { console, arguments: arguments.to_vec() })
+}
+
+fn typed(line: &[OsString]) -> Vec<String> {
+    line.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn show(output: &(impl Display + Serialize), common: &Common) -> anyhow::Result<()> {

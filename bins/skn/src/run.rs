@@ -4,25 +4,37 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use skn_artifact::{
     Overwrite, RunLock, RunRecord, SkillConfig, SplitRecord, StageRecord, TensorBundle, hash_file, write_file,
 };
 
 use crate::exit::Failure;
+use crate::program::Call;
 
 /// The folder of the best parameters inside a run.
-pub const BEST: &str = "best";
+pub(crate) const BEST: &str = "best";
+
+/// The files of a model folder that a pruned run keeps beside its tuned parameters.
+pub(crate) const MODEL_FILES: [&str; 7] = [
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
 
 /// A run that is read: `RUN`, `RUN/best`, or the original's `RUN/best-backbone`.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// The folder with the tuned parameters.
-    pub best: PathBuf,
+    pub(crate) best: PathBuf,
     /// The run around it, if it is one of ours.
-    pub run: Option<PathBuf>,
+    pub(crate) run: Option<PathBuf>,
     /// Its `skn.json`, if it is one of ours.
-    pub config: Option<SkillConfig>,
+    pub(crate) config: Option<SkillConfig>,
 }
 
 impl Source {
@@ -30,11 +42,14 @@ impl Source {
     ///
     /// # Errors
     /// If there is no such folder, or its `skn.json` can't be read.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.is_dir();
         let path = if backbone { path.with_file_name(BEST) } else { path.to_path_buf() };
         if !path.is_dir() {
-            return Err(Failure::input(format!("{}: no such folder; expected a run or tuned parameters", path.display())));
+            return Err(Failure::input(format!(
+                "{}: no such folder; expected a run or tuned parameters",
+                path.display()
+            )));
         }
         let inner = path.join(BEST);
         let best = if inner.is_dir() { inner } else { path.clone() };
@@ -42,36 +57,38 @@ impl Source {
             file if file.is_file() => Some(skn_artifact::read_json(&file)?),
             _ => None,
         };
-        let run = if best != path { Some(path) } else { config.is_some().then(|| best.parent().map(Path::to_path_buf)).flatten() };
+        let run = if best != path {
+            Some(path)
+        } else {
+            config.is_some().then(|| best.parent().map(Path::to_path_buf)).flatten()
+        };
         Ok(Self { best, run, config })
     }
 
     /// Whether the folder holds a whole model, as that of a pruned run does.
-    pub fn holds_model(&self) -> bool {
+    pub(crate) fn holds_model(&self) -> bool {
         self.best.join("config.json").is_file()
-    }
-
-    /// Whether the folder holds tuned parameters.
-    pub fn holds_tuning(&self) -> bool {
-        ["adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"]
-            .iter()
-            .any(|name| self.best.join(name).is_file())
     }
 
     /// Checks that the files beside `skn.json` are those that it was written for.
     ///
     /// # Errors
     /// Names the file that is gone or changed.
-    pub fn check_files(&self) -> Result<()> {
+    pub(crate) fn check_files(&self) -> Result<()> {
         for (name, expected) in self.config.iter().flat_map(|config| &config.files) {
             let file = self.best.join(name);
             if !file.is_file() {
-                return Err(Failure::input(format!("{}: missing; skn.json beside it lists it", file.display())));
+                return Err(Failure::input(format!(
+                    "{}: missing; skn.json beside it lists it",
+                    file.display()
+                )));
             }
             let found = hash_file(&file)?;
             if found != *expected {
                 let file = file.display();
-                return Err(Failure::input(format!("{file}: expected SHA-256 {expected} (skn.json), found {found}")));
+                return Err(Failure::input(format!(
+                    "{file}: expected SHA-256 {expected} (skn.json), found {found}"
+                )));
             }
         }
         Ok(())
@@ -81,7 +98,7 @@ impl Source {
     ///
     /// # Errors
     /// If `split.json` can't be read.
-    pub fn split(&self) -> Result<Option<SplitRecord>> {
+    pub(crate) fn split(&self) -> Result<Option<SplitRecord>> {
         match self.run.as_ref().map(|run| run.join("split.json")) {
             Some(file) if file.is_file() => Ok(Some(skn_artifact::read_json(&file)?)),
             _ => Ok(None),
@@ -89,27 +106,29 @@ impl Source {
     }
 
     /// The backbone that PEFT or AdapterHub noted in `adapter_config.json`.
-    pub fn base_model(&self) -> Option<String> {
-        let config: serde_json::Value = skn_artifact::read_json(&self.best.join("adapter_config.json")).ok()?;
+    pub(crate) fn base_model(&self) -> Option<String> {
+        let config: serde_json::Value =
+            skn_artifact::read_json(&self.best.join("adapter_config.json")).ok()?;
         let name = config.get("base_model_name_or_path").or_else(|| config.get("model_name"))?;
         name.as_str().filter(|name| !name.is_empty()).map(str::to_string)
     }
 
     /// The run's own record, if it has one.
-    pub fn record(&self) -> Option<RunRecord> {
+    pub(crate) fn record(&self) -> Option<RunRecord> {
         let file = self.run.as_ref()?.join("run.json");
         file.is_file().then(|| skn_artifact::read_json(&file).ok()).flatten()
     }
 }
 
 /// A run that is written: locked for one program, with a record of what was read and written.
-pub struct Sink {
+pub(crate) struct Sink {
     folder: PathBuf,
     stage: String,
     overwrite: Overwrite,
     inputs: BTreeMap<String, String>,
     outputs: BTreeMap<String, String>,
     settings: BTreeMap<String, String>,
+    arguments: Vec<String>,
     started: (u64, Instant),
     _lock: RunLock,
 }
@@ -119,7 +138,7 @@ impl Sink {
     ///
     /// # Errors
     /// If another program holds it, or it can't be made.
-    pub fn open(folder: &Path, stage: &str, force: bool) -> Result<Self> {
+    pub(crate) fn open(call: &Call<'_>, folder: &Path, stage: &str, force: bool) -> Result<Self> {
         let lock = RunLock::acquire(folder, stage)?;
         Ok(Self {
             folder: folder.into(),
@@ -128,27 +147,23 @@ impl Sink {
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
             settings: BTreeMap::new(),
+            arguments: call.arguments.clone(),
             started: (unix_seconds(), Instant::now()),
             _lock: lock,
         })
     }
 
     /// The run's folder.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Whether files may be replaced.
-    pub fn overwrite(&self) -> Overwrite {
-        self.overwrite
     }
 
     /// Refuses early what would be refused at the end, so that no work is lost.
     ///
     /// # Errors
     /// Names the first file that exists and may not be replaced.
-    pub fn check_free(&self, names: &[String]) -> Result<()> {
-        let taken = names.iter().map(|name| self.folder.join(name)).find(|path| path.exists());
+    pub(crate) fn check_free(&self, names: &[impl AsRef<Path>]) -> Result<()> {
+        let taken = names.iter().map(|name| self.folder.join(name.as_ref())).find(|path| path.exists());
         match taken {
             Some(path) if self.overwrite == Overwrite::Refuse => Err(Failure::input(format!(
                 "{}: exists; --force replaces it, --out RUN writes elsewhere",
@@ -162,7 +177,7 @@ impl Sink {
     ///
     /// # Errors
     /// If it can't be read again to be hashed.
-    pub fn read(&mut self, path: &Path) -> Result<()> {
+    pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
         if path.is_file() {
             self.inputs.insert(path.display().to_string(), hash_file(path)?);
         }
@@ -170,12 +185,12 @@ impl Sink {
     }
 
     /// Notes something that was read, with the hash of its content.
-    pub fn read_as(&mut self, what: impl Into<String>, sha256: impl Into<String>) {
+    pub(crate) fn read_as(&mut self, what: impl Into<String>, sha256: impl Into<String>) {
         self.inputs.insert(what.into(), sha256.into());
     }
 
     /// Notes a setting.
-    pub fn set(&mut self, name: &str, value: impl ToString) {
+    pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
         self.settings.insert(name.into(), value.to_string());
     }
 
@@ -183,7 +198,7 @@ impl Sink {
     ///
     /// # Errors
     /// If the file exists and may not be replaced, or can't be written.
-    pub fn tensors(&mut self, name: &str, bundle: &TensorBundle) -> Result<()> {
+    pub(crate) fn tensors(&mut self, name: &str, bundle: &TensorBundle) -> Result<()> {
         self.bytes(name, &bundle.to_bytes()?)
     }
 
@@ -191,17 +206,26 @@ impl Sink {
     ///
     /// # Errors
     /// As [`Self::tensors`].
-    pub fn json(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
+    pub(crate) fn json(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
         let mut bytes = serde_json::to_vec_pretty(value)?;
         bytes.push(b'\n');
         self.bytes(name, &bytes)
+    }
+
+    /// Writes JSON to `name` in the run, in the place of what is there.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn replace(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
+        skn_artifact::write_json(&self.folder.join(name), Overwrite::Replace, value)?;
+        self.wrote(name)
     }
 
     /// Writes bytes to `name` in the run.
     ///
     /// # Errors
     /// As [`Self::tensors`].
-    pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         write_file(&self.folder.join(name), self.overwrite, bytes)?;
         self.outputs.insert(name.into(), skn_artifact::sha256_hex(bytes));
         Ok(())
@@ -211,9 +235,26 @@ impl Sink {
     ///
     /// # Errors
     /// If it can't be read to be hashed.
-    pub fn wrote(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn wrote(&mut self, name: &str) -> Result<()> {
         let hash = hash_file(&self.folder.join(name))?;
         self.outputs.insert(name.into(), hash);
+        Ok(())
+    }
+
+    /// Notes every file of a folder of the run that a library wrote; no folder, no files.
+    ///
+    /// # Errors
+    /// If one can't be read to be hashed.
+    pub(crate) fn wrote_all(&mut self, folder: &str) -> Result<()> {
+        let path = self.folder.join(folder);
+        let Ok(entries) = std::fs::read_dir(&path) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry.with_context(|| path.display().to_string())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_file() && !name.starts_with('.') {
+                self.wrote(&format!("{folder}/{name}"))?;
+            }
+        }
         Ok(())
     }
 
@@ -221,9 +262,9 @@ impl Sink {
     ///
     /// # Errors
     /// If the record can't be written.
-    pub fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         let record = StageRecord {
-            arguments: std::env::args().skip(1).collect(),
+            arguments: self.arguments,
             version: env!("CARGO_PKG_VERSION").into(),
             started: self.started.0,
             finished: unix_seconds(),

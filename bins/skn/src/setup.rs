@@ -12,7 +12,7 @@ use skn_data::{
 use skn_model::{Gradients, Method, ModelFolder, Roberta, Tuning, Weights};
 use skn_probing::{Metadata, PassOptions, Progress, Workers};
 
-use crate::cli::{Compat, Compute, ModelType, PROMPT_SIZE, Subject, Tuned};
+use crate::cli::{Compat, Compute, ModelType, PROMPT_SIZE, Subject, Tuned, thread_count};
 use crate::exit::Failure;
 use crate::run::{Sink, Source};
 use crate::source::{self, DEFAULT_MODEL, DEMO, Model};
@@ -23,54 +23,162 @@ const DEFAULT_TASK: &str = "sst2";
 /// AdapterHub's reduction of the hidden size, as in the published implementation.
 const ADAPTER_REDUCTION: usize = 16;
 
-/// Everything a stage computes with, read and checked.
-pub struct Setup {
+/// The division of the data, in a run's folder.
+const SPLIT: &str = "split.json";
+
+/// A model with its tokenizer and its task, read and checked: all that answers a text.
+pub(crate) struct Base {
     /// The task, with the words that answer it.
-    pub task: Task,
-    /// Its rows.
-    pub splits: Splits,
+    pub(crate) task: Task,
     /// The model's tokenizer.
-    pub encoder: TextEncoder,
+    pub(crate) encoder: TextEncoder,
     /// The token of each class.
-    pub verbalizer: Verbalizer,
+    pub(crate) verbalizer: Verbalizer,
     /// The model as it was read.
-    pub model: Model,
+    pub(crate) model: Model,
     /// Its identity in artifacts.
-    pub identity: ModelIdentity,
+    pub(crate) identity: ModelIdentity,
     /// What is resumed from.
-    pub source: Option<Source>,
+    pub(crate) source: Option<Source>,
     /// The threads.
-    pub workers: Workers,
+    pub(crate) workers: Workers,
     /// Where the model lies.
-    pub device: Device,
+    pub(crate) device: Device,
+    /// Whether to do as the published implementation did.
+    pub(crate) paper: bool,
+    /// The seed of everything random.
+    pub(crate) seed: u64,
     model_name: String,
     data: Option<PathBuf>,
     task_file: Option<PathBuf>,
-    seed: u64,
-    join: Join,
     max_length: Option<usize>,
 }
 
+/// Everything a stage computes with: a [`Base`] and the task's rows.
+pub(crate) struct Setup {
+    /// Model, tokenizer and task.
+    pub(crate) base: Base,
+    /// The rows.
+    pub(crate) splits: Splits,
+}
+
 impl Setup {
-    /// Reads and checks what the flags name.
+    /// Reads and checks what the flags name. Data are read before the model: a mistyped path should not cost the time
+    /// that weights take.
     ///
     /// # Errors
     /// If something is missing, damaged, or does not fit the rest.
-    pub fn load(subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Self> {
+    pub(crate) fn load(subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Self> {
+        let named = Named::of(subject, tuned)?;
+        let splits = named.splits(compute.seed)?;
+        Ok(Self { base: named.read(subject, compute, tuned)?, splits })
+    }
+
+    /// What a file made from a part of the data says of itself.
+    pub(crate) fn metadata(&self, split: &str) -> Metadata {
+        let base = &self.base;
+        let mut entries = Metadata::from(
+            [
+                ("skn.task", base.task.name.clone()),
+                ("skn.model_sha256", base.identity.sha256.clone()),
+                ("skn.data_sha256", part_hash(self.part(split))),
+                ("skn.split", split.to_string()),
+                ("skn.seed", base.seed.to_string()),
+            ]
+            .map(|(key, value)| (key.to_string(), value)),
+        );
+        // Arrays are as wide as the widest layer: selecting must know where a pruned layer ends.
+        let config = &base.model.config;
+        if config.intermediate_sizes.iter().any(|&width| width != config.widest()) {
+            let widths: Vec<String> = config.intermediate_sizes.iter().map(ToString::to_string).collect();
+            entries.insert("skn.widths".into(), widths.join(","));
+        }
+        entries
+    }
+
+    /// The rows of train, dev or test.
+    pub(crate) fn part(&self, split: &str) -> &[Example] {
+        match split {
+            "train" => &self.splits.train,
+            "dev" => &self.splits.dev,
+            _ => &self.splits.test,
+        }
+    }
+
+    /// The division of the data, for a record.
+    pub(crate) fn split_record(&self) -> SplitRecord {
+        let part = |part: &PartIndex| PartRecord { source: part.split.clone(), rows: part.rows.clone() };
+        let SplitIndex { data_sha256, train, dev, test } = &self.splits.source;
+        SplitRecord {
+            task: self.base.task.name.clone(),
+            seed: self.base.seed,
+            data_sha256: data_sha256.clone(),
+            train: part(train),
+            dev: part(dev),
+            test: part(test),
+        }
+    }
+
+    /// Writes the division of the data. A run that has one keeps it, unless `replace` says that this stage decides.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub(crate) fn keep_split(&self, sink: &mut Sink, replace: bool) -> Result<()> {
+        if !replace && sink.folder().join(SPLIT).is_file() {
+            return Ok(());
+        }
+        sink.replace(SPLIT, &self.split_record())
+    }
+
+    /// Notes in a stage's record what was read, so that later stages find it again.
+    ///
+    /// # Errors
+    /// If a file can't be hashed.
+    pub(crate) fn note(&self, sink: &mut Sink) -> Result<()> {
+        self.base.note(sink)?;
+        sink.read_as(format!("data of {}", self.base.task.name), &self.splits.source.data_sha256);
+        Ok(())
+    }
+}
+
+/// What the flags name, before anything large is read.
+struct Named {
+    source: Option<Source>,
+    model: ModelName,
+    task: Task,
+    task_file: Option<PathBuf>,
+    data: Option<PathBuf>,
+}
+
+impl Named {
+    fn of(subject: &Subject, tuned: &Tuned) -> Result<Self> {
         let source = tuned.resume_from.as_deref().map(Source::open).transpose()?;
         if tuned.from_pretrained && source.is_none() {
             return Err(Failure::usage("-p loads tuned parameters: say from where, with --resume_from RUN"));
         }
-        let named = ModelName::of(subject, source.as_ref());
-        let (task, task_file) = find_task(subject, source.as_ref(), &named)?;
+        let model = ModelName::of(subject, source.as_ref());
+        let (task, task_file) = find_task(subject, source.as_ref(), &model)?;
         let task = with_words(task, subject, tuned, source.as_ref())?;
+        let same_task =
+            |source: &&Source| source.config.as_ref().is_none_or(|config| config.task == task.name);
+        let recorded = || recorded(source.as_ref().filter(same_task), "data").map(PathBuf::from);
+        let data = subject.data.clone().or_else(recorded);
+        Ok(Self { source, model, task, task_file, data })
+    }
+
+    fn splits(&self, seed: u64) -> Result<Splits> {
+        let dataset = read_data(&self.task, self.data.as_deref())?;
+        let splits = divide(dataset, &self.task, seed, self.source.as_ref())?;
+        for (split, rows) in &splits.unlabelled {
+            tracing::info!("split {split}: {rows} rows without a label are left out");
+        }
+        Ok(splits)
+    }
+
+    fn read(self, subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Base> {
+        let Self { source, model: named, task, task_file, data } = self;
         let device = source::device(compute.device)?;
-        let workers = Workers::new(compute.thread_count())?;
-        let data = subject.data.clone().or_else(|| recorded(source.as_ref(), "data").map(PathBuf::from));
-        // Data are read before the model: a mistyped path should not cost the time that weights take.
-        let dataset = read_data(&task, data.as_deref())?;
-        let splits = divide(dataset, &task, compute.seed, source.as_ref())?;
-        report_unlabelled(&splits);
+        let workers = Workers::new(thread_count(compute.threads))?;
         let model = Model::read(named.folder()?, &device)?;
         let encoder = read_tokenizer(&model.folder)?;
         check_vocabulary(&model, &encoder)?;
@@ -78,14 +186,14 @@ impl Setup {
         for (word, token) in verbalizer.cut_words() {
             tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
         }
-        let identity = ModelIdentity { id: model.folder.id().to_string(), sha256: model.weights.sha256().to_string() };
-        let setup = Self {
-            join: if subject.compat == Some(Compat::Paper) { Join::Paper } else { Join::Separated },
+        let identity =
+            ModelIdentity { id: model.folder.id().to_string(), sha256: model.weights.sha256().to_string() };
+        let base = Base {
+            paper: subject.compat == Some(Compat::Paper),
             max_length: subject.max_length.map(Into::into),
             model_name: named.name,
             seed: compute.seed,
             task,
-            splits,
             encoder,
             verbalizer,
             model,
@@ -97,16 +205,26 @@ impl Setup {
             task_file,
         };
         if tuned.from_pretrained {
-            setup.check_backbone()?;
+            base.check_backbone()?;
         }
-        Ok(setup)
+        Ok(base)
+    }
+}
+
+impl Base {
+    /// Reads and checks what the flags name, but no data.
+    ///
+    /// # Errors
+    /// If something is missing, damaged, or does not fit the rest.
+    pub(crate) fn load(subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Self> {
+        Named::of(subject, tuned)?.read(subject, compute, tuned)
     }
 
     /// The tuning that the flags ask for: loaded with `-p`, else new.
     ///
     /// # Errors
     /// If it can't be read or does not fit.
-    pub fn tuning(&self, tuned: &Tuned) -> Result<Tuning> {
+    pub(crate) fn tuning(&self, tuned: &Tuned) -> Result<Tuning> {
         let config = &self.model.config;
         if !tuned.from_pretrained {
             let prompt_size = tuned.prompt_size.map_or(PROMPT_SIZE, Into::into);
@@ -121,7 +239,9 @@ impl Setup {
         match tuned.prompt_size.map(usize::from) {
             Some(asked) if tuning.method() == Some(Method::Prompt) && asked != tuning.prompt_rows() => {
                 let found = tuning.prompt_rows();
-                Err(Failure::usage(format!("--prompt_size {asked}: the loaded prompt has {found} positions; leave the flag out")))
+                Err(Failure::usage(format!(
+                    "--prompt_size {asked}: the loaded prompt has {found} positions; leave the flag out"
+                )))
             }
             _ => Ok(tuning),
         }
@@ -131,9 +251,11 @@ impl Setup {
     ///
     /// # Errors
     /// If there are none, or they do not fit the model.
-    pub fn loaded_tuning(&self, prepend_mask: bool) -> Result<Tuning> {
+    pub(crate) fn loaded_tuning(&self, prepend_mask: bool) -> Result<Tuning> {
         let Some(source) = &self.source else {
-            return Err(Failure::usage("--resume_from RUN: expected a run with tuned parameters, found no flag"));
+            return Err(Failure::usage(
+                "--resume_from RUN: expected a run with tuned parameters, found no flag",
+            ));
         };
         source.check_files()?;
         let mask = self.encoder.mask_id();
@@ -148,7 +270,7 @@ impl Setup {
     ///
     /// # Errors
     /// If they do not fit.
-    pub fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<Roberta> {
+    pub(crate) fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<Roberta> {
         let Model { config, weights, .. } = &self.model;
         Ok(Roberta::new(config, weights, tuning, self.encoder.mask_id(), gradients)?)
     }
@@ -157,53 +279,33 @@ impl Setup {
     ///
     /// # Errors
     /// If the prompt leaves no room for text.
-    pub fn encode(&self, part: &[Example], model: &Roberta) -> Result<Vec<Encoded>> {
+    pub(crate) fn encode(&self, part: &[Example], model: &Roberta) -> Result<Vec<Encoded>> {
         let most = self.max_length.map_or(model.max_text(), |limit| limit.min(model.max_text()));
-        Ok(self.encoder.encode_all(part, most, self.join)?)
+        let join = if self.paper { Join::Paper } else { Join::Separated };
+        Ok(self.encoder.encode_all(part, most, join)?)
     }
 
     /// How a pass runs; `batch` is the most texts at once.
-    pub fn pass<'a>(&'a self, batch: Option<usize>, progress: &'a dyn Progress) -> PassOptions<'a> {
+    pub(crate) fn pass<'a>(&'a self, batch: Option<usize>, progress: &'a dyn Progress) -> PassOptions<'a> {
         let options = PassOptions { progress, ..PassOptions::new(&self.workers) };
         PassOptions { max_sequences: batch.unwrap_or(options.max_sequences), ..options }
     }
 
-    /// What a file made from a part of the data says of itself.
-    pub fn metadata(&self, split: &str, part: &[Example]) -> Metadata {
-        let entries = [
-            ("skn.task", self.task.name.clone()),
-            ("skn.model_sha256", self.identity.sha256.clone()),
-            ("skn.data_sha256", part_hash(part)),
-            ("skn.split", split.to_string()),
-            ("skn.seed", self.seed.to_string()),
-        ];
-        entries.map(|(key, value)| (key.to_string(), value)).into()
+    /// The longest text asked for, for a record.
+    pub(crate) fn max_length_setting(&self) -> String {
+        self.max_length.map_or_else(|| "what the model takes".into(), |limit| limit.to_string())
     }
 
     /// The words and tokens of the classes, for a record.
-    pub fn verbalizer_record(&self) -> VerbalizerRecord {
+    pub(crate) fn verbalizer_record(&self) -> VerbalizerRecord {
         VerbalizerRecord { words: self.verbalizer.words.clone(), ids: self.verbalizer.ids.clone() }
-    }
-
-    /// The division of the data, for a record.
-    pub fn split_record(&self) -> SplitRecord {
-        let part = |part: &PartIndex| PartRecord { source: part.split.clone(), rows: part.rows.clone() };
-        let SplitIndex { data_sha256, train, dev, test } = &self.splits.source;
-        SplitRecord {
-            task: self.task.name.clone(),
-            seed: self.seed,
-            data_sha256: data_sha256.clone(),
-            train: part(train),
-            dev: part(dev),
-            test: part(test),
-        }
     }
 
     /// Notes in a stage's record what was read, so that later stages find it again.
     ///
     /// # Errors
     /// If a file can't be hashed.
-    pub fn note(&self, sink: &mut Sink) -> Result<()> {
+    pub(crate) fn note(&self, sink: &mut Sink) -> Result<()> {
         sink.set("model", absolute(&self.model_name));
         sink.set("task", &self.task.name);
         sink.set("seed", self.seed);
@@ -217,12 +319,13 @@ impl Setup {
             sink.read(file)?;
         }
         sink.read_as(format!("model {}", self.identity.id), &self.identity.sha256);
-        sink.read_as(format!("data of {}", self.task.name), &self.splits.source.data_sha256);
         Ok(())
     }
 
     fn check_backbone(&self) -> Result<()> {
-        let Some((source, config)) = self.source.as_ref().and_then(|source| Some((source, source.config.as_ref()?))) else {
+        let Some((source, config)) =
+            self.source.as_ref().and_then(|source| Some((source, source.config.as_ref()?)))
+        else {
             return Ok(());
         };
         if config.model.sha256 == self.identity.sha256 {
@@ -243,14 +346,18 @@ impl Setup {
 ///
 /// # Errors
 /// If there is none, or it is damaged.
-pub fn read_tokenizer(folder: &ModelFolder) -> Result<TextEncoder> {
+pub(crate) fn read_tokenizer(folder: &ModelFolder) -> Result<TextEncoder> {
     let place = folder.place().display().to_string();
     if let Some(bytes) = folder.file("tokenizer.json")? {
         return Ok(TextEncoder::from_json(&bytes, &format!("{place}/tokenizer.json"))?);
     }
     match (folder.file("vocab.json")?, folder.file("merges.txt")?) {
-        (Some(vocabulary), Some(merges)) => Ok(TextEncoder::from_vocab_and_merges(&vocabulary, &merges, &place)?),
-        _ => Err(Failure::input(format!("{place}: no tokenizer.json, nor vocab.json and merges.txt beside it"))),
+        (Some(vocabulary), Some(merges)) => {
+            Ok(TextEncoder::from_vocab_and_merges(&vocabulary, &merges, &place)?)
+        }
+        _ => Err(Failure::input(format!(
+            "{place}: no tokenizer.json, nor vocab.json and merges.txt beside it"
+        ))),
     }
 }
 
@@ -260,7 +367,9 @@ fn check_vocabulary(model: &Model, encoder: &TextEncoder) -> Result<()> {
         return Ok(());
     }
     let place = model.folder.place().display();
-    Err(Failure::input(format!("{place}: the tokenizer has {tokens} tokens, but the model has embeddings for {rows} (vocab_size)")))
+    Err(Failure::input(format!(
+        "{place}: the tokenizer has {tokens} tokens, but the model has embeddings for {rows} (vocab_size)"
+    )))
 }
 
 fn check_method(tuning: &Tuning, asked: ModelType) -> Result<()> {
@@ -277,7 +386,7 @@ fn check_method(tuning: &Tuning, asked: ModelType) -> Result<()> {
 }
 
 /// The method of tuned parameters, by the original's name.
-pub fn method_name(tuning: &Tuning, pruned: bool) -> &'static str {
+pub(crate) fn method_name(tuning: &Tuning, pruned: bool) -> &'static str {
     match tuning.method() {
         Some(Method::Bias) => ModelType::Bias.name(),
         Some(Method::Adapter) => ModelType::Adapter.name(),
@@ -325,7 +434,11 @@ impl ModelName {
 /// A setting of an earlier stage of the run that is resumed from.
 fn recorded(source: Option<&Source>, setting: &str) -> Option<String> {
     let record = source?.record()?;
-    ["train", "prune", "probe"].iter().find_map(|stage| record.stages.get(*stage)?.settings.get(setting).cloned())
+    // A stage's entry may say more than its name: `probe acc,pos`.
+    ["train", "prune", "probe", "mask"].iter().find_map(|name| {
+        let mut stages = record.stages.iter().filter(|(stage, _)| stage.split(' ').next() == Some(name));
+        stages.find_map(|(_, stage)| stage.settings.get(setting).cloned())
+    })
 }
 
 /// A path that means the same from any working folder; anything else as it is.
@@ -336,7 +449,11 @@ fn absolute(name: &str) -> String {
     std::path::absolute(name).map_or_else(|_| name.to_string(), |path| path.display().to_string())
 }
 
-fn find_task(subject: &Subject, source: Option<&Source>, model: &ModelName) -> Result<(Task, Option<PathBuf>)> {
+fn find_task(
+    subject: &Subject,
+    source: Option<&Source>,
+    model: &ModelName,
+) -> Result<(Task, Option<PathBuf>)> {
     let recorded_file = || recorded(source, "task_file").map(PathBuf::from);
     let same_task = |config: &SkillConfig| subject.task.as_ref().is_none_or(|task| *task == config.task);
     let of_run = source.and_then(|source| source.config.as_ref()).filter(|config| same_task(config));
@@ -351,9 +468,10 @@ fn find_task(subject: &Subject, source: Option<&Source>, model: &ModelName) -> R
     }
     match Task::builtin(name) {
         Ok(task) => Ok((task, None)),
-        Err(error @ DataError::UnknownTask { .. }) => {
-            Err(Failure::usage(format!("{error}; tasks of the demo: {}; or --task-file FILE.toml", skn_demo::TASKS.join(", "))))
-        }
+        Err(error @ DataError::UnknownTask { .. }) => Err(Failure::usage(format!(
+            "{error}; tasks of the demo: {}; or --task-file FILE.toml",
+            skn_demo::TASKS.join(", ")
+        ))),
         Err(error) => Err(error.into()),
     }
 }
@@ -361,7 +479,8 @@ fn find_task(subject: &Subject, source: Option<&Source>, model: &ModelName) -> R
 /// The task with the words that answer it: those given, those of the tuned parameters that are loaded, or its own.
 fn with_words(task: Task, subject: &Subject, tuned: &Tuned, source: Option<&Source>) -> Result<Task> {
     let loaded = source.and_then(|source| source.config.as_ref()).filter(|_| tuned.from_pretrained);
-    let loaded = loaded.filter(|config| config.task == task.name).map(|config| config.verbalizer.words.clone());
+    let loaded =
+        loaded.filter(|config| config.task == task.name).map(|config| config.verbalizer.words.clone());
     let words = match (&subject.verb, loaded) {
         (Some(given), Some(loaded)) if *given != loaded => {
             let (given, loaded) = (given.join(","), loaded.join(","));
@@ -406,16 +525,10 @@ fn divide(dataset: Dataset, task: &Task, seed: u64, source: Option<&Source>) -> 
     Ok(split_with(dataset, &index)?)
 }
 
-fn report_unlabelled(splits: &Splits) {
-    for (split, rows) in &splits.unlabelled {
-        tracing::info!("split {split}: {rows} rows without a label are left out");
-    }
-}
-
 /// The embedding of `<mask>`, which is row 0 of a prompt file.
 ///
 /// # Errors
 /// If the token is not in the vocabulary.
-pub fn mask_embedding(weights: &Weights, encoder: &TextEncoder) -> Result<Vec<f32>> {
+pub(crate) fn mask_embedding(weights: &Weights, encoder: &TextEncoder) -> Result<Vec<f32>> {
     Ok(weights.mask_embedding(encoder.mask_id())?)
 }

@@ -10,18 +10,18 @@ use crate::cli::DeviceName;
 use crate::exit::Failure;
 
 /// The name of the embedded model.
-pub const DEMO: &str = "demo";
+pub(crate) const DEMO: &str = "demo";
 /// The model of a command line that names none.
-pub const DEFAULT_MODEL: &str = "roberta-base";
+pub(crate) const DEFAULT_MODEL: &str = "roberta-base";
 
 /// A model as read: what it is, and its weights.
-pub struct Model {
+pub(crate) struct Model {
     /// Where it came from.
-    pub folder: ModelFolder,
+    pub(crate) folder: ModelFolder,
     /// Its shape.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Its weights.
-    pub weights: Weights,
+    pub(crate) weights: Weights,
 }
 
 impl Model {
@@ -29,7 +29,7 @@ impl Model {
     ///
     /// # Errors
     /// If a file is missing or damaged.
-    pub fn read(folder: ModelFolder, device: &Device) -> Result<Self> {
+    pub(crate) fn read(folder: ModelFolder, device: &Device) -> Result<Self> {
         let config = folder.config()?;
         let weights = Weights::read(&folder, &config, device)?;
         Ok(Self { folder, config, weights })
@@ -41,7 +41,7 @@ impl Model {
 ///
 /// # Errors
 /// If it is nowhere; the message says how to get it.
-pub fn find(name: &str) -> Result<ModelFolder> {
+pub(crate) fn find(name: &str) -> Result<ModelFolder> {
     if name == DEMO {
         return Ok(demo());
     }
@@ -63,12 +63,13 @@ pub fn find(name: &str) -> Result<ModelFolder> {
 }
 
 /// The model that lies in the program.
-pub fn demo() -> ModelFolder {
+pub(crate) fn demo() -> ModelFolder {
     ModelFolder::embedded(DEMO, skn_demo::model_files())
 }
 
 fn not_here(name: &str) -> anyhow::Error {
-    let cache = cache_folder().map_or("(none: HOME is not set)".into(), |folder| folder.display().to_string());
+    let cache =
+        cache_folder().map_or("(none: HOME is not set)".into(), |folder| folder.display().to_string());
     Failure::offline(format!(
         "{name}: no such folder, and no such model in the Hugging Face cache {cache}; \
          fetch it with `huggingface-cli download {name}`, give a folder with --model DIR, \
@@ -102,7 +103,7 @@ fn cache_folder() -> Option<PathBuf> {
 ///
 /// # Errors
 /// If CUDA is asked for and can't be had: never a silent run on the CPU.
-pub fn device(name: DeviceName) -> Result<Device> {
+pub(crate) fn device(name: DeviceName) -> Result<Device> {
     match name {
         DeviceName::Cpu => Ok(Device::Cpu),
         DeviceName::Auto if !candle_core::utils::cuda_is_available() => Ok(Device::Cpu),

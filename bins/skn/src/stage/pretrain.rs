@@ -1,54 +1,120 @@
-//! Pre-trains the demo model on the demo's own language, and writes everything that `data/` embeds.
+//! `skn-pretrain`: make the embedded demo.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use clap::Args;
+use clap::{Args, Parser};
+use serde::Serialize;
 use skn_artifact::{Overwrite, write_file};
 use skn_data::TextEncoder;
-use skn_demo::{Claim, Document, Stage, document};
-use skn_model::{Config, Gradients, NoHook, Output, Pass, Roberta, Scored, Sequences, Tuning, Weights, shapes};
+use skn_demo::{Claim, Document, Stage as Curriculum, document};
+use skn_model::{
+    Config, Gradients, NoHook, Output, Pass, Roberta, Scored, Sequences, Tuning, Weights, shapes,
+};
 use skn_probing::{Progress, Workers};
 use skn_random::{Key, Purpose, Rng};
-use skn_tune::{Adam, AdamSettings, MaskedBatch, PretrainStep, Schedule, clip_factor, gradient_norm, pretrain_step};
+use skn_tune::{
+    Adam, AdamSettings, MaskedBatch, PretrainStep, Schedule, clip_factor, gradient_norm, pretrain_step,
+};
 
-/// How to pre-train. The defaults are the recipe of the embedded model.
+use crate::cli::{Common, Destination, thread_count};
+use crate::console::Console;
+use crate::program::{Call, Stage};
+
+/// Make the embedded demo: its tokenizer, its tasks, and a RoBERTa pre-trained with masked language modelling.
+///
+/// Text is generated, so nothing is read. The defaults are the recipe of what data/ embeds: with them and seed 0 the same
+/// bytes come out on the same instruction set.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "skn-pretrain", version)]
+pub struct Pretrain {
+    #[command(flatten)]
+    recipe: Recipe,
+    #[command(flatten)]
+    destination: Destination,
+    /// Threads; the results are the same for any number
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pretrained {
+    folder: PathBuf,
+    /// The share of held-out documents whose label word is named, by task and kind of line.
+    named: BTreeMap<String, f64>,
+}
+
+impl fmt::Display for Pretrained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { folder, named } = self;
+        let named: Vec<String> = named.iter().map(|(name, share)| format!("{name} {share:.2}")).collect();
+        write!(f, "made {}", folder.display())?;
+        if named.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; label words named in context: {}", named.join(", "))
+        }
+    }
+}
+
+impl Stage for Pretrain {
+    const PROGRAM: &'static str = "skn-pretrain";
+    type Output = Pretrained;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self, call: &Call<'_>) -> Result<Pretrained> {
+        let workers = Workers::new(thread_count(self.threads))?;
+        let making = Making {
+            recipe: &self.recipe,
+            destination: &self.destination,
+            workers: &workers,
+            console: call.console,
+        };
+        Ok(Pretrained { folder: self.destination.out.clone(), named: making.everything()? })
+    }
+}
+
+/// How to pre-train.
 #[derive(Args, Clone, Debug)]
-pub struct Recipe {
-    /// Folder that gets model/ and tasks/
-    #[arg(long = "out", value_name = "FOLDER")]
-    pub out: PathBuf,
-
+struct Recipe {
     /// Seed of text, weights and masks
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    seed: u64,
 
     /// Steps of training
     #[arg(long, value_name = "N", default_value_t = 6000)]
-    pub steps: u64,
+    steps: u64,
 
     /// Documents a step
     #[arg(long, value_name = "N", default_value_t = 64)]
-    pub batch: u64,
+    batch: u64,
 
     /// Peak learning rate
     #[arg(long, value_name = "RATE", default_value_t = 2e-3)]
-    pub lr: f64,
+    lr: f64,
 
     /// Hidden size, attention heads, FFN width, layers
     #[arg(long, value_name = "H,A,F,L", value_delimiter = ',', num_args = 4, default_values_t = [96, 4, 384, 4])]
-    pub shape: Vec<usize>,
+    shape: Vec<usize>,
 
     /// Steps between reports of how well label words are named
     #[arg(long, value_name = "N", default_value_t = 250)]
-    pub report_every: u64,
+    report_every: u64,
 
     /// Write the tokenizer and the tasks only
     #[arg(long)]
-    pub without_model: bool,
+    without_model: bool,
 }
 
 /// Rows of the position table: texts and prompts of up to 126 rows.
@@ -63,53 +129,75 @@ const LABEL_MASKED: f64 = 0.8;
 const REPORT_STEP: u64 = u64::MAX - 2;
 const REPORT_DOCUMENTS: u64 = 1200;
 
-/// Pre-trains and writes, telling `progress`, and `say` how well label words are named.
-///
-/// # Errors
-/// If a number of the recipe makes no sense, the loss is not finite, or a file can't be written.
-pub fn pretrain(recipe: &Recipe, workers: &Workers, progress: &dyn Progress, say: &dyn Fn(&str)) -> Result<()> {
-    let write = |name: &str, bytes: &[u8]| write_file(&recipe.out.join(name), Overwrite::Replace, bytes);
-    for (name, content) in skn_demo::make_tasks(recipe.seed) {
-        write(&format!("tasks/{name}"), content.as_bytes())?;
-    }
-    let tokenizer = skn_demo::train_tokenizer(recipe.seed).map_err(|error| anyhow::anyhow!("tokenizer: {error}"))?;
-    write("model/tokenizer.json", tokenizer.as_bytes())?;
-    let encoder = TextEncoder::from_json(tokenizer.as_bytes(), "model/tokenizer.json")?;
-    say(&format!("tokenizer: {} entries", encoder.vocabulary_size()));
-    check_label_words(&encoder)?;
-    if recipe.without_model {
-        return Ok(());
-    }
-    let shape = <[usize; 4]>::try_from(recipe.shape.as_slice()).context("--shape: expected four numbers")?;
-    let config = Config::new(encoder.vocabulary_size(), shape, POSITIONS + 2)?;
-    let weights = Weights::from_tensors(&config, initial_weights(&config, recipe.seed)?)?;
-    let mask = encoder.mask_id();
-    let model = Roberta::new(&config, &weights, &Tuning::plain_text(), mask, Gradients::All)?;
-    let settings = AdamSettings { beta2: 0.98, ..AdamSettings::default() };
-    let (mut adam, schedule) = (Adam::new(settings), Schedule::new(recipe.steps, 0.05)?);
-    progress.begin("pre-training", recipe.steps);
-    for step in 0..recipe.steps {
-        if step % recipe.report_every == 0 && step > 0 {
-            say(&format!("step {step}: {}", Watch::new(&encoder, recipe.seed, Stage::at(step, recipe.steps))?.report(&model, workers)?));
+/// The demo in the making.
+struct Making<'a> {
+    recipe: &'a Recipe,
+    destination: &'a Destination,
+    workers: &'a Workers,
+    console: &'a Console,
+}
+
+impl Making<'_> {
+    /// Writes tasks and tokenizer, then the model, and says how well it names label words.
+    fn everything(&self) -> Result<BTreeMap<String, f64>> {
+        for (name, content) in skn_demo::make_tasks(self.recipe.seed) {
+            self.write(&format!("tasks/{name}"), content.as_bytes())?;
         }
-        if progress.cancelled() {
-            anyhow::bail!("stopped at step {step}; nothing of the model is written");
-        }
-        let batches = masked_batches(&encoder, recipe, step)?;
-        let found = pretrain_step(&model, &PretrainStep { number: step, batches: &batches, dropout: None }, workers)?;
-        let scale = clip_factor(gradient_norm(step, &found.gradients)?, 1.0);
-        adam.update(model.backbone(), &found.gradients, scale, recipe.lr * schedule.factor(step))?;
-        if step % recipe.report_every == 0 {
-            say(&format!("step {step}: loss {:.3}", found.loss));
-        }
-        progress.advance(1);
+        let tokenizer = skn_demo::train_tokenizer(self.recipe.seed)
+            .map_err(|error| anyhow::anyhow!("tokenizer: {error}"))?;
+        self.write("model/tokenizer.json", tokenizer.as_bytes())?;
+        let encoder = TextEncoder::from_json(tokenizer.as_bytes(), "model/tokenizer.json")?;
+        tracing::info!("tokenizer of {} entries", encoder.vocabulary_size());
+        check_label_words(&encoder)?;
+        if self.recipe.without_model { Ok(BTreeMap::new()) } else { self.model(&encoder) }
     }
-    say(&format!("step {}: {}", recipe.steps, Watch::new(&encoder, recipe.seed, Stage::last())?.report(&model, workers)?));
-    let tensors = model.backbone().iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)));
-    let trained = Weights::from_tensors(&config, tensors.collect::<Result<_>>()?)?;
-    write("model/model.safetensors", &trained.to_bytes()?)?;
-    write("model/config.json", &config.to_json())?;
-    Ok(())
+
+    fn model(&self, encoder: &TextEncoder) -> Result<BTreeMap<String, f64>> {
+        let seed = self.recipe.seed;
+        let shape =
+            <[usize; 4]>::try_from(self.recipe.shape.as_slice()).context("--shape: expected four numbers")?;
+        let config = Config::new(encoder.vocabulary_size(), shape, POSITIONS + 2)?;
+        let weights = Weights::from_tensors(&config, initial_weights(&config, seed)?)?;
+        let model =
+            Roberta::new(&config, &weights, &Tuning::plain_text(), encoder.mask_id(), Gradients::All)?;
+        self.train(encoder, &model)?;
+        let named = Watch::new(encoder, seed, Curriculum::last())?.named(&model)?;
+        let tensors = model.backbone().iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)));
+        let trained = Weights::from_tensors(&config, tensors.collect::<Result<_>>()?)?;
+        self.write("model/model.safetensors", &trained.to_bytes()?)?;
+        self.write("model/config.json", &config.to_json())?;
+        Ok(named)
+    }
+
+    fn train(&self, encoder: &TextEncoder, model: &Roberta) -> Result<()> {
+        let Recipe { seed, steps, lr, report_every, .. } = *self.recipe;
+        let settings = AdamSettings { beta2: 0.98, ..AdamSettings::default() };
+        let (mut adam, schedule) = (Adam::new(settings), Schedule::new(steps, 0.05)?);
+        self.console.begin("pre-training", steps);
+        for step in 0..steps {
+            if self.console.cancelled() {
+                anyhow::bail!("step {step} of {steps}; nothing of the model is written");
+            }
+            let batches = masked_batches(encoder, self.recipe, step)?;
+            let parts = PretrainStep { number: step, batches: &batches, dropout: None };
+            let found = pretrain_step(model, &parts, self.workers)?;
+            let scale = clip_factor(gradient_norm(step, &found.gradients)?, 1.0);
+            adam.update(model.backbone(), &found.gradients, scale, lr * schedule.factor(step))?;
+            if step % report_every == 0 {
+                let named = Watch::new(encoder, seed, Curriculum::at(step, steps))?.named(model)?;
+                let named: Vec<String> =
+                    named.iter().map(|(name, share)| format!("{name} {share:.2}")).collect();
+                tracing::info!("step {step}: loss {:.3}; {}", found.loss, named.join(", "));
+            }
+            self.console.advance(1);
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let overwrite = if self.destination.force { Overwrite::Replace } else { Overwrite::Refuse };
+        Ok(write_file(&self.destination.out.join(name), overwrite, bytes)?)
+    }
 }
 
 /// The words that answer the demo's tasks must be tokens of their own.
@@ -118,7 +206,9 @@ fn check_label_words(encoder: &TextEncoder) -> Result<()> {
         let words = demo_task(name)?.labels;
         let verbalizer = encoder.verbalizer(&words)?;
         if let Some((word, token)) = verbalizer.cut_words().next() {
-            anyhow::bail!("task {name}: label word `{word}`: expected one token, found several, the first `{token}`");
+            anyhow::bail!(
+                "task {name}: label word `{word}`: expected one token, found several, the first `{token}`"
+            );
         }
     }
     Ok(())
@@ -182,7 +272,7 @@ impl Tokens {
 }
 
 fn masked_batches(encoder: &TextEncoder, recipe: &Recipe, step: u64) -> Result<Vec<MaskedBatch>> {
-    let stage = Stage::at(step, recipe.steps);
+    let stage = Curriculum::at(step, recipe.steps);
     let empty = || MaskedBatch { starts: vec![0], ..MaskedBatch::default() };
     let (mut batches, mut batch) = (Vec::new(), empty());
     for sample in 0..recipe.batch {
@@ -243,7 +333,7 @@ struct Group {
 }
 
 impl Watch {
-    fn new(encoder: &TextEncoder, seed: u64, stage: Stage) -> Result<Self> {
+    fn new(encoder: &TextEncoder, seed: u64, stage: Curriculum) -> Result<Self> {
         let mut groups = Vec::new();
         for task in skn_demo::TASKS {
             let words = encoder.verbalizer(&demo_task(task)?.labels)?.ids;
@@ -266,13 +356,11 @@ impl Watch {
     }
 
     /// The share of documents, by task and claim, whose label word is the likeliest of its task's.
-    fn report(&self, model: &Roberta, _workers: &Workers) -> Result<String> {
-        let mut parts = Vec::new();
-        for group in &self.groups {
-            let right = group.right(model)?;
-            parts.push(format!("{} {:.2}", group.name, right as f64 / group.texts.len().max(1) as f64));
-        }
-        Ok(parts.join(", "))
+    fn named(&self, model: &Roberta) -> Result<BTreeMap<String, f64>> {
+        let share = |group: &Group| {
+            Ok((group.name.clone(), group.right(model)? as f64 / group.texts.len().max(1) as f64))
+        };
+        self.groups.iter().map(share).collect()
     }
 }
 
@@ -287,17 +375,14 @@ impl Group {
         let rows: Vec<u32> = starts[..self.texts.len()].iter().map(|&start| start as u32).collect();
         let samples = vec![0; self.texts.len()];
         let pass = Pass { output: Output::Rows(Arc::from(rows)), dropout: None };
-        let hidden = model.forward(Sequences { ids: &ids, starts: &starts, samples: &samples }, &pass, &mut NoHook)?;
+        let hidden =
+            model.forward(Sequences { ids: &ids, starts: &starts, samples: &samples }, &pass, &mut NoHook)?;
         let logits = model.logits(&hidden.detach(), Scored::Tokens(&self.words))?.to_vec2::<f32>()?;
-        let likeliest = |logits: &Vec<f32>| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        let likeliest =
+            |logits: &Vec<f32>| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         let right = logits.iter().zip(&self.texts).filter(|(logits, (_, target))| {
             likeliest(logits).is_some_and(|class| self.words[class] == *target)
         });
         Ok(right.count())
     }
-}
-
-/// Where the embedded files lie in a checkout.
-pub fn default_folder() -> &'static Path {
-    Path::new("data")
 }

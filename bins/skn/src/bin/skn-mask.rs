@@ -1,0 +1,5 @@
+//! `skn-mask`: see [`skn::stage::mask`].
+
+fn main() -> std::process::ExitCode {
+    skn::program::<skn::stage::mask::Mask>()
+}

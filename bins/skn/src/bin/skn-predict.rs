@@ -1,0 +1,5 @@
+//! `skn-predict`: see [`skn::stage::predict`].
+
+fn main() -> std::process::ExitCode {
+    skn::program::<skn::stage::predict::Predict>()
+}

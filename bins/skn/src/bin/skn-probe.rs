@@ -1,0 +1,5 @@
+//! `skn-probe`: see [`skn::stage::probe`].
+
+fn main() -> std::process::ExitCode {
+    skn::program::<skn::stage::probe::Probe>()
+}

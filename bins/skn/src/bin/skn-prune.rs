@@ -1,0 +1,5 @@
+//! `skn-prune`: see [`skn::stage::prune`].
+
+fn main() -> std::process::ExitCode {
+    skn::program::<skn::stage::prune::Prune>()
+}

@@ -1,0 +1,5 @@
+//! `skn-report`: see [`skn::stage::report`].
+
+fn main() -> std::process::ExitCode {
+    skn::program::<skn::stage::report::Report>()
+}

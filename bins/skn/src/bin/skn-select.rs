@@ -1,0 +1,5 @@
+//! `skn-select`: see [`skn::stage::select`].
+
+fn main() -> std::process::ExitCode {
+    skn::program::<skn::stage::select::Select>()
+}

@@ -1,0 +1,345 @@
+//! `skn-mask`: perturb skill neurons, and as many random ones.
+
+use std::fmt;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use skn_artifact::{PerturbationResult, TensorFile, hash_file, resolve};
+use skn_data::Encoded;
+use skn_model::{Gradients, Roberta};
+use skn_perturb::{Edit, EditKind, Perturbation, mean_over_positions, random_control};
+use skn_probing::{PassOptions, evaluate, evaluate_with};
+use skn_select::Mask as SkillMask;
+
+use crate::cli::{Common, Compute, Destination, Subject, Tuned};
+use crate::exit::Failure;
+use crate::program::{Call, Stage};
+use crate::run::Sink;
+use crate::score::{LEVEL, Score, with_interval};
+use crate::setup::Setup;
+
+/// Evaluate the test set while the selected neurons are perturbed, and with --cmp as many random ones.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "skn-mask", version)]
+pub struct Mask {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    tuned: Tuned,
+
+    /// Mask files (RUN/info/<task>/<share>), comma-separated: one result for each
+    #[arg(
+        long = "info_path",
+        visible_alias = "info-path",
+        value_name = "FILES",
+        value_delimiter = ',',
+        required = true
+    )]
+    info_path: Vec<PathBuf>,
+
+    /// What happens to the neurons: gaussian (noise is added), zero, mean
+    #[arg(long = "type", value_name = "EDIT", default_value_t = EditKind::Gaussian)]
+    edit: EditKind,
+
+    /// Standard deviation of the noise
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.1)]
+    alpha: f64,
+
+    /// Whether each text has one noise for all its positions, or each position its own
+    #[arg(long, value_name = "HOW", default_value = "per-text")]
+    noise: Noise,
+
+    /// For mean: averages (RUN/<task>/train_avg), [L,F] or [L,P,F]
+    #[arg(long = "ths_path", visible_alias = "ths-path", value_name = "FILE")]
+    ths_path: Option<PathBuf>,
+
+    /// First layer to perturb, from 0
+    #[arg(
+        long = "low_layer",
+        visible_aliases = ["lowlayer", "low-layer"],
+        value_name = "LAYER",
+        default_value_t = 0
+    )]
+    low_layer: usize,
+
+    /// One past the last layer to perturb [default: all]
+    #[arg(long = "high_layer", visible_aliases = ["highlayer", "high-layer"], value_name = "LAYER")]
+    high_layer: Option<usize>,
+
+    /// The same to as many random neurons of each layer, none of them selected
+    #[arg(long = "cmp", visible_aliases = ["cmp_experiment", "cmp-experiment"])]
+    cmp: bool,
+
+    /// Draws of random neurons
+    #[arg(long, value_name = "N", default_value = "10")]
+    draws: NonZeroU64,
+
+    /// Draws of the noise
+    #[arg(long, value_name = "N", default_value = "1")]
+    repeats: NonZeroU64,
+
+    /// Texts at once, at most; changes no result [default: as many as 2048 rows hold]
+    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
+    batch: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    destination: Destination,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Noise {
+    PerText,
+    PerToken,
+}
+
+impl Noise {
+    fn name(self) -> &'static str {
+        match self {
+            Self::PerText => "per-text",
+            Self::PerToken => "per-token",
+        }
+    }
+}
+
+/// What perturbing did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Masked {
+    run: PathBuf,
+    skill: Vec<PerturbationResult>,
+    random: Vec<PerturbationResult>,
+}
+
+impl fmt::Display for Masked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, skill) in self.skill.iter().enumerate() {
+            let PerturbationResult { task, metric, unperturbed, mask, neurons, edit, .. } = skill;
+            let alpha = skill.alpha.map_or_else(String::new, |alpha| format!(" alpha {alpha}"));
+            let most = neurons.iter().max().copied().unwrap_or(0);
+            write!(f, "{}{task}: {metric} {unperturbed:.4} on test;", if place > 0 { "\n" } else { "" })?;
+            write!(f, " {edit}{alpha} on the {mask} best neurons ({most} a layer)")?;
+            write!(f, ": {}", with_interval(skill.mean, skill.interval))?;
+            if let Some(random) = self.random.get(place) {
+                write!(f, "; on as many random ones: {}", with_interval(random.mean, random.interval))?;
+                write!(f, ", {} draws", random.draws.len())?;
+            }
+        }
+        write!(f, "; in {}", self.run.display())
+    }
+}
+
+impl Stage for Mask {
+    const PROGRAM: &'static str = "skn-mask";
+    type Output = Masked;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self, call: &Call<'_>) -> Result<Masked> {
+        let out = self.destination.out.as_path();
+        let setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
+        let infos = self.info_path.iter().map(|path| Info::read(path, &setup)).collect::<Result<Vec<_>>>()?;
+        let mut sink = Sink::open(call, out, "mask", self.destination.force)?;
+        sink.check_free(if self.cmp { &[SKILL, RANDOM][..] } else { &[SKILL] })?;
+        let base = &setup.base;
+        let model = base.roberta(&base.tuning(&self.tuned)?, Gradients::Nothing)?;
+        let texts = base.encode(setup.part("test"), &model)?;
+        let options = base.pass(self.batch.map(Into::into), call.console);
+        let answers = evaluate(&model, &texts, &base.verbalizer.ids, &options)?;
+        let unperturbed = Score::of(base.task.metric, &answers, base.seed)?.value;
+        let edit = self.edit(&setup)?;
+        let experiment = Experiment {
+            mask: self,
+            setup: &setup,
+            model: &model,
+            texts: &texts,
+            options,
+            edit,
+            unperturbed,
+        };
+        let (mut skill, mut random) = (Vec::new(), Vec::new());
+        for info in &infos {
+            skill.push(experiment.skill(info)?);
+            if self.cmp {
+                random.push(experiment.random(info)?);
+            }
+            sink.read(&info.path)?;
+        }
+        write(&mut sink, SKILL, &skill)?;
+        if self.cmp {
+            write(&mut sink, RANDOM, &random)?;
+        }
+        setup.keep_split(&mut sink, false)?;
+        setup.note(&mut sink)?;
+        sink.finish()?;
+        Ok(Masked { run: out.into(), skill, random })
+    }
+}
+
+const SKILL: &str = "mask_perf.json";
+const RANDOM: &str = "cmp_perf.json";
+
+/// One mask gives one result, several a list.
+fn write(sink: &mut Sink, name: &str, results: &[PerturbationResult]) -> Result<()> {
+    match results {
+        [one] => sink.json(name, one),
+        several => sink.json(name, &several),
+    }
+}
+
+/// A mask file.
+pub(crate) struct Info {
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// What it holds.
+    pub(crate) mask: SkillMask,
+}
+
+impl Info {
+    /// Reads a mask, with or without its extension, and checks that it is one of the model.
+    ///
+    /// # Errors
+    /// If it is missing, damaged, or of another shape than the model.
+    pub(crate) fn read(path: &Path, setup: &Setup) -> Result<Self> {
+        let path = resolve(path, "safetensors")?;
+        let mask = SkillMask::read(&TensorFile::read(&path)?)?;
+        let config = &setup.base.model.config;
+        let (expected, found) = ([config.layers(), config.widest()], [mask.layers(), mask.width()]);
+        if expected == found {
+            return Ok(Self { path, mask });
+        }
+        let model = &setup.base.identity.id;
+        Err(Failure::input(format!(
+            "{}: tensor `mask`: expected {expected:?} as layers and neurons of model {model}, found {found:?}",
+            path.display()
+        )))
+    }
+
+    fn name(&self) -> String {
+        let name = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        name.trim_end_matches(".safetensors").to_string()
+    }
+}
+
+/// The averages of `--ths_path`, `[L, F]`: over prompt positions where it has them.
+///
+/// # Errors
+/// If the file is missing or not of the model's shape.
+pub(crate) fn means(path: &Path, setup: &Setup) -> Result<Vec<Vec<f32>>> {
+    let path = resolve(path, "safetensors")?;
+    let (shape, values) = TensorFile::read(&path)?.f32("train_avg", None)?;
+    let config = &setup.base.model.config;
+    let (layers, width) = (config.layers(), config.widest());
+    let fits = matches!(shape[..], [l, f] | [l, _, f] if (l, f) == (layers, width));
+    if !fits {
+        return Err(Failure::input(format!(
+            "{}: tensor `train_avg`: expected [{layers}, {width}] or [{layers}, positions, {width}], found {shape:?}",
+            path.display()
+        )));
+    }
+    Ok(mean_over_positions(&values, &shape)?)
+}
+
+/// The test set, and what is done to the model that answers it.
+struct Experiment<'a> {
+    mask: &'a Mask,
+    setup: &'a Setup,
+    model: &'a Roberta,
+    texts: &'a [Encoded],
+    options: PassOptions<'a>,
+    edit: Edit,
+    unperturbed: f64,
+}
+
+impl Experiment<'_> {
+    /// The selected neurons, under each draw of the noise.
+    fn skill(&self, info: &Info) -> Result<PerturbationResult> {
+        let draws = if self.mask.edit == EditKind::Gaussian { self.mask.repeats.get() } else { 1 };
+        let neurons = info.mask.neurons();
+        let scores = (0..draws).map(|draw| self.score(neurons.clone(), draw)).collect::<Result<Vec<_>>>()?;
+        self.result(info, &neurons, &scores)
+    }
+
+    /// Random neurons, another set for each draw.
+    fn random(&self, info: &Info) -> Result<PerturbationResult> {
+        let (skill, widths) = (info.mask.neurons(), &self.model.config().intermediate_sizes);
+        let score = |draw| self.score(random_control(&skill, widths, self.setup.base.seed, draw)?, draw);
+        let scores = (0..self.mask.draws.get()).map(score).collect::<Result<Vec<_>>>()?;
+        self.result(info, &skill, &scores)
+    }
+
+    fn score(&self, neurons: Vec<Vec<u32>>, draw: u64) -> Result<Score> {
+        let base = &self.setup.base;
+        let perturbation =
+            Perturbation::new(self.edit.clone(), neurons, &self.model.config().intermediate_sizes)?
+                .within(self.layers()?)
+                .repeat(draw);
+        let ids = &base.verbalizer.ids;
+        let answers = evaluate_with(self.model, self.texts, ids, &self.options, |_| perturbation.hook())?;
+        Score::of(base.task.metric, &answers, base.seed)
+    }
+
+    fn layers(&self) -> Result<std::ops::Range<usize>> {
+        let all = self.model.config().layers();
+        let (low, high) = (self.mask.low_layer, self.mask.high_layer.unwrap_or(all));
+        if low < high && high <= all {
+            return Ok(low..high);
+        }
+        Err(Failure::usage(format!(
+            "--low_layer {low} --high_layer {high}: expected low < high <= {all}, the model's layers"
+        )))
+    }
+
+    fn result(&self, info: &Info, neurons: &[Vec<u32>], scores: &[Score]) -> Result<PerturbationResult> {
+        let draws: Vec<f64> = scores.iter().map(|score| score.value).collect();
+        let (mean, over_draws) = skn_stats::student(&draws, LEVEL)?;
+        let squares: f64 = draws.iter().map(|draw| (draw - mean).powi(2)).sum();
+        let std = if draws.len() > 1 { (squares / (draws.len() - 1) as f64).sqrt() } else { 0.0 };
+        let gaussian = self.mask.edit == EditKind::Gaussian;
+        let layers = self.layers()?;
+        let edited =
+            |(layer, neurons): (usize, &Vec<u32>)| if layers.contains(&layer) { neurons.len() } else { 0 };
+        Ok(PerturbationResult {
+            task: self.setup.base.task.name.clone(),
+            metric: self.setup.base.task.metric.name().into(),
+            rows: self.texts.len() as u64,
+            edit: self.mask.edit.name().into(),
+            alpha: gaussian.then_some(self.mask.alpha),
+            noise: gaussian.then(|| self.mask.noise.name().into()),
+            mask: info.name(),
+            mask_sha256: hash_file(&info.path)?,
+            low_layer: layers.start,
+            high_layer: layers.end,
+            neurons: neurons.iter().enumerate().map(edited).collect(),
+            unperturbed: self.unperturbed,
+            interval: if let [one] = scores { one.interval } else { over_draws },
+            draws,
+            mean,
+            std,
+        })
+    }
+}
+
+impl Mask {
+    fn edit(&self, setup: &Setup) -> Result<Edit> {
+        match (self.edit, &self.ths_path) {
+            (EditKind::Mean, None) => {
+                Err(Failure::usage("--type mean: expected --ths_path FILE with the means, found none"))
+            }
+            (EditKind::Mean, Some(path)) => Ok(Edit::Mean { values: means(path, setup)? }),
+            (EditKind::Zero, _) => Ok(Edit::Zero),
+            (EditKind::Gaussian, _) => Ok(Edit::Gaussian {
+                alpha: self.alpha,
+                seed: setup.base.seed,
+                per_token: self.noise == Noise::PerToken,
+            }),
+        }
+    }
+}

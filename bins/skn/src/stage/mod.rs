@@ -1,0 +1,13 @@
+//! The stages: one file for each program.
+
+pub mod mask;
+pub mod merge;
+pub mod predict;
+pub mod pretrain;
+pub mod probe;
+pub mod prune;
+pub mod report;
+pub mod run;
+pub mod select;
+pub mod train;
+pub mod verify;

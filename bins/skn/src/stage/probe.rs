@@ -1,0 +1,479 @@
+//! `skn-probe`: how well every neuron predicts the label.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use skn_artifact::{InferencePerformance, InferenceTime, TensorFile};
+use skn_data::{Encoded, shard};
+use skn_model::{Gradients, Roberta};
+use skn_probing::{
+    Counts, Metadata, PassOptions, Pool, ProbeType, Threshold, averages, counts, prompt_activation_bundle,
+    prompt_activations, speed,
+};
+use skn_select::{Performance, Rule};
+
+use crate::cli::{Common, Compute, Destination, Shard, Subject, Tuned};
+use crate::exit::Failure;
+use crate::program::{Call, Stage};
+use crate::run::Sink;
+use crate::score::{Score, with_interval};
+use crate::setup::Setup;
+
+/// Measure how well every feed-forward neuron predicts the label.
+///
+/// One pass over each split gives all probes that are asked for: average activations over train, then on dev and test
+/// how often `activation > average` tells the label. Results are the same bytes for any number of threads and shards.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "skn-probe", version)]
+pub struct Probe {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    tuned: Tuned,
+
+    /// Probes, comma-separated: acc, acc_mean, acc_max, pos, prompt_act, speed
+    #[arg(
+        long = "probe_type",
+        visible_alias = "probe-type",
+        value_name = "PROBES",
+        value_delimiter = ',',
+        default_value = "acc"
+    )]
+    probe_type: Vec<ProbeType>,
+
+    /// For pos: the neuron, as layer,index from 0; or best, that of RUN/<task>/dev_perf
+    #[arg(long, value_name = "LAYER,NEURON")]
+    pos: Option<Neuron>,
+
+    /// Splits to pass over; without train, the averages are read from the run [default: all]
+    #[arg(long, value_name = "SPLITS", value_delimiter = ',')]
+    splits: Vec<Split>,
+
+    /// A part of each split, as 2/8; written to RUN/shards, for skn-merge
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+
+    /// Texts at once, at most; changes no result [default: as many as 2048 rows hold]
+    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
+    batch: Option<NonZeroUsize>,
+
+    /// For speed: timed passes over test, after one that is not timed
+    #[arg(long, value_name = "N", default_value = "5")]
+    repeats: NonZeroUsize,
+
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    destination: Destination,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The neuron whose activations `pos` keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Neuron {
+    Best,
+    At(usize, usize),
+}
+
+impl FromStr for Neuron {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let at = || {
+            let (layer, index) = text.split_once(',')?;
+            Some(Self::At(layer.trim().parse().ok()?, index.trim().parse().ok()?))
+        };
+        match text {
+            "best" => Ok(Self::Best),
+            _ => {
+                at().ok_or_else(|| "expected two numbers, layer,index from 0, such as 9,1893; or best".into())
+            }
+        }
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Split {
+    Train,
+    Dev,
+    Test,
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Probed {
+    run: PathBuf,
+    task: String,
+    model: String,
+    layers: usize,
+    positions: usize,
+    neurons: usize,
+    files: Vec<String>,
+    /// The neuron that predicts the label best on dev, and how well it does on test.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best: Option<Best>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inference: Option<InferencePerformance>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<InferenceTime>,
+}
+
+/// The best neuron.
+#[derive(Clone, Debug, Serialize)]
+struct Best {
+    layer: usize,
+    index: usize,
+    position: usize,
+    /// The class that it tells from the rest, of more than two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<usize>,
+    dev: f64,
+    test: Option<f64>,
+}
+
+impl fmt::Display for Probed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layers, positions, neurons, model, task, .. } = self;
+        write!(f, "probed {layers} layers x {positions} positions x {neurons} neurons of {model} on {task}")?;
+        if let Some(Best { layer, index, position, class, dev, test }) = &self.best {
+            write!(f, "; best neuron: layer {layer}, index {index} at position {position}")?;
+            if let Some(class) = class {
+                write!(f, " for class {class} against the rest")?;
+            }
+            write!(f, ", predictivity {dev:.4} on dev")?;
+            if let Some(test) = test {
+                write!(f, ", {test:.4} on test")?;
+            }
+        }
+        if let (Some(inference), Some(time)) = (&self.inference, &self.time) {
+            let InferencePerformance { metric, test_score, interval, rows, parameters, .. } = inference;
+            write!(f, "; {metric} {} on {rows} rows of test", with_interval(*test_score, *interval))?;
+            write!(f, "; {:.3} ms a text, {:.0} tokens/s", time.ms_per_text, time.tokens_per_second)?;
+            write!(f, " (median of {} passes, {} threads)", time.seconds.len(), time.threads)?;
+            write!(f, ", {:.2} M parameters", *parameters as f64 / 1e6)?;
+        }
+        write!(f, "; {} files in {}", self.files.len(), self.run.display())
+    }
+}
+
+impl Stage for Probe {
+    const PROGRAM: &'static str = "skn-probe";
+    type Output = Probed;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self, call: &Call<'_>) -> Result<Probed> {
+        self.check_flags()?;
+        let run = self.destination.out.as_path();
+        let setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
+        let model = setup.base.roberta(&setup.base.tuning(&self.tuned)?, Gradients::Nothing)?;
+        // A shard has a folder of its own: many are made at once, and a run has one writer.
+        let folder = self.shard.map_or(run.to_path_buf(), |shard| shard_folder(run, shard));
+        let mut sink = Sink::open(call, &folder, &self.stage_name(), self.destination.force)?;
+        sink.check_free(&self.outputs(&setup.base.task.name, run)?)?;
+        let options = setup.base.pass(self.batch.map(Into::into), call.console);
+        let mut probing =
+            Probing { probe: self, setup: &setup, model: &model, options, run, files: Vec::new() };
+        probing.predictivity(&mut sink)?;
+        probing.prompt_activations(&mut sink)?;
+        let (inference, time) = probing.speed(&mut sink)?.unzip();
+        let files = probing.files;
+        setup.keep_split(&mut sink, false)?;
+        setup.note(&mut sink)?;
+        sink.finish()?;
+        let best = if self.counts_positions() { best(run, &setup)? } else { None };
+        let config = &setup.base.model.config;
+        Ok(Probed {
+            run: folder,
+            task: setup.base.task.name.clone(),
+            model: setup.base.identity.id.clone(),
+            layers: config.layers(),
+            positions: model.prompt_rows(),
+            neurons: config.widest(),
+            files,
+            best,
+            inference,
+            time,
+        })
+    }
+}
+
+/// Where a shard is kept until it is merged.
+pub(crate) fn shard_folder(run: &Path, shard: Shard) -> PathBuf {
+    run.join("shards").join(format!("{}-of-{}", shard.index, shard.count))
+}
+
+impl Probe {
+    fn check_flags(&self) -> Result<()> {
+        if self.asks(ProbeType::Pos) && self.pos.is_none() {
+            return Err(Failure::usage(
+                "--probe_type pos: expected the neuron, --pos LAYER,NEURON or --pos best, found no --pos",
+            ));
+        }
+        if self.pos.is_some() && !self.asks(ProbeType::Pos) {
+            return Err(Failure::usage("--pos: goes with --probe_type pos"));
+        }
+        let Some(shard) = self.shard else { return Ok(()) };
+        if let Some(whole) =
+            [ProbeType::PromptAct, ProbeType::Speed].into_iter().find(|&probe| self.asks(probe))
+        {
+            return Err(Failure::usage(format!(
+                "--shard {shard}: {whole} is not made of parts; run it once, without --shard"
+            )));
+        }
+        let (train, rest) = (self.passes(Split::Train), self.passes(Split::Dev) || self.passes(Split::Test));
+        if train && rest && self.pools().next().is_some() {
+            return Err(Failure::usage(format!(
+                "--shard {shard}: the averages over all of train come first; probe with --splits train, then skn-merge, \
+                 then --splits dev,test, then skn-merge"
+            )));
+        }
+        Ok(())
+    }
+
+    fn asks(&self, probe: ProbeType) -> bool {
+        self.probe_type.contains(&probe)
+    }
+
+    fn passes(&self, split: Split) -> bool {
+        self.splits.is_empty() || self.splits.contains(&split)
+    }
+
+    fn pools(&self) -> impl Iterator<Item = Pool> {
+        self.probe_type.iter().filter_map(|probe| probe.pool())
+    }
+
+    fn counts_positions(&self) -> bool {
+        self.asks(ProbeType::Acc) && self.passes(Split::Dev) && self.shard.is_none()
+    }
+
+    /// Each set of probes has an entry of its own in the run's record.
+    fn stage_name(&self) -> String {
+        let mut names: Vec<&str> = self.probe_type.iter().map(|probe| probe.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let splits: Vec<String> =
+            self.splits.iter().map(|split| format!("{split:?}").to_lowercase()).collect();
+        let splits = if splits.is_empty() { String::new() } else { format!(" on {}", splits.join(",")) };
+        format!("probe {}{splits}", names.join(","))
+    }
+
+    /// The names of all files that this will write, in the sink's folder.
+    fn outputs(&self, task: &str, run: &Path) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for pool in self.pools() {
+            if self.passes(Split::Train) {
+                names.push(tensors(pool.average_file()));
+            }
+            for (_, split) in self.counted() {
+                names.push(tensors(&pool.performance_file(split)));
+            }
+        }
+        if self.asks(ProbeType::Pos) && self.pos != Some(Neuron::Best) {
+            let neuron = self.neuron(run, task, &[])?;
+            names.extend(self.counted().map(|(_, split)| positions_file(split, neuron)));
+        }
+        if self.asks(ProbeType::PromptAct) {
+            names.push(tensors("prompt_activation"));
+        }
+        if self.asks(ProbeType::Speed) {
+            names.extend([PERFORMANCE, TIME].map(String::from));
+        }
+        Ok(names.into_iter().map(|name| format!("{task}/{name}")).collect())
+    }
+
+    /// The splits to count on.
+    fn counted(&self) -> impl Iterator<Item = (Split, &'static str)> {
+        [(Split::Dev, "dev"), (Split::Test, "test")].into_iter().filter(|&(split, _)| self.passes(split))
+    }
+}
+
+const PERFORMANCE: &str = "inference_perf.json";
+const TIME: &str = "inference_time.json";
+
+fn tensors(name: &str) -> String {
+    format!("{name}.safetensors")
+}
+
+fn positions_file(split: &str, (layer, index): (usize, usize)) -> String {
+    format!("pos_{split}/{layer},{index}.safetensors")
+}
+
+/// A probe under way.
+struct Probing<'a> {
+    probe: &'a Probe,
+    setup: &'a Setup,
+    model: &'a Roberta,
+    options: PassOptions<'a>,
+    /// The whole run, of which a shard may be made.
+    run: &'a Path,
+    files: Vec<String>,
+}
+
+impl Probing<'_> {
+    /// Averages over train, counts on dev and test.
+    fn predictivity(&mut self, sink: &mut Sink) -> Result<()> {
+        let types = &self.probe.probe_type;
+        let mut fresh = BTreeMap::new();
+        if self.probe.passes(Split::Train) && self.probe.pools().next().is_some() {
+            let texts = self.texts("train")?;
+            for (pool, average) in averages(self.model, &texts, types, &self.options)? {
+                self.write(sink, pool.average_file(), &average.to_bundle(&self.metadata("train"))?)?;
+                fresh.insert(pool, average.threshold()?);
+            }
+        }
+        let splits: Vec<_> = self.probe.counted().collect();
+        if splits.is_empty() || (self.probe.pools().next().is_none() && !self.probe.asks(ProbeType::Pos)) {
+            return Ok(());
+        }
+        let mut thresholds = BTreeMap::new();
+        for pool in self.probe.pools() {
+            let threshold = match fresh.remove(&pool) {
+                Some(threshold) => threshold,
+                None => self.threshold_of_run(pool)?,
+            };
+            thresholds.insert(pool, threshold);
+        }
+        for (_, split) in splits {
+            self.count(sink, split, &thresholds)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, sink: &mut Sink, split: &str, thresholds: &BTreeMap<Pool, Threshold>) -> Result<()> {
+        let (task, classes) = (&self.setup.base.task, self.setup.base.task.classes());
+        let neuron = match self.probe.asks(ProbeType::Pos) {
+            true => Some(self.probe.neuron(
+                self.run,
+                &task.name,
+                &self.setup.base.model.config.intermediate_sizes,
+            )?),
+            false => None,
+        };
+        let texts = self.texts(split)?;
+        let Counts { counts, positions } =
+            counts(self.model, &texts, classes, thresholds, neuron, &self.options)?;
+        for (pool, count) in counts {
+            let bundle = count.performance()?.to_bundle(&self.metadata(split))?;
+            self.write(sink, &pool.performance_file(split), &bundle)?;
+        }
+        if let (Some(positions), Some(neuron)) = (positions, neuron) {
+            let name = positions_file(split, neuron);
+            let bundle = positions.to_bundle(&self.metadata(split))?;
+            self.write(sink, name.trim_end_matches(".safetensors"), &bundle)?;
+        }
+        Ok(())
+    }
+
+    /// The averages that an earlier pass over train left in the run.
+    fn threshold_of_run(&self, pool: Pool) -> Result<Threshold> {
+        let name = format!("{}/{}", self.setup.base.task.name, tensors(pool.average_file()));
+        let file = TensorFile::read(&self.run.join(&name))?;
+        let expected = &self.setup.base.identity.sha256;
+        match file.metadata().get("skn.model_sha256") {
+            Some(found) if found != expected => Err(Failure::input(format!(
+                "{}: averages of model {found}, but this one is {expected}",
+                file.path().display()
+            ))),
+            _ => Ok(Threshold::read(&file, pool)?),
+        }
+    }
+
+    /// The activations of an empty text.
+    fn prompt_activations(&mut self, sink: &mut Sink) -> Result<()> {
+        if !self.probe.asks(ProbeType::PromptAct) {
+            return Ok(());
+        }
+        let (encoder, config) = (&self.setup.base.encoder, &self.setup.base.model.config);
+        let activations = prompt_activations(self.model, &[encoder.start_id(), encoder.end_id()])?;
+        let mut metadata = self.setup.metadata("train");
+        ["skn.data_sha256", "skn.split"].map(|key| metadata.remove(key));
+        let bundle = prompt_activation_bundle(&[activations], [config.layers(), config.widest()], &metadata)?;
+        self.write(sink, "prompt_activation", &bundle)
+    }
+
+    /// Accuracy and time of inference on test.
+    fn speed(&mut self, sink: &mut Sink) -> Result<Option<(InferencePerformance, InferenceTime)>> {
+        if !self.probe.asks(ProbeType::Speed) {
+            return Ok(None);
+        }
+        let base = &self.setup.base;
+        let texts = self.texts("test")?;
+        let repeats = self.probe.repeats.get();
+        let speed = speed(self.model, &texts, &base.verbalizer.ids, repeats, 1, &self.options)?;
+        let score = Score::of(base.task.metric, &speed.evaluation, base.seed)?;
+        let performance = speed.performance(&base.task.name, base.task.metric, score.interval);
+        let time = speed.time(base.workers.threads(), if base.device.is_cpu() { "cpu" } else { "cuda" });
+        for (name, value) in
+            [(PERFORMANCE, serde_json::to_value(&performance)?), (TIME, serde_json::to_value(&time)?)]
+        {
+            let name = format!("{}/{name}", base.task.name);
+            sink.json(&name, &value)?;
+            self.files.push(name);
+        }
+        Ok(Some((performance, time)))
+    }
+
+    fn texts(&self, split: &str) -> Result<Vec<Encoded>> {
+        let texts = self.setup.base.encode(self.setup.part(split), self.model)?;
+        let Some(Shard { index, count }) = self.probe.shard else { return Ok(texts) };
+        let part = shard(&texts, index - 1, count)?.to_vec();
+        if part.is_empty() {
+            let (rows, shard) = (texts.len(), Shard { index, count });
+            return Err(Failure::usage(format!("--shard {shard}: split {split} has only {rows} rows")));
+        }
+        Ok(part)
+    }
+
+    fn metadata(&self, split: &str) -> Metadata {
+        let mut metadata = self.setup.metadata(split);
+        if let Some(shard) = self.probe.shard {
+            metadata.insert("skn.shard".into(), shard.to_string());
+        }
+        metadata
+    }
+
+    fn write(&mut self, sink: &mut Sink, name: &str, bundle: &skn_artifact::TensorBundle) -> Result<()> {
+        let name = format!("{}/{}", self.setup.base.task.name, tensors(name));
+        sink.tensors(&name, bundle)?;
+        self.files.push(name);
+        Ok(())
+    }
+}
+
+impl Probe {
+    /// The neuron of `--pos`.
+    fn neuron(&self, run: &Path, task: &str, widths: &[usize]) -> Result<(usize, usize)> {
+        match self.pos {
+            Some(Neuron::At(layer, index)) => Ok((layer, index)),
+            _ => {
+                let file = TensorFile::read(&run.join(task).join("dev_perf.safetensors"))?;
+                let Rule { layer, index, .. } = Performance::read(&file)?.best_rule(Some(widths))?;
+                Ok((layer, index))
+            }
+        }
+    }
+}
+
+/// The best neuron of the run's counts.
+fn best(run: &Path, setup: &Setup) -> Result<Option<Best>> {
+    let folder = run.join(&setup.base.task.name);
+    let read = |name: &str| {
+        Ok::<_, anyhow::Error>(Performance::read(&TensorFile::read(&folder.join(tensors(name)))?)?)
+    };
+    let dev = read("dev_perf")?;
+    let rule = dev.best_rule(Some(&setup.base.model.config.intermediate_sizes))?;
+    let test = folder.join(tensors("test_perf")).is_file().then(|| read("test_perf")).transpose()?;
+    let test = test.map(|test| test.accuracy_of(&rule)).transpose()?;
+    let Rule { layer, index, position, class, .. } = rule;
+    Ok(Some(Best { layer, index, position, class, dev: dev.accuracy_of(&rule)?, test }))
+}

@@ -1,0 +1,495 @@
+//! `skn-run`: the whole chain.
+
+use std::fmt;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use skn_artifact::{
+    BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult, PerturbationSetting,
+    Points, RunRecord, Summary, TensorFile, read_json,
+};
+use skn_perturb::EditKind;
+use skn_select::{Performance, Rule, Share};
+
+use crate::cli::{Common, Compute, DeviceName, Subject};
+use crate::console::{Console, print};
+use crate::exit::Failure;
+use crate::program::{Call, Stage, run_stage};
+use crate::run::Sink;
+use crate::score::with_interval;
+use crate::source::DEMO;
+use crate::stage::{mask, probe, prune, report, select, train};
+
+/// Run the whole chain: tune a prompt, probe every neuron, select the skill neurons, perturb them, prune the rest, tune
+/// the pruned model, measure, report.
+///
+/// Each step is a program of its own; the command line that does the same is printed. Without flags it runs on the
+/// embedded demo model and its sentiment task.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "skn-run", version)]
+pub struct Run {
+    #[command(flatten)]
+    subject: Subject,
+
+    /// Folder to write to [default: runs/<model>-<task>]
+    #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "RUN")]
+    out: Option<PathBuf>,
+
+    /// Replace what earlier runs left there
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+
+    /// Go on where an earlier run stopped
+    #[arg(long)]
+    resume: bool,
+
+    /// Prompt positions, the <mask> row counted
+    #[arg(long = "prompt_size", visible_alias = "prompt-size", value_name = "P", default_value = "16")]
+    prompt_size: NonZeroUsize,
+
+    /// Epochs of tuning
+    #[arg(long, alias = "epochs", value_name = "N", default_value = "12")]
+    epoch: NonZeroU64,
+
+    /// Epochs of tuning the pruned model
+    #[arg(long, value_name = "N", default_value = "6")]
+    retune_epoch: NonZeroU64,
+
+    /// Rows of a training step
+    #[arg(long = "batch", visible_alias = "bz", value_name = "N", default_value = "16")]
+    batch: NonZeroUsize,
+
+    /// Peak learning rate
+    #[arg(long = "learning_rate", visible_aliases = ["lr", "learning-rate"], value_name = "RATE", default_value_t = 5e-3)]
+    learning_rate: f64,
+
+    /// Evaluate on dev every so many steps, besides at the end of each epoch
+    #[arg(long = "eval_every_step", visible_alias = "eval-every-step", value_name = "N")]
+    eval_every_step: Option<u64>,
+
+    /// What happens to perturbed neurons: gaussian, zero, mean
+    #[arg(long = "type", value_name = "EDIT", default_value_t = EditKind::Zero)]
+    edit: EditKind,
+
+    /// Standard deviation of gaussian noise
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.1)]
+    alpha: f64,
+
+    /// Shares of each layer's neurons to perturb, comma-separated
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', default_value = "0.01,0.02,0.05,0.1,0.2")]
+    shares: Vec<Share>,
+
+    /// The share that the summary tells of; one of --shares
+    #[arg(long, value_name = "SHARE", default_value = "0.1")]
+    share: Share,
+
+    /// Draws of random neurons to perturb
+    #[arg(long, value_name = "N", default_value = "10")]
+    draws: NonZeroU64,
+
+    /// Share of each layer's neurons that pruning keeps
+    #[arg(long, value_name = "SHARE", default_value = "0.02")]
+    prune_share: Share,
+
+    /// First layer to prune [default: a quarter of the layers stays whole]
+    #[arg(long, value_name = "LAYER")]
+    prune_layer: Option<usize>,
+
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What the chain found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ran {
+    #[serde(flatten)]
+    summary: Summary,
+    #[serde(skip)]
+    run: PathBuf,
+}
+
+impl Stage for Run {
+    const PROGRAM: &'static str = "skn-run";
+    type Output = Ran;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self, call: &Call<'_>) -> Result<Ran> {
+        if !self.shares.contains(&self.share) {
+            return Err(Failure::usage(format!("--share {}: expected one of --shares", self.share)));
+        }
+        let out = self.out();
+        self.check_free(&out)?;
+        let chain = Chain { run: self, out: &out, console: call.console };
+        chain.steps()?;
+        let summary = chain.summary()?;
+        let mut sink = Sink::open(call, &out, "run", true)?;
+        sink.json("summary.json", &summary)?;
+        sink.finish()?;
+        chain.step::<report::Report>(9, &out, "report", &[&text(&out), "--force"])?;
+        Ok(Ran { summary, run: out })
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+impl Run {
+    fn model(&self) -> &str {
+        self.subject.model.as_deref().unwrap_or(DEMO)
+    }
+
+    fn task(&self) -> &str {
+        match (&self.subject.task, &self.subject.task_file) {
+            (Some(task), _) => task,
+            (None, Some(file)) => file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("task"),
+            (None, None) if self.model() == DEMO => skn_demo::TASKS[0],
+            (None, None) => "sst2",
+        }
+    }
+
+    fn out(&self) -> PathBuf {
+        let model = self.model().trim_end_matches('/').rsplit('/').next().unwrap_or("model");
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{model}-{}", self.task())))
+    }
+
+    fn check_free(&self, out: &Path) -> Result<()> {
+        let record = out.join("run.json");
+        if !record.is_file() || self.force || self.resume {
+            return Ok(());
+        }
+        Err(Failure::input(format!(
+            "{}: a run is there; --resume goes on with it, --force replaces it, --out RUN writes elsewhere",
+            out.display()
+        )))
+    }
+
+    /// The flags that say which model, task and data.
+    fn subject(&self) -> Vec<String> {
+        let Subject { task_file, data, verb, max_length, compat, .. } = &self.subject;
+        let mut words = vec!["--model".to_string(), self.model().into()];
+        let mut flag = |name: &str, value: Option<String>| {
+            words.extend(value.into_iter().flat_map(|value| [name.to_string(), value]));
+        };
+        flag("--task", task_file.is_none().then(|| self.task().into()));
+        flag("--task-file", task_file.as_deref().map(text));
+        flag("--data", data.as_deref().map(text));
+        flag("--verb", verb.as_ref().map(|words| words.join(",")));
+        flag("--max-length", max_length.map(|length| length.to_string()));
+        flag("--compat", compat.map(|_| "paper".into()));
+        words
+    }
+
+    /// The flags that say how to compute.
+    fn compute(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.compute.seed != 0 {
+            words.extend(["--seed".to_string(), self.compute.seed.to_string()]);
+        }
+        if let Some(threads) = self.compute.threads {
+            words.extend(["--threads".to_string(), threads.to_string()]);
+        }
+        match self.compute.device {
+            DeviceName::Auto => {}
+            DeviceName::Cpu => words.extend(["--device", "cpu"].map(String::from)),
+            DeviceName::Cuda(number) => words.extend(["--device".to_string(), format!("cuda:{number}")]),
+        }
+        words
+    }
+}
+
+/// The chain under way.
+struct Chain<'a> {
+    run: &'a Run,
+    out: &'a Path,
+    console: &'a Console,
+}
+
+/// How many steps there are.
+const STEPS: usize = 9;
+
+impl Chain<'_> {
+    fn untuned(&self) -> PathBuf {
+        self.out.join("untuned")
+    }
+
+    fn pruned(&self) -> PathBuf {
+        self.out.join("prune")
+    }
+
+    fn pruned_tuned(&self) -> PathBuf {
+        self.out.join("prune-tuned")
+    }
+
+    fn steps(&self) -> Result<()> {
+        let run = self.run;
+        let (out, subject) = (text(self.out), run.subject());
+        let subject: Vec<&str> = subject.iter().map(String::as_str).collect();
+        let prompt_size = run.prompt_size.to_string();
+        let untuned = self.untuned();
+        let words = [
+            "--prompt_size",
+            &prompt_size,
+            "--probe_type",
+            "speed",
+            "--repeats",
+            "1",
+            "--out",
+            &text(&untuned),
+        ];
+        self.step::<probe::Probe>(1, &untuned, "probe speed", &[&subject[..], &words].concat())?;
+
+        let training = self.training(run.epoch);
+        let training: Vec<&str> = training.iter().map(String::as_str).collect();
+        let resume: &[&str] = if run.resume { &["--resume"] } else { &[] };
+        let words =
+            [&subject[..], &["--prompt_size", &prompt_size, "--out", &out], &training, resume].concat();
+        self.step::<train::Train>(2, self.out, "train", &words)?;
+
+        let from = ["-p", "--resume_from", &out, "--out", &out];
+        let words = [&from[..], &["--probe_type", "acc,acc_mean,acc_max,prompt_act"]].concat();
+        self.step::<probe::Probe>(3, self.out, "probe acc,acc_max,acc_mean,prompt_act", &words)?;
+        let words = [&from[..], &["--probe_type", "pos", "--pos", "best", "--splits", "dev,test"]].concat();
+        self.step::<probe::Probe>(3, self.out, "probe pos on dev,test", &words)?;
+
+        let task = run.task_name(self.out)?;
+        let counts = text(&self.out.join(&task).join("dev_perf"));
+        self.step::<select::Select>(
+            4,
+            self.out,
+            &format!("select {task}"),
+            &["-a", &counts, "--shares", &self.shares(), "--out", &out],
+        )?;
+
+        let (alpha, draws, edit) = (run.alpha.to_string(), run.draws.to_string(), run.edit.to_string());
+        let averages = text(&self.out.join(&task).join("train_avg"));
+        let infos = run.shares.iter().map(|share| self.mask(&task, *share)).collect::<Vec<_>>().join(",");
+        let words = ["--info_path", &infos, "--type", &edit, "--alpha", &alpha, "--cmp", "--draws", &draws];
+        let means: &[&str] = if run.edit == EditKind::Mean { &["--ths_path", &averages] } else { &[] };
+        self.step::<mask::Mask>(5, self.out, "mask", &[&from[..], &words, means].concat())?;
+
+        let pruned = self.pruned();
+        let layer = run.prune_layer.map(|layer| layer.to_string());
+        let layer: Vec<&str> = layer.iter().flat_map(|layer| ["--low_layer", layer]).collect();
+        let kept = self.mask(&task, run.prune_share);
+        let words =
+            ["--resume_from", &out, "--info_path", &kept, "--ths_path", &averages, "--out", &text(&pruned)];
+        self.step::<prune::Prune>(6, &pruned, "prune", &[&words[..], &layer].concat())?;
+
+        let tuned = self.pruned_tuned();
+        let training = self.training(run.retune_epoch);
+        let training: Vec<&str> = training.iter().map(String::as_str).collect();
+        let source = text(&pruned);
+        let words =
+            ["-p", "--resume_from", &source, "--model_type", "RobertaPrunePrompt", "--out", &text(&tuned)];
+        self.step::<train::Train>(7, &tuned, "train", &[&words[..], &training, resume].concat())?;
+
+        // One after another, so that they run on the machine at one speed.
+        for (folder, method) in
+            [(self.out, "RobertaPrompt"), (&pruned, "RobertaPrunePrompt"), (&tuned, "RobertaPrunePrompt")]
+        {
+            let place = text(folder);
+            let words = [
+                "-p",
+                "--resume_from",
+                &place,
+                "--model_type",
+                method,
+                "--probe_type",
+                "speed",
+                "--out",
+                &place,
+            ];
+            self.step::<probe::Probe>(8, folder, "probe speed", &words)?;
+        }
+        Ok(())
+    }
+
+    fn training(&self, epochs: NonZeroU64) -> Vec<String> {
+        let Run { batch, learning_rate, eval_every_step, .. } = self.run;
+        let mut words = vec!["--epoch".to_string(), epochs.to_string(), "--batch".into(), batch.to_string()];
+        words.extend(["--learning_rate".to_string(), learning_rate.to_string()]);
+        words.extend(
+            eval_every_step.iter().flat_map(|steps| ["--eval_every_step".to_string(), steps.to_string()]),
+        );
+        words
+    }
+
+    /// The shares that later steps need masks of.
+    fn shares(&self) -> String {
+        let mut shares = self.run.shares.clone();
+        shares.push(self.run.prune_share);
+        shares.sort_unstable();
+        shares.dedup();
+        shares.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    fn mask(&self, task: &str, share: Share) -> String {
+        text(&self.out.join("info").join(task).join(share.to_string()))
+    }
+
+    /// Does a step, unless `--resume` finds it done: says its command line, then what came of it.
+    fn step<S: Stage>(&self, number: usize, folder: &Path, stage: &str, arguments: &[&str]) -> Result<()> {
+        let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        if self.run.resume && RunRecord::read(folder)?.stages.contains_key(stage) && stage != "report" {
+            tracing::info!("[{number}/{STEPS}] {}: done before", S::PROGRAM);
+            return Ok(());
+        }
+        if S::PROGRAM != "skn-select" && S::PROGRAM != "skn-report" {
+            arguments.extend(self.run.compute());
+        }
+        let replaces = self.run.force || (self.run.resume && S::PROGRAM != "skn-train");
+        if replaces && S::PROGRAM != "skn-report" {
+            arguments.push("--force".into());
+        }
+        tracing::info!("[{number}/{STEPS}] {} {}", S::PROGRAM, arguments.join(" "));
+        let output = run_stage::<S>(self.console, &arguments)?;
+        if self.run.common.json {
+            tracing::info!("{output}")
+        } else {
+            print(&format!("[{number}/{STEPS}] {output}"))?
+        }
+        Ok(())
+    }
+
+    /// The summary, from the files that the steps left.
+    fn summary(&self) -> Result<Summary> {
+        let task = self.run.task_name(self.out)?;
+        let performance =
+            |folder: &Path| json::<InferencePerformance>(&folder.join(&task).join("inference_perf.json"));
+        let time = |folder: &Path| json::<InferenceTime>(&folder.join(&task).join("inference_time.json"));
+        let [untuned, tuned] = [performance(&self.untuned())?, performance(self.out)?];
+        let [pruned, pruned_tuned] = [performance(&self.pruned())?, performance(&self.pruned_tuned())?];
+        let [skill, random] = ["mask_perf.json", "cmp_perf.json"].map(|name| self.perturbed(name));
+        let (skill, random) = (skill?, random?);
+        let model: skn_artifact::SkillConfig = json(&self.out.join("best").join("skn.json"))?;
+        Ok(Summary {
+            best_neuron: self.best_neuron(&task)?,
+            perturbation: PerturbationSetting {
+                edit: skill.edit.clone(),
+                alpha: skill.alpha,
+                share: skill.mask.clone(),
+                draws: random.draws.len(),
+            },
+            model: model.model.id,
+            test_rows: tuned.rows,
+            parameters: FullAndPruned { full: tuned.parameters, pruned: pruned.parameters },
+            ms_per_text: FullAndPruned {
+                full: time(self.out)?.ms_per_text,
+                pruned: time(&self.pruned_tuned())?.ms_per_text,
+            },
+            accuracy: Points {
+                untuned: untuned.test_score,
+                tuned: tuned.test_score,
+                skill_perturbed: skill.mean,
+                random_perturbed: random.mean,
+                pruned: pruned.test_score,
+                pruned_tuned: pruned_tuned.test_score,
+            },
+            interval: Points {
+                untuned: untuned.interval,
+                tuned: tuned.interval,
+                skill_perturbed: skill.interval,
+                random_perturbed: random.interval,
+                pruned: pruned.interval,
+                pruned_tuned: pruned_tuned.interval,
+            },
+            task,
+        })
+    }
+
+    /// The result at the share that the summary tells of.
+    fn perturbed(&self, name: &str) -> Result<PerturbationResult> {
+        let path = self.out.join(name);
+        let value: serde_json::Value = json(&path)?;
+        let all = if value.is_array() { value } else { serde_json::Value::Array(vec![value]) };
+        let all: Vec<PerturbationResult> = serde_json::from_value(all).with_context(|| text(&path))?;
+        let share = self.run.share.to_string();
+        let missing = || Failure::input(format!("{}: no result for share {share}", path.display()));
+        all.into_iter().find(|result| result.mask == share).ok_or_else(missing)
+    }
+
+    fn best_neuron(&self, task: &str) -> Result<BestNeuron> {
+        let read = |name: &str| {
+            Ok::<_, anyhow::Error>(Performance::read(&TensorFile::read(&self.out.join(task).join(name))?)?)
+        };
+        let [dev, test] = ["dev_perf.safetensors", "test_perf.safetensors"].map(read);
+        let (dev, test) = (dev?, test?);
+        let rule = dev.best_rule(None)?;
+        let Rule { layer, index, position, .. } = rule;
+        Ok(BestNeuron {
+            layer,
+            index,
+            position,
+            dev: dev.accuracy_of(&rule)?,
+            test: test.accuracy_of(&rule)?,
+        })
+    }
+}
+
+impl Run {
+    /// The name of the task as its folder in the run has it.
+    fn task_name(&self, out: &Path) -> Result<String> {
+        let config: skn_artifact::SkillConfig = json(&out.join("best").join("skn.json"))?;
+        Ok(config.task)
+    }
+}
+
+fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    Ok(read_json(path)?)
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary {
+            task,
+            model,
+            test_rows,
+            accuracy,
+            interval,
+            perturbation,
+            parameters,
+            ms_per_text,
+            best_neuron,
+        } = &self.summary;
+        let PerturbationSetting { edit, share, draws, alpha } = perturbation;
+        let alpha = alpha.map_or_else(String::new, |alpha| format!(" {alpha}"));
+        let mut table = Table::new();
+        table
+            .load_style(presets::ASCII_MARKDOWN)
+            .set_header([format!("{model} on {task}"), format!("{test_rows} rows of test")]);
+        let mut row = |name: String, value: String| {
+            table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
+        };
+        row("untuned".into(), with_interval(accuracy.untuned, interval.untuned));
+        row("tuned".into(), with_interval(accuracy.tuned, interval.tuned));
+        let skill = with_interval(accuracy.skill_perturbed, interval.skill_perturbed);
+        row(format!("skill neurons perturbed ({edit}{alpha}, share {share})"), skill);
+        let random = with_interval(accuracy.random_perturbed, interval.random_perturbed);
+        row(format!("as many random neurons perturbed ({draws} draws)"), random);
+        row("pruned".into(), with_interval(accuracy.pruned, interval.pruned));
+        row("pruned and tuned".into(), with_interval(accuracy.pruned_tuned, interval.pruned_tuned));
+        let BestNeuron { layer, index, position, dev, test } = best_neuron;
+        row(
+            format!("best neuron: layer {layer}, index {index}, position {position}"),
+            format!("{dev:.4} dev, {test:.4} test"),
+        );
+        let share = 100.0 * parameters.pruned as f64 / parameters.full.max(1) as f64;
+        let counts = format!("{} -> {} ({share:.1} %)", parameters.full, parameters.pruned);
+        row("parameters, full -> pruned".into(), counts);
+        let ratio = ms_per_text.full / ms_per_text.pruned.max(f64::MIN_POSITIVE);
+        let times = format!("{:.3} -> {:.3} ({ratio:.2}x)", ms_per_text.full, ms_per_text.pruned);
+        row("ms a text, full -> pruned".into(), times);
+        write!(f, "\n{table}\n\nreport: {}", self.run.join("report.html").display())
+    }
+}

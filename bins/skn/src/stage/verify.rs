@@ -1,0 +1,66 @@
+//! `skn-verify`: are the files of a run what its stages wrote?
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+use serde::Serialize;
+use skn_artifact::{Verification, verify};
+
+use crate::cli::Common;
+use crate::exit::Failure;
+use crate::program::{Call, Stage};
+
+/// Check every file of a run against the hash that the stage which wrote it noted in run.json.
+///
+/// Needs no model and no data. A file that is missing or changed makes the exit code 3.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "skn-verify", version)]
+pub struct Verify {
+    /// The run's folder
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    run: PathBuf,
+    #[serde(flatten)]
+    found: Verification,
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: all {} files are as they were written", self.run.display(), self.found.intact.len())
+    }
+}
+
+impl Stage for Verify {
+    const PROGRAM: &'static str = "skn-verify";
+    type Output = Verified;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self, _: &Call<'_>) -> Result<Verified> {
+        let run = self.run.as_path();
+        let found = verify(run)?;
+        if found.is_sound() {
+            return Ok(Verified { run: run.into(), found });
+        }
+        let list = |what: &str, files: &[String]| match files {
+            [] => None,
+            files => Some(format!("{what}: {}", files.join(", "))),
+        };
+        let wrong: Vec<String> = [list("missing", &found.missing), list("changed", &found.changed)]
+            .into_iter()
+            .flatten()
+            .collect();
+        Err(Failure::input(format!("{}: {}", run.display(), wrong.join("; "))))
+    }
+}

@@ -1,0 +1,77 @@
+//! README's first command: the whole chain on the embedded demo.
+
+mod support;
+
+use serde_json::Value;
+use support::Desk;
+
+fn number(summary: &Value, path: &str) -> f64 {
+    summary.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {summary}"))
+}
+
+#[test]
+fn the_demo_shows_what_skill_neurons_are() {
+    let desk = Desk::new();
+    let said = desk.run("skn-run");
+    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+    let summary = desk.json("runs/demo-sentiment/summary.json");
+    let accuracy = |name: &str| number(&summary, &format!("/accuracy/{name}"));
+
+    assert!(accuracy("untuned") <= 0.65, "{summary}");
+    assert!(accuracy("tuned") >= 0.88, "{summary}");
+    assert!(
+        number(&summary, "/best_neuron/dev") >= 0.75 && number(&summary, "/best_neuron/test") >= 0.75,
+        "{summary}"
+    );
+    let (skill, random) = (accuracy("skill_perturbed"), accuracy("random_perturbed"));
+    assert!(skill <= random - 0.10, "perturbing skill neurons costs 10 points more: {summary}");
+    assert_eq!(summary["perturbation"]["draws"], 10);
+    assert!(accuracy("pruned_tuned") >= accuracy("tuned") - 0.04, "{summary}");
+    assert!(number(&summary, "/parameters/pruned") < number(&summary, "/parameters/full"), "{summary}");
+
+    // Every accuracy is one of the 480 test rows' counts, and lies in its interval.
+    for name in ["untuned", "tuned", "pruned", "pruned_tuned"] {
+        let rows = accuracy(name) * number(&summary, "/test_rows");
+        assert!((rows - rows.round()).abs() < 1e-6, "{name}: {rows}");
+        let bound = |end: usize| number(&summary, &format!("/interval/{name}/{end}"));
+        assert!(bound(0) < accuracy(name) && accuracy(name) < bound(1), "{summary}");
+    }
+    // What it printed is what it wrote.
+    for value in
+        [accuracy("untuned"), accuracy("tuned"), skill, random, accuracy("pruned"), accuracy("pruned_tuned")]
+    {
+        assert!(said.stdout.contains(&format!("{value:.4}")), "{value} in:\n{}", said.stdout);
+    }
+    for run in ["", "/untuned", "/prune", "/prune-tuned"] {
+        desk.ok(&format!("skn-verify runs/demo-sentiment{run}"));
+    }
+    assert!(desk.path("runs/demo-sentiment/report.html").is_file());
+
+    desk.fails("skn-run", 3, &["runs/demo-sentiment", "--resume", "--force"]);
+    let again = desk.run("skn-run --resume");
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(again.stderr.contains("[2/9] skn-train: done before"), "{}", again.stderr);
+    assert_eq!(desk.json("runs/demo-sentiment/summary.json"), summary, "nothing is left to do");
+
+    let texts = "the food was not bad , but the service was awful .\nwe never disliked the soup .\n";
+    support::write(&desk.path("texts"), texts);
+    let predicted = desk.ok("skn-predict --resume_from runs/demo-sentiment/prune-tuned --input texts");
+    assert_eq!(predicted.lines().count(), 2);
+    assert!(
+        predicted.lines().all(|line| line.starts_with("positive\t0.") || line.starts_with("negative\t0.")),
+        "{predicted}"
+    );
+}
+
+#[test]
+fn the_other_demo_tasks_run_too() {
+    let desk = Desk::new();
+    for (task, classes) in [("topic", 4), ("inference", 3)] {
+        let line = format!("skn-run --task {task} --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --json");
+        let summary: Value = serde_json::from_str(&desk.ok(&line)).unwrap();
+        assert_eq!(summary["task"], *task);
+        let perf = desk.path(&format!("runs/demo-{task}/{task}/dev_perf.safetensors"));
+        let (shape, _) = skn_artifact::TensorFile::read(&perf).unwrap().i64("correct", None).unwrap();
+        assert_eq!(shape[0], classes, "one rule for each class against the rest");
+    }
+}

@@ -1,0 +1,165 @@
+//! Bad input: each error names what is wrong, where, and has the documented exit code; nothing is left behind.
+
+mod support;
+
+use std::fs;
+
+use skn_artifact::{Array, TensorBundle, TensorFile};
+use support::{Desk, copy, golden, write};
+
+const TRAIN: &str = "skn-train --data_path data/raw/sst2 --save_to run --epoch 1 --bz 64";
+
+/// The golden model in a folder, with one tensor made anew.
+fn broken_model(desk: &Desk, change: impl FnOnce(&mut TensorBundle)) {
+    copy(&golden().join("model"), &desk.path("model"));
+    let path = desk.path("model/model.safetensors");
+    let file = TensorFile::read(&path).unwrap();
+    let mut bundle = TensorBundle::new();
+    for name in file.names() {
+        let (shape, values) = file.f32(name, None).unwrap();
+        bundle.insert(name, Array::f32(shape, values).unwrap());
+    }
+    change(&mut bundle);
+    write(&path, bundle.to_bytes().unwrap());
+}
+
+#[test]
+fn what_is_not_there() {
+    let desk = Desk::original();
+    desk.fails("skn-train --data_path nowhere --save_to run", 3, &["nowhere"]);
+    desk.fails(&format!("{TRAIN} --model ./nowhere"), 3, &["./nowhere", "no such folder"]);
+    desk.fails(&format!("{TRAIN} --model someone/something"), 4, &["someone/something", "--model demo"]);
+    desk.fails(&format!("{TRAIN} --resume_from nowhere -p"), 3, &["nowhere"]);
+    desk.fails(
+        "skn-select --save_to run -a run/sst2/dev_perf",
+        3,
+        &["run/sst2/dev_perf", "dev_perf.safetensors"],
+    );
+    desk.fails("skn-merge --save_to run", 3, &["shards", "--shard"]);
+    desk.fails("skn-verify nowhere", 3, &["run.json"]);
+    desk.fails("skn-report nowhere", 3, &["nowhere"]);
+    assert!(!desk.path("run/best").exists());
+}
+
+#[test]
+fn what_is_no_task_word_or_flag() {
+    let desk = Desk::original();
+    desk.fails(&format!("{TRAIN} --task_type sst3"), 2, &["sst3", "sst2", "sentiment"]);
+    desk.fails(&format!("{TRAIN} --verb good"), 2, &["good", "2"]);
+    desk.fails(&format!("{TRAIN} --verb negative,negative"), 2, &["negative"]);
+    desk.fails(&format!("{TRAIN} --model_type RobertaMagic"), 2, &["RobertaMagic", "RobertaPrompt"]);
+    desk.fails(&format!("{TRAIN} --prompt_size 500"), 2, &["500", "128"]);
+    desk.fails(&format!("{TRAIN} --lr nan"), 2, &["learning rate"]);
+    desk.fails(&format!("{TRAIN} -p"), 2, &["--resume_from"]);
+    desk.fails(&format!("{TRAIN} --device tpu"), 2, &["tpu", "cuda"]);
+    desk.fails("skn-train --data_path data/raw/sst2", 2, &["--out"]);
+    desk.fails(
+        "skn-probe --data_path data/raw/sst2 --save_to run --probe_type acc,magic",
+        2,
+        &["magic", "acc_mean"],
+    );
+    desk.fails("skn-probe --data_path data/raw/sst2 --save_to run --probe_type pos", 2, &["--pos"]);
+    desk.fails(
+        "skn-probe --data_path data/raw/sst2 --save_to run --probe_type pos --pos 1,2,3",
+        2,
+        &["1,2,3"],
+    );
+    desk.fails("skn-train --save_to run", 2, &["--data"]);
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_was_not_built_in() {
+    let desk = Desk::original();
+    desk.fails(&format!("{TRAIN} --device cuda:0"), 5, &["cuda:0", "--features cuda"]);
+}
+
+#[test]
+fn weights_that_are_damaged() {
+    let line = format!("{TRAIN} --model model");
+    let query = "roberta.encoder.layer.1.attention.self.query.weight";
+    let desk = Desk::original();
+    broken_model(&desk, |bundle| {
+        bundle.insert(query, Array::f32(vec![48, 47], vec![0.0; 48 * 47]).unwrap());
+    });
+    desk.fails(&line, 3, &["model.safetensors", query, "[48, 48]", "[48, 47]"]);
+    broken_model(&desk, |bundle| {
+        let mut values = vec![0.0; 48 * 48];
+        values[5] = f32::NAN;
+        bundle.insert(query, Array::f32(vec![48, 48], values).unwrap());
+    });
+    desk.fails(&line, 3, &["model.safetensors", query, "finite", "element 5"]);
+    let whole = fs::read(desk.path("model/model.safetensors")).unwrap();
+    write(&desk.path("model/model.safetensors"), &whole[..whole.len() / 2]);
+    desk.fails(&line, 3, &["model.safetensors"]);
+    fs::remove_file(desk.path("model/model.safetensors")).unwrap();
+    write(&desk.path("model/pytorch_model.bin"), "PK");
+    desk.fails(&line, 3, &["pytorch_model.bin", "safe_serialization"]);
+}
+
+#[test]
+fn a_model_of_absurd_size() {
+    let desk = Desk::original();
+    copy(&golden().join("model"), &desk.path("model"));
+    let text = fs::read_to_string(desk.path("model/config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["intermediate_size"] = serde_json::json!(1u64 << 40);
+    write(&desk.path("model/config.json"), config.to_string());
+    desk.fails(&format!("{TRAIN} --model model"), 3, &["config.json", "intermediate_size", "1099511627776"]);
+}
+
+#[test]
+fn data_that_are_damaged() {
+    let desk = Desk::new();
+    let at = "skn-train --model demo --task sst2 --epoch 1 --save_to run --data data";
+    let rows = |labels: [i64; 3]| {
+        labels.map(|label| format!("{{\"sentence\": \"a text\", \"label\": {label}}}\n")).concat()
+    };
+    write(&desk.path("data/train.jsonl"), rows([0, 1, 7]));
+    write(&desk.path("data/validation.jsonl"), rows([0, 1, 1]));
+    desk.fails(at, 3, &["train.jsonl", "7"]);
+    write(&desk.path("data/train.jsonl"), "");
+    desk.fails(at, 3, &["train"]);
+    write(&desk.path("data/train.jsonl"), "{\"sentence\": \"a text\", \"label\": 1}\n{\"sentence\": 5");
+    desk.fails(at, 3, &["train.jsonl", "2"]);
+    write(&desk.path("data/train.jsonl"), "{\"text\": \"a text\", \"label\": 1}\n");
+    desk.fails(at, 3, &["train.jsonl", "sentence"]);
+    fs::remove_file(desk.path("data/train.jsonl")).unwrap();
+    desk.fails(at, 3, &["train"]);
+}
+
+#[test]
+fn masks_and_averages_of_another_model() {
+    let desk = Desk::original();
+    desk.ok(TRAIN);
+    desk.ok("skn-probe -p --resume_from run --save_to run");
+    desk.ok("skn-select --save_to run -a run/sst2/dev_perf --shares 0.1");
+    let perf = desk.path("run/sst2/dev_perf.safetensors");
+    let demo = "--model demo --task sentiment --save_to other";
+    desk.ok(&format!("skn-train {demo} --epoch 1 --max-steps 2"));
+    desk.fails(
+        "skn-mask -p --resume_from other --save_to other --info_path run/info/sst2/0.1",
+        3,
+        &["run/info/sst2/0.1", "[4, 384]", "[4, 160]"],
+    );
+    desk.fails(
+        "skn-mask -p --resume_from other --save_to other --model roberta-base --info_path run/info/sst2/0.1",
+        3,
+        &["skn.json", "demo"],
+    );
+    desk.fails("skn-probe -p --resume_from run --save_to run", 3, &["train_avg.safetensors", "--force"]);
+    desk.fails(TRAIN, 3, &["skn.json", "--force"]);
+    let mut bytes = fs::read(&perf).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x40;
+    write(&perf, &bytes);
+    desk.fails("skn-verify run", 3, &["changed", "sst2/dev_perf.safetensors"]);
+    desk.fails("skn-select --save_to run -a run/sst2/dev_perf --force", 3, &["dev_perf.safetensors"]);
+}
+
+#[test]
+fn a_run_that_another_program_writes() {
+    let desk = Desk::original();
+    let _lock = skn_artifact::RunLock::acquire(&desk.path("run"), "skn-other").unwrap();
+    desk.fails(TRAIN, 6, &["skn-other"]);
+}

@@ -1,0 +1,88 @@
+//! A training that is stopped or killed at any moment, and resumed, leaves the bytes of one that was not.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use support::Desk;
+
+/// Long enough to be hit in the middle, with evaluations and checkpoints on the way.
+const TRAIN: &str = "skn-train --model demo --task sentiment --epoch 1 --max-steps 40 --eval_every_step 10 \
+                     --checkpoint-every 3 --threads 1 --save_to";
+/// How often a training is killed.
+const KILLS: u32 = 12;
+
+fn start(desk: &Desk, line: &str) -> Child {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut command = desk.command(words[0], &words[1..]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+}
+
+/// The run's files, without the second-last checkpoint: which one that is depends on where the run was stopped.
+fn contents(desk: &Desk, run: &str) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let mut files = desk.contents(run);
+    files.retain(|name, _| !name.contains("previous") && !name.ends_with(".tmp"));
+    files
+}
+
+#[test]
+fn killed_and_resumed() {
+    let desk = Desk::new();
+    let began = Instant::now();
+    desk.ok(&format!("{TRAIN} straight"));
+    let took = began.elapsed();
+    let expected = contents(&desk, "straight");
+    for kill in 0..KILLS {
+        let run = format!("killed{kill}");
+        let mut child = start(&desk, &format!("{TRAIN} {run}"));
+        // Spread over the time of a whole run; where it falls is up to the machine, and any place must do.
+        std::thread::sleep(took * kill / KILLS + Duration::from_millis(5));
+        signal(&child, "KILL");
+        child.wait().unwrap();
+        desk.ok(&format!("{TRAIN} {run} --resume --threads 2").replacen("--threads 1", "", 1));
+        assert_eq!(contents(&desk, &run), expected, "killed after {kill}/{KILLS} of the time");
+        desk.ok(&format!("skn-verify {run}"));
+    }
+}
+
+#[test]
+fn stopped_by_a_signal() {
+    let desk = Desk::new();
+    desk.ok(&format!("{TRAIN} straight"));
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = start(&desk, &format!("{TRAIN} {name}"));
+        // The first checkpoint says that training is under way.
+        while !desk.path(&format!("{name}/last/checkpoint.safetensors")).exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
+            std::thread::yield_now();
+        }
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        let said = desk.run(&format!("{TRAIN} {name}"));
+        assert_eq!(said.code, 3, "without --resume what is there is not touched: {}", said.stderr);
+        desk.ok(&format!("{TRAIN} {name} --resume"));
+        assert_eq!(contents(&desk, name), contents(&desk, "straight"));
+    }
+}
+
+#[test]
+fn a_resume_of_something_else_is_refused() {
+    let desk = Desk::new();
+    desk.ok(&format!("{TRAIN} run"));
+    for (flags, field) in [
+        ("--seed 1", "seed"),
+        ("--bz 4", "batch"),
+        ("--lr 0.5", "learning_rate"),
+        ("--prompt_size 3", "prompt_size"),
+    ] {
+        desk.fails(&format!("{TRAIN} run --resume {flags}"), 3, &["checkpoint.safetensors", field]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The same command gives the same bytes: for any number of threads, texts at once and shards, and from any folder.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use support::Desk;
+
+const PROBE: &str = "--task sentiment --model demo --probe_type acc,acc_mean,acc_max,pos --pos 2,7";
+
+fn changed(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+    let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    names.into_iter().filter(|name| a.get(*name) != b.get(*name)).cloned().collect()
+}
+
+#[test]
+fn threads_and_batches_change_nothing() {
+    let desk = Desk::new();
+    for (out, flags) in [("a", "--threads 1"), ("b", "--threads 3")] {
+        desk.ok(&format!(
+            "skn-train --model demo --task sentiment --epoch 1 --max-steps 12 --save_to {out} {flags}"
+        ));
+        let batch = if out == "b" { "--bz 3" } else { "" };
+        desk.ok(&format!("skn-probe -p --resume_from {out} --save_to {out} {flags} {batch}"));
+        desk.ok(&format!("skn-select -a {out}/sentiment/dev_perf --save_to {out}"));
+        let mask =
+            format!("skn-mask -p --resume_from {out} --info_path {out}/info/sentiment/0.1 --save_to {out}");
+        desk.ok(&format!("{mask} --cmp --draws 2 {flags} {batch}"));
+        desk.ok(&format!(
+            "skn-prune --resume_from {out} --info_path {out}/info/sentiment/0.1 --ths_path {out}/sentiment/train_avg \
+             --save_to {out}/pruned {flags}"
+        ));
+    }
+    let (a, b) = (desk.contents("a"), desk.contents("b"));
+    assert!(a.len() > 30, "{:?}", a.keys());
+    assert_eq!(changed(&a, &b), [""; 0]);
+}
+
+#[test]
+fn shards_are_the_whole() {
+    let desk = Desk::new();
+    desk.ok(&format!("skn-probe {PROBE} --save_to whole"));
+    let shard = |count: usize, index: usize, splits: &str| {
+        desk.ok(&format!(
+            "skn-probe {PROBE} --save_to parts{count} --shard {index}/{count} --splits {splits}"
+        ));
+    };
+    for count in [2, 3] {
+        (1..=count).rev().for_each(|index| shard(count, index, "train"));
+        desk.ok(&format!("skn-merge --save_to parts{count}"));
+        (1..=count).for_each(|index| shard(count, index, "dev,test"));
+        let said = desk.ok(&format!("skn-merge --save_to parts{count}"));
+        assert!(said.contains(&format!("merged {count} shards")) && !said.contains("train_avg"), "{said}");
+        fs::remove_dir_all(desk.path(&format!("parts{count}/shards"))).unwrap();
+        let changed = changed(&desk.contents("whole"), &desk.contents(&format!("parts{count}")));
+        assert_eq!(changed, [""; 0], "{count} shards");
+        desk.ok(&format!("skn-verify parts{count}"));
+    }
+}
+
+#[test]
+fn shards_that_do_not_belong_together_are_refused() {
+    let desk = Desk::new();
+    let acc = "skn-probe --task sentiment --model demo --save_to run";
+    desk.fails(&format!("{acc} --shard 1/2"), 2, &["--splits train"]);
+    desk.fails(&format!("{acc} --shard 1/2 --probe_type speed"), 2, &["speed"]);
+    desk.fails(&format!("{acc} --shard 1/2 --splits dev"), 3, &["train_avg.safetensors"]);
+    desk.ok(&format!("{acc} --shard 1/2 --splits train"));
+    desk.fails("skn-merge --save_to run", 3, &["missing shards 2/2"]);
+    desk.ok(&format!("{acc} --shard 2/2 --splits train --seed 5"));
+    desk.fails("skn-merge --save_to run", 3, &["skn.seed"]);
+}
