@@ -1,0 +1,98 @@
+//! The operations of a layer beside its plain products, on one thread and RoBERTa-base's widths. An element is a row,
+//! of which a batch has 512.
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails had better stop")]
+
+use std::time::Duration;
+
+use candle_core::{Device, Tensor};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use skn_bench::{Lengths, PROMPT_ROWS};
+use skn_kernels::{Activation, Dropout, LayerNorm, Linear, Packing, attention, dropout};
+use skn_random::{Key, Purpose};
+
+const HIDDEN: usize = 768;
+const HEADS: usize = 12;
+const ROWS: usize = 512;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    attentions(&mut criterion);
+    elementwise(&mut criterion);
+    gelu(&mut criterion);
+    criterion.final_summary();
+}
+
+/// Attention's work grows with the length of the sequences, the others' does not.
+fn attentions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("operations");
+    for lengths in [Lengths::Sst2Dev, Lengths::Fixed(32), Lengths::Fixed(128), Lengths::Fixed(512)] {
+        let packing = packing(lengths);
+        let [q, k, v] = [0, 1, 2].map(|which| random(which, &[packing.rows(), HIDDEN]));
+        let (all, answers) = (packing.all_rows(), packing.first_rows(1));
+        group.throughput(Throughput::Elements(packing.rows() as u64));
+        group.bench_function(BenchmarkId::new("attention", lengths.name()), |bencher| {
+            bencher.iter(|| attention(&q, &k, &v, &packing, &all, HEADS, None).unwrap());
+        });
+        if lengths == Lengths::Sst2Dev {
+            let q = random(0, &[answers.len(), HIDDEN]);
+            group.bench_function(BenchmarkId::new("attention of answers", lengths.name()), |bencher| {
+                bencher.iter(|| attention(&q, &k, &v, &packing, &answers, HEADS, None).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
+fn elementwise(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("operations");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    let [x, residual] = [0, 1].map(|which| random(which, &[ROWS, HIDDEN]));
+    let norm = LayerNorm::new(random(2, &[HIDDEN]), random(3, &[HIDDEN]), 1e-5).unwrap();
+    group.bench_function("layer norm", |bencher| bencher.iter(|| norm.forward(&x).unwrap()));
+    group.bench_function("layer norm of a sum", |bencher| {
+        bencher.iter(|| norm.forward_residual(&x, &residual).unwrap());
+    });
+    let packing = Packing::from_starts(&[0, ROWS]).unwrap();
+    let (all, mask) = (packing.all_rows(), Dropout::new(0.1, vec![[1; 32]]).unwrap());
+    group.bench_function("dropout", |bencher| bencher.iter(|| dropout(&x, &all, &mask).unwrap()));
+    group.finish();
+}
+
+/// The first matrix of the FFN, with and without what follows it.
+fn gelu(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("operations");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    let x = random(0, &[ROWS, HIDDEN]);
+    for width in [3072, 64] {
+        let linear = Linear::new(random(1, &[width, HIDDEN]), Some(random(2, &[width]))).unwrap();
+        for (name, activation) in [("linear", Activation::Identity), ("linear and GELU", Activation::Gelu)] {
+            group.bench_function(BenchmarkId::new(name, width), |bencher| {
+                bencher.iter(|| linear.forward(&x, activation).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Texts of these lengths up to about 512 rows.
+fn packing(lengths: Lengths) -> Packing {
+    let mut starts = vec![0];
+    for text in lengths.texts(ROWS) {
+        let end = starts[starts.len() - 1] + text.ids.len() + PROMPT_ROWS;
+        if end > ROWS {
+            break;
+        }
+        starts.push(end);
+    }
+    Packing::from_starts(&starts).unwrap()
+}
+
+fn random(which: u32, shape: &[usize]) -> Tensor {
+    let mut rng = Key::new(0, Purpose::WeightInit).layer(which).rng();
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.uniform() as f32 - 0.5).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
