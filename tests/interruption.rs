@@ -81,7 +81,7 @@ fn a_resume_of_something_else_is_refused() {
         ("--seed 1", "seed"),
         ("--bz 4", "batch"),
         ("--lr 0.5", "learning_rate"),
-        ("--prompt_size 3", "prompt_size"),
+        ("--prompt_size 3", "parameters"),
     ] {
         desk.fails(&format!("{TRAIN} run --resume {flags}"), 3, &["checkpoint.safetensors", field]);
     }

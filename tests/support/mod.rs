@@ -1,6 +1,6 @@
 //! A temporary folder in which the programs run as a user would run them.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ use skn_data::DataError;
 use skn_model::ModelError;
 use skn_perturb::PerturbError;
 use skn_probing::ProbingError;
+use skn_report::ReportError;
 use skn_select::SelectError;
 use skn_tune::TuneError;
 
@@ -72,6 +73,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
             .or_else(|| cause.downcast_ref::<ModelError>().map(ModelError::exit_code))
             .or_else(|| cause.downcast_ref::<ProbingError>().map(ProbingError::exit_code))
             .or_else(|| cause.downcast_ref::<PerturbError>().map(PerturbError::exit_code))
+            .or_else(|| cause.downcast_ref::<ReportError>().map(ReportError::exit_code))
             .or_else(|| cause.downcast_ref::<SelectError>().map(SelectError::exit_code))
             .or_else(|| cause.downcast_ref::<TuneError>().map(TuneError::exit_code))
     };

@@ -226,6 +226,12 @@ impl Base {
     /// If it can't be read or does not fit.
     pub(crate) fn tuning(&self, tuned: &Tuned) -> Result<Tuning> {
         let config = &self.model.config;
+        if tuned.model_type.method() != Method::Prompt && tuned.prompt_size.is_some() {
+            let method = tuned.model_type.name();
+            tracing::warn!(
+                "--prompt_size: {method} has no prompt but the <mask> row; the flag changes nothing"
+            );
+        }
         if !tuned.from_pretrained {
             let prompt_size = tuned.prompt_size.map_or(PROMPT_SIZE, Into::into);
             return Ok(match tuned.model_type.method() {
@@ -280,7 +286,15 @@ impl Base {
     /// # Errors
     /// If the prompt leaves no room for text.
     pub(crate) fn encode(&self, part: &[Example], model: &Roberta) -> Result<Vec<Encoded>> {
-        let most = self.max_length.map_or(model.max_text(), |limit| limit.min(model.max_text()));
+        self.encode_to(part, model.max_text())
+    }
+
+    /// The same, cut to a number of tokens.
+    ///
+    /// # Errors
+    /// If that is too few for `<s>` and `</s>`.
+    pub(crate) fn encode_to(&self, part: &[Example], most: usize) -> Result<Vec<Encoded>> {
+        let most = self.max_length.map_or(most, |limit| limit.min(most));
         let join = if self.paper { Join::Paper } else { Join::Separated };
         Ok(self.encoder.encode_all(part, most, join)?)
     }

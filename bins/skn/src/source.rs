@@ -31,9 +31,36 @@ impl Model {
     /// If a file is missing or damaged.
     pub(crate) fn read(folder: ModelFolder, device: &Device) -> Result<Self> {
         let config = folder.config()?;
+        if device.is_cpu() {
+            check_memory(&folder, config.weight_bytes(), available_memory())?;
+        }
         let weights = Weights::read(&folder, &config, device)?;
         Ok(Self { folder, config, weights })
     }
+}
+
+/// Refuses a model that memory can't hold, before any tensor of it is made: its weights are there once as they were read
+/// and once packed for the products.
+fn check_memory(folder: &ModelFolder, weights: u64, available: Option<u64>) -> Result<()> {
+    let needed = weights.saturating_mul(2);
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    tracing::debug!("{}: about {:.2} GiB of memory for the weights", folder.place().display(), gib(needed));
+    match available {
+        Some(available) if needed > available => Err(Failure::input(format!(
+            "{}: the sizes in config.json need about {:.1} GiB of memory for the weights, but {:.1} GiB are available",
+            folder.place().display(),
+            gib(needed),
+            gib(available)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What the system says is available, in bytes; nothing where it does not say.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Finds the model that a user names: `demo`, an existing folder, or `owner/name[@revision]` in the local Hugging
@@ -114,5 +141,27 @@ pub(crate) fn device(name: DeviceName) -> Result<Device> {
             "cuda:{number}: this program was built without CUDA; build it with \
              `cargo build --release --features cuda` (needs nvcc), or use --device cpu"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_memory_cannot_hold_is_refused() {
+        assert!(check_memory(&demo(), 1 << 30, Some(3 << 30)).is_ok());
+        assert!(check_memory(&demo(), 1 << 60, None).is_ok(), "nobody knows");
+        let error = check_memory(&demo(), 2 << 30, Some(3 << 30)).unwrap_err().to_string();
+        assert!(error.contains("4.0 GiB") && error.contains("3.0 GiB are available"), "{error}");
+        assert!(check_memory(&demo(), u64::MAX, Some(3 << 30)).is_err());
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_no_repositories() {
+        for name in ["../x", "a/b/c", "", "a/..", "a b"] {
+            let error = find(name).unwrap_err();
+            assert_eq!(crate::exit::code(&error), 3, "{name}: {error}");
+        }
     }
 }

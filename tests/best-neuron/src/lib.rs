@@ -5,39 +5,34 @@ use skn_model::{Gradients, ModelFolder, Pass, Roberta, Rows, Sequences, Site, Tu
 use skn_stats::{FireAccumulator, MeanAccumulator, best};
 use tokenizers::{Tokenizer, TruncationParams};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Result<T> = std::result::Result<T, tokenizers::Error>;
 
 /// Layer, prompt position and index of the neuron whose "above its average over `train`" tells label 1 from 0 best.
-pub fn best_neuron(
-    at: &str,
-    tuning: &Tuning,
-    train: &[String],
-    dev: &[(String, usize)],
-) -> Result<[usize; 3]> {
+pub fn find(at: &str, tuning: &Tuning, train: &[String], dev: &[(String, usize)]) -> Result<[usize; 3]> {
     let folder = ModelFolder::open(at)?;
     let config = folder.config()?;
     let weights = Weights::read(&folder, &config, &Device::Cpu)?;
     let mut tokenizer = Tokenizer::from_file(format!("{at}/tokenizer.json"))?;
     let mask = tokenizer.token_to_id("<mask>").ok_or("the tokenizer has no <mask>")?;
     let model = Roberta::new(&config, &weights, tuning, mask, Gradients::Nothing)?;
-    let max_length = model.max_text();
-    tokenizer.with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))?;
+    let cut = TruncationParams { max_length: model.max_text(), ..Default::default() };
+    tokenizer.with_truncation(Some(cut))?;
     let (positions, width) = (model.prompt_rows(), config.widest());
     let activations = |text: &str| -> Result<Vec<f32>> {
         let (encoding, mut neurons) = (tokenizer.encode(text, true)?, Vec::new());
-        let ids = encoding.get_ids();
         let mut watch = |site: Site, _: &Rows<'_>, x: Tensor| {
-            if matches!(site, Site::FfnAct { .. }) {
-                neurons.extend(x.narrow(0, 0, positions)?.flatten_all()?.to_vec1::<f32>()?);
-            }
+            let Site::FfnAct { .. } = site else { return Ok(x) };
+            neurons.extend(x.narrow(0, 0, positions)?.flatten_all()?.to_vec1::<f32>()?);
             Ok(x)
         };
-        let batch = Sequences { ids, starts: &[0, ids.len()], samples: &[0] };
+        let batch = Sequences { ids: encoding.get_ids(), starts: &[0, encoding.len()], samples: &[0] };
         model.forward(batch, &Pass::default(), &mut watch)?;
         Ok(neurons)
     };
     let mut sums = MeanAccumulator::new(config.layers() * positions * width);
-    train.iter().try_for_each(|text| Ok::<_, Box<_>>(sums.add_row_at(0, &activations(text)?)?))?;
+    for text in train {
+        sums.add_row_at(0, &activations(text)?)?;
+    }
     sums.add_rows(train.len() as u64)?;
     let (averages, mut fires) = (sums.mean()?, FireAccumulator::new(sums.len(), 2)?);
     for (text, label) in dev {

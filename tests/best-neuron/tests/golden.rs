@@ -21,7 +21,7 @@ fn the_golden_case() {
     let train: Vec<String> = rows("train").into_iter().map(|(text, _)| text).collect();
     let dev = rows("validation");
     let [layer, position, index] =
-        best_neuron::best_neuron(&format!("{golden}/model"), &tuning, &train, &dev).unwrap();
+        best_neuron::find(&format!("{golden}/model"), &tuning, &train, &dev).unwrap();
     let (shape, correct) = expected.i64("dev_correct", None).unwrap();
     let distance = |correct: i64| (2 * correct - dev.len() as i64).abs();
     let best = correct.iter().map(|&correct| distance(correct)).max().unwrap();

@@ -105,7 +105,7 @@ struct Recipe {
     lr: f64,
 
     /// Hidden size, attention heads, FFN width, layers
-    #[arg(long, value_name = "H,A,F,L", value_delimiter = ',', num_args = 4, default_values_t = [96, 4, 384, 4])]
+    #[arg(long, value_name = "H,A,F,L", value_delimiter = ',', default_values_t = [96, 4, 384, 4])]
     shape: Vec<usize>,
 
     /// Steps between reports of how well label words are named

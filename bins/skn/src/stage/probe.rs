@@ -396,7 +396,7 @@ impl Probing<'_> {
         let (encoder, config) = (&self.setup.base.encoder, &self.setup.base.model.config);
         let activations = prompt_activations(self.model, &[encoder.start_id(), encoder.end_id()])?;
         let mut metadata = self.setup.metadata("train");
-        ["skn.data_sha256", "skn.split"].map(|key| metadata.remove(key));
+        metadata.retain(|key, _| key != "skn.data_sha256" && key != "skn.split");
         let bundle = prompt_activation_bundle(&[activations], [config.layers(), config.widest()], &metadata)?;
         self.write(sink, "prompt_activation", &bundle)
     }

@@ -6,9 +6,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
-use skn_artifact::{ModelIdentity, SkillConfig, sha256_hex};
+use skn_artifact::{ModelIdentity, SkillConfig, TensorFile, sha256_hex};
 use skn_model::{Config, Gradients, LayerCut, PrunedForm, Roberta, Tuning, Weights, prune};
 use skn_probing::speed;
 use skn_select::Mask;
@@ -43,6 +43,15 @@ pub struct Prune {
     #[arg(long = "ths_path", visible_alias = "ths-path", value_name = "FILE")]
     ths_path: PathBuf,
 
+    /// Where an average is taken that is folded into a bias: over the prompt's positions, as published; or as near to each
+    /// layer's own rows as one bias allows
+    #[arg(long, value_name = "HOW", default_value = "prompt")]
+    fold: Fold,
+
+    /// For --fold per-position-group: averages over texts [default: train_mean_avg beside --ths_path]
+    #[arg(long = "text_ths_path", visible_alias = "text-ths-path", value_name = "FILE")]
+    text_ths_path: Option<PathBuf>,
+
     /// First layer to prune, from 0 [default: a quarter of the layers stays whole, 3 of 12]
     #[arg(long = "low_layer", visible_aliases = ["lowlayer", "low-layer"], value_name = "LAYER")]
     low_layer: Option<usize>,
@@ -69,6 +78,16 @@ pub struct Prune {
     destination: Destination,
     #[command(flatten)]
     common: Common,
+}
+
+/// Which average activation stands for a removed neuron.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Fold {
+    /// The mean over prompt positions
+    Prompt,
+    /// In the last layer, which computes the answer's row alone, the mean at that row; elsewhere the mean over prompt and
+    /// text rows, each as often as a text of train has it
+    PerPositionGroup,
 }
 
 /// What pruning did.
@@ -192,7 +211,7 @@ impl Prune {
     /// What happens to each layer.
     fn cuts(&self, setup: &Setup, mask: &Mask) -> Result<Vec<Option<LayerCut>>> {
         let (low, high) = self.layers(setup)?;
-        let means = means(&self.ths_path, setup)?;
+        let means = self.means(setup)?;
         let widths = &setup.base.model.config.intermediate_sizes;
         let cut = |(layer, &width): (usize, &usize)| {
             if layer < low || layer >= high {
@@ -208,6 +227,44 @@ impl Prune {
             Ok(Some(cut?))
         };
         widths.iter().enumerate().map(cut).collect()
+    }
+}
+
+impl Prune {
+    /// The values that removed neurons are held at, by layer.
+    fn means(&self, setup: &Setup) -> Result<Vec<Vec<f32>>> {
+        let of_prompt = means(&self.ths_path, setup)?;
+        if self.fold == Fold::Prompt {
+            return Ok(of_prompt);
+        }
+        let path = skn_artifact::resolve(&self.ths_path, "safetensors")?;
+        let (shape, values) = TensorFile::read(&path)?.f32("train_avg", None)?;
+        let [layers, positions, width] = shape[..] else {
+            let path = path.display();
+            return Err(Failure::input(format!(
+                "{path}: --fold per-position-group: expected [L, P, F], found {shape:?}"
+            )));
+        };
+        let beside = || path.with_file_name("train_mean_avg.safetensors");
+        let of_text = means(&self.text_ths_path.clone().unwrap_or_else(beside), setup)?;
+        let tokens = self.mean_tokens(setup, positions)?;
+        let rows = positions as f64 + tokens;
+        let mixed = |layer: usize| {
+            let both = of_prompt[layer].iter().zip(&of_text[layer]);
+            let mean = |(&prompt, &text): (&f32, &f32)| {
+                ((f64::from(prompt) * positions as f64 + f64::from(text) * tokens) / rows) as f32
+            };
+            both.map(mean).collect()
+        };
+        let answer = |layer: usize| values[layer * positions * width..][..width].to_vec();
+        Ok((0..layers).map(|layer| if layer + 1 == layers { answer(layer) } else { mixed(layer) }).collect())
+    }
+
+    /// The mean length of a text of train in tokens, as the model takes it beside `positions` prompt rows.
+    fn mean_tokens(&self, setup: &Setup, positions: usize) -> Result<f64> {
+        let texts =
+            setup.base.encode_to(setup.part("train"), setup.base.model.config.max_sequence() - positions)?;
+        Ok(texts.iter().map(|text| text.ids.len() as f64).sum::<f64>() / texts.len().max(1) as f64)
     }
 }
 

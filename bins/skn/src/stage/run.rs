@@ -52,41 +52,41 @@ pub struct Run {
     #[arg(long = "prompt_size", visible_alias = "prompt-size", value_name = "P", default_value = "16")]
     prompt_size: NonZeroUsize,
 
-    /// Epochs of tuning
-    #[arg(long, alias = "epochs", value_name = "N", default_value = "12")]
-    epoch: NonZeroU64,
+    /// Epochs of tuning [default: 4; 12 for the demo]
+    #[arg(long, alias = "epochs", value_name = "N")]
+    epoch: Option<NonZeroU64>,
 
-    /// Epochs of tuning the pruned model
-    #[arg(long, value_name = "N", default_value = "6")]
-    retune_epoch: NonZeroU64,
+    /// Epochs of tuning the pruned model [default: 4; 6 for the demo]
+    #[arg(long, value_name = "N")]
+    retune_epoch: Option<NonZeroU64>,
 
-    /// Rows of a training step
-    #[arg(long = "batch", visible_alias = "bz", value_name = "N", default_value = "16")]
-    batch: NonZeroUsize,
+    /// Rows of a training step [default: 8; 16 for the demo]
+    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
+    batch: Option<NonZeroUsize>,
 
-    /// Peak learning rate
-    #[arg(long = "learning_rate", visible_aliases = ["lr", "learning-rate"], value_name = "RATE", default_value_t = 5e-3)]
-    learning_rate: f64,
+    /// Peak learning rate [default: 0.001; 0.005 for the demo]
+    #[arg(long = "learning_rate", visible_aliases = ["lr", "learning-rate"], value_name = "RATE")]
+    learning_rate: Option<f64>,
 
     /// Evaluate on dev every so many steps, besides at the end of each epoch
     #[arg(long = "eval_every_step", visible_alias = "eval-every-step", value_name = "N")]
     eval_every_step: Option<u64>,
 
-    /// What happens to perturbed neurons: gaussian, zero, mean
-    #[arg(long = "type", value_name = "EDIT", default_value_t = EditKind::Zero)]
-    edit: EditKind,
+    /// What happens to perturbed neurons: gaussian, zero, mean [default: gaussian; mean for the demo]
+    #[arg(long = "type", value_name = "EDIT")]
+    edit: Option<EditKind>,
 
     /// Standard deviation of gaussian noise
     #[arg(long, value_name = "NUMBER", default_value_t = 0.1)]
     alpha: f64,
 
     /// Shares of each layer's neurons to perturb, comma-separated
-    #[arg(long, value_name = "SHARES", value_delimiter = ',', default_value = "0.01,0.02,0.05,0.1,0.2")]
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', default_value = "0.02,0.05,0.1,0.2,0.3,0.4")]
     shares: Vec<Share>,
 
-    /// The share that the summary tells of; one of --shares
-    #[arg(long, value_name = "SHARE", default_value = "0.1")]
-    share: Share,
+    /// The share that the summary tells of, one of --shares [default: 0.1, or 0.3 for the demo, else the largest]
+    #[arg(long, value_name = "SHARE")]
+    share: Option<Share>,
 
     /// Draws of random neurons to perturb
     #[arg(long, value_name = "N", default_value = "10")]
@@ -96,7 +96,7 @@ pub struct Run {
     #[arg(long, value_name = "SHARE", default_value = "0.02")]
     prune_share: Share,
 
-    /// First layer to prune [default: a quarter of the layers stays whole]
+    /// First layer to prune [default: a quarter of the layers stays whole; for the demo all but the last]
     #[arg(long, value_name = "LAYER")]
     prune_layer: Option<usize>,
 
@@ -124,12 +124,10 @@ impl Stage for Run {
     }
 
     fn run(&self, call: &Call<'_>) -> Result<Ran> {
-        if !self.shares.contains(&self.share) {
-            return Err(Failure::usage(format!("--share {}: expected one of --shares", self.share)));
-        }
+        let recipe = self.recipe()?;
         let out = self.out();
         self.check_free(&out)?;
-        let chain = Chain { run: self, out: &out, console: call.console };
+        let chain = Chain { run: self, recipe, out: &out, console: call.console };
         chain.steps()?;
         let summary = chain.summary()?;
         let mut sink = Sink::open(call, &out, "run", true)?;
@@ -208,9 +206,53 @@ impl Run {
     }
 }
 
+/// What a run decides where its flags don't: the published settings, or those that suit the demo.
+struct Recipe {
+    epoch: NonZeroU64,
+    retune_epoch: NonZeroU64,
+    batch: NonZeroUsize,
+    learning_rate: f64,
+    edit: EditKind,
+    share: Share,
+    prune_layer: Option<usize>,
+}
+
+impl Run {
+    fn recipe(&self) -> Result<Recipe> {
+        let demo = self.model() == DEMO;
+        let or = |flag: Option<NonZeroU64>, published: u64, of_demo: u64| {
+            flag.or_else(|| NonZeroU64::new(if demo { of_demo } else { published }))
+                .unwrap_or(NonZeroU64::MIN)
+        };
+        let share = match self.share {
+            Some(share) if !self.shares.contains(&share) => {
+                return Err(Failure::usage(format!("--share {share}: expected one of --shares")));
+            }
+            Some(share) => share,
+            None => {
+                let usual = if demo { "0.3" } else { "0.1" }.parse()?;
+                let largest = self.shares.iter().copied().max().unwrap_or(usual);
+                if self.shares.contains(&usual) { usual } else { largest }
+            }
+        };
+        let batch = self.batch.map(|batch| NonZeroU64::try_from(batch).unwrap_or(NonZeroU64::MIN));
+        Ok(Recipe {
+            epoch: or(self.epoch, 4, 12),
+            retune_epoch: or(self.retune_epoch, 4, 6),
+            batch: NonZeroUsize::try_from(or(batch, 8, 16)).unwrap_or(NonZeroUsize::MIN),
+            learning_rate: self.learning_rate.unwrap_or(if demo { 5e-3 } else { 1e-3 }),
+            edit: self.edit.unwrap_or(if demo { EditKind::Mean } else { EditKind::Gaussian }),
+            share,
+            // What the demo understands of negation and contrast lies in its layers 1 and 2.
+            prune_layer: self.prune_layer.or(demo.then_some(3)),
+        })
+    }
+}
+
 /// The chain under way.
 struct Chain<'a> {
     run: &'a Run,
+    recipe: Recipe,
     out: &'a Path,
     console: &'a Console,
 }
@@ -249,7 +291,7 @@ impl Chain<'_> {
         ];
         self.step::<probe::Probe>(1, &untuned, "probe speed", &[&subject[..], &words].concat())?;
 
-        let training = self.training(run.epoch);
+        let training = self.training(self.recipe.epoch);
         let training: Vec<&str> = training.iter().map(String::as_str).collect();
         let resume: &[&str] = if run.resume { &["--resume"] } else { &[] };
         let words =
@@ -271,15 +313,17 @@ impl Chain<'_> {
             &["-a", &counts, "--shares", &self.shares(), "--out", &out],
         )?;
 
-        let (alpha, draws, edit) = (run.alpha.to_string(), run.draws.to_string(), run.edit.to_string());
+        let (alpha, draws, edit) =
+            (run.alpha.to_string(), run.draws.to_string(), self.recipe.edit.to_string());
         let averages = text(&self.out.join(&task).join("train_avg"));
         let infos = run.shares.iter().map(|share| self.mask(&task, *share)).collect::<Vec<_>>().join(",");
         let words = ["--info_path", &infos, "--type", &edit, "--alpha", &alpha, "--cmp", "--draws", &draws];
-        let means: &[&str] = if run.edit == EditKind::Mean { &["--ths_path", &averages] } else { &[] };
+        let means: &[&str] =
+            if self.recipe.edit == EditKind::Mean { &["--ths_path", &averages] } else { &[] };
         self.step::<mask::Mask>(5, self.out, "mask", &[&from[..], &words, means].concat())?;
 
         let pruned = self.pruned();
-        let layer = run.prune_layer.map(|layer| layer.to_string());
+        let layer = self.recipe.prune_layer.map(|layer| layer.to_string());
         let layer: Vec<&str> = layer.iter().flat_map(|layer| ["--low_layer", layer]).collect();
         let kept = self.mask(&task, run.prune_share);
         let words =
@@ -287,7 +331,7 @@ impl Chain<'_> {
         self.step::<prune::Prune>(6, &pruned, "prune", &[&words[..], &layer].concat())?;
 
         let tuned = self.pruned_tuned();
-        let training = self.training(run.retune_epoch);
+        let training = self.training(self.recipe.retune_epoch);
         let training: Vec<&str> = training.iter().map(String::as_str).collect();
         let source = text(&pruned);
         let words =
@@ -316,7 +360,8 @@ impl Chain<'_> {
     }
 
     fn training(&self, epochs: NonZeroU64) -> Vec<String> {
-        let Run { batch, learning_rate, eval_every_step, .. } = self.run;
+        let Recipe { batch, learning_rate, .. } = self.recipe;
+        let eval_every_step = self.run.eval_every_step;
         let mut words = vec!["--epoch".to_string(), epochs.to_string(), "--batch".into(), batch.to_string()];
         words.extend(["--learning_rate".to_string(), learning_rate.to_string()]);
         words.extend(
@@ -414,7 +459,7 @@ impl Chain<'_> {
         let value: serde_json::Value = json(&path)?;
         let all = if value.is_array() { value } else { serde_json::Value::Array(vec![value]) };
         let all: Vec<PerturbationResult> = serde_json::from_value(all).with_context(|| text(&path))?;
-        let share = self.run.share.to_string();
+        let share = self.recipe.share.to_string();
         let missing = || Failure::input(format!("{}: no result for share {share}", path.display()));
         all.into_iter().find(|result| result.mask == share).ok_or_else(missing)
     }
