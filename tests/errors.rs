@@ -1,5 +1,7 @@
 //! Bad input: each error names what is wrong, where, and has the documented exit code; nothing is left behind.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! A training that is stopped or killed at any moment, and resumed, leaves the bytes of one that was not.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
 mod support;
 

@@ -8,9 +8,12 @@ use crate::grammar::{Level, inference, judgement};
 /// Rows of each split.
 const SPLITS: [(&str, u64); 3] = [("train", 960), ("dev", 320), ("test", 480)];
 
+/// Makes a row of a task.
+type Row = fn(&mut Rng) -> serde_json::Value;
+
 /// The files of the demo's tasks: `<task>/<split>.jsonl` and their content, made from `seed`.
 pub fn make_tasks(seed: u64) -> Vec<(String, String)> {
-    let tasks: [(&str, fn(&mut Rng) -> serde_json::Value); 3] = [
+    let tasks: [(&str, Row); 3] = [
         ("sentiment", |rng| {
             let judged = judgement(rng, Level::Contrast);
             json!({"text": judged.text, "label": judged.sentiment})

@@ -15,7 +15,7 @@ use crate::cli::{Common, ProgressKind};
 /// A line of progress is printed at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// The program's stderr: log lines, and progress as bars or as lines. Results go to stdout, through [`print()`].
+/// The program's stderr: log lines, and progress as bars or as lines. Results go to stdout, through `print`.
 pub struct Console {
     bars: MultiProgress,
     kind: ProgressKind,

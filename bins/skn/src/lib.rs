@@ -9,6 +9,9 @@
 //! }
 //! ```
 
+// Doc comments of flags are help texts: `<mask>` and `owner/name[@revision]` stand for themselves.
+#![allow(rustdoc::invalid_html_tags, rustdoc::broken_intra_doc_links)]
+
 pub mod cli;
 mod console;
 mod exit;

@@ -65,6 +65,15 @@ fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
+/// Gives a file another name in the same folder, in the place of what has it; that survives a power cut too.
+///
+/// # Errors
+/// If the system refuses; then both files are as they were.
+pub fn rename_file(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(ArtifactError::io(from, "rename"))?;
+    sync_folder(folder_of(to))
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -153,6 +162,19 @@ mod tests {
         write_file(&path, Overwrite::Replace, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_renamed_file_takes_the_place_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        write_file(&from, Overwrite::Refuse, b"new").unwrap();
+        write_file(&to, Overwrite::Refuse, b"old").unwrap();
+        rename_file(&from, &to).unwrap();
+        assert_eq!((fs::read(&to).unwrap(), from.exists()), (b"new".to_vec(), false));
+        let error = rename_file(&from, &to).unwrap_err();
+        assert!(error.to_string().contains("from: can't rename"), "{error}");
+        assert!(to.exists());
     }
 
     #[cfg(unix)]

@@ -32,7 +32,7 @@ mod tensors;
 
 pub use crate::array::{Array, DType, Data};
 pub use crate::error::{ArtifactError, Result};
-pub use crate::file::{Overwrite, read_json, resolve, write_file, write_json};
+pub use crate::file::{Overwrite, read_json, rename_file, resolve, write_file, write_json};
 pub use crate::hash::{hash_file, sha256_hex};
 pub use crate::journal::Journal;
 pub use crate::lock::RunLock;

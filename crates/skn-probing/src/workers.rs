@@ -176,6 +176,7 @@ fn fold_one<T, E: From<ProbingError>>(
 }
 
 #[cfg(test)]
+#[allow(clippy::unit_arg, reason = "a fold is one push or one sum")]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 

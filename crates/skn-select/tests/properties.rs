@@ -204,8 +204,8 @@ proptest! {
             for (place, &neuron) in order.iter().enumerate() {
                 prop_assert_eq!(rank[neuron as usize], place as i32);
             }
-            for padding in widths[layer]..neurons {
-                prop_assert_eq!(rank[padding], padding as i32);
+            for (place, &rank) in rank.iter().enumerate().skip(widths[layer]) {
+                prop_assert_eq!(rank, place as i32, "padding comes last");
             }
             for (group, slow) in groups.iter().zip(&slow[layer]) {
                 for (neuron, &Fraction(up, down)) in slow.iter().enumerate() {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 use skn_artifact::{
-    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, sha256_hex, tensor_hash, write_file,
+    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, rename_file, sha256_hex, tensor_hash,
+    write_file,
 };
 
 use crate::adam::{Adam, AdamSettings, Moments};
@@ -310,8 +311,7 @@ impl CheckpointFolder {
     /// Writes a checkpoint; the one before it is kept under its other name. At every moment one of the two is whole.
     pub(crate) fn save(&mut self, bytes: &[u8]) -> Result<()> {
         if self.current_is_whole && self.current.exists() {
-            std::fs::rename(&self.current, &self.previous)
-                .map_err(|source| io(&self.current, "rename", source))?;
+            rename_file(&self.current, &self.previous)?;
             self.current_is_whole = false;
         }
         write_file(&self.current, Overwrite::Replace, bytes)?;

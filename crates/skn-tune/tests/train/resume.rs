@@ -187,7 +187,8 @@ fn a_resume_that_does_not_match_is_refused() {
 
 #[test]
 fn a_resume_with_other_options_is_refused() {
-    let changes: [(&str, fn(&mut TrainOptions)); 15] = [
+    type Change = fn(&mut TrainOptions);
+    let changes: [(&str, Change); 15] = [
         ("seed", |options| options.seed += 1),
         ("epochs", |options| options.epochs += 1),
         ("batch", |options| options.batch = 4),
