@@ -16,7 +16,7 @@ pub enum Lengths {
     Sst2Train,
     /// As SST-2's dev: whole sentences, about 25 tokens, long tail up to 66.
     Sst2Dev,
-    /// As IMDB's reviews, about 250 tokens, a seventh of them cut at 496.
+    /// As IMDB's reviews, about 260 tokens, a seventh of them cut at 496.
     Imdb,
     /// So many rows that prompt and text have this many together.
     Fixed(usize),
