@@ -34,17 +34,6 @@ pub enum DataError {
         name: String,
     },
 
-    /// A format that is recognised and not read.
-    #[error("{file}: {format} is not read; {hint}")]
-    Unsupported {
-        /// The file.
-        file: String,
-        /// Its format.
-        format: &'static str,
-        /// How to convert it.
-        hint: &'static str,
-    },
-
     /// No task of this name is built in.
     #[error("unknown task {name:?}; {hint}")]
     UnknownTask {

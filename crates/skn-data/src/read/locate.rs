@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::read_bytes;
 use super::row::names;
+use super::shards;
+use super::table::Info;
 use crate::error::{DataError, Result};
 use crate::task::{Format, Task, is_plain_name};
 
@@ -68,7 +70,7 @@ fn format_of_file(path: &Path) -> Result<Format> {
         "parquet" => Ok(Format::Parquet),
         _ => Err(DataError::NotFound {
             place: shown(path),
-            expected: "a file named .jsonl, .json, .csv or .arrow".to_owned(),
+            expected: "a file named .jsonl, .json, .csv, .parquet or .arrow".to_owned(),
             found: format!("{extension:?}"),
         }),
     }
@@ -76,6 +78,7 @@ fn format_of_file(path: &Path) -> Result<Format> {
 
 fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
     let listed = dictionary(root)?;
+    let folder = if listed.is_some() { root.to_owned() } else { plain_folder(root, task)? };
     let mut splits = Vec::new();
     for split in task.split_names() {
         let table = root.join(split);
@@ -86,7 +89,7 @@ fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
             }
             Some(_) => saved_table(root, &table, task)?,
             None if table.join("state.json").is_file() => saved_table(root, &table, task)?,
-            None => plain_file(root, split, task)?,
+            None => plain_files(root, &folder, split, task)?,
         };
         splits.push((split.to_owned(), files));
     }
@@ -157,65 +160,84 @@ fn saved_table(root: &Path, table: &Path, task: &Task) -> Result<SplitFiles> {
 
 /// The names of the classes, where `dataset_info.json` says that the label column is a `ClassLabel`.
 fn class_names(root: &Path, table: &Path, label: &str) -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Info {
-        features: Option<serde_json::Map<String, serde_json::Value>>,
-    }
     let path = table.join("dataset_info.json");
     if !path.is_file() {
         return Ok(Vec::new());
     }
-    let info: Info = read_json(&inside(root, &path)?)?;
-    let names = info.features.as_ref().and_then(|features| features.get(label)?.get("names")?.as_array());
-    Ok(names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect())
+    Ok(read_json::<Info>(&inside(root, &path)?)?.class_names(label))
 }
 
-/// The one file `<split>.jsonl`, `.json` or `.csv` of a folder.
-fn plain_file(root: &Path, split: &str, task: &Task) -> Result<SplitFiles> {
-    let forms = [("jsonl", Format::Jsonl), ("json", Format::Json), ("csv", Format::Csv)];
-    let allowed = |format: Format| task.format.is_none_or(|only| only == format);
-    let mut found: Vec<(Format, PathBuf)> = forms
-        .iter()
-        .map(|(extension, format)| (*format, root.join(format!("{split}.{extension}"))))
-        .filter(|(format, path)| allowed(*format) && path.is_file())
-        .collect();
-    match (found.pop(), found.pop()) {
-        (Some((format, path)), None) => Ok(SplitFiles::one(format, inside(root, &path)?)),
-        (Some((_, path)), Some((_, other))) => Err(DataError::NotFound {
+/// The folder of the files that bear the names of splits: `root`, or if none is there the one folder below it with
+/// Parquet files, as in data sets on the Hugging Face Hub.
+fn plain_folder(root: &Path, task: &Task) -> Result<PathBuf> {
+    for split in task.split_names() {
+        if !candidates(root, split, task)?.is_empty() {
+            return Ok(root.to_owned());
+        }
+    }
+    match shards::folders(root)?.as_slice() {
+        [] => Ok(root.to_owned()),
+        [only] => inside(root, &root.join(only)),
+        several => Err(DataError::NotFound {
             place: shown(root),
-            expected: format!("one file of split {split:?}"),
-            found: format!("{} and {}", shown(&other), shown(&path)),
+            expected: "one configuration; give the path of its folder".to_owned(),
+            found: format!(
+                "{}: {}",
+                several.len(),
+                names(&several.iter().map(String::as_str).collect::<Vec<_>>())
+            ),
         }),
-        (None, _) => Err(no_file(root, split, task)?),
+    }
+}
+
+/// The files of a split in a folder, by their form: `<split>.jsonl`, `.json`, `.csv`, `.parquet`, or shards of the
+/// latter.
+fn candidates(folder: &Path, split: &str, task: &Task) -> Result<Vec<(Format, Vec<PathBuf>)>> {
+    let one = |extension: &str| {
+        let path = folder.join(format!("{split}.{extension}"));
+        path.is_file().then_some(path).into_iter().collect()
+    };
+    let mut found = vec![
+        (Format::Jsonl, one("jsonl")),
+        (Format::Json, one("json")),
+        (Format::Csv, one("csv")),
+        (Format::Parquet, shards::of(folder, split)?),
+    ];
+    found.retain(|(format, paths)| !paths.is_empty() && task.format.is_none_or(|only| only == *format));
+    Ok(found)
+}
+
+/// The files of a split in a folder within `root`, in the one form that is there.
+fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<SplitFiles> {
+    let mut found = candidates(folder, split, task)?;
+    match (found.pop(), found.pop()) {
+        (Some((format, paths)), None) => {
+            let paths = paths.iter().map(|path| inside(root, path)).collect::<Result<_>>()?;
+            Ok(SplitFiles { format, paths, class_names: Vec::new() })
+        }
+        (Some((_, paths)), Some((_, others))) => Err(DataError::NotFound {
+            place: shown(folder),
+            expected: format!("one file of split {split:?}"),
+            found: format!("{} and {}", shown(&others[0]), shown(&paths[0])),
+        }),
+        (None, _) => Err(no_file(folder, split, task)?),
     }
 }
 
 /// Nothing readable is there for a split: says what is there.
-fn no_file(root: &Path, split: &str, task: &Task) -> Result<DataError> {
-    let entries = entries(root)?;
-    let is_parquet = |name: &&String| {
-        name.ends_with(".parquet")
-            && (name.starts_with(&format!("{split}-")) || name.starts_with(&format!("{split}.")))
-    };
-    if let Some(name) = entries.iter().find(is_parquet) {
-        return Ok(DataError::Unsupported {
-            file: shown(&root.join(name)),
-            format: "Parquet",
-            hint: PARQUET_HINT,
-        });
-    }
+fn no_file(folder: &Path, split: &str, task: &Task) -> Result<DataError> {
+    let entries = entries(folder)?;
     let found: Vec<&str> = entries.iter().map(String::as_str).collect();
-    let wanted =
-        format!("split {split:?} of task {} ({split}/state.json, {split}.jsonl, .json or .csv)", task.name);
-    Ok(DataError::NotFound { place: shown(root), expected: wanted, found: names(&found) })
+    let wanted = format!(
+        "split {split:?} of task {} ({split}/state.json, {split}.jsonl, .json, .csv or .parquet, \
+         {split}-00000-of-00001.parquet)",
+        task.name
+    );
+    Ok(DataError::NotFound { place: shown(folder), expected: wanted, found: names(&found) })
 }
 
-/// How to make something readable of Parquet files.
-pub(crate) const PARQUET_HINT: &str = "convert it, in Python: \
-    datasets.load_dataset(\"parquet\", data_files={\"train\": .., ..}).save_to_disk(..)";
-
 /// The names in a folder, sorted.
-fn entries(folder: &Path) -> Result<BTreeSet<String>> {
+pub(super) fn entries(folder: &Path) -> Result<BTreeSet<String>> {
     let wrong = |source| DataError::Io { file: shown(folder), source };
     let entries = fs::read_dir(folder).map_err(wrong)?;
     entries.map(|entry| Ok(entry.map_err(wrong)?.file_name().to_string_lossy().into_owned())).collect()
@@ -240,6 +262,6 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     })
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }

@@ -4,8 +4,12 @@ mod arrow;
 mod csv;
 mod json;
 mod locate;
+mod parquet;
 mod row;
+mod shards;
+mod table;
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
@@ -17,12 +21,14 @@ use row::Sink;
 
 /// Reads the splits of a data set that a task names, in any of the forms of [`Format`](crate::Format).
 ///
-/// `path` is a folder written by Hugging Face datasets' `save_to_disk`, a folder of `<split>.jsonl`, `.json` or
-/// `.csv` files, or one file or one saved table, which is then the single split `train`. For a task that needs no
-/// data nothing is read.
+/// `path` is a folder written by Hugging Face datasets' `save_to_disk`, a folder of `<split>.jsonl`, `.json`,
+/// `.csv` or `.parquet` files, or one file or one saved table, which is then the single split `train`. Parquet may also
+/// be in shards, `<split>-00000-of-00002.parquet` and so on, and all Parquet files in one folder below `path`, as in
+/// data sets on the Hugging Face Hub: `data`, or one for each configuration, of which there must be one alone. For a
+/// task that needs no data nothing is read.
 ///
-/// The whole of a file is read into memory in this process. The Arrow library panics on some damaged files; that
-/// is caught and becomes an error, after the panic hook has had its say.
+/// The whole of a file is read into memory in this process. The Arrow and Parquet libraries panic on some damaged
+/// files; that is caught and becomes an error, after the panic hook has had its say.
 ///
 /// # Errors
 ///
@@ -45,7 +51,7 @@ fn read_split(files: &SplitFiles, split: &str, task: &Task) -> Result<Vec<Exampl
     for path in &files.paths {
         let file = path.display().to_string();
         sink.open(&file);
-        rows_into(files.format, &read_bytes(path, &file)?, &mut sink)?;
+        rows_into(files.format, read_bytes(path, &file)?.into(), &mut sink)?;
     }
     Ok(sink.rows)
 }
@@ -60,22 +66,18 @@ pub(crate) fn rows_of(
 ) -> Result<Vec<Example>> {
     let mut sink = Sink::new(split, task, Vec::new());
     sink.open(file);
-    rows_into(format, bytes, &mut sink)?;
+    rows_into(format, bytes.into(), &mut sink)?;
     Ok(sink.rows)
 }
 
 /// The one place that knows which form is read by which function.
-fn rows_into(format: Format, bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
+fn rows_into(format: Format, bytes: Cow<'_, [u8]>, sink: &mut Sink<'_>) -> Result<()> {
     match format {
-        Format::Arrow => arrow::read(bytes, sink),
-        Format::Jsonl => json::read_lines(bytes, sink),
-        Format::Json => json::read_list(bytes, sink),
-        Format::Csv => csv::read(bytes, sink),
-        Format::Parquet => Err(DataError::Unsupported {
-            file: sink.file.clone(),
-            format: "Parquet",
-            hint: locate::PARQUET_HINT,
-        }),
+        Format::Arrow => arrow::read(&bytes, sink),
+        Format::Jsonl => json::read_lines(&bytes, sink),
+        Format::Json => json::read_list(&bytes, sink),
+        Format::Csv => csv::read(&bytes, sink),
+        Format::Parquet => parquet::read(bytes.into_owned().into(), sink),
     }
 }
 

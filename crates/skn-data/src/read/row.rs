@@ -42,17 +42,30 @@ pub(crate) struct Sink<'t> {
     pub(crate) rows: Vec<Example>,
     split: &'t str,
     class_names: Vec<String>,
+    file_class_names: Vec<String>,
 }
 
 impl<'t> Sink<'t> {
     /// A sink for one split; `class_names` are the names of classes 0, 1, .. that come with the data, if any.
     pub(crate) fn new(split: &'t str, task: &'t Task, class_names: Vec<String>) -> Self {
-        Self { file: String::new(), task, rows: Vec::new(), split, class_names }
+        let rows = Vec::new();
+        Self { file: String::new(), task, rows, split, class_names, file_class_names: Vec::new() }
     }
 
     /// The next rows come from `file`.
     pub(crate) fn open(&mut self, file: &str) {
         self.file = file.to_owned();
+        self.file_class_names.clear();
+    }
+
+    /// The file names classes 0, 1, ..; used unless the data as a whole do.
+    pub(crate) fn name_classes(&mut self, names: Vec<String>) {
+        self.file_class_names = names;
+    }
+
+    /// The names of classes 0, 1, .., if there are any.
+    fn class_names(&self) -> &[String] {
+        if self.class_names.is_empty() { &self.file_class_names } else { &self.class_names }
     }
 
     /// The columns that are needed: one or two texts, then the label. [`Sink::push`] takes them in this order.
@@ -125,16 +138,16 @@ impl<'t> Sink<'t> {
                 })
             }
             Some(number) => Ok(number),
-            None if self.class_names.is_empty() => {
+            None if self.class_names().is_empty() => {
                 Err(wrong("a class number (or give the task a label_map)"))
             }
-            None => Err(wrong(&format!("a class number or one of {}", self.class_names.join(", ")))),
+            None => Err(wrong(&format!("a class number or one of {}", self.class_names().join(", ")))),
         }
     }
 
     /// The class number that a text is, or names.
     fn number_of(&self, text: &str) -> Option<i64> {
-        let named = self.class_names.iter().position(|name| name == text);
+        let named = self.class_names().iter().position(|name| name == text);
         named.map(|class| class as i64).or_else(|| text.parse().ok())
     }
 

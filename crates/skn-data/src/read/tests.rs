@@ -1,19 +1,24 @@
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::Compression;
+use ::parquet::file::properties::WriterProperties;
 use arrow_array::types::Int32Type;
 use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int8Array, Int64Array, LargeStringArray,
     RecordBatch, StringArray, UInt16Array,
 };
 use arrow_ipc::writer::StreamWriter;
+use arrow_schema::Schema;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::golden;
-use crate::part_hash;
+use crate::{UNLABELLED, part_hash};
 
 /// A task of one text and two classes, with more lines in its file.
 fn task(more: &str) -> Task {
@@ -56,6 +61,35 @@ fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
+/// A Parquet file of one batch, as Hugging Face datasets write it: `huggingface` is what they put beside the schema.
+fn parquet_of(
+    columns: Vec<(&str, ArrayRef)>,
+    huggingface: Option<&str>,
+    compression: Compression,
+) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let metadata = huggingface.map(|json| ("huggingface".to_owned(), json.to_owned()));
+    let metadata = metadata.into_iter().collect::<HashMap<_, _>>();
+    let schema = Arc::new(Schema::new_with_metadata(batch.schema().fields().clone(), metadata));
+    let batch = batch.with_schema(schema.clone()).unwrap();
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// The same table in both forms that come from Arrow.
+fn tables(columns: Vec<(&str, ArrayRef)>) -> [(Format, Vec<u8>); 2] {
+    let parquet = parquet_of(columns.clone(), None, Compression::SNAPPY);
+    [(Format::Arrow, stream(columns)), (Format::Parquet, parquet)]
+}
+
+/// Two rows, `x` of class 1 and `y` of class 0.
+fn small_parquet() -> Vec<u8> {
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 0]));
+    parquet_of(vec![("a", two_texts()), ("label", numbers)], None, Compression::SNAPPY)
+}
+
 fn two_texts() -> ArrayRef {
     Arc::new(StringArray::from(vec!["x", "y"]))
 }
@@ -87,7 +121,7 @@ mod forms {
         let sizes: Vec<usize> =
             ["train", "validation", "test"].iter().map(|split| arrow.splits[*split].len()).collect();
         assert_eq!(sizes, [192, 72, 80]);
-        for form in ["jsonl", "csv"] {
+        for form in ["jsonl", "csv", "parquet"] {
             let other = golden::dataset(form);
             assert_eq!(other, arrow, "{form}");
             assert_eq!(other.sha256(), arrow.sha256());
@@ -99,23 +133,14 @@ mod forms {
         let data = read_dataset(&golden::path("data/csv/test.csv"), &golden::task()).unwrap();
         assert_eq!(data.splits.keys().collect::<Vec<_>>(), ["train"]);
         assert_eq!(part_hash(&data.splits["train"]), part_hash(&golden::dataset("arrow").splits["test"]));
+        let file = golden::path("data/parquet/test-00000-of-00001.parquet");
+        assert_eq!(read_dataset(&file, &golden::task()).unwrap(), data);
     }
 
     #[test]
     fn a_saved_table_is_one_split() {
         let data = read_dataset(&golden::path("data/arrow/test"), &golden::task()).unwrap();
         assert_eq!(data.splits["train"], golden::dataset("arrow").splits["test"]);
-    }
-
-    #[test]
-    fn parquet_is_recognised() {
-        let message = message_of(&golden::path("data/parquet"), &golden::task());
-        assert!(
-            message.contains("train-00000-of-00001.parquet: Parquet is not read; convert it"),
-            "{message}"
-        );
-        let message = message_of(&golden::path("data/parquet/test-00000-of-00001.parquet"), &golden::task());
-        assert!(message.contains("Parquet is not read"), "{message}");
     }
 
     #[test]
@@ -262,14 +287,25 @@ mod saved {
     }
 }
 
-mod arrow_streams {
+/// What Arrow and Parquet files have in common.
+mod arrow_tables {
     use super::*;
 
     #[track_caller]
     fn check(texts_column: ArrayRef, label_column: ArrayRef) {
-        let bytes = stream(vec![("label", label_column), ("other", two_texts()), ("a", texts_column)]);
-        let rows = rows(Format::Arrow, bytes, &task("")).unwrap();
-        assert_eq!((texts(&rows), labels(&rows)), (vec!["x", "y"], vec![1, 0]));
+        for (form, bytes) in
+            tables(vec![("label", label_column), ("other", two_texts()), ("a", texts_column)])
+        {
+            let rows = rows(form, bytes, &task("")).unwrap();
+            assert_eq!((texts(&rows), labels(&rows)), (vec!["x", "y"], vec![1, 0]), "{form}");
+        }
+    }
+
+    #[track_caller]
+    fn refused_in_both(columns: Vec<(&str, ArrayRef)>, expected: &str) {
+        for (form, bytes) in tables(columns) {
+            refused(form, bytes, &task(""), expected);
+        }
     }
 
     #[test]
@@ -283,30 +319,159 @@ mod arrow_streams {
     }
 
     #[test]
+    fn unlabelled_rows() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![-1, 1]));
+        for (form, bytes) in tables(vec![("a", two_texts()), ("label", numbers)]) {
+            assert_eq!(labels(&rows(form, bytes, &task("")).unwrap()), [UNLABELLED, 1]);
+        }
+    }
+
+    #[test]
     fn a_null_is_named() {
         let some: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
-        let bytes = stream(vec![("a", two_texts()), ("label", some)]);
-        refused(Format::Arrow, bytes, &task(""), "row 1, column \"label\": expected a class, found a null");
+        let columns = vec![("a", two_texts()), ("label", some)];
+        refused_in_both(columns, "row 1, column \"label\": expected a class, found a null");
         let some: ArrayRef = Arc::new(StringArray::from(vec![None, Some("y")]));
-        let bytes = stream(vec![("a", some), ("label", Arc::new(Int64Array::from(vec![1, 0])))]);
-        refused(Format::Arrow, bytes, &task(""), "row 0, column \"a\": expected a text, found a null");
+        let columns = vec![("a", some), ("label", Arc::new(Int64Array::from(vec![1, 0])) as ArrayRef)];
+        refused_in_both(columns, "row 0, column \"a\": expected a text, found a null");
     }
 
     #[test]
     fn columns_are_checked() {
         let numbers: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 0.0]));
-        let bytes = stream(vec![("a", two_texts()), ("label", numbers.clone())]);
-        refused(
-            Format::Arrow,
-            bytes,
-            &task(""),
-            "column \"label\": expected integers, booleans or strings, found Float64",
-        );
-        let bytes = stream(vec![("a", numbers), ("label", two_texts())]);
-        refused(Format::Arrow, bytes, &task(""), "column \"a\": expected strings, found Float64");
-        let bytes = stream(vec![("b", two_texts())]);
-        refused(Format::Arrow, bytes, &task(""), "expected a column \"a\", found b");
+        let expected = "column \"label\": expected integers, booleans or strings, found Float64";
+        refused_in_both(vec![("a", two_texts()), ("label", numbers.clone())], expected);
+        let expected = "column \"a\": expected strings, found Float64";
+        refused_in_both(vec![("a", numbers), ("label", two_texts())], expected);
+        refused_in_both(vec![("b", two_texts())], "expected a column \"a\", found b");
     }
+
+    #[test]
+    fn classes_may_be_named_beside_the_schema() {
+        let columns =
+            vec![("a", two_texts()), ("label", Arc::new(StringArray::from(vec!["good", "bad"])) as _)];
+        let info = r#"{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["bad", "good"]}}}}"#;
+        let named = parquet_of(columns.clone(), Some(info), Compression::SNAPPY);
+        assert_eq!(labels(&rows(Format::Parquet, named, &task("")).unwrap()), [1, 0]);
+        for info in [None, Some("{}"), Some("damaged"), Some(r#"{"info": {"features": {"label": 1}}}"#)] {
+            let bytes = parquet_of(columns.clone(), info, Compression::SNAPPY);
+            refused(Format::Parquet, bytes, &task(""), "row 0, column \"label\": expected a class number");
+        }
+    }
+}
+
+mod parquet_files {
+    use super::*;
+
+    /// Writes files of two rows each, `x` and `y`.
+    fn folder_of(names: &[&str]) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, small_parquet()).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn every_layout_of_the_hub() {
+        let splits =
+            ["train", "test"].map(|split| move |before: &str, after: &str| format!("{before}{split}{after}"));
+        for (before, after) in [
+            ("", ".parquet"),
+            ("", "-00000-of-00001.parquet"),
+            ("", "-00000-of-00001-0123456789abcdef.parquet"),
+            ("data/", "-00000-of-00001.parquet"),
+            ("plain_text/", "-0.parquet"),
+        ] {
+            let names = splits.each_ref().map(|name| name(before, after));
+            let folder = folder_of(&names.each_ref().map(String::as_str));
+            fs::write(folder.path().join("dataset_infos.json"), "{}").unwrap();
+            fs::create_dir(folder.path().join("notes")).unwrap();
+            let data = read_dataset(folder.path(), &task("splits.test = \"test\"")).unwrap();
+            assert_eq!(data.splits.keys().collect::<Vec<_>>(), ["test", "train"]);
+            assert_eq!(labels(&data.splits["test"]), [1, 0]);
+        }
+    }
+
+    #[test]
+    fn shards_are_read_in_order() {
+        let numbered =
+            ["train-00000-of-00003.parquet", "train-00001-of-00003.parquet", "train-00002-of-00003.parquet"];
+        for names in [numbered, ["train-a1.parquet", "train-a2.parquet", "train-a10.parquet"]] {
+            let folder = TempDir::new().unwrap();
+            for (class, name) in names.iter().enumerate().rev() {
+                let numbers: ArrayRef = Arc::new(Int64Array::from(vec![class as i64 - 1]));
+                let text: ArrayRef = Arc::new(StringArray::from(vec![*name]));
+                let bytes = parquet_of(vec![("a", text), ("label", numbers)], None, Compression::SNAPPY);
+                fs::write(folder.path().join(name), bytes).unwrap();
+            }
+            let data = read_dataset(folder.path(), &task("")).unwrap();
+            assert_eq!(
+                (texts(&data.splits["train"]), labels(&data.splits["train"])),
+                (names.to_vec(), vec![-1, 0, 1])
+            );
+        }
+    }
+
+    #[test]
+    fn shards_that_are_missing_or_too_many_are_refused() {
+        let check = |names: &[&str], expected: &str| {
+            let message = message_of(folder_of(names).path(), &task(""));
+            assert!(message.contains(expected) && message.contains(names[0]), "{message}");
+        };
+        let all = "expected all 2 shards and no other file of split \"train\", found train-0";
+        check(&["train-00001-of-00002.parquet"], all);
+        check(&["train-00000-of-00002.parquet", "train-00001-of-00003.parquet"], all);
+        check(&["train-00000-of-00002.parquet", "train-copy.parquet"], "expected all 2 shards");
+        check(&["train-00000-of-99999999999.parquet"], "expected all 99999999999 shards");
+        check(&["train-0.parquet", "train.parquet"], "expected one file, or shards, of split \"train\"");
+    }
+
+    #[test]
+    fn one_configuration_is_read_and_several_are_listed() {
+        let folder = folder_of(&["mnli/train-0.parquet", "qnli/train-0.parquet"]);
+        let message = message_of(folder.path(), &task(""));
+        assert!(
+            message.contains("expected one configuration; give the path of its folder, found 2: mnli, qnli")
+        );
+        assert_eq!(read_dataset(&folder.path().join("mnli"), &task("")).unwrap().splits["train"].len(), 2);
+
+        let message = message_of(folder_of(&["mnli/test-0.parquet"]).path(), &task(""));
+        assert!(
+            message.contains("mnli: expected split \"train\"") && message.contains("found test-0.parquet")
+        );
+        // What is in the folder itself comes first.
+        let folder = folder_of(&["train.parquet", "a/train.parquet", "b/train.parquet"]);
+        assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 2);
+    }
+
+    #[test]
+    fn every_compression_that_is_built_in() {
+        for compression in
+            [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(Default::default())]
+        {
+            let columns =
+                vec![("a", two_texts()), ("label", Arc::new(Int64Array::from(vec![1, 0])) as ArrayRef)];
+            let rows = rows(Format::Parquet, parquet_of(columns, None, compression), &task("")).unwrap();
+            assert_eq!((texts(&rows), labels(&rows)), (vec!["x", "y"], vec![1, 0]));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_refused() {
+        let bytes = small_parquet();
+        for length in 0..bytes.len() {
+            refused(Format::Parquet, &bytes[..length], &task(""), "split train, ");
+        }
+        refused(Format::Parquet, [&bytes[..], b"x"].concat(), &task(""), "footer");
+        refused(Format::Parquet, b"ARROW1 or anything else", &task(""), "footer");
+    }
+}
+
+mod arrow_streams {
+    use super::*;
 
     #[test]
     fn a_stream_that_is_cut_short_is_refused() {
@@ -324,21 +489,27 @@ mod arrow_streams {
         bytes[4..8].copy_from_slice(&i32::MAX.to_le_bytes());
         refused(Format::Arrow, bytes, &task(""), "byte 0: the file ends within the stream");
     }
+}
 
-    #[test]
-    fn flipped_bytes_give_rows_or_an_error() {
-        let bytes = golden::bytes("data/arrow/validation/data-00000-of-00001.arrow");
-        // Panics of the library are caught; their messages are of no use here.
-        std::panic::set_hook(Box::new(|_| {}));
-        let mut failed = 0;
-        for place in 0..bytes.len().min(1500) {
-            let mut damaged = bytes.clone();
-            damaged[place] ^= 1 << (place % 8);
-            failed += usize::from(rows(Format::Arrow, damaged, &golden::task()).is_err());
-        }
-        let _ = std::panic::take_hook();
-        assert!(failed > 100, "{failed} of the mutants were noticed");
+/// Changes a bit of every byte up to `most`, and of the last as many, and reads what comes out.
+fn flip_bits(form: Format, file: &str, most: usize) {
+    let bytes = golden::bytes(file);
+    // Panics of the library are caught; their messages are of no use here.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut failed = 0;
+    for place in (0..bytes.len().min(most)).chain(bytes.len().saturating_sub(most)..bytes.len()) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 1 << (place % 8);
+        failed += usize::from(rows(form, damaged, &golden::task()).is_err());
     }
+    let _ = std::panic::take_hook();
+    assert!(failed > 100, "{failed} of the mutants were noticed");
+}
+
+#[test]
+fn flipped_bits_give_rows_or_an_error() {
+    flip_bits(Format::Arrow, "data/arrow/validation/data-00000-of-00001.arrow", 1500);
+    flip_bits(Format::Parquet, "data/parquet/validation-00000-of-00001.parquet", 1500);
 }
 
 mod json_files {
@@ -501,11 +672,11 @@ mod properties {
         rows.iter().map(row).collect()
     }
 
-    fn arrow_of(rows: &[Example]) -> Vec<u8> {
+    fn columns_of(rows: &[Example]) -> Vec<(&str, ArrayRef)> {
         let text: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.text)));
         let pair: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|row| row.pair.as_ref())));
         let label: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.label)));
-        stream(vec![("a", text), ("b", pair), ("label", label)])
+        vec![("a", text), ("b", pair), ("label", label)]
     }
 
     proptest! {
@@ -520,7 +691,9 @@ mod properties {
             prop_assert_eq!(&read(Format::Csv, &csv_of(&written)), &written);
             prop_assert_eq!(&read(Format::Jsonl, lines.join("\n").as_bytes()), &written);
             prop_assert_eq!(&read(Format::Json, serde_json::to_string_pretty(&json).unwrap().as_bytes()), &written);
-            prop_assert_eq!(&read(Format::Arrow, &arrow_of(&written)), &written);
+            for (form, bytes) in tables(columns_of(&written)) {
+                prop_assert_eq!(&read(form, &bytes), &written);
+            }
         }
 
         #[test]

@@ -1,0 +1,140 @@
+//! Tables of Arrow arrays, which both Arrow and Parquet files become: their columns, checked, and their rows.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, ArrayRef, Int64Array, LargeStringArray, RecordBatch};
+use arrow_cast::cast;
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use serde::Deserialize;
+
+use super::row::{Cell, Sink};
+use crate::error::{DataError, Result};
+
+/// Runs a reader of one of the libraries, which panic on some damaged files: that becomes an error.
+pub(super) fn guarded(sink: &mut Sink<'_>, read: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
+    match catch_unwind(AssertUnwindSafe(|| read(sink))) {
+        Ok(result) => result,
+        Err(_) => Err(sink.malformed(sink.next_row(), "the Arrow library failed on it; the file is damaged")),
+    }
+}
+
+/// Where the columns that the task needs stand in a file, ascending; their types are checked, and the sink learns the
+/// names of classes that Hugging Face datasets put beside the schema.
+///
+/// Other columns, however strange, need not even be decoded.
+pub(super) fn columns(schema: &Schema, sink: &mut Sink<'_>) -> Result<Vec<usize>> {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut positions = sink.positions(&names)?;
+    for (n, position) in positions.iter().enumerate() {
+        check_type(sink, n + 1 == positions.len(), schema.field(*position))?;
+    }
+    sink.name_classes(class_names(schema, &sink.task.label));
+    positions.sort_unstable();
+    Ok(positions)
+}
+
+/// What Hugging Face datasets say of the columns, as far as classes go.
+#[derive(Deserialize)]
+pub(super) struct Info {
+    features: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Info {
+    /// The names of the classes, if the label column is a `ClassLabel`.
+    pub(super) fn class_names(&self, label: &str) -> Vec<String> {
+        let names = self.features.as_ref().and_then(|features| features.get(label)?.get("names")?.as_array());
+        names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+    }
+}
+
+/// The names of the classes in the metadata of a file's schema. What can't be read there names none: only labels in
+/// words need them, and these are then refused with their row.
+fn class_names(schema: &Schema, label: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct HuggingFace {
+        info: Info,
+    }
+    let written = schema.metadata().get("huggingface").and_then(|json| serde_json::from_str(json).ok());
+    written.map_or_else(Vec::new, |HuggingFace { info }| info.class_names(label))
+}
+
+fn check_type(sink: &Sink<'_>, is_label: bool, field: &Field) -> Result<(), DataError> {
+    let kind = field.data_type();
+    let value = match kind {
+        DataType::Dictionary(_, value) => value,
+        other => other,
+    };
+    let is_text = matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_class = is_label && (kind.is_integer() || *kind == DataType::Boolean);
+    if is_text || is_class {
+        return Ok(());
+    }
+    let expected = if is_label { "integers, booleans or strings" } else { "strings" };
+    Err(sink.malformed(format!("column {:?}", field.name()), format!("expected {expected}, found {kind}")))
+}
+
+/// Hands the rows of a batch to the sink.
+pub(super) fn take_rows(batch: &RecordBatch, sink: &mut Sink<'_>) -> Result<()> {
+    let column = |name: &str| batch.column_by_name(name).map(Column::new);
+    let columns: Option<Vec<Result<Column, ArrowError>>> = sink.wanted().into_iter().map(column).collect();
+    let columns: Result<Vec<Column>, ArrowError> = columns.into_iter().flatten().collect();
+    let columns = columns.map_err(|error| sink.malformed(sink.next_row(), error))?;
+    for row in 0..batch.num_rows() {
+        let cells = columns.iter().map(|column| column.cell(row)).collect();
+        sink.push(sink.next_row(), cells)?;
+    }
+    Ok(())
+}
+
+/// A column of strings or of integers, whatever way Arrow keeps it.
+enum Column {
+    Text(LargeStringArray),
+    /// Indexes into strings.
+    Dictionary(Int64Array, LargeStringArray),
+    Integer(Int64Array),
+}
+
+impl Column {
+    fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
+        match array.data_type() {
+            // Not cast as a whole: a few bytes could become gigabytes.
+            DataType::Dictionary(..) => {
+                let dictionary = array.as_any_dictionary();
+                Ok(Self::Dictionary(integers(dictionary.keys())?, strings(dictionary.values())?))
+            }
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(Self::Text(strings(array)?)),
+            _ => Ok(Self::Integer(integers(array)?)),
+        }
+    }
+
+    fn cell(&self, row: usize) -> Cell<'_> {
+        match self {
+            Self::Text(texts) => text(texts, row),
+            Self::Dictionary(keys, _) if keys.is_null(row) => null(),
+            Self::Dictionary(keys, texts) => match usize::try_from(keys.value(row)) {
+                Ok(key) if key < texts.len() => text(texts, key),
+                _ => Cell::Other("an index beyond the dictionary".into()),
+            },
+            Self::Integer(numbers) if numbers.is_null(row) => null(),
+            Self::Integer(numbers) => Cell::Integer(numbers.value(row)),
+        }
+    }
+}
+
+fn strings(array: &dyn Array) -> Result<LargeStringArray, ArrowError> {
+    Ok(cast(array, &DataType::LargeUtf8)?.as_string::<i64>().clone())
+}
+
+fn integers(array: &dyn Array) -> Result<Int64Array, ArrowError> {
+    Ok(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+fn text(texts: &LargeStringArray, row: usize) -> Cell<'_> {
+    if texts.is_null(row) { null() } else { Cell::Text(texts.value(row).into()) }
+}
+
+fn null() -> Cell<'static> {
+    Cell::Other("a null".into())
+}
