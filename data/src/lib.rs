@@ -68,3 +68,39 @@ pub fn task_files(name: &str) -> Option<TaskFiles> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_tasks_are_what_is_generated() {
+        let made = make_tasks(0);
+        assert_eq!(made.len(), TASKS.len() * 3);
+        for task in TASKS {
+            for (split, bytes) in task_files(task).unwrap().splits {
+                let name = format!("{task}/{split}.jsonl");
+                let (_, content) = made.iter().find(|(made, _)| *made == name).unwrap();
+                assert!(content.as_bytes() == bytes, "{name}: make it again with skn-pretrain");
+            }
+        }
+    }
+
+    #[test]
+    fn the_embedded_tokenizer_is_what_is_trained() {
+        let (_, bytes) = model_files().iter().find(|(name, _)| *name == "tokenizer.json").unwrap();
+        assert!(train_tokenizer(0).unwrap().as_bytes() == *bytes, "make it again with skn-pretrain");
+    }
+
+    #[test]
+    fn no_text_is_in_two_splits_of_a_task_often() {
+        // The grammar makes few short texts, so some come twice; far from all may.
+        for task in TASKS {
+            let [(_, train), _, (_, test)] = task_files(task).unwrap().splits;
+            let lines = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap().lines();
+            let seen: std::collections::BTreeSet<&str> = lines(train).collect();
+            let again = lines(test).filter(|line| seen.contains(line)).count();
+            assert!(again * 10 < lines(test).count(), "{task}: {again} texts of test are in train too");
+        }
+    }
+}

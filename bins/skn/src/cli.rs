@@ -1,10 +1,13 @@
 //! Flags that several programs share. Names of the original Python programs stay as aliases.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+
+use crate::exit::Failure;
 
 /// Flags of every program.
 #[derive(Args, Clone, Debug)]
@@ -145,6 +148,49 @@ pub struct Tuned {
     /// Put the <mask> row before a loaded prompt that does not start with it
     #[arg(long)]
     pub prepend_mask: bool,
+}
+
+/// How many texts a pass takes at once.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct AtOnce {
+    /// Texts at once, at most; changes no result [default: as many as 2048 rows hold]
+    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
+    batch: Option<NonZeroUsize>,
+}
+
+impl AtOnce {
+    /// The most texts, if that is limited.
+    pub fn texts(self) -> Option<usize> {
+        self.batch.map(NonZeroUsize::get)
+    }
+}
+
+/// A range of a model's layers.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Layers {
+    /// First layer, from 0 [default: 0; when pruning a quarter of the layers stays whole, 3 of 12]
+    #[arg(long = "low_layer", visible_aliases = ["lowlayer", "low-layer"], value_name = "LAYER")]
+    low: Option<usize>,
+
+    /// One past the last layer [default: all]
+    #[arg(long = "high_layer", visible_aliases = ["highlayer", "high-layer"], value_name = "LAYER")]
+    high: Option<usize>,
+}
+
+impl Layers {
+    /// The layers asked for, of a model that has `all`; `first` is where the range begins unless it is said.
+    ///
+    /// # Errors
+    /// If it is empty or goes beyond the model.
+    pub fn of(self, all: usize, first: usize) -> anyhow::Result<Range<usize>> {
+        let (low, high) = (self.low.unwrap_or(first), self.high.unwrap_or(all));
+        if low < high && high <= all {
+            return Ok(low..high);
+        }
+        Err(Failure::usage(format!(
+            "--low_layer {low} --high_layer {high}: expected low < high <= {all}, the model's layers"
+        )))
+    }
 }
 
 /// Default number of prompt positions.

@@ -24,6 +24,12 @@ const SLAB: usize = 3 * DEPTH;
 /// Rows of a block.
 const BLOCK: usize = 10 * TILE;
 
+/// Rows that start a multiple of so many numbers (4 KB) apart lie in the same sets of the first-level cache: the 12 of a tile
+/// drive each other out of its 8 ways.
+const ALIAS: usize = 1024;
+/// Numbers between the rows of a copy that don't: a cache line.
+const APART: usize = 16;
+
 /// A row-major matrix whose rows start `stride` numbers apart.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -154,11 +160,17 @@ impl Panels {
         out: &mut ViewMut<'_>,
         mut finish: impl FnMut(&mut ViewMut<'_>),
     ) {
-        let product = Product { isa, panels: self, left, bias };
+        let panels = self.columns.div_ceil(PANEL);
+        let mut spread = Vec::new();
         for first in (0..left.rows).step_by(BLOCK) {
             let rows = first..left.rows.min(first + BLOCK);
             for slab in steps(0..self.inner, SLAB) {
-                for panel in 0..self.columns.div_ceil(PANEL) {
+                let part = match left.stride.is_multiple_of(ALIAS) && rows.len() > 1 && panels > 1 {
+                    true => Part::spread(left, rows.clone(), slab.clone(), &mut spread),
+                    false => Part { matrix: left, row: 0, column: 0 },
+                };
+                let product = Product { isa, panels: self, left: part, bias };
+                for panel in 0..panels {
                     product.column_of_tiles(out, rows.clone(), slab.clone(), panel);
                     if slab.end == self.inner {
                         finish(&mut out.part(rows.clone(), self.columns_of(panel)));
@@ -179,11 +191,38 @@ fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>>
     starts.map(move |start| start..range.end.min(start + step))
 }
 
+/// A part of the left-hand side, from a row and a column of it on.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    matrix: View<'a>,
+    row: usize,
+    column: usize,
+}
+
+impl<'a> Part<'a> {
+    /// Copies some rows and columns to where rows are not in each other's way in the cache.
+    fn spread(left: View<'_>, rows: Range<usize>, columns: Range<usize>, copy: &'a mut Vec<f32>) -> Self {
+        let (row, column, stride) = (rows.start, columns.start, columns.len() + APART);
+        copy.resize(rows.len() * stride, 0.0);
+        for (to, from) in copy.chunks_exact_mut(stride).zip(rows.clone()) {
+            to[..columns.len()].copy_from_slice(&left.row(from)[columns.clone()]);
+        }
+        let matrix = View { values: copy, rows: rows.len(), columns: columns.len(), stride };
+        Self { matrix, row, column }
+    }
+
+    /// The numbers from the first one of a tile to its last.
+    fn tile(&self, rows: Range<usize>, columns: Range<usize>) -> &'a [f32] {
+        let place = |row: usize, column: usize| (row - self.row) * self.matrix.stride + column - self.column;
+        &self.matrix.values[place(rows.start, columns.start)..place(rows.end - 1, columns.end)]
+    }
+}
+
 /// The operands of one product.
 struct Product<'a> {
     isa: Isa,
     panels: &'a Panels,
-    left: View<'a>,
+    left: Part<'a>,
     bias: &'a [f32],
 }
 
@@ -214,9 +253,8 @@ impl Product<'_> {
     ) {
         let (left, first) = (self.left, panel * self.panels.inner);
         let tile = Tile {
-            left: &left.values
-                [rows.start * left.stride + inner.start..(rows.end - 1) * left.stride + inner.end],
-            left_stride: left.stride,
+            left: left.tile(rows.clone(), inner.clone()),
+            left_stride: left.matrix.stride,
             panel: &self.panels.values[(first + inner.start) * PANEL..(first + inner.end) * PANEL],
             start,
             out,
@@ -472,6 +510,22 @@ mod tests {
         for isa in Isa::available() {
             let product = Panels::of_transposed(weight).multiply(isa, left, &[], |_| {});
             assert!(close(&product, &expected, 1e-3), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_share_cache_sets_are_copied_without_a_trace() {
+        let (rows, inner, columns) = (BLOCK + 14, ALIAS, 70);
+        let apart = ALIAS + 3;
+        let values = numbers(rows * apart, 11);
+        let dense: Vec<f32> = values.chunks(apart).flat_map(|row| row[..inner].to_vec()).collect();
+        let left = View { values: &values, rows, columns: inner, stride: apart };
+        let weight = numbers(columns * inner, 12);
+        let panels = Panels::of_transposed(View::dense(&weight, columns, inner));
+        let bias = numbers(columns, 13);
+        for isa in Isa::available() {
+            let product = panels.multiply(isa, View::dense(&dense, rows, inner), &bias, |_| {});
+            assert!(product == panels.multiply(isa, left, &bias, |_| {}), "{isa:?}");
         }
     }
 

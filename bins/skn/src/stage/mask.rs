@@ -1,7 +1,7 @@
 //! `skn-mask`: perturb skill neurons, and as many random ones.
 
 use std::fmt;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -14,7 +14,7 @@ use skn_perturb::{Edit, EditKind, Perturbation, mean_over_positions, random_cont
 use skn_probing::{PassOptions, evaluate, evaluate_with};
 use skn_select::Mask as SkillMask;
 
-use crate::cli::{Common, Compute, Destination, Subject, Tuned};
+use crate::cli::{AtOnce, Common, Compute, Destination, Layers, Subject, Tuned};
 use crate::exit::Failure;
 use crate::program::{Call, Stage};
 use crate::run::Sink;
@@ -56,18 +56,8 @@ pub struct Mask {
     #[arg(long = "ths_path", visible_alias = "ths-path", value_name = "FILE")]
     ths_path: Option<PathBuf>,
 
-    /// First layer to perturb, from 0
-    #[arg(
-        long = "low_layer",
-        visible_aliases = ["lowlayer", "low-layer"],
-        value_name = "LAYER",
-        default_value_t = 0
-    )]
-    low_layer: usize,
-
-    /// One past the last layer to perturb [default: all]
-    #[arg(long = "high_layer", visible_aliases = ["highlayer", "high-layer"], value_name = "LAYER")]
-    high_layer: Option<usize>,
+    #[command(flatten)]
+    layers: Layers,
 
     /// The same to as many random neurons of each layer, none of them selected
     #[arg(long = "cmp", visible_aliases = ["cmp_experiment", "cmp-experiment"])]
@@ -81,10 +71,8 @@ pub struct Mask {
     #[arg(long, value_name = "N", default_value = "1")]
     repeats: NonZeroU64,
 
-    /// Texts at once, at most; changes no result [default: as many as 2048 rows hold]
-    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
-    batch: Option<NonZeroUsize>,
-
+    #[command(flatten)]
+    at_once: AtOnce,
     #[command(flatten)]
     compute: Compute,
     #[command(flatten)]
@@ -151,7 +139,7 @@ impl Stage for Mask {
         let base = &setup.base;
         let model = base.roberta(&base.tuning(&self.tuned)?, Gradients::Nothing)?;
         let texts = base.encode(setup.part("test"), &model)?;
-        let options = base.pass(self.batch.map(Into::into), call.console);
+        let options = base.pass(self.at_once.texts(), call.console);
         let answers = evaluate(&model, &texts, &base.verbalizer.ids, &options)?;
         let unperturbed = Score::of(base.task.metric, &answers, base.seed)?.value;
         let edit = self.edit(&setup)?;
@@ -287,14 +275,7 @@ impl Experiment<'_> {
     }
 
     fn layers(&self) -> Result<std::ops::Range<usize>> {
-        let all = self.model.config().layers();
-        let (low, high) = (self.mask.low_layer, self.mask.high_layer.unwrap_or(all));
-        if low < high && high <= all {
-            return Ok(low..high);
-        }
-        Err(Failure::usage(format!(
-            "--low_layer {low} --high_layer {high}: expected low < high <= {all}, the model's layers"
-        )))
+        self.mask.layers.of(self.model.config().layers(), 0)
     }
 
     fn result(&self, info: &Info, neurons: &[Vec<u32>], scores: &[Score]) -> Result<PerturbationResult> {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -12,7 +11,7 @@ use skn_data::Example;
 use skn_model::Gradients;
 use skn_probing::evaluate;
 
-use crate::cli::{Common, Compute, ModelType, Subject, Tuned};
+use crate::cli::{AtOnce, Common, Compute, ModelType, Subject, Tuned};
 use crate::exit::Failure;
 use crate::program::{Call, Stage};
 use crate::setup::Base;
@@ -38,10 +37,8 @@ pub struct Predict {
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
 
-    /// Texts at once, at most; changes no result
-    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
-    batch: Option<NonZeroUsize>,
-
+    #[command(flatten)]
+    at_once: AtOnce,
     #[command(flatten)]
     compute: Compute,
     #[command(flatten)]
@@ -101,7 +98,7 @@ impl Stage for Predict {
             .collect::<Result<Vec<_>>>()?;
         let model = base.roberta(&base.loaded_tuning(self.prepend_mask)?, Gradients::Nothing)?;
         let texts = base.encode(&examples, &model)?;
-        let options = base.pass(self.batch.map(Into::into), call.console);
+        let options = base.pass(self.at_once.texts(), call.console);
         let answers = evaluate(&model, &texts, &base.verbalizer.ids, &options)?;
         let rows = lines.into_iter().zip(answers.logits.chunks_exact(answers.classes)).zip(answers.predicted);
         let answer = |((text, logits), class): ((String, &[f32]), usize)| {

@@ -18,7 +18,7 @@ use skn_probing::{
 };
 use skn_select::{Performance, Rule};
 
-use crate::cli::{Common, Compute, Destination, Shard, Subject, Tuned};
+use crate::cli::{AtOnce, Common, Compute, Destination, Shard, Subject, Tuned};
 use crate::exit::Failure;
 use crate::program::{Call, Stage};
 use crate::run::Sink;
@@ -59,9 +59,8 @@ pub struct Probe {
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
 
-    /// Texts at once, at most; changes no result [default: as many as 2048 rows hold]
-    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
-    batch: Option<NonZeroUsize>,
+    #[command(flatten)]
+    at_once: AtOnce,
 
     /// For speed: timed passes over test, after one that is not timed
     #[arg(long, value_name = "N", default_value = "5")]
@@ -180,7 +179,7 @@ impl Stage for Probe {
         let folder = self.shard.map_or(run.to_path_buf(), |shard| shard_folder(run, shard));
         let mut sink = Sink::open(call, &folder, &self.stage_name(), self.destination.force)?;
         sink.check_free(&self.outputs(&setup.base.task.name, run)?)?;
-        let options = setup.base.pass(self.batch.map(Into::into), call.console);
+        let options = setup.base.pass(self.at_once.texts(), call.console);
         let mut probing =
             Probing { probe: self, setup: &setup, model: &model, options, run, files: Vec::new() };
         probing.predictivity(&mut sink)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -13,7 +14,7 @@ use skn_model::{Config, Gradients, LayerCut, PrunedForm, Roberta, Tuning, Weight
 use skn_probing::speed;
 use skn_select::Mask;
 
-use crate::cli::{Common, Compute, Destination, ModelType, Subject, Tuned};
+use crate::cli::{Common, Compute, Destination, Layers, ModelType, Subject, Tuned};
 use crate::exit::Failure;
 use crate::program::{Call, Stage};
 use crate::run::{BEST, MODEL_FILES, Sink};
@@ -52,13 +53,8 @@ pub struct Prune {
     #[arg(long = "text_ths_path", visible_alias = "text-ths-path", value_name = "FILE")]
     text_ths_path: Option<PathBuf>,
 
-    /// First layer to prune, from 0 [default: a quarter of the layers stays whole, 3 of 12]
-    #[arg(long = "low_layer", visible_aliases = ["lowlayer", "low-layer"], value_name = "LAYER")]
-    low_layer: Option<usize>,
-
-    /// One past the last layer to prune [default: all]
-    #[arg(long = "high_layer", visible_aliases = ["highlayer", "high-layer"], value_name = "LAYER")]
-    high_layer: Option<usize>,
+    #[command(flatten)]
+    layers: Layers,
 
     /// Round the neurons that stay up to a multiple of this, filling up by rank: 64 is as fast as 61
     #[arg(long, value_name = "N", default_value = "1")]
@@ -160,13 +156,13 @@ impl Stage for Prune {
         setup.keep_split(&mut sink, true)?;
         setup.note(&mut sink)?;
         sink.finish()?;
-        let (low, high) = self.layers(&setup)?;
+        let layers = self.layers(&setup)?;
         Ok(Pruned {
             run: out.into(),
             task: setup.base.task.name.clone(),
             model: setup.base.identity.id.clone(),
-            low_layer: low,
-            high_layer: high,
+            low_layer: layers.start,
+            high_layer: layers.end,
             widths: cuts.iter().zip(&full.config().intermediate_sizes).map(width).collect(),
             full_width: full.config().widest(),
             parameters: [&full, &pruned].map(|model| model.config().parameters()),
@@ -197,24 +193,18 @@ impl Prune {
         if self.dense { PrunedForm::Dense } else { PrunedForm::Narrow }
     }
 
-    fn layers(&self, setup: &Setup) -> Result<(usize, usize)> {
+    fn layers(&self, setup: &Setup) -> Result<Range<usize>> {
         let all = setup.base.model.config.layers();
-        let (low, high) = (self.low_layer.unwrap_or(all / 4), self.high_layer.unwrap_or(all));
-        if low < high && high <= all {
-            return Ok((low, high));
-        }
-        Err(Failure::usage(format!(
-            "--low_layer {low} --high_layer {high}: expected low < high <= {all}, the model's layers"
-        )))
+        self.layers.of(all, all / 4)
     }
 
     /// What happens to each layer.
     fn cuts(&self, setup: &Setup, mask: &Mask) -> Result<Vec<Option<LayerCut>>> {
-        let (low, high) = self.layers(setup)?;
+        let layers = self.layers(setup)?;
         let means = self.means(setup)?;
         let widths = &setup.base.model.config.intermediate_sizes;
         let cut = |(layer, &width): (usize, &usize)| {
-            if layer < low || layer >= high {
+            if !layers.contains(&layer) {
                 return Ok(None);
             }
             let kept = mask.best_of_layer(layer, width, self.round_width.get());

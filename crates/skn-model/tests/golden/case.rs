@@ -35,12 +35,17 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn load() -> Self {
+        Self::load_on(&Device::Cpu)
+    }
+
+    /// The same with the model on another device.
+    pub(crate) fn load_on(device: &Device) -> Self {
         let folder = ModelFolder::open(path("model")).unwrap();
         let config = folder.config().unwrap();
         let expected = TensorFile::read(&path("expected.safetensors")).unwrap();
         let tokenizer = Tokenizer::from_file(path("model/tokenizer.json")).unwrap();
         Self {
-            weights: Weights::read(&folder, &config, &Device::Cpu).unwrap(),
+            weights: Weights::read(&folder, &config, device).unwrap(),
             config,
             verbalizer: expected.i64("verbalizer_ids", None).unwrap().1.iter().map(|&id| id as u32).collect(),
             expected,
@@ -127,7 +132,7 @@ impl Case {
     /// Mean cross-entropy, differentiable.
     pub(crate) fn loss(&self, model: &Roberta, texts: &Texts) -> Tensor {
         let scores = self.scores(model, texts, &mut NoHook);
-        let labels = Tensor::new(texts.labels.as_slice(), &Device::Cpu).unwrap();
+        let labels = Tensor::new(texts.labels.as_slice(), model.device()).unwrap();
         candle_nn::loss::cross_entropy(&scores, &labels).unwrap()
     }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
 
 mod case;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod folders;
 mod forward;
 mod gradients;
