@@ -43,6 +43,18 @@ pub enum DataError {
         hint: String,
     },
 
+    /// A task has no negative, neutral and positive class to make tasks of two classes of.
+    #[error(
+        "task {task}: expected three or four classes, among them \"negative\", \"neutral\" and \"positive\", found \
+         {words}"
+    )]
+    NotThreeSided {
+        /// The task.
+        task: String,
+        /// The words of its classes.
+        words: String,
+    },
+
     /// A task file says something that cannot be.
     #[error("{file}: {field}: expected {expected}, found {found}")]
     TaskFile {
@@ -210,7 +222,7 @@ impl DataError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::UnknownTask { .. } | Self::WordCount { .. } | Self::NoRoom { .. } | Self::Shard { .. } => 2,
-            Self::WordWithoutToken { .. } | Self::SharedToken { .. } => 2,
+            Self::WordWithoutToken { .. } | Self::SharedToken { .. } | Self::NotThreeSided { .. } => 2,
             _ => 3,
         }
     }

@@ -3,7 +3,8 @@
 //! The way of a text through this crate: a [`Task`] says which columns and splits it has and which words answer it,
 //! [`read_dataset`] reads it in any of several forms, [`split()`] divides the rows once and for all into train, dev
 //! and test, a [`TextEncoder`] makes token ids of them, and [`pack`] puts these into batches without padding.
-//! [`Metric`] scores the answers.
+//! [`Metric`] scores the answers. [`binarize()`] makes questions of two classes of a task with more, and
+//! [`saved_files`] the folder that Python loads.
 //!
 //! ```
 //! use skn_data::{Dataset, Join, Task, TextEncoder, pack, split};
@@ -31,12 +32,14 @@
 //! No tensor library is used here, and nothing is written.
 
 mod batch;
+mod binarize;
 mod builtin;
 mod dataset;
 mod encode;
 mod error;
 mod metric;
 mod read;
+mod save;
 mod split;
 mod task;
 mod verbalizer;
@@ -45,11 +48,13 @@ mod verbalizer;
 mod golden;
 
 pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
+pub use crate::binarize::{SubTask, binarize};
 pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
 pub use crate::encode::{Encoded, Join, TextEncoder};
 pub use crate::error::{DataError, Result, RowPlace};
 pub use crate::metric::Metric;
 pub use crate::read::read_dataset;
+pub use crate::save::saved_files;
 pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};
 pub use crate::task::{Format, OtherLabels, SplitNames, Task};
 pub use crate::verbalizer::Verbalizer;
