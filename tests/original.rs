@@ -108,3 +108,56 @@ fn sub_tasks_are_joined_with_two_letters_behind_one_dash() {
     assert!(said.contains("union of 3 sub-tasks"), "{said}");
     assert!(desk.path("a/info/both/0.05.safetensors").is_file());
 }
+
+/// A small MNLI in JSON Lines: of each ten rows of train five are entailed, three neutral, two contradictions.
+fn mnli(desk: &Desk) {
+    let line = |row: usize, label: usize| {
+        format!(
+            "{{\"idx\": {row}, \"premise\": \"the film is dull, {row}\", \"hypothesis\": \"it is superb\", \"label\": {label}}}\n"
+        )
+    };
+    let label = |row: usize| [0, 0, 0, 0, 0, 1, 1, 1, 2, 2][row % 10];
+    for (split, rows) in [("train", 60), ("validation_matched", 20)] {
+        let lines: String = (0..rows).map(|row| line(row, label(row))).collect();
+        support::write(&desk.path(&format!("data/raw/mnli/{split}.jsonl")), lines);
+    }
+}
+
+#[test]
+fn three_classes_become_two_tasks_of_two() {
+    let desk = Desk::original();
+    mnli(&desk);
+    let line = "skn-binarize --task_type mnli --data_path data/raw/mnli --save_to data/raw";
+    let said = desk.ok(line);
+    assert!(
+        said.contains("mnli-pn: train 12 negative, 12 positive; validation_matched 4 negative, 10 positive"),
+        "{said}"
+    );
+    assert!(
+        said.contains("mnli-neu: train 18 other, 18 neutral; validation_matched 14 other, 6 neutral"),
+        "{said}"
+    );
+    let made = desk.contents("data/raw");
+
+    // The same bytes again, others with another seed, and nothing replaced without --force.
+    desk.fails(line, 3, &["mnli-pn: exists", "--force"]);
+    desk.ok(&format!("{line} --force"));
+    assert!(made == desk.contents("data/raw"));
+    desk.ok(&format!("{line} --force --random_seed 1"));
+    assert!(made != desk.contents("data/raw"));
+
+    for (task, rows) in [("mnli-pn", 24), ("mnli-neu", 36)] {
+        desk.ok(&format!("skn-train --task {task} --data_path data/raw/{task} --save_to {task} --max-steps 2 --prompt_size 4"));
+        let split = desk.json(&format!("{task}/split.json"));
+        let count = |part: &str| split[part]["rows"].as_array().unwrap().len();
+        assert_eq!(count("train") + count("dev"), rows, "{task}");
+    }
+    desk.fails(
+        "skn-binarize --task sst2 --data data/raw/sst2 --out data/raw",
+        2,
+        &["task sst2: expected three or four classes"],
+    );
+    desk.fails("skn-binarize --task nmli --data data/raw/mnli --out data/raw", 2, &["did you mean mnli"]);
+    desk.fails("skn-binarize --data nowhere --out elsewhere", 3, &["nowhere"]);
+    assert!(!desk.path("elsewhere").exists());
+}

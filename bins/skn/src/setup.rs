@@ -477,16 +477,23 @@ fn find_task(
     }
     let default = if model.is_demo() { skn_demo::TASKS[0] } else { DEFAULT_TASK };
     let name = subject.task.as_deref().or(of_run.map(|config| config.task.as_str())).unwrap_or(default);
+    Ok((named_task(name)?, None))
+}
+
+/// A task of the demo, or one that is built in.
+///
+/// # Errors
+/// If there is none of this name.
+pub(crate) fn named_task(name: &str) -> Result<Task> {
     if let Some(files) = skn_demo::task_files(name) {
-        return Ok((Task::from_toml(files.description, &format!("(demo)/{name}.toml"))?, None));
+        return Ok(Task::from_toml(files.description, &format!("(demo)/{name}.toml"))?);
     }
     match Task::builtin(name) {
-        Ok(task) => Ok((task, None)),
         Err(error @ DataError::UnknownTask { .. }) => Err(Failure::usage(format!(
             "{error}; tasks of the demo: {}; or --task-file FILE.toml",
             skn_demo::TASKS.join(", ")
         ))),
-        Err(error) => Err(error.into()),
+        task => Ok(task?),
     }
 }
 
@@ -511,7 +518,11 @@ fn with_words(task: Task, subject: &Subject, tuned: &Tuned, source: Option<&Sour
     })
 }
 
-fn read_data(task: &Task, data: Option<&Path>) -> Result<Dataset> {
+/// The rows of a task: from `data`, or those that a task of the demo brings.
+///
+/// # Errors
+/// If there are none, or the task can't use them.
+pub(crate) fn read_data(task: &Task, data: Option<&Path>) -> Result<Dataset> {
     if !task.needs_data() {
         return Ok(Dataset::empty_text());
     }

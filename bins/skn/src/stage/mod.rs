@@ -1,5 +1,6 @@
 //! The stages: one file for each program.
 
+pub mod binarize;
 pub mod mask;
 pub mod merge;
 pub mod predict;

@@ -1,0 +1,5 @@
+//! `skn-binarize`: see [`skn::stage::binarize`].
+
+fn main() -> std::process::ExitCode {
+    skn::program::<skn::stage::binarize::Binarize>()
+}

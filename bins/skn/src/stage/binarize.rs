@@ -1,0 +1,157 @@
+//! `skn-binarize`: make two tasks of two classes of a task with three or four.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Parser;
+use serde::Serialize;
+use skn_artifact::{Overwrite, write_file};
+use skn_data::{Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
+
+use crate::cli::Common;
+use crate::exit::Failure;
+use crate::program::{Call, Stage};
+use crate::setup::{named_task, read_data};
+
+/// Make two data sets of two classes of one with negative, neutral and positive rows: FOLDER/<task>-pn, negative against
+/// positive, and FOLDER/<task>-neu, all others against neutral.
+///
+/// Train, and dev if the task has one, are balanced exactly by a seeded choice; test keeps its distribution. The programs
+/// read the folders (--task mnli-pn), and so does Python's datasets.load_from_disk.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "skn-binarize", version)]
+pub struct Binarize {
+    /// Task by name
+    #[arg(
+        long = "task",
+        visible_alias = "task_type",
+        alias = "task-type",
+        value_name = "NAME",
+        default_value = "mnli"
+    )]
+    task: String,
+
+    /// Task described in a TOML file
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
+    task_file: Option<PathBuf>,
+
+    /// Folder or file of the data set
+    #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
+    data: Option<PathBuf>,
+
+    /// Folder to write the two folders to
+    #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "FOLDER")]
+    out: PathBuf,
+
+    /// Replace files in folders that exist
+    #[arg(long)]
+    force: bool,
+
+    /// Seed of the choice of rows
+    #[arg(
+        long = "seed",
+        visible_alias = "random_seed",
+        alias = "random-seed",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    seed: u64,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Binarized {
+    tasks: Vec<Written>,
+}
+
+/// A data set that was written.
+#[derive(Clone, Debug, Serialize)]
+struct Written {
+    task: String,
+    folder: PathBuf,
+    /// What classes 0 and 1 are.
+    classes: [&'static str; 2],
+    /// Rows of classes 0 and 1, by split.
+    rows: BTreeMap<String, [usize; 2]>,
+}
+
+impl fmt::Display for Binarized {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Written { task, folder, classes: [first, second], rows }) in
+            self.tasks.iter().enumerate()
+        {
+            let rows: Vec<String> = rows
+                .iter()
+                .map(|(split, [some, others])| format!("{split} {some} {first}, {others} {second}"))
+                .collect();
+            let line_break = if number == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{task}: {}; in {}", rows.join("; "), folder.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl Stage for Binarize {
+    const PROGRAM: &'static str = "skn-binarize";
+    type Output = Binarized;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self, _: &Call<'_>) -> Result<Binarized> {
+        let task = match &self.task_file {
+            Some(file) => Task::read(file)?,
+            None => named_task(&self.task)?,
+        };
+        let sub_tasks = SubTask::ALL.map(|part| part.of(&task).map(|sub_task| (part, sub_task)));
+        let sub_tasks = sub_tasks.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let folder = |sub_task: &Task| self.out.join(&sub_task.name);
+        let taken = sub_tasks.iter().map(|(_, sub_task)| folder(sub_task)).find(|folder| folder.exists());
+        if let Some(taken) = taken.filter(|_| !self.force) {
+            let taken = taken.display();
+            return Err(Failure::input(format!(
+                "{taken}: exists; --force replaces its files, --out FOLDER writes elsewhere"
+            )));
+        }
+        let dataset = read_data(&task, self.data.as_deref())?;
+        // Nothing is written before all is made.
+        let made = sub_tasks.into_iter().map(|(part, sub_task)| {
+            let rows = binarize(&dataset, &task, part, self.seed)?;
+            let files = saved_files(&rows, &sub_task, &part.class_names())?;
+            Ok((written(part, &sub_task, folder(&sub_task), &rows), files))
+        });
+        let made = made.collect::<Result<Vec<_>>>()?;
+        for (written, files) in &made {
+            self.write(&written.folder, files)?;
+        }
+        Ok(Binarized { tasks: made.into_iter().map(|(written, _)| written).collect() })
+    }
+}
+
+impl Binarize {
+    fn write(&self, folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+        let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };
+        for (name, bytes) in files {
+            write_file(&folder.join(name), overwrite, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn written(part: SubTask, task: &Task, folder: PathBuf, dataset: &Dataset) -> Written {
+    let count = |rows: &[skn_data::Example]| {
+        let mut counts = [0; 2];
+        for row in rows.iter().filter(|row| row.label != UNLABELLED) {
+            counts[usize::from(row.label == 1)] += 1;
+        }
+        counts
+    };
+    let rows = dataset.splits.iter().map(|(split, rows)| (split.clone(), count(rows))).collect();
+    Written { task: task.name.clone(), folder, classes: part.class_names(), rows }
+}
