@@ -161,3 +161,23 @@ fn three_classes_become_two_tasks_of_two() {
     desk.fails("skn-binarize --data nowhere --out elsewhere", 3, &["nowhere"]);
     assert!(!desk.path("elsewhere").exists());
 }
+
+#[test]
+fn tasks_are_listed() {
+    let desk = Desk::new();
+    let table = desk.ok("skn-tasks");
+    for line in [
+        "| sentiment (demo) |",
+        "| premise, hypothesis; label ",
+        "| 3: positive, neutral, negative ",
+        "| accuracy_f1 ",
+        "| train, test = validation_matched ",
+    ] {
+        assert!(table.contains(line), "{table}");
+    }
+    let tasks: serde_json::Value = serde_json::from_str(&desk.ok("skn-tasks --json")).unwrap();
+    let cola = tasks.as_array().unwrap().iter().find(|task| task["name"] == "cola").unwrap();
+    assert_eq!((&cola["metric"], &cola["demo"]), (&"mcc".into(), &false.into()));
+    assert_eq!(cola["splits"]["dev"], "validation");
+    assert_eq!(tasks.as_array().unwrap().len(), 27);
+}

@@ -119,6 +119,7 @@ fn binary(program: &str) -> &'static str {
         "skn-report" => env!("CARGO_BIN_EXE_skn-report"),
         "skn-verify" => env!("CARGO_BIN_EXE_skn-verify"),
         "skn-binarize" => env!("CARGO_BIN_EXE_skn-binarize"),
+        "skn-tasks" => env!("CARGO_BIN_EXE_skn-tasks"),
         "skn-run" => env!("CARGO_BIN_EXE_skn-run"),
         "skn-pretrain" => env!("CARGO_BIN_EXE_skn-pretrain"),
         other => panic!("no program {other}"),

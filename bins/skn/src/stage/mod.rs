@@ -10,5 +10,6 @@ pub mod prune;
 pub mod report;
 pub mod run;
 pub mod select;
+pub mod tasks;
 pub mod train;
 pub mod verify;
