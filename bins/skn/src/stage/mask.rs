@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::{PerturbationResult, TensorFile, hash_file, resolve};
-use skn_data::Encoded;
+use skn_data::{Encoded, Metric};
 use skn_model::{Gradients, Roberta};
 use skn_perturb::{Edit, EditKind, Perturbation, mean_over_positions, random_control};
 use skn_probing::{PassOptions, evaluate, evaluate_with};
@@ -280,7 +280,10 @@ impl Experiment<'_> {
 
     fn result(&self, info: &Info, neurons: &[Vec<u32>], scores: &[Score]) -> Result<PerturbationResult> {
         let draws: Vec<f64> = scores.iter().map(|score| score.value).collect();
-        let (mean, over_draws) = skn_stats::student(&draws, LEVEL)?;
+        let (mean, [low, high]) = skn_stats::student(&draws, LEVEL)?;
+        // Student's interval knows no bounds; metrics do.
+        let least = if self.setup.base.task.metric == Metric::Mcc { -1.0 } else { 0.0 };
+        let over_draws = [low.max(least), high.min(1.0)];
         let squares: f64 = draws.iter().map(|draw| (draw - mean).powi(2)).sum();
         let std = if draws.len() > 1 { (squares / (draws.len() - 1) as f64).sqrt() } else { 0.0 };
         let gaussian = self.mask.edit == EditKind::Gaussian;
