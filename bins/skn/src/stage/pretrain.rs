@@ -28,8 +28,9 @@ use crate::program::{Call, Stage};
 
 /// Make the embedded demo: its tokenizer, its tasks, and a RoBERTa pre-trained with masked language modelling.
 ///
-/// Text is generated, so nothing is read. The defaults are the recipe of what data/ embeds: with them and seed 0 the same
-/// bytes come out on the same instruction set.
+/// Text is generated, so nothing is read. The defaults are the recipe of what data/ embeds. Tasks and tokenizer come out
+/// byte for byte. Weights are the same bytes for the same program on the same instruction set, for any number of threads;
+/// a change in the last bit of a matrix product makes others, of the same kind.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-pretrain", version)]
 pub struct Pretrain {
