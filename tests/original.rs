@@ -152,6 +152,10 @@ fn three_classes_become_two_tasks_of_two() {
         let count = |part: &str| split[part]["rows"].as_array().unwrap().len();
         assert_eq!(count("train") + count("dev"), rows, "{task}");
     }
+    let said = desk.ok("skn-binarize --data data/raw/mnli --out paper --compat paper");
+    assert!(
+        said.contains("mnli-pn: train 11 negative, 11 positive; validation_matched 3 negative, 3 positive")
+    );
     desk.fails(
         "skn-binarize --task sst2 --data data/raw/sst2 --out data/raw",
         2,

@@ -15,6 +15,17 @@ pub enum SubTask {
     Neutral,
 }
 
+/// How the rows of a balanced split are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// As many of each class as the smaller one has, by this seed. Classes go by the task's words, and test keeps its
+    /// distribution.
+    Seeded(u64),
+    /// As the published script does, for comparison with published numbers: one less than that, the first of each class,
+    /// in test as well. Classes go by their places ([`Task::paper_words`]), so that MNLI's entailment is negative.
+    Published,
+}
+
 impl SubTask {
     /// Both.
     pub const ALL: [Self; 2] = [Self::NegativePositive, Self::Neutral];
@@ -50,7 +61,7 @@ impl SubTask {
     /// [`DataError::NotThreeSided`] unless the task has three or four classes, one each answered by `negative`,
     /// `neutral` and `positive`.
     pub fn of(self, task: &Task) -> Result<Task> {
-        Sides::of(task)?;
+        Sides::of(task, Choice::Seeded(0))?;
         Ok(Task {
             name: format!("{}{}", task.name, self.suffix()),
             text: task.text.clone(),
@@ -88,8 +99,12 @@ struct Sides {
 }
 
 impl Sides {
-    fn of(task: &Task) -> Result<Self> {
-        let class = |word: &str| task.labels.iter().position(|label| label.trim() == word);
+    fn of(task: &Task, choice: Choice) -> Result<Self> {
+        let words = match choice {
+            Choice::Seeded(_) => task.labels.clone(),
+            Choice::Published => task.paper_words(),
+        };
+        let class = |word: &str| words.iter().position(|label| label.trim() == word);
         match (class("negative"), class("neutral"), class("positive")) {
             (Some(negative), Some(neutral), Some(positive)) if task.classes() <= 4 => {
                 let [negative, neutral, positive] = [negative, neutral, positive].map(|class| class as i64);
@@ -103,17 +118,17 @@ impl Sides {
 /// The rows of one sub-task of a data set of three or four classes, under [`SubTask::of`]'s split names.
 ///
 /// Train, and dev if the task names one, are balanced exactly: of the class with more rows as many are kept as the other
-/// has, which ones depends on `seed` alone. Test keeps its distribution (so does dev where it stands in for a test split
+/// has, which ones depends on the seed alone. Test keeps its distribution (so does dev where it stands in for a test split
 /// without labels). A task with one split has it balanced as a whole. Rows keep their order; those without a label are
-/// left out.
+/// left out. [`Choice::Published`] differs.
 ///
 /// # Errors
 ///
 /// As [`SubTask::of`]; [`DataError::EmptySplit`] if a split is missing, or has no row of one of the two classes and
 /// is to be balanced.
-pub fn binarize(dataset: &Dataset, task: &Task, part: SubTask, seed: u64) -> Result<Dataset> {
-    let sides = Sides::of(task)?;
-    let mut splits = BTreeMap::new();
+pub fn binarize(dataset: &Dataset, task: &Task, part: SubTask, choice: Choice) -> Result<Dataset> {
+    let sides = Sides::of(task, choice)?;
+    let mut splits: BTreeMap<String, Vec<Example>> = BTreeMap::new();
     for name in task.split_names() {
         let Some(rows) = dataset.splits.get(name) else {
             // A file, or a single saved table, is train alone.
@@ -129,11 +144,20 @@ pub fn binarize(dataset: &Dataset, task: &Task, part: SubTask, seed: u64) -> Res
             .filter_map(|row| part.class(&sides, row.label).map(|label| Example { label, ..row.clone() }));
         splits.insert(name.to_owned(), kept.collect());
     }
-    for (number, name) in balanced(dataset, task).into_iter().enumerate() {
-        if let Some(rows) = splits.get_mut(name) {
-            let key = Key::new(seed, Purpose::Binarize).step(part as u64).sample(number as u64);
-            balance(rows, name, part, key)?;
-        }
+    let balanced = match choice {
+        Choice::Seeded(_) => balanced(dataset, task),
+        Choice::Published => task.split_names(),
+    };
+    for (number, name) in balanced.into_iter().enumerate() {
+        let Some(rows) = splits.get_mut(name) else { continue };
+        let kept = match choice {
+            Choice::Seeded(seed) => {
+                let key = Key::new(seed, Purpose::Binarize).step(part as u64).sample(number as u64);
+                chosen(rows, name, part, key)?
+            }
+            Choice::Published => first(rows),
+        };
+        *rows = kept.into_iter().map(|place| rows[place].clone()).collect();
     }
     Ok(Dataset { splits })
 }
@@ -150,8 +174,8 @@ fn has_label(row: &Example) -> bool {
     row.label != UNLABELLED
 }
 
-/// Keeps as many rows of each class as the smaller one has.
-fn balance(rows: &mut Vec<Example>, split: &str, part: SubTask, key: Key) -> Result<()> {
+/// The places of as many rows of each class as the smaller one has, ascending.
+fn chosen(rows: &[Example], split: &str, part: SubTask, key: Key) -> Result<Vec<usize>> {
     let of_class = [0, 1].map(|class| places(rows, class));
     let count = of_class[0].len().min(of_class[1].len());
     if count == 0 {
@@ -161,15 +185,22 @@ fn balance(rows: &mut Vec<Example>, split: &str, part: SubTask, key: Key) -> Res
             format!("expected rows of both classes to balance, found {some} {first} and {others} {second}");
         return Err(DataError::EmptySplit { split: split.to_owned(), reason });
     }
-    let mut keep = vec![false; rows.len()];
+    let mut kept = Vec::new();
     for (class, places) in of_class.iter().enumerate() {
-        for chosen in key.layer(class as u32).rng().choose(places.len(), count) {
-            keep[places[chosen]] = true;
-        }
+        let numbers = key.layer(class as u32).rng().choose(places.len(), count);
+        kept.extend(numbers.into_iter().map(|number| places[number]));
     }
-    let mut keep = keep.into_iter();
-    rows.retain(|_| keep.next() == Some(true));
-    Ok(())
+    kept.sort_unstable();
+    Ok(kept)
+}
+
+/// The places of the first rows of each class, one less than the smaller one has, ascending.
+fn first(rows: &[Example]) -> Vec<usize> {
+    let of_class = [0, 1].map(|class| places(rows, class));
+    let count = of_class[0].len().min(of_class[1].len()).saturating_sub(1);
+    let mut kept: Vec<usize> = of_class.iter().flat_map(|places| &places[..count]).copied().collect();
+    kept.sort_unstable();
+    kept
 }
 
 fn places(rows: &[Example], class: i64) -> Vec<usize> {
@@ -216,7 +247,7 @@ mod tests {
         let test = |task: &str, part, labels: &[i64]| {
             let task = Task::builtin(task).unwrap();
             let data = dataset(&[("train", &[0, 1, 2, 3]), (task.splits.test.as_ref().unwrap(), labels)]);
-            let made = binarize(&data, &task, part, 0).unwrap();
+            let made = binarize(&data, &task, part, Choice::Seeded(0)).unwrap();
             pairs(&made.splits[task.splits.test.as_ref().unwrap()])
         };
         let labels = [0, 1, -1, 2, 2];
@@ -228,7 +259,7 @@ mod tests {
         four.splits.test = Some("test".into());
         let labels: &[i64] = &[3, 2, 1, 0];
         let data = dataset(&[("train", labels), ("test", labels)]);
-        let test = |part| pairs(&binarize(&data, &four, part, 0).unwrap().splits["test"]);
+        let test = |part| pairs(&binarize(&data, &four, part, Choice::Seeded(0)).unwrap().splits["test"]);
         assert_eq!(test(SubTask::NegativePositive), [(0, 1), (2, 0)]);
         assert_eq!(test(SubTask::Neutral), [(0, 0), (1, 1), (2, 0), (3, 0)]);
     }
@@ -242,7 +273,7 @@ mod tests {
             (SubTask::NegativePositive, [[15, 15], [5, 5], [15, 45]]),
             (SubTask::Neutral, [[30, 30], [10, 10], [60, 30]]),
         ] {
-            let made = binarize(&data, &task, part, 0).unwrap();
+            let made = binarize(&data, &task, part, Choice::Seeded(0)).unwrap();
             let found = ["train", "validation", "test"].map(|split| counts(&made.splits[split]));
             assert_eq!(found, sizes);
             let ascending = |rows: &[Example]| pairs(rows).windows(2).all(|pair| pair[0].0 < pair[1].0);
@@ -257,8 +288,10 @@ mod tests {
     fn the_choice_depends_on_the_seed_alone() {
         let task = Task::builtin("hate").unwrap();
         let labels: Vec<i64> = (0..60).map(|row| [3, 3, 3, 3, 1, 2][row % 6]).collect();
-        let made =
-            |seed| binarize(&dataset(&[("train", &labels)]), &task, SubTask::NegativePositive, seed).unwrap();
+        let made = |seed| {
+            binarize(&dataset(&[("train", &labels)]), &task, SubTask::NegativePositive, Choice::Seeded(seed))
+                .unwrap()
+        };
         assert_eq!(made(3), made(3));
         assert_ne!(made(3), made(4));
         // A change here would give every run other rows.
@@ -271,10 +304,24 @@ mod tests {
     }
 
     #[test]
+    fn the_published_choice() {
+        let task = Task::builtin("mnli").unwrap();
+        let labels = &[0, 1, 2, 0, 2, 1, 2, 0, -1][..];
+        let data = dataset(&[("train", labels), ("validation_matched", labels)]);
+        for (part, rows) in [
+            (SubTask::NegativePositive, [(0, 0), (2, 1), (3, 0), (4, 1)].as_slice()),
+            (SubTask::Neutral, &[(0, 0), (1, 1)]),
+        ] {
+            let made = binarize(&data, &task, part, Choice::Published).unwrap();
+            assert!(made.splits.values().all(|split| pairs(split) == rows), "{made:?}");
+        }
+    }
+
+    #[test]
     fn a_dev_split_that_stands_in_for_test_is_left_as_it_is() {
         let task = Task::builtin("tweet_eval").unwrap();
         let data = dataset(&[("train", &[0, 0, 1, 2]), ("validation", &[0, 0, 2]), ("test", &[-1, -1])]);
-        let made = binarize(&data, &task, SubTask::NegativePositive, 0).unwrap();
+        let made = binarize(&data, &task, SubTask::NegativePositive, Choice::Seeded(0)).unwrap();
         let found = ["train", "validation", "test"].map(|split| counts(&made.splits[split]));
         assert_eq!(found, [[1, 1], [2, 1], [0, 0]]);
     }
@@ -283,13 +330,13 @@ mod tests {
     fn what_has_no_two_classes_is_refused() {
         let task = Task::builtin("mnli").unwrap();
         let data = dataset(&[("train", &[0, 0, 1]), ("validation_matched", &[])]);
-        let error = binarize(&data, &task, SubTask::NegativePositive, 0).unwrap_err();
+        let error = binarize(&data, &task, SubTask::NegativePositive, Choice::Seeded(0)).unwrap_err();
         assert_eq!(
             error.to_string(),
             "split train: expected rows of both classes to balance, found 0 negative and 2 positive"
         );
         let data = dataset(&[("train", &[0, 2]), ("other", &[])]);
-        let error = binarize(&data, &task, SubTask::NegativePositive, 0).unwrap_err();
+        let error = binarize(&data, &task, SubTask::NegativePositive, Choice::Seeded(0)).unwrap_err();
         assert!(
             error
                 .to_string()

@@ -48,7 +48,7 @@ mod verbalizer;
 mod golden;
 
 pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
-pub use crate::binarize::{SubTask, binarize};
+pub use crate::binarize::{Choice, SubTask, binarize};
 pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
 pub use crate::encode::{Encoded, Join, TextEncoder};
 pub use crate::error::{DataError, Result, RowPlace};

@@ -8,9 +8,9 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use skn_artifact::{Overwrite, write_file};
-use skn_data::{Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
+use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
 
-use crate::cli::Common;
+use crate::cli::{Common, Compat};
 use crate::exit::Failure;
 use crate::program::{Call, Stage};
 use crate::setup::{named_task, read_data};
@@ -58,6 +58,10 @@ pub struct Binarize {
         default_value_t = 0
     )]
     seed: u64,
+
+    /// Do as the published implementation did: the first rows, one less of each class, test balanced too (paper)
+    #[arg(long, value_name = "WHAT")]
+    compat: Option<Compat>,
 
     #[command(flatten)]
     common: Common,
@@ -120,9 +124,13 @@ impl Stage for Binarize {
             )));
         }
         let dataset = read_data(&task, self.data.as_deref())?;
+        let choice = match self.compat {
+            Some(Compat::Paper) => Choice::Published,
+            None => Choice::Seeded(self.seed),
+        };
         // Nothing is written before all is made.
         let made = sub_tasks.into_iter().map(|(part, sub_task)| {
-            let rows = binarize(&dataset, &task, part, self.seed)?;
+            let rows = binarize(&dataset, &task, part, choice)?;
             let files = saved_files(&rows, &sub_task, &part.class_names())?;
             Ok((written(part, &sub_task, folder(&sub_task), &rows), files))
         });
