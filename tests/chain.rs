@@ -52,6 +52,16 @@ fn the_demo_shows_what_skill_neurons_are() {
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert!(again.stderr.contains("[2/9] skn-train: done before"), "{}", again.stderr);
     assert_eq!(desk.json("runs/demo-sentiment/summary.json"), summary, "nothing is left to do");
+    desk.fails(
+        "skn-run --resume --learning_rate 1",
+        3,
+        &["train", "--learning_rate 0.005", "--learning_rate 1"],
+    );
+    desk.fails(
+        "skn-run --resume --task topic --out runs/demo-sentiment",
+        3,
+        &["--task sentiment", "--task topic"],
+    );
 
     let texts = "the food was not bad , but the service was awful .\nwe never disliked the soup .\n";
     support::write(&desk.path("texts"), texts);

@@ -165,3 +165,65 @@ fn a_run_that_another_program_writes() {
     let _lock = skn_artifact::RunLock::acquire(&desk.path("run"), "skn-other").unwrap();
     desk.fails(TRAIN, 6, &["skn-other"]);
 }
+
+#[test]
+fn a_tuned_run_is_not_replaced_by_accident() {
+    let desk = Desk::new();
+    let train = "skn-train --model demo --task sentiment --max-steps 3 --save_to run";
+    desk.ok(train);
+    let before = desk.contents("run");
+    // Without -p nothing is loaded: this would train a new prompt over the old one.
+    desk.fails(&format!("{train} --resume_from run"), 3, &["best/skn.json", "--force"]);
+    desk.fails(&format!("{train} --force --epoch 0"), 2, &["epochs"]);
+    assert!(desk.contents("run") == before);
+    // Another division would make dev rows of what the run was probed on.
+    desk.ok("skn-probe --model demo --task sentiment --save_to probed");
+    desk.fails("skn-train --model demo --task topic --max-steps 3 --save_to probed", 3, &["split.json"]);
+}
+
+#[test]
+fn files_of_another_model_are_refused_though_their_shape_fits() {
+    let desk = Desk::new();
+    desk.ok("skn-train --model demo --task sentiment --max-steps 3 --save_to run");
+    desk.ok("skn-probe -p --resume_from run --save_to run");
+    desk.ok("skn-select -a run/sentiment/dev_perf --save_to run");
+    let prune = "skn-prune --info_path run/info/sentiment/0.02 --ths_path run/sentiment/train_avg";
+    desk.ok(&format!("{prune} --resume_from run --save_to pruned"));
+    desk.fails(
+        &format!("{prune} --resume_from pruned --save_to again"),
+        3,
+        &["0.02.safetensors", "skn.model_sha256"],
+    );
+}
+
+#[test]
+fn what_a_run_was_tuned_with_is_remembered() {
+    let desk = Desk::new();
+    desk.ok(
+        "skn-train --model demo --task inference --max-steps 3 --max-length 8 --compat paper --save_to run",
+    );
+    let speed = "skn-probe -p --resume_from run --probe_type speed --repeats 1 --save_to";
+    desk.ok(&format!("{speed} a"));
+    desk.ok(&format!("{speed} b --max-length 8 --compat paper"));
+    desk.ok(&format!("{speed} c --max-length 100"));
+    let [a, b, c] = ["a", "b", "c"].map(|run| desk.json(&format!("{run}/inference/inference_perf.json")));
+    assert_eq!(a, b);
+    assert_ne!(a["multiply_adds"], c["multiply_adds"]);
+}
+
+#[test]
+fn a_control_of_another_experiment_does_not_stay() {
+    let desk = Desk::new();
+    desk.ok("skn-train --model demo --task sentiment --max-steps 3 --save_to run");
+    desk.ok("skn-probe -p --resume_from run --save_to run");
+    desk.ok("skn-select -a run/sentiment/dev_perf --save_to run --shares 0.1");
+    let mask = "skn-mask -p --resume_from run --save_to run --info_path run/info/sentiment/0.1";
+    desk.ok(&format!("{mask} --cmp --draws 2"));
+    desk.ok(&format!("{mask} --type zero --force"));
+    assert!(desk.path("run/mask_perf.json").is_file() && !desk.path("run/cmp_perf.json").exists());
+    desk.fails(
+        "skn-probe -p --resume_from run --save_to x --probe_type acc,pos --pos best",
+        2,
+        &["acc first"],
+    );
+}

@@ -212,15 +212,6 @@ impl Sink {
         self.bytes(name, &bytes)
     }
 
-    /// Writes JSON to `name` in the run, in the place of what is there.
-    ///
-    /// # Errors
-    /// If it can't be written.
-    pub(crate) fn replace(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
-        skn_artifact::write_json(&self.folder.join(name), Overwrite::Replace, value)?;
-        self.wrote(name)
-    }
-
     /// Writes bytes to `name` in the run.
     ///
     /// # Errors
@@ -229,6 +220,20 @@ impl Sink {
         write_file(&self.folder.join(name), self.overwrite, bytes)?;
         self.outputs.insert(name.into(), skn_artifact::sha256_hex(bytes));
         Ok(())
+    }
+
+    /// Removes a file of the run, if it is there.
+    ///
+    /// # Errors
+    /// If it can't be removed.
+    pub(crate) fn remove(&mut self, name: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{}: can't remove", path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Notes a file of the run that a library wrote.

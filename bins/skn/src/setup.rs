@@ -48,6 +48,8 @@ pub(crate) struct Base {
     pub(crate) paper: bool,
     /// The seed of everything random.
     pub(crate) seed: u64,
+    /// Whether the model lies in what is resumed from, as a pruned run's does.
+    pub(crate) model_of_source: bool,
     model_name: String,
     data: Option<PathBuf>,
     task_file: Option<PathBuf>,
@@ -124,10 +126,16 @@ impl Setup {
     /// # Errors
     /// If the file can't be written.
     pub(crate) fn keep_split(&self, sink: &mut Sink, replace: bool) -> Result<()> {
-        if !replace && sink.folder().join(SPLIT).is_file() {
-            return Ok(());
+        let (path, record) = (sink.folder().join(SPLIT), self.split_record());
+        if !path.is_file() {
+            return sink.json(SPLIT, &record);
         }
-        sink.replace(SPLIT, &self.split_record())
+        match replace {
+            false => Ok(()),
+            // What is there may be the rows that other files of the run were made of.
+            true if skn_artifact::read_json::<SplitRecord>(&path)? == record => sink.wrote(SPLIT),
+            true => sink.json(SPLIT, &record),
+        }
     }
 
     /// Notes in a stage's record what was read, so that later stages find it again.
@@ -188,9 +196,15 @@ impl Named {
         }
         let identity =
             ModelIdentity { id: model.folder.id().to_string(), sha256: model.weights.sha256().to_string() };
+        // Tuned parameters are for texts that were cut and joined as in their training.
+        let earlier = |setting| recorded(source.as_ref().filter(|_| tuned.from_pretrained), setting);
+        let paper = subject.compat == Some(Compat::Paper) || earlier("compat").as_deref() == Some("paper");
+        let earlier_length = || earlier("max_length").and_then(|length| length.parse().ok());
+        let max_length = subject.max_length.map(Into::into).or_else(earlier_length);
         let base = Base {
-            paper: subject.compat == Some(Compat::Paper),
-            max_length: subject.max_length.map(Into::into),
+            paper,
+            max_length,
+            model_of_source: named.inside.is_some(),
             model_name: named.name,
             seed: compute.seed,
             task,
@@ -233,6 +247,11 @@ impl Base {
             );
         }
         if !tuned.from_pretrained {
+            if tuned.resume_from.is_some() {
+                tracing::warn!(
+                    "--resume_from without -p: its tuned parameters are not loaded, this begins with new ones"
+                );
+            }
             let prompt_size = tuned.prompt_size.map_or(PROMPT_SIZE, Into::into);
             return Ok(match tuned.model_type.method() {
                 Method::Prompt => Tuning::new_prompt(config, prompt_size, self.seed)?,
@@ -305,11 +324,6 @@ impl Base {
         PassOptions { max_sequences: batch.unwrap_or(options.max_sequences), ..options }
     }
 
-    /// The longest text asked for, for a record.
-    pub(crate) fn max_length_setting(&self) -> String {
-        self.max_length.map_or_else(|| "what the model takes".into(), |limit| limit.to_string())
-    }
-
     /// The words and tokens of the classes, for a record.
     pub(crate) fn verbalizer_record(&self) -> VerbalizerRecord {
         VerbalizerRecord { words: self.verbalizer.words.clone(), ids: self.verbalizer.ids.clone() }
@@ -323,6 +337,12 @@ impl Base {
         sink.set("model", absolute(&self.model_name));
         sink.set("task", &self.task.name);
         sink.set("seed", self.seed);
+        if let Some(length) = self.max_length {
+            sink.set("max_length", length);
+        }
+        if self.paper {
+            sink.set("compat", "paper");
+        }
         sink.set("threads", self.workers.threads());
         sink.set("device", if self.device.is_cpu() { "cpu" } else { "cuda" });
         if let Some(data) = &self.data {

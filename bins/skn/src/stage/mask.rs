@@ -135,7 +135,7 @@ impl Stage for Mask {
         let setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
         let infos = self.info_path.iter().map(|path| Info::read(path, &setup)).collect::<Result<Vec<_>>>()?;
         let mut sink = Sink::open(call, out, "mask", self.destination.force)?;
-        sink.check_free(if self.cmp { &[SKILL, RANDOM][..] } else { &[SKILL] })?;
+        sink.check_free(&[SKILL, RANDOM])?;
         let base = &setup.base;
         let model = base.roberta(&base.tuning(&self.tuned)?, Gradients::Nothing)?;
         let texts = base.encode(setup.part("test"), &model)?;
@@ -163,6 +163,9 @@ impl Stage for Mask {
         write(&mut sink, SKILL, &skill)?;
         if self.cmp {
             write(&mut sink, RANDOM, &random)?;
+        } else {
+            // A control of an earlier experiment would be read as this one's.
+            sink.remove(RANDOM)?;
         }
         setup.keep_split(&mut sink, false)?;
         setup.note(&mut sink)?;
@@ -197,10 +200,12 @@ impl Info {
     /// If it is missing, damaged, or of another shape than the model.
     pub(crate) fn read(path: &Path, setup: &Setup) -> Result<Self> {
         let path = resolve(path, "safetensors")?;
-        let mask = SkillMask::read(&TensorFile::read(&path)?)?;
+        let file = TensorFile::read(&path)?;
+        let mask = SkillMask::read(&file)?;
         let config = &setup.base.model.config;
         let (expected, found) = ([config.layers(), config.widest()], [mask.layers(), mask.width()]);
         if expected == found {
+            check_model(&file, setup)?;
             return Ok(Self { path, mask });
         }
         let model = &setup.base.identity.id;
@@ -216,13 +221,27 @@ impl Info {
     }
 }
 
+/// Refuses a file that was made with another backbone: its neurons are not these, whatever its shape.
+fn check_model(file: &TensorFile, setup: &Setup) -> Result<()> {
+    let expected = &setup.base.identity.sha256;
+    match file.metadata().get("skn.model_sha256") {
+        Some(found) if found != expected => Err(Failure::input(format!(
+            "{}: metadata skn.model_sha256: expected {expected}, that of model {}, found {found}",
+            file.path().display(),
+            setup.base.identity.id
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The averages of `--ths_path`, `[L, F]`: over prompt positions where it has them.
 ///
 /// # Errors
 /// If the file is missing or not of the model's shape.
 pub(crate) fn means(path: &Path, setup: &Setup) -> Result<Vec<Vec<f32>>> {
     let path = resolve(path, "safetensors")?;
-    let (shape, values) = TensorFile::read(&path)?.f32("train_avg", None)?;
+    let file = TensorFile::read(&path)?;
+    let (shape, values) = file.f32("train_avg", None)?;
     let config = &setup.base.model.config;
     let (layers, width) = (config.layers(), config.widest());
     let fits = matches!(shape[..], [l, f] | [l, _, f] if (l, f) == (layers, width));
@@ -232,6 +251,7 @@ pub(crate) fn means(path: &Path, setup: &Setup) -> Result<Vec<Vec<f32>>> {
             path.display()
         )));
     }
+    check_model(&file, setup)?;
     Ok(mean_over_positions(&values, &shape)?)
 }
 

@@ -221,6 +221,11 @@ impl Probe {
         if self.pos.is_some() && !self.asks(ProbeType::Pos) {
             return Err(Failure::usage("--pos: goes with --probe_type pos"));
         }
+        if self.pos == Some(Neuron::Best) && self.asks(ProbeType::Acc) {
+            return Err(Failure::usage(
+                "--pos best is the best of counts that are there: probe acc first, then pos with --pos best",
+            ));
+        }
         let Some(shard) = self.shard else { return Ok(()) };
         if let Some(whole) =
             [ProbeType::PromptAct, ProbeType::Speed].into_iter().find(|&probe| self.asks(probe))

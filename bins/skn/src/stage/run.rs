@@ -391,12 +391,23 @@ impl Chain<'_> {
     /// Does a step, unless `--resume` finds it done: says its command line, then what came of it.
     fn step<S: Stage>(&self, number: usize, folder: &Path, stage: &str, arguments: &[&str]) -> Result<()> {
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        if self.run.resume && RunRecord::read(folder)?.stages.contains_key(stage) && stage != "report" {
-            tracing::info!("[{number}/{STEPS}] {}: done before", S::PROGRAM);
-            return Ok(());
-        }
         if S::PROGRAM != "skn-select" && S::PROGRAM != "skn-report" {
             arguments.extend(self.run.compute());
+        }
+        if self.run.resume
+            && stage != "report"
+            && let Some(done) = RunRecord::read(folder)?.stages.get(stage)
+        {
+            let [earlier, now] = [&done.arguments, &arguments].map(|arguments| what_matters(arguments));
+            if earlier != now {
+                let (run, program) = (folder.join("run.json").display().to_string(), S::PROGRAM);
+                return Err(Failure::input(format!(
+                    "{run}: stage {stage}: --resume goes on with the same run only; it was made by `{program} {earlier}`, \
+                     this is `{program} {now}`; --force begins anew, --out RUN writes elsewhere"
+                )));
+            }
+            tracing::info!("[{number}/{STEPS}] {}: done before", S::PROGRAM);
+            return Ok(());
         }
         let replaces = self.run.force || (self.run.resume && S::PROGRAM != "skn-train");
         if replaces && S::PROGRAM != "skn-report" {
@@ -493,6 +504,20 @@ impl Run {
         let config: skn_artifact::SkillConfig = json(&out.join("best").join("skn.json"))?;
         Ok(config.task)
     }
+}
+
+/// A command line without what changes no result.
+fn what_matters(arguments: &[String]) -> String {
+    let mut kept = Vec::new();
+    let mut words = arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "--force" | "--resume" => {}
+            "--threads" => drop(words.next()),
+            _ => kept.push(word),
+        }
+    }
+    kept.join(" ")
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {

@@ -159,6 +159,8 @@ impl Stage for Train {
     fn run(&self, call: &Call<'_>) -> Result<Trained> {
         let out = self.destination.out.as_path();
         let setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
+        let options = self.training.options(setup.base.seed, setup.base.paper);
+        let steps = options.total_steps(setup.splits.train.len())?;
         let mut sink = Sink::open(
             call,
             out,
@@ -172,10 +174,8 @@ impl Stage for Train {
         let [train_texts, dev_texts] = ["train", "dev"].map(|part| base.encode(setup.part(part), &model));
         let (train_texts, dev_texts) = (train_texts?, dev_texts?);
         let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
-        let options = self.training.options(base.seed, base.paper);
-        let run = self.train_run(&setup, &model, out, copy_backbone(&setup, out)?)?;
         setup.keep_split(&mut sink, true)?;
-        let steps = options.total_steps(train_texts.len())?;
+        let run = self.train_run(&setup, &model, out, copy_backbone(&setup, out)?)?;
         tracing::info!("{} rows of train, {} of dev, {steps} steps", train_texts.len(), dev_texts.len());
         let outcome = train(&model, &data, &options, &run, &base.workers, call.console)?;
         outcome.notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -194,7 +194,8 @@ impl Train {
     /// Whether this goes on from the best parameters of the run that it writes to, and so replaces them.
     fn goes_on(&self, setup: &Setup, out: &Path) -> bool {
         let same = |run: &PathBuf| run.canonicalize().ok() == out.canonicalize().ok();
-        setup.base.source.as_ref().and_then(|source| source.run.as_ref()).is_some_and(same)
+        self.tuned.from_pretrained
+            && setup.base.source.as_ref().and_then(|source| source.run.as_ref()).is_some_and(same)
     }
 
     fn train_run(
@@ -226,14 +227,13 @@ impl Train {
         sink.wrote_all("last")?;
         sink.wrote("metrics.jsonl")?;
         sink.set("method", &run.method);
-        sink.set("max_length", setup.base.max_length_setting());
         sink.finish()
     }
 }
 
 /// A pruned run carries its backbone beside its prompt: puts those files into `out`, and says which they are.
 fn copy_backbone(setup: &Setup, out: &Path) -> Result<BTreeMap<String, String>> {
-    let Some(source) = setup.base.source.as_ref().filter(|source| source.holds_model()) else {
+    let Some(source) = setup.base.source.as_ref().filter(|_| setup.base.model_of_source) else {
         return Ok(BTreeMap::new());
     };
     let mut companions = BTreeMap::new();
