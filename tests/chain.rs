@@ -83,5 +83,60 @@ fn the_other_demo_tasks_run_too() {
         let perf = desk.path(&format!("runs/demo-{task}/{task}/dev_perf.safetensors"));
         let (shape, _) = skn_artifact::TensorFile::read(&perf).unwrap().i64("correct", None).unwrap();
         assert_eq!(shape[0], classes, "one rule for each class against the rest");
+        check_one_against_the_rest(&desk, task, &summary);
     }
+}
+
+/// Counts the best neuron's answers again, from its activations and its average.
+fn check_one_against_the_rest(desk: &Desk, task: &str, summary: &Value) {
+    let file = |name: &str| {
+        let path = desk.path(&format!("runs/demo-{task}/{task}/{name}.safetensors"));
+        skn_artifact::TensorFile::read(&path).unwrap()
+    };
+    let best = |field: &str| summary["best_neuron"][field].as_u64().unwrap() as usize;
+    let (class, layer, index, position) = (best("class"), best("layer"), best("index"), best("position"));
+    let (shape, average) = file("train_avg").f32("train_avg", None).unwrap();
+    let [_, positions, width] = shape[..] else { panic!("{shape:?}") };
+    let threshold = average[(layer * positions + position) * width + index];
+    for split in ["dev", "test"] {
+        let kept = file(&format!("pos_{split}/{layer},{index}"));
+        let (activation, label) =
+            (kept.f32("activation", None).unwrap().1, kept.i64("label", None).unwrap().1);
+        let fires = activation.chunks_exact(positions).map(|row| row[position] > threshold);
+        // How often it is right where the class is, and where it is not.
+        let (mut of, mut right) = ([0, 0], [0, 0]);
+        for (fires, &label) in fires.zip(&label) {
+            let is = usize::from(label == class as i64);
+            of[is] += 1;
+            right[is] += i64::from(fires == (is == 1));
+        }
+        let (shape, correct) = file(&format!("{split}_perf")).i64("correct", None).unwrap();
+        let place = ((class * shape[1] + layer) * positions + position) * width + index;
+        assert_eq!(correct[place], right[0] + right[1], "{task} {split}");
+        let share = (right[0] as f64 / f64::from(of[0]) + right[1] as f64 / f64::from(of[1])) / 2.0;
+        let told = summary["best_neuron"][split].as_f64().unwrap();
+        assert!((told - share).abs() < 1e-9 || (told - (1.0 - share)).abs() < 1e-9, "{told} {share}");
+    }
+}
+
+#[test]
+fn a_run_that_is_replaced_leaves_nothing_of_another_task() {
+    let desk = Desk::new();
+    let line = |task: &str| {
+        format!("skn-run --task {task} --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --out run --force")
+    };
+    desk.ok(&line("topic"));
+    support::write(&desk.path("run/notes.txt"), "mine");
+    desk.ok(&line("sentiment"));
+    for old in ["topic", "info/topic", "prune/topic", "prune-tuned/topic", "untuned/topic"] {
+        assert!(!desk.path(&format!("run/{old}")).exists(), "{old}");
+    }
+    assert!(desk.path("run/notes.txt").is_file() && desk.path("run/info/sentiment").is_dir());
+    for run in ["run", "run/prune", "run/prune-tuned", "run/untuned"] {
+        let told = desk.ok(&format!("skn-verify {run}"));
+        assert!(!told.contains("made from"), "{told}");
+    }
+    // What a run was stopped before it had trained is a run too.
+    std::fs::remove_file(desk.path("run/run.json")).unwrap();
+    desk.fails("skn-run --out run", 3, &["--resume"]);
 }

@@ -40,7 +40,7 @@ fn what_is_not_there() {
     desk.fails("skn-merge --save_to run", 3, &["shards", "--shard"]);
     desk.fails("skn-verify nowhere", 3, &["run.json"]);
     desk.fails("skn-report nowhere", 3, &["nowhere"]);
-    assert!(!desk.path("run/best").exists());
+    assert!(!desk.path("run").exists() && !desk.path("nowhere").exists());
 }
 
 #[test]
@@ -67,6 +67,45 @@ fn what_is_no_task_word_or_flag() {
         &["1,2,3"],
     );
     desk.fails("skn-train --save_to run", 2, &["--data"]);
+    desk.fails("skn-run --prune-layer 4 --out run", 2, &["--prune-layer 4", "0 to 3"]);
+    desk.fails("skn-run --alpha=-1 --out run", 2, &["--alpha", "at least 0"]);
+    desk.fails("skn-run --alpha 0.1 --out run", 2, &["--alpha", "mean"]);
+    let probe = "skn-probe --data_path data/raw/sst2 --save_to run --probe_type";
+    desk.fails(&format!("{probe} pos --pos 4,0"), 2, &["--pos 4,0", "layer 4", "0 to 3"]);
+    desk.fails(&format!("{probe} pos --pos 1,160"), 2, &["--pos 1,160", "160 neurons"]);
+    desk.fails(&format!("{probe} speed --splits dev"), 2, &["speed", "--splits"]);
+    write(
+        &desk.path("last.toml"),
+        "name = \"last\"\ntext = [\"sentence\"]\nlabel = \"label\"\nlabels = [\"bad\", \"good\"]\n[splits]\ntrain = \"train\"\ntest = \"validation\"\n",
+    );
+    desk.fails(&format!("{TRAIN} --task-file last.toml"), 2, &["task last", "folder of the run"]);
+    assert!(!desk.path("run").exists(), "nothing is left behind");
+}
+
+#[test]
+fn what_has_nothing_to_act_on() {
+    let desk = Desk::original();
+    desk.ok(TRAIN);
+    desk.ok("skn-probe -p --resume_from run --save_to run --probe_type acc,acc_mean");
+    desk.ok("skn-select --save_to run -a run/sst2/dev_perf --shares 0.1");
+    desk.fails("skn-select --save_to x -a run/sst2/dev_perf --class 1", 2, &["--class 1", "two classes"]);
+    let mask = "skn-mask -p --resume_from run --save_to x --info_path run/info/sst2/0.1";
+    for wrong in ["--alpha nan", "--low_layer 4", "--high_layer 5", "--type mean"] {
+        desk.fails(&format!("{mask} {wrong}"), 2, &[wrong.split(' ').next().unwrap()]);
+    }
+    let prune =
+        "skn-prune --resume_from run --save_to x --info_path run/info/sst2/0.1 --ths_path run/sst2/train_avg";
+    desk.fails(&format!("{prune} --text_ths_path run/sst2/train_mean_avg"), 2, &["per-position-group"]);
+    assert!(!desk.path("x").exists(), "nothing is left behind");
+    let said = desk.run(&format!(
+        "{mask} --type zero --alpha 0.2 --noise per-token --repeats 2 --draws 3 --ths_path run/sst2/train_avg"
+    ));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for flag in ["alpha", "noise", "repeats", "draws", "ths_path"] {
+        assert!(said.stderr.contains(&format!("--{flag}: goes with")), "{flag} in {}", said.stderr);
+    }
+    let said = desk.run("skn-probe -p --resume_from run --model_type RobertaPrunePrompt --save_to y");
+    assert!(said.code == 0 && said.stderr.contains("is not pruned"), "{}", said.stderr);
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -226,4 +265,50 @@ fn a_control_of_another_experiment_does_not_stay() {
         2,
         &["acc first"],
     );
+}
+
+#[test]
+fn statistics_of_other_parameters_do_not_mix() {
+    let desk = Desk::new();
+    let probe = "skn-probe -p --resume_from run --save_to run";
+    desk.ok("skn-train --model demo --task sentiment --max-steps 3 --save_to run");
+    desk.ok(&format!("{probe} --splits train"));
+    desk.ok(&format!("{probe} --shard 1/2 --splits dev"));
+    desk.ok("skn-train --max-steps 3 -p --resume_from run --save_to run");
+    desk.fails(&format!("{probe} --splits dev"), 3, &["train_avg.safetensors", "skn.tuning_sha256"]);
+    let told = desk.ok("skn-verify run");
+    assert!(
+        told.contains("sentiment/train_avg.safetensors: made from best/adapter_model.safetensors"),
+        "{told}"
+    );
+    desk.ok(&format!("{probe} --splits train --force"));
+    assert!(!desk.ok("skn-verify run").contains("made from"));
+    desk.ok(&format!("{probe} --shard 2/2 --splits dev"));
+    desk.fails("skn-merge --save_to run", 3, &["2-of-2", "skn.tuning_sha256"]);
+}
+
+#[test]
+fn what_was_moved_since() {
+    let desk = Desk::original();
+    desk.ok(TRAIN);
+    fs::rename(desk.path("data"), desk.path("elsewhere")).unwrap();
+    let probe = "skn-probe -p --resume_from run --save_to run";
+    desk.fails(probe, 3, &["run/run.json says", "--data says otherwise", "data/raw/sst2"]);
+    desk.ok(&format!("{probe} --data elsewhere/raw/sst2"));
+}
+
+#[test]
+fn texts_that_are_none() {
+    let desk = Desk::new();
+    desk.ok("skn-train --model demo --task inference --max-steps 3 --save_to run");
+    let predict = "skn-predict --resume_from run --input";
+    desk.fails(&format!("{predict} run"), 3, &["run: ", "expected a file"]);
+    desk.fails(&format!("{predict} nowhere"), 3, &["nowhere: "]);
+    write(&desk.path("texts"), b"one\ttwo\nthree\tf\xffour\n");
+    desk.fails(&format!("{predict} texts"), 3, &["texts: line 2: expected UTF-8"]);
+    write(&desk.path("texts"), "one\ttwo\nthree\n");
+    desk.fails(&format!("{predict} texts"), 3, &["texts: line 2: expected two texts"]);
+    write(&desk.path("texts"), "");
+    desk.fails(&format!("{predict} texts"), 3, &["texts: expected a text a line"]);
+    desk.fails("skn-report run --figures texts", 3, &["--figures texts", "found a file"]);
 }

@@ -30,8 +30,58 @@ fn signal(child: &Child, name: &str) {
 /// The run's files, without the second-last checkpoint: which one that is depends on where the run was stopped.
 fn contents(desk: &Desk, run: &str) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut files = desk.contents(run);
-    files.retain(|name, _| !name.contains("previous") && !name.ends_with(".tmp"));
+    files.retain(|name, _| !name.contains("previous"));
     files
+}
+
+#[test]
+fn a_run_that_goes_on_from_its_own_best_is_resumed_too() {
+    let desk = Desk::new();
+    desk.ok(&format!("{TRAIN} first"));
+    support::copy(&desk.path("first"), &desk.path("straight"));
+    let again = |run: &str| {
+        let longer = TRAIN.replace("--max-steps 40", "--max-steps 20");
+        format!("{longer} {run} -p --resume_from {run}")
+    };
+    // The finished training is not taken for one that this goes on with.
+    desk.fails(&format!("{} --resume", again("straight")), 3, &["begins_with", "loaded parameters"]);
+    let began = Instant::now();
+    desk.ok(&again("straight"));
+    let took = began.elapsed();
+    for kill in 1..6 {
+        let run = format!("killed{kill}");
+        support::copy(&desk.path("first"), &desk.path(&run));
+        let mut child = start(&desk, &again(&run));
+        std::thread::sleep(took * kill / 6);
+        signal(&child, "KILL");
+        child.wait().unwrap();
+        let resumed = desk.run(&format!("{} --resume", again(&run)));
+        if resumed.code == 3 && resumed.stderr.contains("begins_with") {
+            // Killed before it had begun: all is as it was.
+            assert_eq!(contents(&desk, &run), contents(&desk, "first"));
+            continue;
+        }
+        assert_eq!(resumed.code, 0, "{}", resumed.stderr);
+        assert_eq!(contents(&desk, &run), contents(&desk, "straight"), "killed after {kill}/6 of the time");
+    }
+}
+
+#[test]
+fn the_whole_chain_is_resumed() {
+    const RUN: &str = "skn-run --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --threads 1 --out";
+    let desk = Desk::new();
+    let began = Instant::now();
+    desk.ok(&format!("{RUN} straight"));
+    let took = began.elapsed();
+    for kill in 0..3 {
+        let run = format!("killed{kill}");
+        let mut child = start(&desk, &format!("{RUN} {run}"));
+        std::thread::sleep(took * (2 * kill + 1) / 6);
+        signal(&child, if kill == 2 { "INT" } else { "KILL" });
+        child.wait().unwrap();
+        desk.ok(&format!("{RUN} {run} --resume"));
+        assert_eq!(contents(&desk, &run), contents(&desk, "straight"), "killed after {kill}/3 of the time");
+    }
 }
 
 #[test]

@@ -46,10 +46,15 @@ const FILES: &[&str] = &[
 #[test]
 fn they_run_as_they_stand() {
     let desk = Desk::original();
+    let mut prompts = Vec::new();
     for line in LINES.lines().filter(|line| !line.is_empty()) {
         let said = desk.ok(line);
         assert!(!said.trim().is_empty(), "{line} says what it did");
+        if line.starts_with("skn-train") {
+            prompts.push(desk.json("example/best/skn.json")["files"]["adapter_model.safetensors"].clone());
+        }
     }
+    assert_ne!(prompts[0], prompts[1], "-p trains what it loads");
     for file in FILES {
         assert!(desk.path(file).is_file(), "{file}");
     }

@@ -38,6 +38,33 @@ fn threads_and_batches_change_nothing() {
 }
 
 #[test]
+fn folder_locale_and_time_zone_change_nothing() {
+    let desk = Desk::original();
+    fs::create_dir(desk.path("elsewhere")).unwrap();
+    let lines = [
+        "skn-train --data_path BASE/data/raw/sst2 --save_to OUT --bz 64 --epoch 1",
+        "skn-probe -p --resume_from OUT --save_to OUT --probe_type acc,speed --repeats 1",
+        "skn-select -a OUT/sst2/dev_perf --save_to OUT --shares 0.1",
+        "skn-mask -p --resume_from OUT --save_to OUT --info_path OUT/info/sst2/0.1 --cmp --draws 2",
+        "skn-prune --resume_from OUT --info_path OUT/info/sst2/0.1 --ths_path OUT/sst2/train_avg --save_to OUT/pruned",
+    ];
+    for (folder, base, out) in [(".", ".", "a"), ("elsewhere", "..", "../b")] {
+        for line in lines {
+            let line = line.replace("BASE", base).replace("OUT", out);
+            let words: Vec<&str> = line.split(' ').collect();
+            let mut command = desk.command(words[0], &words[1..]);
+            command.current_dir(desk.path(folder));
+            if out != "a" {
+                command.envs([("LC_ALL", "tr_TR.UTF-8"), ("TZ", "Pacific/Auckland")]);
+            }
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    assert_eq!(changed(&desk.contents("a"), &desk.contents("b")), [""; 0]);
+}
+
+#[test]
 fn shards_are_the_whole() {
     let desk = Desk::new();
     desk.ok(&format!("skn-probe {PROBE} --save_to whole"));
@@ -52,6 +79,8 @@ fn shards_are_the_whole() {
         (1..=count).for_each(|index| shard(count, index, "dev,test"));
         let said = desk.ok(&format!("skn-merge --save_to parts{count}"));
         assert!(said.contains(&format!("merged {count} shards")) && !said.contains("train_avg"), "{said}");
+        let said = desk.ok(&format!("skn-merge --save_to parts{count}"));
+        assert!(said.contains("merged already"), "{said}");
         fs::remove_dir_all(desk.path(&format!("parts{count}/shards"))).unwrap();
         let changed = changed(&desk.contents("whole"), &desk.contents(&format!("parts{count}")));
         assert_eq!(changed, [""; 0], "{count} shards");

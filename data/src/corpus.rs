@@ -64,7 +64,7 @@ impl Stage {
         let (wrong_and_open, remarks) = match share {
             ..0.15 => ([0, 0], 0),
             ..0.25 => ([0, 20], 2),
-            _ => ([30, 30], 3),
+            _ => ([35, 30], 3),
         };
         Self { level, wrong_and_open, remarks }
     }
@@ -140,7 +140,7 @@ mod tests {
         }
         let share = |claim: Claim| f64::from(claims[claim as usize]) / f64::from(claims.iter().sum::<i32>());
         assert!(
-            (share(Claim::Right) - 0.4).abs() < 0.03 && (share(Claim::Wrong) - 0.3).abs() < 0.03,
+            (share(Claim::Right) - 0.35).abs() < 0.03 && (share(Claim::Wrong) - 0.35).abs() < 0.03,
             "{claims:?}"
         );
     }

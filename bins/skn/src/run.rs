@@ -115,12 +115,18 @@ impl Source {
 
     /// The run's own record, if it has one.
     pub(crate) fn record(&self) -> Option<RunRecord> {
-        let file = self.run.as_ref()?.join("run.json");
-        file.is_file().then(|| skn_artifact::read_json(&file).ok()).flatten()
+        skn_artifact::read_json(&self.record_file()?).ok()
+    }
+
+    /// Where that lies.
+    pub(crate) fn record_file(&self) -> Option<PathBuf> {
+        Some(self.run.as_ref()?.join("run.json")).filter(|file| file.is_file())
     }
 }
 
 /// A run that is written: locked for one program, with a record of what was read and written.
+///
+/// Files are kept until [`Sink::finish`]: a stage that fails half-way leaves what there was before.
 pub(crate) struct Sink {
     folder: PathBuf,
     stage: String,
@@ -128,6 +134,10 @@ pub(crate) struct Sink {
     inputs: BTreeMap<String, String>,
     outputs: BTreeMap<String, String>,
     settings: BTreeMap<String, String>,
+    /// Files that are made, and not written yet, in the order in which they will be.
+    made: Vec<(String, Vec<u8>)>,
+    /// Files of earlier calls that would be read as this one's.
+    obsolete: Vec<String>,
     arguments: Vec<String>,
     started: (u64, Instant),
     _lock: RunLock,
@@ -147,6 +157,8 @@ impl Sink {
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
             settings: BTreeMap::new(),
+            made: Vec::new(),
+            obsolete: Vec::new(),
             arguments: call.arguments.clone(),
             started: (unix_seconds(), Instant::now()),
             _lock: lock,
@@ -173,13 +185,18 @@ impl Sink {
         }
     }
 
-    /// Notes a file that was read.
+    /// Notes a file that was read: by its path in the run if it is one of the run's.
     ///
     /// # Errors
     /// If it can't be read again to be hashed.
     pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
         if path.is_file() {
-            self.inputs.insert(path.display().to_string(), hash_file(path)?);
+            let inside = || {
+                let path = path.canonicalize().ok()?;
+                Some(path.strip_prefix(self.folder.canonicalize().ok()?).ok()?.to_path_buf())
+            };
+            let name = inside().unwrap_or_else(|| path.to_path_buf());
+            self.inputs.insert(name.display().to_string(), hash_file(path)?);
         }
         Ok(())
     }
@@ -194,46 +211,58 @@ impl Sink {
         self.settings.insert(name.into(), value.to_string());
     }
 
-    /// Writes tensors to `name` in the run.
+    /// Makes tensors the content of `name` in the run.
     ///
     /// # Errors
-    /// If the file exists and may not be replaced, or can't be written.
+    /// If the file exists and may not be replaced.
     pub(crate) fn tensors(&mut self, name: &str, bundle: &TensorBundle) -> Result<()> {
-        self.bytes(name, &bundle.to_bytes()?)
+        self.bytes(name, bundle.to_bytes()?)
     }
 
-    /// Writes JSON to `name` in the run.
+    /// Makes JSON the content of `name` in the run.
     ///
     /// # Errors
     /// As [`Self::tensors`].
     pub(crate) fn json(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
         let mut bytes = serde_json::to_vec_pretty(value)?;
         bytes.push(b'\n');
-        self.bytes(name, &bytes)
+        self.bytes(name, bytes)
     }
 
-    /// Writes bytes to `name` in the run.
+    /// Makes bytes the content of `name` in the run.
     ///
     /// # Errors
     /// As [`Self::tensors`].
-    pub(crate) fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        write_file(&self.folder.join(name), self.overwrite, bytes)?;
-        self.outputs.insert(name.into(), skn_artifact::sha256_hex(bytes));
+    pub(crate) fn bytes(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<()> {
+        self.check_free(&[name])?;
+        self.made.push((name.into(), bytes.into()));
         Ok(())
     }
 
-    /// Removes a file of the run, if it is there.
+    /// A file of the run that is to go when this stage's are written.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.obsolete.push(name.into());
+    }
+
+    /// Writes what was made so far.
     ///
     /// # Errors
-    /// If it can't be removed.
-    pub(crate) fn remove(&mut self, name: &str) -> Result<()> {
-        let path = self.folder.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("{}: can't remove", path.display()))
-            }
-            _ => Ok(()),
+    /// If a file can't be written.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        for (name, bytes) in std::mem::take(&mut self.made) {
+            write_file(&self.folder.join(&name), self.overwrite, &bytes)?;
+            self.outputs.insert(name, skn_artifact::sha256_hex(&bytes));
         }
+        for name in std::mem::take(&mut self.obsolete) {
+            let path = self.folder.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("{}: can't remove", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Notes a file of the run that a library wrote.
@@ -263,11 +292,12 @@ impl Sink {
         Ok(())
     }
 
-    /// Ends the stage: its record goes into `run.json`.
+    /// Ends the stage: writes what it made, and its record into `run.json`.
     ///
     /// # Errors
-    /// If the record can't be written.
-    pub(crate) fn finish(self) -> Result<()> {
+    /// If something can't be written.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.flush()?;
         let record = StageRecord {
             arguments: self.arguments,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -283,6 +313,7 @@ impl Sink {
     }
 }
 
-fn unix_seconds() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::Device;
 use skn_artifact::{ModelIdentity, PartRecord, SkillConfig, SplitRecord, VerbalizerRecord};
 use skn_data::{
@@ -14,7 +14,7 @@ use skn_probing::{Metadata, PassOptions, Progress, Workers};
 
 use crate::cli::{Compat, Compute, ModelType, PROMPT_SIZE, Subject, Tuned, thread_count};
 use crate::exit::Failure;
-use crate::run::{Sink, Source};
+use crate::run::{BEST, Sink, Source};
 use crate::source::{self, DEFAULT_MODEL, DEMO, Model};
 
 /// The task of a command line that names none and resumes from none.
@@ -25,6 +25,12 @@ const ADAPTER_REDUCTION: usize = 16;
 
 /// The division of the data, in a run's folder.
 const SPLIT: &str = "split.json";
+
+/// Folders of a run, whose names no task may have: its files would lie between theirs.
+const FOLDERS: [&str; 7] = [BEST, "last", "info", "shards", "untuned", "prune", "prune-tuned"];
+
+/// Files of tuned parameters, by the tools that write them.
+const TUNED_FILES: [&str; 3] = ["adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"];
 
 /// A model with its tokenizer and its task, read and checked: all that answers a text.
 pub(crate) struct Base {
@@ -50,6 +56,8 @@ pub(crate) struct Base {
     pub(crate) seed: u64,
     /// Whether the model lies in what is resumed from, as a pruned run's does.
     pub(crate) model_of_source: bool,
+    /// Whether the tuned parameters of what is resumed from are used.
+    loaded: bool,
     model_name: String,
     data: Option<PathBuf>,
     task_file: Option<PathBuf>,
@@ -76,13 +84,17 @@ impl Setup {
         Ok(Self { base: named.read(subject, compute, tuned)?, splits })
     }
 
-    /// What a file made from a part of the data says of itself.
-    pub(crate) fn metadata(&self, split: &str) -> Metadata {
+    /// What a file says of itself that was made by a tuned model from a part of the data.
+    ///
+    /// # Errors
+    /// If the tuned parameters can't be read from the device.
+    pub(crate) fn metadata(&self, split: &str, model: &Roberta) -> Result<Metadata> {
         let base = &self.base;
         let mut entries = Metadata::from(
             [
                 ("skn.task", base.task.name.clone()),
                 ("skn.model_sha256", base.identity.sha256.clone()),
+                ("skn.tuning_sha256", model.tuning()?.sha256()?),
                 ("skn.data_sha256", part_hash(self.part(split))),
                 ("skn.split", split.to_string()),
                 ("skn.seed", base.seed.to_string()),
@@ -95,7 +107,7 @@ impl Setup {
             let widths: Vec<String> = config.intermediate_sizes.iter().map(ToString::to_string).collect();
             entries.insert("skn.widths".into(), widths.join(","));
         }
-        entries
+        Ok(entries)
     }
 
     /// The rows of train, dev or test.
@@ -156,6 +168,8 @@ struct Named {
     task: Task,
     task_file: Option<PathBuf>,
     data: Option<PathBuf>,
+    /// The record that names the data, where no flag does.
+    data_said_by: Option<PathBuf>,
 }
 
 impl Named {
@@ -171,11 +185,20 @@ impl Named {
             |source: &&Source| source.config.as_ref().is_none_or(|config| config.task == task.name);
         let recorded = || recorded(source.as_ref().filter(same_task), "data").map(PathBuf::from);
         let data = subject.data.clone().or_else(recorded);
-        Ok(Self { source, model, task, task_file, data })
+        let data_said_by = source.as_ref().and_then(Source::record_file).filter(|_| subject.data.is_none());
+        if FOLDERS.contains(&task.name.as_str()) {
+            return Err(Failure::usage(format!(
+                "task {}: a folder of the run has this name; give the task another",
+                task.name
+            )));
+        }
+        Ok(Self { source, model, task, task_file, data, data_said_by })
     }
 
     fn splits(&self, seed: u64) -> Result<Splits> {
-        let dataset = read_data(&self.task, self.data.as_deref())?;
+        let dataset = said_by(self.data_said_by.as_deref(), "the data are there", "--data", || {
+            read_data(&self.task, self.data.as_deref())
+        })?;
         let splits = divide(dataset, &self.task, seed, self.source.as_ref())?;
         for (split, rows) in &splits.unlabelled {
             tracing::info!("split {split}: {rows} rows without a label are left out");
@@ -184,7 +207,7 @@ impl Named {
     }
 
     fn read(self, subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Base> {
-        let Self { source, model: named, task, task_file, data } = self;
+        let Self { source, model: named, task, task_file, data, .. } = self;
         let device = source::device(compute.device)?;
         let workers = Workers::new(thread_count(compute.threads))?;
         let model = Model::read(named.folder()?, &device)?;
@@ -205,6 +228,7 @@ impl Named {
             paper,
             max_length,
             model_of_source: named.inside.is_some(),
+            loaded: tuned.from_pretrained,
             model_name: named.name,
             seed: compute.seed,
             task,
@@ -261,6 +285,13 @@ impl Base {
         }
         let tuning = self.loaded_tuning(tuned.prepend_mask)?;
         check_method(&tuning, tuned.model_type)?;
+        if tuned.model_type == ModelType::PrunePrompt && config.kept_neurons.is_none() {
+            tracing::warn!(
+                "--model_type {}: model {} is not pruned; it is a prompt like any other",
+                tuned.model_type.name(),
+                self.identity.id
+            );
+        }
         match tuned.prompt_size.map(usize::from) {
             Some(asked) if tuning.method() == Some(Method::Prompt) && asked != tuning.prompt_rows() => {
                 let found = tuning.prompt_rows();
@@ -353,6 +384,9 @@ impl Base {
             sink.read(file)?;
         }
         sink.read_as(format!("model {}", self.identity.id), &self.identity.sha256);
+        if let Some(source) = self.source.as_ref().filter(|_| self.loaded) {
+            TUNED_FILES.iter().try_for_each(|name| sink.read(&source.best.join(name)))?;
+        }
         Ok(())
     }
 
@@ -373,6 +407,22 @@ impl Base {
             self.identity.id,
             self.identity.sha256
         )))
+    }
+}
+
+/// Does something with what an earlier record names, and says in an error which record that was and what flag to use.
+fn said_by<T>(
+    record: Option<&Path>,
+    what: &str,
+    flag: &str,
+    action: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let result = action();
+    match record {
+        Some(record) => {
+            result.with_context(|| format!("{} says that {what}; {flag} says otherwise", record.display()))
+        }
+        None => result,
     }
 }
 
@@ -434,27 +484,34 @@ struct ModelName {
     name: String,
     /// A pruned run's folder is the model, and keeps the name of what it was pruned from.
     inside: Option<(PathBuf, Option<String>)>,
+    /// The record that names it, where no flag does.
+    said_by: Option<PathBuf>,
 }
 
 impl ModelName {
     fn of(subject: &Subject, source: Option<&Source>) -> Self {
-        let plain = |name: String| Self { name, inside: None };
+        let plain = |name: String| Self { name, inside: None, said_by: None };
         if let Some(name) = &subject.model {
             return plain(name.clone());
         }
         let Some(source) = source else { return plain(DEFAULT_MODEL.into()) };
         if source.holds_model() {
             let id = source.config.as_ref().map(|config| config.model.id.clone());
-            return Self { name: source.best.display().to_string(), inside: Some((source.best.clone(), id)) };
+            let inside = Some((source.best.clone(), id));
+            return Self { name: source.best.display().to_string(), inside, said_by: None };
         }
         let config_id = || source.config.as_ref().map(|config| config.model.id.clone());
-        let name = recorded(Some(source), "model").or_else(config_id).or_else(|| source.base_model());
-        plain(name.unwrap_or_else(|| DEFAULT_MODEL.into()))
+        let of_record = recorded(Some(source), "model");
+        let said_by = source.record_file().filter(|_| of_record.is_some());
+        let name = of_record.or_else(config_id).or_else(|| source.base_model());
+        Self { said_by, ..plain(name.unwrap_or_else(|| DEFAULT_MODEL.into())) }
     }
 
     fn folder(&self) -> Result<ModelFolder> {
         match &self.inside {
-            None => source::find(&self.name),
+            None => {
+                said_by(self.said_by.as_deref(), "the model is there", "--model", || source::find(&self.name))
+            }
             Some((folder, None)) => Ok(ModelFolder::open(folder)?),
             Some((folder, Some(id))) => Ok(ModelFolder::open(folder)?.with_id(id)),
         }
@@ -491,9 +548,15 @@ fn find_task(
     let recorded_file = || recorded(source, "task_file").map(PathBuf::from);
     let same_task = |config: &SkillConfig| subject.task.as_ref().is_none_or(|task| *task == config.task);
     let of_run = source.and_then(|source| source.config.as_ref()).filter(|config| same_task(config));
-    let file = subject.task_file.clone().or_else(|| of_run.and_then(|_| recorded_file()));
-    if let Some(file) = file {
+    if let Some(file) = subject.task_file.clone() {
         return Ok((Task::read(&file)?, Some(file)));
+    }
+    if let Some(file) = of_run.and_then(|_| recorded_file()) {
+        let record = source.and_then(Source::record_file);
+        let task = said_by(record.as_deref(), "the task is described there", "--task-file", || {
+            Ok(Task::read(&file)?)
+        })?;
+        return Ok((task, Some(file)));
     }
     let default = if model.is_demo() { skn_demo::TASKS[0] } else { DEFAULT_TASK };
     let name = subject.task.as_deref().or(of_run.map(|config| config.task.as_str())).unwrap_or(default);

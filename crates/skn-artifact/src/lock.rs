@@ -1,14 +1,18 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{ArtifactError, Result};
 use crate::file::make_folder;
 
 /// The right to write into a run's folder. It ends when this is dropped, or with the process, however that ends.
+///
+/// A folder that was made for the lock, and is still empty when the lock ends, goes with it: a command that failed
+/// leaves nothing behind.
 #[derive(Debug)]
 pub struct RunLock {
     file: File,
+    folder: PathBuf,
 }
 
 impl RunLock {
@@ -17,8 +21,18 @@ impl RunLock {
     /// # Errors
     /// [`ArtifactError::Locked`] if another program holds it; its name and process number are in the message.
     pub fn acquire(folder: &Path, program: &str) -> Result<Self> {
+        loop {
+            let lock = Self::try_acquire(folder, program)?;
+            // Between opening and locking, its holder may have removed the file: that lock would keep nobody out.
+            if is_at(&lock.file, &folder.join(LOCK)) {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn try_acquire(folder: &Path, program: &str) -> Result<Self> {
         make_folder(folder)?;
-        let path = folder.join(".lock");
+        let path = folder.join(LOCK);
         let mut options = OpenOptions::new();
         let mut file = options
             .create(true)
@@ -41,12 +55,42 @@ impl RunLock {
         file.set_len(0).map_err(ArtifactError::io(&path, "write"))?;
         file.seek(SeekFrom::Start(0)).map_err(ArtifactError::io(&path, "write"))?;
         file.write_all(holder.as_bytes()).map_err(ArtifactError::io(&path, "write"))?;
-        Ok(Self { file })
+        Ok(Self { file, folder: folder.into() })
     }
+
+    /// Whether the folder has nothing but the lock.
+    fn is_alone(&self) -> bool {
+        let only_lock = |entries: std::fs::ReadDir| {
+            entries.into_iter().all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK))
+        };
+        std::fs::read_dir(&self.folder).is_ok_and(only_lock)
+    }
+}
+
+const LOCK: &str = ".lock";
+
+/// Whether an open file is the one that the path leads to.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |of: std::io::Result<std::fs::Metadata>| of.map(|of| (of.dev(), of.ino())).ok();
+    let open = id(file.metadata());
+    open.is_some() && open == id(std::fs::metadata(path))
+}
+
+/// An open file can't be removed there.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 impl Drop for RunLock {
     fn drop(&mut self) {
+        if self.is_alone() {
+            // What can't be removed is left: it harms nobody.
+            std::fs::remove_file(self.folder.join(LOCK)).ok();
+            std::fs::remove_dir(&self.folder).ok();
+        }
         // The kernel does the same when the file is closed.
         self.file.unlock().ok();
     }
@@ -64,5 +108,28 @@ mod tests {
         assert!(error.to_string().contains("skn-train") && error.exit_code() == 6, "{error}");
         drop(first);
         RunLock::acquire(folder.path(), "skn-probe").unwrap();
+    }
+
+    #[test]
+    fn a_folder_in_which_nothing_came_about_goes_with_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let [empty, used] = ["empty", "used"].map(|name| folder.path().join(name));
+        let locks = [&empty, &used].map(|run| RunLock::acquire(run, "skn-train").unwrap());
+        std::fs::write(used.join("split.json"), "{}").unwrap();
+        drop(locks);
+        assert!(!empty.exists() && used.join("split.json").exists());
+        // Many at once on a folder that comes and goes: never two holders.
+        let holders = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let Ok(_lock) = RunLock::acquire(&empty, "skn-train") else { continue };
+                        assert_eq!(holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                });
+            }
+        });
     }
 }

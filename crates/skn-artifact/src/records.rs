@@ -3,7 +3,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{ArtifactError, Result};
 use crate::file::{Overwrite, read_json, write_json};
 use crate::hash::hash_file;
 
@@ -245,6 +245,9 @@ pub struct BestNeuron {
     pub index: usize,
     /// The prompt position it is read at, from 0.
     pub position: usize,
+    /// The class that it tells from the rest, of more than two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
     /// Its predictivity on dev, where it was chosen.
     pub dev: f64,
     /// Its predictivity on test.
@@ -335,7 +338,7 @@ impl RunRecord {
     }
 
     /// Puts a stage's record into `run.json`. An output that this stage has written anew is taken from the records of
-    /// earlier stages.
+    /// earlier stages. An earlier record of the same stage stays, as `STAGE, earlier N`, while files of it are left.
     ///
     /// # Errors
     /// If the file can't be read or written.
@@ -344,10 +347,56 @@ impl RunRecord {
         for earlier in all.stages.values_mut() {
             earlier.outputs.retain(|path, _| !record.outputs.contains_key(path));
         }
-        all.stages.insert(stage.into(), record);
+        if let Some(earlier) = all.stages.insert(stage.into(), record)
+            && !earlier.outputs.is_empty()
+        {
+            let names = (1..).map(|number| format!("{stage}{EARLIER}{number}"));
+            let free = names.into_iter().find(|name| !all.stages.contains_key(name));
+            all.stages.extend(free.map(|name| (name, earlier)));
+        }
+        all.stages.retain(|name, stage| !name.contains(EARLIER) || !stage.outputs.is_empty());
         write_json(&run.join("run.json"), Overwrite::Replace, &all)
     }
 }
+
+impl RunRecord {
+    /// Removes what stages left that began before `unix_seconds`: their files and their records. Files that no record
+    /// lists stay.
+    ///
+    /// # Errors
+    /// If the record can't be read or written, or a file can't be removed.
+    pub fn forget_before(run: &Path, unix_seconds: u64) -> Result<Vec<String>> {
+        let mut all = Self::read(run)?;
+        let (older, kept) = all.stages.into_iter().partition(|(_, stage)| stage.started < unix_seconds);
+        all.stages = kept;
+        let older: BTreeMap<String, StageRecord> = older;
+        if older.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = older.into_values().flat_map(|stage| stage.outputs.into_keys()).collect();
+        for name in &names {
+            let file = run.join(name);
+            match std::fs::remove_file(&file) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ArtifactError::Io { file, operation: "remove", source });
+                }
+                _ => {}
+            }
+            // Folders that are empty now go too; the first that is not ends it.
+            let folders = file.ancestors().skip(1).take_while(|folder| *folder != run);
+            for folder in folders {
+                if std::fs::remove_dir(folder).is_err() {
+                    break;
+                }
+            }
+        }
+        write_json(&run.join("run.json"), Overwrite::Replace, &all)?;
+        Ok(names)
+    }
+}
+
+/// Between a stage's name and a number, where a record is not its last.
+const EARLIER: &str = ", earlier ";
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -358,6 +407,8 @@ pub struct Verification {
     pub missing: Vec<String>,
     /// Files whose content is not what was written.
     pub changed: Vec<String>,
+    /// Files that were made from a file of the run which has been written anew since, and that file.
+    pub outdated: Vec<(String, String)>,
 }
 
 impl Verification {
@@ -367,7 +418,8 @@ impl Verification {
     }
 }
 
-/// Hashes every file that `run.json` lists. Needs no model and no data.
+/// Hashes every file that `run.json` lists, and looks whether each was made from what the run has now. Needs no model
+/// and no data.
 ///
 /// # Errors
 /// If there is no `run.json`, or a file can't be read.
@@ -384,6 +436,15 @@ pub fn verify(run: &Path) -> Result<Verification> {
             &mut found.changed
         };
         list.push(name.clone());
+    }
+    let now: BTreeMap<&String, &String> = record.stages.values().flat_map(|stage| &stage.outputs).collect();
+    for stage in record.stages.values() {
+        let older = stage.inputs.iter().find(|(name, hash)| {
+            // A stage that goes on from what it writes has read what it replaced.
+            !stage.outputs.contains_key(*name) && now.get(name).is_some_and(|now| now != hash)
+        });
+        let Some((input, _)) = older else { continue };
+        found.outdated.extend(stage.outputs.keys().map(|output| (output.clone(), input.clone())));
     }
     Ok(found)
 }
@@ -421,6 +482,63 @@ mod tests {
             RunRecord::update(folder.path(), stage, StageRecord { outputs, ..Default::default() }).unwrap();
         }
         assert_eq!(verify(folder.path()).unwrap().intact, ["x"]);
+    }
+
+    #[test]
+    fn a_second_call_of_a_stage_leaves_the_first_ones_files_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (names, content) in [(["a", "b"], "1"), (["b", "c"], "2"), (["a", "c"], "3")] {
+            let mut record = StageRecord::default();
+            for name in names {
+                write_file(&folder.path().join(name), Overwrite::Replace, content.as_bytes()).unwrap();
+                record.outputs.insert(name.into(), sha256_hex(content.as_bytes()));
+            }
+            RunRecord::update(folder.path(), "probe acc", record).unwrap();
+        }
+        let stages: Vec<String> = RunRecord::read(folder.path()).unwrap().stages.into_keys().collect();
+        assert_eq!(stages, ["probe acc", "probe acc, earlier 2"], "of the first call nothing is left");
+        let mut found = verify(folder.path()).unwrap();
+        found.intact.sort();
+        assert_eq!((found.intact, found.missing.len()), (vec!["a".into(), "b".into(), "c".into()], 0));
+    }
+
+    #[test]
+    fn what_older_stages_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path();
+        for (stage, started, file) in [("a", 5, "old/x"), ("b", 7, "info/old/y"), ("c", 9, "info/new/z")] {
+            write_file(&run.join(file), Overwrite::Refuse, stage.as_bytes()).unwrap();
+            let outputs = BTreeMap::from([(file.to_string(), sha256_hex(stage.as_bytes()))]);
+            RunRecord::update(run, stage, StageRecord { started, outputs, ..Default::default() }).unwrap();
+        }
+        write_file(&run.join("old/notes.txt"), Overwrite::Refuse, b"mine").unwrap();
+        assert_eq!(RunRecord::forget_before(run, 9).unwrap(), ["old/x", "info/old/y"]);
+        assert!(!run.join("old/x").exists() && run.join("old/notes.txt").exists());
+        assert!(!run.join("info/old").exists() && run.join("info/new/z").exists());
+        assert_eq!(verify(run).unwrap().intact, ["info/new/z"]);
+    }
+
+    #[test]
+    fn what_was_made_from_an_older_file_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |stage: &str, inputs: &[(&str, &str)], output: (&str, &str)| {
+            let hashes = |files: &[(&str, &str)]| {
+                files.iter().map(|(name, text)| (name.to_string(), sha256_hex(text.as_bytes()))).collect()
+            };
+            write_file(&folder.path().join(output.0), Overwrite::Replace, output.1.as_bytes()).unwrap();
+            let record =
+                StageRecord { inputs: hashes(inputs), outputs: hashes(&[output]), ..Default::default() };
+            RunRecord::update(folder.path(), stage, record).unwrap();
+        };
+        write("train", &[], ("best", "1"));
+        write("probe", &[("best", "1")], ("perf", "x"));
+        assert_eq!(verify(folder.path()).unwrap().outdated, []);
+        write("train", &[("best", "1")], ("best", "2"));
+        let found = verify(folder.path()).unwrap();
+        assert!(found.is_sound());
+        assert_eq!(found.outdated, [("perf".to_string(), "best".to_string())]);
+        write("probe", &[("best", "2")], ("perf", "y"));
+        assert_eq!(verify(folder.path()).unwrap().outdated, []);
     }
 
     #[test]

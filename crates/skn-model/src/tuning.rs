@@ -8,7 +8,7 @@ use skn_random::{Key, Purpose};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::folder::{Weights, check_finite, shapes};
+use crate::folder::{Weights, check_finite, hash_of_values, shapes};
 
 /// The tensor of a soft prompt, in memory and in a PEFT file.
 pub(crate) const PROMPT_NAME: &str = "prompt_embeddings";
@@ -152,6 +152,15 @@ impl Tuning {
     /// Whether a parameter of this name trains.
     pub fn trains(&self, name: &str) -> bool {
         self.method.is_some_and(|method| method.trains(name))
+    }
+
+    /// `skn.tuning_sha256`: the hash of what this tuning brings, which tells two prompts of one size apart. That of the
+    /// bare model, and of biases that are still the model's own, is the hash of nothing.
+    ///
+    /// # Errors
+    /// If the values can't be read from the device.
+    pub fn sha256(&self) -> Result<String> {
+        hash_of_values(self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))
     }
 
     /// The parameters that this tuning brings, by name.

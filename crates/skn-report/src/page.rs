@@ -154,6 +154,7 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
         ul.findings {
             li { "Tuning takes " (metric) " on test from " (three(accuracy.untuned)) " to " b { (three(accuracy.tuned)) } "." }
             li { "One neuron – layer " (best.layer) ", index " (best.index) ", prompt position " (best.position)
+                (best.class.map(|class| format!(", class {class} against the rest")).unwrap_or_default())
                 " – has predictivity " b { (three(best.test)) } " on test by itself (" (three(best.dev))
                 " on dev, where it was chosen)." }
             li { (edit) (alpha) " in the best " (percent(&setting.share)) " of each layer's neurons: "

@@ -33,6 +33,7 @@ pub(crate) fn fingerprint(
         ("method", run.method.clone()),
         ("prompt_size", model.prompt_rows().to_string()),
         ("parameters", format!("{} tensors of {numbers} numbers", parameters.len())),
+        ("begins_with", if run.loaded { "loaded parameters" } else { "new parameters" }.to_string()),
         ("seed", options.seed.to_string()),
         ("epochs", options.epochs.to_string()),
         ("batch", options.batch.to_string()),

@@ -36,6 +36,9 @@ pub struct TrainRun {
     pub data_sha256: String,
     /// SHA-256 of the tokenizer; a resume must match it.
     pub tokenizer_sha256: String,
+    /// Whether the parameters begin as an earlier training left them: a resume must match it, or a finished training
+    /// would pass for one that goes on from its best.
+    pub loaded: bool,
     /// Files that the caller has put into `best/` (a pruned backbone), by name with their SHA-256; `skn.json` lists
     /// them too.
     pub companions: BTreeMap<String, String>,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::{PerturbationResult, TensorFile, hash_file, resolve};
 use skn_data::{Encoded, Metric};
-use skn_model::{Gradients, Roberta};
+use skn_model::{Gradients, Roberta, Tuning};
 use skn_perturb::{Edit, EditKind, Perturbation, mean_over_positions, random_control};
 use skn_probing::{PassOptions, evaluate, evaluate_with};
 use skn_select::Mask as SkillMask;
@@ -44,13 +45,13 @@ pub struct Mask {
     #[arg(long = "type", value_name = "EDIT", default_value_t = EditKind::Gaussian)]
     edit: EditKind,
 
-    /// Standard deviation of the noise
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.1)]
-    alpha: f64,
+    /// Standard deviation of the noise [default: 0.1]
+    #[arg(long, value_name = "NUMBER", value_parser = deviation)]
+    alpha: Option<f64>,
 
-    /// Whether each text has one noise for all its positions, or each position its own
-    #[arg(long, value_name = "HOW", default_value = "per-text")]
-    noise: Noise,
+    /// Whether each text has one noise for all its positions, or each position its own [default: per-text]
+    #[arg(long, value_name = "HOW")]
+    noise: Option<Noise>,
 
     /// For mean: averages (RUN/<task>/train_avg), [L,F] or [L,P,F]
     #[arg(long = "ths_path", visible_alias = "ths-path", value_name = "FILE")]
@@ -63,13 +64,13 @@ pub struct Mask {
     #[arg(long = "cmp", visible_aliases = ["cmp_experiment", "cmp-experiment"])]
     cmp: bool,
 
-    /// Draws of random neurons
-    #[arg(long, value_name = "N", default_value = "10")]
-    draws: NonZeroU64,
+    /// Draws of random neurons [default: 10]
+    #[arg(long, value_name = "N")]
+    draws: Option<NonZeroU64>,
 
-    /// Draws of the noise
-    #[arg(long, value_name = "N", default_value = "1")]
-    repeats: NonZeroU64,
+    /// Draws of the noise [default: 1]
+    #[arg(long, value_name = "N")]
+    repeats: Option<NonZeroU64>,
 
     #[command(flatten)]
     at_once: AtOnce,
@@ -81,8 +82,17 @@ pub struct Mask {
     common: Common,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+/// A standard deviation, as `--alpha` gives it.
+pub(crate) fn deviation(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(alpha) if f64::is_finite(alpha) && alpha >= 0.0 => Ok(alpha),
+        _ => Err("expected a finite number of at least 0".into()),
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Noise {
+    #[default]
     PerText,
     PerToken,
 }
@@ -134,15 +144,18 @@ impl Stage for Mask {
         let out = self.destination.out.as_path();
         let setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
         let infos = self.info_path.iter().map(|path| Info::read(path, &setup)).collect::<Result<Vec<_>>>()?;
-        let mut sink = Sink::open(call, out, "mask", self.destination.force)?;
-        sink.check_free(&[SKILL, RANDOM])?;
+        let layers = self.layers.of(setup.base.model.config.layers(), 0)?;
+        self.flags_without_effect()
+            .for_each(|(flag, of)| tracing::warn!("--{flag}: goes with {of}; it changes nothing"));
         let base = &setup.base;
         let model = base.roberta(&base.tuning(&self.tuned)?, Gradients::Nothing)?;
+        let edit = self.edit(&setup, &model)?;
+        let mut sink = Sink::open(call, out, "mask", self.destination.force)?;
+        sink.check_free(&[SKILL, RANDOM])?;
         let texts = base.encode(setup.part("test"), &model)?;
         let options = base.pass(self.at_once.texts(), call.console);
         let answers = evaluate(&model, &texts, &base.verbalizer.ids, &options)?;
         let unperturbed = Score::of(base.task.metric, &answers, base.seed)?.value;
-        let edit = self.edit(&setup)?;
         let experiment = Experiment {
             mask: self,
             setup: &setup,
@@ -150,6 +163,7 @@ impl Stage for Mask {
             texts: &texts,
             options,
             edit,
+            layers,
             unperturbed,
         };
         let (mut skill, mut random) = (Vec::new(), Vec::new());
@@ -165,7 +179,7 @@ impl Stage for Mask {
             write(&mut sink, RANDOM, &random)?;
         } else {
             // A control of an earlier experiment would be read as this one's.
-            sink.remove(RANDOM)?;
+            sink.remove(RANDOM);
         }
         setup.keep_split(&mut sink, false)?;
         setup.note(&mut sink)?;
@@ -174,6 +188,9 @@ impl Stage for Mask {
     }
 }
 
+/// The published standard deviation of the noise.
+pub(crate) const ALPHA: f64 = 0.1;
+const DRAWS: u64 = 10;
 const SKILL: &str = "mask_perf.json";
 const RANDOM: &str = "cmp_perf.json";
 
@@ -234,11 +251,12 @@ fn check_model(file: &TensorFile, setup: &Setup) -> Result<()> {
     }
 }
 
-/// The averages of `--ths_path`, `[L, F]`: over prompt positions where it has them.
+/// The averages of `--ths_path`, `[L, F]`: over prompt positions where it has them. Those of other tuned parameters are
+/// told: they are not the means of what this model does.
 ///
 /// # Errors
 /// If the file is missing or not of the model's shape.
-pub(crate) fn means(path: &Path, setup: &Setup) -> Result<Vec<Vec<f32>>> {
+pub(crate) fn means(path: &Path, setup: &Setup, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
     let path = resolve(path, "safetensors")?;
     let file = TensorFile::read(&path)?;
     let (shape, values) = file.f32("train_avg", None)?;
@@ -252,6 +270,10 @@ pub(crate) fn means(path: &Path, setup: &Setup) -> Result<Vec<Vec<f32>>> {
         )));
     }
     check_model(&file, setup)?;
+    let now = tuning.sha256()?;
+    if file.metadata().get("skn.tuning_sha256").is_some_and(|found| *found != now) {
+        tracing::warn!("{}: averages of other tuned parameters than these ({now})", path.display());
+    }
     Ok(mean_over_positions(&values, &shape)?)
 }
 
@@ -263,13 +285,18 @@ struct Experiment<'a> {
     texts: &'a [Encoded],
     options: PassOptions<'a>,
     edit: Edit,
+    layers: Range<usize>,
     unperturbed: f64,
 }
 
 impl Experiment<'_> {
     /// The selected neurons, under each draw of the noise.
     fn skill(&self, info: &Info) -> Result<PerturbationResult> {
-        let draws = if self.mask.edit == EditKind::Gaussian { self.mask.repeats.get() } else { 1 };
+        let draws = if self.mask.edit == EditKind::Gaussian {
+            self.mask.repeats.map_or(1, NonZeroU64::get)
+        } else {
+            1
+        };
         let neurons = info.mask.neurons();
         let scores = (0..draws).map(|draw| self.score(neurons.clone(), draw)).collect::<Result<Vec<_>>>()?;
         self.result(info, &neurons, &scores)
@@ -279,7 +306,8 @@ impl Experiment<'_> {
     fn random(&self, info: &Info) -> Result<PerturbationResult> {
         let (skill, widths) = (info.mask.neurons(), &self.model.config().intermediate_sizes);
         let score = |draw| self.score(random_control(&skill, widths, self.setup.base.seed, draw)?, draw);
-        let scores = (0..self.mask.draws.get()).map(score).collect::<Result<Vec<_>>>()?;
+        let scores =
+            (0..self.mask.draws.map_or(DRAWS, NonZeroU64::get)).map(score).collect::<Result<Vec<_>>>()?;
         self.result(info, &skill, &scores)
     }
 
@@ -287,15 +315,11 @@ impl Experiment<'_> {
         let base = &self.setup.base;
         let perturbation =
             Perturbation::new(self.edit.clone(), neurons, &self.model.config().intermediate_sizes)?
-                .within(self.layers()?)
+                .within(self.layers.clone())
                 .repeat(draw);
         let ids = &base.verbalizer.ids;
         let answers = evaluate_with(self.model, self.texts, ids, &self.options, |_| perturbation.hook())?;
         Score::of(base.task.metric, &answers, base.seed)
-    }
-
-    fn layers(&self) -> Result<std::ops::Range<usize>> {
-        self.mask.layers.of(self.model.config().layers(), 0)
     }
 
     fn result(&self, info: &Info, neurons: &[Vec<u32>], scores: &[Score]) -> Result<PerturbationResult> {
@@ -307,7 +331,7 @@ impl Experiment<'_> {
         let squares: f64 = draws.iter().map(|draw| (draw - mean).powi(2)).sum();
         let std = if draws.len() > 1 { (squares / (draws.len() - 1) as f64).sqrt() } else { 0.0 };
         let gaussian = self.mask.edit == EditKind::Gaussian;
-        let layers = self.layers()?;
+        let layers = &self.layers;
         let edited =
             |(layer, neurons): (usize, &Vec<u32>)| if layers.contains(&layer) { neurons.len() } else { 0 };
         Ok(PerturbationResult {
@@ -315,8 +339,8 @@ impl Experiment<'_> {
             metric: self.setup.base.task.metric.name().into(),
             rows: self.texts.len() as u64,
             edit: self.mask.edit.name().into(),
-            alpha: gaussian.then_some(self.mask.alpha),
-            noise: gaussian.then(|| self.mask.noise.name().into()),
+            alpha: gaussian.then(|| self.mask.alpha.unwrap_or(ALPHA)),
+            noise: gaussian.then(|| self.mask.noise.unwrap_or_default().name().into()),
             mask: info.name(),
             mask_sha256: hash_file(&info.path)?,
             low_layer: layers.start,
@@ -332,17 +356,31 @@ impl Experiment<'_> {
 }
 
 impl Mask {
-    fn edit(&self, setup: &Setup) -> Result<Edit> {
+    /// Flags that are given and have nothing to act on, with what they go with.
+    fn flags_without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let gaussian = self.edit == EditKind::Gaussian;
+        [
+            (self.alpha.is_some() && !gaussian, "alpha", "--type gaussian"),
+            (self.noise.is_some() && !gaussian, "noise", "--type gaussian"),
+            (self.repeats.is_some() && !gaussian, "repeats", "--type gaussian"),
+            (self.ths_path.is_some() && self.edit != EditKind::Mean, "ths_path", "--type mean"),
+            (self.draws.is_some() && !self.cmp, "draws", "--cmp"),
+        ]
+        .into_iter()
+        .filter_map(|(idle, flag, of)| idle.then_some((flag, of)))
+    }
+
+    fn edit(&self, setup: &Setup, model: &Roberta) -> Result<Edit> {
         match (self.edit, &self.ths_path) {
             (EditKind::Mean, None) => {
                 Err(Failure::usage("--type mean: expected --ths_path FILE with the means, found none"))
             }
-            (EditKind::Mean, Some(path)) => Ok(Edit::Mean { values: means(path, setup)? }),
+            (EditKind::Mean, Some(path)) => Ok(Edit::Mean { values: means(path, setup, &model.tuning()?)? }),
             (EditKind::Zero, _) => Ok(Edit::Zero),
             (EditKind::Gaussian, _) => Ok(Edit::Gaussian {
-                alpha: self.alpha,
+                alpha: self.alpha.unwrap_or(ALPHA),
                 seed: setup.base.seed,
-                per_token: self.noise == Noise::PerToken,
+                per_token: self.noise == Some(Noise::PerToken),
             }),
         }
     }

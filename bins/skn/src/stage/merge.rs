@@ -39,7 +39,11 @@ pub struct Merged {
 
 impl fmt::Display for Merged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "merged {} shards into {}: {}", self.shards, self.run.display(), self.files.join(", "))
+        let Self { run, shards, files } = self;
+        match files.as_slice() {
+            [] => write!(f, "{}: all that its {shards} shards have is merged already", run.display()),
+            files => write!(f, "merged {shards} shards into {}: {}", run.display(), files.join(", ")),
+        }
     }
 }
 
@@ -71,10 +75,7 @@ impl Stage for Merge {
         }
         let files: Vec<String> = merged.keys().cloned().collect();
         if files.is_empty() {
-            return Err(Failure::input(format!(
-                "{}: nothing that is not merged already",
-                run.join("shards").display()
-            )));
+            return Ok(Merged { run: run.into(), shards: shards.len(), files });
         }
         let mut sink = Sink::open(call, run, &format!("merge {}", files.join(",")), self.destination.force)?;
         sink.check_free(&files)?;
@@ -87,7 +88,7 @@ impl Stage for Merge {
             }
         }
         if !run.join("split.json").is_file() {
-            sink.bytes("split.json", &std::fs::read(shards[0].join("split.json"))?)?;
+            sink.bytes("split.json", std::fs::read(shards[0].join("split.json"))?)?;
         }
         sink.finish()?;
         Ok(Merged { run: run.into(), shards: shards.len(), files })
@@ -106,6 +107,7 @@ fn shards(run: &Path) -> Result<Vec<PathBuf>> {
         let shard = name.to_str().and_then(|name| name.replacen("-of-", "/", 1).parse::<Shard>().ok());
         found.extend(shard);
     }
+    found.sort_unstable_by_key(|shard| (shard.count, shard.index));
     let Some(&Shard { count, .. }) = found.first() else {
         return Err(Failure::input(format!(
             "{}: expected shards, such as 1-of-4, found none",

@@ -1,10 +1,10 @@
 //! `skn-predict`: classify texts with a tuned model, pruned or not.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use skn_data::Example;
@@ -94,7 +94,7 @@ impl Stage for Predict {
         let examples = lines
             .iter()
             .enumerate()
-            .map(|(row, line)| example(row, line, pair))
+            .map(|(row, line)| self.example(row, line, pair))
             .collect::<Result<Vec<_>>>()?;
         let model = base.roberta(&base.loaded_tuning(self.prepend_mask)?, Gradients::Nothing)?;
         let texts = base.encode(&examples, &model)?;
@@ -111,38 +111,42 @@ impl Stage for Predict {
 
 impl Predict {
     fn lines(&self) -> Result<Vec<String>> {
-        let name = self.input.display();
-        let input: Box<dyn Read> = if self.input.as_os_str() == "-" {
-            Box::new(std::io::stdin())
-        } else {
-            Box::new(
-                std::fs::File::open(&self.input)
-                    .map_err(|error| Failure::input(format!("{name}: can't open: {error}")))?,
-            )
+        let name = self.name();
+        let mut bytes = Vec::new();
+        let read = match self.input.as_os_str() == "-" {
+            true => std::io::stdin().read_to_end(&mut bytes),
+            false => std::fs::File::open(&self.input).and_then(|mut file| file.read_to_end(&mut bytes)),
         };
-        let lines = BufReader::new(input)
-            .lines()
-            .collect::<std::io::Result<Vec<_>>>()
-            .with_context(|| name.to_string())?;
-        if lines.is_empty() {
+        read.map_err(|error| Failure::input(format!("{name}: {error}; expected a file of texts")))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            Failure::input(format!("{name}: line {line}: expected UTF-8, found other bytes"))
+        })?;
+        if text.is_empty() {
             return Err(Failure::input(format!("{name}: expected a text a line, found nothing")));
         }
-        Ok(lines)
+        Ok(text.lines().map(str::to_string).collect())
     }
-}
 
-fn example(row: usize, line: &str, pair: bool) -> Result<Example> {
-    let (text, second) = match line.split_once('\t') {
-        Some((text, second)) if pair => (text, Some(second.to_string())),
-        None if pair => {
-            let line = row + 1;
-            return Err(Failure::input(format!(
-                "line {line}: expected two texts with a tab between, found one"
-            )));
-        }
-        _ => (line, None),
-    };
-    Ok(Example { text: text.into(), pair: second, label: 0 })
+    /// What messages call the input.
+    fn name(&self) -> String {
+        if self.input.as_os_str() == "-" { "standard input".into() } else { self.input.display().to_string() }
+    }
+
+    fn example(&self, row: usize, line: &str, pair: bool) -> Result<Example> {
+        let (text, second) = match line.split_once('\t') {
+            Some((text, second)) if pair => (text, Some(second.to_string())),
+            None if pair => {
+                let (name, line) = (self.name(), row + 1);
+                return Err(Failure::input(format!(
+                    "{name}: line {line}: expected two texts with a tab between, found one"
+                )));
+            }
+            _ => (line, None),
+        };
+        Ok(Example { text: text.into(), pair: second, label: 0 })
+    }
 }
 
 fn softmax(logits: &[f32]) -> Vec<f64> {

@@ -178,10 +178,8 @@ impl Stage for Probe {
         // A shard has a folder of its own: many are made at once, and a run has one writer.
         let folder = self.shard.map_or(run.to_path_buf(), |shard| shard_folder(run, shard));
         let mut sink = Sink::open(call, &folder, &self.stage_name(), self.destination.force)?;
-        sink.check_free(&self.outputs(&setup.base.task.name, run)?)?;
-        let options = setup.base.pass(self.at_once.texts(), call.console);
-        let mut probing =
-            Probing { probe: self, setup: &setup, model: &model, options, run, files: Vec::new() };
+        let mut probing = Probing::new(self, &setup, &model, run, call)?;
+        sink.check_free(&self.outputs(&setup.base.task.name, probing.neuron))?;
         probing.predictivity(&mut sink)?;
         probing.prompt_activations(&mut sink)?;
         let (inference, time) = probing.speed(&mut sink)?.unzip();
@@ -189,6 +187,7 @@ impl Stage for Probe {
         setup.keep_split(&mut sink, false)?;
         setup.note(&mut sink)?;
         sink.finish()?;
+        // The best neuron is one of the whole run's counts, which are written now.
         let best = if self.counts_positions() { best(run, &setup)? } else { None };
         let config = &setup.base.model.config;
         Ok(Probed {
@@ -225,6 +224,9 @@ impl Probe {
             return Err(Failure::usage(
                 "--pos best is the best of counts that are there: probe acc first, then pos with --pos best",
             ));
+        }
+        if self.asks(ProbeType::Speed) && !self.passes(Split::Test) {
+            return Err(Failure::usage("--probe_type speed is measured on test, which --splits leaves out"));
         }
         let Some(shard) = self.shard else { return Ok(()) };
         if let Some(whole) =
@@ -272,7 +274,7 @@ impl Probe {
     }
 
     /// The names of all files that this will write, in the sink's folder.
-    fn outputs(&self, task: &str, run: &Path) -> Result<Vec<String>> {
+    fn outputs(&self, task: &str, neuron: Option<(usize, usize)>) -> Vec<String> {
         let mut names = Vec::new();
         for pool in self.pools() {
             if self.passes(Split::Train) {
@@ -282,8 +284,7 @@ impl Probe {
                 names.push(tensors(&pool.performance_file(split)));
             }
         }
-        if self.asks(ProbeType::Pos) && self.pos != Some(Neuron::Best) {
-            let neuron = self.neuron(run, task, &[])?;
+        if let Some(neuron) = neuron {
             names.extend(self.counted().map(|(_, split)| positions_file(split, neuron)));
         }
         if self.asks(ProbeType::PromptAct) {
@@ -292,7 +293,7 @@ impl Probe {
         if self.asks(ProbeType::Speed) {
             names.extend([PERFORMANCE, TIME].map(String::from));
         }
-        Ok(names.into_iter().map(|name| format!("{task}/{name}")).collect())
+        names.into_iter().map(|name| format!("{task}/{name}")).collect()
     }
 
     /// The splits to count on.
@@ -320,10 +321,67 @@ struct Probing<'a> {
     options: PassOptions<'a>,
     /// The whole run, of which a shard may be made.
     run: &'a Path,
+    /// The neuron whose activations are kept, for `pos`.
+    neuron: Option<(usize, usize)>,
     files: Vec<String>,
 }
 
-impl Probing<'_> {
+impl<'a> Probing<'a> {
+    fn new(
+        probe: &'a Probe,
+        setup: &'a Setup,
+        model: &'a Roberta,
+        run: &'a Path,
+        call: &'a Call<'_>,
+    ) -> Result<Self> {
+        let options = setup.base.pass(probe.at_once.texts(), call.console);
+        let mut probing = Self { probe, setup, model, options, run, neuron: None, files: Vec::new() };
+        probing.neuron = probing.find_neuron()?;
+        Ok(probing)
+    }
+
+    /// The neuron of `--pos`, which the model must have.
+    fn find_neuron(&self) -> Result<Option<(usize, usize)>> {
+        let widths = &self.model.config().intermediate_sizes;
+        match self.probe.pos {
+            None => Ok(None),
+            Some(Neuron::At(layer, index)) => match widths.get(layer) {
+                None => Err(Failure::usage(format!(
+                    "--pos {layer},{index}: layer {layer}: expected 0 to {}, the model's layers",
+                    widths.len() - 1
+                ))),
+                Some(&width) if index >= width => Err(Failure::usage(format!(
+                    "--pos {layer},{index}: index {index}: layer {layer} has {width} neurons, from 0"
+                ))),
+                Some(_) => Ok(Some((layer, index))),
+            },
+            Some(Neuron::Best) => {
+                let file = self.file_of_run("dev_perf")?;
+                let Rule { layer, index, .. } = Performance::read(&file)?.best_rule(Some(widths))?;
+                Ok(Some((layer, index)))
+            }
+        }
+    }
+
+    /// A file that an earlier probe left in the run, of this very model with these very tuned parameters.
+    fn file_of_run(&self, name: &str) -> Result<TensorFile> {
+        let name = format!("{}/{}", self.setup.base.task.name, tensors(name));
+        let file = TensorFile::read(&self.run.join(&name))?;
+        let expected = self.setup.metadata("train", self.model)?;
+        for (key, what) in [("skn.model_sha256", "model"), ("skn.tuning_sha256", "tuned parameters")] {
+            match (file.metadata().get(key), expected.get(key)) {
+                (Some(found), Some(expected)) if found != expected => {
+                    return Err(Failure::input(format!(
+                        "{}: {key}: expected {expected}, that of the {what} given, found {found}; probe again",
+                        file.path().display()
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(file)
+    }
+
     /// Averages over train, counts on dev and test.
     fn predictivity(&mut self, sink: &mut Sink) -> Result<()> {
         let types = &self.probe.probe_type;
@@ -331,7 +389,7 @@ impl Probing<'_> {
         if self.probe.passes(Split::Train) && self.probe.pools().next().is_some() {
             let texts = self.texts("train")?;
             for (pool, average) in averages(self.model, &texts, types, &self.options)? {
-                self.write(sink, pool.average_file(), &average.to_bundle(&self.metadata("train"))?)?;
+                self.write(sink, pool.average_file(), &average.to_bundle(&self.metadata("train")?)?)?;
                 fresh.insert(pool, average.threshold()?);
             }
         }
@@ -354,25 +412,18 @@ impl Probing<'_> {
     }
 
     fn count(&mut self, sink: &mut Sink, split: &str, thresholds: &BTreeMap<Pool, Threshold>) -> Result<()> {
-        let (task, classes) = (&self.setup.base.task, self.setup.base.task.classes());
-        let neuron = match self.probe.asks(ProbeType::Pos) {
-            true => Some(self.probe.neuron(
-                self.run,
-                &task.name,
-                &self.setup.base.model.config.intermediate_sizes,
-            )?),
-            false => None,
-        };
+        let classes = self.setup.base.task.classes();
+        let neuron = self.neuron;
         let texts = self.texts(split)?;
         let Counts { counts, positions } =
             counts(self.model, &texts, classes, thresholds, neuron, &self.options)?;
         for (pool, count) in counts {
-            let bundle = count.performance()?.to_bundle(&self.metadata(split))?;
+            let bundle = count.performance()?.to_bundle(&self.metadata(split)?)?;
             self.write(sink, &pool.performance_file(split), &bundle)?;
         }
         if let (Some(positions), Some(neuron)) = (positions, neuron) {
             let name = positions_file(split, neuron);
-            let bundle = positions.to_bundle(&self.metadata(split))?;
+            let bundle = positions.to_bundle(&self.metadata(split)?)?;
             self.write(sink, name.trim_end_matches(".safetensors"), &bundle)?;
         }
         Ok(())
@@ -380,16 +431,7 @@ impl Probing<'_> {
 
     /// The averages that an earlier pass over train left in the run.
     fn threshold_of_run(&self, pool: Pool) -> Result<Threshold> {
-        let name = format!("{}/{}", self.setup.base.task.name, tensors(pool.average_file()));
-        let file = TensorFile::read(&self.run.join(&name))?;
-        let expected = &self.setup.base.identity.sha256;
-        match file.metadata().get("skn.model_sha256") {
-            Some(found) if found != expected => Err(Failure::input(format!(
-                "{}: averages of model {found}, but this one is {expected}",
-                file.path().display()
-            ))),
-            _ => Ok(Threshold::read(&file, pool)?),
-        }
+        Ok(Threshold::read(&self.file_of_run(pool.average_file())?, pool)?)
     }
 
     /// The activations of an empty text.
@@ -399,7 +441,7 @@ impl Probing<'_> {
         }
         let (encoder, config) = (&self.setup.base.encoder, &self.setup.base.model.config);
         let activations = prompt_activations(self.model, &[encoder.start_id(), encoder.end_id()])?;
-        let mut metadata = self.setup.metadata("train");
+        let mut metadata = self.metadata("train")?;
         metadata.retain(|key, _| key != "skn.data_sha256" && key != "skn.split");
         let bundle = prompt_activation_bundle(&[activations], [config.layers(), config.widest()], &metadata)?;
         self.write(sink, "prompt_activation", &bundle)
@@ -438,12 +480,12 @@ impl Probing<'_> {
         Ok(part)
     }
 
-    fn metadata(&self, split: &str) -> Metadata {
-        let mut metadata = self.setup.metadata(split);
+    fn metadata(&self, split: &str) -> Result<Metadata> {
+        let mut metadata = self.setup.metadata(split, self.model)?;
         if let Some(shard) = self.probe.shard {
             metadata.insert("skn.shard".into(), shard.to_string());
         }
-        metadata
+        Ok(metadata)
     }
 
     fn write(&mut self, sink: &mut Sink, name: &str, bundle: &skn_artifact::TensorBundle) -> Result<()> {
@@ -451,20 +493,6 @@ impl Probing<'_> {
         sink.tensors(&name, bundle)?;
         self.files.push(name);
         Ok(())
-    }
-}
-
-impl Probe {
-    /// The neuron of `--pos`.
-    fn neuron(&self, run: &Path, task: &str, widths: &[usize]) -> Result<(usize, usize)> {
-        match self.pos {
-            Some(Neuron::At(layer, index)) => Ok((layer, index)),
-            _ => {
-                let file = TensorFile::read(&run.join(task).join("dev_perf.safetensors"))?;
-                let Rule { layer, index, .. } = Performance::read(&file)?.best_rule(Some(widths))?;
-                Ok((layer, index))
-            }
-        }
     }
 }
 

@@ -139,12 +139,16 @@ impl Stage for Prune {
 
     fn run(&self, call: &Call<'_>) -> Result<Pruned> {
         let out = self.destination.out.as_path();
+        if self.text_ths_path.is_some() && self.fold != Fold::PerPositionGroup {
+            return Err(Failure::usage("--text_ths_path: goes with --fold per-position-group"));
+        }
         let setup = Setup::load(&self.subject, &self.compute, &self.tuned())?;
+        let layers = self.layers(&setup)?;
         let info = Info::read(&self.info_path, &setup)?;
-        let cuts = self.cuts(&setup, &info.mask)?;
+        let tuning = setup.base.loaded_tuning(self.prepend_mask)?;
+        let cuts = self.cuts(&setup, &info.mask, &tuning)?;
         let mut sink = Sink::open(call, out, "prune", self.destination.force)?;
         sink.check_free(&["best/skn.json", "best/model.safetensors"])?;
-        let tuning = setup.base.loaded_tuning(self.prepend_mask)?;
         let model = Model::pruned(&setup, &tuning, &cuts, self.form())?;
         let full = setup.base.roberta(&tuning, Gradients::Nothing)?;
         let pruned = model.roberta(&setup)?;
@@ -156,7 +160,6 @@ impl Stage for Prune {
         setup.keep_split(&mut sink, true)?;
         setup.note(&mut sink)?;
         sink.finish()?;
-        let layers = self.layers(&setup)?;
         Ok(Pruned {
             run: out.into(),
             task: setup.base.task.name.clone(),
@@ -199,9 +202,9 @@ impl Prune {
     }
 
     /// What happens to each layer.
-    fn cuts(&self, setup: &Setup, mask: &Mask) -> Result<Vec<Option<LayerCut>>> {
+    fn cuts(&self, setup: &Setup, mask: &Mask, tuning: &Tuning) -> Result<Vec<Option<LayerCut>>> {
         let layers = self.layers(setup)?;
-        let means = self.means(setup)?;
+        let means = self.means(setup, tuning)?;
         let widths = &setup.base.model.config.intermediate_sizes;
         let cut = |(layer, &width): (usize, &usize)| {
             if !layers.contains(&layer) {
@@ -222,8 +225,8 @@ impl Prune {
 
 impl Prune {
     /// The values that removed neurons are held at, by layer.
-    fn means(&self, setup: &Setup) -> Result<Vec<Vec<f32>>> {
-        let of_prompt = means(&self.ths_path, setup)?;
+    fn means(&self, setup: &Setup, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
+        let of_prompt = means(&self.ths_path, setup, tuning)?;
         if self.fold == Fold::Prompt {
             return Ok(of_prompt);
         }
@@ -236,7 +239,7 @@ impl Prune {
             )));
         };
         let beside = || path.with_file_name("train_mean_avg.safetensors");
-        let of_text = means(&self.text_ths_path.clone().unwrap_or_else(beside), setup)?;
+        let of_text = means(&self.text_ths_path.clone().unwrap_or_else(beside), setup, tuning)?;
         let tokens = self.mean_tokens(setup, positions)?;
         let rows = positions as f64 + tokens;
         let mixed = |layer: usize| {
@@ -306,8 +309,8 @@ impl Model {
         files.extend(self.tuning.files(&self.config, &base.identity.id, &embedding)?);
         let mut hashes = BTreeMap::new();
         for (name, bytes) in files {
-            sink.bytes(&format!("{BEST}/{name}"), &bytes)?;
-            hashes.insert(name, sha256_hex(&bytes));
+            hashes.insert(name.clone(), sha256_hex(&bytes));
+            sink.bytes(&format!("{BEST}/{name}"), bytes)?;
         }
         let source = base.source.as_ref().and_then(|source| source.config.as_ref());
         let config = SkillConfig {

@@ -10,6 +10,7 @@ use skn_artifact::{Overwrite, write_file};
 use skn_report::Report as Page;
 
 use crate::cli::Common;
+use crate::exit::Failure;
 use crate::program::{Call, Stage};
 use crate::run::Sink;
 
@@ -58,7 +59,14 @@ impl Stage for Report {
         let run = self.run.as_path();
         let page = Page::read(run)?;
         let mut sink = Sink::open(call, run, "report", self.force)?;
-        sink.bytes("report.html", page.html().as_bytes())?;
+        let folder_is_a_file = self.figures.as_ref().filter(|folder| folder.exists() && !folder.is_dir());
+        if let Some(file) = folder_is_a_file {
+            return Err(Failure::input(format!(
+                "--figures {}: expected a folder, found a file",
+                file.display()
+            )));
+        }
+        sink.bytes("report.html", page.html())?;
         sink.finish()?;
         let figures = page.figures();
         let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };

@@ -20,9 +20,9 @@ use crate::cli::{Common, Compute, DeviceName, Subject};
 use crate::console::{Console, print};
 use crate::exit::Failure;
 use crate::program::{Call, Stage, run_stage};
-use crate::run::Sink;
+use crate::run::{Sink, unix_seconds};
 use crate::score::with_interval;
-use crate::source::DEMO;
+use crate::source::{self, DEMO};
 use crate::stage::{mask, probe, prune, report, select, train};
 
 /// Run the whole chain: tune a prompt, probe every neuron, select the skill neurons, perturb them, prune the rest, tune
@@ -76,9 +76,9 @@ pub struct Run {
     #[arg(long = "type", value_name = "EDIT")]
     edit: Option<EditKind>,
 
-    /// Standard deviation of gaussian noise
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.1)]
-    alpha: f64,
+    /// Standard deviation of gaussian noise [default: 0.1]
+    #[arg(long, value_name = "NUMBER", value_parser = mask::deviation)]
+    alpha: Option<f64>,
 
     /// Shares of each layer's neurons to perturb, comma-separated
     #[arg(long, value_name = "SHARES", value_delimiter = ',', default_value = "0.02,0.05,0.1,0.2,0.3,0.4")]
@@ -127,8 +127,17 @@ impl Stage for Run {
         let recipe = self.recipe()?;
         let out = self.out();
         self.check_free(&out)?;
+        let began = unix_seconds();
         let chain = Chain { run: self, recipe, out: &out, console: call.console };
-        chain.steps()?;
+        chain.steps().map_err(|error| match call.console.signal() {
+            Some(_) if !error.root_cause().to_string().contains("--resume") => {
+                anyhow::anyhow!("{}; the same command with --resume goes on", error.root_cause())
+            }
+            _ => error,
+        })?;
+        if self.force {
+            chain.remove_older(began)?;
+        }
         let summary = chain.summary()?;
         let mut sink = Sink::open(call, &out, "run", true)?;
         sink.json("summary.json", &summary)?;
@@ -162,8 +171,9 @@ impl Run {
     }
 
     fn check_free(&self, out: &Path) -> Result<()> {
-        let record = out.join("run.json");
-        if !record.is_file() || self.force || self.resume {
+        // An untuned model's numbers are all there is of a run that was stopped early.
+        let empty = out.read_dir().map_or(true, |mut entries| entries.next().is_none());
+        if empty || self.force || self.resume {
             return Ok(());
         }
         Err(Failure::input(format!(
@@ -220,6 +230,19 @@ struct Recipe {
 impl Run {
     fn recipe(&self) -> Result<Recipe> {
         let demo = self.model() == DEMO;
+        let edit = self.edit.unwrap_or(if demo { EditKind::Mean } else { EditKind::Gaussian });
+        if self.alpha.is_some() && edit != EditKind::Gaussian {
+            return Err(Failure::usage(format!(
+                "--alpha: the standard deviation of --type gaussian; the edit is {edit}"
+            )));
+        }
+        let layers = source::find(self.model())?.config()?.layers();
+        if let Some(layer) = self.prune_layer.filter(|&layer| layer >= layers) {
+            return Err(Failure::usage(format!(
+                "--prune-layer {layer}: expected 0 to {}, the model's layers",
+                layers.saturating_sub(1)
+            )));
+        }
         let or = |flag: Option<NonZeroU64>, published: u64, of_demo: u64| {
             flag.or_else(|| NonZeroU64::new(if demo { of_demo } else { published }))
                 .unwrap_or(NonZeroU64::MIN)
@@ -241,7 +264,7 @@ impl Run {
             retune_epoch: or(self.retune_epoch, 4, 6),
             batch: NonZeroUsize::try_from(or(batch, 8, 16)).unwrap_or(NonZeroUsize::MIN),
             learning_rate: self.learning_rate.unwrap_or(if demo { 5e-3 } else { 1e-3 }),
-            edit: self.edit.unwrap_or(if demo { EditKind::Mean } else { EditKind::Gaussian }),
+            edit,
             share,
             // What the demo understands of negation and contrast lies in its layers 1 and 2.
             prune_layer: self.prune_layer.or(demo.then_some(3)),
@@ -316,14 +339,17 @@ impl Chain<'_> {
             &["-a", &counts, "--shares", &self.shares(), "--out", &out],
         )?;
 
-        let (alpha, draws, edit) =
-            (run.alpha.to_string(), run.draws.to_string(), self.recipe.edit.to_string());
+        let (draws, edit) = (run.draws.to_string(), self.recipe.edit.to_string());
         let averages = text(&self.out.join(&task).join("train_avg"));
         let infos = run.shares.iter().map(|share| self.mask(&task, *share)).collect::<Vec<_>>().join(",");
-        let words = ["--info_path", &infos, "--type", &edit, "--alpha", &alpha, "--cmp", "--draws", &draws];
-        let means: &[&str] =
-            if self.recipe.edit == EditKind::Mean { &["--ths_path", &averages] } else { &[] };
-        self.step::<mask::Mask>(5, self.out, "mask", &[&from[..], &words, means].concat())?;
+        let words = ["--info_path", &infos, "--type", &edit, "--cmp", "--draws", &draws];
+        let alpha = run.alpha.unwrap_or(mask::ALPHA).to_string();
+        let setting: &[&str] = match self.recipe.edit {
+            EditKind::Mean => &["--ths_path", &averages],
+            EditKind::Gaussian => &["--alpha", &alpha],
+            EditKind::Zero => &[],
+        };
+        self.step::<mask::Mask>(5, self.out, "mask", &[&from[..], &words, setting].concat())?;
 
         let pruned = self.pruned();
         let layer = self.recipe.prune_layer.map(|layer| layer.to_string());
@@ -360,6 +386,16 @@ impl Chain<'_> {
                 &place,
             ];
             self.step::<probe::Probe>(8, folder, "probe speed", &words)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what stages of earlier runs left, of another task say: with --force this run has the folder to itself.
+    fn remove_older(&self, began: u64) -> Result<()> {
+        for folder in [self.untuned(), self.out.to_path_buf(), self.pruned(), self.pruned_tuned()] {
+            for file in RunRecord::forget_before(&folder, began)? {
+                tracing::info!("{}: removed; an earlier run's", folder.join(file).display());
+            }
         }
         Ok(())
     }
@@ -487,11 +523,12 @@ impl Chain<'_> {
         let [dev, test] = ["dev_perf.safetensors", "test_perf.safetensors"].map(read);
         let (dev, test) = (dev?, test?);
         let rule = dev.best_rule(None)?;
-        let Rule { layer, index, position, .. } = rule;
+        let Rule { layer, index, position, class, .. } = rule;
         Ok(BestNeuron {
             layer,
             index,
             position,
+            class,
             dev: dev.accuracy_of(&rule)?,
             test: test.accuracy_of(&rule)?,
         })
@@ -554,9 +591,10 @@ impl fmt::Display for Ran {
         row(format!("as many random neurons perturbed ({draws} draws)"), random);
         row("pruned".into(), with_interval(accuracy.pruned, interval.pruned));
         row("pruned and tuned".into(), with_interval(accuracy.pruned_tuned, interval.pruned_tuned));
-        let BestNeuron { layer, index, position, dev, test } = best_neuron;
+        let BestNeuron { layer, index, position, class, dev, test } = best_neuron;
+        let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
         row(
-            format!("best neuron: layer {layer}, index {index}, position {position}"),
+            format!("best neuron: layer {layer}, index {index}, position {position}{class}"),
             format!("{dev:.4} dev, {test:.4} test"),
         );
         let share = 100.0 * parameters.pruned as f64 / parameters.full.max(1) as f64;

@@ -66,8 +66,11 @@ pub struct Selected {
     folder: PathBuf,
     task: String,
     files: usize,
+    /// The most files that one sub-task has.
+    seeds: usize,
     subtasks: usize,
-    classes: usize,
+    /// Of the one task, without sub-tasks beside it.
+    classes: Option<usize>,
     aggregate: &'static str,
     /// Neurons marked in each layer, by share.
     neurons: BTreeMap<String, Vec<usize>>,
@@ -77,14 +80,14 @@ pub struct Selected {
 
 impl fmt::Display for Selected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { task, files, subtasks, classes, aggregate, .. } = self;
+        let Self { task, files, seeds, subtasks, classes, aggregate, .. } = self;
         write!(f, "ranked the neurons of {task} by {files} file{}", if *files == 1 { "" } else { "s" })?;
-        if *files > 1 {
-            write!(f, " ({aggregate})")?;
+        if *seeds > 1 {
+            write!(f, " (the {aggregate} over {seeds} of a sub-task)")?;
         }
         match (subtasks, classes) {
             (1, _) => {}
-            (all, classes) if *all > 1 && *classes > 2 => {
+            (all, Some(classes)) if all == classes => {
                 write!(f, ", as the union of {all} classes against the rest")?;
             }
             (all, _) => write!(f, ", as the union of {all} sub-tasks")?,
@@ -141,12 +144,14 @@ impl Stage for Select {
         }
         sink.finish()?;
         let first = Performance::read(&groups[0][0])?;
+        let alone = groups.len() == 1;
         Ok(Selected {
             folder: out.join(folder),
             task,
             files: groups.iter().map(Vec::len).sum(),
+            seeds: groups.iter().map(Vec::len).max().unwrap_or(0),
             subtasks: self.scores(&groups)?.len(),
-            classes: first.classes(),
+            classes: alone.then(|| first.classes()),
             aggregate: self.aggregate.name(),
             neurons,
             best: best(&ranking, 10),
@@ -165,6 +170,11 @@ impl Select {
         let mut scores = Vec::new();
         for files in groups {
             let files = files.iter().map(Performance::read).collect::<Result<Vec<_>, _>>()?;
+            if let (Some(class), true) = (self.class, files.iter().all(|file| file.classes() == 2)) {
+                return Err(Failure::usage(format!(
+                    "--class {class}: of two classes one score tells both apart; leave the flag out"
+                )));
+            }
             scores.extend(Scores::of_group(&files, self.aggregate, self.class)?);
         }
         Ok(scores)

@@ -175,6 +175,8 @@ impl Stage for Train {
         let (train_texts, dev_texts) = (train_texts?, dev_texts?);
         let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
         setup.keep_split(&mut sink, true)?;
+        setup.note(&mut sink)?;
+        sink.flush()?;
         let run = self.train_run(&setup, &model, out, copy_backbone(&setup, out)?)?;
         tracing::info!("{} rows of train, {} of dev, {steps} steps", train_texts.len(), dev_texts.len());
         let outcome = train(&model, &data, &options, &run, &base.workers, call.console)?;
@@ -185,7 +187,7 @@ impl Stage for Train {
                 outcome.steps
             );
         }
-        self.record(&setup, &run, sink)?;
+        record(&run, sink)?;
         Ok(trained(&setup, &model, &run, &outcome))
     }
 }
@@ -217,18 +219,18 @@ impl Train {
             mask_embedding: mask_embedding(&base.model.weights, &base.encoder)?,
             data_sha256: setup.splits.source.data_sha256.clone(),
             tokenizer_sha256: base.encoder.sha256().into(),
+            loaded: self.tuned.from_pretrained,
             companions,
         })
     }
+}
 
-    fn record(&self, setup: &Setup, run: &TrainRun, mut sink: Sink) -> Result<()> {
-        setup.note(&mut sink)?;
-        sink.wrote_all(BEST)?;
-        sink.wrote_all("last")?;
-        sink.wrote("metrics.jsonl")?;
-        sink.set("method", &run.method);
-        sink.finish()
-    }
+fn record(run: &TrainRun, mut sink: Sink) -> Result<()> {
+    sink.wrote_all(BEST)?;
+    sink.wrote_all("last")?;
+    sink.wrote("metrics.jsonl")?;
+    sink.set("method", &run.method);
+    sink.finish()
 }
 
 /// A pruned run carries its backbone beside its prompt: puts those files into `out`, and says which they are.

@@ -14,7 +14,8 @@ use crate::program::{Call, Stage};
 
 /// Check every file of a run against the hash that the stage which wrote it noted in run.json.
 ///
-/// Needs no model and no data. A file that is missing or changed makes the exit code 3.
+/// Needs no model and no data. A file that is missing or changed makes the exit code 3. A file that was made from another
+/// one of the run, which has been written anew since (averages of a prompt that was tuned further), is told.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-verify", version)]
 pub struct Verify {
@@ -35,7 +36,11 @@ pub struct Verified {
 
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: all {} files are as they were written", self.run.display(), self.found.intact.len())
+        write!(f, "{}: all {} files are as they were written", self.run.display(), self.found.intact.len())?;
+        for (file, input) in &self.found.outdated {
+            write!(f, "\n{file}: made from {input} as it was before it was written anew")?;
+        }
+        Ok(())
     }
 }
 

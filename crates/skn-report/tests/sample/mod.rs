@@ -276,7 +276,14 @@ pub(crate) fn summary(run: &Path, task: &str) {
             pruned: [0.811, 0.86],
             pruned_tuned: [0.866, 0.908],
         },
-        best_neuron: BestNeuron { layer: BEST.0, index: BEST.1, position: BEST.2, dev: 0.92, test: 0.883 },
+        best_neuron: BestNeuron {
+            layer: BEST.0,
+            index: BEST.1,
+            position: BEST.2,
+            class: None,
+            dev: 0.92,
+            test: 0.883,
+        },
         perturbation: PerturbationSetting {
             edit: "gaussian".into(),
             alpha: Some(0.1),

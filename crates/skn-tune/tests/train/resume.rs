@@ -177,6 +177,7 @@ fn a_resume_that_does_not_match_is_refused() {
     check_refused("model_sha256", |_, run| run.model.sha256 = "other".into());
     check_refused("verbalizer", |_, run| run.verbalizer.ids.reverse());
     check_refused("method", |_, run| run.method = "RobertaPrunePrompt".into());
+    check_refused("begins_with", |_, run| run.loaded = true);
     check_refused("train", |case, _| case.train.truncate(36));
     check_refused("train", |case, _| case.train[3].ids[1] += 1);
     check_refused("dev", |case, _| case.dev[0].label = 1 - case.dev[0].label);

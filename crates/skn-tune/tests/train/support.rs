@@ -180,6 +180,7 @@ impl Case {
             mask_embedding: self.golden.weights.mask_embedding(self.golden.encoder.mask_id()).unwrap(),
             data_sha256: "data".into(),
             tokenizer_sha256: self.golden.encoder.sha256().into(),
+            loaded: false,
             companions: BTreeMap::new(),
         }
     }
