@@ -213,7 +213,12 @@ impl Named {
         let model = Model::read(named.folder()?, &device)?;
         let encoder = read_tokenizer(&model.folder)?;
         check_vocabulary(&model, &encoder)?;
-        let verbalizer = encoder.verbalizer(&task.labels)?;
+        let verbalizer = encoder.verbalizer(&task.labels).map_err(|error| match error {
+            DataError::SharedToken { .. } => {
+                Failure::usage(format!("{error}; --verb gives other words, in class order"))
+            }
+            error => error.into(),
+        })?;
         for (word, token) in verbalizer.cut_words() {
             tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
         }

@@ -186,12 +186,20 @@ impl Performance {
         }
     }
 
-    /// The rule that is furthest from guessing, of all neurons, positions and classes; of equals the first in the order of
-    /// class, layer, position and index. `widths` tells how many neurons each layer has where a pruned model's have
+    /// Whether there are texts that a class can be told by: of more than two classes, some of the class and some of the
+    /// rest.
+    pub fn tells(&self, class: usize) -> bool {
+        let counted =
+            |rest: &Rest| rest.positives.get(class).is_some_and(|&count| 0 < count && count < self.total);
+        self.rest.as_ref().is_none_or(counted)
+    }
+
+    /// The rule that is furthest from guessing, of all neurons, positions and classes that [can be told](Self::tells); of
+    /// equals the first in the order of class, layer, position and index. `widths` tells how many neurons each layer has where a pruned model's have
     /// fewer than the widest.
     ///
     /// # Errors
-    /// If the widths do not fit the file, or it has no text of a class.
+    /// If the widths do not fit the file, or no class can be told.
     pub fn best_rule(&self, widths: Option<&[usize]>) -> Result<Rule> {
         let whole = vec![self.neurons; self.layers];
         let widths = widths.unwrap_or(&whole);
@@ -200,7 +208,7 @@ impl Performance {
             return Err(SelectError::file(&self.file, "tensor `correct`", expected, format!("{widths:?}")));
         }
         let mut best: Option<(u64, u64, Rule)> = None;
-        for number in 0..self.rules() {
+        for number in (0..self.rules()).filter(|&class| self.tells(class)) {
             let margins = self.margins(number)?;
             for (place, &margin) in margins.parts.iter().enumerate() {
                 let (row, index) = (place / self.neurons, place % self.neurons);
@@ -219,7 +227,9 @@ impl Performance {
                 }
             }
         }
-        let none = || SelectError::file(&self.file, "tensor `correct`", "a neuron", "widths of 0");
+        let none = || {
+            SelectError::file(&self.file, "tensor `correct`", "a neuron and a class of some texts", "none")
+        };
         best.map(|(_, _, rule)| rule).ok_or_else(none)
     }
 

@@ -75,11 +75,11 @@ pub struct Scores {
 impl Scores {
     /// The scores of a sub-task from its files: one set for two classes; for more, one for each class against
     /// the rest, or for `class` alone. In the latter the accuracy is the balanced one, the mean of the shares
-    /// that are right of the class and of the rest.
+    /// that are right of the class and of the rest. Classes that a file has no text of are left out.
     ///
     /// # Errors
     /// If there are no files, they differ in shape or classes, there is no such class, or a file has no text
-    /// of a class.
+    /// of it.
     pub fn of_group(files: &[Performance], aggregate: Aggregate, class: Option<usize>) -> Result<Vec<Self>> {
         let Some(first) = files.first() else {
             return Err(SelectError::mismatch("files of a sub-task", "at least one", "none"));
@@ -94,7 +94,14 @@ impl Scores {
             Some(class) if first.rules() > 1 => class..class + 1,
             _ => 0..first.rules(),
         };
-        rules.map(|rule| Self::of_rule(files, aggregate, rule)).collect()
+        // A class that some file has no text of, or none of the rest, is no sub-task, unless it is the one asked for.
+        let told = |rule: &usize| class.is_some() || files.iter().all(|file| file.tells(*rule));
+        let scores = rules.clone().filter(told).map(|rule| Self::of_rule(files, aggregate, rule));
+        match scores.collect::<Result<Vec<_>>>()? {
+            // The error says what is missing.
+            none if none.is_empty() => Ok(vec![Self::of_rule(files, aggregate, rules.start)?]),
+            scores => Ok(scores),
+        }
     }
 
     fn of_rule(files: &[Performance], aggregate: Aggregate, rule: usize) -> Result<Self> {

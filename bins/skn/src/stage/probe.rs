@@ -505,7 +505,8 @@ fn best(run: &Path, setup: &Setup) -> Result<Option<Best>> {
     let dev = read("dev_perf")?;
     let rule = dev.best_rule(Some(&setup.base.model.config.intermediate_sizes))?;
     let test = folder.join(tensors("test_perf")).is_file().then(|| read("test_perf")).transpose()?;
-    let test = test.map(|test| test.accuracy_of(&rule)).transpose()?;
+    let told = |test: &Performance| rule.class.is_none_or(|class| test.tells(class));
+    let test = test.filter(told).map(|test| test.accuracy_of(&rule)).transpose()?;
     let Rule { layer, index, position, class, .. } = rule;
     Ok(Some(Best { layer, index, position, class, dev: dev.accuracy_of(&rule)?, test }))
 }

@@ -125,7 +125,8 @@ impl Stage for Select {
         let groups: Vec<Vec<TensorFile>> =
             self.groups().iter().map(|files| read(files)).collect::<Result<_>>()?;
         let task = self.task(&groups)?;
-        let ranking = self.ranking(&groups)?;
+        let scores = self.scores(&groups)?;
+        let ranking = ranking(&groups, &scores)?;
         let folder = format!("info/{task}");
         let name = |share: &Share| format!("{folder}/{share}.safetensors");
         let mut sink = Sink::open(call, out, &format!("select {task}"), self.destination.force)?;
@@ -150,7 +151,7 @@ impl Stage for Select {
             task,
             files: groups.iter().map(Vec::len).sum(),
             seeds: groups.iter().map(Vec::len).max().unwrap_or(0),
-            subtasks: self.scores(&groups)?.len(),
+            subtasks: scores.len(),
             classes: alone.then(|| first.classes()),
             aggregate: self.aggregate.name(),
             neurons,
@@ -175,22 +176,15 @@ impl Select {
                     "--class {class}: of two classes one score tells both apart; leave the flag out"
                 )));
             }
+            for class in (0..files[0].classes()).filter(|_| self.class.is_none() && files[0].classes() > 2) {
+                if let Some(file) = files.iter().find(|file| !file.tells(class)) {
+                    let file = file.file().display();
+                    tracing::warn!("{file}: class {class}: no text of it, so it selects no neurons");
+                }
+            }
             scores.extend(Scores::of_group(&files, self.aggregate, self.class)?);
         }
         Ok(scores)
-    }
-
-    fn ranking(&self, groups: &[Vec<TensorFile>]) -> Result<Ranking> {
-        let widths = groups.iter().flatten().map(widths).collect::<Result<Vec<_>>>()?;
-        for (file, other) in groups.iter().flatten().zip(&widths) {
-            if *other != widths[0] {
-                let (file, first) = (file.path().display(), groups[0][0].path().display());
-                return Err(Failure::input(format!(
-                    "{file}: its layers are not as wide as those of {first}"
-                )));
-            }
-        }
-        Ok(Ranking::new(&self.scores(groups)?, widths[0].as_deref())?)
     }
 
     fn task(&self, groups: &[Vec<TensorFile>]) -> Result<String> {
@@ -204,6 +198,17 @@ impl Select {
         }
         Ok(task)
     }
+}
+
+fn ranking(groups: &[Vec<TensorFile>], scores: &[Scores]) -> Result<Ranking> {
+    let widths = groups.iter().flatten().map(widths).collect::<Result<Vec<_>>>()?;
+    for (file, other) in groups.iter().flatten().zip(&widths) {
+        if *other != widths[0] {
+            let (file, first) = (file.path().display(), groups[0][0].path().display());
+            return Err(Failure::input(format!("{file}: its layers are not as wide as those of {first}")));
+        }
+    }
+    Ok(Ranking::new(scores, widths[0].as_deref())?)
 }
 
 fn read(files: &[PathBuf]) -> Result<Vec<TensorFile>> {
