@@ -108,7 +108,7 @@ impl Head<'_> {
     fn products(&self, isa: Isa, left: View<'_>, right: View<'_>) -> Vec<f32> {
         let mut scores = vec![0f32; self.queries.len() * self.stride()];
         let mut out = ViewMut { values: &mut scores, columns: self.keys.len(), stride: self.stride() };
-        Panels::of_transposed(right).multiply_into(isa, left, &[], &mut out, |_| {});
+        Panels::<f32>::of_transposed(right).multiply_into(isa, left, &[], &mut out, |_| {});
         scores
     }
 
@@ -130,7 +130,7 @@ impl Head<'_> {
         let (probabilities, dropped) = self.probabilities(isa, q, k);
         let left = self.scores(dropped.as_deref().unwrap_or(&probabilities));
         let mut out = self.view_mut(out, &self.queries);
-        Panels::of(self.view(v, &self.keys)).multiply_into(isa, left, &[], &mut out, |_| {});
+        Panels::<f32>::of(self.view(v, &self.keys)).multiply_into(isa, left, &[], &mut out, |_| {});
     }
 
     /// With `p` the probabilities, `m` the factors of dropout and `g` the gradient of the result:
@@ -145,12 +145,12 @@ impl Head<'_> {
         let of_queries = |queries: View<'_>, weights: &[f32], out: &mut [f32]| {
             let weights = self.scores(weights).transposed();
             let left = View::dense(&weights, self.keys.len(), self.queries.len());
-            Panels::of(queries).multiply_into(isa, left, &[], &mut self.view_mut(out, &self.keys), |_| {});
+            Panels::<f32>::of(queries).multiply_into(isa, left, &[], &mut self.view_mut(out, &self.keys), |_| {});
         };
         of_queries(g, dropped, dv);
         of_queries(self.view(q, &self.queries), &scores, dk);
         let mut dq = self.view_mut(dq, &self.queries);
-        Panels::of(self.view(k, &self.keys)).multiply_into(isa, self.scores(&scores), &[], &mut dq, |_| {});
+        Panels::<f32>::of(self.view(k, &self.keys)).multiply_into(isa, self.scores(&scores), &[], &mut dq, |_| {});
     }
 }
 

@@ -29,6 +29,7 @@ mod attention;
 pub mod composed;
 mod cpu;
 mod dropout;
+mod element;
 mod linear;
 mod matrix;
 mod norm;

@@ -4,10 +4,14 @@
 //! registers, the left-hand side being broadcast from memory as it lies. Every element of the result is one chain of
 //! multiply-adds that starts from the bias and goes through the inner index in ascending order, whatever the number
 //! of rows: a row's bits do not depend on the rows beside it.
+//!
+//! Operands are numbers of 32 bits, or pairs of numbers of 16 bits along the inner index ([`Element`]): then all that
+//! is said of the inner index is said of pairs, and the left-hand side is rounded as it is copied.
 #![allow(unsafe_code)] // vector intrinsics on pointers: the tiles
 
 use std::ops::Range;
 
+use crate::element::{Element, Pair};
 use crate::simd::Isa;
 
 /// Columns of a panel.
@@ -32,8 +36,8 @@ const APART: usize = 16;
 
 /// A row-major matrix whose rows start `stride` numbers apart.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub(crate) values: &'a [f32],
+pub(crate) struct View<'a, T = f32> {
+    pub(crate) values: &'a [T],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) stride: usize,
@@ -89,27 +93,31 @@ impl<'a> ViewMut<'a> {
     }
 }
 
-/// The right-hand side `[inner, columns]` of a product, packed: for each panel, for each inner index, 32 numbers.
+/// The right-hand side `[inner, columns]` of a product, packed: for each panel, for each inner index, 32 elements.
 #[derive(Clone, Debug)]
-pub(crate) struct Panels {
+pub(crate) struct Panels<T = f32> {
+    /// Elements along the inner index.
     inner: usize,
     columns: usize,
-    values: Vec<f32>,
+    values: Vec<T>,
 }
 
-impl Panels {
+impl<T: Element> Panels<T> {
     fn zeros(inner: usize, columns: usize) -> Self {
-        Self { inner, columns, values: vec![0f32; columns.div_ceil(PANEL) * inner * PANEL] }
+        let inner = inner.div_ceil(T::NUMBERS);
+        Self { inner, columns, values: vec![T::default(); columns.div_ceil(PANEL) * inner * PANEL] }
     }
 
     /// Packs a matrix `[inner, columns]`.
     pub(crate) fn of(matrix: View<'_>) -> Self {
         let mut packed = Self::zeros(matrix.rows, matrix.columns);
-        let (inner, columns) = (matrix.rows, matrix.columns);
+        let (inner, columns) = (packed.inner, matrix.columns);
         for (place, step) in packed.values.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-            let (first, k) = (place / inner * PANEL, place % inner);
-            let part = &matrix.row(k)[first..columns.min(first + PANEL)];
-            step[..part.len()].copy_from_slice(part);
+            let (first, k) = (place / inner * PANEL, place % inner * T::NUMBERS);
+            let columns = first..columns.min(first + PANEL);
+            let other = if T::NUMBERS > 1 && k + 1 < matrix.rows { matrix.row(k + 1) } else { &[] };
+            let other = other.get(columns.clone()).unwrap_or_default();
+            T::of_columns(&mut step[..columns.len()], &matrix.row(k)[columns], other);
         }
         packed
     }
@@ -119,13 +127,16 @@ impl Panels {
         /// Steps that are filled column by column while they stay in the first-level cache.
         const STEPS: usize = 64;
         let mut packed = Self::zeros(matrix.columns, matrix.rows);
-        let (inner, columns) = (matrix.columns, matrix.rows);
+        let (inner, columns) = (packed.inner, matrix.rows);
+        let mut row = vec![T::default(); STEPS];
         for (panel, steps) in packed.values.as_chunks_mut::<PANEL>().0.chunks_mut(inner.max(1)).enumerate() {
             let first = panel * PANEL;
             for (part, steps) in steps.chunks_mut(STEPS).enumerate() {
                 for lane in 0..PANEL.min(columns - first) {
-                    let values = &matrix.row(first + lane)[part * STEPS..][..steps.len()];
-                    steps.iter_mut().zip(values).for_each(|(step, value)| step[lane] = *value);
+                    let numbers = &matrix.row(first + lane)[part * STEPS * T::NUMBERS..];
+                    let numbers = &numbers[..numbers.len().min(steps.len() * T::NUMBERS)];
+                    T::of_row(&mut row[..steps.len()], numbers);
+                    steps.iter_mut().zip(&row).for_each(|(step, value)| step[lane] = *value);
                 }
             }
         }
@@ -165,9 +176,10 @@ impl Panels {
         for first in (0..left.rows).step_by(BLOCK) {
             let rows = first..left.rows.min(first + BLOCK);
             for slab in steps(0..self.inner, SLAB) {
-                let part = match left.stride.is_multiple_of(ALIAS) && rows.len() > 1 && panels > 1 {
-                    true => Part::spread(left, rows.clone(), slab.clone(), &mut spread),
-                    false => Part { matrix: left, row: 0, column: 0 },
+                let in_the_way = left.stride.is_multiple_of(ALIAS) && rows.len() > 1 && panels > 1;
+                let part = match T::lent(left).filter(|_| !in_the_way) {
+                    Some(matrix) => Part { matrix, row: 0, column: 0 },
+                    None => Part::spread(left, rows.clone(), slab.clone(), &mut spread),
                 };
                 let product = Product { isa, panels: self, left: part, bias };
                 for panel in 0..panels {
@@ -193,40 +205,41 @@ fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>>
 
 /// A part of the left-hand side, from a row and a column of it on.
 #[derive(Clone, Copy)]
-struct Part<'a> {
-    matrix: View<'a>,
+struct Part<'a, T> {
+    matrix: View<'a, T>,
     row: usize,
     column: usize,
 }
 
-impl<'a> Part<'a> {
-    /// Copies some rows and columns to where rows are not in each other's way in the cache.
-    fn spread(left: View<'_>, rows: Range<usize>, columns: Range<usize>, copy: &'a mut Vec<f32>) -> Self {
+impl<'a, T: Element> Part<'a, T> {
+    /// Copies some rows and columns, counted in elements, to where rows are not in each other's way in the cache.
+    fn spread(left: View<'_>, rows: Range<usize>, columns: Range<usize>, copy: &'a mut Vec<T>) -> Self {
         let (row, column, stride) = (rows.start, columns.start, columns.len() + APART);
-        copy.resize(rows.len() * stride, 0.0);
+        let numbers = columns.start * T::NUMBERS..left.columns.min(columns.end * T::NUMBERS);
+        copy.resize(rows.len() * stride, T::default());
         for (to, from) in copy.chunks_exact_mut(stride).zip(rows.clone()) {
-            to[..columns.len()].copy_from_slice(&left.row(from)[columns.clone()]);
+            T::of_row(&mut to[..columns.len()], &left.row(from)[numbers.clone()]);
         }
         let matrix = View { values: copy, rows: rows.len(), columns: columns.len(), stride };
         Self { matrix, row, column }
     }
 
     /// The numbers from the first one of a tile to its last.
-    fn tile(&self, rows: Range<usize>, columns: Range<usize>) -> &'a [f32] {
+    fn tile(&self, rows: Range<usize>, columns: Range<usize>) -> &'a [T] {
         let place = |row: usize, column: usize| (row - self.row) * self.matrix.stride + column - self.column;
         &self.matrix.values[place(rows.start, columns.start)..place(rows.end - 1, columns.end)]
     }
 }
 
 /// The operands of one product.
-struct Product<'a> {
+struct Product<'a, T> {
     isa: Isa,
-    panels: &'a Panels,
-    left: Part<'a>,
+    panels: &'a Panels<T>,
+    left: Part<'a, T>,
     bias: &'a [f32],
 }
 
-impl Product<'_> {
+impl<T: Element> Product<'_, T> {
     /// Some rows of one panel's columns, for the inner indexes of one slab.
     fn column_of_tiles(&self, out: &mut ViewMut<'_>, rows: Range<usize>, slab: Range<usize>, panel: usize) {
         let columns = self.panels.columns_of(panel);
@@ -259,16 +272,16 @@ impl Product<'_> {
             start,
             out,
         };
-        tile.run(self.isa, rows.len());
+        T::run(tile, self.isa, rows.len());
     }
 }
 
 /// One tile: `out[r][c] = start[c] + sum over k of left[r][k] * panel[k][c]`, or, without `start`, that added to
 /// what is there. The slices are exactly as long as that needs.
-struct Tile<'a> {
-    left: &'a [f32],
+pub(crate) struct Tile<'a, T = f32> {
+    left: &'a [T],
     left_stride: usize,
-    panel: &'a [f32],
+    panel: &'a [T],
     start: Option<&'a [f32; PANEL]>,
     out: ViewMut<'a>,
 }
@@ -284,7 +297,7 @@ macro_rules! by_rows {
 }
 
 impl Tile<'_> {
-    fn run(self, isa: Isa, rows: usize) {
+    pub(crate) fn run(self, isa: Isa, rows: usize) {
         match isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the instructions, or there would be no such `Isa`.
@@ -294,6 +307,39 @@ impl Tile<'_> {
             Isa::Avx2 => unsafe { x86::rows_avx2(self, rows) },
             _ => by_rows!(rows, self, portable, [1 2 3 4 5 6 7 8 9 10 11 12]),
         }
+    }
+}
+
+impl Tile<'_, Pair> {
+    pub(crate) fn run(self, isa: Isa, rows: usize) {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has AVX-512, or there would be no such `Isa`, and the rest was looked for just now.
+            Isa::Avx512 if isa.multiplies_bf16() => unsafe { x86::rows_bf16(self, rows) },
+            _ => portable_pairs(self, rows),
+        }
+    }
+}
+
+/// The tile of pairs in plain Rust: for each pair its first number, then its second.
+fn portable_pairs(tile: Tile<'_, Pair>, rows: usize) {
+    let steps = tile.panel.as_chunks::<PANEL>().0;
+    for row in 0..rows {
+        let out = &mut tile.out.values[row * tile.out.stride..][..tile.out.columns];
+        let mut sums = [0f32; PANEL];
+        match tile.start {
+            Some(start) => sums = *start,
+            None => sums[..out.len()].copy_from_slice(out),
+        }
+        let left = &tile.left[row * tile.left_stride..][..steps.len()];
+        for (step, value) in steps.iter().zip(left) {
+            let value = value.numbers();
+            for (sum, weight) in sums.iter_mut().zip(step) {
+                let weight = weight.numbers();
+                *sum = value[1] * weight[1] + (value[0] * weight[0] + *sum);
+            }
+        }
+        out.copy_from_slice(&sums[..out.len()]);
     }
 }
 
@@ -322,7 +368,54 @@ fn portable<const ROWS: usize>(tile: Tile<'_>) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{PANEL, Tile};
+    use super::{PANEL, Pair, Tile};
+
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    pub(super) fn rows_bf16(tile: Tile<'_, Pair>, rows: usize) {
+        by_rows!(rows, tile, bf16, [1 2 3 4 5 6 7 8 9 10 11 12]);
+    }
+
+    /// As [`avx512`], with two multiply-adds an instruction.
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    #[inline]
+    fn bf16<const ROWS: usize>(tile: Tile<'_, Pair>) {
+        let (columns, stride) = (tile.out.columns, tile.out.stride);
+        let low = ((1u32 << columns.min(16)) - 1) as __mmask16;
+        let high = ((1u32 << columns.saturating_sub(16)) - 1) as __mmask16;
+        let out = tile.out.values.as_mut_ptr();
+        let left = tile.left.as_ptr().cast::<i32>();
+        let panel = tile.panel.as_ptr().cast::<i32>();
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        // SAFETY: the slices are as long as in `avx512`, and a `Pair` has the size and alignment of an i32; vectors of
+        // 512 bits are the same bits whatever they hold.
+        unsafe {
+            let pairs = |bits: __m512i| std::mem::transmute::<__m512i, __m512bh>(bits);
+            for (row, sum) in sums.iter_mut().enumerate() {
+                *sum = match tile.start {
+                    Some(start) => [_mm512_loadu_ps(start.as_ptr()), _mm512_loadu_ps(start.as_ptr().add(16))],
+                    None => [
+                        _mm512_maskz_loadu_ps(low, out.add(row * stride)),
+                        _mm512_maskz_loadu_ps(high, out.wrapping_add(row * stride + 16)),
+                    ],
+                };
+            }
+            for k in 0..tile.panel.len() / PANEL {
+                let weights = [
+                    pairs(_mm512_loadu_epi32(panel.add(k * PANEL))),
+                    pairs(_mm512_loadu_epi32(panel.add(k * PANEL + 16))),
+                ];
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    let value = pairs(_mm512_set1_epi32(*left.add(row * tile.left_stride + k)));
+                    sum[0] = _mm512_dpbf16_ps(sum[0], value, weights[0]);
+                    sum[1] = _mm512_dpbf16_ps(sum[1], value, weights[1]);
+                }
+            }
+            for (row, sum) in sums.iter().enumerate() {
+                _mm512_mask_storeu_ps(out.add(row * stride), low, sum[0]);
+                _mm512_mask_storeu_ps(out.wrapping_add(row * stride + 16), high, sum[1]);
+            }
+        }
+    }
 
     #[target_feature(enable = "avx512f,avx2,fma")]
     pub(super) fn rows_avx512(tile: Tile<'_>, rows: usize) {
@@ -470,7 +563,7 @@ mod tests {
         let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let left = [1.0, 10.0, -1.0, 0.5];
         for isa in Isa::available() {
-            let panels = Panels::of_transposed(View::dense(&weight, 3, 2));
+            let panels = Panels::<f32>::of_transposed(View::dense(&weight, 3, 2));
             let product = panels.multiply(isa, View::dense(&left, 2, 2), &[100.0, 0.0, 0.0], |_| {});
             assert_eq!(product, [121.0, 43.0, 65.0, 100.0, -1.0, -2.0], "{isa:?}");
         }
@@ -488,7 +581,7 @@ mod tests {
             let expected = naive(left, weight, &bias);
             let transposed = weight.transposed();
             for isa in Isa::available() {
-                for panels in [Panels::of_transposed(weight), Panels::of(View::dense(&transposed, inner, columns))] {
+                for panels in [Panels::<f32>::of_transposed(weight), Panels::<f32>::of(View::dense(&transposed, inner, columns))] {
                     let product = panels.multiply(isa, left, &bias, |_| {});
                     prop_assert!(close(&product, &expected, 1e-4), "{:?}", isa);
                     // A row alone has the bits that it has among others.
@@ -508,7 +601,7 @@ mod tests {
         let (left, weight) = (View::dense(&left, rows, inner), View::dense(&weight, columns, inner));
         let expected = naive(left, weight, &vec![0.0; columns]);
         for isa in Isa::available() {
-            let product = Panels::of_transposed(weight).multiply(isa, left, &[], |_| {});
+            let product = Panels::<f32>::of_transposed(weight).multiply(isa, left, &[], |_| {});
             assert!(close(&product, &expected, 1e-3), "{isa:?}");
         }
     }
@@ -521,7 +614,7 @@ mod tests {
         let dense: Vec<f32> = values.chunks(apart).flat_map(|row| row[..inner].to_vec()).collect();
         let left = View { values: &values, rows, columns: inner, stride: apart };
         let weight = numbers(columns * inner, 12);
-        let panels = Panels::of_transposed(View::dense(&weight, columns, inner));
+        let panels = Panels::<f32>::of_transposed(View::dense(&weight, columns, inner));
         let bias = numbers(columns, 13);
         for isa in Isa::available() {
             let product = panels.multiply(isa, View::dense(&dense, rows, inner), &bias, |_| {});
@@ -530,10 +623,46 @@ mod tests {
     }
 
     #[test]
+    fn pairs_of_16_bits_are_the_product_of_rounded_numbers() {
+        for (rows, inner, columns) in
+            [(1, 1, 1), (3, 2, 31), (13, 7, 33), (BLOCK + 2, 2 * SLAB + 5, 70), (0, 4, 4), (2, 0, 5)]
+        {
+            let round = |value: f32| {
+                let mut pair = [Pair::default()];
+                Pair::of_row(&mut pair, &[value]);
+                pair[0].numbers()[0]
+            };
+            let (left, weight) = (numbers(rows * inner, 21), numbers(columns * inner, 22));
+            let bias = numbers(columns, 23);
+            let [rounded_left, rounded_weight]: [Vec<f32>; 2] =
+                [&left, &weight].map(|values| values.iter().map(|&value| round(value)).collect());
+            let expected = naive(
+                View::dense(&rounded_left, rows, inner),
+                View::dense(&rounded_weight, columns, inner),
+                &bias,
+            );
+            let transposed = View::dense(&weight, columns, inner).transposed();
+            for isa in Isa::available() {
+                let panels = Panels::<Pair>::of_transposed(View::dense(&weight, columns, inner));
+                let product = panels.multiply(isa, View::dense(&left, rows, inner), &bias, |_| {});
+                assert!(close(&product, &expected, 1e-4), "{isa:?} {rows} {inner} {columns}");
+                let panels = Panels::<Pair>::of(View::dense(&transposed, inner, columns));
+                assert!(product == panels.multiply(isa, View::dense(&left, rows, inner), &bias, |_| {}));
+                // A row alone has the bits it has among others.
+                for row in [0, rows / 2, rows.saturating_sub(1)].into_iter().filter(|&row| row < rows) {
+                    let alone = View::dense(&left[row * inner..][..inner], 1, inner);
+                    let alone = panels.multiply(isa, alone, &bias, |_| {});
+                    assert!(alone == product[row * columns..][..columns], "{isa:?} row {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_element_is_finished_once() {
         let (rows, inner, columns) = (BLOCK + 1, SLAB + 1, 65);
         let (left, weight) = (vec![0f32; rows * inner], vec![0f32; columns * inner]);
-        let panels = Panels::of_transposed(View::dense(&weight, columns, inner));
+        let panels = Panels::<f32>::of_transposed(View::dense(&weight, columns, inner));
         let product = panels.multiply(Isa::best(), View::dense(&left, rows, inner), &[], |part| {
             for row in part.values.chunks_mut(part.stride) {
                 row[..part.columns].iter_mut().for_each(|value| *value += 1.0);
@@ -552,7 +681,7 @@ mod tests {
         for isa in Isa::available() {
             let mut out = [7f32; 3 * 9];
             let mut part = ViewMut { values: &mut out[2..], columns: 4, stride: 9 };
-            Panels::of_transposed(weight).multiply_into(isa, left, &[], &mut part, |_| {});
+            Panels::<f32>::of_transposed(weight).multiply_into(isa, left, &[], &mut part, |_| {});
             let found: Vec<f32> = out.chunks(9).flat_map(|row| row[2..6].to_vec()).collect();
             assert!(close(&found, &expected, 1e-5), "{isa:?}");
             assert!(out.chunks(9).all(|row| row[..2] == [7.0; 2] && row[6..] == [7.0; 3]), "{isa:?}");
@@ -562,7 +691,7 @@ mod tests {
     #[test]
     fn vector_sets_agree_in_every_bit() {
         let (left, weight) = (numbers(25 * 100, 5), numbers(50 * 100, 6));
-        let panels = Panels::of_transposed(View::dense(&weight, 50, 100));
+        let panels = Panels::<f32>::of_transposed(View::dense(&weight, 50, 100));
         let products = Isa::available().into_iter().filter(|isa| *isa != Isa::Portable);
         let products: Vec<_> =
             products.map(|isa| panels.multiply(isa, View::dense(&left, 25, 100), &[], |_| {})).collect();

@@ -38,6 +38,15 @@ impl Isa {
         all
     }
 
+    /// Whether products of numbers of 16 bits (bfloat16) are made by instructions for them.
+    pub fn multiplies_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx512 {
+            return is_x86_feature_detected!("avx512bf16");
+        }
+        false
+    }
+
     /// The name, for checkpoints and reports: results have the same bits on one instruction set.
     pub fn name(self) -> &'static str {
         match self {
