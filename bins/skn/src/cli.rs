@@ -65,7 +65,7 @@ pub struct Subject {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     pub task_file: Option<PathBuf>,
 
-    /// Folder or file of the data set
+    /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
     #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
     pub data: Option<PathBuf>,
 
