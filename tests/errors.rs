@@ -30,7 +30,14 @@ fn what_is_not_there() {
     let desk = Desk::original();
     desk.fails("skn-train --data_path nowhere --save_to run", 3, &["nowhere"]);
     desk.fails(&format!("{TRAIN} --model ./nowhere"), 3, &["./nowhere", "no such folder"]);
-    desk.fails(&format!("{TRAIN} --model someone/something"), 4, &["someone/something", "--model demo"]);
+    desk.fails(
+        &format!("{TRAIN} --model someone/something"),
+        4,
+        &["`skn-fetch someone/something`", "--model demo"],
+    );
+    desk.fails(&format!("{TRAIN} --model a/b@v1"), 4, &["`skn-fetch a/b --revision v1`"]);
+    desk.fails("skn-train --data a/b --save_to run", 4, &["no such data set", "`skn-fetch --dataset a/b`"]);
+    desk.fails("skn-train --data data/nothing --save_to run", 3, &["data/nothing"]);
     desk.fails(&format!("{TRAIN} --resume_from nowhere -p"), 3, &["nowhere"]);
     desk.fails(
         "skn-select --save_to run -a run/sst2/dev_perf",

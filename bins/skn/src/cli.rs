@@ -6,28 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+pub use skn_program::{Common, ProgressKind};
 
 use crate::exit::Failure;
-
-/// Flags of every program.
-#[derive(Args, Clone, Debug)]
-pub struct Common {
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-
-    /// How to show progress, on stderr
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub progress: ProgressKind,
-
-    /// Say more (repeat for more)
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    pub verbose: u8,
-
-    /// Say only what went wrong
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
-}
 
 /// Flags of programs that write into a run.
 #[derive(Args, Clone, Debug)]
@@ -39,19 +20,6 @@ pub struct Destination {
     /// Replace files of this stage that exist
     #[arg(long)]
     pub force: bool,
-}
-
-/// How progress is shown.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProgressKind {
-    /// A bar on a terminal, lines elsewhere
-    Auto,
-    /// A bar
-    Bar,
-    /// A line now and then
-    Log,
-    /// Nothing
-    None,
 }
 
 /// Flags of programs that compute with a model.
@@ -97,7 +65,7 @@ pub struct Subject {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     pub task_file: Option<PathBuf>,
 
-    /// Folder or file of the data set
+    /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
     #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
     pub data: Option<PathBuf>,
 

@@ -1,35 +1,14 @@
-//! What a program says while it works: log lines, progress, and how signals stop it.
+//! The console as the progress of passes over data.
 
-use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::ops::Deref;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use skn_probing::Progress;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+pub(crate) use skn_program::print;
 
-use crate::cli::{Common, ProgressKind};
+use crate::cli::Common;
 
-/// A line of progress is printed at most this often.
-const LOG_EVERY: Duration = Duration::from_secs(10);
-
-/// The program's stderr: log lines, and progress as bars or as lines. Results go to stdout, through `print`.
-pub struct Console {
-    bars: MultiProgress,
-    kind: ProgressKind,
-    signal: Arc<AtomicUsize>,
-    current: Mutex<Option<Current>>,
-}
-
-struct Current {
-    what: String,
-    total: u64,
-    done: u64,
-    bar: Option<ProgressBar>,
-    logged: Instant,
-}
+/// The program's stderr and its signals: a [`skn_program::Console`] that passes report to.
+pub struct Console(skn_program::Console);
 
 impl Console {
     /// Sets up logging, progress and signal handling as the flags say.
@@ -37,133 +16,28 @@ impl Console {
     /// # Errors
     /// If the signal handlers can't be installed.
     pub fn new(common: &Common) -> anyhow::Result<Self> {
-        let terminal =
-            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let kind = match common.progress {
-            ProgressKind::Auto if common.quiet => ProgressKind::None,
-            ProgressKind::Auto if terminal => ProgressKind::Bar,
-            ProgressKind::Auto => ProgressKind::Log,
-            given => given,
-        };
-        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        start_logging(common, bars.clone());
-        Ok(Self { bars, kind, signal: watch_signals()?, current: Mutex::new(None) })
+        skn_program::Console::new(common).map(Self)
     }
+}
 
-    /// The number of the signal that asked the program to stop, if one did.
-    pub fn signal(&self) -> Option<usize> {
-        Some(self.signal.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
-    }
+impl Deref for Console {
+    type Target = skn_program::Console;
 
-    fn bar(&self, what: &str, total: u64) -> Option<ProgressBar> {
-        if self.kind != ProgressKind::Bar {
-            return None;
-        }
-        let style = ProgressStyle::with_template("{msg:>22} {wide_bar} {pos}/{len}  {elapsed} < {eta}");
-        let bar = self.bars.add(ProgressBar::new(total).with_message(what.to_string()));
-        Some(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }
 
 impl Progress for Console {
     fn begin(&self, what: &str, total: u64) {
-        let Ok(mut current) = self.current.lock() else { return };
-        if let Some(bar) = current.as_mut().and_then(|current| current.bar.take()) {
-            bar.finish_and_clear();
-        }
-        let bar = self.bar(what, total);
-        *current = Some(Current { what: what.into(), total, done: 0, bar, logged: Instant::now() });
+        self.0.begin(what, total);
     }
 
     fn advance(&self, amount: u64) {
-        let Ok(mut current) = self.current.lock() else { return };
-        let Some(current) = current.as_mut() else { return };
-        current.done += amount;
-        if let Some(bar) = &current.bar {
-            bar.set_position(current.done);
-            if current.done >= current.total {
-                bar.finish_and_clear();
-            }
-        } else if self.kind == ProgressKind::Log && current.logged.elapsed() >= LOG_EVERY {
-            current.logged = Instant::now();
-            let percent = 100 * current.done / current.total.max(1);
-            tracing::info!("{}: {} of {} ({percent} %)", current.what, current.done, current.total);
-        }
+        self.0.advance(amount);
     }
 
     fn cancelled(&self) -> bool {
         self.signal().is_some()
-    }
-}
-
-/// The first signal asks the work to stop at the next safe place; a second one ends the program at once.
-fn watch_signals() -> anyhow::Result<Arc<AtomicUsize>> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let signal = Arc::new(AtomicUsize::new(0));
-    let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    for number in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_default(number, Arc::clone(&again))?;
-        signal_hook::flag::register(number, Arc::clone(&again))?;
-        signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
-    }
-    Ok(signal)
-}
-
-fn start_logging(common: &Common, bars: MultiProgress) {
-    let level = match (common.quiet, common.verbose) {
-        (true, _) => "error",
-        (_, 0) => "info",
-        (_, 1) => "debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let colour = colour || std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
-    let logger = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(AboveBars(bars))
-        .with_ansi(colour)
-        .with_target(false)
-        .without_time();
-    // A second console in one process (tests) keeps the first one's logger.
-    logger.try_init().ok();
-}
-
-/// Writes to stderr with the bars out of the way.
-#[derive(Clone)]
-struct AboveBars(MultiProgress);
-
-impl Write for AboveBars {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.suspend(|| std::io::stderr().write_all(bytes))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
-    }
-}
-
-impl<'a> MakeWriter<'a> for AboveBars {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// Prints a result on stdout. A reader that has gone away (`| head`) is not an error.
-///
-/// # Errors
-/// If stdout can't be written for any other reason.
-pub(crate) fn print(text: &str) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.write_all(b"\n"))
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
     }
 }

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde::Serialize;
+use skn_program::{conclude, report};
 
 use crate::cli::{Common, rewrite_short_pairs};
-use crate::console::{Console, print};
-use crate::exit::{Failure, report};
+use crate::console::Console;
+use crate::exit::{Failure, code};
 
 /// A stage of the chain: its arguments, and what it does.
 pub trait Stage: Parser {
@@ -44,15 +45,9 @@ pub fn program<S: Stage>() -> ExitCode {
     let run = || {
         let console = Console::new(stage.common())?;
         let result = stage.run(&Call { console: &console, arguments: typed(&line) });
-        let output = match (result, console.signal()) {
-            (Ok(output), _) => output,
-            // Whatever the work said when it was told to stop, the signal is why.
-            (Err(error), Some(signal)) => return Err(Failure::signal(signal, &error)),
-            (Err(error), None) => return Err(error),
-        };
-        show(&output, stage.common())
+        conclude(&console, stage.common(), result)
     };
-    report(S::PROGRAM, run())
+    report(S::PROGRAM, code, run())
 }
 
 /// Runs a stage inside another program, as if `arguments` had been typed behind its name.
@@ -68,9 +63,4 @@ pub fn run_stage<S: Stage>(console: &Console, arguments: &[String]) -> anyhow::R
 
 fn typed(line: &[OsString]) -> Vec<String> {
     line.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
-}
-
-fn show(output: &(impl Display + Serialize), common: &Common) -> anyhow::Result<()> {
-    let text = if common.json { serde_json::to_string_pretty(output)? } else { output.to_string() };
-    Ok(print(&text)?)
 }

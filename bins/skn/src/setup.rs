@@ -615,7 +615,7 @@ pub(crate) fn read_data(task: &Task, data: Option<&Path>) -> Result<Dataset> {
         return Ok(Dataset::empty_text());
     }
     if let Some(data) = data {
-        return Ok(read_dataset(data, task)?);
+        return Ok(read_dataset(&source::find_data(data)?, task)?);
     }
     match skn_demo::task_files(&task.name) {
         Some(files) => Ok(Dataset::from_jsonl(&files.splits, task)?),

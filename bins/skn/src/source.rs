@@ -1,10 +1,12 @@
 //! Where a model comes from: a folder, the local Hugging Face cache, or the program itself.
 
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use candle_core::Device;
 use skn_model::{Config, ModelFolder, Weights};
+use skn_program::hub::{Cache, Kind, Repository};
 
 use crate::cli::DeviceName;
 use crate::exit::Failure;
@@ -75,18 +77,43 @@ pub(crate) fn find(name: &str) -> Result<ModelFolder> {
     if Path::new(name).is_dir() {
         return Ok(ModelFolder::open(name)?);
     }
-    let (repository, revision) = name.split_once('@').unwrap_or((name, "main"));
-    let looks_like_a_name = !repository.is_empty()
-        && repository.split('/').count() <= 2
-        && repository.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-        && repository.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
-    if !looks_like_a_name {
+    let Some(repository) = Repository::parse(Kind::Model, name) else {
         return Err(Failure::input(format!("{name}: no such folder")));
+    };
+    match cached(&repository)? {
+        Some(snapshot) => Ok(ModelFolder::open(snapshot)?.with_id(repository.name)),
+        None => Err(Failure::offline(format!(
+            "{}, give a folder with --model DIR, or use the embedded model with --model demo",
+            not_here(name, &repository)
+        ))),
     }
-    match cached(repository, revision) {
-        Some(snapshot) => Ok(ModelFolder::open(snapshot)?.with_id(repository)),
-        None => Err(not_here(name)),
+}
+
+/// Finds the data that a user names: an existing path, or `owner/name[@revision][:folder]` in the local Hugging Face
+/// cache. An existing path wins over the cache.
+///
+/// # Errors
+/// If the cache should have them and does not; the message says how to get them.
+pub(crate) fn find_data(path: &Path) -> Result<Cow<'_, Path>> {
+    let text = path.to_str().unwrap_or_default();
+    let (name, folder) = text.split_once(':').unwrap_or((text, ""));
+    let is_path = path.exists() || name.split_once('/').is_some_and(|(owner, _)| Path::new(owner).is_dir());
+    let repository = Repository::parse(Kind::Dataset, name).filter(|_| !is_path);
+    let Some(repository) = repository else { return Ok(Cow::Borrowed(path)) };
+    let within = |snapshot: PathBuf| match Path::new(folder).components().all(is_below) {
+        true => Ok(Cow::Owned(snapshot.join(folder))),
+        false => Err(Failure::input(format!("{text}: {folder:?} is no folder of the data set"))),
+    };
+    match cache().map(|cache| cache.snapshot(&repository)).transpose()?.flatten() {
+        Some(snapshot) => within(snapshot),
+        // A lone word is rather a path that was mistyped.
+        None if !name.contains('/') => Ok(Cow::Borrowed(path)),
+        None => Err(Failure::offline(format!("{}, or give a path with --data", not_here(name, &repository)))),
     }
+}
+
+fn is_below(part: Component<'_>) -> bool {
+    matches!(part, Component::Normal(_))
 }
 
 /// The model that lies in the program.
@@ -94,36 +121,34 @@ pub(crate) fn demo() -> ModelFolder {
     ModelFolder::embedded(DEMO, skn_demo::model_files())
 }
 
-fn not_here(name: &str) -> anyhow::Error {
+/// What a name that is nowhere lacks, and the command line that fetches it.
+fn not_here(name: &str, repository: &Repository) -> String {
     let cache =
-        cache_folder().map_or("(none: HOME is not set)".into(), |folder| folder.display().to_string());
-    Failure::offline(format!(
-        "{name}: no such folder, and no such model in the Hugging Face cache {cache}; \
-         fetch it with `huggingface-cli download {name}`, give a folder with --model DIR, \
-         or use the embedded model with --model demo"
-    ))
+        cache().map_or("(none: HOME is not set)".into(), |cache| cache.folder().display().to_string());
+    let noun = repository.kind.noun();
+    let place = if repository.kind == Kind::Model { "folder" } else { "file or folder" };
+    let command = repository.fetch_command();
+    format!(
+        "{name}: no such {place}, and no such {noun} in the Hugging Face cache {cache}; fetch it with `{command}`"
+    )
 }
 
-/// The snapshot of a repository in the cache, with the old name of a model that has moved tried too.
-fn cached(repository: &str, revision: &str) -> Option<PathBuf> {
-    let cache = cache_folder()?;
-    let moved = (repository == DEFAULT_MODEL).then_some("FacebookAI/roberta-base");
-    std::iter::once(repository).chain(moved).find_map(|name| {
-        let folder = cache.join(format!("models--{}", name.replace('/', "--")));
-        let commit = std::fs::read_to_string(folder.join("refs").join(revision));
-        let commit = commit.map_or_else(|_| revision.to_string(), |commit| commit.trim().to_string());
-        let snapshot = folder.join("snapshots").join(commit);
-        snapshot.join("config.json").is_file().then_some(snapshot)
-    })
+/// The snapshot of a model in the cache, with the old name of one that has moved tried too.
+fn cached(repository: &Repository) -> Result<Option<PathBuf>> {
+    let Some(cache) = cache() else { return Ok(None) };
+    let moved = (repository.name == DEFAULT_MODEL)
+        .then(|| Repository { name: "FacebookAI/roberta-base".into(), ..repository.clone() });
+    for repository in std::iter::once(repository.clone()).chain(moved) {
+        let snapshot = cache.snapshot(&repository)?;
+        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.join("config.json").is_file()) {
+            return Ok(Some(snapshot));
+        }
+    }
+    Ok(None)
 }
 
-/// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
-fn cache_folder() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("HF_HUB_CACHE")
-        .or_else(|| variable("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("huggingface").join("hub")))
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache").join("huggingface").join("hub")))
+fn cache() -> Option<Cache> {
+    Cache::of_environment()
 }
 
 /// The device that a user names. `auto` is CUDA where this program was built with it and the machine has it.

@@ -37,7 +37,7 @@ pub struct Binarize {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     task_file: Option<PathBuf>,
 
-    /// Folder or file of the data set
+    /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
     #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
     data: Option<PathBuf>,
 

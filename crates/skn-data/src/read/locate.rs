@@ -168,7 +168,7 @@ fn class_names(root: &Path, table: &Path, label: &str) -> Result<Vec<String>> {
 }
 
 /// The folder of the files that bear the names of splits: `root`, or if none is there the one folder below it with
-/// Parquet files, as in data sets on the Hugging Face Hub.
+/// Parquet files, as in data sets on the Hugging Face Hub; of several, the one with the task's name.
 fn plain_folder(root: &Path, task: &Task) -> Result<PathBuf> {
     for split in task.split_names() {
         if !candidates(root, split, task)?.is_empty() {
@@ -178,6 +178,7 @@ fn plain_folder(root: &Path, task: &Task) -> Result<PathBuf> {
     match shards::folders(root)?.as_slice() {
         [] => Ok(root.to_owned()),
         [only] => inside(root, &root.join(only)),
+        several if several.contains(&task.name) => inside(root, &root.join(&task.name)),
         several => Err(DataError::NotFound {
             place: shown(root),
             expected: "one configuration; give the path of its folder".to_owned(),
@@ -230,7 +231,7 @@ fn no_file(folder: &Path, split: &str, task: &Task) -> Result<DataError> {
     let found: Vec<&str> = entries.iter().map(String::as_str).collect();
     let wanted = format!(
         "split {split:?} of task {} ({split}/state.json, {split}.jsonl, .json, .csv or .parquet, \
-         {split}-00000-of-00001.parquet)",
+         {split}-00000-of-00001.parquet, {split}/0000.parquet)",
         task.name
     );
     Ok(DataError::NotFound { place: shown(folder), expected: wanted, found: names(&found) })
@@ -247,10 +248,22 @@ pub(super) fn entries(folder: &Path) -> Result<BTreeSet<String>> {
 fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
     let real =
         |path: &Path| fs::canonicalize(path).map_err(|source| DataError::Io { file: shown(path), source });
-    if real(path)?.starts_with(real(root)?) {
+    if real(path)?.starts_with(fence(&real(root)?)) {
         return Ok(path.to_owned());
     }
     Err(DataError::Outside { file: shown(root), name: shown(path) })
+}
+
+/// The folder that links may not lead out of: `root`, or where that is part of a snapshot in the Hugging Face cache,
+/// whose files are links to `<repository>/blobs`, the repository's folder.
+fn fence(root: &Path) -> &Path {
+    let is_repository = |folder: &Path| {
+        let name = folder.file_name().map(|name| name.to_string_lossy());
+        name.is_some_and(|name| name.starts_with("datasets--")) && folder.join("blobs").is_dir()
+    };
+    // <repository>/snapshots/<commit> and below.
+    let snapshots = root.ancestors().skip(1).find(|folder| folder.ends_with("snapshots"));
+    snapshots.and_then(Path::parent).filter(|folder| is_repository(folder)).unwrap_or(root)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

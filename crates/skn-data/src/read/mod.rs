@@ -23,9 +23,11 @@ use row::Sink;
 ///
 /// `path` is a folder written by Hugging Face datasets' `save_to_disk`, a folder of `<split>.jsonl`, `.json`,
 /// `.csv` or `.parquet` files, or one file or one saved table, which is then the single split `train`. Parquet may also
-/// be in shards, `<split>-00000-of-00002.parquet` and so on, and all Parquet files in one folder below `path`, as in
-/// data sets on the Hugging Face Hub: `data`, or one for each configuration, of which there must be one alone. For a
-/// task that needs no data nothing is read.
+/// be in shards, `<split>-00000-of-00002.parquet` or `<split>/0000.parquet` and so on, and all Parquet files in one
+/// folder below `path`, as in data sets on the Hugging Face Hub: `data`, or one for each configuration, of which there
+/// must be one alone or one with the task's name. For a task that needs no data nothing is read.
+///
+/// Links are followed inside `path` only; in a snapshot of the Hugging Face cache inside its repository's folder.
 ///
 /// The whole of a file is read into memory in this process. The Arrow and Parquet libraries panic on some damaged
 /// files; that is caught and becomes an error, after the panic hook has had its say.

@@ -384,6 +384,8 @@ mod parquet_files {
             ("", "-00000-of-00001-0123456789abcdef.parquet"),
             ("data/", "-00000-of-00001.parquet"),
             ("plain_text/", "-0.parquet"),
+            ("", "/0000.parquet"),
+            ("plain_text/", "/0000.parquet"),
         ] {
             let names = splits.each_ref().map(|name| name(before, after));
             let folder = folder_of(&names.each_ref().map(String::as_str));
@@ -445,6 +447,58 @@ mod parquet_files {
         // What is in the folder itself comes first.
         let folder = folder_of(&["train.parquet", "a/train.parquet", "b/train.parquet"]);
         assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 2);
+    }
+
+    #[test]
+    fn of_several_configurations_the_one_of_the_task_is_read() {
+        let folder = folder_of(&["mnli/train-0.parquet", "t/train-0.parquet"]);
+        assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 2);
+    }
+
+    #[test]
+    fn a_folder_for_each_split_as_the_hub_converts() {
+        let folder = folder_of(&["default/train/0000.parquet", "default/train/0001.parquet"]);
+        for path in [folder.path(), &folder.path().join("default")] {
+            assert_eq!(read_dataset(path, &task("")).unwrap().splits["train"].len(), 4);
+        }
+        fs::rename(
+            folder.path().join("default/train/0001.parquet"),
+            folder.path().join("default/train/0002.parquet"),
+        )
+        .unwrap();
+        let message = message_of(folder.path(), &task(""));
+        assert!(message.contains("train: expected 0000.parquet, 0001.parquet and so on"), "{message}");
+        assert!(message.contains("found 0000.parquet, 0002.parquet"), "{message}");
+        // What the Hub converted only in part does not count as the split.
+        let message = message_of(folder_of(&["default/partial-train/0000.parquet"]).path(), &task(""));
+        assert!(message.contains("found partial-train"), "{message}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_of_a_cache_lead_to_its_contents_and_no_further() {
+        let cache = tempfile::tempdir().unwrap();
+        let repository = cache.path().join("datasets--owner--name");
+        let snapshot = repository.join("snapshots/0123abcd");
+        for folder in [&repository.join("blobs"), &snapshot.join("t")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        for content in [repository.join("blobs/1"), cache.path().join("outside")] {
+            fs::write(content, small_parquet()).unwrap();
+        }
+        let link = snapshot.join("t/train.parquet");
+        std::os::unix::fs::symlink("../../../blobs/1", &link).unwrap();
+        for path in [&snapshot, &snapshot.join("t")] {
+            assert_eq!(read_dataset(path, &task("")).unwrap().splits["train"].len(), 2);
+        }
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("../../../../outside", &link).unwrap();
+        assert!(message_of(&snapshot, &task("")).contains("leads out of the folder"));
+        // A folder of the user's that only looks like one.
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("../../../blobs/1", &link).unwrap();
+        fs::rename(&repository, cache.path().join("mine")).unwrap();
+        assert!(message_of(&cache.path().join("mine/snapshots/0123abcd"), &task("")).contains("leads out"));
     }
 
     #[test]

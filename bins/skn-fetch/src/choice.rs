@@ -1,0 +1,182 @@
+//! Which files of a repository are needed.
+
+use anyhow::Result;
+use skn_program::Failure;
+use skn_program::hub::{Kind, Repository};
+
+/// The one file of weights, or the list of its shards.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+/// Which shard has which tensor.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+const CONFIG: &str = "config.json";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// What a model, its tokenizer and tuned parameters consist of, beside the weights.
+const OF_MODELS: [&str; 13] = [
+    CONFIG,
+    ADAPTER_CONFIG,
+    "adapter.safetensors",
+    "adapter_model.safetensors",
+    "added_tokens.json",
+    "bitfit.safetensors",
+    "merges.txt",
+    "skn.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+];
+
+/// What rows of data come in, and `save_to_disk`'s descriptions of them.
+const OF_DATA: [&str; 6] = [".parquet", ".jsonl", ".json", ".csv", ".arrow", ".toml"];
+
+/// The files to fetch, of those that a repository has: those that `patterns` name, if any, else what the programs
+/// read. Shards of weights are not among them: the index, which is, says which there are.
+///
+/// # Errors
+/// If something is missing without which the rest is of no use.
+pub(crate) fn choose<'a>(
+    repository: &Repository,
+    names: impl Iterator<Item = &'a str> + Clone,
+    patterns: &[String],
+) -> Result<Vec<&'a str>> {
+    let lacks = |expected: &str, hint: &str| {
+        let mut found: Vec<&str> = names.clone().take(FEW + 1).collect();
+        if found.len() > FEW {
+            found[FEW] = "..";
+        }
+        let found = if found.is_empty() { "no file".into() } else { found.join(", ") };
+        let Repository { name, revision, .. } = repository;
+        Failure::input(format!("{name}, revision {revision}: expected {expected}, found {found}; {hint}"))
+    };
+    if !patterns.is_empty() {
+        let wanted = |name: &&str| patterns.iter().any(|pattern| matches(pattern, name));
+        let chosen: Vec<&str> = names.clone().filter(wanted).collect();
+        return match chosen.is_empty() {
+            true => Err(lacks(&format!("files like {}", patterns.join(", ")), "say others with --include")),
+            false => Ok(chosen),
+        };
+    }
+    if repository.kind == Kind::Dataset {
+        let wanted = |name: &&str| OF_DATA.iter().any(|end| name.to_ascii_lowercase().ends_with(end));
+        let chosen: Vec<&str> = names.clone().filter(wanted).collect();
+        return match chosen.is_empty() {
+            true => Err(lacks(
+                "Parquet, JSONL, JSON, CSV or Arrow files",
+                "the Hub converts many data sets to Parquet: --revision refs/convert/parquet",
+            )),
+            false => Ok(chosen),
+        };
+    }
+    let has = |wanted: &str| names.clone().any(|name| name == wanted);
+    let is_model = has(CONFIG) || !has(ADAPTER_CONFIG);
+    let weights = if has(WEIGHTS) { WEIGHTS } else { INDEX };
+    if is_model && !has(CONFIG) {
+        return Err(lacks(CONFIG, "every model in Hugging Face form has one; is it a data set? --dataset"));
+    }
+    if is_model && !has(weights) {
+        let id = &repository.name;
+        let pickled = names.clone().any(|name| name.ends_with(".bin") || name.ends_with(".pt"));
+        let hint = if pickled {
+            format!(
+                "a .bin is a pickle, which may run code and is not read; convert it in Python: \
+                 AutoModelForMaskedLM.from_pretrained({id:?}).save_pretrained(DIR, safe_serialization=True) and \
+                 AutoTokenizer.from_pretrained({id:?}).save_pretrained(DIR), then --model DIR; or look among the \
+                 repository's pull requests for one that adds safetensors: --revision refs/pr/N"
+            )
+        } else {
+            "say which files to fetch with --include".into()
+        };
+        return Err(lacks(&format!("{WEIGHTS} or {INDEX}"), &hint));
+    }
+    let wanted =
+        |name: &&str| OF_MODELS.contains(name) || (is_model && *name == weights) || is_task_file(name);
+    Ok(names.filter(wanted).collect())
+}
+
+/// Names in a message, at most.
+const FEW: usize = 12;
+
+fn is_task_file(name: &str) -> bool {
+    !name.contains('/') && name.ends_with(".toml")
+}
+
+/// Whether a name is like a pattern, in which `*` stands for any characters and `?` for one.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // Where the last `*` is, and how much of the name it stands for: one more each time that the rest does not fit.
+    let (mut at, mut place, mut star) = (0, 0, None);
+    while place < name.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, place));
+                at += 1;
+            }
+            Some(c) if *c == '?' || *c == name[place] => {
+                at += 1;
+                place += 1;
+            }
+            _ => {
+                let Some((star_at, from)) = star else { return false };
+                star = Some((star_at, from + 1));
+                at = star_at + 1;
+                place = from + 1;
+            }
+        }
+    }
+    pattern[at..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(kind: Kind, names: &[&str], patterns: &[&str]) -> Result<Vec<String>> {
+        let repository = Repository::parse(kind, "owner/name").unwrap();
+        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        let found = choose(&repository, names.iter().copied(), &patterns)?;
+        Ok(found.into_iter().map(Into::into).collect())
+    }
+
+    #[test]
+    fn a_model_is_what_the_programs_read() {
+        let names =
+            ["README.md", "config.json", "flax.msgpack", WEIGHTS, INDEX, "tokenizer.json", "x/a.toml"];
+        let found = chosen(Kind::Model, &names, &[]).unwrap();
+        assert_eq!(found, ["config.json", WEIGHTS, "tokenizer.json"]);
+        let found = chosen(Kind::Model, &["config.json", INDEX, "model-00001-of-00002.safetensors"], &[]);
+        assert_eq!(found.unwrap(), ["config.json", INDEX]);
+        let prompt = ["adapter_config.json", "adapter_model.safetensors"];
+        assert_eq!(chosen(Kind::Model, &prompt, &[]).unwrap(), prompt);
+    }
+
+    #[test]
+    fn what_lacks_weights_is_refused() {
+        let error = chosen(Kind::Model, &["config.json", "pytorch_model.bin"], &[]).unwrap_err().to_string();
+        assert!(error.contains("safe_serialization=True") && error.contains("pytorch_model.bin"), "{error}");
+        let error = chosen(Kind::Model, &["config.json"], &[]).unwrap_err().to_string();
+        assert!(error.contains(INDEX) && !error.contains("pickle"), "{error}");
+        let error = chosen(Kind::Model, &["a.parquet"], &[]).unwrap_err().to_string();
+        assert!(error.contains("--dataset"), "{error}");
+        let error = chosen(Kind::Dataset, &["glue.py"], &[]).unwrap_err().to_string();
+        assert!(error.contains("refs/convert/parquet"), "{error}");
+    }
+
+    #[test]
+    fn patterns_replace_the_choice() {
+        let names = ["sst2/train-0.parquet", "sst2/test-0.parquet", "cola/train-0.parquet"];
+        assert_eq!(chosen(Kind::Dataset, &names, &["sst2/*"]).unwrap(), &names[..2]);
+        assert!(chosen(Kind::Dataset, &names, &["*.csv"]).unwrap_err().to_string().contains("*.csv"));
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (pattern, name) in [("*", ""), ("a*c", "abbc"), ("*b*", "abc"), ("a?c", "abc"), ("*ab", "aab")] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("", "a"), ("a?", "a"), ("a*c", "abd"), ("*ab", "aba"), ("b", "ab")] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the flags and the environment ask for.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use skn_program::Failure;
+use skn_program::hub::{self, variable};
+use ureq::http::Uri;
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// A token of the Hub. It has no `Debug` or `Display`: nothing prints it.
+#[derive(Clone)]
+pub(crate) struct Token(String);
+
+impl Token {
+    /// `file` if that is given, else `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else `token` where the
+    /// login programs leave it.
+    ///
+    /// # Errors
+    /// If a file that was named can't be read, or what it holds can't be a token.
+    pub(crate) fn find(file: Option<&Path>) -> Result<Option<Self>> {
+        if let Some(path) = file {
+            return Self::read(path).map(Some);
+        }
+        if let Some(token) = variable("HF_TOKEN") {
+            return Self::new(&token.to_string_lossy(), "HF_TOKEN").map(Some);
+        }
+        if let Some(path) = variable("HF_TOKEN_PATH") {
+            return Self::read(Path::new(&path)).map(Some);
+        }
+        match hub::home().map(|home| home.join("token")) {
+            Some(path) if path.is_file() => Self::read(&path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let place = path.display().to_string();
+        let text = std::fs::read_to_string(path);
+        Self::new(&text.map_err(|error| Failure::input(format!("{place}: can't be read: {error}")))?, &place)
+    }
+
+    fn new(text: &str, place: &str) -> Result<Self> {
+        let text = text.trim();
+        // What stands there is not said: it may be a secret all the same.
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::input(format!(
+                "{place}: expected a token of the Hub: one word of printable ASCII"
+            )));
+        }
+        Ok(Self(text.to_string()))
+    }
+
+    /// The secret itself.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The address of the Hub: `flag`, else `HF_ENDPOINT`, else the public one; without a slash at its end.
+///
+/// # Errors
+/// If it is no http or https address.
+pub(crate) fn endpoint(flag: Option<&str>) -> Result<String> {
+    let variable = variable("HF_ENDPOINT").map(|value| value.to_string_lossy().into_owned());
+    let (place, text) = match (flag, variable) {
+        (Some(text), _) => ("--endpoint", text.to_string()),
+        (None, Some(text)) => ("HF_ENDPOINT", text),
+        (None, None) => ("the Hub", ENDPOINT.to_string()),
+    };
+    let text = text.trim_end_matches('/').to_string();
+    let address = text.parse::<Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+    });
+    let has_password = address.as_ref().and_then(Uri::authority).is_some_and(|it| it.as_str().contains('@'));
+    match address {
+        // A password in it would be printed with every message.
+        Some(_) if !has_password => Ok(text),
+        _ => Err(Failure::usage(format!(
+            "{place}: expected http://HOST or https://HOST, with neither user nor password"
+        ))),
+    }
+}
+
+/// The cache: `flag`, else that of the environment.
+///
+/// # Errors
+/// If no place is known.
+pub(crate) fn cache(flag: Option<PathBuf>) -> Result<hub::Cache> {
+    flag.map(hub::Cache::at).or_else(hub::Cache::of_environment).ok_or_else(|| {
+        Failure::usage("neither HF_HUB_CACHE, HF_HOME nor HOME is set: give the cache with --cache DIR")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_address_without_secrets() {
+        assert_eq!(endpoint(Some("http://localhost:8080/hub/")).unwrap(), "http://localhost:8080/hub");
+        for wrong in ["", "huggingface.co", "ftp://x", "https://", "https://me:secret@host", "http://h?x=1"] {
+            let message = endpoint(Some(wrong)).unwrap_err().to_string();
+            assert!(message.starts_with("--endpoint: expected") && !message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_word_and_an_error_does_not_show_it() {
+        assert_eq!(Token::new(" hf_x\n", "f").unwrap().reveal(), "hf_x");
+        for wrong in ["", " \n", "two secrets", "s\u{e4}cret"] {
+            let message = Token::new(wrong, "f").err().unwrap().to_string();
+            assert!(message.starts_with("f: expected a token") && !message.contains("cret"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What a program says while it works: log lines, progress, and how signals stop it.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::cli::{Common, ProgressKind};
+
+/// A line of progress is printed at most this often.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// The program's stderr: log lines, and progress as bars or as lines. Results go to stdout, through `print`.
+pub struct Console {
+    bars: MultiProgress,
+    kind: ProgressKind,
+    signal: Arc<AtomicUsize>,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    what: String,
+    unit: Unit,
+    total: u64,
+    done: u64,
+    bar: Option<ProgressBar>,
+    logged: Instant,
+}
+
+/// What is counted.
+#[derive(Clone, Copy)]
+enum Unit {
+    Items,
+    Bytes,
+}
+
+impl Unit {
+    fn template(self) -> &'static str {
+        match self {
+            Self::Items => "{msg:>22} {wide_bar} {pos}/{len}  {elapsed} < {eta}",
+            Self::Bytes => "{msg:>22} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed} < {eta}",
+        }
+    }
+
+    fn show(self, amount: u64) -> String {
+        match self {
+            Self::Items => amount.to_string(),
+            Self::Bytes => HumanBytes(amount).to_string(),
+        }
+    }
+}
+
+impl Console {
+    /// Sets up logging, progress and signal handling as the flags say.
+    ///
+    /// # Errors
+    /// If the signal handlers can't be installed.
+    pub fn new(common: &Common) -> anyhow::Result<Self> {
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let kind = match common.progress {
+            ProgressKind::Auto if common.quiet => ProgressKind::None,
+            ProgressKind::Auto if terminal => ProgressKind::Bar,
+            ProgressKind::Auto => ProgressKind::Log,
+            given => given,
+        };
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        start_logging(common, bars.clone());
+        Ok(Self { bars, kind, signal: watch_signals()?, current: Mutex::new(None) })
+    }
+
+    /// The number of the signal that asked the program to stop, if one did.
+    pub fn signal(&self) -> Option<usize> {
+        Some(self.signal.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+    }
+
+    /// Something of `total` steps begins; whatever ran before is over.
+    pub fn begin(&self, what: &str, total: u64) {
+        self.start(what, total, Unit::Items);
+    }
+
+    /// The same, of `total` bytes.
+    pub fn begin_bytes(&self, what: &str, total: u64) {
+        self.start(what, total, Unit::Bytes);
+    }
+
+    /// So many more are done.
+    pub fn advance(&self, amount: u64) {
+        self.update(|done| done + amount);
+    }
+
+    /// So many are done in all.
+    pub fn reach(&self, done: u64) {
+        self.update(|_| done);
+    }
+
+    fn start(&self, what: &str, total: u64, unit: Unit) {
+        let Ok(mut current) = self.current.lock() else { return };
+        if let Some(bar) = current.as_mut().and_then(|current| current.bar.take()) {
+            bar.finish_and_clear();
+        }
+        let bar = self.bar(what, total, unit);
+        *current = Some(Current { what: what.into(), unit, total, done: 0, bar, logged: Instant::now() });
+    }
+
+    fn bar(&self, what: &str, total: u64, unit: Unit) -> Option<ProgressBar> {
+        if self.kind != ProgressKind::Bar {
+            return None;
+        }
+        let style = ProgressStyle::with_template(unit.template());
+        let bar = self.bars.add(ProgressBar::new(total).with_message(what.to_string()));
+        Some(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+
+    fn update(&self, done: impl FnOnce(u64) -> u64) {
+        let Ok(mut current) = self.current.lock() else { return };
+        let Some(current) = current.as_mut() else { return };
+        current.done = done(current.done);
+        if let Some(bar) = &current.bar {
+            bar.set_position(current.done);
+            if current.done >= current.total {
+                bar.finish_and_clear();
+            }
+        } else if self.kind == ProgressKind::Log && current.logged.elapsed() >= LOG_EVERY {
+            current.logged = Instant::now();
+            let percent = 100 * current.done / current.total.max(1);
+            let [done, total] = [current.done, current.total].map(|amount| current.unit.show(amount));
+            tracing::info!("{}: {done} of {total} ({percent} %)", current.what);
+        }
+    }
+}
+
+/// The first signal asks the work to stop at the next safe place; a second one ends the program at once.
+fn watch_signals() -> anyhow::Result<Arc<AtomicUsize>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let signal = Arc::new(AtomicUsize::new(0));
+    let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for number in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_default(number, Arc::clone(&again))?;
+        signal_hook::flag::register(number, Arc::clone(&again))?;
+        signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
+    }
+    Ok(signal)
+}
+
+fn start_logging(common: &Common, bars: MultiProgress) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (_, 0) => "info",
+        (_, 1) => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = colour || std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(AboveBars(bars))
+        .with_ansi(colour)
+        .with_target(false)
+        .without_time();
+    // A second console in one process (tests) keeps the first one's logger.
+    logger.try_init().ok();
+}
+
+/// Writes to stderr with the bars out of the way.
+#[derive(Clone)]
+struct AboveBars(MultiProgress);
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.suspend(|| std::io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for AboveBars {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Prints a result on stdout. A reader that has gone away (`| head`) is not an error.
+///
+/// # Errors
+/// If stdout can't be written for any other reason.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
