@@ -1,5 +1,7 @@
 //! README's first command: the whole chain on the embedded demo.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
 mod support;
 
 use serde_json::Value;

@@ -65,6 +65,33 @@ fn folder_locale_and_time_zone_change_nothing() {
 }
 
 #[test]
+fn sixteen_bits_find_nearly_the_same_neurons() {
+    let desk = Desk::new();
+    desk.ok("skn-train --model demo --task sentiment --epoch 2 --bz 16 --lr 0.005 --save_to run");
+    let probe = "skn-probe -p --resume_from run --probe_type acc,speed --repeats 1 --save_to";
+    let marked = |out: &str| -> Vec<Vec<u32>> {
+        desk.ok(&format!("skn-select -a {out}/sentiment/dev_perf --save_to {out} --shares 0.1"));
+        let path = desk.path(&format!("{out}/info/sentiment/0.1.safetensors"));
+        skn_select::Mask::read(&skn_artifact::TensorFile::read(&path).unwrap()).unwrap().neurons()
+    };
+    desk.ok(&format!("{probe} f32"));
+    desk.ok(&format!("{probe} bf16 --dtype bf16"));
+    let [exact, rounded] =
+        ["f32", "bf16"].map(|run| desk.json(&format!("{run}/sentiment/inference_perf.json")));
+    let score = |perf: &serde_json::Value| perf["test_score"].as_f64().unwrap();
+    assert!((score(&exact) - score(&rounded)).abs() < 0.03, "{exact} {rounded}");
+    assert_ne!(exact["test_loss"], rounded["test_loss"], "it is another arithmetic");
+    let (exact, rounded) = (marked("f32"), marked("bf16"));
+    let common = |(exact, rounded): (&Vec<u32>, &Vec<u32>)| {
+        exact.iter().filter(|neuron| rounded.contains(neuron)).count()
+    };
+    let both: usize = exact.iter().zip(&rounded).map(common).sum();
+    let all: usize = exact.iter().map(Vec::len).sum();
+    assert!(both * 10 >= all * 7, "{both} of {all} neurons are marked either way");
+    assert_eq!(desk.json("bf16/run.json")["stages"]["probe acc,speed"]["settings"]["dtype"], "bf16");
+}
+
+#[test]
 fn shards_are_the_whole() {
     let desk = Desk::new();
     desk.ok(&format!("skn-probe {PROBE} --save_to whole"));

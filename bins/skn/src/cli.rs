@@ -33,6 +33,10 @@ pub struct Compute {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
+    /// What the products of frozen weights are made in: f32, or bf16, for CPUs that have AVX512-BF16
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: Dtype,
+
     /// Seed of everything random
     #[arg(
         long = "seed",
@@ -42,6 +46,25 @@ pub struct Compute {
         default_value_t = 0
     )]
     pub seed: u64,
+}
+
+/// Numbers that products are made of.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32 bits
+    F32,
+    /// bfloat16: faster, and rounded to 8 bits of precision
+    Bf16,
+}
+
+impl Dtype {
+    /// The library's name for it.
+    pub fn precision(self) -> skn_model::Precision {
+        match self {
+            Self::F32 => skn_model::Precision::F32,
+            Self::Bf16 => skn_model::Precision::Bf16,
+        }
+    }
 }
 
 /// The number of threads asked for, else as many as the machine has cores.

@@ -9,7 +9,7 @@ use skn_data::{
     DataError, Dataset, Encoded, Example, Join, PartIndex, SplitIndex, Splits, Task, TextEncoder, Verbalizer,
     part_hash, read_dataset, split, split_with,
 };
-use skn_model::{Gradients, Method, ModelFolder, Roberta, Tuning, Weights};
+use skn_model::{Gradients, Isa, Method, ModelFolder, Precision, Roberta, Tuning, Weights};
 use skn_probing::{Metadata, PassOptions, Progress, Workers};
 
 use crate::cli::{Compat, Compute, ModelType, PROMPT_SIZE, Subject, Tuned, thread_count};
@@ -50,6 +50,8 @@ pub(crate) struct Base {
     pub(crate) workers: Workers,
     /// Where the model lies.
     pub(crate) device: Device,
+    /// What the products of frozen weights are made in.
+    pub(crate) precision: Precision,
     /// Whether to do as the published implementation did.
     pub(crate) paper: bool,
     /// The seed of everything random.
@@ -101,6 +103,9 @@ impl Setup {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        if base.precision != Precision::F32 {
+            entries.insert("skn.dtype".into(), base.precision.name().into());
+        }
         // Arrays are as wide as the widest layer: selecting must know where a pruned layer ends.
         let config = &base.model.config;
         if config.intermediate_sizes.iter().any(|&width| width != config.widest()) {
@@ -230,6 +235,7 @@ impl Named {
         let earlier_length = || earlier("max_length").and_then(|length| length.parse().ok());
         let max_length = subject.max_length.map(Into::into).or_else(earlier_length);
         let base = Base {
+            precision: precision(compute, &device)?,
             paper,
             max_length,
             model_of_source: named.inside.is_some(),
@@ -333,7 +339,8 @@ impl Base {
     /// If they do not fit.
     pub(crate) fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<Roberta> {
         let Model { config, weights, .. } = &self.model;
-        Ok(Roberta::new(config, weights, tuning, self.encoder.mask_id(), gradients)?)
+        let model = Roberta::new(config, weights, tuning, self.encoder.mask_id(), gradients)?;
+        Ok(model.with_precision(self.precision))
     }
 
     /// The texts of a part as tokens, cut to what the model takes beside its prompt.
@@ -380,6 +387,7 @@ impl Base {
             sink.set("compat", "paper");
         }
         sink.set("threads", self.workers.threads());
+        sink.set("dtype", self.precision.name());
         sink.set("device", if self.device.is_cpu() { "cpu" } else { "cuda" });
         if let Some(data) = &self.data {
             sink.set("data", absolute(&data.display().to_string()));
@@ -413,6 +421,20 @@ impl Base {
             self.identity.sha256
         )))
     }
+}
+
+/// The precision asked for, where it can be had.
+fn precision(compute: &Compute, device: &Device) -> Result<Precision> {
+    let precision = compute.dtype.precision();
+    if precision == Precision::Bf16 {
+        if !device.is_cpu() {
+            return Err(Failure::usage("--dtype bf16: on the CPU alone; leave it out, or use --device cpu"));
+        }
+        if !Isa::best().multiplies_bf16() {
+            tracing::warn!("--dtype bf16: this CPU has no AVX512-BF16, so it takes longer than f32 does");
+        }
+    }
+    Ok(precision)
 }
 
 /// Does something with what an earlier record names, and says in an error which record that was and what flag to use.

@@ -40,7 +40,7 @@ use candle_core::{Result, Tensor};
 
 pub use crate::attention::attention;
 pub use crate::dropout::{Dropout, dropout};
-pub use crate::linear::{Activation, Linear};
+pub use crate::linear::{Activation, Linear, Precision};
 pub use crate::norm::LayerNorm;
 pub use crate::packing::{Packing, Rows};
 pub use crate::simd::Isa;

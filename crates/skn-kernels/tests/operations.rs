@@ -5,10 +5,11 @@
 use std::slice::from_ref;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 use skn_kernels::{
-    Activation, Dropout, LayerNorm, Linear, Packing, Rows, attention, composed, dropout, select_rows,
+    Activation, Dropout, LayerNorm, Linear, Packing, Precision, Rows, attention, composed, dropout,
+    select_rows,
 };
 
 const ACTIVATIONS: [Activation; 3] = [Activation::Identity, Activation::Gelu, Activation::Relu];
@@ -180,6 +181,29 @@ fn empty_sides_of_a_linear_layer() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn bf16_is_the_product_of_rounded_numbers() {
+    let round = |tensor: &Tensor| tensor.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+    for (rows, inputs, outputs) in [(5, 37, 19), (1, 2, 64), (14, 64, 33)] {
+        let x = Var::from_tensor(&numbers(&[rows, inputs], 1)).unwrap();
+        let (weight, bias) = (numbers(&[outputs, inputs], 2), numbers(&[outputs], 3));
+        let layer = Linear::new(weight.clone(), Some(bias.clone())).unwrap().with_precision(Precision::Bf16);
+        let rounded = (round(&x), round(&weight));
+        for activation in [Activation::Identity, Activation::Gelu, Activation::Relu] {
+            let expected = composed::linear(&rounded.0, &rounded.1, &bias, activation).unwrap();
+            let found = layer.forward(&x.detach(), activation).unwrap();
+            assert_close(&found, &expected, 1e-4, "bf16 forward");
+            let found = layer.forward(&x, activation).unwrap();
+            assert_close(&found, &expected, 1e-4, "bf16 forward with a graph");
+        }
+        let coefficients = numbers(&[rows, outputs], 4);
+        let y = layer.forward(&x, Activation::Identity).unwrap();
+        let gradients = (&y * &coefficients).unwrap().sum_all().unwrap().backward().unwrap();
+        let expected = round(&coefficients).matmul(&rounded.1).unwrap();
+        assert_close(&gradient(&gradients, &x), &expected, 1e-4, "bf16 input gradient");
     }
 }
 

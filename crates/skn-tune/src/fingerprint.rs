@@ -47,6 +47,7 @@ pub(crate) fn fingerprint(
         ("max_steps", optional(options.max_steps)),
         ("max_norm", options.max_norm.to_string()),
         ("clip", options.clip.name().to_string()),
+        ("dtype", model.precision().name().to_string()),
         ("token_budget", options.token_budget.to_string()),
     ];
     let settings: BTreeMap<String, String> = settings.map(|(name, value)| (name.to_string(), value)).into();

@@ -292,7 +292,8 @@ impl Model {
 
     fn roberta(&self, setup: &Setup) -> Result<Roberta> {
         let mask = setup.base.encoder.mask_id();
-        Ok(Roberta::new(&self.config, &self.weights, &self.tuning, mask, Gradients::Nothing)?)
+        let model = Roberta::new(&self.config, &self.weights, &self.tuning, mask, Gradients::Nothing)?;
+        Ok(model.with_precision(setup.base.precision))
     }
 
     /// The model folder, tokenizer and tuned parameters included; `skn.json` last.

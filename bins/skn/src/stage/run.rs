@@ -16,7 +16,7 @@ use skn_artifact::{
 use skn_perturb::EditKind;
 use skn_select::{Performance, Rule, Share};
 
-use crate::cli::{Common, Compute, DeviceName, Subject};
+use crate::cli::{Common, Compute, DeviceName, Dtype, Subject};
 use crate::console::{Console, print};
 use crate::exit::Failure;
 use crate::program::{Call, Stage, run_stage};
@@ -206,6 +206,9 @@ impl Run {
         }
         if let Some(threads) = self.compute.threads {
             words.extend(["--threads".to_string(), threads.to_string()]);
+        }
+        if self.compute.dtype == Dtype::Bf16 {
+            words.extend(["--dtype", "bf16"].map(String::from));
         }
         match self.compute.device {
             DeviceName::Auto => {}
