@@ -534,7 +534,8 @@ mod arrow_streams {
             refused(Format::Arrow, &bytes[..length], &task(""), "byte ");
         }
         refused(Format::Arrow, [&bytes[..], b"x"].concat(), &task(""), "expected the end, found more bytes");
-        refused(Format::Arrow, b"PAR1 or anything else", &task(""), "not an Arrow stream");
+        refused(Format::Arrow, b"PAR1 or anything else", &task(""), "expected arrow, found a Parquet file");
+        refused(Format::Arrow, b"PAX1 or anything else", &task(""), "not an Arrow stream");
     }
 
     #[test]
@@ -706,8 +707,8 @@ mod properties {
             (1usize..70_000).prop_map(|length| "ab ".repeat(length)),
         ];
         (text, any::<String>(), -1i64..2).prop_map(|(text, pair, label)| Example {
-            text,
-            pair: Some(pair),
+            text: text.into(),
+            pair: Some(pair.into()),
             label,
         })
     }
@@ -716,7 +717,9 @@ mod properties {
         let mut writer = ::csv::Writer::from_writer(Vec::new());
         writer.write_record(["a", "label", "b"]).unwrap();
         for row in rows {
-            writer.write_record([&row.text, &row.label.to_string(), row.pair.as_ref().unwrap()]).unwrap();
+            writer
+                .write_record([&row.text, row.label.to_string().as_str(), row.pair.as_ref().unwrap()])
+                .unwrap();
         }
         writer.into_inner().unwrap()
     }
