@@ -145,12 +145,24 @@ impl Head<'_> {
         let of_queries = |queries: View<'_>, weights: &[f32], out: &mut [f32]| {
             let weights = self.scores(weights).transposed();
             let left = View::dense(&weights, self.keys.len(), self.queries.len());
-            Panels::<f32>::of(queries).multiply_into(isa, left, &[], &mut self.view_mut(out, &self.keys), |_| {});
+            Panels::<f32>::of(queries).multiply_into(
+                isa,
+                left,
+                &[],
+                &mut self.view_mut(out, &self.keys),
+                |_| {},
+            );
         };
         of_queries(g, dropped, dv);
         of_queries(self.view(q, &self.queries), &scores, dk);
         let mut dq = self.view_mut(dq, &self.queries);
-        Panels::<f32>::of(self.view(k, &self.keys)).multiply_into(isa, self.scores(&scores), &[], &mut dq, |_| {});
+        Panels::<f32>::of(self.view(k, &self.keys)).multiply_into(
+            isa,
+            self.scores(&scores),
+            &[],
+            &mut dq,
+            |_| {},
+        );
     }
 }
 
