@@ -1,11 +1,11 @@
 """JSON Lines read and tokenised: Python's datasets and tokenizers, and skn-data, on the same file in the same run.
 
     python -m venv venv && venv/bin/pip install datasets==5.2.0 tokenizers==0.23.3
-    cargo build --release -p skn-bench --example reading
-    venv/bin/python benches/peers/reading.py --rows 1000000 --turns 3 --ours target/release/examples/reading
+    cargo build --workspace --example reading
+    venv/bin/python benches/peers/reading.py --rows 1000000 --turns 3
 
 Each turn runs both, one after the other, each in a process of its own with nothing cached; what is printed are medians of
-wall time (interpreter and imports included) and of the peak of resident memory. The file and the tokenizer are made here:
+wall time (interpreter and imports included), of processor time and of the peak of resident memory. The file and the tokenizer are made here:
 words of random syllables, as frequent as Zipf's law has it, in texts as long as SST-2's; byte-level BPE trained on them.
 """
 
@@ -74,7 +74,7 @@ def run(command):
     said = process.stdout.read().decode().split()
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, command
-    return time.monotonic() - begun, usage.ru_maxrss / 1024, said
+    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said
 
 
 def compare(arguments):
@@ -91,10 +91,13 @@ def compare(arguments):
             for name, command in commands.items():
                 found[name].append(run(command))
         for name, runs in found.items():
-            seconds, mib = (statistics.median(run[place] for run in runs) for place in (0, 1))
-            rows, tokens = runs[0][2][:2]
-            print(f"{name:9} {rows} rows {tokens} tokens  {seconds:6.2f} s  {int(rows) / seconds:9.0f} rows/s  {mib:6.0f} MiB")
-        assert found["python"][0][2][:2] == found["skn-data"][0][2][:2], "they do not make the same tokens"
+            seconds, cpu, mib = (statistics.median(run[place] for run in runs) for place in range(3))
+            rows, tokens, *parts = runs[0][3]
+            print(
+                f"{name:9} {rows} rows {tokens} tokens  {seconds:6.2f} s  {int(rows) / seconds:9.0f} rows/s"
+                f"  {cpu:6.2f} s of processor time  {mib:6.0f} MiB  {parts}"
+            )
+        assert found["python"][0][3][:2] == found["skn-data"][0][3][:2], "they do not make the same tokens"
     finally:
         shutil.rmtree(folder)
 
@@ -102,7 +105,7 @@ def compare(arguments):
 parser = argparse.ArgumentParser()
 parser.add_argument("--rows", type=int, default=1_000_000)
 parser.add_argument("--turns", type=int, default=3)
-parser.add_argument("--ours", default="target/release/examples/reading")
+parser.add_argument("--ours", default="target/debug/examples/reading")
 parser.add_argument("--python", metavar="FOLDER")
 arguments = parser.parse_args()
 python(arguments.python) if arguments.python else compare(arguments)

@@ -23,7 +23,7 @@ mod child;
 mod limits;
 
 use child::{Child, End};
-use limits::{Limits, data_memory, seconds, tokenizer_memory};
+use limits::{Limits, data_memory, of_tokenizer, seconds};
 
 /// The first word of a child's command line.
 const MARKER: &str = "--skn-read-under-limits";
@@ -113,7 +113,10 @@ pub(crate) fn check_tokenizer(parts: &[&[u8]], file: &str) -> Result<()> {
     match (read, child.end()) {
         (Ok(_), End::Done) if said.is_empty() => Ok(()),
         (Ok(_), End::Done) => Err(Failure::input(said)),
-        (_, end) => Err(end.failure(file, seconds(bytes), tokenizer_memory(bytes))),
+        (_, end) => {
+            let (seconds, memory) = of_tokenizer(bytes);
+            Err(end.failure(file, seconds, memory))
+        }
     }
 }
 
@@ -135,7 +138,8 @@ fn try_tokenizer(file: &str, mut limits: Limits) -> io::Result<()> {
     // Its own copy is the parent's to answer for.
     limits.set(u64::MAX, u64::MAX)?;
     io::stdin().lock().read_to_end(&mut given)?;
-    limits.again(seconds(given.len() as u64), tokenizer_memory(given.len() as u64))?;
+    let (seconds, memory) = of_tokenizer(given.len() as u64);
+    limits.again(seconds, memory)?;
     let mut rest = &given[..];
     let mut parts = Vec::new();
     while let Some((length, after)) = rest.split_first_chunk() {

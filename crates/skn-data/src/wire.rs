@@ -77,7 +77,9 @@ impl<W: Write> RowWriter<W> {
     /// It can't be written.
     pub fn fail(mut self, exit_code: u8, message: &str) -> Result<()> {
         self.send_rows()?;
-        let message = &message.as_bytes()[..message.floor_char_boundary(MOST_NAME as usize)];
+        let most = message.len().min(MOST_NAME as usize);
+        let end = (0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
+        let message = &message.as_bytes()[..end];
         self.send(&[b"E", &[exit_code], &(message.len() as u32).to_le_bytes(), message])
     }
 
