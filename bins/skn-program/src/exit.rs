@@ -41,6 +41,16 @@ impl Failure {
         Self { code: 6, message: message.into() }.into()
     }
 
+    /// The system refuses what it usually does not: exit code 1.
+    pub fn failed(message: impl Into<String>) -> anyhow::Error {
+        Self { code: 1, message: message.into() }.into()
+    }
+
+    /// What another process found, with its exit code.
+    pub fn coded(code: u8, message: impl Into<String>) -> anyhow::Error {
+        Self { code, message: message.into() }.into()
+    }
+
     /// A signal stopped the work: exit code 128 + its number, whatever the work said of it.
     pub fn signal(signal: usize, said: &anyhow::Error) -> anyhow::Error {
         let name = match signal {

@@ -92,6 +92,11 @@ pub struct Subject {
     #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
     pub data: Option<PathBuf>,
 
+    /// Most bytes of text to read, 64 more counted for each row: 500M, 16G [default: 4G, or as in the run that is
+    /// resumed from]
+    #[arg(long, value_name = "SIZE")]
+    pub max_data: Option<Size>,
+
     /// Words of the verbalizer in class order, comma-separated [default: the task's]
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     pub verb: Option<Vec<String>>,
@@ -181,6 +186,36 @@ impl Layers {
         Err(Failure::usage(format!(
             "--low_layer {low} --high_layer {high}: expected low < high <= {all}, the model's layers"
         )))
+    }
+}
+
+/// A number of bytes, written with K, M or G for powers of 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// What a data set may have unless the user says otherwise.
+    pub const DATA: Self = Self(4 << 30);
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (digits, shift) = match text.as_bytes().last() {
+            Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+            Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+            Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+            _ => (text, 0),
+        };
+        let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+        bytes.filter(|bytes| *bytes > 0).map(Self).ok_or_else(|| "expected bytes, as 500M or 16G".to_owned())
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod cli;
 mod console;
 mod exit;
+mod fence;
 mod program;
 mod run;
 mod score;

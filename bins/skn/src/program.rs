@@ -11,6 +11,7 @@ use skn_program::{conclude, report};
 use crate::cli::{Common, rewrite_short_pairs};
 use crate::console::Console;
 use crate::exit::{Failure, code};
+use crate::fence;
 
 /// A stage of the chain: its arguments, and what it does.
 pub trait Stage: Parser {
@@ -40,6 +41,9 @@ pub struct Call<'a> {
 
 /// Parses the command line, runs the stage, prints what it found, and says how it ended.
 pub fn program<S: Stage>() -> ExitCode {
+    if let Some(code) = fence::enter() {
+        return code;
+    }
     let line = rewrite_short_pairs(std::env::args_os());
     let stage = S::parse_from(&line);
     let run = || {

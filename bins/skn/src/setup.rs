@@ -7,13 +7,14 @@ use candle_core::Device;
 use skn_artifact::{ModelIdentity, PartRecord, SkillConfig, SplitRecord, VerbalizerRecord};
 use skn_data::{
     DataError, Dataset, Encoded, Example, Join, PartIndex, SplitIndex, Splits, Task, TextEncoder, Verbalizer,
-    part_hash, read_dataset, split, split_with,
+    part_hash, split, split_with,
 };
 use skn_model::{Gradients, Isa, Method, ModelFolder, Precision, Roberta, Tuning, Weights};
 use skn_probing::{Metadata, PassOptions, Progress, Workers};
 
-use crate::cli::{Compat, Compute, ModelType, PROMPT_SIZE, Subject, Tuned, thread_count};
+use crate::cli::{Compat, Compute, ModelType, PROMPT_SIZE, Size, Subject, Tuned, thread_count};
 use crate::exit::Failure;
+use crate::fence;
 use crate::run::{BEST, Sink, Source};
 use crate::source::{self, DEFAULT_MODEL, DEMO, Model};
 
@@ -62,6 +63,7 @@ pub(crate) struct Base {
     loaded: bool,
     model_name: String,
     data: Option<PathBuf>,
+    max_data: Size,
     task_file: Option<PathBuf>,
     max_length: Option<usize>,
 }
@@ -175,6 +177,7 @@ struct Named {
     data: Option<PathBuf>,
     /// The record that names the data, where no flag does.
     data_said_by: Option<PathBuf>,
+    max_data: Size,
 }
 
 impl Named {
@@ -186,6 +189,8 @@ impl Named {
         let model = ModelName::of(subject, source.as_ref());
         let (task, task_file) = find_task(subject, source.as_ref(), &model)?;
         let task = with_words(task, subject, tuned, source.as_ref())?;
+        let earlier = || recorded(source.as_ref(), "max_data").and_then(|size| size.parse().ok());
+        let max_data = subject.max_data.or_else(earlier).unwrap_or(Size::DATA);
         let same_task =
             |source: &&Source| source.config.as_ref().is_none_or(|config| config.task == task.name);
         let recorded = || recorded(source.as_ref().filter(same_task), "data").map(PathBuf::from);
@@ -197,12 +202,12 @@ impl Named {
                 task.name
             )));
         }
-        Ok(Self { source, model, task, task_file, data, data_said_by })
+        Ok(Self { source, model, task, task_file, data, data_said_by, max_data })
     }
 
     fn splits(&self, seed: u64) -> Result<Splits> {
         let dataset = said_by(self.data_said_by.as_deref(), "the data are there", "--data", || {
-            read_data(&self.task, self.data.as_deref())
+            read_data(&self.task, self.data.as_deref(), self.max_data)
         })?;
         let splits = divide(dataset, &self.task, seed, self.source.as_ref())?;
         for (split, rows) in &splits.unlabelled {
@@ -212,7 +217,7 @@ impl Named {
     }
 
     fn read(self, subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Base> {
-        let Self { source, model: named, task, task_file, data, .. } = self;
+        let Self { source, model: named, task, task_file, data, max_data, .. } = self;
         let device = source::device(compute.device)?;
         let workers = Workers::new(thread_count(compute.threads))?;
         let model = Model::read(named.folder()?, &device)?;
@@ -251,6 +256,7 @@ impl Named {
             workers,
             device,
             data,
+            max_data,
             task_file,
         };
         if tuned.from_pretrained {
@@ -386,6 +392,9 @@ impl Base {
         if self.paper {
             sink.set("compat", "paper");
         }
+        if self.max_data != Size::DATA {
+            sink.set("max_data", self.max_data);
+        }
         sink.set("threads", self.workers.threads());
         sink.set("dtype", self.precision.name());
         sink.set("device", if self.device.is_cpu() { "cpu" } else { "cuda" });
@@ -459,11 +468,19 @@ fn said_by<T>(
 /// If there is none, or it is damaged.
 pub(crate) fn read_tokenizer(folder: &ModelFolder) -> Result<TextEncoder> {
     let place = folder.place().display().to_string();
+    // What lies in the program is not other people's.
+    let check = |parts: &[&[u8]], file: &str| match folder.is_embedded() {
+        true => Ok(()),
+        false => fence::check_tokenizer(parts, file),
+    };
     if let Some(bytes) = folder.file("tokenizer.json")? {
-        return Ok(TextEncoder::from_json(&bytes, &format!("{place}/tokenizer.json"))?);
+        let file = format!("{place}/tokenizer.json");
+        check(&[&bytes], &file)?;
+        return Ok(TextEncoder::from_json(&bytes, &file)?);
     }
     match (folder.file("vocab.json")?, folder.file("merges.txt")?) {
         (Some(vocabulary), Some(merges)) => {
+            check(&[&vocabulary, &merges], &place)?;
             Ok(TextEncoder::from_vocab_and_merges(&vocabulary, &merges, &place)?)
         }
         _ => Err(Failure::input(format!(
@@ -632,12 +649,12 @@ fn with_words(task: Task, subject: &Subject, tuned: &Tuned, source: Option<&Sour
 ///
 /// # Errors
 /// If there are none, or the task can't use them.
-pub(crate) fn read_data(task: &Task, data: Option<&Path>) -> Result<Dataset> {
+pub(crate) fn read_data(task: &Task, data: Option<&Path>, most: Size) -> Result<Dataset> {
     if !task.needs_data() {
         return Ok(Dataset::empty_text());
     }
     if let Some(data) = data {
-        return Ok(read_dataset(&source::find_data(data)?, task)?);
+        return fence::read_dataset(&source::find_data(data)?, task, most.0);
     }
     match skn_demo::task_files(&task.name) {
         Some(files) => Ok(Dataset::from_jsonl(&files.splits, task)?),

@@ -214,7 +214,8 @@ mod tests {
 
     /// `labels` in order; the texts are the row numbers.
     fn rows(labels: &[i64]) -> Vec<Example> {
-        let row = |(row, label): (usize, &i64)| Example { text: row.to_string(), pair: None, label: *label };
+        let row =
+            |(row, label): (usize, &i64)| Example { text: row.to_string().into(), pair: None, label: *label };
         labels.iter().enumerate().map(row).collect()
     }
 

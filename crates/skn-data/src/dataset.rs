@@ -6,19 +6,20 @@ use sha2::{Digest, Sha256};
 use crate::error::Result;
 use crate::read;
 use crate::task::{Format, Task};
+use crate::text::Text;
 
 /// The label of rows that are never trained on and never scored: GLUE's test rows, and classes that a task leaves
 /// out.
 pub const UNLABELLED: i64 = -1;
 
-/// One row: a text or a pair of texts, and its class.
+/// One row: a text or a pair of texts, and its class. Rows are small, and their texts shared: see [`Text`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
     /// The text, or the first of a pair.
-    pub text: String,
+    pub text: Text,
     /// The second text of a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pair: Option<String>,
+    pub pair: Option<Text>,
     /// The class, or [`UNLABELLED`].
     pub label: i64,
 }
@@ -38,7 +39,7 @@ impl Dataset {
     ///
     /// let train = br#"{"sentence": "so good", "label": 1}"#;
     /// let data = Dataset::from_jsonl(&[("train", train)], &Task::builtin("sst2")?)?;
-    /// assert_eq!(data.splits["train"][0].text, "so good");
+    /// assert_eq!(data.splits["train"][0].text.as_str(), "so good");
     /// # Ok::<(), skn_data::DataError>(())
     /// ```
     ///
@@ -56,7 +57,7 @@ impl Dataset {
 
     /// One empty text of class 0, for a task that needs no data.
     pub fn empty_text() -> Self {
-        let row = Example { text: String::new(), pair: None, label: 0 };
+        let row = Example { text: Text::default(), pair: None, label: 0 };
         Self { splits: BTreeMap::from([("test".to_owned(), vec![row])]) }
     }
 

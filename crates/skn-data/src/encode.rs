@@ -9,6 +9,9 @@ use crate::dataset::Example;
 use crate::error::{DataError, Result};
 use crate::verbalizer::Verbalizer;
 
+/// Rows that are tokenised before the next ones are looked at.
+const ROUND: usize = 1 << 14;
+
 /// How the two texts of a pair become one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
@@ -133,7 +136,44 @@ impl TextEncoder {
 
     /// The text of a token, as it stands in a text; nothing for an id without a token.
     pub fn token_text(&self, id: u32) -> Option<String> {
-        self.tokenizer.decode(&[id], false).ok().filter(|text| !text.is_empty())
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.tokenizer.decode(&[id], false)));
+        decoded.ok()?.ok().filter(|text| !text.is_empty())
+    }
+
+    /// Uses it on texts that have everything: all of ASCII, other scripts, blanks, a long word, nothing. A damaged
+    /// tokenizer is often one only in use.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Tokenizer`] if it cannot take one of the texts, or makes far more tokens of it than it has bytes.
+    pub fn try_out(&self) -> Result<()> {
+        let ascii: String = (0u8..128).map(char::from).collect();
+        let long = "supercalifragilistic".repeat(50);
+        let texts = [
+            "",
+            " ",
+            "The play is superb, isn't it? I'd say 12,345 times so.",
+            " \n\t  two  blanks\u{a0}\u{3000}",
+            "Zürich, garçon, naïve; Привет; 日本語のテキスト; مرحبا; 🙂👩‍👩‍👧",
+            "e\u{301} \u{feff}\u{200b}\u{0} \u{10ffff}",
+            "<s></s><mask><pad><unk>[CLS][SEP][MASK]",
+            &ascii,
+            &long,
+        ];
+        for text in texts {
+            let tokens = self.ids_of_text(text)?;
+            let most = 8 * (text.len() + 8);
+            if tokens.len() > most {
+                let found = tokens.len();
+                return Err(
+                    self.unusable(format!("expected at most {most} tokens of {text:?}, found {found}"))
+                );
+            }
+            for id in tokens.iter().take(64) {
+                self.token_text(*id);
+            }
+        }
+        Ok(())
     }
 
     /// The tokens that stand for the classes; see [`Verbalizer::new`].
@@ -174,16 +214,27 @@ impl TextEncoder {
                 .map_err(|_| DataError::Row { row, reason: "has no label".to_owned() })?;
             Ok(Encoded { ids: self.encode(example, max_tokens, join)?, label, row })
         };
-        // Not collected as a `Result`: of several errors that would give any one.
-        let rows: Vec<Result<Encoded>> = part.par_iter().enumerate().map(encode).collect();
-        rows.into_iter().collect()
+        let mut all = Vec::with_capacity(part.len());
+        // In rounds, so that beside what is returned there is little. Not collected as a `Result`: of several errors that
+        // would give any one.
+        for (round, rows) in part.chunks(ROUND).enumerate() {
+            let numbered = rows.par_iter().enumerate().with_min_len(64);
+            let encoded: Vec<Result<Encoded>> =
+                numbered.map(|(row, example)| encode((round * ROUND + row, example))).collect();
+            for text in encoded {
+                all.push(text?);
+            }
+        }
+        Ok(all)
     }
 
     fn encode_one(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
         let room = room(max_tokens, 2)?;
-        let mut ids = self.ids_of_text(text)?;
-        ids.truncate(room);
-        ids.insert(0, self.start);
+        let text = self.ids_of_text(text)?;
+        let text = &text[..text.len().min(room)];
+        let mut ids = Vec::with_capacity(text.len() + 2);
+        ids.push(self.start);
+        ids.extend_from_slice(text);
         ids.push(self.end);
         Ok(ids)
     }

@@ -39,10 +39,13 @@ mod encode;
 mod error;
 mod metric;
 mod read;
+mod rows;
 mod save;
 mod split;
 mod task;
+mod text;
 mod verbalizer;
+mod wire;
 
 #[cfg(test)]
 mod golden;
@@ -53,8 +56,11 @@ pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
 pub use crate::encode::{Encoded, Join, TextEncoder};
 pub use crate::error::{DataError, Result, RowPlace};
 pub use crate::metric::Metric;
-pub use crate::read::read_dataset;
+pub use crate::read::{read_dataset, read_dataset_to};
+pub use crate::rows::{Receiver, Row};
 pub use crate::save::saved_files;
 pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};
 pub use crate::task::{Format, OtherLabels, SplitNames, Task};
+pub use crate::text::Text;
 pub use crate::verbalizer::Verbalizer;
+pub use crate::wire::{Broken, RowReader, RowWriter};

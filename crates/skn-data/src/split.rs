@@ -223,7 +223,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn rows(count: usize) -> Vec<Example> {
-        (0..count).map(|row| Example { text: format!("t{row}"), pair: None, label: row as i64 % 2 }).collect()
+        (0..count)
+            .map(|row| Example { text: format!("t{row}").into(), pair: None, label: row as i64 % 2 })
+            .collect()
     }
 
     fn dataset(sizes: &[(&str, usize)]) -> Dataset {

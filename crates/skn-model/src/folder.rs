@@ -43,6 +43,11 @@ impl ModelFolder {
         Self { id: id.into(), place: PathBuf::from(format!("({id})")), embedded: Some(files) }
     }
 
+    /// Whether its files lie in the program itself.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
     /// The same folder under another id, such as `owner/name` for one in a cache.
     pub fn with_id(self, id: impl Into<String>) -> Self {
         Self { id: id.into(), ..self }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use skn_artifact::{Overwrite, write_file};
 use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
 
-use crate::cli::{Common, Compat};
+use crate::cli::{Common, Compat, Size};
 use crate::exit::Failure;
 use crate::program::{Call, Stage};
 use crate::setup::{named_task, read_data};
@@ -40,6 +40,10 @@ pub struct Binarize {
     /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
     #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
     data: Option<PathBuf>,
+
+    /// Most bytes of text to read, 64 more counted for each row: 500M, 16G [default: 4G]
+    #[arg(long, value_name = "SIZE")]
+    max_data: Option<Size>,
 
     /// Folder to write the two folders to
     #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "FOLDER")]
@@ -123,7 +127,7 @@ impl Stage for Binarize {
                 "{taken}: exists; --force replaces its files, --out FOLDER writes elsewhere"
             )));
         }
-        let dataset = read_data(&task, self.data.as_deref())?;
+        let dataset = read_data(&task, self.data.as_deref(), self.max_data.unwrap_or(Size::DATA))?;
         let choice = match self.compat {
             Some(Compat::Paper) => Choice::Published,
             None => Choice::Seeded(self.seed),

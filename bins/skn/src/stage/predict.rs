@@ -136,7 +136,7 @@ impl Predict {
 
     fn example(&self, row: usize, line: &str, pair: bool) -> Result<Example> {
         let (text, second) = match line.split_once('\t') {
-            Some((text, second)) if pair => (text, Some(second.to_string())),
+            Some((text, second)) if pair => (text, Some(second.into())),
             None if pair => {
                 let (name, line) = (self.name(), row + 1);
                 return Err(Failure::input(format!(

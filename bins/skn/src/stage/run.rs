@@ -184,7 +184,7 @@ impl Run {
 
     /// The flags that say which model, task and data.
     fn subject(&self) -> Vec<String> {
-        let Subject { task_file, data, verb, max_length, compat, .. } = &self.subject;
+        let Subject { task_file, data, max_data, verb, max_length, compat, .. } = &self.subject;
         let mut words = vec!["--model".to_string(), self.model().into()];
         let mut flag = |name: &str, value: Option<String>| {
             words.extend(value.into_iter().flat_map(|value| [name.to_string(), value]));
@@ -192,6 +192,7 @@ impl Run {
         flag("--task", task_file.is_none().then(|| self.task().into()));
         flag("--task-file", task_file.as_deref().map(text));
         flag("--data", data.as_deref().map(text));
+        flag("--max-data", max_data.map(|size| size.to_string()));
         flag("--verb", verb.as_ref().map(|words| words.join(",")));
         flag("--max-length", max_length.map(|length| length.to_string()));
         flag("--compat", compat.map(|_| "paper".into()));

@@ -1,3 +1,5 @@
+use std::io::{self, Read, Seek, SeekFrom};
+
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::root_as_message;
 use arrow_schema::ArrowError;
@@ -9,40 +11,45 @@ use crate::error::Result;
 /// What stands before each message of a stream since Arrow 0.15.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// An Arrow IPC stream.
+/// An Arrow IPC stream, batch by batch.
 ///
 /// The lengths in it are checked first, because the library asks for as much memory as a damaged file claims to
 /// need; its panics are caught.
-pub(crate) fn read(bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
-    check_frames(bytes).map_err(|(byte, reason)| sink.malformed(format!("byte {byte}"), reason))?;
-    table::guarded(sink, |sink| read_batches(bytes, sink))
+pub(crate) fn read(mut input: impl Read + Seek, sink: &mut Sink<'_>) -> Result<()> {
+    table::guarded(sink, |sink| {
+        check_frames(&mut input).map_err(|(byte, reason)| sink.malformed(format!("byte {byte}"), reason))?;
+        read_batches(input, sink)
+    })
 }
 
 /// Walks over the messages of a stream, and checks that they lie within the file and end with its end.
-fn check_frames(bytes: &[u8]) -> Result<(), (usize, String)> {
+fn check_frames(input: &mut (impl Read + Seek)) -> Result<(), (u64, String)> {
+    let unreadable = |error: io::Error| (0, format!("cannot be read: {error}"));
+    let end = input.seek(SeekFrom::End(0)).map_err(unreadable)?;
+    let mut header = Vec::new();
     let mut offset = 0;
     loop {
         let wrong = |reason: &str| (offset, reason.to_owned());
-        let mut prefix = bytes[offset..].get(..4).ok_or_else(|| wrong(CUT))?;
-        let mut start = offset + 4;
+        input.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
+        let (mut prefix, mut start) = ([0; 4], offset + 4);
+        input.read_exact(&mut prefix).map_err(|_| wrong(CUT))?;
         if prefix == CONTINUATION {
-            prefix = bytes[start..].get(..4).ok_or_else(|| wrong(CUT))?;
+            input.read_exact(&mut prefix).map_err(|_| wrong(CUT))?;
             start += 4;
         }
-        let length = prefix.iter().rev().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+        let length = u64::from(u32::from_le_bytes(prefix));
         if length == 0 {
-            return if start == bytes.len() {
-                Ok(())
-            } else {
-                Err(wrong("expected the end, found more bytes"))
-            };
+            return if start == end { Ok(()) } else { Err(wrong("expected the end, found more bytes")) };
         }
-        let header = bytes[start..].get(..length).ok_or_else(|| wrong(CUT))?;
+        if length > end - start {
+            return Err(wrong(CUT));
+        }
+        header.clear();
+        input.by_ref().take(length).read_to_end(&mut header).map_err(unreadable)?;
         let message =
-            root_as_message(header).map_err(|error| wrong(&format!("not an Arrow stream: {error}")))?;
-        let body =
-            usize::try_from(message.bodyLength()).map_err(|_| wrong("a message of negative length"))?;
-        let left = bytes.len() - start - length;
+            root_as_message(&header).map_err(|error| wrong(&format!("not an Arrow stream: {error}")))?;
+        let body = u64::try_from(message.bodyLength()).map_err(|_| wrong("a message of negative length"))?;
+        let left = end - start - length;
         if body > left {
             return Err(wrong(&format!("expected a body of {body} bytes, found {left}; {CUT}")));
         }
@@ -52,14 +59,22 @@ fn check_frames(bytes: &[u8]) -> Result<(), (usize, String)> {
 
 const CUT: &str = "the file ends within the stream: it is cut short, or not an Arrow stream";
 
-fn read_batches(bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
+fn read_batches(mut input: impl Read + Seek, sink: &mut Sink<'_>) -> Result<()> {
     let damaged = |sink: &Sink<'_>, error: ArrowError| sink.malformed(sink.next_row(), error);
-    let schema = StreamReader::try_new(bytes, None).map_err(|error| damaged(sink, error))?.schema();
+    let schema = stream(&mut input, None).map_err(|error| damaged(sink, error))?.schema();
     let columns = table::columns(&schema, sink)?;
-    let reader = StreamReader::try_new(bytes, Some(columns)).map_err(|error| damaged(sink, error))?;
+    let reader = stream(&mut input, Some(columns)).map_err(|error| damaged(sink, error))?;
     for batch in reader {
         let batch = batch.map_err(|error| damaged(sink, error))?;
         table::take_rows(&batch, sink)?;
     }
     Ok(())
+}
+
+fn stream<R: Read + Seek>(
+    input: &mut R,
+    columns: Option<Vec<usize>>,
+) -> Result<StreamReader<&mut R>, ArrowError> {
+    input.rewind()?;
+    StreamReader::try_new(input, columns)
 }

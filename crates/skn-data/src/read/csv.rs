@@ -1,11 +1,13 @@
+use std::io::Read;
+
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 
-use super::row::{Cell, Place, Sink};
+use super::row::{Cell, Place, Sink, no_cells};
 use crate::error::{DataError, Result};
 
 /// Comma-separated values with quotes as in RFC 4180; the first line names the columns unless the task names them.
-pub(crate) fn read(bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
-    let mut reader = ReaderBuilder::new().has_headers(sink.task.header).from_reader(bytes);
+pub(crate) fn read(input: impl Read, sink: &mut Sink<'_>) -> Result<()> {
+    let mut reader = ReaderBuilder::new().has_headers(sink.task.header).from_reader(input);
     let columns: Vec<String> = match sink.task.header {
         true => reader.headers().map_err(|error| wrong(sink, &error))?.iter().map(str::to_owned).collect(),
         false => sink.task.columns.clone(),
@@ -18,8 +20,11 @@ pub(crate) fn read(bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
             let reason = format!("expected {} fields, found {}", columns.len(), record.len());
             return Err(sink.malformed(place, reason));
         }
-        let cells = positions.iter().map(|position| Cell::Text(record[*position].into()));
-        sink.push(place, cells.collect())?;
+        let mut cells = no_cells();
+        for (cell, position) in cells.iter_mut().zip(&positions) {
+            *cell = Cell::Text(record[*position].into());
+        }
+        sink.push(place, &cells)?;
     }
     Ok(())
 }
@@ -31,6 +36,7 @@ fn wrong(sink: &Sink<'_>, error: &csv::Error) -> DataError {
             sink.malformed(place, format!("expected {expected_len} fields, found {len}"))
         }
         ErrorKind::Utf8 { err, .. } => sink.malformed(place, format!("field {} is not UTF-8", err.field())),
+        ErrorKind::Io(source) => sink.unreadable(source),
         _ => sink.malformed(place, error),
     }
 }

@@ -1,49 +1,63 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::io::BufRead;
 
 use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::row::{Cell, Place, Sink, nothing};
+use super::row::{Cell, Cells, Place, Sink, no_cells};
 use crate::error::{DataError, Result};
 
 /// JSON Lines: one object a line; lines of blanks are skipped.
-pub(crate) fn read_lines(bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
+pub(crate) fn read_lines(mut input: impl BufRead, sink: &mut Sink<'_>) -> Result<()> {
     let wanted = sink.wanted();
-    for (line, text) in without_mark(bytes).split(|byte| *byte == b'\n').enumerate() {
+    skip_mark(&mut input, sink)?;
+    let mut text = Vec::new();
+    for line in 1.. {
+        text.clear();
+        if input.read_until(b'\n', &mut text).map_err(|error| sink.unreadable(&error))? == 0 {
+            break;
+        }
+        // Without its end: what is missing at the end of a line is missing in it, not in the next.
+        let text = text.strip_suffix(b"\n").unwrap_or(&text);
         if text.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let place = Place::Line(line as u64 + 1);
+        let place = Place::Line(line);
         let mut json = serde_json::Deserializer::from_slice(text);
         let cells = RowSeed { wanted: &wanted }.deserialize(&mut json);
         let cells = cells.and_then(|cells| json.end().map(|()| cells));
         let cells = cells.map_err(|error| sink.malformed(place, json_reason(&error)))?;
-        sink.push(place, cells)?;
+        sink.push(place, &cells)?;
     }
     Ok(())
 }
 
 /// A list of objects; a file that begins with an object is taken as JSON Lines, which often bear this extension.
-pub(crate) fn read_list(bytes: &[u8], sink: &mut Sink<'_>) -> Result<()> {
-    let bytes = without_mark(bytes);
-    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
-        return read_lines(bytes, sink);
+pub(crate) fn read_list(mut input: impl BufRead, sink: &mut Sink<'_>) -> Result<()> {
+    skip_mark(&mut input, sink)?;
+    let start = input.fill_buf().map_err(|error| sink.unreadable(&error))?;
+    if start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
+        return read_lines(input, sink);
     }
     let mut refused = None;
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut json = serde_json::Deserializer::from_reader(input);
     let read = json.deserialize_seq(ListVisitor { sink: &mut *sink, refused: &mut refused });
     match (refused, read.and_then(|()| json.end())) {
         (Some(error), _) => Err(error),
         (None, Ok(())) => Ok(()),
+        (None, Err(error)) if error.is_io() => Err(sink.unreadable(&error.into())),
         (None, Err(error)) => Err(sink.malformed(format!("line {}", error.line()), json_reason(&error))),
     }
 }
 
-/// The bytes after a byte order mark, which Windows programs write.
-fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+/// Passes over a byte order mark, which Windows programs write.
+fn skip_mark(input: &mut impl BufRead, sink: &Sink<'_>) -> Result<()> {
+    if input.fill_buf().map_err(|error| sink.unreadable(&error))?.starts_with(b"\xef\xbb\xbf") {
+        input.consume(3);
+    }
+    Ok(())
 }
 
 /// What serde_json says, with the column alone: a line of JSON Lines is always its own line 1.
@@ -59,7 +73,7 @@ struct RowSeed<'w> {
 }
 
 impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
-    type Value = Vec<Cell<'de>>;
+    type Value = Cells<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -67,14 +81,14 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
 }
 
 impl<'de> Visitor<'de> for RowSeed<'_> {
-    type Value = Vec<Cell<'de>>;
+    type Value = Cells<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object with the keys {}", self.wanted.join(", "))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut cells: Vec<Cell<'de>> = self.wanted.iter().map(|_| nothing()).collect();
+        let mut cells = no_cells();
         while let Some(Text(key)) = map.next_key()? {
             match self.wanted.iter().position(|wanted| *wanted == key) {
                 Some(place) => cells[place] = map.next_value()?,
@@ -172,7 +186,7 @@ impl<'de> Visitor<'de> for ListVisitor<'_, '_> {
         let wanted = self.sink.wanted();
         while let Some(cells) = list.next_element_seed(RowSeed { wanted: &wanted })? {
             let place = self.sink.next_row();
-            if let Err(error) = self.sink.push(place, cells) {
+            if let Err(error) = self.sink.push(place, &cells) {
                 *self.refused = Some(error);
                 return Err(de::Error::custom("a row was refused"));
             }

@@ -2,6 +2,7 @@
 
 mod arrow;
 mod csv;
+mod foreign;
 mod json;
 mod locate;
 mod parquet;
@@ -9,15 +10,19 @@ mod row;
 mod shards;
 mod table;
 
-use std::borrow::Cow;
-use std::fs;
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use crate::dataset::{Dataset, Example};
 use crate::error::{DataError, Result};
+use crate::rows::{Collector, Receiver};
 use crate::task::{Format, Task};
 use locate::{SplitFiles, locate};
 use row::Sink;
+
+/// A JSON or TOML file that says how data lie is not longer.
+const MOST_BESIDE: u64 = 64 << 20;
 
 /// Reads the splits of a data set that a task names, in any of the forms of [`Format`](crate::Format).
 ///
@@ -29,8 +34,13 @@ use row::Sink;
 ///
 /// Links are followed inside `path` only; in a snapshot of the Hugging Face cache inside its repository's folder.
 ///
-/// The whole of a file is read into memory in this process. The Arrow and Parquet libraries panic on some damaged
-/// files; that is caught and becomes an error, after the panic hook has had its say.
+/// Files are read in this process, piece by piece: CSV and JSON row by row, Arrow by record batch, Parquet by page. The
+/// Arrow and Parquet libraries panic on some damaged files; that is caught and becomes an error, after the panic hook has
+/// had its say. They may also ask for more memory than there is, which ends the process. A program that reads other
+/// people's files does that in a process of its own, under limits, with [`read_dataset_to`] and [`RowWriter`], as the
+/// programs of skn do.
+///
+/// [`RowWriter`]: crate::RowWriter
 ///
 /// # Errors
 ///
@@ -40,23 +50,74 @@ pub fn read_dataset(path: &Path, task: &Task) -> Result<Dataset> {
     if !task.needs_data() {
         return Ok(Dataset::empty_text());
     }
-    let mut dataset = Dataset::default();
-    for (split, files) in locate(path, task)? {
-        let rows = read_split(&files, &split, task)?;
-        dataset.splits.insert(split, rows);
-    }
-    Ok(dataset)
+    let mut collector = Collector::default();
+    read_dataset_to(path, task, &mut collector)?;
+    Ok(collector.finish())
 }
 
-fn read_split(files: &SplitFiles, split: &str, task: &Task) -> Result<Vec<Example>> {
-    let mut sink = Sink::new(split, task, files.class_names.clone());
-    for path in &files.paths {
-        let file = path.display().to_string();
-        sink.open(&file);
-        rows_into(files.format, read_bytes(path, &file)?.into(), &mut sink)?;
+/// Reads as [`read_dataset`] does, but hands each row to `receiver` and keeps none. Memory is then bounded by the longest
+/// line, record batch or page.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use skn_data::{Receiver, Result, Row, Task, read_dataset_to};
+///
+/// #[derive(Default)]
+/// struct Longest(usize);
+///
+/// impl Receiver for Longest {
+///     fn split(&mut self, _name: &str) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     fn row(&mut self, row: Row<'_>) -> Result<()> {
+///         self.0 = self.0.max(row.text.len());
+///         Ok(())
+///     }
+/// }
+///
+/// let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/data/csv/test.csv");
+/// let mut longest = Longest::default();
+/// read_dataset_to(Path::new(file), &Task::builtin("sst2")?, &mut longest)?;
+/// assert!(longest.0 > 10);
+/// # Ok::<(), skn_data::DataError>(())
+/// ```
+///
+/// # Errors
+///
+/// As for [`read_dataset`], or an error of the receiver.
+pub fn read_dataset_to(path: &Path, task: &Task, receiver: &mut impl Receiver) -> Result<()> {
+    for (split, files) in locate(path, task)? {
+        read_split(&files, &split, task, receiver)?;
     }
-    Ok(sink.rows)
+    Ok(())
 }
+
+fn read_split(files: &SplitFiles, split: &str, task: &Task, receiver: &mut dyn Receiver) -> Result<()> {
+    let mut sink = Sink::new(split, task, files.class_names.clone(), receiver)?;
+    for path in &files.paths {
+        let name = path.display().to_string();
+        let wrong = |source| DataError::Io { file: name.clone(), source };
+        let mut file = File::open(path).map_err(wrong)?;
+        sink.open(&name, file.metadata().map_err(wrong)?.len())?;
+        let mut start = Vec::new();
+        file.by_ref().take(foreign::LOOKED_AT).read_to_end(&mut start).map_err(wrong)?;
+        file.rewind().map_err(wrong)?;
+        foreign::refuse(&start, files.format, &sink)?;
+        match files.format {
+            Format::Arrow => arrow::read(BufReader::new(file), &mut sink)?,
+            Format::Jsonl => json::read_lines(BufReader::with_capacity(BUFFER, file), &mut sink)?,
+            Format::Json => json::read_list(BufReader::with_capacity(BUFFER, file), &mut sink)?,
+            Format::Csv => csv::read(file, &mut sink)?,
+            Format::Parquet => parquet::read(file, &mut sink)?,
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a text file that are read at once.
+const BUFFER: usize = 1 << 16;
 
 /// The rows of one file in memory.
 pub(crate) fn rows_of(
@@ -66,25 +127,33 @@ pub(crate) fn rows_of(
     split: &str,
     task: &Task,
 ) -> Result<Vec<Example>> {
-    let mut sink = Sink::new(split, task, Vec::new());
-    sink.open(file);
-    rows_into(format, bytes.into(), &mut sink)?;
-    Ok(sink.rows)
-}
-
-/// The one place that knows which form is read by which function.
-fn rows_into(format: Format, bytes: Cow<'_, [u8]>, sink: &mut Sink<'_>) -> Result<()> {
+    let mut collector = Collector::default();
+    let mut sink = Sink::new(split, task, Vec::new(), &mut collector)?;
+    sink.open(file, bytes.len() as u64)?;
+    foreign::refuse(bytes, format, &sink)?;
     match format {
-        Format::Arrow => arrow::read(&bytes, sink),
-        Format::Jsonl => json::read_lines(&bytes, sink),
-        Format::Json => json::read_list(&bytes, sink),
-        Format::Csv => csv::read(&bytes, sink),
-        Format::Parquet => parquet::read(bytes.into_owned().into(), sink),
+        Format::Arrow => arrow::read(Cursor::new(bytes), &mut sink)?,
+        Format::Jsonl => json::read_lines(bytes, &mut sink)?,
+        Format::Json => json::read_list(bytes, &mut sink)?,
+        Format::Csv => csv::read(bytes, &mut sink)?,
+        Format::Parquet => parquet::read(bytes::Bytes::copy_from_slice(bytes), &mut sink)?,
     }
+    Ok(collector.finish().splits.remove(split).unwrap_or_default())
 }
 
+/// The bytes of a file that says how data lie.
 fn read_bytes(path: &Path, file: &str) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| DataError::Io { file: file.to_owned(), source })
+    let wrong = |source| DataError::Io { file: file.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(wrong)?.take(MOST_BESIDE + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    if bytes.len() as u64 > MOST_BESIDE {
+        return Err(DataError::Malformed {
+            file: file.to_owned(),
+            place: format!("byte {MOST_BESIDE}"),
+            reason: "expected the end of the file; no file of this kind is longer".to_owned(),
+        });
+    }
+    Ok(bytes)
 }
 
 /// The text of a file; errors call it `file`.

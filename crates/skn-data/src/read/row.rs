@@ -1,8 +1,9 @@
 use std::borrow::Cow;
-use std::fmt;
+use std::{fmt, io};
 
-use crate::dataset::{Example, UNLABELLED};
+use crate::dataset::UNLABELLED;
 use crate::error::{DataError, Result, RowPlace};
+use crate::rows::{Receiver, Row};
 use crate::task::{OtherLabels, Task};
 
 /// A value of a table, as far as tasks care.
@@ -12,6 +13,15 @@ pub(crate) enum Cell<'c> {
     Integer(i64),
     /// Anything else, in words: `a null`, `a list`.
     Other(Cow<'static, str>),
+}
+
+/// The cells of a row's wanted columns, in the order of [`Sink::wanted`]. Those that a task has no use for say
+/// [`nothing`].
+pub(crate) type Cells<'c> = [Cell<'c>; 3];
+
+/// The cells of a row in which nothing was found yet.
+pub(crate) fn no_cells<'c>() -> Cells<'c> {
+    [nothing(), nothing(), nothing()]
 }
 
 /// Where a row stands in its file.
@@ -32,14 +42,15 @@ impl fmt::Display for Place {
     }
 }
 
-/// Takes the rows of a split from the readers, checks them and keeps them.
+/// Takes the rows of a split from the readers, checks them and hands them on.
 pub(crate) struct Sink<'t> {
     /// The file that is being read, for errors.
     pub(crate) file: String,
     /// The task whose rows these are.
     pub(crate) task: &'t Task,
-    /// The rows so far.
-    pub(crate) rows: Vec<Example>,
+    receiver: &'t mut dyn Receiver,
+    /// How many rows there were so far.
+    rows: u64,
     split: &'t str,
     class_names: Vec<String>,
     file_class_names: Vec<String>,
@@ -47,15 +58,31 @@ pub(crate) struct Sink<'t> {
 
 impl<'t> Sink<'t> {
     /// A sink for one split; `class_names` are the names of classes 0, 1, .. that come with the data, if any.
-    pub(crate) fn new(split: &'t str, task: &'t Task, class_names: Vec<String>) -> Self {
-        let rows = Vec::new();
-        Self { file: String::new(), task, rows, split, class_names, file_class_names: Vec::new() }
+    ///
+    /// # Errors
+    ///
+    /// The receiver does not want it.
+    pub(crate) fn new(
+        split: &'t str,
+        task: &'t Task,
+        class_names: Vec<String>,
+        receiver: &'t mut dyn Receiver,
+    ) -> Result<Self> {
+        receiver.split(split)?;
+        let (file, file_class_names) = (String::new(), Vec::new());
+        Ok(Self { file, task, receiver, rows: 0, split, class_names, file_class_names })
     }
 
-    /// The next rows come from `file`.
-    pub(crate) fn open(&mut self, file: &str) {
+    /// The next rows come from `file`, which has `bytes` bytes.
+    pub(crate) fn open(&mut self, file: &str, bytes: u64) -> Result<()> {
         self.file = file.to_owned();
         self.file_class_names.clear();
+        self.receiver.file(file, bytes)
+    }
+
+    /// The file says that it unpacks to so many bytes.
+    pub(crate) fn unpacked(&mut self, bytes: u64) -> Result<()> {
+        self.receiver.unpacked(bytes)
     }
 
     /// The file names classes 0, 1, ..; used unless the data as a whole do.
@@ -75,7 +102,12 @@ impl<'t> Sink<'t> {
 
     /// The number of the next row of the split.
     pub(crate) fn next_row(&self) -> Place {
-        Place::Row(self.rows.len() as u64)
+        Place::Row(self.rows)
+    }
+
+    /// How many rows the split has so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Where each wanted column stands among the columns of the file.
@@ -99,23 +131,19 @@ impl<'t> Sink<'t> {
     }
 
     /// Takes a row: the cells of the wanted columns.
-    pub(crate) fn push(&mut self, place: Place, mut cells: Vec<Cell<'_>>) -> Result<()> {
-        let label = cells.pop().unwrap_or(Cell::Other("nothing".into()));
-        let mut texts = cells.into_iter().zip(&self.task.text);
-        let text = match texts.next() {
-            Some((cell, column)) => self.text(place, column, cell)?,
-            None => String::new(),
-        };
-        let pair = texts.next().map(|(cell, column)| self.text(place, column, cell)).transpose()?;
-        let label = self.label(place, &label)?;
-        self.rows.push(Example { text, pair, label });
-        Ok(())
+    pub(crate) fn push(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
+        let task = self.task;
+        let text = |n: usize| task.text.get(n).map(|column| self.text(place, column, &cells[n])).transpose();
+        let (text, pair) = (text(0)?.unwrap_or_default(), text(1)?);
+        let label = self.label(place, &cells[task.text.len()])?;
+        self.rows += 1;
+        self.receiver.row(Row { text, pair, label })
     }
 
-    fn text(&self, place: Place, column: &str, cell: Cell<'_>) -> Result<String> {
+    fn text<'c>(&self, place: Place, column: &str, cell: &'c Cell<'_>) -> Result<&'c str> {
         match cell {
-            Cell::Text(text) => Ok(text.into_owned()),
-            other => Err(self.wrong(place, column, "a text", &describe(&other))),
+            Cell::Text(text) => Ok(text),
+            other => Err(self.wrong(place, column, "a text", &describe(other))),
         }
     }
 
@@ -175,6 +203,12 @@ impl<'t> Sink<'t> {
 
     fn place(&self, place: Place) -> Box<RowPlace> {
         Box::new(RowPlace { file: self.file.clone(), split: self.split.to_owned(), row: place.to_string() })
+    }
+
+    /// The system can't read the file.
+    pub(crate) fn unreadable(&self, error: &io::Error) -> DataError {
+        let source = io::Error::new(error.kind(), error.to_string());
+        DataError::Io { file: self.file.clone(), source }
     }
 
     /// An error of the file's form.

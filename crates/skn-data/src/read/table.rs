@@ -9,7 +9,7 @@ use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use serde::Deserialize;
 
-use super::row::{Cell, Sink};
+use super::row::{Cell, Sink, no_cells};
 use crate::error::{DataError, Result};
 
 /// Runs a reader of one of the libraries, which panic on some damaged files: that becomes an error.
@@ -82,8 +82,11 @@ pub(super) fn take_rows(batch: &RecordBatch, sink: &mut Sink<'_>) -> Result<()> 
     let columns: Result<Vec<Column>, ArrowError> = columns.into_iter().flatten().collect();
     let columns = columns.map_err(|error| sink.malformed(sink.next_row(), error))?;
     for row in 0..batch.num_rows() {
-        let cells = columns.iter().map(|column| column.cell(row)).collect();
-        sink.push(sink.next_row(), cells)?;
+        let mut cells = no_cells();
+        for (cell, column) in cells.iter_mut().zip(&columns) {
+            *cell = column.cell(row);
+        }
+        sink.push(sink.next_row(), &cells)?;
     }
     Ok(())
 }

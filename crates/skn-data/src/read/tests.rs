@@ -534,7 +534,8 @@ mod arrow_streams {
             refused(Format::Arrow, &bytes[..length], &task(""), "byte ");
         }
         refused(Format::Arrow, [&bytes[..], b"x"].concat(), &task(""), "expected the end, found more bytes");
-        refused(Format::Arrow, b"PAR1 or anything else", &task(""), "not an Arrow stream");
+        refused(Format::Arrow, b"PAR1 or anything else", &task(""), "expected arrow, found a Parquet file");
+        refused(Format::Arrow, b"PAX1 or anything else", &task(""), "not an Arrow stream");
     }
 
     #[test]
@@ -706,8 +707,8 @@ mod properties {
             (1usize..70_000).prop_map(|length| "ab ".repeat(length)),
         ];
         (text, any::<String>(), -1i64..2).prop_map(|(text, pair, label)| Example {
-            text,
-            pair: Some(pair),
+            text: text.into(),
+            pair: Some(pair.into()),
             label,
         })
     }
@@ -716,7 +717,9 @@ mod properties {
         let mut writer = ::csv::Writer::from_writer(Vec::new());
         writer.write_record(["a", "label", "b"]).unwrap();
         for row in rows {
-            writer.write_record([&row.text, &row.label.to_string(), row.pair.as_ref().unwrap()]).unwrap();
+            writer
+                .write_record([&row.text, row.label.to_string().as_str(), row.pair.as_ref().unwrap()])
+                .unwrap();
         }
         writer.into_inner().unwrap()
     }
@@ -733,21 +736,55 @@ mod properties {
         vec![("a", text), ("b", pair), ("label", label)]
     }
 
+    /// In every form: a text of a megabyte, one of a megabyte of what must be quoted, of characters of four bytes, none.
+    #[test]
+    fn a_megabyte_and_nothing() {
+        let texts =
+            ["so good ".repeat(1 << 17), "\"\n,\\\r\t".repeat(180_000), "🙂".repeat(1 << 18), String::new()];
+        let pairs = ["", "é", "\u{0}\u{10ffff}\u{feff}", " "];
+        let row = |(text, pair): (&String, &str)| Example {
+            text: text.as_str().into(),
+            pair: Some(pair.into()),
+            label: 1,
+        };
+        let written: Vec<Example> = texts.iter().zip(pairs).map(row).collect();
+        check_all_forms(&written).unwrap();
+    }
+
+    fn check_all_forms(written: &[Example]) -> Result<(), TestCaseError> {
+        let task = pair_task();
+        let json = json_of(written);
+        let lines: Vec<String> = json.iter().map(ToString::to_string).collect();
+        let read = |format, bytes: &[u8]| rows(format, bytes, &task).unwrap();
+        prop_assert!(read(Format::Csv, &csv_of(written)) == written, "csv");
+        prop_assert!(read(Format::Jsonl, lines.join("\n").as_bytes()) == written, "jsonl");
+        let list = serde_json::to_string_pretty(&json).unwrap();
+        prop_assert!(read(Format::Json, list.as_bytes()) == written, "json");
+        for (form, bytes) in tables(columns_of(written)) {
+            prop_assert!(read(form, &bytes) == written, "{form}");
+        }
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
         fn what_is_written_is_read_from_every_form(written in prop::collection::vec(row(), 1..8)) {
-            let task = pair_task();
-            let json = json_of(&written);
-            let lines: Vec<String> = json.iter().map(ToString::to_string).collect();
-            let read = |format, bytes: &[u8]| rows(format, bytes, &task).unwrap();
-            prop_assert_eq!(&read(Format::Csv, &csv_of(&written)), &written);
-            prop_assert_eq!(&read(Format::Jsonl, lines.join("\n").as_bytes()), &written);
-            prop_assert_eq!(&read(Format::Json, serde_json::to_string_pretty(&json).unwrap().as_bytes()), &written);
-            for (form, bytes) in tables(columns_of(&written)) {
-                prop_assert_eq!(&read(form, &bytes), &written);
+            check_all_forms(&written)?;
+        }
+
+        #[test]
+        fn what_is_sent_through_a_pipe_arrives(written in prop::collection::vec(row(), 0..20)) {
+            let mut pipe = Vec::new();
+            let mut writer = crate::RowWriter::new(&mut pipe);
+            writer.split("train").unwrap();
+            for row in &written {
+                writer.row(crate::Row { text: &row.text, pair: row.pair.as_deref(), label: row.label }).unwrap();
             }
+            writer.finish().unwrap();
+            let read = crate::RowReader::new(&pipe[..], &pair_task(), u64::MAX).read().unwrap();
+            prop_assert_eq!(&read.splits["train"], &written);
         }
 
         #[test]

@@ -28,8 +28,11 @@ fn what_is_saved_is_read() {
 #[test]
 fn pairs_more_than_one_batch_and_empty_splits() {
     let task = Task::builtin("mnli").unwrap();
-    let row =
-        |row: usize| Example { text: format!("p {row}"), pair: Some("h".into()), label: row as i64 % 3 };
+    let row = |row: usize| Example {
+        text: format!("p {row}").into(),
+        pair: Some("h".into()),
+        label: row as i64 % 3,
+    };
     let rows: Vec<Example> = (0..BATCH_ROWS * 2 + 1).map(row).collect();
     let splits = [("train".to_owned(), rows), ("validation_matched".to_owned(), Vec::new())].into();
     let data = Dataset { splits };

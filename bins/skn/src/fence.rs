@@ -1,0 +1,196 @@
+//! The fence: people's data and tokenizer files are read by a child process, under limits of processor time and memory.
+//!
+//! Damaged Arrow, Parquet and tokenizer files make the best libraries panic, abort or ask for gigabytes. The child is this
+//! program again, with a first word that no user types. Rows come back through a pipe, in a form of our own that the parent
+//! checks; of a tokenizer comes back only that it can be parsed and used, and the parent then parses the same bytes.
+//!
+//! Only [`program`](crate::program()) puts up the fence: stages that run inside another program (tests) read in process.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use skn_data::{
+    Broken, DataError, Dataset, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, read_dataset_to,
+};
+
+use crate::exit::Failure;
+
+mod child;
+mod limits;
+
+use child::{Child, End};
+use limits::{Limits, data_memory, of_tokenizer, seconds};
+
+/// The first word of a child's command line.
+const MARKER: &str = "--skn-read-under-limits";
+const ROWS: &str = "rows";
+const TOKENIZER: &str = "tokenizer";
+
+/// Set where the program can run itself again.
+static UP: OnceLock<()> = OnceLock::new();
+
+/// Puts up the fence; or, in a child, does the work behind it and says how to exit.
+pub(crate) fn enter() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_none_or(|word| word != MARKER) {
+        UP.get_or_init(|| ());
+        return None;
+    }
+    // What a library says when it panics is not for users; the parent says what they need.
+    std::panic::set_hook(Box::new(|_| {}));
+    let words: Vec<OsString> = words.collect();
+    let done = Limits::begin().and_then(|limits| match &words[..] {
+        [work, path, most] if work == ROWS => {
+            let most = most.to_str().and_then(|most| most.parse().ok()).unwrap_or(u64::MAX);
+            send_rows(Path::new(path), limits, most)
+        }
+        [work, file] if work == TOKENIZER => try_tokenizer(&file.to_string_lossy(), limits),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    });
+    match done {
+        Ok(()) => Some(ExitCode::SUCCESS),
+        Err(error) => {
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "{error}");
+            Some(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Reads the rows of a task behind the fence. `most` bytes of text (and 64 for each row) are kept at most.
+///
+/// # Errors
+/// As [`skn_data::read_dataset`]; if reading breaks a limit or the reader fails; if there can be no child process.
+pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
+    if UP.get().is_none() || !task.needs_data() {
+        return Ok(skn_data::read_dataset(path, task)?);
+    }
+    let words = [ROWS.into(), path.into(), OsString::from(most.to_string())];
+    let mut child = Child::start(MARKER, &words)?;
+    child.give(&serde_json::to_vec(task)?);
+    let read = child.read(|pipe| {
+        let mut reader = RowReader::new(pipe, task, most);
+        let read = reader.read();
+        read.map_err(|broken| (broken, reader.place(), reader.file_bytes(), reader.unpacked_bytes()))
+    });
+    let (broken, place, files, unpacked) = match read? {
+        Ok(dataset) => return Ok(dataset),
+        Err(broken) => broken,
+    };
+    let place = if files == 0 { format!("{} ({place})", path.display()) } else { place };
+    let (cpu, memory) = (seconds(files), data_memory(unpacked, most));
+    Err(match broken {
+        Broken::Reported { exit_code, message } => Failure::coded(exit_code, message),
+        Broken::TooLarge => Failure::input(format!(
+            "{place}: the rows have more than {most} bytes, which --max-data allows; give it more, as in --max-data 16G"
+        )),
+        Broken::Ended(_) => child.end().failure(&place, cpu, memory),
+        _ => Failure::input(format!("{place}: the reader sent nonsense; the file is damaged")),
+    })
+}
+
+/// Finds out behind the fence whether a tokenizer can be made of these bytes and used: those of a `tokenizer.json`, or of
+/// `vocab.json` and `merges.txt`. `file` is its name in errors.
+///
+/// # Errors
+/// If it can't, if that breaks a limit, or if there can be no child process.
+pub(crate) fn check_tokenizer(parts: &[&[u8]], file: &str) -> Result<()> {
+    if UP.get().is_none() {
+        return Ok(());
+    }
+    let mut child = Child::start(MARKER, &[TOKENIZER.into(), file.into()])?;
+    for part in parts {
+        child.give(&(part.len() as u64).to_le_bytes());
+        child.give(part);
+    }
+    let mut said = String::new();
+    let read = child.read(|pipe| pipe.take(1 << 20).read_to_string(&mut said))?;
+    let bytes = parts.iter().map(|part| part.len() as u64).sum();
+    match (read, child.end()) {
+        (Ok(_), End::Done) if said.is_empty() => Ok(()),
+        (Ok(_), End::Done) => Err(Failure::input(said)),
+        (_, end) => {
+            let (seconds, memory) = of_tokenizer(bytes);
+            Err(end.failure(file, seconds, memory))
+        }
+    }
+}
+
+/// In the child: reads what the parent asks for, and sends it.
+fn send_rows(path: &Path, limits: Limits, most: u64) -> io::Result<()> {
+    let task: Task = serde_json::from_reader(io::stdin().lock())?;
+    let mut sender = Sender { writer: RowWriter::new(io::stdout()), limits, most, files: 0 };
+    let result = read_dataset_to(path, &task, &mut sender);
+    let sent = match result {
+        Ok(()) => sender.writer.finish(),
+        Err(error) => sender.writer.fail(error.exit_code(), &error.to_string()),
+    };
+    sent.map_err(io::Error::other)
+}
+
+/// In the child: makes a tokenizer of what the parent gives, and uses it.
+fn try_tokenizer(file: &str, mut limits: Limits) -> io::Result<()> {
+    let mut given = Vec::new();
+    // Its own copy is the parent's to answer for.
+    limits.set(u64::MAX, u64::MAX)?;
+    io::stdin().lock().read_to_end(&mut given)?;
+    let (seconds, memory) = of_tokenizer(given.len() as u64);
+    limits.again(seconds, memory)?;
+    let mut rest = &given[..];
+    let mut parts = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((part, after)) = after.split_at_checked(length) else { break };
+        parts.push(part);
+        rest = after;
+    }
+    let encoder = match parts[..] {
+        [json] => TextEncoder::from_json(json, file),
+        [vocabulary, merges] => TextEncoder::from_vocab_and_merges(vocabulary, merges, file),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    if let Err(error) = encoder.and_then(|encoder| encoder.try_out()) {
+        io::stdout().write_all(error.to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Sends rows, and lets the limits grow with the files.
+struct Sender<W> {
+    writer: RowWriter<W>,
+    limits: Limits,
+    most: u64,
+    files: u64,
+}
+
+impl<W: Write> Sender<W> {
+    fn allow(&mut self, bytes: u64) -> skn_data::Result<()> {
+        let allowed = self.limits.set(seconds(self.files), data_memory(bytes, self.most));
+        allowed.map_err(|source| DataError::Io { file: "(limits)".to_owned(), source })
+    }
+}
+
+impl<W: Write> Receiver for Sender<W> {
+    fn split(&mut self, name: &str) -> skn_data::Result<()> {
+        self.writer.split(name)
+    }
+
+    fn file(&mut self, name: &str, bytes: u64) -> skn_data::Result<()> {
+        self.files = self.files.saturating_add(bytes);
+        self.allow(bytes)?;
+        self.writer.file(name, bytes)
+    }
+
+    fn unpacked(&mut self, bytes: u64) -> skn_data::Result<()> {
+        self.allow(bytes)?;
+        self.writer.unpacked(bytes)
+    }
+
+    fn row(&mut self, row: Row<'_>) -> skn_data::Result<()> {
+        self.writer.row(row)
+    }
+}

@@ -1,0 +1,216 @@
+//! A child process: how it is started, read, stopped and mourned.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child as Process, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::exit::Failure;
+
+/// How often we look whether a signal has told us to stop.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A child that is killed, and waited for, when it is dropped.
+pub(super) struct Child {
+    process: Process,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Child {
+    /// Starts this program again with a first word and others behind it.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub(super) fn start(marker: &str, words: &[OsString]) -> Result<Self> {
+        let program = this_program().and_then(|program| {
+            let mut command = Command::new(program);
+            command.arg(marker).args(words);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        });
+        let mut process = program.map_err(|error| {
+            Failure::failed(format!(
+                "people's files are read in a process of their own, and this program can't start one: {error}"
+            ))
+        })?;
+        let stderr = process.stderr.take().map(|stderr| std::thread::spawn(move || beginning(stderr)));
+        Ok(Self { process, stderr })
+    }
+
+    /// Sends bytes to its standard input. A child that has ended does not take them; its end says why.
+    pub(super) fn give(&mut self, bytes: &[u8]) {
+        let _ = self.process.stdin.as_mut().map(|stdin| stdin.write_all(bytes));
+    }
+
+    /// Reads its standard output, after it was given everything. It is killed if a signal tells us to stop: reading then
+    /// ends as if it had ended itself.
+    ///
+    /// # Errors
+    /// If this is asked twice, or signals can't be watched.
+    pub(super) fn read<T: Send>(&mut self, read: impl FnOnce(ChildStdout) -> T + Send) -> Result<T> {
+        drop(self.process.stdin.take());
+        let stop = stop()?;
+        let pipe = self.process.stdout.take().ok_or_else(|| Failure::failed("the pipe is taken"))?;
+        std::thread::scope(|scope| {
+            let (send, received) = channel();
+            // The system goes on reading after a signal, so somebody else must wait for it.
+            scope.spawn(move || send.send(read(pipe)));
+            loop {
+                match received.recv_timeout(PATIENCE) {
+                    Ok(read) => return Ok(read),
+                    Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => self.kill(),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(Failure::failed("nobody reads what the child sends"));
+                    }
+                }
+            }
+        })
+    }
+
+    fn kill(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+    }
+
+    /// How it ended. It is killed if it has not.
+    pub(super) fn end(mut self) -> End {
+        let stopped = stop().is_ok_and(|stop| stop.load(Ordering::Relaxed));
+        // Its output has ended, so it will too; unless we want no more of it.
+        if stopped {
+            self.kill();
+        }
+        let status = self.process.wait();
+        let said = self.stderr.take().and_then(|said| said.join().ok()).unwrap_or_default();
+        match status {
+            _ if stopped => End::Stopped,
+            Ok(status) if status.success() => End::Done,
+            Ok(status) => End::Failed(status, said),
+            Err(error) => End::Lost(error),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Waiting fails if it was waited for.
+        self.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// How a child ended.
+pub(super) enum End {
+    /// Well.
+    Done,
+    /// We were told to stop.
+    Stopped,
+    /// Otherwise; and what it said.
+    Failed(ExitStatus, String),
+    /// Nobody knows.
+    Lost(io::Error),
+}
+
+impl End {
+    /// What the user is told of a child that read `place` and did not end well.
+    pub(super) fn failure(self, place: &str, seconds: u64, memory: u64) -> anyhow::Error {
+        let damaged = "the file is damaged, or was made to do this";
+        let reason = match self {
+            Self::Stopped => return Failure::failed(format!("{place}: stopped while it was read")),
+            Self::Lost(error) => return Failure::failed(format!("{place}: its reader was lost: {error}")),
+            Self::Done => format!("its reader ended early; {damaged}"),
+            Self::Failed(status, said) => match (signal(status), asked(&said)) {
+                (Some(SIGXCPU), _) => {
+                    format!(
+                        "reading it took more than {seconds} s of processor time, the limit for its size; {damaged}"
+                    )
+                }
+                (_, Some(asked)) => format!(
+                    "expected to read it in {memory} bytes of memory, the limit for its size, but the library asked for \
+                     {asked} bytes more; {damaged}"
+                ),
+                (Some(signal), None) => {
+                    format!("the library ended its process with signal {signal}; {damaged}")
+                }
+                (None, None) if said.is_empty() => format!("the library failed on it; {damaged}"),
+                (None, None) => format!("its reader failed: {}", said.trim_end()),
+            },
+        };
+        Failure::input(format!("{place}: {reason}"))
+    }
+}
+
+/// The signal of a process that used up its time; the same number on every Unix that Rust is at home on.
+const SIGXCPU: i32 = 24;
+
+fn signal(status: ExitStatus) -> Option<i32> {
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    return None.filter(|_: &i32| status.success());
+}
+
+/// The bytes that an allocation asked for in vain, if that is why a process aborted.
+fn asked(said: &str) -> Option<u64> {
+    said.split("memory allocation of ").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+/// The first words of a stream, which is read to its end.
+fn beginning(mut stream: impl Read) -> String {
+    let mut said = Vec::new();
+    let _ = stream.by_ref().take(4096).read_to_end(&mut said);
+    let _ = io::copy(&mut stream, &mut io::sink());
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// This program, also where another has taken its place on disk since it was started.
+fn this_program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if cfg!(target_os = "linux") && running.exists() { Ok(running) } else { std::env::current_exe() }
+}
+
+/// Whether a signal has told us to stop.
+fn stop() -> io::Result<Arc<AtomicBool>> {
+    static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    if let Some(stop) = STOP.get() {
+        return Ok(Arc::clone(stop));
+    }
+    let stop = Arc::clone(STOP.get_or_init(Arc::default));
+    for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(number, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn every_end_is_told() {
+        let check = |status: i32, said: &str, expected: &str| {
+            let error = End::Failed(ExitStatus::from_raw(status), said.into()).failure("t.parquet", 3, 1000);
+            assert_eq!(crate::exit::code(&error), 3);
+            let message = error.to_string();
+            assert!(message.starts_with("t.parquet: ") && message.contains(expected), "{message}");
+        };
+        check(24, "", "more than 3 s of processor time");
+        check(
+            6,
+            "memory allocation of 77 bytes failed\n",
+            "in 1000 bytes of memory, the limit for its size, but the library asked for 77",
+        );
+        check(11, "", "ended its process with signal 11");
+        check(101 << 8, "", "the library failed on it");
+        check(1 << 8, "no limits\n", "its reader failed: no limits");
+        assert_eq!(crate::exit::code(&End::Stopped.failure("t", 3, 1000)), 1);
+    }
+}

@@ -1,0 +1,411 @@
+//! A data set on its way from the process that reads it to the one that uses it.
+//!
+//! Frames, each a tag and its fields, all numbers little-endian:
+//!
+//! | tag | fields |
+//! |---|---|
+//! | `S` | a split begins: length of its name u32, name |
+//! | `F` | a file begins: its bytes u64, bytes when unpacked u64, length of its name u32, name; may be said again |
+//! | `R` | rows: their number u32, bytes of all their texts u64; for each row label i64, length of the text u32, and for a task of pairs that of the second one u32; the texts |
+//! | `E` | reading failed: exit code u8, length of the message u32, message; the last frame |
+//! | `.` | the end: number of all rows u64; the last frame |
+
+use std::io::{self, Read, Write};
+use std::mem::take;
+use std::sync::Arc;
+
+use crate::dataset::{Dataset, Example, UNLABELLED};
+use crate::error::{DataError, Result};
+use crate::rows::{Receiver, Row, check_length};
+use crate::task::Task;
+use crate::text::Text;
+
+/// Rows are sent when their texts have as many bytes,
+const FRAME_BYTES: usize = 1 << 20;
+/// or when there are as many.
+const FRAME_ROWS: usize = 1 << 14;
+/// Names and messages are not longer.
+const MOST_NAME: u32 = 1 << 20;
+
+/// Sends a data set: give it to [`read_dataset_to`](crate::read_dataset_to).
+///
+/// ```
+/// use std::path::Path;
+///
+/// use skn_data::{RowReader, RowWriter, Task, read_dataset, read_dataset_to};
+///
+/// let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/data/csv/test.csv"));
+/// let task = Task::builtin("sst2")?;
+/// let mut pipe = Vec::new();
+/// let mut writer = RowWriter::new(&mut pipe);
+/// read_dataset_to(file, &task, &mut writer)?;
+/// writer.finish()?;
+/// let received = RowReader::new(&pipe[..], &task, 1 << 20).read().unwrap();
+/// assert_eq!(received, read_dataset(file, &task)?);
+/// # Ok::<(), skn_data::DataError>(())
+/// ```
+pub struct RowWriter<W> {
+    out: W,
+    file: (String, u64),
+    rows: u64,
+    pending: u32,
+    heads: Vec<u8>,
+    texts: Vec<u8>,
+}
+
+impl<W: Write> RowWriter<W> {
+    /// Sends to `out`, which need not be buffered.
+    pub fn new(out: W) -> Self {
+        Self { out, file: Default::default(), rows: 0, pending: 0, heads: Vec::new(), texts: Vec::new() }
+    }
+
+    /// Says that this was all.
+    ///
+    /// # Errors
+    ///
+    /// It can't be written.
+    pub fn finish(mut self) -> Result<()> {
+        self.send_rows()?;
+        let rows = self.rows;
+        self.send(&[b".", &rows.to_le_bytes()])
+    }
+
+    /// Says that reading failed.
+    ///
+    /// # Errors
+    ///
+    /// It can't be written.
+    pub fn fail(mut self, exit_code: u8, message: &str) -> Result<()> {
+        self.send_rows()?;
+        let most = message.len().min(MOST_NAME as usize);
+        let end = (0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
+        let message = &message.as_bytes()[..end];
+        self.send(&[b"E", &[exit_code], &(message.len() as u32).to_le_bytes(), message])
+    }
+
+    fn send_rows(&mut self) -> Result<()> {
+        if self.pending == 0 {
+            return Ok(());
+        }
+        let (heads, texts) = (take(&mut self.heads), take(&mut self.texts));
+        let rows = take(&mut self.pending).to_le_bytes();
+        self.send(&[b"R", &rows, &(texts.len() as u64).to_le_bytes(), &heads, &texts])?;
+        (self.heads, self.texts) = (heads, texts);
+        self.heads.clear();
+        self.texts.clear();
+        Ok(())
+    }
+
+    fn send_file(&mut self, unpacked: u64) -> Result<()> {
+        let (name, bytes) = take(&mut self.file);
+        let length = (name.len() as u32).to_le_bytes();
+        self.send(&[b"F", &bytes.to_le_bytes(), &unpacked.to_le_bytes(), &length, name.as_bytes()])?;
+        self.file = (name, bytes);
+        Ok(())
+    }
+
+    fn send(&mut self, parts: &[&[u8]]) -> Result<()> {
+        let wrong = |source| DataError::Io { file: "(pipe)".to_owned(), source };
+        parts.iter().try_for_each(|part| self.out.write_all(part)).map_err(wrong)?;
+        self.out.flush().map_err(wrong)
+    }
+}
+
+impl<W: Write> Receiver for RowWriter<W> {
+    fn split(&mut self, name: &str) -> Result<()> {
+        self.send_rows()?;
+        self.send(&[b"S", &(name.len() as u32).to_le_bytes(), name.as_bytes()])
+    }
+
+    fn file(&mut self, name: &str, bytes: u64) -> Result<()> {
+        self.send_rows()?;
+        self.file = (name.to_owned(), bytes);
+        self.send_file(bytes)
+    }
+
+    fn unpacked(&mut self, bytes: u64) -> Result<()> {
+        self.send_rows()?;
+        self.send_file(bytes)
+    }
+
+    fn row(&mut self, row: Row<'_>) -> Result<()> {
+        let bytes = check_length(row, self.rows as usize)?;
+        if self.texts.len() + bytes > FRAME_BYTES || self.pending as usize == FRAME_ROWS {
+            self.send_rows()?;
+        }
+        self.heads.extend_from_slice(&row.label.to_le_bytes());
+        for text in std::iter::once(row.text).chain(row.pair) {
+            self.heads.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            self.texts.extend_from_slice(text.as_bytes());
+        }
+        self.pending += 1;
+        self.rows += 1;
+        Ok(())
+    }
+}
+
+/// Receives what a [`RowWriter`] sends, and trusts nothing in it.
+pub struct RowReader<'t, R> {
+    input: R,
+    task: &'t Task,
+    left: u64,
+    dataset: Dataset,
+    split: Option<String>,
+    rows: Vec<Example>,
+    count: u64,
+    files: u64,
+    file: Option<(String, u64)>,
+}
+
+/// Why a data set did not arrive.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Broken {
+    /// The sender says why: the message of an error, and its exit code.
+    Reported {
+        /// [`DataError::exit_code`].
+        exit_code: u8,
+        /// The error.
+        message: String,
+    },
+    /// Nothing more comes, and the last frame has not come.
+    Ended(io::Error),
+    /// It is more than the receiver wants.
+    TooLarge,
+    /// It is not what a [`RowWriter`] sends.
+    Invalid(&'static str),
+}
+
+impl<'t, R: Read> RowReader<'t, R> {
+    /// Receives rows of `task`, of at most `most` bytes: those of the texts, and 64 for each row.
+    pub fn new(input: R, task: &'t Task, most: u64) -> Self {
+        Self {
+            input,
+            task,
+            left: most,
+            dataset: Dataset::default(),
+            split: None,
+            rows: Vec::new(),
+            count: 0,
+            files: 0,
+            file: None,
+        }
+    }
+
+    /// Receives everything.
+    ///
+    /// # Errors
+    ///
+    /// See [`Broken`].
+    pub fn read(&mut self) -> Result<Dataset, Broken> {
+        while self.frame()? {}
+        Ok(take(&mut self.dataset))
+    }
+
+    /// Where it is: the file, the split and the number of rows received, as far as they are known.
+    pub fn place(&self) -> String {
+        let file = self.file.as_ref().map(|(file, _)| file.as_str());
+        match (file, &self.split) {
+            (Some(file), Some(split)) => format!("{file}, split {split}, after row {}", self.rows.len()),
+            (Some(file), None) => file.to_owned(),
+            _ => "before the first file".to_owned(),
+        }
+    }
+
+    /// The bytes of all files so far.
+    pub fn file_bytes(&self) -> u64 {
+        self.files
+    }
+
+    /// The bytes that the present file unpacks to, by what it says.
+    pub fn unpacked_bytes(&self) -> u64 {
+        self.file.as_ref().map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// Takes a frame; whether more follow.
+    fn frame(&mut self) -> Result<bool, Broken> {
+        match self.number::<1>()? {
+            [b'S'] => self.begin_split()?,
+            [b'F'] => self.begin_file()?,
+            [b'R'] => self.take_rows()?,
+            [b'E'] => {
+                let [exit_code] = self.number()?;
+                return Err(Broken::Reported { exit_code, message: self.name()? });
+            }
+            [b'.'] => {
+                self.end_split();
+                let told = u64::from_le_bytes(self.number()?);
+                return if told == self.count { Ok(false) } else { Err(Broken::Invalid("rows are missing")) };
+            }
+            _ => return Err(Broken::Invalid("an unknown frame")),
+        }
+        Ok(true)
+    }
+
+    fn begin_split(&mut self) -> Result<(), Broken> {
+        self.end_split();
+        let name = self.name()?;
+        let known = self.task.split_names().contains(&name.as_str()) || self.dataset.splits.is_empty();
+        if !known || self.dataset.splits.contains_key(&name) {
+            return Err(Broken::Invalid("a split that nobody asked for"));
+        }
+        self.split = Some(name);
+        Ok(())
+    }
+
+    fn end_split(&mut self) {
+        if let Some(split) = self.split.take() {
+            self.dataset.splits.insert(split, take(&mut self.rows));
+        }
+    }
+
+    fn begin_file(&mut self) -> Result<(), Broken> {
+        let (bytes, unpacked) = (u64::from_le_bytes(self.number()?), u64::from_le_bytes(self.number()?));
+        let name = self.name()?;
+        // A file that says how large it is unpacked comes again.
+        if self.file.as_ref().is_none_or(|(file, _)| *file != name) {
+            self.files = self.files.saturating_add(bytes);
+        }
+        self.file = Some((name, unpacked));
+        Ok(())
+    }
+
+    fn take_rows(&mut self) -> Result<(), Broken> {
+        let rows = u32::from_le_bytes(self.number()?) as usize;
+        let bytes = u64::from_le_bytes(self.number()?);
+        if rows > FRAME_ROWS || self.split.is_none() {
+            return Err(Broken::Invalid("rows out of place"));
+        }
+        let cost = bytes.saturating_add(64 * rows as u64);
+        self.left = self.left.checked_sub(cost).ok_or(Broken::TooLarge)?;
+        let paired = self.task.text.len() == 2;
+        let size = if paired { 16 } else { 12 };
+        let heads = self.bytes((rows * size) as u64)?;
+        let texts = self.bytes(bytes)?;
+        let texts = String::from_utf8(texts).map_err(|_| Broken::Invalid("a text that is not UTF-8"))?;
+        let texts = Arc::new(texts.into_boxed_str());
+        let mut start = 0;
+        let mut text = |head: &mut &[u8]| {
+            let end = start + u32::from_le_bytes(number(head)?) as usize;
+            let text = Text::within(&texts, start, end).ok_or(Broken::Invalid("a text of wrong length"));
+            start = end;
+            text
+        };
+        for mut head in heads.chunks_exact(size) {
+            let label = i64::from_le_bytes(number(&mut head)?);
+            if !(UNLABELLED..self.task.classes() as i64).contains(&label) {
+                return Err(Broken::Invalid("a label that is not a class"));
+            }
+            let first = text(&mut head)?;
+            let pair = paired.then(|| text(&mut head)).transpose()?;
+            self.rows.push(Example { text: first, pair, label });
+        }
+        self.count += rows as u64;
+        if start == texts.len() { Ok(()) } else { Err(Broken::Invalid("texts of nobody")) }
+    }
+
+    fn name(&mut self) -> Result<String, Broken> {
+        let length = u32::from_le_bytes(self.number()?);
+        if length > MOST_NAME {
+            return Err(Broken::Invalid("a name that is too long"));
+        }
+        let bytes = self.bytes(u64::from(length))?;
+        String::from_utf8(bytes).map_err(|_| Broken::Invalid("a name that is not UTF-8"))
+    }
+
+    fn bytes(&mut self, length: u64) -> Result<Vec<u8>, Broken> {
+        // Memory is asked for as bytes come, not as they are promised.
+        let mut bytes = Vec::with_capacity(length.min(2 * FRAME_BYTES as u64) as usize);
+        self.input.by_ref().take(length).read_to_end(&mut bytes).map_err(Broken::Ended)?;
+        if bytes.len() as u64 == length { Ok(bytes) } else { Err(Broken::Ended(ended())) }
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<[u8; N], Broken> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes).map_err(Broken::Ended)?;
+        Ok(bytes)
+    }
+}
+
+fn number<const N: usize>(head: &mut &[u8]) -> Result<[u8; N], Broken> {
+    let (first, rest) = head.split_first_chunk().ok_or_else(|| Broken::Ended(ended()))?;
+    *head = rest;
+    Ok(*first)
+}
+
+fn ended() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read_dataset_to;
+    use crate::{golden, read_dataset};
+
+    fn sent(form: &str) -> Vec<u8> {
+        let mut pipe = Vec::new();
+        let mut writer = RowWriter::new(&mut pipe);
+        read_dataset_to(&golden::path("data").join(form), &golden::task(), &mut writer).unwrap();
+        writer.finish().unwrap();
+        pipe
+    }
+
+    fn received(bytes: &[u8], most: u64) -> Result<Dataset, Broken> {
+        RowReader::new(bytes, &golden::task(), most).read()
+    }
+
+    #[test]
+    fn what_is_sent_arrives() {
+        let data = golden::path("data");
+        for form in ["arrow", "csv", "jsonl", "parquet"] {
+            let read = read_dataset(&data.join(form), &golden::task()).unwrap();
+            assert_eq!(received(&sent(form), u64::MAX).unwrap(), read, "{form}");
+        }
+    }
+
+    #[test]
+    fn pairs_and_long_texts_arrive() {
+        let mut task = golden::task();
+        task.text.push("second".into());
+        let long = "é".repeat(FRAME_BYTES);
+        let mut pipe = Vec::new();
+        let mut writer = RowWriter::new(&mut pipe);
+        writer.split("train").unwrap();
+        for text in [long.as_str(), "", "x"] {
+            writer.row(Row { text, pair: Some(&long[..4]), label: 1 }).unwrap();
+        }
+        writer.finish().unwrap();
+        let data = RowReader::new(&pipe[..], &task, u64::MAX).read().unwrap();
+        let rows = &data.splits["train"];
+        assert_eq!((rows.len(), rows[0].text.as_str(), rows[1].text.as_str()), (3, long.as_str(), ""));
+        assert!(rows.iter().all(|row| row.pair.as_deref() == Some("éé") && row.label == 1));
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let bytes = sent("csv");
+        assert!(matches!(received(&bytes, 1000), Err(Broken::TooLarge)));
+    }
+
+    #[test]
+    fn an_error_arrives_with_its_code() {
+        let mut pipe = Vec::new();
+        RowWriter::new(&mut pipe).fail(3, "no").unwrap();
+        let broken = received(&pipe, 0).unwrap_err();
+        assert!(matches!(broken, Broken::Reported { exit_code: 3, message } if message == "no"));
+    }
+
+    #[test]
+    fn anything_else_is_noticed() {
+        let bytes = sent("csv");
+        for length in (0..bytes.len()).step_by(7).chain([bytes.len() - 1]) {
+            assert!(received(&bytes[..length], u64::MAX).is_err(), "{length}");
+        }
+        for place in 0..bytes.len().min(3000) {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0x80;
+            let _ = received(&damaged, u64::MAX);
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! 2,000 damaged files of every form that users bring: each is read, or refused with an error. No panic, no abort, nothing
+//! beyond the fence's limits of time and memory; where a library aborts, the fence must turn that into an exit code.
+//!
+//! The mutants of a form are read by a child process (this test program again), many in one, with the limits set anew for
+//! each. If it is killed, its parent knows at which mutant, and goes on behind it. `SKN_MUTANTS=20000` makes more of them,
+//! `SKN_MUTANTS_FROM=2000` others.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use candle_core::Device;
+use skn_artifact::{RunRecord, SkillConfig, SplitRecord, TensorBundle, TensorFile, read_json};
+use skn_data::{Task, TextEncoder, read_dataset};
+use skn_model::{ModelFolder, Weights};
+use skn_random::{Key, Purpose, Rng};
+use support::{Desk, copy, golden, write};
+
+/// What is damaged, and how it is read.
+struct Form {
+    name: &'static str,
+    /// Makes a folder with a whole file, and says which file that is.
+    make: fn(&Path) -> PathBuf,
+    /// Reads the damaged file; whether it was taken.
+    read: fn(&Path) -> bool,
+    /// A command line that reads it behind the fence, if it is one of those that may abort.
+    fenced: Option<&'static str>,
+}
+
+const DATA: Option<&str> =
+    Some("skn-train --model demo --task-file task.toml --epoch 1 --save_to run --data");
+const MODEL: Option<&str> =
+    Some("skn-train --task-file task.toml --epoch 1 --save_to run --data data/csv --model");
+
+const FORMS: [Form; 16] = [
+    Form {
+        name: "arrow",
+        make: |to| data(to, "arrow/validation/data-00000-of-00001.arrow", "arrow"),
+        read: rows,
+        fenced: DATA,
+    },
+    Form {
+        name: "parquet",
+        make: |to| data(to, "parquet/validation-00000-of-00001.parquet", "parquet"),
+        read: rows,
+        fenced: DATA,
+    },
+    Form { name: "csv", make: |to| data(to, "csv/validation.csv", "csv"), read: rows, fenced: None },
+    Form { name: "jsonl", make: |to| data(to, "jsonl/validation.jsonl", "jsonl"), read: rows, fenced: None },
+    Form { name: "json", make: json_list, read: rows, fenced: None },
+    Form { name: "state", make: |to| saved(to, "state.json"), read: saved_rows, fenced: None },
+    Form { name: "dataset_info", make: |to| saved(to, "dataset_info.json"), read: saved_rows, fenced: None },
+    Form { name: "dataset_dict", make: dictionary, read: saved_rows, fenced: None },
+    Form { name: "task", make: task_file, read: |file| Task::read(file).is_ok(), fenced: None },
+    Form { name: "safetensors", make: tensors, read: all_tensors, fenced: None },
+    Form { name: "shard_index", make: shards, read: weights, fenced: None },
+    Form { name: "config", make: |to| model(to, "config.json"), read: weights, fenced: None },
+    Form { name: "tokenizer", make: |to| model(to, "tokenizer.json"), read: tokenizer, fenced: MODEL },
+    Form { name: "vocab", make: |to| older(to, "vocab.json"), read: tokenizer, fenced: MODEL },
+    Form { name: "merges", make: |to| older(to, "merges.txt"), read: tokenizer, fenced: MODEL },
+    Form { name: "records", make: record, read: records, fenced: None },
+];
+
+fn data(to: &Path, from: &str, extension: &str) -> PathBuf {
+    let file = to.join(format!("mutant.{extension}"));
+    write(&file, fs::read(golden().join("data").join(from)).unwrap());
+    file
+}
+
+fn sst2() -> Task {
+    Task::builtin("sst2").unwrap()
+}
+
+fn rows(file: &Path) -> bool {
+    read_dataset(file, &sst2()).is_ok()
+}
+
+fn json_list(to: &Path) -> PathBuf {
+    let file = to.join("mutant.json");
+    let lines = fs::read_to_string(golden().join("data/jsonl/validation.jsonl")).unwrap();
+    write(&file, format!("[{}]\n", lines.trim_end().replace('\n', ",\n")));
+    file
+}
+
+fn saved(to: &Path, name: &str) -> PathBuf {
+    copy(&golden().join("data/arrow/validation"), to);
+    to.join(name)
+}
+
+fn saved_rows(file: &Path) -> bool {
+    read_dataset(file.parent().unwrap(), &sst2()).is_ok()
+}
+
+fn dictionary(to: &Path) -> PathBuf {
+    copy(&golden().join("data/arrow"), to);
+    to.join("dataset_dict.json")
+}
+
+fn task_file(to: &Path) -> PathBuf {
+    let more = "metric = \"accuracy_f1\"\nformat = \"csv\"\nheader = false\ncolumns = [\"label\", \"a\", \"b\"]\nother_labels = \"drop\"\n\
+                [splits]\ntrain = \"train\"\ndev = \"dev\"\ntest = \"test\"\n[label_map]\n1 = 0\n\"x y\" = 1\n";
+    let file = to.join("mutant.toml");
+    write(
+        &file,
+        format!(
+            "name = \"t\"\ntext = [\"a\", \"b\"]\nlabel = \"label\"\nlabels = [\"bad\", \" good\"]\n{more}"
+        ),
+    );
+    file
+}
+
+fn tensors(to: &Path) -> PathBuf {
+    use skn_artifact::Array;
+    let mut bundle = TensorBundle::new();
+    bundle.insert("score", Array::f32(vec![4, 9], vec![0.5; 36]).unwrap());
+    bundle.insert("rank", Array::i32(vec![4, 9], vec![3; 36]).unwrap());
+    bundle.insert("count", Array::i64(vec![1], vec![7]).unwrap());
+    let file = to.join("mutant.safetensors");
+    write(&file, bundle.to_bytes().unwrap());
+    file
+}
+
+fn all_tensors(file: &Path) -> bool {
+    let Ok(file) = TensorFile::read(file) else { return false };
+    // Each is asked for as everything.
+    for name in file.names() {
+        let _ = (file.f32(name, None), file.i32(name, None), file.i64(name, None));
+    }
+    true
+}
+
+fn model(to: &Path, name: &str) -> PathBuf {
+    copy(&golden().join("model"), to);
+    to.join(name)
+}
+
+fn shards(to: &Path) -> PathBuf {
+    let whole = model(to, "model.safetensors");
+    let names: Vec<String> = TensorFile::read(&whole).unwrap().names().map(str::to_owned).collect();
+    fs::rename(whole, to.join("model-00001-of-00001.safetensors")).unwrap();
+    let map: serde_json::Map<_, _> =
+        names.into_iter().map(|name| (name, "model-00001-of-00001.safetensors".into())).collect();
+    let file = to.join("model.safetensors.index.json");
+    write(&file, serde_json::json!({"metadata": {"total_size": 528_000}, "weight_map": map}).to_string());
+    file
+}
+
+fn weights(file: &Path) -> bool {
+    let Ok(folder) = ModelFolder::open(file.parent().unwrap()) else { return false };
+    let Ok(config) = folder.config() else { return false };
+    Weights::read(&folder, &config, &Device::Cpu).is_ok()
+}
+
+fn older(to: &Path, name: &str) -> PathBuf {
+    fs::remove_file(model(to, "tokenizer.json")).unwrap();
+    to.join(name)
+}
+
+fn tokenizer(file: &Path) -> bool {
+    let folder = file.parent().unwrap();
+    let encoder = match fs::read(folder.join("tokenizer.json")) {
+        Ok(bytes) => TextEncoder::from_json(&bytes, "tokenizer.json"),
+        Err(_) => {
+            let [vocabulary, merges] =
+                ["vocab.json", "merges.txt"].map(|name| fs::read(folder.join(name)).unwrap());
+            TextEncoder::from_vocab_and_merges(&vocabulary, &merges, "model")
+        }
+    };
+    encoder.and_then(|encoder| encoder.try_out()).is_ok()
+}
+
+fn record(to: &Path) -> PathBuf {
+    let file = to.join("skn.json");
+    let rows = |source: &str| serde_json::json!({"source": source, "rows": [0, 1, 5, 4_000_000_000u32]});
+    let record = serde_json::json!({"task": "sst2", "seed": 7, "data_sha256": "00ff", "train": rows("train"),
+        "dev": rows("train"), "test": rows("validation"), "method": "prompt", "prompt_size": 16, "stages": {}});
+    write(&file, record.to_string());
+    file
+}
+
+fn records(file: &Path) -> bool {
+    let split = read_json::<SplitRecord>(file).is_ok();
+    split | read_json::<SkillConfig>(file).is_ok() | read_json::<RunRecord>(file).is_ok()
+}
+
+/// A damaged copy. The same number gives the same damage.
+fn mutant(whole: &[u8], number: u64) -> Vec<u8> {
+    let mut dice = Dice(Key::new(number, Purpose::Corpus).rng());
+    let mut bytes = whole.to_vec();
+    for _ in 0..=dice.below(3) {
+        if bytes.is_empty() {
+            break;
+        }
+        damage(&mut bytes, &mut dice);
+    }
+    bytes
+}
+
+struct Dice(Rng);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0.below(most.max(1))
+    }
+
+    fn range(&mut self, length: usize) -> Range<usize> {
+        let start = self.below(length);
+        let longest = if self.below(4) == 0 { length - start } else { 16.min(length - start) };
+        start..start + self.below(longest + 1)
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
+    let place = dice.below(bytes.len());
+    match dice.below(9) {
+        0 | 1 => bytes[place] ^= 1 << dice.below(8),
+        2 => bytes[place] = dice.one_of(&[0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'\n', b',']),
+        3 => bytes.truncate(place),
+        4 => drop(bytes.drain(dice.range(bytes.len()))),
+        5 => {
+            let piece = bytes[dice.range(bytes.len())].to_vec();
+            bytes.splice(place..place, piece);
+        }
+        6 => {
+            let piece = bytes[dice.range(bytes.len())].to_vec();
+            let end = bytes.len().min(place + piece.len());
+            bytes.splice(place..end, piece);
+        }
+        7 => swap_number(bytes, place, dice),
+        _ => edit_length(bytes, dice),
+    }
+}
+
+/// Another number in the place of the next one that is written in digits.
+fn swap_number(bytes: &mut Vec<u8>, from: usize, dice: &mut Dice) {
+    let Some(start) = bytes[from..].iter().position(u8::is_ascii_digit).map(|start| from + start) else {
+        return;
+    };
+    let length = bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let other = dice.one_of(&[
+        "0",
+        "-1",
+        "1",
+        "2147483648",
+        "4294967296",
+        "9223372036854775807",
+        "18446744073709551615",
+        "1e308",
+        "1e999",
+        "\"12\"",
+        "null",
+        "[]",
+        "0.5",
+        "100000000",
+    ]);
+    bytes.splice(start..start + length, other.bytes());
+}
+
+/// A number of 2, 4 or 8 bytes, as lengths and offsets are kept, at the beginning, at the end or anywhere.
+fn edit_length(bytes: &mut [u8], dice: &mut Dice) {
+    let size = dice.one_of(&[2, 4, 8]);
+    let Some(last) = bytes.len().checked_sub(size) else { return };
+    let near = last.min(256);
+    let place = match dice.below(3) {
+        0 => dice.below(near + 1),
+        1 => last - dice.below(near + 1),
+        _ => dice.below(last + 1),
+    };
+    let place = if dice.below(2) == 0 { place & !(size - 1) } else { place };
+    let number = dice.one_of(&[
+        0,
+        1,
+        0x7f,
+        0xff,
+        0x7fff,
+        0xffff,
+        0x7fff_ffff,
+        0xffff_ffff,
+        1 << 30,
+        i64::MAX as u64,
+        u64::MAX,
+        1 << 40,
+    ]);
+    bytes[place..place + size].copy_from_slice(&number.to_le_bytes()[..size]);
+}
+
+fn number_in(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(otherwise)
+}
+
+/// What happens to a form's mutants.
+#[track_caller]
+fn check(name: &str) {
+    let form = FORMS.iter().find(|form| form.name == name).unwrap();
+    let desk = Desk::new();
+    let log = desk.path("log");
+    let first = number_in("SKN_MUTANTS_FROM", 0);
+    let end = first + number_in("SKN_MUTANTS", 2000);
+    let (mut next, mut killed, mut wrong) = (first, Vec::new(), String::new());
+    let (mut taken, mut refused) = (0, 0);
+    while next < end {
+        write(&log, "");
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "worker", "--nocapture", "--test-threads=1"])
+            .env("SKN_WORK", format!("{name} {next} {end} {}", log.display()))
+            .output()
+            .unwrap();
+        for line in fs::read_to_string(&log).unwrap().lines() {
+            match line.split_once(' ').unwrap() {
+                ("begin", number) => next = number.parse::<u64>().unwrap() + 1,
+                ("taken", _) => taken += 1,
+                ("refused", _) => refused += 1,
+                (what, number) => writeln!(wrong, "mutant {number}: {what}").unwrap(),
+            }
+        }
+        if !status.status.success() {
+            let said = String::from_utf8_lossy(&status.stderr).into_owned();
+            killed.push((next - 1, format!("{}: {}", status.status, said.trim())));
+            assert!(
+                killed.len() < 200,
+                "{name}: {} of them killed the process; the first: {:?}",
+                killed.len(),
+                killed[0]
+            );
+        } else {
+            assert_eq!(next, end, "{name}: the child ended early");
+        }
+    }
+    for (number, how) in &killed {
+        match form.fenced {
+            Some(line) => behind_the_fence(form, line, *number),
+            None => writeln!(wrong, "mutant {number}: {how}").unwrap(),
+        }
+    }
+    assert_eq!(wrong, "", "{name}");
+    assert_eq!(taken + refused + killed.len() as u64, end - first);
+    assert!(refused > (end - first) / 10, "{name}: only {refused} were noticed");
+    #[allow(clippy::print_stdout, reason = "a test's own report")]
+    {
+        println!("{name}: {taken} read, {refused} refused, {} stopped by the fence {killed:?}", killed.len());
+    }
+}
+
+/// What killed a child must be an error of the program that reads it.
+fn behind_the_fence(form: &Form, line: &str, number: u64) {
+    let desk = Desk::new();
+    copy(&golden().join("data"), &desk.path("data"));
+    write(&desk.path("task.toml"), include_str!("../crates/skn-data/tasks/sst2.toml"));
+    let folder = desk.path("mutant");
+    let file = (form.make)(&folder);
+    write(&file, mutant(&fs::read(&file).unwrap(), number));
+    let of_data = line.ends_with("--data");
+    let given = if of_data { &file } else { &folder };
+    let line = format!("{line} {}", given.display());
+    desk.fails(&line, 3, &["mutant"]);
+}
+
+/// Not a test but the child of one: reads the mutants that it is told to, and writes down how it went.
+#[test]
+fn worker() {
+    let Ok(work) = std::env::var("SKN_WORK") else { return };
+    let mut words = work.splitn(4, ' ');
+    let (name, first, end) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+    let mut log = File::create(words.next().unwrap()).unwrap();
+    let form = FORMS.iter().find(|form| form.name == name).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = (form.make)(folder.path());
+    let whole = fs::read(&file).unwrap();
+    assert!((form.read)(&file) || name == "records", "{name}: the whole file is refused");
+    let beside: u64 =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    std::panic::set_hook(Box::new(|_| {}));
+    for number in first.parse::<u64>().unwrap()..end.parse().unwrap() {
+        let bytes = mutant(&whole, number);
+        fs::write(&file, &bytes).unwrap();
+        writeln!(log, "begin {number}").unwrap();
+        allow(bytes.len() as u64 + beside);
+        let result = catch_unwind(AssertUnwindSafe(|| (form.read)(&file)));
+        let what = match result {
+            Ok(true) => "taken",
+            Ok(false) => "refused",
+            Err(_) => "panicked",
+        };
+        writeln!(log, "{what} {number}").unwrap();
+    }
+}
+
+/// The fence's limits, for one file more.
+fn allow(bytes: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        use rlimit::Resource;
+        let set = |resource: Resource, value: u64| resource.set(value, resource.get_hard().unwrap()).unwrap();
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        // A tick is a hundredth of a second on all of Linux; the time used so far, begun seconds counted whole.
+        set(Resource::CPU, ticks.div_ceil(100) + 2 + bytes.div_ceil(20_000_000));
+        let size: u64 = fields[20].parse().unwrap();
+        set(Resource::AS, size + (64 << 20) + 8 * bytes);
+    }
+    let _ = bytes;
+}
+
+macro_rules! forms {
+    ($($form:ident),+) => { $(#[test] fn $form() { super::check(stringify!($form)); })+ };
+}
+
+/// The tests, one for each form.
+mod mutants_of {
+    forms!(
+        arrow,
+        parquet,
+        csv,
+        jsonl,
+        json,
+        state,
+        dataset_info,
+        dataset_dict,
+        task,
+        safetensors,
+        shard_index,
+        config,
+        tokenizer,
+        vocab,
+        merges,
+        records
+    );
+}
