@@ -105,6 +105,14 @@ fn the_other_methods_and_probes_run_too() {
 }
 
 #[test]
+fn flags_are_spelled_either_way() {
+    let desk = Desk::original();
+    desk.ok("skn-train --data-path data/raw/sst2 --save-to a --max_length 8 --max_steps 2 --prompt-size 4 --checkpoint_every 1");
+    desk.ok("skn-train --data_path data/raw/sst2 --save_to b --max-length 8 --max-steps 2 --prompt_size 4 --checkpoint-every 1");
+    assert!(desk.contents("a") == desk.contents("b"));
+}
+
+#[test]
 fn sub_tasks_are_joined_with_two_letters_behind_one_dash() {
     let desk = Desk::original();
     desk.ok("skn-train --data_path data/raw/sst2 --save_to a --epoch 1 --bz 64");
@@ -184,6 +192,7 @@ fn tasks_are_listed() {
     ] {
         assert!(table.contains(line), "{table}");
     }
+    assert_eq!(desk.ok("skn-train --list-tasks"), table);
     let tasks: serde_json::Value = serde_json::from_str(&desk.ok("skn-tasks --json")).unwrap();
     let cola = tasks.as_array().unwrap().iter().find(|task| task["name"] == "cola").unwrap();
     assert_eq!((&cola["metric"], &cola["demo"]), (&"mcc".into(), &false.into()));

@@ -1,10 +1,11 @@
 //! What every program does around its stage.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Command, Parser};
 use serde::Serialize;
 use skn_program::{conclude, report};
 
@@ -45,13 +46,36 @@ pub fn program<S: Stage>() -> ExitCode {
         return code;
     }
     let line = rewrite_short_pairs(std::env::args_os());
-    let stage = S::parse_from(&line);
+    let stage = parse::<S>(&line);
     let run = || {
         let console = Console::new(stage.common())?;
         let result = stage.run(&Call { console: &console, arguments: typed(&line) });
         conclude(&console, stage.common(), result)
     };
     report(S::PROGRAM, code, run())
+}
+
+/// Reads a command line; what can't be read, or asks for help, ends the program.
+fn parse<S: Stage>(line: &[OsString]) -> S {
+    let mut command = spelled_either_way(S::command());
+    let matches = command.try_get_matches_from_mut(line).unwrap_or_else(|error| error.exit());
+    S::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// The original spells flags with `_`, other programs with `-`: every flag of several words is known by both.
+fn spelled_either_way(command: Command) -> Command {
+    command.mut_args(|argument| {
+        let names: BTreeSet<String> = argument
+            .get_long()
+            .into_iter()
+            .chain(argument.get_all_aliases().unwrap_or_default())
+            .map(String::from)
+            .collect();
+        let both = names.iter().flat_map(|name| [name.replace('-', "_"), name.replace('_', "-")]);
+        let others: BTreeSet<String> = both.filter(|name| !names.contains(name)).collect();
+        // Flags live as long as the program does, which parses once.
+        argument.aliases(others.into_iter().map(|name| &*name.leak()))
+    })
 }
 
 /// Runs a stage inside another program, as if `arguments` had been typed behind its name.

@@ -22,7 +22,11 @@ use crate::setup::{Setup, mask_embedding, method_name};
 /// Leaves the parameters that are best on dev in RUN/best (a PEFT or AdapterHub folder), the metrics of each
 /// evaluation in RUN/metrics.jsonl, and in RUN/last what --resume needs to go on bit for bit.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "skn-train", version)]
+#[command(
+    name = "skn-train",
+    version,
+    after_help = "skn-train --list-tasks lists the tasks that --task knows (so does skn-tasks)."
+)]
 pub struct Train {
     #[command(flatten)]
     subject: Subject,
