@@ -75,8 +75,13 @@ fn what_is_no_task_word_or_flag() {
     );
     desk.fails("skn-train --save_to run", 2, &["--data"]);
     desk.fails("skn-run --prune-layer 4 --out run", 2, &["--prune-layer 4", "0 to 3"]);
-    desk.fails("skn-run --alpha=-1 --out run", 2, &["--alpha", "at least 0"]);
+    desk.fails("skn-run --alpha -1 --out run", 2, &["--alpha", "at least 0"]);
     desk.fails("skn-run --alpha 0.1 --out run", 2, &["--alpha", "mean"]);
+    desk.fails("skn-run --shares 0.6 --out run", 2, &["--shares 0.6", "at most 0.5"]);
+    desk.fails(&format!("{TRAIN} --lr -1"), 2, &["learning rate"]);
+    desk.fails(&format!("{TRAIN} --prompt_size 126"), 2, &["126 positions", "at least 3"]);
+    desk.fails(&format!("{TRAIN} --prompt_size 127"), 2, &["127 positions"]);
+    desk.fails(&format!("{TRAIN} --max-length 2"), 2, &["--max-length 2"]);
     let probe = "skn-probe --data_path data/raw/sst2 --save_to run --probe_type";
     desk.fails(&format!("{probe} pos --pos 4,0"), 2, &["--pos 4,0", "layer 4", "0 to 3"]);
     desk.fails(&format!("{probe} pos --pos 1,160"), 2, &["--pos 1,160", "160 neurons"]);
@@ -177,6 +182,23 @@ fn data_that_are_damaged() {
 }
 
 #[test]
+fn a_split_that_lost_its_file() {
+    let desk = Desk::original();
+    fs::remove_file(desk.path("data/raw/sst2/validation/data-00000-of-00001.arrow")).unwrap();
+    desk.fails(TRAIN, 3, &["validation/data-00000-of-00001.arrow"]);
+    assert!(!desk.path("run").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_listens_to_stderr() {
+    let desk = Desk::new();
+    let line = ["--model", "demo", "--task", "topic", "--max-steps", "2", "--save_to", "run"];
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert!(desk.command("skn-train", &line).stderr(full).status().unwrap().success());
+}
+
+#[test]
 fn masks_and_averages_of_another_model() {
     let desk = Desk::original();
     desk.ok(TRAIN);
@@ -266,6 +288,7 @@ fn a_control_of_another_experiment_does_not_stay() {
     let mask = "skn-mask -p --resume_from run --save_to run --info_path run/info/sentiment/0.1";
     desk.ok(&format!("{mask} --cmp --draws 2"));
     desk.ok(&format!("{mask} --type zero --force"));
+    desk.ok("skn-verify run");
     assert!(desk.path("run/mask_perf.json").is_file() && !desk.path("run/cmp_perf.json").exists());
     desk.fails(
         "skn-probe -p --resume_from run --save_to x --probe_type acc,pos --pos best",

@@ -162,6 +162,8 @@ fn start_logging(common: &Common, bars: MultiProgress) {
         .with_writer(AboveBars(bars))
         .with_ansi(colour)
         .with_target(false)
+        // It would tell of a closed stderr on stderr, and panic.
+        .log_internal_errors(false)
         .without_time();
     // A second console in one process (tests) keeps the first one's logger.
     logger.try_init().ok();
@@ -173,7 +175,8 @@ struct AboveBars(MultiProgress);
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.suspend(|| std::io::stderr().write_all(bytes))?;
+        // Where nobody listens the work goes on.
+        self.0.suspend(|| std::io::stderr().write_all(bytes)).ok();
         Ok(bytes.len())
     }
 

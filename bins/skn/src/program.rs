@@ -73,8 +73,11 @@ fn spelled_either_way(command: Command) -> Command {
             .collect();
         let both = names.iter().flat_map(|name| [name.replace('-', "_"), name.replace('_', "-")]);
         let others: BTreeSet<String> = both.filter(|name| !names.contains(name)).collect();
+        // So that a number below 0 is told from a flag, and its range named.
+        let takes_value = argument.get_action().takes_values();
         // Flags live as long as the program does, which parses once.
-        argument.aliases(others.into_iter().map(|name| &*name.leak()))
+        let argument = argument.aliases(others.into_iter().map(|name| &*name.leak()));
+        if takes_value { argument.allow_negative_numbers(true) } else { argument }
     })
 }
 

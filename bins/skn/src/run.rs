@@ -253,7 +253,7 @@ impl Sink {
             write_file(&self.folder.join(&name), self.overwrite, &bytes)?;
             self.outputs.insert(name, skn_artifact::sha256_hex(&bytes));
         }
-        for name in std::mem::take(&mut self.obsolete) {
+        for name in &self.obsolete {
             let path = self.folder.join(name);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -308,7 +308,7 @@ impl Sink {
             inputs: self.inputs,
             outputs: self.outputs,
         };
-        RunRecord::update(&self.folder, &self.stage, record)?;
+        RunRecord::update(&self.folder, &self.stage, record, &self.obsolete)?;
         Ok(())
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Base {
     pub(crate) seed: u64,
     /// Whether the model lies in what is resumed from, as a pruned run's does.
     pub(crate) model_of_source: bool,
+    /// Whether the folder of tuned parameters need not be one whole.
+    pub(crate) may_be_torn: bool,
     /// Whether the tuned parameters of what is resumed from are used.
     loaded: bool,
     model_name: String,
@@ -210,6 +212,13 @@ impl Named {
             read_data(&self.task, self.data.as_deref(), self.max_data)
         })?;
         let splits = divide(dataset, &self.task, seed, self.source.as_ref())?;
+        let (test, asked) = (&splits.source.test.split, self.task.splits.test.as_deref());
+        if asked.is_some_and(|asked| asked != test) && self.task.splits.dev.is_some() {
+            let asked = asked.unwrap_or_default();
+            tracing::info!(
+                "split {asked} has no labels: {test} is the test set, and a fifth of train is dev"
+            );
+        }
         for (split, rows) in &splits.unlabelled {
             tracing::info!("split {split}: {rows} rows without a label are left out");
         }
@@ -245,6 +254,7 @@ impl Named {
             max_length,
             model_of_source: named.inside.is_some(),
             loaded: tuned.from_pretrained,
+            may_be_torn: false,
             model_name: named.name,
             seed: compute.seed,
             task,
@@ -330,7 +340,9 @@ impl Base {
                 "--resume_from RUN: expected a run with tuned parameters, found no flag",
             ));
         };
-        source.check_files()?;
+        if !self.may_be_torn {
+            source.check_files()?;
+        }
         let mask = self.encoder.mask_id();
         let read = Tuning::read(&source.best, &self.model.config, &self.model.weights, mask, prepend_mask)?;
         if let Some(warning) = read.warning {
@@ -354,7 +366,19 @@ impl Base {
     /// # Errors
     /// If the prompt leaves no room for text.
     pub(crate) fn encode(&self, part: &[Example], model: &Roberta) -> Result<Vec<Encoded>> {
-        self.encode_to(part, model.max_text())
+        let most = model.max_text();
+        if most.min(self.max_length.unwrap_or(most)) < 3 && self.task.needs_data() {
+            let (rows, all) = (model.prompt_rows(), model.config().max_sequence());
+            return Err(Failure::usage(match self.max_length {
+                Some(length) if length < 3 => {
+                    format!("--max-length {length}: <s> and </s> leave no room for text; at least 3")
+                }
+                _ => format!(
+                    "a prompt of {rows} positions leaves {most} of the model's {all} for <s>, text and </s>; at least 3"
+                ),
+            }));
+        }
+        self.encode_to(part, most)
     }
 
     /// The same, cut to a number of tokens.

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -334,18 +334,39 @@ impl RunRecord {
     /// If the file can't be read.
     pub fn read(run: &Path) -> Result<Self> {
         let path = run.join("run.json");
-        if path.is_file() { read_json(&path) } else { Ok(Self::default()) }
+        if path.is_file() { Self::read_file(&path) } else { Ok(Self::default()) }
+    }
+
+    /// Reads a record. What it lists as written lies in the run: other programs remove, replace and read these files.
+    fn read_file(path: &Path) -> Result<Self> {
+        let record: Self = read_json(path)?;
+        let inside = |name: &str| {
+            let mut parts = Path::new(name).components();
+            !name.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
+        };
+        for (stage, entry) in &record.stages {
+            if let Some(name) = entry.outputs.keys().find(|name| !inside(name)) {
+                return Err(ArtifactError::Format {
+                    file: path.into(),
+                    place: format!("stage {stage}: outputs"),
+                    expected: "names of files in the run".into(),
+                    found: name.clone(),
+                });
+            }
+        }
+        Ok(record)
     }
 
     /// Puts a stage's record into `run.json`. An output that this stage has written anew is taken from the records of
-    /// earlier stages. An earlier record of the same stage stays, as `STAGE, earlier N`, while files of it are left.
+    /// earlier stages, and so is what it has `removed`. An earlier record of the same stage stays, as `STAGE, earlier N`,
+    /// while files of it are left.
     ///
     /// # Errors
     /// If the file can't be read or written.
-    pub fn update(run: &Path, stage: &str, record: StageRecord) -> Result<()> {
+    pub fn update(run: &Path, stage: &str, record: StageRecord, removed: &[String]) -> Result<()> {
         let mut all = Self::read(run)?;
         for earlier in all.stages.values_mut() {
-            earlier.outputs.retain(|path, _| !record.outputs.contains_key(path));
+            earlier.outputs.retain(|path, _| !record.outputs.contains_key(path) && !removed.contains(path));
         }
         if let Some(earlier) = all.stages.insert(stage.into(), record)
             && !earlier.outputs.is_empty()
@@ -424,7 +445,7 @@ impl Verification {
 /// # Errors
 /// If there is no `run.json`, or a file can't be read.
 pub fn verify(run: &Path) -> Result<Verification> {
-    let record: RunRecord = read_json(&run.join("run.json"))?;
+    let record = RunRecord::read_file(&run.join("run.json"))?;
     let mut found = Verification::default();
     for (name, expected) in record.stages.values().flat_map(|stage| &stage.outputs) {
         let path = run.join(name);
@@ -462,7 +483,7 @@ mod tests {
             write_file(&folder.path().join(name), Overwrite::Refuse, name.as_bytes()).unwrap();
             record.outputs.insert(name.into(), sha256_hex(name.as_bytes()));
         }
-        RunRecord::update(folder.path(), "probe", record).unwrap();
+        RunRecord::update(folder.path(), "probe", record, &[]).unwrap();
         assert!(verify(folder.path()).unwrap().is_sound());
         write_file(&folder.path().join("b"), Overwrite::Replace, b"B").unwrap();
         std::fs::remove_file(folder.path().join("c")).unwrap();
@@ -479,7 +500,8 @@ mod tests {
         for (stage, content) in [("train", "1"), ("retrain", "2")] {
             write_file(&folder.path().join("x"), Overwrite::Replace, content.as_bytes()).unwrap();
             let outputs = BTreeMap::from([("x".to_string(), sha256_hex(content.as_bytes()))]);
-            RunRecord::update(folder.path(), stage, StageRecord { outputs, ..Default::default() }).unwrap();
+            RunRecord::update(folder.path(), stage, StageRecord { outputs, ..Default::default() }, &[])
+                .unwrap();
         }
         assert_eq!(verify(folder.path()).unwrap().intact, ["x"]);
     }
@@ -493,12 +515,15 @@ mod tests {
                 write_file(&folder.path().join(name), Overwrite::Replace, content.as_bytes()).unwrap();
                 record.outputs.insert(name.into(), sha256_hex(content.as_bytes()));
             }
-            RunRecord::update(folder.path(), "probe acc", record).unwrap();
+            RunRecord::update(folder.path(), "probe acc", record, &[]).unwrap();
         }
         let stages: Vec<String> = RunRecord::read(folder.path()).unwrap().stages.into_keys().collect();
         assert_eq!(stages, ["probe acc", "probe acc, earlier 2"], "of the first call nothing is left");
         let mut found = verify(folder.path()).unwrap();
         found.intact.sort();
+        std::fs::remove_file(folder.path().join("b")).unwrap();
+        RunRecord::update(folder.path(), "mask", StageRecord::default(), &["b".into()]).unwrap();
+        assert_eq!(verify(folder.path()).unwrap().missing, [""; 0], "it was removed on purpose");
         assert_eq!((found.intact, found.missing.len()), (vec!["a".into(), "b".into(), "c".into()], 0));
     }
 
@@ -509,13 +534,38 @@ mod tests {
         for (stage, started, file) in [("a", 5, "old/x"), ("b", 7, "info/old/y"), ("c", 9, "info/new/z")] {
             write_file(&run.join(file), Overwrite::Refuse, stage.as_bytes()).unwrap();
             let outputs = BTreeMap::from([(file.to_string(), sha256_hex(stage.as_bytes()))]);
-            RunRecord::update(run, stage, StageRecord { started, outputs, ..Default::default() }).unwrap();
+            RunRecord::update(run, stage, StageRecord { started, outputs, ..Default::default() }, &[])
+                .unwrap();
         }
         write_file(&run.join("old/notes.txt"), Overwrite::Refuse, b"mine").unwrap();
         assert_eq!(RunRecord::forget_before(run, 9).unwrap(), ["old/x", "info/old/y"]);
         assert!(!run.join("old/x").exists() && run.join("old/notes.txt").exists());
         assert!(!run.join("info/old").exists() && run.join("info/new/z").exists());
         assert_eq!(verify(run).unwrap().intact, ["info/new/z"]);
+    }
+
+    #[test]
+    fn a_record_reaches_no_file_outside_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, victim) = (folder.path().join("run"), folder.path().join("victim"));
+        std::fs::create_dir(&run).unwrap();
+        std::fs::write(&victim, "mine").unwrap();
+        for name in
+            ["../victim".to_string(), victim.display().to_string(), "a/../../victim".into(), String::new()]
+        {
+            let record = serde_json::json!({"stages": {"probe": {
+                "arguments": [], "version": "1", "started": 0, "finished": 0, "seconds": 0.0,
+                "settings": {}, "inputs": {}, "outputs": {name.clone(): "00"},
+            }}});
+            std::fs::write(run.join("run.json"), record.to_string()).unwrap();
+            for error in [
+                RunRecord::forget_before(&run, 9).map(drop).unwrap_err(),
+                verify(&run).map(drop).unwrap_err(),
+            ] {
+                assert!(error.to_string().contains("names of files in the run"), "{name}: {error}");
+            }
+        }
+        assert!(victim.exists());
     }
 
     #[test]
@@ -528,7 +578,7 @@ mod tests {
             write_file(&folder.path().join(output.0), Overwrite::Replace, output.1.as_bytes()).unwrap();
             let record =
                 StageRecord { inputs: hashes(inputs), outputs: hashes(&[output]), ..Default::default() };
-            RunRecord::update(folder.path(), stage, record).unwrap();
+            RunRecord::update(folder.path(), stage, record, &[]).unwrap();
         };
         write("train", &[], ("best", "1"));
         write("probe", &[("best", "1")], ("perf", "x"));

@@ -177,7 +177,10 @@ fn held_out<'t>(dataset: &Dataset, task: &'t Task) -> Result<(Option<&'t str>, &
         return Err(empty(&task.splits.train, &reason));
     };
     match task.splits.dev.as_deref() {
-        Some(dev) if labelled(dataset, test)?.is_empty() => Ok((None, dev)),
+        // Rows without labels, as GLUE's: not a split that has lost its rows.
+        Some(dev) if labelled(dataset, test)?.is_empty() && !dataset.splits[test].is_empty() => {
+            Ok((None, dev))
+        }
         dev => Ok((dev, test)),
     }
 }

@@ -150,6 +150,9 @@ impl Stage for Mask {
         let base = &setup.base;
         let model = base.roberta(&base.tuning(&self.tuned)?, Gradients::Nothing)?;
         let edit = self.edit(&setup, &model)?;
+        for info in &infos {
+            info.tell_other_tuning(&model.tuning()?)?;
+        }
         let mut sink = Sink::open(call, out, "mask", self.destination.force)?;
         sink.check_free(&[SKILL, RANDOM])?;
         let texts = base.encode(setup.part("test"), &model)?;
@@ -208,6 +211,8 @@ pub(crate) struct Info {
     pub(crate) path: PathBuf,
     /// What it holds.
     pub(crate) mask: SkillMask,
+    /// The hash of the tuned parameters that it was selected with, if that were one.
+    tuning: Option<String>,
 }
 
 impl Info {
@@ -223,13 +228,27 @@ impl Info {
         let (expected, found) = ([config.layers(), config.widest()], [mask.layers(), mask.width()]);
         if expected == found {
             check_model(&file, setup)?;
-            return Ok(Self { path, mask });
+            let tuning = file.metadata().get("skn.tuning_sha256").cloned();
+            return Ok(Self { path, mask, tuning });
         }
         let model = &setup.base.identity.id;
         Err(Failure::input(format!(
             "{}: tensor `mask`: expected {expected:?} as layers and neurons of model {model}, found {found:?}",
             path.display()
         )))
+    }
+
+    /// Says where a mask comes from other tuned parameters than these: neurons of one prompt tried on another are an
+    /// experiment, or a mistake.
+    pub(crate) fn tell_other_tuning(&self, tuning: &Tuning) -> Result<()> {
+        let now = tuning.sha256()?;
+        if self.tuning.as_ref().is_some_and(|found| *found != now) {
+            tracing::warn!(
+                "{}: selected with other tuned parameters than these ({now})",
+                self.path.display()
+            );
+        }
+        Ok(())
     }
 
     fn name(&self) -> String {

@@ -88,7 +88,12 @@ impl Stage for Merge {
             }
         }
         if !run.join("split.json").is_file() {
-            sink.bytes("split.json", std::fs::read(shards[0].join("split.json"))?)?;
+            let split = shards[0].join("split.json");
+            let read = std::fs::read(&split);
+            sink.bytes(
+                "split.json",
+                read.map_err(|error| Failure::input(format!("{}: {error}", split.display())))?,
+            )?;
         }
         sink.finish()?;
         Ok(Merged { run: run.into(), shards: shards.len(), files })

@@ -146,6 +146,7 @@ impl Stage for Prune {
         let layers = self.layers(&setup)?;
         let info = Info::read(&self.info_path, &setup)?;
         let tuning = setup.base.loaded_tuning(self.prepend_mask)?;
+        info.tell_other_tuning(&tuning)?;
         let cuts = self.cuts(&setup, &info.mask, &tuning)?;
         let mut sink = Sink::open(call, out, "prune", self.destination.force)?;
         sink.check_free(&["best/skn.json", "best/model.safetensors"])?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skn_artifact::{
     BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult, PerturbationSetting,
-    Points, RunRecord, Summary, TensorFile, read_json,
+    Points, RunRecord, StageRecord, Summary, TensorFile, hash_file, read_json,
 };
 use skn_perturb::EditKind;
 use skn_select::{Performance, Rule, Share};
@@ -131,7 +131,10 @@ impl Stage for Run {
         let chain = Chain { run: self, recipe, out: &out, console: call.console };
         chain.steps().map_err(|error| match call.console.signal() {
             Some(_) if !error.root_cause().to_string().contains("--resume") => {
-                anyhow::anyhow!("{}; the same command with --resume goes on", error.root_cause())
+                anyhow::anyhow!(
+                    "{}; the same command with --resume, and without --force, goes on",
+                    error.root_cause()
+                )
             }
             _ => error,
         })?;
@@ -234,6 +237,12 @@ struct Recipe {
 impl Run {
     fn recipe(&self) -> Result<Recipe> {
         let demo = self.model() == DEMO;
+        let half: Share = "0.5".parse()?;
+        if let Some(share) = self.shares.iter().find(|share| **share > half) {
+            return Err(Failure::usage(format!(
+                "--shares {share}: as many random neurons are perturbed, none of them selected: at most 0.5"
+            )));
+        }
         let edit = self.edit.unwrap_or(if demo { EditKind::Mean } else { EditKind::Gaussian });
         if self.alpha.is_some() && edit != EditKind::Gaussian {
             return Err(Failure::usage(format!(
@@ -437,6 +446,7 @@ impl Chain<'_> {
         if self.run.resume
             && stage != "report"
             && let Some(done) = RunRecord::read(folder)?.stages.get(stage)
+            && is_as_it_was(folder, done)?
         {
             let [earlier, now] = [&done.arguments, &arguments].map(|arguments| what_matters(arguments));
             if earlier != now {
@@ -545,6 +555,26 @@ impl Run {
         let config: skn_artifact::SkillConfig = json(&out.join("best").join("skn.json"))?;
         Ok(config.task)
     }
+}
+
+/// Whether a stage's files are what it wrote, and those of the chain that it read are what it read: a run that was being
+/// replaced when it was stopped has some of each.
+fn is_as_it_was(folder: &Path, stage: &StageRecord) -> Result<bool> {
+    for (name, expected) in &stage.outputs {
+        let file = folder.join(name);
+        if !file.is_file() || hash_file(&file)? != *expected {
+            return Ok(false);
+        }
+    }
+    for (name, expected) in &stage.inputs {
+        let mut places = [folder.join(name), PathBuf::from(name)].into_iter();
+        if let Some(file) = places.find(|file| file.is_file())
+            && hash_file(&file)? != *expected
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A command line without what changes no result.

@@ -162,7 +162,10 @@ impl Stage for Train {
 
     fn run(&self, call: &Call<'_>) -> Result<Trained> {
         let out = self.destination.out.as_path();
-        let setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
+        let mut setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
+        // A run that goes on from its own best was perhaps stopped while it wrote that: the checkpoint has what it needs.
+        setup.base.may_be_torn =
+            self.resume && self.goes_on(&setup, out) && out.join("last/checkpoint.safetensors").is_file();
         let options = self.training.options(setup.base.seed, setup.base.paper);
         let steps = options.total_steps(setup.splits.train.len())?;
         let mut sink = Sink::open(
@@ -187,7 +190,7 @@ impl Stage for Train {
         outcome.notes.iter().for_each(|note| tracing::warn!("{note}"));
         if outcome.stopped == Stopped::Interrupted {
             anyhow::bail!(
-                "a checkpoint of step {} is written; the same command with --resume goes on",
+                "a checkpoint of step {} is written; the same command with --resume, and without --force, goes on",
                 outcome.steps
             );
         }

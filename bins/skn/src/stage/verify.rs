@@ -62,10 +62,16 @@ impl Stage for Verify {
             [] => None,
             files => Some(format!("{what}: {}", files.join(", "))),
         };
-        let wrong: Vec<String> = [list("missing", &found.missing), list("changed", &found.changed)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let outdated: Vec<String> =
+            found.outdated.iter().map(|(file, input)| format!("{file} (from {input})")).collect();
+        let wrong: Vec<String> = [
+            list("missing", &found.missing),
+            list("changed", &found.changed),
+            list("made from what has been written anew since", &outdated),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         Err(Failure::input(format!("{}: {}", run.display(), wrong.join("; "))))
     }
 }

@@ -149,11 +149,7 @@ fn saved_table(root: &Path, table: &Path, task: &Task) -> Result<SplitFiles> {
         if !is_plain_name(filename) {
             return Err(DataError::Outside { file: shown(&state_path), name: filename.clone() });
         }
-        let path = table.join(filename);
-        // An empty split may be written without its one file.
-        if path.exists() || state.data_files.len() > 1 {
-            paths.push(inside(root, &path)?);
-        }
+        paths.push(inside(root, &table.join(filename))?);
     }
     Ok(SplitFiles { format: Format::Arrow, paths, class_names: class_names(root, table, &task.label)? })
 }

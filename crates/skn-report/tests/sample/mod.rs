@@ -316,6 +316,6 @@ pub(crate) fn stages(run: &Path) {
             outputs: BTreeMap::from([(format!("{name}.out"), "ab".into())]),
             ..Default::default()
         };
-        RunRecord::update(run, name, record).unwrap();
+        RunRecord::update(run, name, record, &[]).unwrap();
     }
 }
