@@ -52,10 +52,18 @@ fn rename(file: NamedTempFile, path: &Path, overwrite: Overwrite) -> Result<()> 
     }
 }
 
+const PREFIX: &str = ".skn-";
+const SUFFIX: &str = ".tmp";
+
+/// Whether a file is, by its name, one that a program was writing.
+pub(crate) fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+}
+
 /// A temporary file with the permissions that the user's umask gives to any file, not those of a secret.
 fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".skn-").suffix(".tmp");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -3,7 +3,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{ArtifactError, Result};
-use crate::file::make_folder;
+use crate::file::{is_temporary, make_folder};
 
 /// The right to write into a run's folder. It ends when this is dropped, or with the process, however that ends.
 ///
@@ -25,6 +25,7 @@ impl RunLock {
             let lock = Self::try_acquire(folder, program)?;
             // Between opening and locking, its holder may have removed the file: that lock would keep nobody out.
             if is_at(&lock.file, &folder.join(LOCK)) {
+                remove_leftovers(folder, 0);
                 return Ok(lock);
             }
         }
@@ -69,6 +70,23 @@ impl RunLock {
 
 const LOCK: &str = ".lock";
 
+/// Removes files that a killed program was writing, here and below. A folder with a lock of its own is another run's. What
+/// can't be read or removed is left: it harms nobody.
+fn remove_leftovers(folder: &Path, depth: usize) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth < 3 && !path.join(LOCK).exists() => {
+                remove_leftovers(&path, depth + 1);
+            }
+            Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => {
+                std::fs::remove_file(path).ok();
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Whether an open file is the one that the path leads to.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
@@ -108,6 +126,22 @@ mod tests {
         assert!(error.to_string().contains("skn-train") && error.exit_code() == 6, "{error}");
         drop(first);
         RunLock::acquire(folder.path(), "skn-probe").unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_program_was_writing_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        for name in
+            ["best/.skn-abc.tmp", ".skn-def.tmp", "other/.skn-ghi.tmp", "best/mine.tmp", "other/.lock"]
+        {
+            std::fs::create_dir_all(place(name).parent().unwrap()).unwrap();
+            std::fs::write(place(name), "x").unwrap();
+        }
+        let _lock = RunLock::acquire(folder.path(), "skn-train").unwrap();
+        assert!(!place("best/.skn-abc.tmp").exists() && !place(".skn-def.tmp").exists());
+        assert!(place("other/.skn-ghi.tmp").exists(), "another program may be writing it");
+        assert!(place("best/mine.tmp").exists());
     }
 
     #[test]
