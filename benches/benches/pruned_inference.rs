@@ -45,7 +45,12 @@ fn forward(criterion: &mut Criterion, models: &[(&str, Roberta)]) {
         let [batch] = pack(&lengths.texts(count), PROMPT_ROWS, usize::MAX, usize::MAX).try_into().unwrap();
         group.throughput(Throughput::Elements(count as u64));
         for (name, model) in models {
-            let texts = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows };
+            let texts = Sequences {
+                ids: &batch.ids,
+                starts: &batch.starts,
+                samples: &batch.rows,
+                seconds: &batch.seconds,
+            };
             group.bench_function(BenchmarkId::new(*name, lengths.name()), |bencher| {
                 bencher.iter(|| {
                     let answers = model.forward(texts, &Pass::default(), &mut NoHook).unwrap();

@@ -60,7 +60,8 @@ fn main() {
 /// One packed batch on this thread.
 fn forward(model: &Roberta, texts: &[Encoded]) {
     let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX).try_into().unwrap();
-    let texts = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows };
+    let texts =
+        Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
     let answers = model.forward(texts, &Pass::default(), &mut NoHook).unwrap();
     black_box(model.logits(&answers, Scored::Tokens(&VERBALIZER)).unwrap());
 }

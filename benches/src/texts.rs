@@ -44,7 +44,7 @@ impl Lengths {
         let mut ids: Vec<u32> = (0..length).map(|_| 5 + rng.below(VOCABULARY - 6) as u32).collect();
         ids[0] = 0;
         ids[length - 1] = 2;
-        Encoded { ids, label: row % 2, row: row as u64 }
+        Encoded { second: ids.len(), ids, label: row % 2, row: row as u64 }
     }
 
     /// Lengths without `<s>` and `</s>` are log-normal: `median * e^(spread * normal)`.

@@ -16,12 +16,13 @@ use crate::program::Call;
 pub(crate) const BEST: &str = "best";
 
 /// The files of a model folder that a pruned run keeps beside its tuned parameters.
-pub(crate) const MODEL_FILES: [&str; 7] = [
+pub(crate) const MODEL_FILES: [&str; 8] = [
     "config.json",
     "model.safetensors",
     "tokenizer.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
 ];

@@ -7,7 +7,7 @@ use candle_core::Device;
 use skn_artifact::{ModelIdentity, PartRecord, SkillConfig, SplitRecord, VerbalizerRecord};
 use skn_data::{
     DataError, Dataset, Encoded, Example, Join, PartIndex, SplitIndex, Splits, Task, TextEncoder, Verbalizer,
-    part_hash, split, split_with,
+    bert_tokenizer, part_hash, split, split_with,
 };
 use skn_model::{Gradients, Isa, Method, ModelFolder, Precision, Roberta, Tuning, Weights};
 use skn_probing::{Metadata, PassOptions, Progress, Workers};
@@ -85,6 +85,16 @@ impl Setup {
     /// # Errors
     /// If something is missing, damaged, or does not fit the rest.
     pub(crate) fn load(subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Self> {
+        let setup = Self::load_encoder(subject, compute, tuned)?;
+        setup.base.model.weights.require_head()?;
+        Ok(setup)
+    }
+
+    /// As [`Self::load`], of a model that may have no masked-LM head.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn load_encoder(subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Self> {
         let named = Named::of(subject, tuned)?;
         let splits = named.splits(compute.seed)?;
         Ok(Self { base: named.read(subject, compute, tuned)?, splits })
@@ -282,7 +292,9 @@ impl Base {
     /// # Errors
     /// If something is missing, damaged, or does not fit the rest.
     pub(crate) fn load(subject: &Subject, compute: &Compute, tuned: &Tuned) -> Result<Self> {
-        Named::of(subject, tuned)?.read(subject, compute, tuned)
+        let base = Named::of(subject, tuned)?.read(subject, compute, tuned)?;
+        base.model.weights.require_head()?;
+        Ok(base)
     }
 
     /// The tuning that the flags ask for: loaded with `-p`, else new.
@@ -302,6 +314,13 @@ impl Base {
                 tracing::warn!(
                     "--resume_from without -p: its tuned parameters are not loaded, this begins with new ones"
                 );
+            }
+            if tuned.prompt_size.is_none() && self.model.weights.require_head().is_err() {
+                tracing::info!(
+                    "{}: an encoder without a masked-LM head; its texts are read as they are, without a prompt",
+                    self.identity.id
+                );
+                return Ok(Tuning::plain_text());
             }
             let prompt_size = tuned.prompt_size.map_or(PROMPT_SIZE, Into::into);
             return Ok(match tuned.model_type.method() {
@@ -502,15 +521,28 @@ pub(crate) fn read_tokenizer(folder: &ModelFolder) -> Result<TextEncoder> {
         check(&[&bytes], &file)?;
         return Ok(TextEncoder::from_json(&bytes, &file)?);
     }
-    match (folder.file("vocab.json")?, folder.file("merges.txt")?) {
-        (Some(vocabulary), Some(merges)) => {
-            check(&[&vocabulary, &merges], &place)?;
-            Ok(TextEncoder::from_vocab_and_merges(&vocabulary, &merges, &place)?)
-        }
-        _ => Err(Failure::input(format!(
-            "{place}: no tokenizer.json, nor vocab.json and merges.txt beside it"
-        ))),
+    if let (Some(vocabulary), Some(merges)) = (folder.file("vocab.json")?, folder.file("merges.txt")?) {
+        check(&[&vocabulary, &merges], &place)?;
+        return Ok(TextEncoder::from_vocab_and_merges(&vocabulary, &merges, &place)?);
     }
+    if let Some(vocabulary) = folder.file("vocab.txt")? {
+        let settings = folder.file("tokenizer_config.json")?;
+        let (bytes, file) =
+            (bert_tokenizer(&vocabulary, settings.as_deref(), &place)?, format!("{place}/vocab.txt"));
+        check(&[&bytes], &file)?;
+        return Ok(TextEncoder::from_json(&bytes, &file)?);
+    }
+    for model in ["sentencepiece.bpe.model", "spiece.model"] {
+        if folder.file(model)?.is_some() {
+            return Err(Failure::input(format!(
+                "{place}: no tokenizer.json, and {model} is not read; make one in Python: \
+                 AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+            )));
+        }
+    }
+    Err(Failure::input(format!(
+        "{place}: no tokenizer.json, nor vocab.json and merges.txt, nor vocab.txt beside it"
+    )))
 }
 
 fn check_vocabulary(model: &Model, encoder: &TextEncoder) -> Result<()> {

@@ -10,6 +10,8 @@ pub struct Batch {
     pub ids: Vec<u32>,
     /// Where each text begins in `ids`, and at last their number: one entry more than texts.
     pub starts: Vec<usize>,
+    /// For each text where in `ids` the second of a pair begins ([`Encoded::second`]), or where the text ends.
+    pub seconds: Vec<usize>,
     /// The class of each text.
     pub labels: Vec<usize>,
     /// The row of each text in its part ([`Encoded::row`]).
@@ -36,6 +38,7 @@ impl Batch {
         if self.starts.is_empty() {
             self.starts.push(0);
         }
+        self.seconds.push(self.ids.len() + text.second.min(text.ids.len()));
         self.ids.extend_from_slice(&text.ids);
         self.starts.push(self.ids.len());
         self.labels.push(text.label);
@@ -52,7 +55,7 @@ impl Batch {
 /// ```
 /// use skn_data::{Encoded, pack};
 ///
-/// let text = |row, length| Encoded { ids: vec![7; length], label: 0, row };
+/// let text = |row, length| Encoded { ids: vec![7; length], second: length, label: 0, row };
 /// let batches = pack(&[text(0, 5), text(1, 2), text(2, 3)], 1, 8, 16);
 /// let rows: Vec<&[u64]> = batches.iter().map(|batch| batch.rows.as_slice()).collect();
 /// assert_eq!(rows, [&[1, 2][..], &[0]]);
@@ -140,6 +143,7 @@ mod tests {
     fn texts(lengths: &[usize]) -> Vec<Encoded> {
         let text = |(row, length): (usize, &usize)| Encoded {
             ids: (0..*length as u32).map(|place| place + 100 * row as u32).collect(),
+            second: *length / 2,
             label: row % 2,
             row: row as u64,
         };
@@ -155,6 +159,7 @@ mod tests {
         let batches = pack(&texts(&[4, 2, 9, 2]), 1, 8, 8);
         assert_eq!(rows(&batches), [vec![1, 3], vec![0], vec![2]]);
         assert_eq!(batches[0].ids, [100, 101, 300, 301]);
+        assert_eq!(batches[0].seconds, [1, 3]);
         assert_eq!(batches[0].starts, [0, 2, 4]);
         assert_eq!(batches[0].labels, [1, 1]);
         assert_eq!(batches[0].text(1), Some(&[300, 301][..]));

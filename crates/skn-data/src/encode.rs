@@ -15,7 +15,7 @@ const ROUND: usize = 1 << 14;
 /// How the two texts of a pair become one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
-    /// `<s> a </s></s> b </s>`, as RoBERTa was pre-trained.
+    /// `<s> a </s></s> b </s>`, as RoBERTa was pre-trained; `[CLS] a [SEP] b [SEP]`, as BERT was.
     #[default]
     Separated,
     /// The texts written one after another without anything between, as the published implementation does
@@ -26,15 +26,18 @@ pub enum Join {
 /// A text as the model takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, `<s>` and `</s>` included.
+    /// Token ids, `<s>` and `</s>` (`[CLS]` and `[SEP]`) included.
     pub ids: Vec<u32>,
+    /// Where in `ids` the second text of a pair begins; their number if there is none.
+    pub second: usize,
     /// The class.
     pub label: usize,
     /// The row in its part (train, dev or test), from 0.
     pub row: u64,
 }
 
-/// RoBERTa's tokenizer: byte-level BPE with `<s>`, `</s>` and `<mask>`.
+/// A model's tokenizer: RoBERTa's (byte-level BPE) and XLM-RoBERTa's and CamemBERT's (unigrams) with `<s>`, `</s>` and
+/// `<mask>`, or BERT's (WordPiece) with `[CLS]`, `[SEP]` and `[MASK]`.
 ///
 /// ```
 /// use skn_data::{Example, Join, TextEncoder};
@@ -42,7 +45,7 @@ pub struct Encoded {
 /// let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model/tokenizer.json");
 /// let encoder = TextEncoder::from_json(&std::fs::read(file).unwrap(), file)?;
 /// let example = Example { text: "the play is dull".into(), pair: None, label: 0 };
-/// let ids = encoder.encode(&example, 6, Join::Separated)?;
+/// let (ids, _) = encoder.encode(&example, 6, Join::Separated)?;
 /// assert_eq!(ids.len(), 6); // cut, </s> kept
 /// assert_eq!((ids[0], ids[5]), (encoder.start_id(), encoder.end_id()));
 /// # Ok::<(), skn_data::DataError>(())
@@ -54,7 +57,17 @@ pub struct TextEncoder {
     start: u32,
     end: u32,
     mask: u32,
+    unknown: Option<u32>,
+    /// How many end tokens stand between the texts of a pair.
+    separators: usize,
 }
+
+/// Start, end, mask and unknown token, and how many end tokens stand between the texts of a pair.
+const SPECIAL: [([&str; 4], usize); 2] =
+    [(["<s>", "</s>", "<mask>", "<unk>"], 2), (["[CLS]", "[SEP]", "[MASK]", "[UNK]"], 1)];
+
+/// What stands for the blank before a word in a vocabulary of unigrams.
+const BLANK: &str = "\u{2581}";
 
 impl TextEncoder {
     /// From the bytes of a `tokenizer.json`; `file` is the name that errors give it. Padding and truncation that
@@ -62,21 +75,29 @@ impl TextEncoder {
     ///
     /// # Errors
     ///
-    /// [`DataError::Tokenizer`] if it is damaged, or has no `<s>`, `</s>` or `<mask>`. (The parser panics on some
+    /// [`DataError::Tokenizer`] if it is damaged, or has neither `<s>`, `</s>` and `<mask>` nor `[CLS]`, `[SEP]` and
+    /// `[MASK]`. (The parser panics on some
     /// damaged files; that is caught, and the panic hook has had its say by then.)
     pub fn from_json(bytes: &[u8], file: &str) -> Result<Self> {
         let wrong = |reason: String| DataError::Tokenizer { file: file.to_owned(), reason };
         let parsed =
             catch_unwind(|| parse(bytes)).unwrap_or_else(|_| Err("the parser failed on it".to_owned()));
         let tokenizer = parsed.map_err(|reason| wrong(format!("not a tokenizer: {reason}")))?;
-        let id = |token: &str| {
-            tokenizer
-                .token_to_id(token)
-                .ok_or_else(|| wrong(format!("expected a token {token:?}, found none")))
+        let ids = |tokens: &[&str; 4]| tokens.map(|token| tokenizer.token_to_id(token));
+        let kind = SPECIAL.iter().max_by_key(|(tokens, _)| {
+            // Of a damaged one the kind that it was; a stray `[MASK]` does not make a BERT.
+            let found = ids(tokens).iter().flatten().count();
+            (found, tokens[0] == SPECIAL[0].0[0])
+        });
+        let (tokens, separators) = kind.unwrap_or(&SPECIAL[0]);
+        let [start, end, mask, unknown] = ids(tokens);
+        let needed = |id: Option<u32>, token: usize| {
+            id.ok_or_else(|| wrong(format!("expected a token {:?}, found none", tokens[token])))
         };
-        let (start, end, mask) = (id("<s>")?, id("</s>")?, id("<mask>")?);
+        let (start, end, mask) = (needed(start, 0)?, needed(end, 1)?, needed(mask, 2)?);
         let sha256 = format!("{:x}", Sha256::digest(bytes));
-        Ok(Self { file: file.to_owned(), sha256, start, end, mask, tokenizer })
+        let separators = *separators;
+        Ok(Self { file: file.to_owned(), sha256, start, end, mask, unknown, separators, tokenizer })
     }
 
     /// From the bytes of RoBERTa's older pair of files, `vocab.json` and `merges.txt`; `folder` is the name that
@@ -99,17 +120,17 @@ impl TextEncoder {
         &self.sha256
     }
 
-    /// The id of `<s>`.
+    /// The id of `<s>` or `[CLS]`.
     pub fn start_id(&self) -> u32 {
         self.start
     }
 
-    /// The id of `</s>`.
+    /// The id of `</s>` or `[SEP]`.
     pub fn end_id(&self) -> u32 {
         self.end
     }
 
-    /// The id of `<mask>`.
+    /// The id of `<mask>` or `[MASK]`.
     pub fn mask_id(&self) -> u32 {
         self.mask
     }
@@ -176,6 +197,11 @@ impl TextEncoder {
         Ok(())
     }
 
+    /// Whether a token tells nothing of a word: the unknown one, and the blank before a word that has no token with it.
+    pub(crate) fn is_wordless(&self, id: u32) -> bool {
+        self.unknown == Some(id) || self.tokenizer.id_to_token(id).as_deref() == Some(BLANK)
+    }
+
     /// The tokens that stand for the classes; see [`Verbalizer::new`].
     ///
     /// # Errors
@@ -185,7 +211,8 @@ impl TextEncoder {
         Verbalizer::new(self, words)
     }
 
-    /// The ids of an example: `<s> text </s>`, or for a pair what `join` says, cut to `max_tokens`.
+    /// The ids of an example: `<s> text </s>`, or for a pair what `join` says, cut to `max_tokens`; and where in them the
+    /// second text begins, which is at their end if there is none.
     ///
     /// Special tokens count, and are kept. A pair is cut as by Hugging Face's `longest_first`: the longer text
     /// first, then both to the same length.
@@ -194,12 +221,14 @@ impl TextEncoder {
     ///
     /// [`DataError::NoRoom`] if the special tokens alone need more than `max_tokens`, or see
     /// [`TextEncoder::ids_of_text`].
-    pub fn encode(&self, example: &Example, max_tokens: usize, join: Join) -> Result<Vec<u32>> {
-        match (&example.pair, join) {
-            (None, _) => self.encode_one(&example.text, max_tokens),
-            (Some(pair), Join::Paper) => self.encode_one(&format!("{}{pair}", example.text), max_tokens),
-            (Some(pair), Join::Separated) => self.encode_pair(&example.text, pair, max_tokens),
-        }
+    pub fn encode(&self, example: &Example, max_tokens: usize, join: Join) -> Result<(Vec<u32>, usize)> {
+        let ids = match (&example.pair, join) {
+            (None, _) => self.encode_one(&example.text, max_tokens)?,
+            (Some(pair), Join::Paper) => self.encode_one(&format!("{}{pair}", example.text), max_tokens)?,
+            (Some(pair), Join::Separated) => return self.encode_pair(&example.text, pair, max_tokens),
+        };
+        let end = ids.len();
+        Ok((ids, end))
     }
 
     /// All rows of a part, in parallel; the order is kept.
@@ -212,7 +241,8 @@ impl TextEncoder {
             let row = row as u64;
             let label = usize::try_from(example.label)
                 .map_err(|_| DataError::Row { row, reason: "has no label".to_owned() })?;
-            Ok(Encoded { ids: self.encode(example, max_tokens, join)?, label, row })
+            let (ids, second) = self.encode(example, max_tokens, join)?;
+            Ok(Encoded { ids, second, label, row })
         };
         let mut all = Vec::with_capacity(part.len());
         // In rounds, so that beside what is returned there is little. Not collected as a `Result`: of several errors that
@@ -239,17 +269,19 @@ impl TextEncoder {
         Ok(ids)
     }
 
-    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Result<Vec<u32>> {
-        let room = room(max_tokens, 4)?;
+    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Result<(Vec<u32>, usize)> {
+        let special = 2 + self.separators;
+        let room = room(max_tokens, special)?;
         let (first, second) = (self.ids_of_text(first)?, self.ids_of_text(second)?);
         let (of_first, of_second) = longest_first(first.len(), second.len(), room);
-        let mut ids = Vec::with_capacity(of_first + of_second + 4);
+        let mut ids = Vec::with_capacity(of_first + of_second + special);
         ids.push(self.start);
         ids.extend_from_slice(&first[..of_first]);
-        ids.extend([self.end, self.end]);
+        ids.extend(std::iter::repeat_n(self.end, self.separators));
+        let place = ids.len();
         ids.extend_from_slice(&second[..of_second]);
         ids.push(self.end);
-        Ok(ids)
+        Ok((ids, place))
     }
 
     fn unusable(&self, reason: String) -> DataError {
@@ -294,10 +326,7 @@ fn merge_pairs<'m>(bytes: &'m [u8], file: &str) -> Result<Vec<[&'m str; 2]>> {
         file: file.to_owned(),
         reason: format!("line {line}: {reason}"),
     };
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-        wrong(line, "not UTF-8".to_owned())
-    })?;
+    let text = utf8(bytes).map_err(|line| wrong(line, "not UTF-8".to_owned()))?;
     let is_version = |line: usize, text: &str| line == 1 && text.starts_with("#version");
     let lines = text.lines().enumerate().map(|(line, text)| (line + 1, text));
     lines
@@ -309,6 +338,60 @@ fn merge_pairs<'m>(bytes: &'m [u8], file: &str) -> Result<Vec<[&'m str; 2]>> {
             _ => Err(wrong(line, format!("expected two tokens, found {text:?}"))),
         })
         .collect()
+}
+
+/// The bytes of the `tokenizer.json` that Hugging Face's converter makes of BERT's older file, `vocab.txt`, and of the
+/// `tokenizer_config.json` beside it, which may say that case or accents are kept; `folder` is the name that errors give
+/// the folder they are in.
+///
+/// # Errors
+///
+/// [`DataError::Tokenizer`], naming the file and the line.
+pub fn bert_tokenizer(vocab: &[u8], settings: Option<&[u8]>, folder: &str) -> Result<Vec<u8>> {
+    let wrong =
+        |file: &str, reason: String| DataError::Tokenizer { file: format!("{folder}/{file}"), reason };
+    let settings: Map<String, Value> = match settings {
+        None => Map::new(),
+        Some(bytes) => serde_json::from_slice(bytes)
+            .map_err(|error| wrong("tokenizer_config.json", error.to_string()))?,
+    };
+    let text = utf8(vocab).map_err(|line| wrong("vocab.txt", format!("line {line}: not UTF-8")))?;
+    let tokens = text.lines().enumerate().map(|(id, token)| (token.to_owned(), json!(id)));
+    Ok(bert_json(tokens.collect(), &settings).to_string().into_bytes())
+}
+
+/// A text, or the line that is none.
+fn utf8(bytes: &[u8]) -> Result<&str, usize> {
+    std::str::from_utf8(bytes)
+        .map_err(|error| 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count())
+}
+
+/// The `tokenizer.json` that Hugging Face's converter makes of BERT's vocabulary. Case is lowered unless the settings
+/// say otherwise, and with it accents go unless they say otherwise.
+fn bert_json(vocab: Map<String, Value>, settings: &Map<String, Value>) -> Value {
+    let special = |token: &str| {
+        let id = vocab.get(token)?;
+        Some(json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}))
+    };
+    let mut added: Vec<Value> =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].into_iter().filter_map(special).collect();
+    added.sort_by_key(|token| token["id"].as_u64());
+    let setting = |name: &str, default: Value| settings.get(name).cloned().unwrap_or(default);
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "lowercase": setting("do_lower_case", json!(true)),
+            "handle_chinese_chars": setting("tokenize_chinese_chars", json!(true)),
+            "strip_accents": setting("strip_accents", Value::Null)},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": null,
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocab},
+    })
 }
 
 /// The `tokenizer.json` that Hugging Face's converter makes of RoBERTa's two files.
@@ -361,9 +444,9 @@ mod tests {
     fn one_text_stands_between_start_and_end() {
         let encoder = encoder();
         let plain = encoder.ids_of_text("the play").unwrap();
-        let ids = encoder.encode(&example("the play", None), 99, Join::Separated).unwrap();
+        let ids = encoder.encode(&example("the play", None), 99, Join::Separated).unwrap().0;
         assert_eq!(ids, [&[0][..], &plain, &[2]].concat());
-        assert_eq!(encoder.encode(&example("", None), 2, Join::Separated).unwrap(), [0, 2]);
+        assert_eq!(encoder.encode(&example("", None), 2, Join::Separated).unwrap(), (vec![0, 2], 2));
     }
 
     #[test]
@@ -372,7 +455,8 @@ mod tests {
         let pair = example("the play", Some("a song"));
         let (first, second) =
             (encoder.ids_of_text("the play").unwrap(), encoder.ids_of_text("a song").unwrap());
-        let separated = encoder.encode(&pair, 99, Join::Separated).unwrap();
+        let (separated, place) = encoder.encode(&pair, 99, Join::Separated).unwrap();
+        assert_eq!((separated[place - 1], &separated[place..place + second.len()]), (2, &second[..]));
         assert_eq!(separated, [&[0][..], &first, &[2, 2], &second, &[2]].concat());
         let glued = encoder.encode(&pair, 99, Join::Paper).unwrap();
         assert_eq!(glued, encoder.encode(&example("the playa song", None), 99, Join::Paper).unwrap());
@@ -396,7 +480,7 @@ mod tests {
         let encoder = encoder();
         let pair = example("the play is dull and long", Some("a song"));
         for max_tokens in 4..12 {
-            let ids = encoder.encode(&pair, max_tokens, Join::Separated).unwrap();
+            let (ids, _) = encoder.encode(&pair, max_tokens, Join::Separated).unwrap();
             assert!(ids.len() <= max_tokens);
             assert_eq!(ids.iter().filter(|id| **id == 2).count(), 3);
         }
@@ -520,7 +604,7 @@ mod tests {
         #[test]
         fn any_text_survives_its_tokens(text in "\\PC{0,60}", max_tokens in 2usize..40) {
             let encoder = encoder();
-            let ids = encoder.encode(&example(&text, None), max_tokens, Join::Separated).unwrap();
+            let (ids, _) = encoder.encode(&example(&text, None), max_tokens, Join::Separated).unwrap();
             prop_assert!(ids.len() <= max_tokens);
             prop_assert_eq!((ids[0], ids[ids.len() - 1]), (0, 2));
         }

@@ -53,7 +53,7 @@ mod golden;
 pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
 pub use crate::binarize::{Choice, SubTask, binarize};
 pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
-pub use crate::encode::{Encoded, Join, TextEncoder};
+pub use crate::encode::{Encoded, Join, TextEncoder, bert_tokenizer};
 pub use crate::error::{DataError, Result, RowPlace};
 pub use crate::metric::Metric;
 pub use crate::read::{read_dataset, read_dataset_to};

@@ -10,12 +10,13 @@ pub struct Verbalizer {
     pub ids: Vec<u32>,
     /// The text of that token: the word itself, or its beginning.
     pub tokens: Vec<String>,
-    /// How many tokens each word has; of more than one, the first is used.
+    /// How many tokens each word has; of more than one, the first is used that is not just the blank before a word.
     pub lengths: Vec<usize>,
 }
 
 impl Verbalizer {
-    /// Looks words up, as they are written: `" good"` gives the token with the space. Of a word of several tokens
+    /// Looks words up, as they are written: `" good"` gives RoBERTa's token with the space. BERT's tokens are whole words
+    /// in lower case, XLM-RoBERTa's and CamemBERT's begin with their blank (`▁good`), with or without a space. Of a word of several tokens
     /// the first is used; [`Verbalizer::cut_words`] tells which these are.
     ///
     /// # Errors
@@ -26,7 +27,7 @@ impl Verbalizer {
             Self { words: words.to_vec(), ids: Vec::new(), tokens: Vec::new(), lengths: Vec::new() };
         for (class, word) in words.iter().enumerate() {
             let ids = encoder.ids_of_text(word)?;
-            let Some(id) = ids.first().copied() else {
+            let Some(id) = ids.iter().copied().find(|&id| !encoder.is_wordless(id)) else {
                 return Err(DataError::WordWithoutToken { class, word: word.clone() });
             };
             let token = encoder.token_text(id).unwrap_or_else(|| format!("token {id}"));

@@ -25,6 +25,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation
     match activation {
         Activation::Identity => Ok(y),
         Activation::Gelu => y.gelu_erf(),
+        Activation::GeluTanh => y.gelu(),
         Activation::Relu => y.relu(),
     }
 }

@@ -6,7 +6,7 @@ use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
 use crate::element::Pair;
 use crate::matrix::{Panels, View, ViewMut};
-use crate::simd::{Isa, gelu, gelu_gradient};
+use crate::simd::{Isa, gelu, gelu_gradient, gelu_tanh, gelu_tanh_gradient};
 
 /// What follows a matrix product, element by element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Activation {
     Identity,
     /// `x * P(X <= x)` for a standard normal X: the exact GELU, with erf.
     Gelu,
+    /// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`: the GELU of the first BERT code.
+    GeluTanh,
     /// `max(x, 0)`.
     Relu,
 }
@@ -153,7 +155,7 @@ impl Linear {
         }?;
         match activation {
             Activation::Identity => Ok(product),
-            Activation::Gelu | Activation::Relu => product.apply_op1(Activate(activation)),
+            _ => product.apply_op1(Activate(activation)),
         }
     }
 }
@@ -389,6 +391,7 @@ impl CustomOp1 for Activate {
             match self.0 {
                 Activation::Identity => {}
                 Activation::Gelu => gelu_gradient(Isa::best(), x, &mut values),
+                Activation::GeluTanh => gelu_tanh_gradient(Isa::best(), x, &mut values),
                 Activation::Relu => relu_gradient(x, &mut values),
             }
             Ok(values)
@@ -402,6 +405,7 @@ fn activate(isa: Isa, activation: Activation, values: &mut [f32], (stride, width
     match activation {
         Activation::Identity => {}
         Activation::Gelu => gelu(isa, values, stride, width),
+        Activation::GeluTanh => gelu_tanh(isa, values, stride, width),
         Activation::Relu => {
             for row in values.chunks_mut(stride.max(1)) {
                 // Not `max`, which would turn what is not a number into 0 and hide it.

@@ -243,6 +243,41 @@ fn gelu_gradient_body<const FUSED: bool>(x: &[f32], gradient: &mut [f32]) {
     });
 }
 
+/// The logistic function of `2 u`, which is `(1 + tanh u) / 2`, and the derivative of `2 u`, for GELU's
+/// `u = sqrt(2 / pi) (x + 0.044715 x^3)`.
+#[inline(always)]
+fn tanh_distribution<const FUSED: bool>(x: f32) -> (f32, f32) {
+    const TWICE: f32 = 1.595_769;
+    const CUBIC: f32 = 0.044_715;
+    let square = x * x;
+    let doubled = TWICE * x * multiply_add::<FUSED>(CUBIC, square, 1.0);
+    let slope = TWICE * multiply_add::<FUSED>(3.0 * CUBIC, square, 1.0);
+    (1.0 / (1.0 + exp::<FUSED>(-doubled)), slope)
+}
+
+#[inline(always)]
+fn gelu_tanh_body<const FUSED: bool>(values: &mut [f32], stride: usize, width: usize) {
+    for row in values.chunks_mut(stride.max(1)) {
+        for_each_chunk(&mut row[..width], |chunk| {
+            for value in chunk {
+                *value *= tanh_distribution::<FUSED>(*value).0;
+            }
+        });
+    }
+}
+
+#[inline(always)]
+fn gelu_tanh_gradient_body<const FUSED: bool>(x: &[f32], gradient: &mut [f32]) {
+    let mut start = 0;
+    for_each_chunk(gradient, |chunk| {
+        for (gradient, x) in chunk.iter_mut().zip(chunk_at(x, start)) {
+            let (distribution, slope) = tanh_distribution::<FUSED>(x);
+            *gradient *= distribution * multiply_add::<FUSED>(x * slope, 1.0 - distribution, 1.0);
+        }
+        start += LANES;
+    });
+}
+
 multiversioned!(
     /// GELU (Hendrycks and Gimpel, 2016) in its exact form, in place: `x` times the standard normal distribution
     /// function at `x`, for the first `width` numbers of every `stride`.
@@ -251,6 +286,14 @@ multiversioned!(
 multiversioned!(
     /// Multiplies `gradient` by the derivative of GELU at `x`.
     pub(crate) gelu_gradient = gelu_gradient_body(x: &[f32], gradient: &mut [f32])
+);
+multiversioned!(
+    /// GELU with tanh in place of erf, as [`gelu`].
+    pub(crate) gelu_tanh = gelu_tanh_body(values: &mut [f32], stride: usize, width: usize)
+);
+multiversioned!(
+    /// Multiplies `gradient` by the derivative of [`gelu_tanh`] at `x`.
+    pub(crate) gelu_tanh_gradient = gelu_tanh_gradient_body(x: &[f32], gradient: &mut [f32])
 );
 
 #[cfg(test)]
@@ -288,6 +331,26 @@ mod tests {
                     (f64::from(gradient) - distribution - x * density).abs() < 2e-6,
                     "{isa:?} gelu'({x})"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_with_tanh_and_its_derivative_are_exact() {
+        for isa in Isa::available() {
+            let xs: Vec<f32> = (-1000..=1000).map(|i| i as f32 / 100.0).collect();
+            let mut values = xs.clone();
+            gelu_tanh(isa, &mut values, xs.len(), xs.len());
+            let mut gradients = vec![1.0; xs.len()];
+            gelu_tanh_gradient(isa, &xs, &mut gradients);
+            for ((&x, &value), &gradient) in xs.iter().zip(&values).zip(&gradients) {
+                let x = f64::from(x);
+                let scale = (2.0 / std::f64::consts::PI).sqrt();
+                let tanh = (scale * (x + 0.044_715 * x.powi(3))).tanh();
+                let slope = scale * (1.0 + 3.0 * 0.044_715 * x * x);
+                let derivative = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope;
+                assert!((f64::from(value) - 0.5 * x * (1.0 + tanh)).abs() < 2e-6, "{isa:?} {x}: {value}");
+                assert!((f64::from(gradient) - derivative).abs() < 2e-6, "{isa:?} {x}: slope {gradient}");
             }
         }
     }

@@ -12,7 +12,8 @@ use skn_kernels::{
     select_rows,
 };
 
-const ACTIVATIONS: [Activation; 3] = [Activation::Identity, Activation::Gelu, Activation::Relu];
+const ACTIVATIONS: [Activation; 4] =
+    [Activation::Identity, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
 
 /// Numbers from -1 to 1, the same for the same seed.
 fn numbers(shape: &[usize], seed: u32) -> Tensor {
@@ -145,7 +146,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn linear_is_its_composition_for_all_sizes(
-        rows in 1usize..30, inputs in 1usize..50, outputs in 1usize..70, trained in 0usize..8, activation in 0usize..3
+        rows in 1usize..30, inputs in 1usize..50, outputs in 1usize..70, trained in 0usize..8, activation in 0usize..4
     ) {
         check_linear(rows, inputs, outputs, trained, ACTIVATIONS[activation]);
     }

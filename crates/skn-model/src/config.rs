@@ -1,15 +1,19 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use skn_kernels::Activation;
 
 use crate::error::{ModelError, Result};
+use crate::family::Family;
 
-/// The shape of a RoBERTa: `config.json` of a Hugging Face model folder, checked.
+/// The shape of a model: `config.json` of a Hugging Face model folder, checked. [`Family`] tells which there are.
 ///
 /// There is no second type for pruned models: every layer has its own FFN width (`skn_intermediate_sizes`, absent
 /// when all are `intermediate_size`). Keys that this crate does not know are kept and written back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What the model computes beside its shape, and what its tensors are called; by `model_type`.
+    pub family: Family,
     /// Entries of the vocabulary.
     pub vocab_size: usize,
     /// Width H of the hidden states.
@@ -26,7 +30,7 @@ pub struct Config {
     /// Rows of the position table. Positions count from [`Self::first_position`], so a sequence, prompt included,
     /// has at most [`Self::max_sequence`] rows.
     pub max_position_embeddings: usize,
-    /// Rows of the token type table, of which only row 0 is used.
+    /// Rows of the token type table; see [`Self::segments`].
     pub type_vocab_size: usize,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
@@ -34,8 +38,9 @@ pub struct Config {
     pub hidden_dropout: f32,
     /// Dropout probability of attention weights while training.
     pub attention_dropout: f32,
-    /// Position of the first row: the id of the padding token + 1.
+    /// Position of the first row: of a RoBERTa the id of the padding token + 1, of a BERT 0.
     pub first_position: usize,
+    activation: Activation,
     raw: Map<String, Value>,
 }
 
@@ -58,10 +63,13 @@ impl Config {
             found: error.to_string(),
         })?;
         let fields = Fields { raw: &raw, file };
+        let family = fields.family()?;
         fields.supported()?;
         let layers = fields.integer("num_hidden_layers", 1..=MAX_LAYERS)?;
         let intermediate_size = fields.integer("intermediate_size", 1..=MAX_WIDTH)?;
         let config = Self {
+            family,
+            activation: fields.activation()?,
             vocab_size: fields.integer("vocab_size", 1..=MAX_VOCABULARY)?,
             hidden_size: fields.integer("hidden_size", 1..=MAX_WIDTH)?,
             num_attention_heads: fields.integer("num_attention_heads", 1..=MAX_WIDTH)?,
@@ -69,11 +77,14 @@ impl Config {
             intermediate_size,
             kept_neurons: fields.kept_neurons()?,
             max_position_embeddings: fields.integer("max_position_embeddings", 1..=MAX_VOCABULARY)?,
-            type_vocab_size: fields.integer_or("type_vocab_size", 1..=MAX_WIDTH, 1)?,
-            layer_norm_eps: fields.number_or("layer_norm_eps", 0.0..=1.0, 1e-5)?,
+            type_vocab_size: fields.integer_or("type_vocab_size", 1..=MAX_WIDTH, 2)?,
+            layer_norm_eps: fields.number_or("layer_norm_eps", 0.0..=1.0, 1e-12)?,
             hidden_dropout: fields.number_or("hidden_dropout_prob", 0.0..=0.999, 0.1)? as f32,
             attention_dropout: fields.number_or("attention_probs_dropout_prob", 0.0..=0.999, 0.1)? as f32,
-            first_position: fields.integer_or("pad_token_id", 0..=MAX_VOCABULARY, 1)? + 1,
+            first_position: match family {
+                Family::Roberta => fields.integer_or("pad_token_id", 0..=MAX_VOCABULARY, 1)? + 1,
+                Family::Bert => 0,
+            },
             raw: raw.clone(),
         };
         config.check_relations(&fields)?;
@@ -98,6 +109,35 @@ impl Config {
             "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": true,
         });
         Self::from_json(json.to_string().as_bytes(), Path::new("config.json"))
+    }
+
+    /// `model_type`, as transformers names the architecture.
+    pub fn model_type(&self) -> &str {
+        self.raw.get("model_type").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// transformers' class of this model with its masked-LM head.
+    pub(crate) fn model_class(&self) -> &'static str {
+        let found = Family::MODEL_TYPES.iter().find(|(name, ..)| *name == self.model_type());
+        found.map_or("AutoModelForMaskedLM", |(_, _, class)| class)
+    }
+
+    /// Whether the second text of a pair has a token type of its own.
+    pub fn segments(&self) -> bool {
+        self.family == Family::Bert && self.type_vocab_size > 1
+    }
+
+    /// What follows the first matrix of a FFN.
+    pub(crate) fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// What follows the matrix of the masked-LM head, which is a GELU in every RoBERTa.
+    pub(crate) fn head_activation(&self) -> Activation {
+        match self.family {
+            Family::Roberta => Activation::Gelu,
+            Family::Bert => self.activation,
+        }
     }
 
     /// The number of layers L.
@@ -204,7 +244,7 @@ impl Config {
             return Err(fields.error("num_attention_heads", expected, self.num_attention_heads));
         }
         if self.max_sequence() == 0 {
-            let expected = format!("more than pad_token_id + 1 = {}", self.first_position);
+            let expected = format!("more than the first position, {}", self.first_position);
             return Err(fields.error("max_position_embeddings", expected, self.max_position_embeddings));
         }
         if self.parameters_exact() > MAX_PARAMETERS {
@@ -272,18 +312,41 @@ impl Fields<'_> {
             .ok_or_else(|| self.error(field, expected(), value))
     }
 
-    /// What this crate computes: a RoBERTa with erf-GELU and absolute positions.
+    /// `model_type`; without it nothing tells a RoBERTa's positions from a BERT's.
+    fn family(&self) -> Result<Family> {
+        let field = "model_type";
+        let expected = || format!("one of {}", Family::MODEL_TYPES.map(|(name, ..)| name).join(", "));
+        let value = self.present(field).ok_or_else(|| self.error(field, expected(), "nothing"))?;
+        value.as_str().and_then(Family::of).ok_or_else(|| self.error(field, expected(), value))
+    }
+
+    /// transformers' names of what is computed here; both `gelu`s are the exact one.
+    fn activation(&self) -> Result<Activation> {
+        let names = [
+            ("gelu", Activation::Gelu),
+            ("gelu_python", Activation::Gelu),
+            ("gelu_new", Activation::GeluTanh),
+            ("gelu_pytorch_tanh", Activation::GeluTanh),
+            ("relu", Activation::Relu),
+        ];
+        let Some(value) = self.present("hidden_act") else { return Ok(Activation::Gelu) };
+        let found = names.iter().find(|(name, _)| value.as_str() == Some(name));
+        let expected = || format!("one of {}", names.map(|(name, _)| name).join(", "));
+        found.map(|(_, activation)| *activation).ok_or_else(|| self.error("hidden_act", expected(), value))
+    }
+
+    /// What would change the formula and is not computed here.
     fn supported(&self) -> Result<()> {
         let accepted = [
-            ("model_type", ["roberta", "xlm-roberta", "camembert"].as_slice()),
-            ("hidden_act", &["gelu"]),
-            ("position_embedding_type", &["absolute"]),
+            ("position_embedding_type", json!("absolute")),
+            ("is_decoder", json!(false)),
+            ("tie_word_embeddings", json!(true)),
         ];
-        for (field, values) in accepted {
+        for (field, expected) in accepted {
             if let Some(value) = self.present(field)
-                && !value.as_str().is_some_and(|value| values.contains(&value))
+                && *value != expected
             {
-                return Err(self.error(field, values.join(" or "), value));
+                return Err(self.error(field, expected, value));
             }
         }
         Ok(())
@@ -379,11 +442,54 @@ mod tests {
 
     #[test]
     fn other_architectures_are_refused() {
-        for (field, value) in [("hidden_act", "gelu_new"), ("model_type", "gpt2")] {
+        for (field, value, expected) in [
+            ("hidden_act", json!("silu"), "one of gelu, gelu_python, gelu_new, gelu_pytorch_tanh, relu"),
+            ("model_type", json!("gpt2"), "one of roberta, xlm-roberta, camembert, bert, found \"gpt2\""),
+            ("model_type", json!(null), "one of roberta, xlm-roberta, camembert, bert, found nothing"),
+            ("position_embedding_type", json!("relative_key"), "absolute"),
+            ("is_decoder", json!(true), "false"),
+            ("tie_word_embeddings", json!(false), "true"),
+        ] {
             let mut raw = golden();
-            raw.insert(field.into(), json!(value));
-            assert!(parse(&raw).unwrap_err().to_string().contains(field));
+            raw.insert(field.into(), value);
+            let message = parse(&raw).unwrap_err().to_string();
+            assert!(message.contains(field) && message.contains(expected), "{message}");
+            assert!(message.contains("config.json"), "{message}");
         }
+    }
+
+    /// Sizes as published, and what transformers counts for the masked language model.
+    #[test]
+    fn families_have_the_published_numbers_of_parameters() {
+        let sizes =
+            ["vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers"];
+        let mut raw = golden();
+        raw.insert("max_position_embeddings".into(), json!(514));
+        for (model_type, values, parameters) in [
+            ("roberta", [50265, 1024, 16, 4096, 24], 355_412_057),
+            ("roberta", [50265, 768, 12, 3072, 6], 82_170_201),
+            ("xlm-roberta", [250_002, 768, 12, 3072, 12], 278_295_186),
+            ("camembert", [32005, 768, 12, 3072, 12], 110_655_493),
+        ] {
+            raw.insert("model_type".into(), json!(model_type));
+            sizes.iter().zip(values).for_each(|(size, value)| drop(raw.insert((*size).into(), json!(value))));
+            let config = parse(&raw).unwrap();
+            assert_eq!(config.parameters(), parameters, "{model_type}");
+            assert_eq!((config.max_sequence(), config.first_position), (512, 2), "{model_type}");
+            assert!(!config.segments());
+        }
+        let bert = [
+            ("model_type", json!("bert")),
+            ("vocab_size", json!(30522)),
+            ("max_position_embeddings", json!(512)),
+            ("type_vocab_size", json!(2)),
+            ("pad_token_id", json!(0)),
+        ];
+        bert.into_iter().for_each(|(field, value)| drop(raw.insert(field.into(), value)));
+        let config = parse(&raw).unwrap();
+        assert_eq!(config.parameters(), 109_514_298);
+        assert_eq!((config.max_sequence(), config.first_position), (512, 0));
+        assert!(config.segments());
     }
 
     #[test]

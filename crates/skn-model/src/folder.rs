@@ -8,6 +8,7 @@ use skn_artifact::{DType, TensorFile, tensor_hash};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+use crate::family::Family;
 
 /// A model in Hugging Face form: a folder on disk, or files embedded in the program.
 #[derive(Clone, Debug)]
@@ -136,47 +137,77 @@ struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The weights of a RoBERTa on a device, by their Hugging Face names, as f32.
+/// The weights of a model on a device, by their Hugging Face names, as f32.
+///
+/// A model may come without its masked-LM head: as an encoder it has neurons to look at, but no logits.
 ///
 /// Cloning is cheap: tensors are shared.
 #[derive(Clone, Debug)]
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
     sha256: String,
+    family: Family,
+    no_head: Option<NoHead>,
+}
+
+/// Where a masked-LM head was looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct NoHead {
+    file: PathBuf,
+    tensor: String,
+}
+
+impl NoHead {
+    pub(crate) fn error(&self) -> ModelError {
+        let hint = "nothing: the model has no masked-LM head, so it gives no logits to tune or to answer by; \
+                    use a checkpoint that has one (AutoModelForMaskedLM in Python), or probe it with acc_mean and acc_max";
+        ModelError::Weight {
+            file: self.file.clone(),
+            tensor: self.tensor.clone(),
+            expected: "a tensor".into(),
+            found: hint.into(),
+        }
+    }
 }
 
 impl Weights {
     /// Reads the weights that `config` asks for, each checked against its shape before it is made, and each value
     /// checked to be finite.
     ///
-    /// Old names (`gamma`, `beta`, no `roberta.` prefix) are accepted; what a masked language model does not need
-    /// (`pooler`, `position_ids`, a copy of the tied decoder) is passed over.
+    /// Old names (`gamma`, `beta`) and those of an encoder saved alone (no `roberta.` or `bert.`) are accepted; what a
+    /// masked language model does not need (`pooler`, `position_ids`, a copy of the tied decoder) is passed over. All of
+    /// the masked-LM head may be missing: [`Self::require_head`] is for those who need it.
     ///
     /// # Errors
     /// Names the file and the tensor that is missing, has another shape, or holds NaN or infinity.
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
         let files = folder.weight_files()?;
         let sha256 = tensor_hash(files.iter().flat_map(hashable));
-        let places = places(&files);
+        let family = config.family;
+        let places = places(&files, family);
+        let no_head = (!has_head(config, |name| places.contains_key(name)))
+            .then(|| NoHead { file: file_of(folder, &files), tensor: head_shapes(config)[0].0.clone() });
         let mut tensors = BTreeMap::new();
-        for (name, shape) in shapes(config) {
+        for (name, shape) in needed_shapes(config, no_head.is_none()) {
             let Some((file, stored)) = places.get(name.as_str()) else {
-                return Err(missing_tensor(folder, &files, &name));
+                return Err(missing_tensor(file_of(folder, &files), &name));
             };
             let array = file.f32(stored, Some(&shape))?;
             check_finite(file.path(), stored, &array.1)?;
             tensors.insert(name, Tensor::from_vec(array.1, shape, device)?);
         }
-        Ok(Self { tensors, sha256 })
+        Ok(Self { tensors, sha256, family, no_head })
     }
 
-    /// Weights made by the caller.
+    /// Weights made by the caller, with or without the masked-LM head.
     ///
     /// # Errors
     /// If a tensor of `config` is missing or has another shape.
     pub fn from_tensors(config: &Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut kept = BTreeMap::new();
-        for (name, shape) in shapes(config) {
+        let no_head = (!has_head(config, |name| tensors.contains_key(name)))
+            .then(|| NoHead { file: "(in memory)".into(), tensor: head_shapes(config)[0].0.clone() });
+        for (name, shape) in needed_shapes(config, no_head.is_none()) {
             let tensor =
                 tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;
             if tensor.dims() != shape {
@@ -184,7 +215,7 @@ impl Weights {
             }
             kept.insert(name, tensor);
         }
-        let mut weights = Self { tensors: kept, sha256: String::new() };
+        let mut weights = Self { tensors: kept, sha256: String::new(), family: config.family, no_head };
         weights.sha256 = weights.hash()?;
         Ok(weights)
     }
@@ -195,6 +226,18 @@ impl Weights {
     /// If the model has none of that name.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| ModelError::input(name, "a tensor of the model", "nothing"))
+    }
+
+    /// Nothing, if there is a masked-LM head.
+    ///
+    /// # Errors
+    /// Names the file and a tensor that is missing, and what can be done without a head.
+    pub fn require_head(&self) -> Result<()> {
+        self.no_head.as_ref().map_or(Ok(()), |no_head| Err(no_head.error()))
+    }
+
+    pub(crate) fn no_head(&self) -> Option<&NoHead> {
+        self.no_head.as_ref()
     }
 
     /// All tensors in the order of their names.
@@ -225,47 +268,71 @@ pub(crate) fn hash_of_values<'a>(tensors: impl Iterator<Item = (&'a str, &'a Ten
 
 /// Every tensor of a masked language model of this configuration, with its shape.
 pub fn shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
-    let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
-    let embeddings = "roberta.embeddings";
+    needed_shapes(config, true).collect()
+}
+
+/// Those of the encoder, and of the head if it is there.
+fn needed_shapes(config: &Config, head: bool) -> impl Iterator<Item = (String, Vec<usize>)> {
+    let head = if head { head_shapes(config) } else { Vec::new() };
+    encoder_shapes(config).into_iter().chain(head)
+}
+
+/// Whether there is any tensor of the head: if there is, all must be.
+fn has_head(config: &Config, has: impl Fn(&str) -> bool) -> bool {
+    head_shapes(config).iter().any(|(name, _)| has(name))
+}
+
+fn encoder_shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
+    let (hidden, family) = (config.hidden_size, config.family);
+    let table = |part: &str, rows: usize| (family.embeddings(&format!("{part}.weight")), vec![rows, hidden]);
     let mut all = vec![
-        (format!("{embeddings}.word_embeddings.weight"), vec![vocabulary, hidden]),
-        (format!("{embeddings}.position_embeddings.weight"), vec![config.max_position_embeddings, hidden]),
-        (format!("{embeddings}.token_type_embeddings.weight"), vec![config.type_vocab_size, hidden]),
+        table("word_embeddings", config.vocab_size),
+        table("position_embeddings", config.max_position_embeddings),
+        table("token_type_embeddings", config.type_vocab_size),
     ];
-    let norm = |all: &mut Vec<_>, name: &str| {
-        all.push((format!("{name}.weight"), vec![hidden]));
-        all.push((format!("{name}.bias"), vec![hidden]));
-    };
-    let dense = |all: &mut Vec<_>, name: String, outputs: usize, inputs: usize| {
-        all.push((format!("{name}.weight"), vec![outputs, inputs]));
-        all.push((format!("{name}.bias"), vec![outputs]));
-    };
-    norm(&mut all, "roberta.embeddings.LayerNorm");
+    push_norm(&mut all, &family.embeddings("LayerNorm"), hidden);
     for (index, &width) in config.intermediate_sizes.iter().enumerate() {
-        let layer = format!("roberta.encoder.layer.{index}");
+        let layer = family.layer(index);
         for projection in ["self.query", "self.key", "self.value", "output.dense"] {
-            dense(&mut all, format!("{layer}.attention.{projection}"), hidden, hidden);
+            push_dense(&mut all, &format!("{layer}.attention.{projection}"), [hidden, hidden]);
         }
-        norm(&mut all, &format!("{layer}.attention.output.LayerNorm"));
-        dense(&mut all, format!("{layer}.intermediate.dense"), width, hidden);
-        dense(&mut all, format!("{layer}.output.dense"), hidden, width);
-        norm(&mut all, &format!("{layer}.output.LayerNorm"));
+        push_norm(&mut all, &format!("{layer}.attention.output.LayerNorm"), hidden);
+        push_dense(&mut all, &format!("{layer}.intermediate.dense"), [width, hidden]);
+        push_dense(&mut all, &format!("{layer}.output.dense"), [hidden, width]);
+        push_norm(&mut all, &format!("{layer}.output.LayerNorm"), hidden);
     }
-    dense(&mut all, "lm_head.dense".into(), hidden, hidden);
-    norm(&mut all, "lm_head.layer_norm");
-    all.push(("lm_head.bias".into(), vec![vocabulary]));
     all
 }
 
-/// The name under which this crate knows a stored tensor.
-fn canonical(stored: &str) -> String {
-    let name = stored.replace(".gamma", ".weight").replace(".beta", ".bias");
-    let bare = ["embeddings.", "encoder."].iter().any(|prefix| name.starts_with(prefix));
-    if bare { format!("roberta.{name}") } else { name }
+fn head_shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
+    let (hidden, family) = (config.hidden_size, config.family);
+    let mut all = Vec::new();
+    push_dense(&mut all, family.head_dense(), [hidden, hidden]);
+    push_norm(&mut all, family.head_norm(), hidden);
+    all.push((family.head_bias().into(), vec![config.vocab_size]));
+    all
 }
 
-fn places(files: &[TensorFile]) -> BTreeMap<String, (&TensorFile, &str)> {
-    let all = files.iter().flat_map(|file| file.names().map(move |name| (canonical(name), (file, name))));
+fn push_norm(all: &mut Vec<(String, Vec<usize>)>, name: &str, width: usize) {
+    all.push((format!("{name}.weight"), vec![width]));
+    all.push((format!("{name}.bias"), vec![width]));
+}
+
+fn push_dense(all: &mut Vec<(String, Vec<usize>)>, name: &str, [outputs, inputs]: [usize; 2]) {
+    all.push((format!("{name}.weight"), vec![outputs, inputs]));
+    all.push((format!("{name}.bias"), vec![outputs]));
+}
+
+/// The name under which this crate knows a stored tensor.
+fn canonical(stored: &str, family: Family) -> String {
+    let name = stored.replace(".gamma", ".weight").replace(".beta", ".bias");
+    let bare = ["embeddings.", "encoder."].iter().any(|prefix| name.starts_with(prefix));
+    if bare { format!("{}.{name}", family.prefix()) } else { name }
+}
+
+fn places(files: &[TensorFile], family: Family) -> BTreeMap<String, (&TensorFile, &str)> {
+    let all =
+        files.iter().flat_map(|file| file.names().map(move |name| (canonical(name, family), (file, name))));
     all.collect()
 }
 
@@ -273,14 +340,16 @@ fn hashable(file: &TensorFile) -> impl Iterator<Item = (&str, DType, &[usize], &
     file.names().filter_map(|name| file.view(name).map(|view| (name, view.dtype, view.shape, view.bytes)))
 }
 
-fn missing_tensor(folder: &ModelFolder, files: &[TensorFile], name: &str) -> ModelError {
-    let file = match files {
+/// The file whose lack of a tensor is to be told.
+fn file_of(folder: &ModelFolder, files: &[TensorFile]) -> PathBuf {
+    match files {
         [only] => only.path().to_path_buf(),
         _ => folder.place().join("model.safetensors.index.json"),
-    };
-    let found =
-        if name.starts_with("lm_head") { "nothing: the model has no masked-LM head" } else { "nothing" };
-    ModelError::Weight { file, tensor: name.into(), expected: "a tensor".into(), found: found.into() }
+    }
+}
+
+fn missing_tensor(file: PathBuf, name: &str) -> ModelError {
+    ModelError::Weight { file, tensor: name.into(), expected: "a tensor".into(), found: "nothing".into() }
 }
 
 pub(crate) fn check_finite(file: &Path, tensor: &str, values: &[f32]) -> Result<()> {
@@ -309,7 +378,11 @@ impl Weights {
     /// # Errors
     /// If there are no weights.
     pub fn device(&self) -> Result<&Device> {
-        Ok(self.get("roberta.embeddings.word_embeddings.weight")?.device())
+        Ok(self.words()?.device())
+    }
+
+    fn words(&self) -> Result<&Tensor> {
+        self.get(&self.family.embeddings("word_embeddings.weight"))
     }
 
     /// The word embedding of the `<mask>` token, `hidden` numbers.
@@ -317,7 +390,7 @@ impl Weights {
     /// # Errors
     /// If the token is not in the vocabulary.
     pub fn mask_embedding(&self, mask: u32) -> Result<Vec<f32>> {
-        let words = self.get("roberta.embeddings.word_embeddings.weight")?;
+        let words = self.words()?;
         let vocabulary = words.dim(0)?;
         if mask as usize >= vocabulary {
             let expected = format!("less than vocab_size {vocabulary}");

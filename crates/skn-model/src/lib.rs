@@ -1,5 +1,6 @@
 //! A RoBERTa masked language model made to be looked into: hooks at every FFN, soft prompts, BitFit and adapters,
-//! FFN widths that differ from layer to layer, and pruning.
+//! FFN widths that differ from layer to layer, and pruning. XLM-RoBERTa, CamemBERT and BERT are the same model configured
+//! otherwise ([`Family`]).
 //!
 //! The forward pass is written once ([`Roberta::forward`]) and serves training, probing, perturbing, pruning and
 //! prediction. Its input is a packed batch of token ids ([`Sequences`]): no padding, no tokenizer, no data format.
@@ -15,7 +16,8 @@
 //! let model = Roberta::new(&config, &weights, &Tuning::none(), 50264, Gradients::Nothing)?;
 //!
 //! // Two texts, `<s> .. </s>`; the hook sees every neuron of every layer.
-//! let batch = Sequences { ids: &[0, 713, 2, 0, 713, 16, 2], starts: &[0, 3, 7], samples: &[0, 1] };
+//! let batch =
+//!     Sequences { ids: &[0, 713, 2, 0, 713, 16, 2], starts: &[0, 3, 7], samples: &[0, 1], seconds: &[] };
 //! let mut watch = |site: Site, rows: &Rows<'_>, x: Tensor| {
 //!     println!("{site}: {} rows of width {}", rows.len(), x.dim(1)?);
 //!     Ok(x)
@@ -28,6 +30,7 @@
 
 mod config;
 mod error;
+mod family;
 mod folder;
 mod hook;
 mod prune;
@@ -36,6 +39,7 @@ mod tuning;
 
 pub use crate::config::Config;
 pub use crate::error::{ModelError, Result};
+pub use crate::family::Family;
 pub use crate::folder::{ModelFolder, Weights, shapes};
 pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows, Site};
 pub use crate::prune::{LayerCut, PrunedForm, prune};

@@ -49,7 +49,7 @@ pub enum PrunedForm {
     /// Removed neurons are gone: small and fast.
     Narrow,
     /// Removed neurons stay with an output weight of 0: the same function at full width, which every program that
-    /// reads RoBERTa can run.
+    /// reads such models can run.
     Dense,
 }
 
@@ -70,7 +70,7 @@ pub fn prune(
         weights.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
     for (layer, cut) in cuts.iter().enumerate() {
         if let Some(cut) = cut {
-            cut_layer(&mut tensors, weights, layer, cut, form)?;
+            cut_layer(&mut tensors, weights, &config.family.layer(layer), cut, form)?;
         }
     }
     let config = if form == PrunedForm::Narrow { narrow } else { config.clone() };
@@ -81,15 +81,14 @@ pub fn prune(
 fn cut_layer(
     tensors: &mut BTreeMap<String, Tensor>,
     weights: &Weights,
-    layer: usize,
+    name: &str,
     cut: &LayerCut,
     form: PrunedForm,
 ) -> Result<()> {
-    let name = format!("roberta.encoder.layer.{layer}");
     let output = weights.get(&format!("{name}.output.dense.weight"))?;
     let (hidden, width) = output.dims2()?;
     if cut.folded.len() != width {
-        return Err(ModelError::input(format!("means of layer {layer}"), width, cut.folded.len()));
+        return Err(ModelError::input(format!("means of {name}"), width, cut.folded.len()));
     }
     let device = output.device();
     let rows = output.to_vec2::<f32>()?;

@@ -9,7 +9,7 @@ use skn_random::{Key, Purpose};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::folder::Weights;
+use crate::folder::{NoHead, Weights};
 use crate::hook::{Hook, Reads, Rows, Site};
 use crate::tuning::{ADAPTER_NAME, Method, PROMPT_NAME, Tuning};
 
@@ -22,6 +22,9 @@ pub struct Sequences<'a> {
     pub starts: &'a [usize],
     /// The number of each text in the data; random decisions are keyed by it.
     pub samples: &'a [u64],
+    /// For each text where in `ids` the second of a pair begins, or where the text ends if it is one; empty if no text
+    /// is a pair. Only a BERT can tell ([`Config::segments`]).
+    pub seconds: &'a [usize],
 }
 
 /// Which hidden states a pass returns.
@@ -78,7 +81,7 @@ pub enum Gradients {
     All,
 }
 
-/// A RoBERTa masked language model with a [`Tuning`] in it.
+/// A RoBERTa masked language model, or one of its relatives ([`Family`](crate::Family)), with a [`Tuning`] in it.
 ///
 /// One type serves training, probing, perturbing, pruning and prediction: layers have their own FFN widths, and what
 /// a [`Hook`] returns takes the place of what it was given. Frozen weights are plain tensors, so no gradient for
@@ -88,12 +91,12 @@ pub struct Roberta {
     device: Device,
     words: Tensor,
     positions: Tensor,
-    token_type: Tensor,
+    token_types: Tensor,
     prefix: Vec<Tensor>,
     prompt_rows: usize,
     embedding_norm: LayerNorm,
     layers: Vec<Layer>,
-    head: Head,
+    head: std::result::Result<Head, NoHead>,
     parameters: BTreeMap<String, Var>,
     backbone: BTreeMap<String, Var>,
     tuning: Tuning,
@@ -101,6 +104,7 @@ pub struct Roberta {
 }
 
 struct Layer {
+    activation: Activation,
     query: Linear,
     key: Linear,
     value: Linear,
@@ -131,6 +135,7 @@ struct Adapter {
 
 struct Head {
     dense: Linear,
+    activation: Activation,
     norm: LayerNorm,
     bias: Tensor,
 }
@@ -167,22 +172,22 @@ impl Roberta {
         tuning.check(config)?;
         let mut source =
             Source { weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() };
-        let words = source.get("roberta.embeddings.word_embeddings.weight")?;
-        let eps = config.layer_norm_eps;
-        let layers =
-            (0..config.layers()).map(|layer| Layer::new(&mut source, layer, eps)).collect::<Result<_>>()?;
-        let head = Head {
-            dense: source.linear("lm_head.dense")?,
-            norm: source.norm("lm_head.layer_norm", eps)?,
-            bias: source.get("lm_head.bias")?,
+        let (family, eps) = (config.family, config.layer_norm_eps);
+        let words = source.get(&family.embeddings("word_embeddings.weight"))?;
+        let layers = (0..config.layers())
+            .map(|layer| Layer::new(&mut source, layer, config))
+            .collect::<Result<_>>()?;
+        let head = match weights.no_head() {
+            Some(no_head) => Err(no_head.clone()),
+            None => Ok(Head::new(&mut source, config)?),
         };
         let prefix = prefix(&mut source, &words, mask, config)?;
         let prompt_rows = prefix.iter().map(|rows| rows.dim(0)).sum::<candle_core::Result<usize>>()?;
         Ok(Self {
             device: words.device().clone(),
-            positions: source.get("roberta.embeddings.position_embeddings.weight")?,
-            token_type: source.get("roberta.embeddings.token_type_embeddings.weight")?.narrow(0, 0, 1)?,
-            embedding_norm: source.norm("roberta.embeddings.LayerNorm", eps)?,
+            positions: source.get(&family.embeddings("position_embeddings.weight"))?,
+            token_types: source.get(&family.embeddings("token_type_embeddings.weight"))?,
+            embedding_norm: source.norm(&family.embeddings("LayerNorm"), eps)?,
             config: config.clone(),
             words,
             prefix,
@@ -202,7 +207,8 @@ impl Roberta {
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
-        let linears = self.layers.iter_mut().flat_map(Layer::linears).chain([&mut self.head.dense]);
+        let linears = self.layers.iter_mut().flat_map(Layer::linears);
+        let linears = linears.chain(self.head.as_mut().ok().map(|head| &mut head.dense));
         linears.for_each(|linear| linear.set_precision(precision));
         self
     }
@@ -293,16 +299,17 @@ impl Roberta {
     /// Logits `[rows, scored]` of hidden states `[rows, hidden]`, through the masked-LM head.
     ///
     /// # Errors
-    /// If a token is not in the vocabulary.
+    /// If the model has no such head, or a token is not in the vocabulary.
     pub fn logits(&self, hidden: &Tensor, scored: Scored<'_>) -> Result<Tensor> {
-        let transformed = self.head.dense.forward(hidden, Activation::Gelu)?;
-        let transformed = self.head.norm.forward(&transformed)?;
+        let head = self.head.as_ref().map_err(NoHead::error)?;
+        let transformed = head.dense.forward(hidden, head.activation)?;
+        let transformed = head.norm.forward(&transformed)?;
         let (weight, bias) = match scored {
-            Scored::All => (self.words.clone(), self.head.bias.clone()),
+            Scored::All => (self.words.clone(), head.bias.clone()),
             Scored::Tokens(ids) => {
                 self.check_tokens(ids)?;
                 let ids = Tensor::new(ids, &self.device)?;
-                (self.words.index_select(&ids, 0)?, self.head.bias.index_select(&ids, 0)?)
+                (self.words.index_select(&ids, 0)?, head.bias.index_select(&ids, 0)?)
             }
         };
         Ok(Linear::new(weight, Some(bias))?.forward(&transformed, Activation::Identity)?)
@@ -329,6 +336,7 @@ impl Roberta {
             );
             return Err(ModelError::input("sequences", expected, found));
         }
+        self.check_seconds(batch)?;
         let limit = self.config.max_sequence();
         for (sequence, ends) in batch.starts.windows(2).enumerate() {
             let rows = ends[1].saturating_sub(ends[0]) + self.prompt_rows;
@@ -342,6 +350,38 @@ impl Roberta {
             }
         }
         Ok(())
+    }
+
+    fn check_seconds(&self, batch: Sequences<'_>) -> Result<()> {
+        let mut ends = batch.starts.windows(2).zip(batch.seconds);
+        let inside = ends.all(|(ends, second)| (ends[0]..=ends[1]).contains(second));
+        if batch.seconds.is_empty() || (inside && batch.seconds.len() == batch.samples.len()) {
+            return Ok(());
+        }
+        let expected = "a place in each text, or none at all";
+        let found = format!("starts {:?}, seconds {:?}", batch.starts, batch.seconds);
+        Err(ModelError::input("second texts", expected, found))
+    }
+
+    /// For each row 1 if it belongs to the second text of a pair, else 0; nothing if no row does, or the model can't tell.
+    fn row_types(&self, batch: Sequences<'_>, rows: &skn_kernels::Rows) -> Option<Vec<u32>> {
+        let ends = batch.starts.iter().skip(1);
+        if !self.config.segments()
+            || batch.seconds.iter().zip(ends.clone()).all(|(second, end)| second == end)
+        {
+            return None;
+        }
+        let first_rows: Vec<usize> = batch
+            .starts
+            .iter()
+            .zip(batch.seconds)
+            .map(|(start, second)| self.prompt_rows + second - start)
+            .collect();
+        let each = rows.sequence().iter().zip(rows.position());
+        Some(
+            each.map(|(&text, &position)| u32::from(position as usize >= first_rows[text as usize]))
+                .collect(),
+        )
     }
 
     /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then LayerNorm and dropout.
@@ -359,7 +399,13 @@ impl Roberta {
         let positions: Vec<u32> =
             rows.position().iter().map(|p| p + self.config.first_position as u32).collect();
         let positions = self.positions.index_select(&Tensor::new(positions, &self.device)?, 0)?;
-        let embedded = (embedded + positions)?.broadcast_add(&self.token_type)?;
+        let embedded = (embedded + positions)?;
+        let embedded = match self.row_types(batch, &rows) {
+            None => embedded.broadcast_add(&self.token_types.narrow(0, 0, 1)?)?,
+            Some(types) => {
+                (embedded + self.token_types.index_select(&Tensor::new(types, &self.device)?, 0)?)?
+            }
+        };
         info.drop(&self.embedding_norm.forward(&embedded)?, &rows, 0, DropoutSite::Embeddings)
     }
 
@@ -455,9 +501,10 @@ impl Batch<'_> {
 }
 
 impl Layer {
-    fn new(source: &mut Source<'_>, layer: usize, eps: f64) -> Result<Self> {
-        let name = format!("roberta.encoder.layer.{layer}");
+    fn new(source: &mut Source<'_>, layer: usize, config: &Config) -> Result<Self> {
+        let (name, eps) = (config.family.layer(layer), config.layer_norm_eps);
         Ok(Self {
+            activation: config.activation(),
             query: source.linear(&format!("{name}.attention.self.query"))?,
             key: source.linear(&format!("{name}.attention.self.key"))?,
             value: source.linear(&format!("{name}.attention.self.value"))?,
@@ -486,7 +533,7 @@ impl Layer {
         drop(x);
         let attended = batch.drop(&attended, rows, index, DropoutSite::AttentionOutput)?;
         let middle = self.attention_norm.forward_residual(&attended, &residual)?;
-        let neurons = self.intermediate.forward(&middle, Activation::Gelu)?;
+        let neurons = self.intermediate.forward(&middle, self.activation)?;
         let neurons = visit(hook, Site::FfnAct { layer: index }, &seen, neurons)?;
         let output = self.output.forward(&neurons, Activation::Identity)?;
         let output = batch.drop(&output, rows, index, DropoutSite::Output)?;
@@ -512,6 +559,18 @@ impl Layer {
         let mask = batch.mask(probability, index, DropoutSite::Attention)?;
         let mixed = attention(&query, &key, &value, &batch.packing, rows, batch.heads, mask.as_ref())?;
         Ok(self.attention_output.forward(&mixed, Activation::Identity)?)
+    }
+}
+
+impl Head {
+    fn new(source: &mut Source<'_>, config: &Config) -> Result<Self> {
+        let family = config.family;
+        Ok(Self {
+            dense: source.linear(family.head_dense())?,
+            activation: config.head_activation(),
+            norm: source.norm(family.head_norm(), config.layer_norm_eps)?,
+            bias: source.get(family.head_bias())?,
+        })
     }
 }
 

@@ -310,7 +310,7 @@ fn adapter_shapes(config: &Config, width: usize) -> Vec<(String, Vec<usize>)> {
     let hidden = config.hidden_size;
     (0..config.layers())
         .flat_map(|layer| {
-            let name = format!("roberta.encoder.layer.{layer}.output.adapters.{ADAPTER_NAME}");
+            let name = format!("{}.output.adapters.{ADAPTER_NAME}", config.family.layer(layer));
             [
                 (format!("{name}.adapter_down.0.weight"), vec![width, hidden]),
                 (format!("{name}.adapter_down.0.bias"), vec![width]),
@@ -500,7 +500,7 @@ fn adapter_config(config: &Config, model: &str, width: usize) -> Value {
             "reduction_factor": reduction_factor(config.hidden_size, width), "residual_before_ln": true,
             "scaling": 1.0, "use_gating": false,
         },
-        "hidden_size": config.hidden_size, "model_class": "RobertaForMaskedLM", "model_name": model,
-        "model_type": "roberta", "name": ADAPTER_NAME, "version": "adapters.1.3.0",
+        "hidden_size": config.hidden_size, "model_class": config.model_class(), "model_name": model,
+        "model_type": config.model_type(), "name": ADAPTER_NAME, "version": "adapters.1.3.0",
     })
 }

@@ -15,8 +15,12 @@ use skn_random::{Key, Purpose};
 
 const MASK: u32 = 19;
 const WIDTHS: [usize; 3] = [12; 3];
-const BATCH: Sequences<'static> =
-    Sequences { ids: &[0, 5, 6, 2, 0, 7, 2, 0, 8, 9, 10, 2], starts: &[0, 4, 7, 12], samples: &[3, 0, 7] };
+const BATCH: Sequences<'static> = Sequences {
+    ids: &[0, 5, 6, 2, 0, 7, 2, 0, 8, 9, 10, 2],
+    starts: &[0, 4, 7, 12],
+    samples: &[3, 0, 7],
+    seconds: &[],
+};
 
 fn config() -> Config {
     Config::new(20, [8, 2, WIDTHS[0], WIDTHS.len()], 32).unwrap()
@@ -133,7 +137,12 @@ fn a_neurons_noise_depends_neither_on_the_batch_nor_on_the_other_neurons() {
         let together = logits(&whole(), BATCH, &mut many.hook());
         for (text, logits_together) in together.iter().enumerate() {
             let ids = &BATCH.ids[BATCH.starts[text]..BATCH.starts[text + 1]];
-            let alone = Sequences { ids, starts: &[0, ids.len()], samples: &BATCH.samples[text..=text] };
+            let alone = Sequences {
+                ids,
+                starts: &[0, ids.len()],
+                samples: &BATCH.samples[text..=text],
+                seconds: &[],
+            };
             assert_eq!(&logits(&whole(), alone, &mut many.hook())[0], logits_together, "text {text}");
         }
     }

@@ -58,7 +58,7 @@ impl Case {
             let mut starts = vec![0];
             texts.iter().for_each(|text| starts.push(starts[starts.len() - 1] + text.len()));
             let ids = texts.concat();
-            let batch = Sequences { ids: &ids, starts: &starts, samples };
+            let batch = Sequences { ids: &ids, starts: &starts, samples, seconds: &[] };
             let answers = model.forward(batch, &Pass::default(), &mut hook()).unwrap();
             let logits = model.logits(&answers, Scored::Tokens(&verbalizer)).unwrap();
             logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()

@@ -108,7 +108,8 @@ fn check_text(model: &Roberta, text: &Encoded, classes: usize) -> Result<()> {
 
 /// Runs a batch as far as the hook or the output needs it.
 pub(crate) fn forward(model: &Roberta, batch: &Batch, output: Output, hook: &mut dyn Hook) -> Result<Tensor> {
-    let sequences = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows };
+    let sequences =
+        Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
     Ok(model.forward(sequences, &Pass { output, dropout: None }, hook)?)
 }
 

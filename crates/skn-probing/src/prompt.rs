@@ -13,8 +13,14 @@ use crate::pass::forward;
 /// # Errors
 /// If the text does not fit into the model, or an activation is not finite.
 pub fn prompt_activations(model: &Roberta, empty_text: &[u32]) -> Result<Vec<f32>> {
-    let batch =
-        Batch { ids: empty_text.to_vec(), starts: vec![0, empty_text.len()], labels: vec![0], rows: vec![0] };
+    let end = empty_text.len();
+    let batch = Batch {
+        ids: empty_text.to_vec(),
+        starts: vec![0, end],
+        seconds: vec![end],
+        labels: vec![0],
+        rows: vec![0],
+    };
     let width = model.config().widest();
     let mut hook = AnswerRow { width, activations: vec![0.0; model.config().layers() * width] };
     forward(model, &batch, Output::Nothing, &mut hook)?;

@@ -70,7 +70,12 @@ pub struct StepGradients {
 pub fn step_gradients(model: &Roberta, step: &Step<'_>, workers: &Workers) -> Result<StepGradients> {
     let pass = Pass { output: Output::Answer, dropout: step.dropout };
     let forward = |_: usize, batch: &Batch| {
-        let texts = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows };
+        let texts = Sequences {
+            ids: &batch.ids,
+            starts: &batch.starts,
+            samples: &batch.rows,
+            seconds: &batch.seconds,
+        };
         let answers = model.forward(texts, &pass, &mut NoHook)?;
         let logits = model.logits(&answers, Scored::Tokens(step.verbalizer))?;
         let classes = batch.labels.iter().map(|&label| u32::try_from(label).unwrap_or(u32::MAX));
@@ -93,7 +98,8 @@ pub fn pretrain_step(model: &Roberta, step: &PretrainStep<'_>, workers: &Workers
     }
     let forward = |index: usize, _: &Batch| {
         let batch = &step.batches[index];
-        let texts = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.samples };
+        let texts =
+            Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.samples, seconds: &[] };
         let pass = Pass { output: Output::Rows(Arc::from(batch.rows.as_slice())), dropout: step.dropout };
         let hidden = model.forward(texts, &pass, &mut NoHook)?;
         Ok((model.logits(&hidden, Scored::All)?, batch.targets.clone()))

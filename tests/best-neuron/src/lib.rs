@@ -19,13 +19,13 @@ pub fn find(at: &str, tuning: &Tuning, train: &[String], dev: &[(String, usize)]
     tokenizer.with_truncation(Some(cut))?;
     let (positions, width) = (model.prompt_rows(), config.widest());
     let activations = |text: &str| -> Result<Vec<f32>> {
-        let (encoding, mut neurons) = (tokenizer.encode(text, true)?, Vec::new());
+        let (text, mut neurons) = (tokenizer.encode(text, true)?, Vec::new());
         let mut watch = |site: Site, _: &Rows<'_>, x: Tensor| {
             let Site::FfnAct { .. } = site else { return Ok(x) };
             neurons.extend(x.narrow(0, 0, positions)?.flatten_all()?.to_vec1::<f32>()?);
             Ok(x)
         };
-        let batch = Sequences { ids: encoding.get_ids(), starts: &[0, encoding.len()], samples: &[0] };
+        let batch = Sequences { ids: text.get_ids(), starts: &[0, text.len()], samples: &[0], seconds: &[] };
         model.forward(batch, &Pass::default(), &mut watch)?;
         Ok(neurons)
     };

@@ -376,8 +376,11 @@ impl Group {
         let rows: Vec<u32> = starts[..self.texts.len()].iter().map(|&start| start as u32).collect();
         let samples = vec![0; self.texts.len()];
         let pass = Pass { output: Output::Rows(Arc::from(rows)), dropout: None };
-        let hidden =
-            model.forward(Sequences { ids: &ids, starts: &starts, samples: &samples }, &pass, &mut NoHook)?;
+        let hidden = model.forward(
+            Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] },
+            &pass,
+            &mut NoHook,
+        )?;
         let logits = model.logits(&hidden.detach(), Scored::Tokens(&self.words))?.to_vec2::<f32>()?;
         let likeliest =
             |logits: &Vec<f32>| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));

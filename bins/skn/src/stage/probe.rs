@@ -140,7 +140,11 @@ struct Best {
 impl fmt::Display for Probed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { layers, positions, neurons, model, task, .. } = self;
-        write!(f, "probed {layers} layers x {positions} positions x {neurons} neurons of {model} on {task}")?;
+        write!(f, "probed {layers} layers x ")?;
+        if *positions > 0 {
+            write!(f, "{positions} positions x ")?;
+        }
+        write!(f, "{neurons} neurons of {model} on {task}")?;
         if let Some(Best { layer, index, position, class, dev, test }) = &self.best {
             write!(f, "; best neuron: layer {layer}, index {index} at position {position}")?;
             if let Some(class) = class {
@@ -173,7 +177,7 @@ impl Stage for Probe {
     fn run(&self, call: &Call<'_>) -> Result<Probed> {
         self.check_flags()?;
         let run = self.destination.out.as_path();
-        let setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
+        let setup = self.load()?;
         let model = setup.base.roberta(&setup.base.tuning(&self.tuned)?, Gradients::Nothing)?;
         // A shard has a folder of its own: many are made at once, and a run has one writer.
         let folder = self.shard.map_or(run.to_path_buf(), |shard| shard_folder(run, shard));
@@ -244,6 +248,15 @@ impl Probe {
             )));
         }
         Ok(())
+    }
+
+    /// What is asked of texts alone can be asked of an encoder; a prompt is tuned through the masked-LM head.
+    fn load(&self) -> Result<Setup> {
+        let of_texts = [ProbeType::AccMean, ProbeType::AccMax];
+        match self.probe_type.iter().all(|probe| of_texts.contains(probe)) {
+            true => Setup::load_encoder(&self.subject, &self.compute, &self.tuned),
+            false => Setup::load(&self.subject, &self.compute, &self.tuned),
+        }
     }
 
     fn asks(&self, probe: ProbeType) -> bool {

@@ -124,7 +124,7 @@ impl Case {
 
     fn scores(&self, model: &Roberta, texts: &Texts, hook: &mut dyn Hook) -> Tensor {
         let (ids, starts, samples) = texts.packed();
-        let batch = Sequences { ids: &ids, starts: &starts, samples: &samples };
+        let batch = Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] };
         let answers = model.forward(batch, &Pass::default(), hook).unwrap();
         model.logits(&answers, Scored::Tokens(&self.verbalizer)).unwrap()
     }

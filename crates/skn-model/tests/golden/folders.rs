@@ -7,7 +7,8 @@ use candle_core::Device;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use skn_model::{
-    Config, Gradients, LayerCut, ModelError, ModelFolder, PrunedForm, Result, Roberta, Weights, prune,
+    Config, Gradients, LayerCut, ModelError, ModelFolder, NoHook, Pass, PrunedForm, Result, Roberta, Scored,
+    Sequences, Weights, prune,
 };
 
 use crate::case::{Case, assert_same_bits, path};
@@ -198,13 +199,45 @@ fn bad_weights_are_refused_by_file_and_tensor() {
     assert_refused(without.path(), &["model.safetensors", name, "nothing"]);
     let whole_numbers = changed(&|tensors| tensors.get_mut(name).unwrap().0 = Dtype::I32);
     assert_refused(whole_numbers.path(), &["model.safetensors", name, "I32"]);
-    let headless = changed(&|tensors| tensors.retain(|name, _| !name.starts_with("lm_head")));
-    assert_refused(headless.path(), &["model.safetensors", "lm_head", "no masked-LM head"]);
+    let half_a_head = changed(&|tensors| drop(tensors.remove("lm_head.layer_norm.bias")));
+    assert_refused(half_a_head.path(), &["model.safetensors", "lm_head.layer_norm.bias", "nothing"]);
     let cut = folder(&golden());
     let file = cut.path().join("model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     assert_refused(cut.path(), &["model.safetensors"]);
+}
+
+#[test]
+fn an_encoder_has_neurons_but_no_logits() {
+    let case = Case::load();
+    let mut tensors = golden();
+    tensors.retain(|name, _| !name.starts_with("lm_head"));
+    let (config, weights) = read(folder(&tensors).path()).unwrap();
+    let error = weights.require_head().unwrap_err();
+    let message = error.to_string();
+    for part in ["model.safetensors", "lm_head.dense.weight", "no masked-LM head", "acc_mean"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(error.exit_code(), 3);
+    case.weights.require_head().unwrap();
+
+    let seen = |weights: &Weights| {
+        let model = Roberta::new(&config, weights, &case.prompt(), case.mask, Gradients::Nothing).unwrap();
+        let (ids, starts, samples) = case.test().packed();
+        let batch = Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] };
+        let answers = model.forward(batch, &Pass::default(), &mut NoHook).unwrap();
+        let scores = model.logits(&answers, Scored::All);
+        (answers.flatten_all().unwrap().to_vec1::<f32>().unwrap(), scores.map_err(|error| error.to_string()))
+    };
+    let ((alone, refused), (whole, scores)) = (seen(&weights), seen(&case.weights));
+    assert_same_bits("answers", &alone, &whole);
+    assert_eq!(refused.unwrap_err(), message);
+    assert!(scores.is_ok());
+
+    let cuts = [None, Some(LayerCut::hold_others(vec![3], &[0.1; 160]).unwrap()), None, None];
+    let (_, pruned) = prune(&config, &weights, &cuts, PrunedForm::Narrow).unwrap();
+    assert!(pruned.require_head().is_err());
 }
 
 #[test]
@@ -251,7 +284,8 @@ fn bad_configurations_are_refused_by_file_and_field() {
         ("skn_intermediate_sizes", json!([160, 160, 160])),
         ("skn_intermediate_sizes", json!([160, 160, 160, 161])),
         ("skn_kept_neurons", json!([null, null, null, [0, 1]])),
-        ("hidden_act", json!("relu")),
+        ("hidden_act", json!("silu")),
+        ("model_type", json!("distilbert")),
         ("position_embedding_type", json!("relative_key")),
     ];
     for (field, value) in bad {

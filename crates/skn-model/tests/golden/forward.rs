@@ -38,7 +38,7 @@ impl Hook for Capture {
 impl Capture {
     fn of(model: &Roberta, texts: &Texts, output: Output, reads: Reads) -> Self {
         let (ids, starts, samples) = texts.packed();
-        let batch = Sequences { ids: &ids, starts: &starts, samples: &samples };
+        let batch = Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] };
         let mut capture = Self { reads: Some(reads), ..Self::default() };
         model.forward(batch, &Pass { output, dropout: None }, &mut capture).unwrap();
         capture
@@ -127,7 +127,7 @@ fn texts_that_do_not_fit_are_refused() {
     let model = case.model(&case.prompt(), Gradients::Nothing);
     let refused = |ids: &[u32], starts: &[usize]| {
         let samples = vec![0; starts.len().saturating_sub(1)];
-        let batch = Sequences { ids, starts, samples: &samples };
+        let batch = Sequences { ids, starts, samples: &samples, seconds: &[] };
         model.forward(batch, &Pass::default(), &mut NoHook).unwrap_err().to_string()
     };
     assert_eq!(model.max_text(), 122);

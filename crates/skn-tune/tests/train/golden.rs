@@ -57,7 +57,8 @@ fn adapter_logits() {
     let golden = Golden::load();
     let model = golden.model(&golden.adapter(), Gradients::Nothing);
     let batch = &golden.batches(&model, 0..16, usize::MAX)[0];
-    let texts = Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows };
+    let texts =
+        Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
     let answers = model.forward(texts, &Pass::default(), &mut NoHook).unwrap();
     let logits = model.logits(&answers, Scored::Tokens(&golden.verbalizer)).unwrap();
     let found: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();

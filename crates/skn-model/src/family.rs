@@ -1,0 +1,68 @@
+/// What differs between the models that this crate computes, beside their shape: where positions begin, whether the
+/// second text of a pair has a token type of its own, and what the tensors are called in Hugging Face files.
+///
+/// XLM-RoBERTa and CamemBERT are RoBERTas with other vocabularies, DistilRoBERTa one with fewer layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Positions from the padding token's id + 1, one token type.
+    Roberta,
+    /// Positions from 0, two token types.
+    Bert,
+}
+
+impl Family {
+    /// Every `model_type` of a `config.json`, its family, and the name of transformers' class with the masked-LM head.
+    pub(crate) const MODEL_TYPES: [(&str, Self, &str); 4] = [
+        ("roberta", Self::Roberta, "RobertaForMaskedLM"),
+        ("xlm-roberta", Self::Roberta, "XLMRobertaForMaskedLM"),
+        ("camembert", Self::Roberta, "CamembertForMaskedLM"),
+        ("bert", Self::Bert, "BertForMaskedLM"),
+    ];
+
+    /// The family of a `model_type`, if there is one.
+    pub fn of(model_type: &str) -> Option<Self> {
+        Self::MODEL_TYPES.iter().find(|(name, ..)| *name == model_type).map(|(_, family, _)| *family)
+    }
+
+    /// What the encoder's tensors begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Roberta => "roberta",
+            Self::Bert => "bert",
+        }
+    }
+
+    /// A part of the embeddings, such as `word_embeddings`.
+    pub(crate) fn embeddings(self, part: &str) -> String {
+        format!("{}.embeddings.{part}", self.prefix())
+    }
+
+    /// What the tensors of a layer begin with.
+    pub(crate) fn layer(self, layer: usize) -> String {
+        format!("{}.encoder.layer.{layer}", self.prefix())
+    }
+
+    /// The matrix of the masked-LM head.
+    pub(crate) fn head_dense(self) -> &'static str {
+        match self {
+            Self::Roberta => "lm_head.dense",
+            Self::Bert => "cls.predictions.transform.dense",
+        }
+    }
+
+    /// The LayerNorm of the masked-LM head.
+    pub(crate) fn head_norm(self) -> &'static str {
+        match self {
+            Self::Roberta => "lm_head.layer_norm",
+            Self::Bert => "cls.predictions.transform.LayerNorm",
+        }
+    }
+
+    /// The bias of each token's logit.
+    pub(crate) fn head_bias(self) -> &'static str {
+        match self {
+            Self::Roberta => "lm_head.bias",
+            Self::Bert => "cls.predictions.bias",
+        }
+    }
+}
