@@ -88,6 +88,13 @@ fn sixteen_bits_find_nearly_the_same_neurons() {
     let both: usize = exact.iter().zip(&rounded).map(common).sum();
     let all: usize = exact.iter().map(Vec::len).sum();
     assert!(both * 10 >= all * 7, "{both} of {all} neurons are marked either way");
+    let dev = "skn-probe -p --resume_from run --splits dev --force --save_to";
+    desk.fails(&format!("{dev} bf16"), 3, &["train_avg.safetensors", "expected f32", "found bf16"]);
+    desk.fails(
+        &format!("{dev} f32 --dtype bf16"),
+        3,
+        &["train_avg.safetensors", "expected bf16", "found f32"],
+    );
     assert_eq!(desk.json("bf16/run.json")["stages"]["probe acc,speed"]["settings"]["dtype"], "bf16");
 }
 

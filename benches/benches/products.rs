@@ -1,4 +1,4 @@
-//! The matrix products of RoBERTa-base on one thread: this workspace's packed ones with their bias, candle's own
+//! The matrix products of RoBERTa-base on one thread: this workspace's packed ones with their bias, in f32 and bf16, candle's own
 //! without one, and the most that the CPU's multiply-adds give. An element is a floating-point operation, so that
 //! Gelem/s are GFLOP/s.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails had better stop")]
@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use skn_kernels::{Activation, Linear};
+use skn_kernels::{Activation, Linear, Precision};
 use skn_random::{Key, Purpose};
 
 /// Inputs and outputs: a projection, query, key and value together, and the two matrices of the FFN; and the latter
@@ -77,9 +77,12 @@ fn product(criterion: &mut Criterion, one_thread: &ThreadPool, rows: usize, [inp
     let shape = format!("{rows}x{inputs}x{outputs}");
     let mut group = criterion.benchmark_group("products");
     group.throughput(Throughput::Elements(2 * (rows * inputs * outputs) as u64));
-    group.bench_function(BenchmarkId::new("ours", &shape), |bencher| {
-        bencher.iter(|| linear.forward(&x, Activation::Identity).unwrap());
-    });
+    let rounded = linear.clone().with_precision(Precision::Bf16);
+    for (name, linear) in [("ours", &linear), ("bf16", &rounded)] {
+        group.bench_function(BenchmarkId::new(name, &shape), |bencher| {
+            bencher.iter(|| linear.forward(&x, Activation::Identity).unwrap());
+        });
+    }
     // candle hands its product to as many threads as the CPU has, but they are the pool's it is called in.
     group.bench_function(BenchmarkId::new("candle", &shape), |bencher| {
         one_thread.install(|| bencher.iter(|| x.matmul(&transposed).unwrap()));

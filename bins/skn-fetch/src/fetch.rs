@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use skn_artifact::ArtifactError;
 use skn_program::hub::{self, Cache, Kind, Repository};
-use skn_program::{Common, Console, Failure, conclude, report};
+use skn_program::{Common, Console, Failure, conclude, parse, report};
 
 use crate::choice::{INDEX, choose};
 use crate::content::{Expected, Hash};
@@ -117,7 +117,7 @@ impl fmt::Display for Fetched {
 
 /// Parses the command line, fetches, prints the folder, and says how it ended.
 pub fn program() -> ExitCode {
-    let fetch = Fetch::parse();
+    let fetch: Fetch = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let run = || {
         let console = Console::new(&fetch.common)?;
         // The HTTP crates log what goes over the wire, the token's header too.

@@ -6,6 +6,6 @@ mod console;
 mod exit;
 pub mod hub;
 
-pub use crate::cli::{Common, ProgressKind};
+pub use crate::cli::{Common, ProgressKind, parse};
 pub use crate::console::{Console, print};
 pub use crate::exit::{Failure, conclude, report};

@@ -14,7 +14,7 @@ use crate::exit::Failure;
 #[derive(Args, Clone, Debug)]
 pub struct Destination {
     /// Folder to write to: the run
-    #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "RUN")]
+    #[arg(long = "out", visible_alias = "save_to", value_name = "RUN")]
     pub out: PathBuf,
 
     /// Replace files of this stage that exist
@@ -38,13 +38,7 @@ pub struct Compute {
     pub dtype: Dtype,
 
     /// Seed of everything random
-    #[arg(
-        long = "seed",
-        visible_alias = "random_seed",
-        alias = "random-seed",
-        value_name = "N",
-        default_value_t = 0
-    )]
+    #[arg(long = "seed", visible_alias = "random_seed", value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }
 
@@ -77,11 +71,11 @@ pub fn thread_count(asked: Option<NonZeroUsize>) -> usize {
 #[derive(Args, Clone, Debug)]
 pub struct Subject {
     /// Folder, owner/name[@revision] from the local Hugging Face cache, or demo
-    #[arg(long, visible_alias = "load_backbone", alias = "load-backbone", value_name = "MODEL")]
+    #[arg(long, visible_alias = "load_backbone", value_name = "MODEL")]
     pub model: Option<String>,
 
     /// Task by name [default: the task of the run that is resumed from, else sst2]
-    #[arg(long = "task", visible_alias = "task_type", alias = "task-type", value_name = "NAME")]
+    #[arg(long = "task", visible_alias = "task_type", value_name = "NAME")]
     pub task: Option<String>,
 
     /// Task described in a TOML file
@@ -89,7 +83,7 @@ pub struct Subject {
     pub task_file: Option<PathBuf>,
 
     /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
-    #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
+    #[arg(long = "data", visible_alias = "data_path", value_name = "PATH")]
     pub data: Option<PathBuf>,
 
     /// Most bytes of text to read, 64 more counted for each row: 500M, 16G [default: 4G, or as in the run that is
@@ -121,24 +115,19 @@ pub enum Compat {
 #[derive(Args, Clone, Debug)]
 pub struct Tuned {
     /// Tuning method
-    #[arg(
-        long = "model_type",
-        visible_alias = "model-type",
-        value_name = "METHOD",
-        default_value = "RobertaPrompt"
-    )]
+    #[arg(long = "model_type", value_name = "METHOD", default_value = "RobertaPrompt")]
     pub model_type: ModelType,
 
     /// Prompt positions, the <mask> row counted [default: 16, or what the loaded prompt has]
-    #[arg(long = "prompt_size", visible_alias = "prompt-size", value_name = "P")]
+    #[arg(long = "prompt_size", value_name = "P")]
     pub prompt_size: Option<NonZeroUsize>,
 
     /// Load tuned parameters from --resume_from
-    #[arg(short = 'p', long = "from_pretrained", alias = "from-pretrained")]
+    #[arg(short = 'p', long = "from_pretrained")]
     pub from_pretrained: bool,
 
     /// Run or folder with tuned parameters: ours, PEFT's or AdapterHub's
-    #[arg(long = "resume_from", visible_alias = "resume-from", value_name = "RUN")]
+    #[arg(long = "resume_from", value_name = "RUN")]
     pub resume_from: Option<PathBuf>,
 
     /// Put the <mask> row before a loaded prompt that does not start with it
@@ -165,11 +154,11 @@ impl AtOnce {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Layers {
     /// First layer, from 0 [default: 0; when pruning a quarter of the layers stays whole, 3 of 12]
-    #[arg(long = "low_layer", visible_aliases = ["lowlayer", "low-layer"], value_name = "LAYER")]
+    #[arg(long = "low_layer", visible_alias = "lowlayer", value_name = "LAYER")]
     low: Option<usize>,
 
     /// One past the last layer [default: all]
-    #[arg(long = "high_layer", visible_aliases = ["highlayer", "high-layer"], value_name = "LAYER")]
+    #[arg(long = "high_layer", visible_alias = "highlayer", value_name = "LAYER")]
     high: Option<usize>,
 }
 

@@ -24,4 +24,4 @@ mod source;
 pub mod stage;
 
 pub use crate::console::Console;
-pub use crate::program::{Call, Stage, program, run_stage};
+pub use crate::program::{Call, Stage, program, program_of, run_stage};

@@ -1,13 +1,12 @@
 //! What every program does around its stage.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{Command, Parser};
+use clap::Parser;
 use serde::Serialize;
-use skn_program::{conclude, report};
+use skn_program::{conclude, parse, report};
 
 use crate::cli::{Common, rewrite_short_pairs};
 use crate::console::Console;
@@ -42,43 +41,22 @@ pub struct Call<'a> {
 
 /// Parses the command line, runs the stage, prints what it found, and says how it ended.
 pub fn program<S: Stage>() -> ExitCode {
+    program_of::<S>(std::env::args_os())
+}
+
+/// The same, of another command line than the program's own, its first word included.
+pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(code) = fence::enter() {
         return code;
     }
-    let line = rewrite_short_pairs(std::env::args_os());
-    let stage = parse::<S>(&line);
+    let line = rewrite_short_pairs(line);
+    let stage: S = parse(&line).unwrap_or_else(|error| error.exit());
     let run = || {
         let console = Console::new(stage.common())?;
         let result = stage.run(&Call { console: &console, arguments: typed(&line) });
         conclude(&console, stage.common(), result)
     };
     report(S::PROGRAM, code, run())
-}
-
-/// Reads a command line; what can't be read, or asks for help, ends the program.
-fn parse<S: Stage>(line: &[OsString]) -> S {
-    let mut command = spelled_either_way(S::command());
-    let matches = command.try_get_matches_from_mut(line).unwrap_or_else(|error| error.exit());
-    S::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
-}
-
-/// The original spells flags with `_`, other programs with `-`: every flag of several words is known by both.
-fn spelled_either_way(command: Command) -> Command {
-    command.mut_args(|argument| {
-        let names: BTreeSet<String> = argument
-            .get_long()
-            .into_iter()
-            .chain(argument.get_all_aliases().unwrap_or_default())
-            .map(String::from)
-            .collect();
-        let both = names.iter().flat_map(|name| [name.replace('-', "_"), name.replace('_', "-")]);
-        let others: BTreeSet<String> = both.filter(|name| !names.contains(name)).collect();
-        // So that a number below 0 is told from a flag, and its range named.
-        let takes_value = argument.get_action().takes_values();
-        // Flags live as long as the program does, which parses once.
-        let argument = argument.aliases(others.into_iter().map(|name| &*name.leak()));
-        if takes_value { argument.allow_negative_numbers(true) } else { argument }
-    })
 }
 
 /// Runs a stage inside another program, as if `arguments` had been typed behind its name.
@@ -88,7 +66,7 @@ fn spelled_either_way(command: Command) -> Command {
 pub fn run_stage<S: Stage>(console: &Console, arguments: &[String]) -> anyhow::Result<S::Output> {
     let line: Vec<String> =
         std::iter::once(S::PROGRAM.to_string()).chain(arguments.iter().cloned()).collect();
-    let stage = S::try_parse_from(&line).map_err(|error| Failure::usage(error.to_string()))?;
+    let stage: S = parse(&line).map_err(|error| Failure::usage(error.to_string()))?;
     stage.run(&Call { console, arguments: arguments.to_vec() })
 }
 

@@ -128,7 +128,7 @@ impl<T: Element> Panels<T> {
         const STEPS: usize = 64;
         let mut packed = Self::zeros(matrix.columns, matrix.rows);
         let (inner, columns) = (packed.inner, matrix.rows);
-        let mut row = vec![T::default(); STEPS];
+        let mut row = [T::default(); STEPS];
         for (panel, steps) in packed.values.as_chunks_mut::<PANEL>().0.chunks_mut(inner.max(1)).enumerate() {
             let first = panel * PANEL;
             for (part, steps) in steps.chunks_mut(STEPS).enumerate() {
@@ -370,6 +370,49 @@ mod x86 {
 
     use super::{PANEL, Pair, Tile};
 
+    /// Which columns of a tile there are, of each half of its panel.
+    fn masks(columns: usize) -> [__mmask16; 2] {
+        [columns.min(16), columns.saturating_sub(16)].map(|count| ((1u32 << count) - 1) as __mmask16)
+    }
+
+    /// What a tile's sums begin with: `start`, or what is there.
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[inline]
+    fn begin<const ROWS: usize, T>(tile: &Tile<'_, T>) -> [[__m512; 2]; ROWS] {
+        let ([low, high], out) = (masks(tile.out.columns), tile.out.values.as_ptr());
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        for (row, sum) in sums.iter_mut().enumerate() {
+            let place = row * tile.out.stride;
+            // SAFETY: a `Tile` has ROWS rows of `columns` numbers, which is what the masks let through, at their stride;
+            // `start` has 32 numbers.
+            *sum = unsafe {
+                match tile.start {
+                    Some(start) => [_mm512_loadu_ps(start.as_ptr()), _mm512_loadu_ps(start.as_ptr().add(16))],
+                    None => [
+                        _mm512_maskz_loadu_ps(low, out.add(place)),
+                        _mm512_maskz_loadu_ps(high, out.wrapping_add(place + 16)),
+                    ],
+                }
+            };
+        }
+        sums
+    }
+
+    /// Writes a tile's sums.
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[inline]
+    fn end<const ROWS: usize, T>(tile: Tile<'_, T>, sums: &[[__m512; 2]; ROWS]) {
+        let ([low, high], out) = (masks(tile.out.columns), tile.out.values.as_mut_ptr());
+        for (row, sum) in sums.iter().enumerate() {
+            let place = row * tile.out.stride;
+            // SAFETY: as in `begin`.
+            unsafe {
+                _mm512_mask_storeu_ps(out.add(place), low, sum[0]);
+                _mm512_mask_storeu_ps(out.wrapping_add(place + 16), high, sum[1]);
+            }
+        }
+    }
+
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
     pub(super) fn rows_bf16(tile: Tile<'_, Pair>, rows: usize) {
         by_rows!(rows, tile, bf16, [1 2 3 4 5 6 7 8 9 10 11 12]);
@@ -379,26 +422,13 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
     #[inline]
     fn bf16<const ROWS: usize>(tile: Tile<'_, Pair>) {
-        let (columns, stride) = (tile.out.columns, tile.out.stride);
-        let low = ((1u32 << columns.min(16)) - 1) as __mmask16;
-        let high = ((1u32 << columns.saturating_sub(16)) - 1) as __mmask16;
-        let out = tile.out.values.as_mut_ptr();
         let left = tile.left.as_ptr().cast::<i32>();
         let panel = tile.panel.as_ptr().cast::<i32>();
-        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        let mut sums = begin::<ROWS, _>(&tile);
         // SAFETY: the slices are as long as in `avx512`, and a `Pair` has the size and alignment of an i32; vectors of
         // 512 bits are the same bits whatever they hold.
         unsafe {
             let pairs = |bits: __m512i| std::mem::transmute::<__m512i, __m512bh>(bits);
-            for (row, sum) in sums.iter_mut().enumerate() {
-                *sum = match tile.start {
-                    Some(start) => [_mm512_loadu_ps(start.as_ptr()), _mm512_loadu_ps(start.as_ptr().add(16))],
-                    None => [
-                        _mm512_maskz_loadu_ps(low, out.add(row * stride)),
-                        _mm512_maskz_loadu_ps(high, out.wrapping_add(row * stride + 16)),
-                    ],
-                };
-            }
             for k in 0..tile.panel.len() / PANEL {
                 let weights = [
                     pairs(_mm512_loadu_epi32(panel.add(k * PANEL))),
@@ -410,11 +440,8 @@ mod x86 {
                     sum[1] = _mm512_dpbf16_ps(sum[1], value, weights[1]);
                 }
             }
-            for (row, sum) in sums.iter().enumerate() {
-                _mm512_mask_storeu_ps(out.add(row * stride), low, sum[0]);
-                _mm512_mask_storeu_ps(out.wrapping_add(row * stride + 16), high, sum[1]);
-            }
         }
+        end(tile, &sums);
     }
 
     #[target_feature(enable = "avx512f,avx2,fma")]
@@ -430,25 +457,11 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx2,fma")]
     #[inline]
     fn avx512<const ROWS: usize>(tile: Tile<'_>) {
-        let (columns, stride) = (tile.out.columns, tile.out.stride);
-        let low = ((1u32 << columns.min(16)) - 1) as __mmask16;
-        let high = ((1u32 << columns.saturating_sub(16)) - 1) as __mmask16;
-        let out = tile.out.values.as_mut_ptr();
         let left = tile.left.as_ptr();
         let panel = tile.panel.as_ptr();
-        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-        // SAFETY: a `Tile`'s slices hold ROWS rows at their strides: row r of `out` has `columns` numbers, which is
-        // what the masks let through; row r of `left` has as many numbers as `panel` has steps of 32.
+        let mut sums = begin::<ROWS, _>(&tile);
+        // SAFETY: row r of `left` has as many numbers as `panel` has steps of 32.
         unsafe {
-            for (row, sum) in sums.iter_mut().enumerate() {
-                *sum = match tile.start {
-                    Some(start) => [_mm512_loadu_ps(start.as_ptr()), _mm512_loadu_ps(start.as_ptr().add(16))],
-                    None => [
-                        _mm512_maskz_loadu_ps(low, out.add(row * stride)),
-                        _mm512_maskz_loadu_ps(high, out.wrapping_add(row * stride + 16)),
-                    ],
-                };
-            }
             for k in 0..tile.panel.len() / PANEL {
                 let weights =
                     [_mm512_loadu_ps(panel.add(k * PANEL)), _mm512_loadu_ps(panel.add(k * PANEL + 16))];
@@ -458,11 +471,8 @@ mod x86 {
                     sum[1] = _mm512_fmadd_ps(value, weights[1], sum[1]);
                 }
             }
-            for (row, sum) in sums.iter().enumerate() {
-                _mm512_mask_storeu_ps(out.add(row * stride), low, sum[0]);
-                _mm512_mask_storeu_ps(out.wrapping_add(row * stride + 16), high, sum[1]);
-            }
         }
+        end(tile, &sums);
     }
 
     /// Six rows and half a panel at a time: 12 accumulators of the 16 registers.

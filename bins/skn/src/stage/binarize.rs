@@ -24,13 +24,7 @@ use crate::setup::{named_task, read_data};
 #[command(name = "skn-binarize", version)]
 pub struct Binarize {
     /// Task by name
-    #[arg(
-        long = "task",
-        visible_alias = "task_type",
-        alias = "task-type",
-        value_name = "NAME",
-        default_value = "mnli"
-    )]
+    #[arg(long = "task", visible_alias = "task_type", value_name = "NAME", default_value = "mnli")]
     task: String,
 
     /// Task described in a TOML file
@@ -38,7 +32,7 @@ pub struct Binarize {
     task_file: Option<PathBuf>,
 
     /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
-    #[arg(long = "data", visible_alias = "data_path", alias = "data-path", value_name = "PATH")]
+    #[arg(long = "data", visible_alias = "data_path", value_name = "PATH")]
     data: Option<PathBuf>,
 
     /// Most bytes of text to read, 64 more counted for each row: 500M, 16G [default: 4G]
@@ -46,7 +40,7 @@ pub struct Binarize {
     max_data: Option<Size>,
 
     /// Folder to write the two folders to
-    #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "FOLDER")]
+    #[arg(long = "out", visible_alias = "save_to", value_name = "FOLDER")]
     out: PathBuf,
 
     /// Replace files in folders that exist
@@ -54,13 +48,7 @@ pub struct Binarize {
     force: bool,
 
     /// Seed of the choice of rows
-    #[arg(
-        long = "seed",
-        visible_alias = "random_seed",
-        alias = "random-seed",
-        value_name = "N",
-        default_value_t = 0
-    )]
+    #[arg(long = "seed", visible_alias = "random_seed", value_name = "N", default_value_t = 0)]
     seed: u64,
 
     /// Do as the published implementation did: the first rows, one less of each class, test balanced too (paper)

@@ -32,13 +32,7 @@ pub struct Mask {
     tuned: Tuned,
 
     /// Mask files (RUN/info/<task>/<share>), comma-separated: one result for each
-    #[arg(
-        long = "info_path",
-        visible_alias = "info-path",
-        value_name = "FILES",
-        value_delimiter = ',',
-        required = true
-    )]
+    #[arg(long = "info_path", value_name = "FILES", value_delimiter = ',', required = true)]
     info_path: Vec<PathBuf>,
 
     /// What happens to the neurons: gaussian (noise is added), zero, mean
@@ -54,14 +48,14 @@ pub struct Mask {
     noise: Option<Noise>,
 
     /// For mean: averages (RUN/<task>/train_avg), [L,F] or [L,P,F]
-    #[arg(long = "ths_path", visible_alias = "ths-path", value_name = "FILE")]
+    #[arg(long = "ths_path", value_name = "FILE")]
     ths_path: Option<PathBuf>,
 
     #[command(flatten)]
     layers: Layers,
 
     /// The same to as many random neurons of each layer, none of them selected
-    #[arg(long = "cmp", visible_aliases = ["cmp_experiment", "cmp-experiment"])]
+    #[arg(long = "cmp", visible_alias = "cmp_experiment")]
     cmp: bool,
 
     /// Draws of random neurons [default: 10]

@@ -26,7 +26,7 @@ pub struct Predict {
     subject: Subject,
 
     /// Run or folder with tuned parameters
-    #[arg(long = "resume_from", visible_alias = "resume-from", value_name = "RUN", required = true)]
+    #[arg(long = "resume_from", value_name = "RUN", required = true)]
     resume_from: PathBuf,
 
     /// Put the <mask> row before a loaded prompt that does not start with it

@@ -38,13 +38,7 @@ pub struct Probe {
     tuned: Tuned,
 
     /// Probes, comma-separated: acc, acc_mean, acc_max, pos, prompt_act, speed
-    #[arg(
-        long = "probe_type",
-        visible_alias = "probe-type",
-        value_name = "PROBES",
-        value_delimiter = ',',
-        default_value = "acc"
-    )]
+    #[arg(long = "probe_type", value_name = "PROBES", value_delimiter = ',', default_value = "acc")]
     probe_type: Vec<ProbeType>,
 
     /// For pos: the neuron, as layer,index from 0; or best, that of RUN/<task>/dev_perf
@@ -391,6 +385,16 @@ impl<'a> Probing<'a> {
                 }
                 _ => {}
             }
+        }
+        // f32 is not noted.
+        let dtypes = [&expected, file.metadata()].map(|of| of.get("skn.dtype").map_or("f32", String::as_str));
+        if let [expected, found] = dtypes
+            && expected != found
+        {
+            return Err(Failure::input(format!(
+                "{}: skn.dtype: expected {expected}, as --dtype says, found {found}; probe again",
+                file.path().display()
+            )));
         }
         Ok(file)
     }

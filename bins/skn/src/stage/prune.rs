@@ -33,15 +33,15 @@ pub struct Prune {
     subject: Subject,
 
     /// Run or folder with the tuned parameters
-    #[arg(long = "resume_from", visible_alias = "resume-from", value_name = "RUN", required = true)]
+    #[arg(long = "resume_from", value_name = "RUN", required = true)]
     resume_from: PathBuf,
 
     /// Mask file: the neurons that stay (RUN/info/<task>/0.02)
-    #[arg(long = "info_path", visible_alias = "info-path", value_name = "FILE")]
+    #[arg(long = "info_path", value_name = "FILE")]
     info_path: PathBuf,
 
     /// Averages (RUN/<task>/train_avg), [L,F] or [L,P,F]: what the others are held at
-    #[arg(long = "ths_path", visible_alias = "ths-path", value_name = "FILE")]
+    #[arg(long = "ths_path", value_name = "FILE")]
     ths_path: PathBuf,
 
     /// Where an average is taken that is folded into a bias: over the prompt's positions, as published; or as near to each
@@ -50,7 +50,7 @@ pub struct Prune {
     fold: Fold,
 
     /// For --fold per-position-group: averages over texts [default: train_mean_avg beside --ths_path]
-    #[arg(long = "text_ths_path", visible_alias = "text-ths-path", value_name = "FILE")]
+    #[arg(long = "text_ths_path", value_name = "FILE")]
     text_ths_path: Option<PathBuf>,
 
     #[command(flatten)]

@@ -37,7 +37,7 @@ pub struct Run {
     subject: Subject,
 
     /// Folder to write to [default: runs/<model>-<task>]
-    #[arg(long = "out", visible_alias = "save_to", alias = "save-to", value_name = "RUN")]
+    #[arg(long = "out", visible_alias = "save_to", value_name = "RUN")]
     out: Option<PathBuf>,
 
     /// Replace what earlier runs left there
@@ -49,7 +49,7 @@ pub struct Run {
     resume: bool,
 
     /// Prompt positions, the <mask> row counted
-    #[arg(long = "prompt_size", visible_alias = "prompt-size", value_name = "P", default_value = "16")]
+    #[arg(long = "prompt_size", value_name = "P", default_value = "16")]
     prompt_size: NonZeroUsize,
 
     /// Epochs of tuning [default: 4; 12 for the demo]
@@ -65,11 +65,11 @@ pub struct Run {
     batch: Option<NonZeroUsize>,
 
     /// Peak learning rate [default: 0.001; 0.005 for the demo]
-    #[arg(long = "learning_rate", visible_aliases = ["lr", "learning-rate"], value_name = "RATE")]
+    #[arg(long = "learning_rate", visible_alias = "lr", value_name = "RATE")]
     learning_rate: Option<f64>,
 
     /// Evaluate on dev every so many steps, besides at the end of each epoch
-    #[arg(long = "eval_every_step", visible_alias = "eval-every-step", value_name = "N")]
+    #[arg(long = "eval_every_step", value_name = "N")]
     eval_every_step: Option<u64>,
 
     /// What happens to perturbed neurons: gaussian, zero, mean [default: gaussian; mean for the demo]

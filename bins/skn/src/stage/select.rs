@@ -24,18 +24,11 @@ use crate::run::Sink;
 #[command(name = "skn-select", version)]
 pub struct Select {
     /// Files of counts (RUN/<task>/dev_perf), comma-separated: one for each seed
-    #[arg(
-        short = 'a',
-        long = "acc_path",
-        visible_alias = "acc-path",
-        value_name = "FILES",
-        value_delimiter = ',',
-        required = true
-    )]
+    #[arg(short = 'a', long = "acc_path", value_name = "FILES", value_delimiter = ',', required = true)]
     acc_path: Vec<PathBuf>,
 
     /// -aa FILES: likewise, of another sub-task (may be repeated)
-    #[arg(long = "acc_aux_path", visible_alias = "acc-aux-path", value_name = "FILES")]
+    #[arg(long = "acc_aux_path", value_name = "FILES")]
     acc_aux_path: Vec<String>,
 
     /// What the files of a sub-task come to: mean, min
@@ -51,7 +44,7 @@ pub struct Select {
     shares: String,
 
     /// Name of the masks' folder [default: the task that the files tell]
-    #[arg(long = "task", visible_alias = "task_type", alias = "task-type", value_name = "NAME")]
+    #[arg(long = "task", visible_alias = "task_type", value_name = "NAME")]
     task: Option<String>,
 
     #[command(flatten)]

@@ -16,9 +16,6 @@ use crate::setup::named_task;
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-tasks", version)]
 pub struct Tasks {
-    /// What brings `skn-train` here: there it needs no other flag.
-    #[arg(long, hide = true)]
-    list_tasks: bool,
     #[command(flatten)]
     common: Common,
 }

@@ -57,20 +57,15 @@ struct Training {
     batch: NonZeroUsize,
 
     /// Evaluate on dev every so many steps, besides at the end of each epoch [default: only then]
-    #[arg(long = "eval_every_step", visible_alias = "eval-every-step", value_name = "N")]
+    #[arg(long = "eval_every_step", value_name = "N")]
     eval_every_step: Option<u64>,
 
     /// Peak learning rate of Adam
-    #[arg(
-        long = "learning_rate",
-        visible_aliases = ["lr", "learning-rate"],
-        value_name = "RATE",
-        default_value_t = 1e-3
-    )]
+    #[arg(long = "learning_rate", visible_alias = "lr", value_name = "RATE", default_value_t = 1e-3)]
     learning_rate: f64,
 
     /// Stop after 6 x eval_every_step steps (or 6 epochs) without a new best
-    #[arg(long = "early_stop", visible_alias = "early-stop")]
+    #[arg(long = "early_stop")]
     early_stop: bool,
 
     /// Stop after so many steps; the learning rate falls to 0 until then
