@@ -377,7 +377,11 @@ impl Base {
     pub(crate) fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<Roberta> {
         let Model { config, weights, .. } = &self.model;
         let model = Roberta::new(config, weights, tuning, self.encoder.mask_id(), gradients)?;
-        Ok(model.with_precision(self.precision))
+        let model = model.with_precision(self.precision);
+        if gradients == Gradients::Nothing {
+            model.pack(self.workers.threads())?;
+        }
+        Ok(model)
     }
 
     /// The texts of a part as tokens, cut to what the model takes beside its prompt.

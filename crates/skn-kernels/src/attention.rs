@@ -57,16 +57,44 @@ pub fn attention(
         queries: queries.clone(),
         heads,
         width: hidden / heads,
+        scale: 1.0 / ((hidden / heads) as f32).sqrt(),
+        queries_per_row: 1,
         dropout: dropout.cloned(),
     };
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+}
+
+/// `softmax(scale q x^T) x` inside each sequence: keys and values are the rows themselves, `x` `[all rows, width]`, and
+/// each row of `queries` asks `per_row` times, `q` being `[queries * per_row, width]`.
+pub(crate) fn attention_of_rows(
+    q: &Tensor,
+    x: &Tensor,
+    queries: &Rows,
+    per_row: usize,
+    scale: f32,
+) -> Result<Tensor> {
+    let op = Attention {
+        packing: queries.packing().clone(),
+        queries: queries.clone(),
+        heads: 1,
+        width: x.dim(1)?,
+        scale,
+        queries_per_row: per_row,
+        dropout: None,
+    };
+    let x = x.contiguous()?;
+    q.contiguous()?.apply_op3(&x, &x, op)
 }
 
 struct Attention {
     packing: Packing,
     queries: Rows,
     heads: usize,
+    /// Numbers of a key of one head.
     width: usize,
+    scale: f32,
+    /// Rows of `q` for each row that asks.
+    queries_per_row: usize,
     dropout: Option<Dropout>,
 }
 
@@ -76,6 +104,7 @@ struct Head<'a> {
     keys: Range<usize>,
     columns: Range<usize>,
     hidden: usize,
+    scale: f32,
     /// Factors of dropout, for each query the first one of this head, and how far the next query's are.
     factors: Option<(&'a [f32], usize)>,
 }
@@ -89,10 +118,6 @@ impl Head<'_> {
     fn view_mut<'a>(&self, matrix: &'a mut [f32], rows: &Range<usize>) -> ViewMut<'a> {
         let values = &mut matrix[rows.start * self.hidden + self.columns.start..];
         ViewMut { values, columns: self.columns.len(), stride: self.hidden }
-    }
-
-    fn scale(&self) -> f32 {
-        1.0 / (self.columns.len() as f32).sqrt()
     }
 
     /// Numbers from one query's probabilities to the next one's: whole vectors, the rest being 0.
@@ -115,7 +140,7 @@ impl Head<'_> {
     /// The softmax of the scores, and the same after dropout if there is any.
     fn probabilities(&self, isa: Isa, q: &[f32], k: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
         let mut scores = self.products(isa, self.view(q, &self.queries), self.view(k, &self.keys));
-        softmax(isa, &mut scores, self.stride(), self.keys.len(), self.scale());
+        softmax(isa, &mut scores, self.stride(), self.keys.len(), self.scale);
         let dropped = self.factors.map(|(factors, step)| {
             let mut dropped = scores.clone();
             for (row, factors) in dropped.chunks_exact_mut(self.stride()).zip(factors.chunks(step)) {
@@ -141,7 +166,7 @@ impl Head<'_> {
         let dropped = dropped.as_deref().unwrap_or(&probabilities);
         let g = self.view(g, &self.queries);
         let mut scores = self.products(isa, g, self.view(v, &self.keys));
-        softmax_gradient(isa, &mut scores, &probabilities, dropped, self.stride(), self.scale());
+        softmax_gradient(isa, &mut scores, &probabilities, dropped, self.stride(), self.scale);
         let of_queries = |queries: View<'_>, weights: &[f32], out: &mut [f32]| {
             let weights = self.scores(weights).transposed();
             let left = View::dense(&weights, self.keys.len(), self.queries.len());
@@ -175,6 +200,7 @@ impl Attention {
                 continue;
             }
             let factors = self.factors(sequence, &queries, keys.len())?;
+            let queries = queries.start * self.queries_per_row..queries.end * self.queries_per_row;
             for head in 0..self.heads {
                 let factors =
                     factors.as_deref().map(|all| (&all[head * keys.len()..], self.heads * keys.len()));
@@ -183,6 +209,7 @@ impl Attention {
                     keys: keys.clone(),
                     columns: head * self.width..(head + 1) * self.width,
                     hidden: self.heads * self.width,
+                    scale: self.scale,
                     factors,
                 });
             }

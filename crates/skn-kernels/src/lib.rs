@@ -32,8 +32,10 @@ mod dropout;
 mod element;
 mod linear;
 mod matrix;
+mod memory;
 mod norm;
 mod packing;
+mod self_attention;
 mod simd;
 
 use candle_core::{Result, Tensor};
@@ -43,6 +45,7 @@ pub use crate::dropout::{Dropout, dropout};
 pub use crate::linear::{Activation, Linear, Precision};
 pub use crate::norm::LayerNorm;
 pub use crate::packing::{Packing, Rows};
+pub use crate::self_attention::SelfAttention;
 pub use crate::simd::Isa;
 
 /// The given rows of `x`, which has all rows of the batch. Differentiable.

@@ -115,6 +115,32 @@ impl Linear {
         }
     }
 
+    /// Packs a frozen weight for passes without a gradient now instead of at the first of them.
+    ///
+    /// # Errors
+    /// If the weight can't be read.
+    pub fn pack(&self) -> Result<()> {
+        if self.weight.device().is_cpu() && !self.weight.track_op() {
+            self.packed.forward()?;
+        }
+        Ok(())
+    }
+
+    /// Its weight `[out, in]`.
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// Its bias `[out]`.
+    pub(crate) fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// What its frozen weight is multiplied in.
+    pub(crate) fn precision(&self) -> Precision {
+        self.packed.precision
+    }
+
     /// Numbers that come in a row.
     pub fn in_features(&self) -> usize {
         self.features.inputs
@@ -186,7 +212,7 @@ impl Packed {
 }
 
 /// The value of a cell, made if there is none. Two threads may both make it: it is the same.
-fn made<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+pub(crate) fn made<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     if let Some(value) = cell.get() {
         return Ok(value);
     }
@@ -196,7 +222,7 @@ fn made<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
 
 /// The right-hand side of a product, packed.
 #[derive(Debug)]
-enum Operand {
+pub(crate) enum Operand {
     F32(Panels<f32>),
     Bf16(Panels<Pair>),
 }
@@ -206,6 +232,30 @@ impl Operand {
         match self {
             Self::F32(panels) => panels.columns(),
             Self::Bf16(panels) => panels.columns(),
+        }
+    }
+
+    /// A matrix `[inner, columns]`.
+    pub(crate) fn of(matrix: View<'_>, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32(Panels::of(matrix)),
+            Precision::Bf16 => Self::Bf16(Panels::of(matrix)),
+        }
+    }
+
+    /// The transpose of a matrix `[columns, inner]`.
+    pub(crate) fn of_transposed(matrix: View<'_>, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32(Panels::of_transposed(matrix)),
+            Precision::Bf16 => Self::Bf16(Panels::of_transposed(matrix)),
+        }
+    }
+
+    /// See [`Panels::multiply_into`].
+    pub(crate) fn multiply_into(&self, left: View<'_>, bias: &[f32], out: &mut ViewMut<'_>) {
+        match self {
+            Self::F32(panels) => panels.multiply_into(Isa::best(), left, bias, out, |_| {}),
+            Self::Bf16(panels) => panels.multiply_into(Isa::best(), left, bias, out, |_| {}),
         }
     }
 
@@ -220,23 +270,13 @@ impl Operand {
 
 fn packed(matrix: &Tensor, precision: Precision) -> Result<Operand> {
     let (rows, columns) = matrix.dims2()?;
-    with_slices([matrix], |[values]| {
-        let matrix = View::dense(values, rows, columns);
-        Ok(match precision {
-            Precision::F32 => Operand::F32(Panels::of(matrix)),
-            Precision::Bf16 => Operand::Bf16(Panels::of(matrix)),
-        })
-    })
+    with_slices([matrix], |[values]| Ok(Operand::of(View::dense(values, rows, columns), precision)))
 }
 
 fn packed_transposed(matrix: &Tensor, precision: Precision) -> Result<Operand> {
     let (rows, columns) = matrix.dims2()?;
     with_slices([matrix], |[values]| {
-        let matrix = View::dense(values, rows, columns);
-        Ok(match precision {
-            Precision::F32 => Operand::F32(Panels::of_transposed(matrix)),
-            Precision::Bf16 => Operand::Bf16(Panels::of_transposed(matrix)),
-        })
+        Ok(Operand::of_transposed(View::dense(values, rows, columns), precision))
     })
 }
 

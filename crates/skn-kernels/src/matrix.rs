@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use crate::element::{Element, Pair};
+use crate::memory;
 use crate::simd::Isa;
 
 /// Columns of a panel.
@@ -26,7 +27,10 @@ const DEPTH: usize = 256;
 /// second-level cache, and the result is loaded and stored seldom.
 const SLAB: usize = 3 * DEPTH;
 /// Rows of a block.
-const BLOCK: usize = 10 * TILE;
+const BLOCK: usize = 11 * TILE;
+/// Steps of the inner index between prefetches. Weights come from memory or the third-level cache, and the processor's
+/// own prefetching ends with each page of 4 KB, after 32 steps.
+const GROUP: usize = 16;
 
 /// Rows that start a multiple of so many numbers (4 KB) apart lie in the same sets of the first-level cache: the 12 of a tile
 /// drive each other out of its 8 ways.
@@ -105,7 +109,7 @@ pub(crate) struct Panels<T = f32> {
 impl<T: Element> Panels<T> {
     fn zeros(inner: usize, columns: usize) -> Self {
         let inner = inner.div_ceil(T::NUMBERS);
-        Self { inner, columns, values: vec![T::default(); columns.div_ceil(PANEL) * inner * PANEL] }
+        Self { inner, columns, values: memory::zeros(columns.div_ceil(PANEL) * inner * PANEL) }
     }
 
     /// Packs a matrix `[inner, columns]`.
@@ -247,32 +251,35 @@ impl<T: Element> Product<'_, T> {
         if !self.bias.is_empty() {
             bias[..columns.len()].copy_from_slice(&self.bias[columns.clone()]);
         }
-        for inner in steps(slab, DEPTH) {
+        for inner in steps(slab.clone(), DEPTH) {
             let start = if inner.start == 0 { Some(&bias) } else { None };
+            let weights = self.part_of_panel(panel, inner.clone());
+            // What is multiplied after this part of the panel. Each tile fetches its share of it.
+            let next = if inner.end < slab.end {
+                self.part_of_panel(panel, inner.end..slab.end.min(inner.end + DEPTH))
+            } else {
+                self.part_of_panel(panel + 1, slab.start..slab.end.min(slab.start + DEPTH))
+            };
+            let mut next = next.chunks(next.len().div_ceil(rows.len().div_ceil(TILE)).max(1));
             for tile in steps(rows.clone(), TILE) {
-                let part = out.part(tile.clone(), columns.clone());
-                self.tile(part, tile, inner.clone(), panel, start);
+                let tile_rows = tile.len();
+                let tile = Tile {
+                    left: self.left.tile(tile.clone(), inner.clone()),
+                    left_stride: self.left.matrix.stride,
+                    panel: weights,
+                    next: next.next().unwrap_or_default(),
+                    start,
+                    out: out.part(tile, columns.clone()),
+                };
+                T::run(tile, self.isa, tile_rows);
             }
         }
     }
 
-    fn tile(
-        &self,
-        out: ViewMut<'_>,
-        rows: Range<usize>,
-        inner: Range<usize>,
-        panel: usize,
-        start: Option<&[f32; PANEL]>,
-    ) {
-        let (left, first) = (self.left, panel * self.panels.inner);
-        let tile = Tile {
-            left: left.tile(rows.clone(), inner.clone()),
-            left_stride: left.matrix.stride,
-            panel: &self.panels.values[(first + inner.start) * PANEL..(first + inner.end) * PANEL],
-            start,
-            out,
-        };
-        T::run(tile, self.isa, rows.len());
+    /// Some steps of a panel, or nothing if there is no such panel.
+    fn part_of_panel(&self, panel: usize, inner: Range<usize>) -> &[T] {
+        let first = panel * self.panels.inner;
+        self.panels.values.get((first + inner.start) * PANEL..(first + inner.end) * PANEL).unwrap_or_default()
     }
 }
 
@@ -282,6 +289,8 @@ pub(crate) struct Tile<'a, T = f32> {
     left: &'a [T],
     left_stride: usize,
     panel: &'a [T],
+    /// What is multiplied soon: brought into the second-level cache meanwhile, where there is an instruction for it.
+    next: &'a [T],
     start: Option<&'a [f32; PANEL]>,
     out: ViewMut<'a>,
 }
@@ -316,13 +325,17 @@ impl Tile<'_, Pair> {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has AVX-512, or there would be no such `Isa`, and the rest was looked for just now.
             Isa::Avx512 if isa.multiplies_bf16() => unsafe { x86::rows_bf16(self, rows) },
-            _ => portable_pairs(self, rows),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above; AVX-512 has AVX2 and FMA in it.
+            Isa::Avx512 | Isa::Avx2 => unsafe { x86::rows_of_pairs(self, rows) },
+            _ => pairs::<{ cfg!(target_arch = "aarch64") }>(self, rows),
         }
     }
 }
 
 /// The tile of pairs in plain Rust: for each pair its first number, then its second.
-fn portable_pairs(tile: Tile<'_, Pair>, rows: usize) {
+#[inline(always)]
+fn pairs<const FUSED: bool>(tile: Tile<'_, Pair>, rows: usize) {
     let steps = tile.panel.as_chunks::<PANEL>().0;
     for row in 0..rows {
         let out = &mut tile.out.values[row * tile.out.stride..][..tile.out.columns];
@@ -336,7 +349,8 @@ fn portable_pairs(tile: Tile<'_, Pair>, rows: usize) {
             let value = value.numbers();
             for (sum, weight) in sums.iter_mut().zip(step) {
                 let weight = weight.numbers();
-                *sum = value[1] * weight[1] + (value[0] * weight[0] + *sum);
+                let first = crate::simd::multiply_add::<FUSED>(value[0], weight[0], *sum);
+                *sum = crate::simd::multiply_add::<FUSED>(value[1], weight[1], first);
             }
         }
         out.copy_from_slice(&sums[..out.len()]);
@@ -368,7 +382,37 @@ fn portable<const ROWS: usize>(tile: Tile<'_>) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{PANEL, Pair, Tile};
+    use super::{GROUP, PANEL, Pair, Tile};
+
+    /// Fetches what is multiplied next, a share of it at each call.
+    struct Ahead<'a, T> {
+        lines: std::slice::Chunks<'a, T>,
+        each: usize,
+    }
+
+    impl<'a, T> Ahead<'a, T> {
+        /// To be called for each group of steps of a tile, `kernels` times over.
+        fn new(tile: &Tile<'a, T>, kernels: usize) -> Self {
+            /// Elements of a cache line.
+            const LINE: usize = 16;
+            let lines = tile.next.chunks(LINE);
+            let calls = kernels * tile.panel.len().div_ceil(GROUP * PANEL);
+            Self { each: lines.len().div_ceil(calls.max(1)), lines }
+        }
+
+        #[inline(always)]
+        fn fetch(&mut self) {
+            for line in self.lines.by_ref().take(self.each) {
+                // SAFETY: a hint, which reads nothing and can't fail; the address is that of a slice.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+            }
+        }
+    }
+
+    /// The steps of a tile in groups, between which something is fetched.
+    fn groups(steps: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+        (0..steps).step_by(GROUP).map(move |first| first..steps.min(first + GROUP))
+    }
 
     /// Which columns of a tile there are, of each half of its panel.
     fn masks(columns: usize) -> [__mmask16; 2] {
@@ -424,20 +468,23 @@ mod x86 {
     fn bf16<const ROWS: usize>(tile: Tile<'_, Pair>) {
         let left = tile.left.as_ptr().cast::<i32>();
         let panel = tile.panel.as_ptr().cast::<i32>();
-        let mut sums = begin::<ROWS, _>(&tile);
+        let (mut ahead, mut sums) = (Ahead::new(&tile, 1), begin::<ROWS, _>(&tile));
         // SAFETY: the slices are as long as in `avx512`, and a `Pair` has the size and alignment of an i32; vectors of
         // 512 bits are the same bits whatever they hold.
         unsafe {
             let pairs = |bits: __m512i| std::mem::transmute::<__m512i, __m512bh>(bits);
-            for k in 0..tile.panel.len() / PANEL {
-                let weights = [
-                    pairs(_mm512_loadu_epi32(panel.add(k * PANEL))),
-                    pairs(_mm512_loadu_epi32(panel.add(k * PANEL + 16))),
-                ];
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let value = pairs(_mm512_set1_epi32(*left.add(row * tile.left_stride + k)));
-                    sum[0] = _mm512_dpbf16_ps(sum[0], value, weights[0]);
-                    sum[1] = _mm512_dpbf16_ps(sum[1], value, weights[1]);
+            for group in groups(tile.panel.len() / PANEL) {
+                ahead.fetch();
+                for k in group {
+                    let weights = [
+                        pairs(_mm512_loadu_epi32(panel.add(k * PANEL))),
+                        pairs(_mm512_loadu_epi32(panel.add(k * PANEL + 16))),
+                    ];
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        let value = pairs(_mm512_set1_epi32(*left.add(row * tile.left_stride + k)));
+                        sum[0] = _mm512_dpbf16_ps(sum[0], value, weights[0]);
+                        sum[1] = _mm512_dpbf16_ps(sum[1], value, weights[1]);
+                    }
                 }
             }
         }
@@ -459,83 +506,123 @@ mod x86 {
     fn avx512<const ROWS: usize>(tile: Tile<'_>) {
         let left = tile.left.as_ptr();
         let panel = tile.panel.as_ptr();
-        let mut sums = begin::<ROWS, _>(&tile);
+        let (mut ahead, mut sums) = (Ahead::new(&tile, 1), begin::<ROWS, _>(&tile));
         // SAFETY: row r of `left` has as many numbers as `panel` has steps of 32.
         unsafe {
-            for k in 0..tile.panel.len() / PANEL {
-                let weights =
-                    [_mm512_loadu_ps(panel.add(k * PANEL)), _mm512_loadu_ps(panel.add(k * PANEL + 16))];
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let value = _mm512_set1_ps(*left.add(row * tile.left_stride + k));
-                    sum[0] = _mm512_fmadd_ps(value, weights[0], sum[0]);
-                    sum[1] = _mm512_fmadd_ps(value, weights[1], sum[1]);
+            for group in groups(tile.panel.len() / PANEL) {
+                ahead.fetch();
+                for k in group {
+                    let weights =
+                        [_mm512_loadu_ps(panel.add(k * PANEL)), _mm512_loadu_ps(panel.add(k * PANEL + 16))];
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        let value = _mm512_set1_ps(*left.add(row * tile.left_stride + k));
+                        sum[0] = _mm512_fmadd_ps(value, weights[0], sum[0]);
+                        sum[1] = _mm512_fmadd_ps(value, weights[1], sum[1]);
+                    }
                 }
             }
         }
         end(tile, &sums);
     }
 
-    /// Six rows and half a panel at a time: 12 accumulators of the 16 registers.
+    /// Up to six rows and half a panel at a time: 12 accumulators of the 16 registers. Rows are divided evenly, because
+    /// a few of them have too few accumulators to hide the latency of a multiply-add.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
     fn avx2<const ROWS: usize>(mut tile: Tile<'_>) {
-        for half in [0, 16] {
-            for first in (0..ROWS).step_by(6) {
-                match ROWS - first {
-                    1 => avx2_half::<1>(&mut tile, first, half),
-                    2 => avx2_half::<2>(&mut tile, first, half),
-                    3 => avx2_half::<3>(&mut tile, first, half),
-                    4 => avx2_half::<4>(&mut tile, first, half),
-                    5 => avx2_half::<5>(&mut tile, first, half),
-                    _ => avx2_half::<6>(&mut tile, first, half),
+        let parts = ROWS.div_ceil(6);
+        let mut ahead = Ahead::new(&tile, 2 * parts);
+        for part in 0..parts {
+            let (first, end) = (part * ROWS / parts, (part + 1) * ROWS / parts);
+            for half in [0, 16] {
+                match end - first {
+                    1 => avx2_half::<1>(&mut tile, &mut ahead, first, half),
+                    2 => avx2_half::<2>(&mut tile, &mut ahead, first, half),
+                    3 => avx2_half::<3>(&mut tile, &mut ahead, first, half),
+                    4 => avx2_half::<4>(&mut tile, &mut ahead, first, half),
+                    5 => avx2_half::<5>(&mut tile, &mut ahead, first, half),
+                    _ => avx2_half::<6>(&mut tile, &mut ahead, first, half),
                 }
             }
         }
     }
 
-    /// Rows from `first`, columns from `half`. The result passes through `edge`, so that a panel may be incomplete.
+    /// Rows from `first`, columns from `half`.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    fn avx2_half<const ROWS: usize>(tile: &mut Tile<'_>, first: usize, half: usize) {
+    fn avx2_half<const ROWS: usize>(
+        tile: &mut Tile<'_>,
+        ahead: &mut Ahead<'_, f32>,
+        first: usize,
+        half: usize,
+    ) {
         let width = tile.out.columns.saturating_sub(half).min(16);
         if width == 0 {
             return;
         }
         let left = tile.left.as_ptr();
         let panel = tile.panel.as_ptr();
-        let stride = tile.out.stride;
-        let place = |row: usize| (first + row) * stride + half;
-        let mut edge = [[0f32; 16]; ROWS];
-        for (row, edge) in edge.iter_mut().enumerate() {
-            match tile.start {
-                Some(start) => edge.copy_from_slice(&start[half..half + 16]),
-                None => edge[..width].copy_from_slice(&tile.out.values[place(row)..][..width]),
-            }
-        }
+        let out = tile.out.values.as_mut_ptr().wrapping_add(first * tile.out.stride + half);
+        let places: [_; ROWS] = std::array::from_fn(|row| out.wrapping_add(row * tile.out.stride));
+        // Masked stores take many times as long as whole ones: they are for the last panel alone.
+        let (full, masks) = (width == 16, avx2_masks(width));
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-        // SAFETY: `edge` has 16 numbers a row; rows first..first + ROWS of `left` have as many numbers as `panel` has
-        // steps of 32, of which `half..half + 16` are read.
+        // SAFETY: rows first..first + ROWS of `out` have `width` numbers from `half`, which is what the masks let
+        // through, and `start` has 32; the same rows of `left` have as many numbers as `panel` has steps of 32, of which
+        // `half..half + 16` are read.
         unsafe {
-            for (sum, edge) in sums.iter_mut().zip(&edge) {
-                *sum = [_mm256_loadu_ps(edge.as_ptr()), _mm256_loadu_ps(edge.as_ptr().add(8))];
+            for (place, sum) in places.iter().zip(&mut sums) {
+                *sum = match tile.start {
+                    Some(start) => {
+                        let start = start.as_ptr().add(half);
+                        [_mm256_loadu_ps(start), _mm256_loadu_ps(start.add(8))]
+                    }
+                    None if full => [_mm256_loadu_ps(*place), _mm256_loadu_ps(place.add(8))],
+                    None => [
+                        _mm256_maskload_ps(*place, masks[0]),
+                        _mm256_maskload_ps(place.wrapping_add(8), masks[1]),
+                    ],
+                };
             }
-            for k in 0..tile.panel.len() / PANEL {
-                let step = panel.add(k * PANEL + half);
-                let weights = [_mm256_loadu_ps(step), _mm256_loadu_ps(step.add(8))];
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let value = _mm256_set1_ps(*left.add((first + row) * tile.left_stride + k));
-                    sum[0] = _mm256_fmadd_ps(value, weights[0], sum[0]);
-                    sum[1] = _mm256_fmadd_ps(value, weights[1], sum[1]);
+            for group in groups(tile.panel.len() / PANEL) {
+                ahead.fetch();
+                for k in group {
+                    let step = panel.add(k * PANEL + half);
+                    let weights = [_mm256_loadu_ps(step), _mm256_loadu_ps(step.add(8))];
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        let value = _mm256_set1_ps(*left.add((first + row) * tile.left_stride + k));
+                        sum[0] = _mm256_fmadd_ps(value, weights[0], sum[0]);
+                        sum[1] = _mm256_fmadd_ps(value, weights[1], sum[1]);
+                    }
                 }
             }
-            for (sum, edge) in sums.iter().zip(&mut edge) {
-                _mm256_storeu_ps(edge.as_mut_ptr(), sum[0]);
-                _mm256_storeu_ps(edge.as_mut_ptr().add(8), sum[1]);
+            for (place, sum) in places.iter().zip(&sums) {
+                if full {
+                    _mm256_storeu_ps(*place, sum[0]);
+                    _mm256_storeu_ps(place.add(8), sum[1]);
+                } else {
+                    _mm256_maskstore_ps(*place, masks[0], sum[0]);
+                    _mm256_maskstore_ps(place.wrapping_add(8), masks[1], sum[1]);
+                }
             }
         }
-        for (row, edge) in edge.iter().enumerate() {
-            tile.out.values[place(row)..][..width].copy_from_slice(&edge[..width]);
-        }
+    }
+
+    /// Which of 16 columns there are, as [`masks`].
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn avx2_masks(columns: usize) -> [__m256i; 2] {
+        let count = _mm256_set1_epi32(columns as i32);
+        [
+            _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+            _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)),
+        ]
+    }
+
+    /// [`super::pairs`] with these instructions.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn rows_of_pairs(tile: Tile<'_, Pair>, rows: usize) {
+        super::pairs::<true>(tile, rows);
     }
 }
 

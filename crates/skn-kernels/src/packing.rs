@@ -51,7 +51,8 @@ impl Packing {
 
     /// The first `n` rows of each sequence, or all of a shorter one.
     pub fn first_rows(&self, n: usize) -> Rows {
-        self.collect(|range| range.start..range.end.min(range.start.saturating_add(n)))
+        let rows = self.collect(|range| range.start..range.end.min(range.start.saturating_add(n)));
+        Rows { one_each: n == 1, ..rows }
     }
 
     fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> Rows {
@@ -106,6 +107,7 @@ impl RowList {
             sequence: self.sequence.into(),
             position: self.position.into(),
             number: self.number.into(),
+            one_each: false,
             packing,
         }
     }
@@ -119,9 +121,16 @@ pub struct Rows {
     sequence: Arc<[u32]>,
     position: Arc<[u32]>,
     number: Arc<[u32]>,
+    one_each: bool,
 }
 
 impl Rows {
+    /// Whether these were asked for as [`Packing::first_rows(1)`](Packing::first_rows). Others may happen to be the same
+    /// rows, but with other texts in the batch they would not be: what is computed must not depend on that.
+    pub(crate) fn is_one_each(&self) -> bool {
+        self.one_each
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.number.len()

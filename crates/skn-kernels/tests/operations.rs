@@ -8,8 +8,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 use skn_kernels::{
-    Activation, Dropout, LayerNorm, Linear, Packing, Precision, Rows, attention, composed, dropout,
-    select_rows,
+    Activation, Dropout, LayerNorm, Linear, Packing, Precision, Rows, SelfAttention, attention, composed,
+    dropout, select_rows,
 };
 
 const ACTIVATIONS: [Activation; 4] =
@@ -354,6 +354,130 @@ fn attention_gradients_are_slopes() {
     }
 }
 
+/// Query, key and value layers with weights and biases that are not small.
+fn projections(hidden: usize, precision: Precision) -> [Linear; 3] {
+    [10, 20, 30].map(|seed| {
+        let weight = (numbers(&[hidden, hidden], seed) * (3.0 / hidden as f64).sqrt()).unwrap();
+        let layer = Linear::new(weight, Some(numbers(&[hidden], seed + 1))).unwrap();
+        layer.with_precision(precision)
+    })
+}
+
+/// What self-attention is: three layers and attention between their results.
+fn composed_self_attention(
+    layers: &[Linear; 3],
+    x: &Tensor,
+    asking: &Tensor,
+    queries: &Rows,
+    heads: usize,
+    mask: Option<&Dropout>,
+) -> Result<Tensor> {
+    let [q, k, v] = layers;
+    let q = q.forward(asking, Activation::Identity)?;
+    let (k, v) = (k.forward(x, Activation::Identity)?, v.forward(x, Activation::Identity)?);
+    composed::attention(&q, &k, &v, queries.packing(), queries, heads, mask)
+}
+
+#[test]
+fn self_attention_is_its_composition() {
+    let mask = Dropout::new(0.3, keys(&[1, 2, 3, 4, 5])).unwrap();
+    for lengths in [&[5, 0, 1, 33, 17][..], &[0], &[1], &[140]] {
+        let packing = packing(lengths);
+        for queries in [packing.first_rows(1), packing.first_rows(2), packing.all_rows()] {
+            for (heads, width) in [(1, 1), (2, 8), (3, 21), (2, 64)] {
+                let hidden = heads * width;
+                let layers = projections(hidden, Precision::F32);
+                let [q, k, v] = layers.clone();
+                let ours = SelfAttention::new(q, k, v, heads).unwrap();
+                // One leaf for the batch and another for the rows that ask, so that each gradient is seen alone.
+                let variables = variables(&[&[packing.rows(), hidden], &[queries.len(), hidden]]);
+                let [x, asking] = &variables[..] else { panic!("two tensors") };
+                for mask in [None, Some(&mask)] {
+                    if packing.rows() == 0 {
+                        assert_eq!(ours.forward(x, asking, &queries, mask).unwrap().dims(), [0, hidden]);
+                        continue;
+                    }
+                    check(
+                        &variables,
+                        || ours.forward(x, asking, &queries, mask),
+                        || composed_self_attention(&layers, x, asking, &queries, heads, mask),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn self_attention_of_one_row_each_has_slopes_and_bits_of_its_own() {
+    let together = packing(&[4, 7]);
+    let [q, k, v] = projections(12, Precision::F32);
+    let ours = SelfAttention::new(q, k, v, 3).unwrap();
+    let variables = variables(&[&[11, 12], &[2, 12]]);
+    let [x, asking] = &variables[..] else { panic!("two tensors") };
+    let answers = together.first_rows(1);
+    check_differences(&variables, || ours.forward(x, asking, &answers, None));
+    let both = ours.forward(x, asking, &answers, None).unwrap();
+    let (own_x, own_asking) = (x.narrow(0, 4, 7).unwrap(), asking.narrow(0, 1, 1).unwrap());
+    let alone = ours.forward(&own_x, &own_asking, &packing(&[7]).first_rows(1), None).unwrap();
+    assert_eq!(values(&both.narrow(0, 1, 1).unwrap()), values(&alone));
+}
+
+#[test]
+fn self_attention_in_bf16_is_near() {
+    let packing = packing(&[20, 3]);
+    let layers = projections(64, Precision::F32);
+    let [q, k, v] = layers.clone();
+    let mut ours = SelfAttention::new(q, k, v, 4).unwrap();
+    ours.set_precision(Precision::Bf16);
+    let (x, asking) = (numbers(&[23, 64], 1), numbers(&[2, 64], 2));
+    let answers = packing.first_rows(1);
+    let found = ours.forward(&x, &asking, &answers, None).unwrap();
+    let expected = composed_self_attention(&layers, &x, &asking, &answers, 4, None).unwrap();
+    assert_close(&found, &expected, 0.02, "values");
+    assert_ne!(values(&found), values(&expected), "numbers are rounded");
+}
+
+#[test]
+fn layers_that_train_get_their_gradients_through_one_row_each() {
+    let packing = packing(&[3, 5]);
+    let answers = packing.first_rows(1);
+    let shapes: Vec<&[usize]> = [&[8, 8][..], &[8]].into_iter().cycle().take(6).collect();
+    let (tracked, x) = (variables(&shapes), numbers(&[8, 8], 7));
+    let asking = x.narrow(0, 0, 2).unwrap();
+    let layers = || -> [Linear; 3] {
+        let layer = |n: usize| {
+            let [weight, bias] = [0, 1].map(|part| tracked[2 * n + part].as_tensor().clone());
+            Linear::new(weight, Some(bias)).unwrap()
+        };
+        [0, 1, 2].map(layer)
+    };
+    let ours = || {
+        let [q, k, v] = layers();
+        SelfAttention::new(q, k, v, 2)?.forward(&x, &asking, &answers, None)
+    };
+    check(&tracked, ours, || composed_self_attention(&layers(), &x, &asking, &answers, 2, None));
+    let gradients = loss(&ours().unwrap()).backward().unwrap();
+    assert!(
+        tracked.iter().all(|variable| gradients.get(variable).is_some()),
+        "the keys' bias has one too: 0"
+    );
+}
+
+#[test]
+fn self_attention_of_wrong_shapes_is_refused() {
+    let [q, k, v] = projections(8, Precision::F32);
+    let error = |heads| SelfAttention::new(q.clone(), k.clone(), v.clone(), heads).unwrap_err().to_string();
+    assert!(error(3).contains("divides 8, found 3") && error(0).contains("found 0"));
+    let narrow = Linear::new(numbers(&[4, 8], 1), None).unwrap();
+    let error = SelfAttention::new(q.clone(), narrow, v.clone(), 2).unwrap_err().to_string();
+    assert!(error.contains("key weight [8, 8], found [4, 8]"), "{error}");
+    let ours = SelfAttention::new(q, k, v, 2).unwrap();
+    let answers = packing(&[3]).first_rows(1);
+    let error = ours.forward(&numbers(&[4, 8], 1), &numbers(&[1, 8], 2), &answers, None).unwrap_err();
+    assert!(error.to_string().contains("expected [3, 8]"), "{error}");
+}
+
 #[test]
 fn attention_of_equal_keys_is_the_mean() {
     let packing = packing(&[3]);
@@ -421,7 +545,7 @@ fn a_mask_depends_neither_on_the_batch_nor_on_the_rows_computed() {
 
 #[test]
 fn a_row_alone_has_the_bits_it_has_in_a_batch() {
-    let x = Var::from_tensor(&numbers(&[131, 100], 1)).unwrap();
+    let x = Var::from_tensor(&numbers(&[145, 100], 1)).unwrap();
     let layer = Linear::new(numbers(&[70, 100], 2), Some(numbers(&[70], 3))).unwrap();
     let norm = LayerNorm::new(numbers(&[100], 4), numbers(&[100], 5), 1e-5).unwrap();
     let run = |x: &Tensor| -> Vec<Tensor> {
@@ -430,7 +554,7 @@ fn a_row_alone_has_the_bits_it_has_in_a_batch() {
         vec![gelu, relu, norm.forward(x).unwrap(), norm.forward_residual(x, x).unwrap()]
     };
     let (all, all_gradients) = (run(&x), run(&x).iter().map(gradient_of(&x)).collect::<Vec<_>>());
-    for row in [0, 11, 12, 119, 120, 130] {
+    for row in [0, 11, 12, 131, 132, 144] {
         let alone = Var::from_tensor(&x.narrow(0, row, 1).unwrap()).unwrap();
         for (all, one) in all.iter().zip(run(&alone)) {
             assert_eq!(values(&all.get(row).unwrap()), values(&one), "row {row}");

@@ -182,21 +182,35 @@ impl Weights {
     /// Names the file and the tensor that is missing, has another shape, or holds NaN or infinity.
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
         let files = folder.weight_files()?;
-        let sha256 = tensor_hash(files.iter().flat_map(hashable));
-        let family = config.family;
-        let places = places(&files, family);
+        // Hashing takes as long as all the rest, and nothing here waits for it.
+        let (sha256, read) = std::thread::scope(|scope| {
+            let sha256 = scope.spawn(|| tensor_hash(files.iter().flat_map(hashable)));
+            let read = Self::read_tensors(folder, &files, config, device);
+            (sha256.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), read)
+        });
+        let (tensors, no_head) = read?;
+        Ok(Self { tensors, sha256, family: config.family, no_head })
+    }
+
+    fn read_tensors(
+        folder: &ModelFolder,
+        files: &[TensorFile],
+        config: &Config,
+        device: &Device,
+    ) -> Result<(BTreeMap<String, Tensor>, Option<NoHead>)> {
+        let places = places(files, config.family);
         let no_head = (!has_head(config, |name| places.contains_key(name)))
-            .then(|| NoHead { file: file_of(folder, &files), tensor: head_shapes(config)[0].0.clone() });
+            .then(|| NoHead { file: file_of(folder, files), tensor: head_shapes(config)[0].0.clone() });
         let mut tensors = BTreeMap::new();
         for (name, shape) in needed_shapes(config, no_head.is_none()) {
             let Some((file, stored)) = places.get(name.as_str()) else {
-                return Err(missing_tensor(file_of(folder, &files), &name));
+                return Err(missing_tensor(file_of(folder, files), &name));
             };
             let array = file.f32(stored, Some(&shape))?;
             check_finite(file.path(), stored, &array.1)?;
             tensors.insert(name, Tensor::from_vec(array.1, shape, device)?);
         }
-        Ok(Self { tensors, sha256, family, no_head })
+        Ok((tensors, no_head))
     }
 
     /// Weights made by the caller, with or without the masked-LM head.

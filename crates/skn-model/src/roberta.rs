@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use skn_kernels::{
-    Activation, Dropout, LayerNorm, Linear, Packing, Precision, attention, dropout, select_rows,
+    Activation, Dropout, LayerNorm, Linear, Packing, Precision, SelfAttention, dropout, select_rows,
 };
 use skn_random::{Key, Purpose};
 
@@ -105,9 +105,7 @@ pub struct Roberta {
 
 struct Layer {
     activation: Activation,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    attention: SelfAttention,
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
@@ -117,13 +115,20 @@ struct Layer {
 }
 
 impl Layer {
-    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+    fn pack(&self, answers_only: bool) -> Result<()> {
+        self.attention.pack(answers_only)?;
+        [&self.attention_output, &self.intermediate, &self.output].into_iter().try_for_each(Linear::pack)?;
+        Ok(())
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.attention.set_precision(precision);
         let adapter = self.adapter.as_mut().map(|adapter| [&mut adapter.down, &mut adapter.up]);
-        let attention = [&mut self.query, &mut self.key, &mut self.value, &mut self.attention_output];
-        attention
+        let linears = [&mut self.attention_output, &mut self.intermediate, &mut self.output];
+        linears
             .into_iter()
-            .chain([&mut self.intermediate, &mut self.output])
             .chain(adapter.into_iter().flatten())
+            .for_each(|linear| linear.set_precision(precision));
     }
 }
 
@@ -144,7 +149,6 @@ struct Head {
 struct Batch<'a> {
     packing: Packing,
     samples: &'a [u64],
-    heads: usize,
     dropout: Option<TrainingDropout>,
 }
 
@@ -207,10 +211,33 @@ impl Roberta {
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
-        let linears = self.layers.iter_mut().flat_map(Layer::linears);
-        let linears = linears.chain(self.head.as_mut().ok().map(|head| &mut head.dense));
-        linears.for_each(|linear| linear.set_precision(precision));
+        self.layers.iter_mut().for_each(|layer| layer.set_precision(precision));
+        if let Ok(head) = &mut self.head {
+            head.dense.set_precision(precision);
+        }
         self
+    }
+
+    /// Packs the frozen weights for answering texts, on so many threads. Without this each is packed at its first use, by
+    /// every thread that comes to it first.
+    ///
+    /// # Errors
+    /// If a weight can't be read.
+    pub fn pack(&self, threads: usize) -> Result<()> {
+        let last = self.layers.len().saturating_sub(1);
+        let threads = threads.clamp(1, self.layers.len().max(1));
+        let share = |thread: usize| {
+            let mut layers = self.layers.iter().enumerate().skip(thread).step_by(threads);
+            layers.try_for_each(|(index, layer)| layer.pack(index == last))
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || share(thread))).collect();
+            let own = share(0);
+            let join = |other: std::thread::ScopedJoinHandle<'_, _>| {
+                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            others.into_iter().map(join).fold(own, Result::and)
+        })
     }
 
     /// What the products of frozen weights are made in.
@@ -272,12 +299,8 @@ impl Roberta {
         self.check(batch)?;
         let starts: Vec<usize> =
             batch.starts.iter().enumerate().map(|(n, start)| start + n * self.prompt_rows).collect();
-        let batch_info = Batch {
-            packing: Packing::from_starts(&starts)?,
-            samples: batch.samples,
-            heads: self.config.num_attention_heads,
-            dropout: pass.dropout,
-        };
+        let batch_info =
+            Batch { packing: Packing::from_starts(&starts)?, samples: batch.samples, dropout: pass.dropout };
         let output = self.output_rows(&batch_info.packing, &pass.output)?;
         let depth = self.depth(output.is_some(), hook);
         let nothing =
@@ -459,6 +482,9 @@ impl Roberta {
         let Some(output) = output else { return Ok(read) };
         let union: std::collections::BTreeSet<u32> =
             read.number().iter().chain(output.number()).copied().collect();
+        if union.len() == output.len() {
+            return Ok(output.clone());
+        }
         Ok(packing.select(&union.into_iter().collect::<Vec<u32>>())?)
     }
 }
@@ -503,11 +529,12 @@ impl Batch<'_> {
 impl Layer {
     fn new(source: &mut Source<'_>, layer: usize, config: &Config) -> Result<Self> {
         let (name, eps) = (config.family.layer(layer), config.layer_norm_eps);
+        let query = source.linear(&format!("{name}.attention.self.query"))?;
+        let key = source.linear(&format!("{name}.attention.self.key"))?;
+        let value = source.linear(&format!("{name}.attention.self.value"))?;
         Ok(Self {
             activation: config.activation(),
-            query: source.linear(&format!("{name}.attention.self.query"))?,
-            key: source.linear(&format!("{name}.attention.self.key"))?,
-            value: source.linear(&format!("{name}.attention.self.value"))?,
+            attention: SelfAttention::new(query, key, value, config.num_attention_heads)?,
             attention_output: source.linear(&format!("{name}.attention.output.dense"))?,
             attention_norm: source.norm(&format!("{name}.attention.output.LayerNorm"), eps)?,
             intermediate: source.linear(&format!("{name}.intermediate.dense"))?,
@@ -552,12 +579,9 @@ impl Layer {
         rows: &skn_kernels::Rows,
         batch: &Batch<'_>,
     ) -> Result<Tensor> {
-        let query = self.query.forward(residual, Activation::Identity)?;
-        let key = self.key.forward(x, Activation::Identity)?;
-        let value = self.value.forward(x, Activation::Identity)?;
         let probability = batch.dropout.map_or(0.0, |training| training.attention);
         let mask = batch.mask(probability, index, DropoutSite::Attention)?;
-        let mixed = attention(&query, &key, &value, &batch.packing, rows, batch.heads, mask.as_ref())?;
+        let mixed = self.attention.forward(x, residual, rows, mask.as_ref())?;
         Ok(self.attention_output.forward(&mixed, Activation::Identity)?)
     }
 }
