@@ -11,7 +11,10 @@ use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::folder::{NoHead, Weights};
 use crate::hook::{Hook, Reads, Rows, Site};
+use crate::roberta::trunk::{Trunk, first_read};
 use crate::tuning::{ADAPTER_NAME, Method, PROMPT_NAME, Tuning};
+
+mod trunk;
 
 /// Token ids of a batch of texts, one after another, without padding and without prompt.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +149,7 @@ struct Head {
 }
 
 /// What every layer of a pass needs to know.
+#[derive(Clone)]
 struct Batch<'a> {
     packing: Packing,
     samples: &'a [u64],
@@ -296,27 +300,54 @@ impl Roberta {
     /// If a token is not in the vocabulary, a sequence has more rows than positions, the numbers of `batch` do not
     /// fit together, or the hook fails.
     pub fn forward(&self, batch: Sequences<'_>, pass: &Pass, hook: &mut dyn Hook) -> Result<Tensor> {
-        self.check(batch)?;
-        let starts: Vec<usize> =
-            batch.starts.iter().enumerate().map(|(n, start)| start + n * self.prompt_rows).collect();
-        let batch_info =
-            Batch { packing: Packing::from_starts(&starts)?, samples: batch.samples, dropout: pass.dropout };
-        let output = self.output_rows(&batch_info.packing, &pass.output)?;
-        let depth = self.depth(output.is_some(), hook);
-        let nothing =
-            || Ok(Tensor::zeros((0, self.config.hidden_size), candle_core::DType::F32, &self.device)?);
-        let Some(last) = depth.checked_sub(1) else { return nothing() };
-        let mut hidden = self.embed(batch, &batch_info)?;
-        for index in 0..last {
-            let rows = batch_info.packing.all_rows();
-            hidden = self.layers[index].forward(index, hidden, &rows, &batch_info, self.prompt_rows, hook)?;
+        let trunk = Trunk::new(self, batch, pass, &|site| hook.reads(site))?;
+        trunk.finish(hook)
+    }
+
+    /// As [`Self::forward`] with each of `hooks`, to the bit, but what they have in common is computed once: a pass
+    /// without a hook goes up through the layers, and each hook's own pass begins at the first [`Site`] that it reads.
+    /// So a hook that is first called at the neurons of layer 9 costs the second matrix of that layer and the layers
+    /// above, and one that reads nothing costs nothing beside the pass that all share.
+    ///
+    /// `each` is given the place of a hook in `hooks` and its hidden states `[rows, hidden]`, in the order of their first
+    /// sites. At most two passes are held at a time, the common one and that of one hook.
+    ///
+    /// ```
+    /// use skn_model::{Hook, ModelError, NoHook, Pass, Result, Roberta, Sequences};
+    ///
+    /// /// How far each hook moves the answers, as the greatest difference.
+    /// fn moved(model: &Roberta, batch: Sequences<'_>, hook: &mut dyn Hook) -> Result<f32> {
+    ///     let mut answers = Vec::new();
+    ///     model.forward_each(batch, &Pass::default(), &mut [&mut NoHook, hook], |place, hidden| {
+    ///         answers.push((place, hidden));
+    ///         Ok::<_, ModelError>(())
+    ///     })?;
+    ///     let difference = (&answers[0].1 - &answers[1].1)?.abs()?;
+    ///     Ok(difference.max_all()?.to_scalar()?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::forward`], and the first one of `each`; what comes after it is not computed.
+    pub fn forward_each<E: From<ModelError>>(
+        &self,
+        batch: Sequences<'_>,
+        pass: &Pass,
+        hooks: &mut [&mut dyn Hook],
+        mut each: impl FnMut(usize, Tensor) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let first_reads = hooks.iter().map(|hook| first_read(self.layers.len(), *hook));
+        let mut order: Vec<(usize, usize)> = first_reads.zip(0..).collect();
+        order.sort_unstable();
+        let reads = |site| hooks.iter().map(|hook| hook.reads(site)).max().unwrap_or(Reads::Nothing);
+        let mut trunk = Trunk::new(self, batch, pass, &reads)?;
+        let Some((_, last)) = order.pop() else { return Ok(()) };
+        for (first, place) in order {
+            trunk.grow(first)?;
+            each(place, trunk.clone().finish(&mut *hooks[place])?)?;
         }
-        let rows = self.last_rows(last, output.as_ref(), &batch_info.packing, hook)?;
-        let hidden = self.layers[last].forward(last, hidden, &rows, &batch_info, self.prompt_rows, hook)?;
-        match output {
-            None => nothing(),
-            Some(wanted) => narrow_to(&hidden, &rows, &wanted, &self.device),
-        }
+        // Nobody needs the common pass any more, so its tensors may go as they are used.
+        each(last, trunk.finish(&mut *hooks[last])?)
     }
 
     /// Logits `[rows, scored]` of hidden states `[rows, hidden]`, through the masked-LM head.
@@ -442,51 +473,6 @@ impl Roberta {
         })
         .collect()
     }
-
-    fn output_rows(&self, packing: &Packing, output: &Output) -> Result<Option<skn_kernels::Rows>> {
-        Ok(match output {
-            Output::Nothing => None,
-            Output::Answer => Some(packing.first_rows(1)),
-            Output::Rows(rows) => Some(packing.select(rows)?),
-        })
-    }
-
-    /// How many layers somebody needs.
-    fn depth(&self, all: bool, hook: &dyn Hook) -> usize {
-        if all {
-            return self.layers.len();
-        }
-        let read = |layer: usize| {
-            [Site::FfnAct { layer }, Site::LayerOut { layer }]
-                .iter()
-                .any(|&site| hook.reads(site) != Reads::Nothing)
-        };
-        (0..self.layers.len()).rev().find(|&layer| read(layer)).map_or(0, |layer| layer + 1)
-    }
-
-    /// The rows that the last layer of a pass computes.
-    fn last_rows(
-        &self,
-        layer: usize,
-        output: Option<&skn_kernels::Rows>,
-        packing: &Packing,
-        hook: &dyn Hook,
-    ) -> Result<skn_kernels::Rows> {
-        let reads = hook.reads(Site::FfnAct { layer }).max(hook.reads(Site::LayerOut { layer }));
-        let read = match reads {
-            Reads::All => return Ok(packing.all_rows()),
-            Reads::Nothing => packing.first_rows(0),
-            Reads::Answer => packing.first_rows(1),
-            Reads::Prompt => packing.first_rows(self.prompt_rows.max(1)),
-        };
-        let Some(output) = output else { return Ok(read) };
-        let union: std::collections::BTreeSet<u32> =
-            read.number().iter().chain(output.number()).copied().collect();
-        if union.len() == output.len() {
-            return Ok(output.clone());
-        }
-        Ok(packing.select(&union.into_iter().collect::<Vec<u32>>())?)
-    }
 }
 
 /// `wanted` of the computed `rows`.
@@ -544,31 +530,40 @@ impl Layer {
         })
     }
 
-    /// One post-LN transformer layer, computed for `rows` of its input `x` `[all rows, hidden]`.
-    fn forward(
+    /// The first part of the layer, computed for `rows` of its input `x` `[all rows, hidden]`: what the FFN is added to,
+    /// `[rows, hidden]`, and the FFN's neurons, `[rows, width]`.
+    fn neurons(
         &self,
         index: usize,
         x: Tensor,
         rows: &skn_kernels::Rows,
         batch: &Batch<'_>,
-        prompt_rows: usize,
-        hook: &mut dyn Hook,
-    ) -> Result<Tensor> {
-        let seen = Rows { rows, samples: batch.samples, prompt_rows };
+    ) -> Result<(Tensor, Tensor)> {
         let residual = select_rows(&x, rows)?;
         let attended = self.attend(index, &x, &residual, rows, batch)?;
         drop(x);
         let attended = batch.drop(&attended, rows, index, DropoutSite::AttentionOutput)?;
         let middle = self.attention_norm.forward_residual(&attended, &residual)?;
         let neurons = self.intermediate.forward(&middle, self.activation)?;
-        let neurons = visit(hook, Site::FfnAct { layer: index }, &seen, neurons)?;
+        Ok((middle, neurons))
+    }
+
+    /// The rest of the layer, from what [`Self::neurons`] gave to its output `[rows, hidden]`.
+    fn output(
+        &self,
+        index: usize,
+        neurons: Tensor,
+        middle: &Tensor,
+        rows: &skn_kernels::Rows,
+        batch: &Batch<'_>,
+    ) -> Result<Tensor> {
         let output = self.output.forward(&neurons, Activation::Identity)?;
+        drop(neurons);
         let output = batch.drop(&output, rows, index, DropoutSite::Output)?;
-        let output = match &self.adapter {
-            None => self.output_norm.forward_residual(&output, &middle)?,
-            Some(adapter) => adapter.forward(&output, &middle, &self.output_norm)?,
-        };
-        visit(hook, Site::LayerOut { layer: index }, &seen, output)
+        match &self.adapter {
+            None => Ok(self.output_norm.forward_residual(&output, middle)?),
+            Some(adapter) => adapter.forward(&output, middle, &self.output_norm),
+        }
     }
 
     fn attend(

@@ -232,6 +232,11 @@ impl Perturbation {
         Ok(Self { edit, neurons, widths: widths.to_vec(), repeat: 0 })
     }
 
+    /// What changes nothing: the model as it is, to stand beside perturbations of it.
+    pub fn nothing(widths: &[usize]) -> Self {
+        Self { edit: Edit::Zero, neurons: vec![Vec::new(); widths.len()], widths: widths.to_vec(), repeat: 0 }
+    }
+
     /// The same edit with the noise of another repeat.
     pub fn repeat(self, repeat: u64) -> Self {
         Self { repeat, ..self }

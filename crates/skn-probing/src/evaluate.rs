@@ -1,8 +1,10 @@
+use candle_core::Tensor;
 use skn_data::{Batch, Encoded};
-use skn_model::{Hook, NoHook, Output, Roberta, Scored};
+use skn_model::{Hook, NoHook, Pass, Roberta, Scored};
 
 use crate::error::{ProbingError, Result};
-use crate::pass::{PassOptions, Texts, forward};
+use crate::pass::{PassOptions, Texts, sequences};
+use crate::workers::Progress;
 
 /// What a model answers to a split, in the order of the texts given.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,23 +75,110 @@ pub fn evaluate_with<H: Hook>(
     options: &PassOptions<'_>,
     make_hook: impl Fn(&Batch) -> H + Sync,
 ) -> Result<Evaluation> {
+    evaluate_each(model, texts, verbalizer, options, &[()], |(), batch| make_hook(batch))
+        .map(|mut one| one.swap_remove(0))
+}
+
+/// As [`evaluate_with`] for each of several hooks, to the bit, in one pass over the texts: a sweep. `make_hook` makes the
+/// hook of a variant for a micro-batch; the answers are in the order of the variants.
+///
+/// What lies below the first place that a hook reads is computed once for all variants
+/// ([`Roberta::forward_each`]). A variant whose hook reads nothing is the model as it is, and costs next to nothing
+/// beside others. A thread holds the hidden states of one micro-batch twice, however many variants there are.
+/// Progress counts the rows of every variant, and is asked between variants whether to stop.
+///
+/// ```no_run
+/// use skn_data::Encoded;
+/// use skn_model::Roberta;
+/// use skn_perturb::{Edit, Perturbation};
+/// use skn_probing::{PassOptions, Result, Workers, evaluate_each};
+///
+/// /// Accuracy as it is, and with each set of neurons (of each layer) at zero.
+/// fn sweep(model: &Roberta, test: &[Encoded], sets: Vec<Vec<Vec<u32>>>) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
+///     let widths = &model.config().intermediate_sizes;
+///     let mut variants = vec![Perturbation::nothing(widths)];
+///     for neurons in sets {
+///         variants.push(Perturbation::new(Edit::Zero, neurons, widths)?);
+///     }
+///     let workers = Workers::new(2)?;
+///     let options = PassOptions::new(&workers);
+///     let answers = evaluate_each(model, test, &[33407, 22173], &options, &variants, |v, _| v.hook())?;
+///     Ok(answers.iter().map(|answers| answers.accuracy()).collect())
+/// }
+/// ```
+///
+/// # Errors
+/// As [`evaluate_with`].
+pub fn evaluate_each<'v, V: Sync, H: Hook>(
+    model: &Roberta,
+    texts: &[Encoded],
+    verbalizer: &[u32],
+    options: &PassOptions<'_>,
+    variants: &'v [V],
+    make_hook: impl Fn(&'v V, &Batch) -> H + Sync,
+) -> Result<Vec<Evaluation>> {
     let classes = verbalizer.len();
-    let pass = Texts::new("evaluating", model, texts, classes, options)?;
-    let mut logits = vec![0f32; texts.len() * classes];
-    let map = |batch: &Batch| logits_of(model, batch, verbalizer, &mut make_hook(batch));
+    let progress = Sweep { told: options.progress, variants: variants.len() };
+    let options = PassOptions { progress: &progress, ..*options };
+    let pass = Texts::new("evaluating", model, texts, classes, &options)?;
+    let mut logits = vec![vec![0f32; texts.len() * classes]; variants.len()];
+    let map = |batch: &Batch| {
+        let hooks = variants.iter().map(|variant| make_hook(variant, batch)).collect();
+        logits_of_each(model, batch, verbalizer, hooks, &progress)
+    };
     pass.run(map, |batch, of_batch| {
-        for (place, row) in pass.places(batch).zip(of_batch.chunks_exact(classes)) {
-            logits[place * classes..][..classes].copy_from_slice(row);
+        for (logits, of_batch) in logits.iter_mut().zip(of_batch) {
+            for (place, row) in pass.places(batch).zip(of_batch.chunks_exact(classes)) {
+                logits[place * classes..][..classes].copy_from_slice(row);
+            }
         }
         Ok(())
     })?;
-    Ok(Evaluation::new(logits, classes, texts.iter().map(|text| text.label).collect()))
+    let labels: Vec<usize> = texts.iter().map(|text| text.label).collect();
+    Ok(logits.into_iter().map(|logits| Evaluation::new(logits, classes, labels.clone())).collect())
 }
 
-/// `[texts, classes]` of a batch, row-major.
-fn logits_of(model: &Roberta, batch: &Batch, verbalizer: &[u32], hook: &mut dyn Hook) -> Result<Vec<f32>> {
-    let answers = forward(model, batch, Output::Answer, hook)?;
-    let logits = model.logits(&answers, Scored::Tokens(verbalizer))?.flatten_all()?.to_vec1::<f32>()?;
+/// Tells of a pass with several variants. A batch of it takes as long as a pass over as many batches, so its rows are
+/// told by the thread that does them, a variant at a time, and not when the batch is folded.
+struct Sweep<'a> {
+    told: &'a dyn Progress,
+    variants: usize,
+}
+
+impl Progress for Sweep<'_> {
+    fn begin(&self, what: &str, total_rows: u64) {
+        self.told.begin(what, total_rows * self.variants as u64);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.told.cancelled()
+    }
+}
+
+/// For each hook `[texts, classes]` of a batch, row-major.
+fn logits_of_each<H: Hook>(
+    model: &Roberta,
+    batch: &Batch,
+    verbalizer: &[u32],
+    mut hooks: Vec<H>,
+    progress: &Sweep<'_>,
+) -> Result<Vec<Vec<f32>>> {
+    let mut logits = vec![Vec::new(); hooks.len()];
+    let mut hooks: Vec<&mut dyn Hook> = hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+    let mut left = hooks.len();
+    model.forward_each(sequences(batch), &Pass::default(), &mut hooks, |variant, answers| {
+        logits[variant] = logits_of(model, batch, verbalizer, &answers)?;
+        progress.told.advance(batch.len() as u64);
+        left -= 1;
+        // After the last variant whoever folds the batch asks.
+        if left > 0 && progress.cancelled() { Err(ProbingError::Cancelled) } else { Ok(()) }
+    })?;
+    Ok(logits)
+}
+
+/// `[texts, classes]` of the answers `[texts, hidden]` to a batch, row-major.
+fn logits_of(model: &Roberta, batch: &Batch, verbalizer: &[u32], answers: &Tensor) -> Result<Vec<f32>> {
+    let logits = model.logits(answers, Scored::Tokens(verbalizer))?.flatten_all()?.to_vec1::<f32>()?;
     match logits.iter().position(|logit| !logit.is_finite()) {
         None => Ok(logits),
         Some(place) => {

@@ -1,6 +1,7 @@
 //! Passes of a model over a split of data: the place where model, data and statistics meet.
 //!
-//! - [`evaluate`] answers a split; [`evaluate_with`] does so while hooks look on or edit.
+//! - [`evaluate`] answers a split; [`evaluate_with`] does so while hooks look on or edit, and [`evaluate_each`] for many
+//!   edits in one pass.
 //! - [`averages`] adds up activations over train, [`counts`] compares those of dev or test with the averages. All
 //!   probes that are asked for come from one pass over each split; activations are reduced layer by layer as they are
 //!   made, never stored.
@@ -49,7 +50,7 @@ mod workers;
 pub use crate::average::{Average, Metadata, Threshold, averages};
 pub use crate::count::{Count, Counts, counts};
 pub use crate::error::{ProbingError, Result};
-pub use crate::evaluate::{Evaluation, evaluate, evaluate_with};
+pub use crate::evaluate::{Evaluation, evaluate, evaluate_each, evaluate_with};
 pub use crate::pass::PassOptions;
 pub use crate::performance::{OneVsRest, Performance};
 pub use crate::positions::Positions;

@@ -108,9 +108,12 @@ fn check_text(model: &Roberta, text: &Encoded, classes: usize) -> Result<()> {
 
 /// Runs a batch as far as the hook or the output needs it.
 pub(crate) fn forward(model: &Roberta, batch: &Batch, output: Output, hook: &mut dyn Hook) -> Result<Tensor> {
-    let sequences =
-        Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
-    Ok(model.forward(sequences, &Pass { output, dropout: None }, hook)?)
+    Ok(model.forward(sequences(batch), &Pass { output, dropout: None }, hook)?)
+}
+
+/// A batch as the model takes it.
+pub(crate) fn sequences(batch: &Batch) -> Sequences<'_> {
+    Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds }
 }
 
 /// Lets `read` see the values of a tensor, row-major; without a copy if they lie on the CPU in one piece.

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Tensor};
 use skn_artifact::{TensorBundle, TensorFile};
 use skn_data::{Encoded, Join, Task, TextEncoder, read_dataset, shard};
 use skn_model::{Gradients, ModelFolder, Roberta, Tuning, Weights};
+use skn_perturb::{Edit, Perturbation};
 use skn_probing::{
-    Average, Counts, Metadata, PassOptions, Performance, Pool, ProbeType, Threshold, Workers, averages,
-    counts, evaluate,
+    Average, Counts, Metadata, PassOptions, Performance, Pool, ProbeType, ProbingError, Progress, Threshold,
+    Workers, averages, counts, evaluate, evaluate_each, evaluate_with,
 };
 
 /// Every probe of predictivity, and the part of its names in the golden case.
@@ -226,6 +228,95 @@ fn answers_to_the_test_rows() {
     let right = |(row, text): (&[f32], &Encoded)| (row[1] > row[0]) == (text.label == 1);
     let right = expected.chunks_exact(2).zip(&case.test).filter(|row| right(*row)).count();
     assert_eq!(found.accuracy(), right as f64 / 80.0);
+}
+
+/// Edits of every kind, first ones in every layer, in no order, and the model as it is among them.
+fn variants(model: &Roberta) -> Vec<Perturbation> {
+    let widths = &model.config().intermediate_sizes;
+    let edits = [
+        Edit::Gaussian { alpha: 2.0, seed: 5, per_token: false },
+        Edit::Zero,
+        Edit::Gaussian { alpha: 2.0, seed: 5, per_token: true },
+        Edit::Mean { values: widths.iter().map(|&width| vec![1.5; width]).collect() },
+    ];
+    let every_third: Vec<Vec<u32>> =
+        widths.iter().map(|&width| (0..width as u32).step_by(3).collect()).collect();
+    let from = |(layer, edit): (usize, &Edit)| {
+        let all = Perturbation::new(edit.clone(), every_third.clone(), widths).unwrap();
+        all.within(layer..widths.len()).repeat(layer as u64)
+    };
+    // From layer 0 to "after the last", and down again with other edits.
+    let layers = (0..=widths.len()).chain((0..widths.len()).rev());
+    layers.zip(edits.iter().cycle()).map(from).chain([Perturbation::nothing(widths)]).collect()
+}
+
+#[test]
+fn a_sweep_has_the_bits_of_a_pass_for_each_variant() {
+    let case = Case::load();
+    let variants = variants(&case.model);
+    let mut first = None;
+    each_way(|way, options| {
+        let found =
+            evaluate_each(&case.model, &case.test, &case.verbalizer, options, &variants, |variant, _| {
+                variant.hook()
+            });
+        let found = found.unwrap();
+        assert_eq!(&found, first.get_or_insert_with(|| found.clone()), "{way}");
+        let alone = |variant: &Perturbation| {
+            evaluate_with(&case.model, &case.test, &case.verbalizer, options, |_| variant.hook()).unwrap()
+        };
+        assert!(found.iter().eq(&variants.iter().map(alone).collect::<Vec<_>>()), "{way}");
+    });
+    let found = first.unwrap();
+    let workers = Workers::new(1).unwrap();
+    let plain = evaluate(&case.model, &case.test, &case.verbalizer, &PassOptions::new(&workers)).unwrap();
+    assert_eq!(found.last(), Some(&plain), "nothing changes nothing");
+    let layers = case.model.config().layers();
+    assert!(found[..layers].iter().all(|edited| edited.logits != plain.logits), "the others do");
+}
+
+/// Remembers what it is told, and stops the pass at so many rows.
+#[derive(Default)]
+struct Told {
+    total: AtomicU64,
+    done: AtomicU64,
+    stop_at: Option<u64>,
+}
+
+impl Progress for Told {
+    fn begin(&self, _: &str, total_rows: u64) {
+        self.total.fetch_add(total_rows, Ordering::Relaxed);
+    }
+
+    fn advance(&self, rows: u64) {
+        self.done.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.stop_at.is_some_and(|rows| self.done.load(Ordering::Relaxed) >= rows)
+    }
+}
+
+#[test]
+fn a_sweep_tells_of_every_variant_and_stops_between_them() {
+    let case = Case::load();
+    let variants = variants(&case.model);
+    let all = (case.test.len() * variants.len()) as u64;
+    let workers = Workers::new(1).unwrap();
+    let sweep = |told: &Told| {
+        let options = PassOptions { token_budget: usize::MAX, progress: told, ..PassOptions::new(&workers) };
+        let hook = |variant, _: &_| Perturbation::hook(variant);
+        evaluate_each(&case.model, &case.test, &case.verbalizer, &options, &variants, hook)
+    };
+    let told = Told::default();
+    sweep(&told).unwrap();
+    assert_eq!((told.total.into_inner(), told.done.into_inner()), (all, all));
+
+    let told = Told { stop_at: Some(1), ..Told::default() };
+    let error = sweep(&told).unwrap_err();
+    assert!(matches!(error, ProbingError::Cancelled), "{error}");
+    // All texts are one batch, so the first variant is all that was done.
+    assert_eq!(told.done.into_inner(), case.test.len() as u64);
 }
 
 #[test]

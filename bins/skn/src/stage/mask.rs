@@ -1,7 +1,7 @@
 //! `skn-mask`: perturb skill neurons, and as many random ones.
 
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use skn_artifact::{PerturbationResult, TensorFile, hash_file, resolve};
 use skn_data::{Encoded, Metric};
 use skn_model::{Gradients, Roberta, Tuning};
 use skn_perturb::{Edit, EditKind, Perturbation, mean_over_positions, random_control};
-use skn_probing::{PassOptions, evaluate, evaluate_with};
+use skn_probing::{PassOptions, evaluate_each};
 use skn_select::Mask as SkillMask;
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Layers, Subject, Tuned};
@@ -60,11 +60,11 @@ pub struct Mask {
 
     /// Draws of random neurons [default: 10]
     #[arg(long, value_name = "N")]
-    draws: Option<NonZeroU64>,
+    draws: Option<NonZeroUsize>,
 
     /// Draws of the noise [default: 1]
     #[arg(long, value_name = "N")]
-    repeats: Option<NonZeroU64>,
+    repeats: Option<NonZeroUsize>,
 
     #[command(flatten)]
     at_once: AtOnce,
@@ -151,23 +151,15 @@ impl Stage for Mask {
         sink.check_free(&[SKILL, RANDOM])?;
         let texts = base.encode(setup.part("test"), &model)?;
         let options = base.pass(self.at_once.texts(), call.console);
-        let answers = evaluate(&model, &texts, &base.verbalizer.ids, &options)?;
-        let unperturbed = Score::of(base.task.metric, &answers, base.seed)?.value;
-        let experiment = Experiment {
-            mask: self,
-            setup: &setup,
-            model: &model,
-            texts: &texts,
-            options,
-            edit,
-            layers,
-            unperturbed,
-        };
+        let experiment = Experiment { mask: self, setup: &setup, model: &model, texts: &texts, edit, layers };
+        let scores = experiment.scores(&infos, &options)?;
+        let (unperturbed, of_masks) = scores.split_at(1);
         let (mut skill, mut random) = (Vec::new(), Vec::new());
-        for info in &infos {
-            skill.push(experiment.skill(info)?);
+        for (info, of_mask) in infos.iter().zip(of_masks.chunks(self.noises() + self.controls())) {
+            let (selected, controls) = of_mask.split_at(self.noises());
+            skill.push(experiment.result(info, unperturbed[0].value, selected)?);
             if self.cmp {
-                random.push(experiment.random(info)?);
+                random.push(experiment.result(info, unperturbed[0].value, controls)?);
             }
             sink.read(&info.path)?;
         }
@@ -187,7 +179,7 @@ impl Stage for Mask {
 
 /// The published standard deviation of the noise.
 pub(crate) const ALPHA: f64 = 0.1;
-const DRAWS: u64 = 10;
+const DRAWS: usize = 10;
 const SKILL: &str = "mask_perf.json";
 const RANDOM: &str = "cmp_perf.json";
 
@@ -296,46 +288,50 @@ struct Experiment<'a> {
     setup: &'a Setup,
     model: &'a Roberta,
     texts: &'a [Encoded],
-    options: PassOptions<'a>,
     edit: Edit,
     layers: Range<usize>,
-    unperturbed: f64,
 }
 
 impl Experiment<'_> {
+    /// The score of the model as it is, then for each mask those of its selected neurons and those of random ones: all
+    /// from one pass over the texts.
+    fn scores(&self, infos: &[Info], options: &PassOptions<'_>) -> Result<Vec<Score>> {
+        let base = &self.setup.base;
+        let mut variants = vec![Perturbation::nothing(self.widths())];
+        for info in infos {
+            variants.extend(self.skill(info)?);
+            variants.extend(self.random(info)?);
+        }
+        let ids = &base.verbalizer.ids;
+        let answers =
+            evaluate_each(self.model, self.texts, ids, options, &variants, |variant, _| variant.hook())?;
+        answers.iter().map(|answers| Score::of(base.task.metric, answers, base.seed)).collect()
+    }
+
     /// The selected neurons, under each draw of the noise.
-    fn skill(&self, info: &Info) -> Result<PerturbationResult> {
-        let draws = if self.mask.edit == EditKind::Gaussian {
-            self.mask.repeats.map_or(1, NonZeroU64::get)
-        } else {
-            1
-        };
+    fn skill(&self, info: &Info) -> Result<Vec<Perturbation>> {
         let neurons = info.mask.neurons();
-        let scores = (0..draws).map(|draw| self.score(neurons.clone(), draw)).collect::<Result<Vec<_>>>()?;
-        self.result(info, &neurons, &scores)
+        (0..self.mask.noises() as u64).map(|draw| self.perturbation(neurons.clone(), draw)).collect()
     }
 
     /// Random neurons, another set for each draw.
-    fn random(&self, info: &Info) -> Result<PerturbationResult> {
-        let (skill, widths) = (info.mask.neurons(), &self.model.config().intermediate_sizes);
-        let score = |draw| self.score(random_control(&skill, widths, self.setup.base.seed, draw)?, draw);
-        let scores =
-            (0..self.mask.draws.map_or(DRAWS, NonZeroU64::get)).map(score).collect::<Result<Vec<_>>>()?;
-        self.result(info, &skill, &scores)
+    fn random(&self, info: &Info) -> Result<Vec<Perturbation>> {
+        let (skill, seed) = (info.mask.neurons(), self.setup.base.seed);
+        let control = |draw| self.perturbation(random_control(&skill, self.widths(), seed, draw)?, draw);
+        (0..self.mask.controls() as u64).map(control).collect()
     }
 
-    fn score(&self, neurons: Vec<Vec<u32>>, draw: u64) -> Result<Score> {
-        let base = &self.setup.base;
-        let perturbation =
-            Perturbation::new(self.edit.clone(), neurons, &self.model.config().intermediate_sizes)?
-                .within(self.layers.clone())
-                .repeat(draw);
-        let ids = &base.verbalizer.ids;
-        let answers = evaluate_with(self.model, self.texts, ids, &self.options, |_| perturbation.hook())?;
-        Score::of(base.task.metric, &answers, base.seed)
+    fn perturbation(&self, neurons: Vec<Vec<u32>>, draw: u64) -> Result<Perturbation> {
+        let perturbation = Perturbation::new(self.edit.clone(), neurons, self.widths())?;
+        Ok(perturbation.within(self.layers.clone()).repeat(draw))
     }
 
-    fn result(&self, info: &Info, neurons: &[Vec<u32>], scores: &[Score]) -> Result<PerturbationResult> {
+    fn widths(&self) -> &[usize] {
+        &self.model.config().intermediate_sizes
+    }
+
+    /// The result of a mask's selected neurons, or of as many random ones.
+    fn result(&self, info: &Info, unperturbed: f64, scores: &[Score]) -> Result<PerturbationResult> {
         let draws: Vec<f64> = scores.iter().map(|score| score.value).collect();
         let (mean, [low, high]) = skn_stats::student(&draws, LEVEL)?;
         // Student's interval knows no bounds; metrics do.
@@ -358,8 +354,8 @@ impl Experiment<'_> {
             mask_sha256: hash_file(&info.path)?,
             low_layer: layers.start,
             high_layer: layers.end,
-            neurons: neurons.iter().enumerate().map(edited).collect(),
-            unperturbed: self.unperturbed,
+            neurons: info.mask.neurons().iter().enumerate().map(edited).collect(),
+            unperturbed,
             interval: if let [one] = scores { one.interval } else { over_draws },
             draws,
             mean,
@@ -369,6 +365,16 @@ impl Experiment<'_> {
 }
 
 impl Mask {
+    /// Draws of the noise; other edits have nothing to draw.
+    fn noises(&self) -> usize {
+        if self.edit == EditKind::Gaussian { self.repeats.map_or(1, NonZeroUsize::get) } else { 1 }
+    }
+
+    /// Draws of random neurons.
+    fn controls(&self) -> usize {
+        if self.cmp { self.draws.map_or(DRAWS, NonZeroUsize::get) } else { 0 }
+    }
+
     /// Flags that are given and have nothing to act on, with what they go with.
     fn flags_without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let gaussian = self.edit == EditKind::Gaussian;

@@ -174,6 +174,11 @@ impl Texts {
     }
 }
 
+/// What [`Texts::packed`] gives, as the model takes it.
+pub(crate) fn sequences((ids, starts, samples): &(Vec<u32>, Vec<usize>, Arc<[u64]>)) -> Sequences<'_> {
+    Sequences { ids, starts, samples, seconds: &[] }
+}
+
 /// Fails unless both have as many values, each pair at most `tolerance` apart.
 #[track_caller]
 pub(crate) fn assert_near(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {

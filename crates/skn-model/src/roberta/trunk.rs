@@ -1,0 +1,158 @@
+use candle_core::{DType, Tensor};
+use skn_kernels::Packing;
+
+use super::{Batch, Output, Pass, Roberta, Sequences, narrow_to, visit};
+use crate::error::Result;
+use crate::hook::{Hook, NoHook, Reads, Rows, Site};
+
+/// A forward pass on its way up through the layers. Cloned, it goes on twice from where it is: tensors are shared, not
+/// copied.
+#[derive(Clone)]
+pub(super) struct Trunk<'a> {
+    model: &'a Roberta,
+    batch: Sequences<'a>,
+    info: Batch<'a>,
+    output: Option<skn_kernels::Rows>,
+    /// How many layers somebody needs.
+    depth: usize,
+    /// The rows that the last of them computes.
+    last_rows: skn_kernels::Rows,
+    /// The layer that the pass is at, [`Self::depth`] if it is through.
+    layer: usize,
+    at: At,
+}
+
+/// What is known in or before a layer.
+#[derive(Clone)]
+enum At {
+    /// Nothing yet; the layer is 0.
+    Texts,
+    /// Its input, `[rows, hidden]`.
+    Input(Tensor),
+    /// What its FFN is added to, `[rows, hidden]`, and its neurons, `[rows, width]`, which no hook has seen yet.
+    Neurons { middle: Tensor, neurons: Tensor },
+    /// Its output, `[rows, hidden]`, which no hook has seen yet.
+    Output(Tensor),
+}
+
+impl<'a> Trunk<'a> {
+    /// A pass that has computed nothing yet. `reads` is what any hook reads that will go along.
+    pub(super) fn new(
+        model: &'a Roberta,
+        batch: Sequences<'a>,
+        pass: &Pass,
+        reads: &dyn Fn(Site) -> Reads,
+    ) -> Result<Self> {
+        model.check(batch)?;
+        let starts: Vec<usize> =
+            batch.starts.iter().enumerate().map(|(n, start)| start + n * model.prompt_rows).collect();
+        let packing = Packing::from_starts(&starts)?;
+        let output = match &pass.output {
+            Output::Nothing => None,
+            Output::Answer => Some(packing.first_rows(1)),
+            Output::Rows(rows) => Some(packing.select(rows)?),
+        };
+        let depth = if output.is_some() { model.layers.len() } else { depth(model.layers.len(), reads) };
+        let last_rows = last_rows(depth, output.as_ref(), &packing, model.prompt_rows, reads)?;
+        let info = Batch { packing, samples: batch.samples, dropout: pass.dropout };
+        Ok(Self { model, batch, info, output, depth, last_rows, layer: 0, at: At::Texts })
+    }
+
+    /// Goes on by itself as far as a hook may that is first called at this site ([`first_read`]).
+    pub(super) fn grow(&mut self, first: usize) -> Result<()> {
+        while self.layer < self.depth && self.calls().is_none_or(|site| site < first) {
+            self.step(&mut NoHook)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with `hook` to the end, and returns the hidden states that are asked for, `[rows, hidden]`.
+    pub(super) fn finish(mut self, hook: &mut dyn Hook) -> Result<Tensor> {
+        while self.layer < self.depth {
+            self.step(hook)?;
+        }
+        match (self.output, self.at) {
+            (Some(wanted), At::Input(hidden)) => {
+                narrow_to(&hidden, &self.last_rows, &wanted, &self.model.device)
+            }
+            _ => Ok(Tensor::zeros((0, self.model.config.hidden_size), DType::F32, &self.model.device)?),
+        }
+    }
+
+    /// The number of the site that the next step calls a hook at, if it does.
+    fn calls(&self) -> Option<usize> {
+        match self.at {
+            At::Texts | At::Input(_) => None,
+            At::Neurons { .. } => Some(2 * self.layer),
+            At::Output(_) => Some(2 * self.layer + 1),
+        }
+    }
+
+    /// One post-LN transformer layer is three of these steps, and they are the only ones. What a step was given is
+    /// dropped by it, unless another clone has it. After an error the pass is of no use.
+    fn step(&mut self, hook: &mut dyn Hook) -> Result<()> {
+        let (model, info, index) = (self.model, &self.info, self.layer);
+        let all = self.layer + 1 < self.depth;
+        let rows = if all { info.packing.all_rows() } else { self.last_rows.clone() };
+        let seen = Rows { rows: &rows, samples: info.samples, prompt_rows: model.prompt_rows };
+        self.at = match std::mem::replace(&mut self.at, At::Texts) {
+            At::Texts => At::Input(model.embed(self.batch, info)?),
+            At::Input(x) => {
+                let (middle, neurons) = model.layers[index].neurons(index, x, &rows, info)?;
+                At::Neurons { middle, neurons }
+            }
+            At::Neurons { middle, neurons } => {
+                let neurons = visit(hook, Site::FfnAct { layer: index }, &seen, neurons)?;
+                At::Output(model.layers[index].output(index, neurons, &middle, &rows, info)?)
+            }
+            At::Output(x) => {
+                self.layer += 1;
+                At::Input(visit(hook, Site::LayerOut { layer: index }, &seen, x)?)
+            }
+        };
+        Ok(())
+    }
+}
+
+/// The sites of a layer, in the order of the pass.
+fn sites(layer: usize) -> [Site; 2] {
+    [Site::FfnAct { layer }, Site::LayerOut { layer }]
+}
+
+/// How many sites of a model of so many layers a pass goes by before `hook` is called: what is computed until then is
+/// the same with it and without.
+pub(super) fn first_read(layers: usize, hook: &dyn Hook) -> usize {
+    (0..layers).flat_map(sites).take_while(|&site| hook.reads(site) == Reads::Nothing).count()
+}
+
+/// How many of the layers somebody needs if nobody asks for hidden states.
+fn depth(layers: usize, reads: &dyn Fn(Site) -> Reads) -> usize {
+    let read = |layer: usize| sites(layer).into_iter().any(|site| reads(site) != Reads::Nothing);
+    (0..layers).rev().find(|&layer| read(layer)).map_or(0, |layer| layer + 1)
+}
+
+/// The rows that the last layer of a pass through `depth` layers computes.
+fn last_rows(
+    depth: usize,
+    output: Option<&skn_kernels::Rows>,
+    packing: &Packing,
+    prompt_rows: usize,
+    reads: &dyn Fn(Site) -> Reads,
+) -> Result<skn_kernels::Rows> {
+    let last = depth.checked_sub(1).map(sites);
+    let reads = last.into_iter().flatten().map(reads).max().unwrap_or(Reads::Nothing);
+    let read = match reads {
+        Reads::All => return Ok(packing.all_rows()),
+        Reads::Nothing => packing.first_rows(0),
+        Reads::Answer => packing.first_rows(1),
+        Reads::Prompt => packing.first_rows(prompt_rows.max(1)),
+    };
+    let Some(output) = output else { return Ok(read) };
+    let union: std::collections::BTreeSet<u32> =
+        read.number().iter().chain(output.number()).copied().collect();
+    if union.len() == output.len() {
+        // Not chosen anew: one row each is computed in a way of its own ([`skn_kernels::SelfAttention`]).
+        return Ok(output.clone());
+    }
+    Ok(packing.select(&union.into_iter().collect::<Vec<u32>>())?)
+}
