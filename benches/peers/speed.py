@@ -7,10 +7,11 @@ ONNX Runtime used well, and this workspace, on the same model and texts in the s
     venv/bin/python benches/peers/speed.py --work /tmp/speed
 
 prints a table in Markdown for each of `--tasks`. The model has RoBERTa-base's shape and random weights, the texts are random
-tokens with the lengths of real data; both are made in the folder `--work` (3 GB) and used again. Every contestant is a process of its own
-that stays: after a round that is not counted come `--rounds` rounds in which each does the same work, one after the other. Times
-are medians over the rounds, ratios medians of each round's ratio. A contestant that would take longer than `--patience` seconds for a round
-gets 4 of the texts and one round. What contestants answer is compared before anything is timed.
+tokens with the lengths of real data; both are made in the folder `--work` (2 GB) and used again. Every contestant is a process
+of its own that stays: after a round that is not counted come `--rounds` rounds in which each does the same work, one after the
+other. Times are medians over the rounds, ratios medians of each round's ratio; the best peer is the fastest of the same
+precision. A contestant that would take longer than `--patience` seconds for a round gets 4 of the texts and one round. Peaks of
+memory are those of resident memory, in loading and after it. What contestants answer is compared before anything is timed.
 """
 
 import argparse
@@ -61,11 +62,13 @@ EVALUATE = [
     Contestant("skn bf16, pruned", "ours pruned", "bf16", model="pruned"),
 ]
 
+TUNE = [REFERENCE, FROZEN, BF16, *OURS]
+
 # Title; what contestants do; lengths of texts; how many for each of `--texts`; who takes part.
 TASKS = {
     "evaluate": ("Evaluation, lengths of SST-2's dev", "evaluate", "sst2-dev", 1, EVALUATE),
     "evaluate-long": ("Evaluation, lengths of IMDB, cut at 496", "evaluate", "imdb", 1 / 8, EVALUATE),
-    "step": ("Prompt-tuning step, 16 texts of the lengths of SST-2's train", "step", "sst2-train", 1 / 2, [REFERENCE, FROZEN, BF16, *OURS]),
+    "step": ("Prompt-tuning step, 16 texts, lengths of SST-2's train", "step", "sst2-train", 1 / 2, TUNE),
     "probe": ("Probing, all types, lengths of SST-2's dev", "probe", "sst2-dev", 1, [REFERENCE, *OURS]),
 }
 
@@ -100,6 +103,11 @@ class Worker:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(field))
 
+    def processor(self):
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def run(self, texts, out):
         """Seconds of the work."""
         print(texts, out, file=self.process.stdin, flush=True)
@@ -114,14 +122,17 @@ class Worker:
 
 
 class Racer:
-    """A worker with its texts, and the seconds a text that each round took."""
+    """A worker with its texts, and the seconds a text that each round took, by the clock and of the processors."""
 
     def __init__(self, worker, texts, lengths, rounds):
-        self.worker, self.texts, self.lengths, self.rounds, self.times = worker, texts, lengths, rounds, []
+        self.worker, self.texts, self.lengths, self.rounds = worker, texts, lengths, rounds
+        self.times, self.processor = [], []
 
     def run(self, number):
         if number < self.rounds:
+            before = self.worker.processor()
             self.times.append(self.worker.run(self.texts, os.devnull) / len(self.lengths))
+            self.processor.append((self.worker.processor() - before) / len(self.lengths))
 
 
 def make(arguments):
@@ -150,10 +161,14 @@ def compare(title, task, lengths, share, contestants, arguments):
     with ExitStack() as stack:
         racers = []
         for worker, seconds in first_runs(stack, task, short, contestants, arguments):
-            slow = seconds * len(all_lengths) / len(few) > arguments.patience
-            racers.append(Racer(worker, short if slow else texts, few if slow else all_lengths, 1 if slow else arguments.rounds))
-            if not slow:
+            is_slow = lambda seconds: seconds * len(all_lengths) / len(few) > arguments.patience
+            # The first run may have compiled something: only the second tells.
+            slow = is_slow(seconds) and is_slow(worker.run(short, os.devnull))
+            if slow:
+                racers.append(Racer(worker, short, few, 1))
+            else:
                 worker.run(texts, os.devnull)
+                racers.append(Racer(worker, texts, all_lengths, arguments.rounds))
         peaks = []
         for number in range(arguments.rounds):
             for racer in racers:
@@ -199,12 +214,22 @@ def check(task, contestant, expected, found):
 def table(work, racers, peaks):
     """Prints what the racers did; the first is the reference."""
     count = len(work.lengths)
+    real, in_file_order = (sum(rows) / count for rows in (work.real, work.rows("reference")))
+    needed = work.operations("ours") / count / 1e9
     print(
-        f"\n{count} texts, {sum(work.real) / count:.1f} real rows a text with the prompt, {sum(work.rows('reference')) / count:.1f}"
-        f" padded in the order of the file; needed are {work.operations('ours') / count / 1e9:.2f} GFLOP a text; peak of"
-        f" multiply-adds {median(peaks):.0f} GFLOP/s.\n"
+        f"\n{count} texts, {real:.1f} rows a text with the prompt, {in_file_order:.1f} if padded in the order of the file;"
+        f" needed are {needed:.2f} GFLOP a text; peak of multiply-adds {median(peaks):.0f} GFLOP/s.\n"
     )
-    columns = ["contestant", "ms a text", "reference / it", "best peer / it", "rows a text", "GFLOP a text", "of the peak"]
+    columns = [
+        "contestant",
+        "ms a text",
+        "of processors",
+        "reference / it",
+        "best peer / it",
+        "rows a text",
+        "GFLOP a text",
+        "of the peak",
+    ]
     print_row([*columns, "peak MiB", "MiB at loading"])
     print_row(["---"] * (len(columns) + 2))
     for racer in racers:
@@ -215,6 +240,7 @@ def table(work, racers, peaks):
         print_row([
             contestant.name + (f" ({texts} texts, one round)" if texts < count else ""),
             f"{median(racer.times) * 1000:.1f}",
+            f"{median(racer.processor) * 1000:.1f}",
             f"{ratio(racers[0], racer):.2f}",
             f"{ratio(best, racer):.2f}" if best else "",
             f"{sum(own.rows(contestant.kind)) / texts:.1f}",
@@ -223,11 +249,10 @@ def table(work, racers, peaks):
             f"{racer.worker.mib('VmHWM'):.0f}",
             f"{racer.worker.loading:.0f}",
         ])  # fmt: skip
-    sys.stdout.flush()
 
 
 def print_row(cells):
-    print("|", " | ".join(cells), "|")
+    print("|", " | ".join(cells), "|", flush=True)
 
 
 def ratio(slow, fast):
@@ -243,13 +268,16 @@ def best_peer(racers, precision):
 
 def growth(arguments):
     """Time and memory of probing as the texts get more."""
-    print("\n### Growth: skn f32, probing all types, lengths of SST-2's dev\n\n| texts | s | ms a text | peak MiB |\n|---|---|---|---|")
+    print("\n### Growth: skn f32, probing all types, lengths of SST-2's dev\n")
+    print_row(["texts", "s", "ms a text", "peak MiB"])
+    print_row(["---"] * 4)
     for times in (1, 2, 4):
         texts, count = arguments.work / "texts.txt", 3 * times * arguments.texts
         make_texts(texts, "sst2-dev", count)
         with Worker(OURS[0], "probe", arguments) as worker:
             seconds = worker.run(texts, os.devnull)
-            print(f"| {count} | {seconds:.1f} | {seconds / count * 1000:.1f} | {worker.mib('VmHWM'):.0f} |", flush=True)
+            per_text = f"{seconds / count * 1000:.1f}"
+            print_row([str(count), f"{seconds:.1f}", per_text, f"{worker.mib('VmHWM'):.0f}"])
 
 
 def start(arguments):
@@ -260,23 +288,35 @@ def start(arguments):
     demo = json.loads((HERE.parent.parent / "data/model/config.json").read_text())["hidden_size"]
     make_prompt(work / "demo-prompt", random_prompt(demo))
     predict = [arguments.built / "skn-predict", "--task", "sst2"]
-    peer = [sys.executable, HERE / "speed_peers.py", "evaluate"]
-    ends = [work / "model", work / "prompt", str(arguments.threads)]
+    on_demo = [*predict, "--model", "demo", "--resume_from", work / "demo-prompt"]
+    on_base = [*predict, "--model", work / "model", "--resume_from", work / "prompt"]
+    peer = lambda key: [
+        sys.executable,
+        HERE / "speed_peers.py",
+        "evaluate",
+        key,
+        work / "model",
+        work / "prompt",
+        str(arguments.threads),
+    ]
+    # The peers get token ids, so they don't load a tokenizer.
     commands = {
-        "skn-predict, demo model": ([*predict, "--model", "demo", "--resume_from", work / "demo-prompt"], "a superb film"),
-        "skn-predict, RoBERTa-base's shape": ([*predict, "--model", work / "model", "--resume_from", work / "prompt"], "a superb film"),
-        "PyTorch and transformers, the same model (tokenizer not loaded)": ([*peer, "frozen", *ends], f"{one} {os.devnull}"),
-        "ONNX Runtime, the same (tokenizer not loaded, PyTorch imported)": ([*peer, "onnx", *ends], f"{one} {os.devnull}"),
-    }  # fmt: skip
+        "skn-predict, demo model": (on_demo, "a superb film"),
+        "skn-predict, RoBERTa-base's shape": (on_base, "a superb film"),
+        "PyTorch and transformers, the same, without tokenizer": (peer("frozen"), f"{one} {os.devnull}"),
+        "ONNX Runtime, the same, with PyTorch imported": (peer("onnx"), f"{one} {os.devnull}"),
+    }
     times = {name: [] for name in commands}
     for _ in range(arguments.rounds + 1):
         for name, (command, text) in commands.items():
             begun = time.monotonic()
             subprocess.run(command, input=text + "\n", text=True, check=True, capture_output=True)
             times[name].append(time.monotonic() - begun)
-    print("\n### Start: one text, files in the page cache\n\n| program | ms |\n|---|---|")
+    print("\n### Start: one text, files in the page cache\n")
+    print_row(["program", "ms"])
+    print_row(["---"] * 2)
     for name, seconds in times.items():
-        print(f"| {name} | {median(seconds[1:]) * 1000:.0f} |", flush=True)
+        print_row([name, f"{median(seconds[1:]) * 1000:.0f}"])
 
 
 def main():
@@ -294,7 +334,8 @@ def main():
     make(arguments)
     cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "onnxruntime")]
-    print(f"{cpu}, {os.cpu_count()} cores, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {', '.join(versions)}")
+    machine = f"{cpu}, {os.cpu_count()} cores, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}"
+    print(f"{machine}; Python {platform.python_version()}, {', '.join(versions)}", flush=True)
     for task in arguments.tasks.split(","):
         {"growth": growth, "start": start}[task](arguments) if task not in TASKS else compare(*TASKS[task], arguments)
 

@@ -2,13 +2,15 @@
 
     speed_peers.py TASK CONTESTANT MODEL PROMPT THREADS
 
-loads the model, prints `ready` (or `skip: WHY`), and then answers each line `ROWS OUT` of standard input as benches/examples/speed.rs
-does. TASK is evaluate, step, gradient or probe, and CONTESTANT one of:
+loads the model, prints `ready` (or `skip: WHY`), and then answers each line `ROWS OUT` of standard input as
+benches/examples/speed.rs does. TASK is evaluate, step, gradient or probe, and CONTESTANT one of:
 
-- reference: the published implementation's work. Batches of 16 in the order of the file, padded; logits of the whole vocabulary at
-  every position; in training the gradients of all parameters, whose norm is clipped; in probing a pass for each type and split.
-- frozen: what a user of PyTorch gets without giving up padding: texts sorted by length (not in training), the head at the answer's
-  row and for the label words only, gradients of the prompt alone.
+- reference: the published implementation's work. Batches of 16 in the order of the file, padded; logits of the whole
+  vocabulary at every position; in training the gradients of all parameters, whose norm is clipped; in probing a pass for each
+  type and split, with all activations handed to numpy. Attention is what transformers takes by default, a fused one: faster
+  than that of the time.
+- frozen: what a user of PyTorch gets without giving up padding: texts sorted by length (not in training), the head at the
+  answer's row and for the label words only, gradients of the prompt alone.
 - compiled: frozen, by torch.compile.
 - bf16: frozen, all in bfloat16.
 - onnx: frozen, exported to ONNX Runtime and optimised.
@@ -87,7 +89,7 @@ def batch_of(texts):
 class Torch:
     """The reference, frozen, compiled and bf16."""
 
-    def __init__(self, task, contestant, model, prompt):
+    def __init__(self, contestant, model, prompt):
         self.is_reference = contestant == "reference"
         self.by_length = not self.is_reference
         self.model = (Everywhere if self.is_reference else AtAnswer)(model, prompt).eval()
@@ -236,13 +238,13 @@ def export(model, prompt):
 
 def serve(task, contestant, model, prompt, threads):
     torch.set_num_threads(threads)
-    try:
-        worker = Onnx(model, threads) if contestant == "onnx" else Torch(task, contestant, model, prompt)
-        work = getattr(worker, task)
-        if contestant == "compiled":
+    worker = Onnx(model, threads) if contestant == "onnx" else Torch(contestant, model, prompt)
+    work = getattr(worker, task)
+    if contestant == "compiled":
+        try:
             work([(0, [0, 5, 2])] * 2)
-    except Exception as error:
-        return print("skip:", str(error).strip().splitlines()[0], flush=True)
+        except Exception as error:  # of whatever the machine lacks: a C++ compiler, most often
+            return print("skip:", str(error).strip().splitlines()[0], flush=True)
     print("ready", flush=True)
     for line in sys.stdin:
         rows, out = line.split()

@@ -50,8 +50,8 @@ class Work:
         return sum(map(sum, self.forward(kind)))
 
     def step(self, kind):
-        """The gradient of what goes into a product with weights costs as much as the product, and the weights' gradient again as
-        much; the gradients of a product of attention cost twice the product."""
+        """The gradient of what goes into a product with weights costs as much as the product, and the weights' gradient again
+        as much; the gradients of a product of attention cost twice the product."""
         factor = 3 if kind == "reference" else 2
         return sum(factor * weights + 3 * attention for weights, attention in self.forward(kind))
 
