@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use pulp::{Arch, Simd, WithSimd};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use skn_bench::multiply_adds;
 use skn_kernels::{Activation, Linear, Precision};
 use skn_random::{Key, Purpose};
 
@@ -38,35 +38,11 @@ fn main() {
 
 fn peak(criterion: &mut Criterion) {
     const STEPS: usize = 1_000_000;
-    let arch = Arch::new();
     let mut group = criterion.benchmark_group("products");
-    group.throughput(Throughput::Elements(arch.dispatch(MultiplyAdds { steps: 0 }) * STEPS as u64));
-    let work = || black_box(arch.dispatch(MultiplyAdds { steps: black_box(STEPS) }));
+    group.throughput(Throughput::Elements(multiply_adds(STEPS)));
+    let work = || black_box(multiply_adds(black_box(STEPS)));
     group.bench_function("peak", |bencher| bencher.iter(work));
     group.finish();
-}
-
-/// Multiply-adds on registers alone: as many chains as hide their latency. Returns the operations of a step.
-struct MultiplyAdds {
-    steps: usize,
-}
-
-impl WithSimd for MultiplyAdds {
-    type Output = u64;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> u64 {
-        const CHAINS: usize = 12;
-        let (factor, term) = (simd.splat_f32s(black_box(0.999)), simd.splat_f32s(black_box(0.001)));
-        let mut chains = [simd.splat_f32s(1.0); CHAINS];
-        for _ in 0..self.steps {
-            for chain in &mut chains {
-                *chain = simd.mul_add_f32s(*chain, factor, term);
-            }
-        }
-        black_box(chains);
-        (2 * CHAINS * S::F32_LANES) as u64
-    }
 }
 
 fn product(criterion: &mut Criterion, one_thread: &ThreadPool, rows: usize, [inputs, outputs]: [usize; 2]) {

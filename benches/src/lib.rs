@@ -1,5 +1,5 @@
 //! What the benchmarks share: a model of RoBERTa-base's shape with random weights, pruned forms of it, texts with the
-//! lengths of real data, and a clock for taking turns.
+//! lengths of real data, a clock for taking turns, and the most that the CPU gives.
 //!
 //! Everything random is keyed, so every run measures the same work. Random weights are as good as trained ones here:
 //! no operation of the forward pass takes longer for some finite numbers than for others. (Subnormal ones would, and
@@ -14,9 +14,11 @@
 //! ```
 
 mod model;
+mod peak;
 mod texts;
 mod turns;
 
 pub use crate::model::{Backbone, CUT_LAYERS, MASK, PRUNED_NEURONS, VERBALIZER, VOCABULARY};
+pub use crate::peak::multiply_adds;
 pub use crate::texts::{Lengths, PROMPT_ROWS, rows};
 pub use crate::turns::{Clock, Turns, measures};

@@ -1,0 +1,187 @@
+//! What `peers/speed.py` asks of this workspace. The first argument says what:
+//!
+//! - `peak THREADS` prints the GFLOP/s of multiply-adds on so many threads.
+//! - `prune MODEL OUT` writes the model folder with 61 of 3072 neurons left in layers 3 to 11.
+//! - `evaluate`, `step`, `gradient` or `probe`, then `MODEL PROMPT f32|bf16 THREADS`, loads the model, prints `ready`, and then
+//!   answers each line `ROWS OUT` of standard input: does the work with the texts of the file ROWS, writes the result to OUT
+//!   (little-endian f32), and prints the seconds that the work took.
+
+#![allow(clippy::print_stdout, reason = "a program")]
+
+use std::collections::BTreeMap;
+use std::io::stdin;
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::Device;
+use skn_bench::{Backbone, PRUNED_NEURONS, VERBALIZER, multiply_adds};
+use skn_data::{Encoded, pack_in_order};
+use skn_model::{Gradients, ModelFolder, Precision, Roberta, TrainingDropout, Tuning, Weights};
+use skn_probing::{PassOptions, ProbeType, Workers, averages, counts, evaluate, prompt_activations};
+use skn_tune::{
+    Adam, AdamSettings, Step, StepGradients, TOKEN_BUDGET, clip_factor, gradient_norm, step_gradients,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Texts of a training step.
+const BATCH: usize = 16;
+
+/// The neuron whose activations at the prompt the probe `pos` keeps: layer, index.
+const NEURON: (usize, usize) = (9, 1893);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["peak", threads] => println!("{}", peak(threads.parse()?)),
+        ["prune", model, out] => write_pruned(model, Path::new(out))?,
+        [task, model, prompt, precision, threads] => {
+            let model = load(model, prompt, task, precision)?;
+            serve(&mut Work::new(task, model, threads.parse()?)?)?;
+        }
+        _ => return Err("see the head of benches/examples/speed.rs".into()),
+    }
+    Ok(())
+}
+
+/// The best of several tries, for what others do on the machine can only lower it.
+fn peak(threads: usize) -> f64 {
+    const STEPS: usize = 10_000_000;
+    let all_threads = || {
+        let begun = Instant::now();
+        let operations: u64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| multiply_adds(STEPS))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).sum()
+        });
+        operations as f64 / begun.elapsed().as_secs_f64() / 1e9
+    };
+    (0..5).map(|_| all_threads()).fold(0.0, f64::max)
+}
+
+fn open(model: &str) -> Result<Backbone> {
+    let folder = ModelFolder::open(model)?;
+    let config = folder.config()?;
+    let weights = Weights::read(&folder, &config, &Device::Cpu)?;
+    Ok(Backbone { config, weights })
+}
+
+fn write_pruned(model: &str, out: &Path) -> Result<()> {
+    let pruned = open(model)?.pruned(PRUNED_NEURONS)?;
+    std::fs::create_dir_all(out)?;
+    std::fs::write(out.join("config.json"), pruned.config.to_json())?;
+    Ok(std::fs::write(out.join("model.safetensors"), pruned.weights.to_bytes()?)?)
+}
+
+fn load(model: &str, prompt: &str, task: &str, precision: &str) -> Result<Roberta> {
+    let Backbone { config, weights } = open(model)?;
+    // As in RoBERTa, <mask> is the last token.
+    let mask = config.vocab_size as u32 - 1;
+    let tuning = Tuning::read(Path::new(prompt), &config, &weights, mask, false)?.tuning;
+    let trains = matches!(task, "step" | "gradient");
+    let gradients = if trains { Gradients::Tuned } else { Gradients::Nothing };
+    let precision = if precision == "bf16" { Precision::Bf16 } else { Precision::F32 };
+    Ok(Roberta::new(&config, &weights, &tuning, mask, gradients)?.with_precision(precision))
+}
+
+fn serve(work: &mut Work) -> Result<()> {
+    println!("ready");
+    for line in stdin().lines() {
+        let line = line?;
+        let (rows, out) = line.split_once(' ').ok_or("expected ROWS OUT")?;
+        let texts = read_texts(rows)?;
+        let begun = Instant::now();
+        let result = work.run(&texts)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        std::fs::write(out, result.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
+        println!("{seconds}");
+    }
+    Ok(())
+}
+
+/// Each line has the class and then the token ids.
+fn read_texts(file: &str) -> Result<Vec<Encoded>> {
+    let text = |(row, line): (usize, &str)| {
+        let numbers = line.split(' ').map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;
+        let (&label, ids) = numbers.split_first().ok_or("an empty line")?;
+        Ok(Encoded { second: ids.len(), ids: ids.to_vec(), label: label as usize, row: row as u64 })
+    };
+    std::fs::read_to_string(file)?.lines().enumerate().map(text).collect()
+}
+
+struct Work {
+    task: String,
+    model: Roberta,
+    workers: Workers,
+    adam: Adam,
+}
+
+impl Work {
+    fn new(task: &str, model: Roberta, threads: usize) -> Result<Self> {
+        let adam = Adam::new(AdamSettings::default());
+        Ok(Self { task: task.to_owned(), model, workers: Workers::new(threads)?, adam })
+    }
+
+    fn run(&mut self, texts: &[Encoded]) -> Result<Vec<f32>> {
+        match self.task.as_str() {
+            "evaluate" => {
+                let options = self.options(texts);
+                Ok(evaluate(&self.model, texts, &VERBALIZER, &options)?.logits)
+            }
+            "step" => texts.chunks(BATCH).map(|texts| self.step(texts)).collect(),
+            "gradient" => {
+                let found = self.gradients(texts, None)?;
+                let gradients = found.gradients.values().map(|gradient| gradient.flatten_all()?.to_vec1());
+                let gradients: Vec<Vec<f32>> = gradients.collect::<candle_core::Result<_>>()?;
+                Ok([vec![found.loss as f32], gradients.concat()].concat())
+            }
+            "probe" => self.probe(texts),
+            task => Err(format!("unknown task {task}").into()),
+        }
+    }
+
+    /// A real split has many batches of the default size for each thread. So few texts as here would be one or two of them,
+    /// and a thread would have nothing to do: they are cut into four a thread.
+    fn options(&self, texts: &[Encoded]) -> PassOptions<'_> {
+        let rows: usize = texts.iter().map(|text| text.ids.len() + self.model.prompt_rows()).sum();
+        let options = PassOptions::new(&self.workers);
+        let token_budget = (rows / (4 * self.workers.threads())).clamp(TOKEN_BUDGET, options.token_budget);
+        PassOptions { token_budget, ..options }
+    }
+
+    /// One step of training as `skn-train` makes it; returns its loss.
+    fn step(&mut self, texts: &[Encoded]) -> Result<f32> {
+        let number = self.adam.step();
+        let dropout = TrainingDropout { hidden: 0.1, attention: 0.1, seed: 0, step: number };
+        let found = self.gradients(texts, Some(dropout))?;
+        let scale = clip_factor(gradient_norm(number, &found.gradients)?, 1.0);
+        self.adam.update(self.model.parameters(), &found.gradients, scale, 1e-3)?;
+        Ok(found.loss as f32)
+    }
+
+    fn gradients(&self, texts: &[Encoded], dropout: Option<TrainingDropout>) -> Result<StepGradients> {
+        let order: Vec<u32> = (0..texts.len() as u32).collect();
+        let batches = pack_in_order(texts, &order, self.model.prompt_rows(), TOKEN_BUDGET)?;
+        let step = Step { number: self.adam.step(), batches: &batches, verbalizer: &VERBALIZER, dropout };
+        Ok(step_gradients(&self.model, &step, &self.workers)?)
+    }
+
+    /// All probes but `speed`: averages over the first half of the texts, counts over the second. Returns how often each
+    /// neuron is right, of `acc`, `acc_mean`, `acc_max`.
+    fn probe(&self, texts: &[Encoded]) -> Result<Vec<f32>> {
+        let (train, rest) = texts.split_at(texts.len() / 2);
+        let options = self.options(rest);
+        let types = [ProbeType::Acc, ProbeType::AccMean, ProbeType::AccMax];
+        let averages = averages(&self.model, train, &types, &options)?;
+        let thresholds = averages.iter().map(|(&pool, average)| Ok((pool, average.threshold()?)));
+        let thresholds: BTreeMap<_, _> = thresholds.collect::<skn_probing::Result<_>>()?;
+        let counts = counts(&self.model, rest, VERBALIZER.len(), &thresholds, Some(NEURON), &options)?;
+        prompt_activations(&self.model, &[0, 2])?;
+        let mut right = Vec::new();
+        for pool in types.iter().filter_map(|probe| probe.pool()) {
+            let performance = counts.counts[&pool].performance()?;
+            right.extend(performance.correct().iter().map(|&count| count as f32));
+        }
+        Ok(right)
+    }
+}
