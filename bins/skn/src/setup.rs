@@ -1,5 +1,6 @@
 //! What every stage that computes begins with: the task, its data, the model and its tuning.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -380,11 +381,15 @@ impl Base {
         Ok(model.with_precision(self.precision))
     }
 
-    /// The texts of a part as tokens, cut to what the model takes beside its prompt.
+    /// The texts of a part as tokens, cut to what the model takes beside its prompt. Rows that are not borrowed are let
+    /// go of on the way.
     ///
     /// # Errors
     /// If the prompt leaves no room for text.
-    pub(crate) fn encode(&self, part: &[Example], model: &Roberta) -> Result<Vec<Encoded>> {
+    pub(crate) fn encode<R>(&self, part: impl IntoIterator<Item = R>, model: &Roberta) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
         let most = model.max_text();
         if most.min(self.max_length.unwrap_or(most)) < 3 && self.task.needs_data() {
             let (rows, all) = (model.prompt_rows(), model.config().max_sequence());
@@ -404,7 +409,10 @@ impl Base {
     ///
     /// # Errors
     /// If that is too few for `<s>` and `</s>`.
-    pub(crate) fn encode_to(&self, part: &[Example], most: usize) -> Result<Vec<Encoded>> {
+    pub(crate) fn encode_to<R>(&self, part: impl IntoIterator<Item = R>, most: usize) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
         let most = self.max_length.map_or(most, |limit| limit.min(most));
         let join = if self.paper { Join::Paper } else { Join::Separated };
         Ok(self.encoder.encode_all(part, most, join)?)

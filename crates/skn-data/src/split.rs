@@ -47,6 +47,13 @@ pub struct PartIndex {
     pub rows: Vec<u32>,
 }
 
+impl Splits {
+    /// Takes the rows of train, dev and test out, for one who needs no more of them than where they come from.
+    pub fn take_rows(&mut self) -> [Vec<Example>; 3] {
+        [&mut self.train, &mut self.dev, &mut self.test].map(std::mem::take)
+    }
+}
+
 /// Divides a data set into train, dev and test.
 ///
 /// Splits that the task names are taken as they are. Without a dev split (or with a test split that has no labels,
@@ -250,6 +257,14 @@ mod tests {
         assert_eq!(sizes(&splits), [9, 4, 5]);
         assert_eq!(splits.train, data.splits["train"]);
         assert_eq!(splits.source.dev.split, "validation");
+    }
+
+    #[test]
+    fn rows_are_taken_and_their_places_stay() {
+        let splits = split(dataset(&[("train", 20)]), &task("ethos"), 0).unwrap();
+        let mut taken = splits.clone();
+        assert_eq!(taken.take_rows(), [splits.train, splits.dev, splits.test]);
+        assert_eq!((sizes(&taken), taken.source), ([0; 3], splits.source));
     }
 
     #[test]
