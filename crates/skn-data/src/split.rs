@@ -65,7 +65,7 @@ impl Splits {
 /// A split that the task names is missing, or a part would have no labelled row.
 pub fn split(dataset: Dataset, task: &Task, seed: u64) -> Result<Splits> {
     let index = index(&dataset, task, seed)?;
-    split_with(dataset, &index)
+    divided(dataset, index)
 }
 
 /// Divides a data set as it was divided before.
@@ -79,6 +79,11 @@ pub fn split_with(dataset: Dataset, index: &SplitIndex) -> Result<Splits> {
     if index.data_sha256 != found {
         return Err(mismatch("data_sha256", &index.data_sha256, &found));
     }
+    divided(dataset, index.clone())
+}
+
+/// The parts of the data that `index` was made from.
+fn divided(dataset: Dataset, index: SplitIndex) -> Result<Splits> {
     let mut rows = BTreeMap::new();
     let mut unlabelled = BTreeMap::new();
     for (name, examples) in dataset.splits {
@@ -92,7 +97,7 @@ pub fn split_with(dataset: Dataset, index: &SplitIndex) -> Result<Splits> {
         train: take("train", &index.train, &mut rows)?,
         dev: take("dev", &index.dev, &mut rows)?,
         test: take("test", &index.test, &mut rows)?,
-        source: index.clone(),
+        source: index,
         unlabelled,
     })
 }
@@ -147,9 +152,14 @@ fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
         return Ok(SplitIndex { data_sha256, test, ..SplitIndex::default() });
     }
     let [train, dev, test] = parts(dataset, task, seed)?;
-    for part in [&train, &dev, &test] {
+    for (name, part) in [("train", &train), ("dev", &dev), ("test", &test)] {
         if part.rows.is_empty() {
-            return Err(empty(&part.split, "no labelled row is left for train, dev or test"));
+            let all = dataset.splits.get(&part.split).map_or(0, Vec::len);
+            let reason = format!(
+                "it is {name} of task {}: expected a labelled row, found none in {all} rows",
+                task.name
+            );
+            return Err(empty(&part.split, &reason));
         }
     }
     Ok(SplitIndex { data_sha256, train, dev, test })
@@ -311,7 +321,8 @@ mod tests {
             message(dataset(&[("train", 1), ("validation", 1)]), "sst2").contains("at least 2 are needed")
         );
         assert!(
-            message(dataset(&[("train", 5), ("validation", 0)]), "sst2").contains("split validation: no")
+            message(dataset(&[("train", 5), ("validation", 0)]), "sst2")
+                == "split validation: it is test of task sst2: expected a labelled row, found none in 0 rows"
         );
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "sst2").contains("expected this split"));
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "ethos").contains("this split alone"));
