@@ -40,7 +40,7 @@ pub(crate) struct Base {
     pub(crate) task: Task,
     /// The model's tokenizer.
     pub(crate) encoder: TextEncoder,
-    /// The token of each class.
+    /// The token of each class; none of a model that has no masked-LM head.
     pub(crate) verbalizer: Verbalizer,
     /// The model as it was read.
     pub(crate) model: Model,
@@ -243,15 +243,11 @@ impl Named {
         let model = Model::read(named.folder()?, &device)?;
         let encoder = read_tokenizer(&model.folder)?;
         check_vocabulary(&model, &encoder)?;
-        let verbalizer = encoder.verbalizer(&task.labels).map_err(|error| match error {
-            DataError::SharedToken { .. } => {
-                Failure::usage(format!("{error}; --verb gives other words, in class order"))
-            }
-            error => error.into(),
-        })?;
-        for (word, token) in verbalizer.cut_words() {
-            tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
-        }
+        // Nothing answers without a head, so there the words need not differ in their tokens.
+        let verbalizer = match model.weights.require_head() {
+            Ok(()) => answers(&encoder, &task)?,
+            Err(_) => Verbalizer::default(),
+        };
         let identity =
             ModelIdentity { id: model.folder.id().to_string(), sha256: model.weights.sha256().to_string() };
         // Tuned parameters are for texts that were cut and joined as in their training.
@@ -285,6 +281,20 @@ impl Named {
         }
         Ok(base)
     }
+}
+
+/// The tokens that answer a task.
+fn answers(encoder: &TextEncoder, task: &Task) -> Result<Verbalizer> {
+    let verbalizer = encoder.verbalizer(&task.labels).map_err(|error| match error {
+        DataError::SharedToken { .. } => {
+            Failure::usage(format!("{error}; --verb gives other words, in class order"))
+        }
+        error => error.into(),
+    })?;
+    for (word, token) in verbalizer.cut_words() {
+        tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
+    }
+    Ok(verbalizer)
 }
 
 impl Base {
