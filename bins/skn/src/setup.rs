@@ -222,7 +222,11 @@ impl Named {
         let dataset = said_by(self.data_said_by.as_deref(), "the data are there", "--data", || {
             read_data(&self.task, self.data.as_deref(), self.max_data)
         })?;
-        let splits = divide(dataset, &self.task, seed, self.source.as_ref())?;
+        let splits = divide(dataset, &self.task, seed, self.source.as_ref());
+        let splits = match &self.data {
+            Some(data) => splits.with_context(|| data.display().to_string()),
+            None => splits,
+        }?;
         let (test, asked) = (&splits.source.test.split, self.task.splits.test.as_deref());
         if asked.is_some_and(|asked| asked != test) && self.task.splits.dev.is_some() {
             let asked = asked.unwrap_or_default();
