@@ -24,7 +24,7 @@ const READER: &str = "--skn-read-under-limits";
 #[test]
 fn data_beyond_what_is_allowed() {
     let desk = Desk::original();
-    let all = ["data-00000-of-00001.arrow, split train", "more than 5000 bytes", "--max-data 16G"];
+    let all = ["data-00000-of-00001.arrow, split train", "more than 5000 bytes", "--max-data 10000"];
     desk.fails(&format!("{TRAIN} --max-data 5000"), 3, &all);
     desk.fails(&format!("{TRAIN} --max-data none"), 2, &["--max-data", "16G"]);
     desk.fails(&format!("{TRAIN} --max-data 0"), 2, &["--max-data"]);

@@ -114,6 +114,12 @@ fn json_lines_with_labels_in_words() {
     let split = desk.json("runs/reviews/split.json");
     let count = |part: &str| split[part]["rows"].as_array().unwrap().len();
     assert_eq!((count("train"), count("dev")), (48, 12), "without dev, a fifth of train");
+    write(&desk.path("reviews/test.jsonl"), "");
+    desk.fails(
+        "skn-train --model demo --task-file reviews.toml --data reviews --save_to other",
+        3,
+        &["reviews: split test: it is test of task reviews: expected a labelled row, found none in 0 rows"],
+    );
     write(&desk.path("reviews/test.jsonl"), "{\"stars\": \"sideways\", \"review\": \"a text\"}\n");
     desk.fails(
         "skn-train --model demo --task-file reviews.toml --data reviews --save_to other",

@@ -12,10 +12,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [file, tokenizer] = &arguments[..] else { return Err("expected FILE.jsonl TOKENIZER.json".into()) };
     let begun = Instant::now();
-    let data = read_dataset(Path::new(file), &Task::builtin("sst2")?)?;
+    let mut data = read_dataset(Path::new(file), &Task::builtin("sst2")?)?;
     let read = begun.elapsed().as_secs_f64();
     let encoder = TextEncoder::from_json(&std::fs::read(tokenizer)?, tokenizer)?;
-    let rows = &data.splits["train"];
+    let rows = data.splits.remove("train").unwrap_or_default();
     let texts = encoder.encode_all(rows, 128, Join::Separated)?;
     let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
     println!("{} {tokens} {read:.2} {:.2}", texts.len(), begun.elapsed().as_secs_f64() - read);

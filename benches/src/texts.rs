@@ -44,7 +44,7 @@ impl Lengths {
         let mut ids: Vec<u32> = (0..length).map(|_| 5 + rng.below(VOCABULARY - 6) as u32).collect();
         ids[0] = 0;
         ids[length - 1] = 2;
-        Encoded { second: ids.len(), ids, label: row % 2, row: row as u64 }
+        Encoded { second: ids.len(), ids: ids.into(), label: row % 2, row: row as u64 }
     }
 
     /// Lengths without `<s>` and `</s>` are log-normal: `median * e^(spread * normal)`.
@@ -74,7 +74,7 @@ mod tests {
         let found = texts.iter().map(|text| text.ids.len()).sum::<usize>() as f64 / 2000.0;
         assert!(mean.contains(&found), "{lengths:?}: mean {found}");
         assert_eq!(texts.iter().map(|text| text.ids.len()).max(), Some(longest), "{lengths:?}");
-        assert!(texts.iter().flat_map(|text| &text.ids).all(|&id| (id as usize) < VOCABULARY - 1));
+        assert!(texts.iter().flat_map(|text| text.ids.iter()).all(|&id| (id as usize) < VOCABULARY - 1));
     }
 
     #[test]

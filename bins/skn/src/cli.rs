@@ -204,7 +204,10 @@ impl FromStr for Size {
 
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
+        let units = [(30, "G"), (20, "M"), (10, "K"), (0, "")];
+        let (shift, unit) =
+            units.into_iter().find(|(shift, _)| self.0 % (1 << shift) == 0).unwrap_or_default();
+        write!(f, "{}{unit}", self.0 >> shift)
     }
 }
 
@@ -329,6 +332,18 @@ mod tests {
         assert_eq!("cuda:1".parse(), Ok(DeviceName::Cuda(1)));
         assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
         assert!("gpu".parse::<DeviceName>().is_err() && "cuda:x".parse::<DeviceName>().is_err());
+    }
+
+    #[test]
+    fn sizes_are_written_as_they_are_read() {
+        for (text, size) in
+            [("4G", Size::DATA), ("3M", Size(3 << 20)), ("1K", Size(1024)), ("5000", Size(5000))]
+        {
+            assert_eq!((text.parse(), size.to_string()), (Ok(size), text.into()));
+        }
+        for wrong in ["", "G", "0", "-1", "1T", "99999999999G"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

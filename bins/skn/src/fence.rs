@@ -17,6 +17,7 @@ use skn_data::{
     Broken, DataError, Dataset, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, read_dataset_to,
 };
 
+use crate::cli::Size;
 use crate::exit::Failure;
 
 mod child;
@@ -86,7 +87,9 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64) -> Result<Datase
     Err(match broken {
         Broken::Reported { exit_code, message } => Failure::coded(exit_code, message),
         Broken::TooLarge => Failure::input(format!(
-            "{place}: the rows have more than {most} bytes, which --max-data allows; give it more, as in --max-data 16G"
+            "{place}: the rows have more than {most} bytes, 64 counted for each beside its text, which --max-data allows; \
+             give it more, as in --max-data {}",
+            Size(most.saturating_mul(2))
         )),
         Broken::Ended(_) => child.end().failure(&place, cpu, memory),
         _ => Failure::input(format!("{place}: the reader sent nonsense; the file is damaged")),

@@ -1,5 +1,6 @@
 //! What every stage that computes begins with: the task, its data, the model and its tuning.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -39,7 +40,7 @@ pub(crate) struct Base {
     pub(crate) task: Task,
     /// The model's tokenizer.
     pub(crate) encoder: TextEncoder,
-    /// The token of each class.
+    /// The token of each class; none of a model that has no masked-LM head.
     pub(crate) verbalizer: Verbalizer,
     /// The model as it was read.
     pub(crate) model: Model,
@@ -221,7 +222,11 @@ impl Named {
         let dataset = said_by(self.data_said_by.as_deref(), "the data are there", "--data", || {
             read_data(&self.task, self.data.as_deref(), self.max_data)
         })?;
-        let splits = divide(dataset, &self.task, seed, self.source.as_ref())?;
+        let splits = divide(dataset, &self.task, seed, self.source.as_ref());
+        let splits = match &self.data {
+            Some(data) => splits.with_context(|| data.display().to_string()),
+            None => splits,
+        }?;
         let (test, asked) = (&splits.source.test.split, self.task.splits.test.as_deref());
         if asked.is_some_and(|asked| asked != test) && self.task.splits.dev.is_some() {
             let asked = asked.unwrap_or_default();
@@ -242,15 +247,11 @@ impl Named {
         let model = Model::read(named.folder()?, &device)?;
         let encoder = read_tokenizer(&model.folder)?;
         check_vocabulary(&model, &encoder)?;
-        let verbalizer = encoder.verbalizer(&task.labels).map_err(|error| match error {
-            DataError::SharedToken { .. } => {
-                Failure::usage(format!("{error}; --verb gives other words, in class order"))
-            }
-            error => error.into(),
-        })?;
-        for (word, token) in verbalizer.cut_words() {
-            tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
-        }
+        // Nothing answers without a head, so there the words need not differ in their tokens.
+        let verbalizer = match model.weights.require_head() {
+            Ok(()) => answers(&encoder, &task)?,
+            Err(_) => Verbalizer::default(),
+        };
         let identity =
             ModelIdentity { id: model.folder.id().to_string(), sha256: model.weights.sha256().to_string() };
         // Tuned parameters are for texts that were cut and joined as in their training.
@@ -284,6 +285,20 @@ impl Named {
         }
         Ok(base)
     }
+}
+
+/// The tokens that answer a task.
+fn answers(encoder: &TextEncoder, task: &Task) -> Result<Verbalizer> {
+    let verbalizer = encoder.verbalizer(&task.labels).map_err(|error| match error {
+        DataError::SharedToken { .. } => {
+            Failure::usage(format!("{error}; --verb gives other words, in class order"))
+        }
+        error => error.into(),
+    })?;
+    for (word, token) in verbalizer.cut_words() {
+        tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
+    }
+    Ok(verbalizer)
 }
 
 impl Base {
@@ -384,11 +399,15 @@ impl Base {
         Ok(model)
     }
 
-    /// The texts of a part as tokens, cut to what the model takes beside its prompt.
+    /// The texts of a part as tokens, cut to what the model takes beside its prompt. Rows that are not borrowed are let
+    /// go of on the way.
     ///
     /// # Errors
     /// If the prompt leaves no room for text.
-    pub(crate) fn encode(&self, part: &[Example], model: &Roberta) -> Result<Vec<Encoded>> {
+    pub(crate) fn encode<R>(&self, part: impl IntoIterator<Item = R>, model: &Roberta) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
         let most = model.max_text();
         if most.min(self.max_length.unwrap_or(most)) < 3 && self.task.needs_data() {
             let (rows, all) = (model.prompt_rows(), model.config().max_sequence());
@@ -408,7 +427,10 @@ impl Base {
     ///
     /// # Errors
     /// If that is too few for `<s>` and `</s>`.
-    pub(crate) fn encode_to(&self, part: &[Example], most: usize) -> Result<Vec<Encoded>> {
+    pub(crate) fn encode_to<R>(&self, part: impl IntoIterator<Item = R>, most: usize) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
         let most = self.max_length.map_or(most, |limit| limit.min(most));
         let join = if self.paper { Join::Paper } else { Join::Separated };
         Ok(self.encoder.encode_all(part, most, join)?)

@@ -55,7 +55,7 @@ impl Batch {
 /// ```
 /// use skn_data::{Encoded, pack};
 ///
-/// let text = |row, length| Encoded { ids: vec![7; length], second: length, label: 0, row };
+/// let text = |row, length| Encoded { ids: vec![7; length].into(), second: length, label: 0, row };
 /// let batches = pack(&[text(0, 5), text(1, 2), text(2, 3)], 1, 8, 16);
 /// let rows: Vec<&[u64]> = batches.iter().map(|batch| batch.rows.as_slice()).collect();
 /// assert_eq!(rows, [&[1, 2][..], &[0]]);
@@ -142,7 +142,7 @@ mod tests {
 
     fn texts(lengths: &[usize]) -> Vec<Encoded> {
         let text = |(row, length): (usize, &usize)| Encoded {
-            ids: (0..*length as u32).map(|place| place + 100 * row as u32).collect(),
+            ids: (0..*length as u32).map(|place| place + 100 * row as u32).collect::<Vec<_>>().into(),
             second: *length / 2,
             label: row % 2,
             row: row as u64,

@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::prelude::*;
@@ -7,6 +8,7 @@ use tokenizers::Tokenizer;
 
 use crate::dataset::Example;
 use crate::error::{DataError, Result};
+use crate::token_ids::TokenIds;
 use crate::verbalizer::Verbalizer;
 
 /// Rows that are tokenised before the next ones are looked at.
@@ -27,7 +29,7 @@ pub enum Join {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// Token ids, `<s>` and `</s>` (`[CLS]` and `[SEP]`) included.
-    pub ids: Vec<u32>,
+    pub ids: TokenIds,
     /// Where in `ids` the second text of a pair begins; their number if there is none.
     pub second: usize,
     /// The class.
@@ -233,29 +235,69 @@ impl TextEncoder {
 
     /// All rows of a part, in parallel; the order is kept.
     ///
+    /// Give it the rows themselves, and each is let go of as soon as it is encoded; or borrow them to it.
+    ///
+    /// ```
+    /// # use skn_data::{Dataset, Join, Task, TextEncoder};
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model/tokenizer.json");
+    /// # let encoder = TextEncoder::from_json(&std::fs::read(file).unwrap(), file)?;
+    /// let lines = br#"{"sentence": "the play is superb", "label": 1}"#;
+    /// let mut data = Dataset::from_jsonl(&[("train", lines)], &Task::builtin("sst2")?)?;
+    /// let rows = data.splits.remove("train").unwrap_or_default();
+    /// let borrowed = encoder.encode_all(&rows, 122, Join::Separated)?;
+    /// assert_eq!(borrowed, encoder.encode_all(rows, 122, Join::Separated)?);
+    /// # Ok::<(), skn_data::DataError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`TextEncoder::encode`], or a row without a label.
-    pub fn encode_all(&self, part: &[Example], max_tokens: usize, join: Join) -> Result<Vec<Encoded>> {
-        let encode = |(row, example): (usize, &Example)| {
-            let row = row as u64;
-            let label = usize::try_from(example.label)
-                .map_err(|_| DataError::Row { row, reason: "has no label".to_owned() })?;
-            let (ids, second) = self.encode(example, max_tokens, join)?;
-            Ok(Encoded { ids, second, label, row })
-        };
-        let mut all = Vec::with_capacity(part.len());
-        // In rounds, so that beside what is returned there is little. Not collected as a `Result`: of several errors that
-        // would give any one.
-        for (round, rows) in part.chunks(ROUND).enumerate() {
-            let numbered = rows.par_iter().enumerate().with_min_len(64);
-            let encoded: Vec<Result<Encoded>> =
-                numbered.map(|(row, example)| encode((round * ROUND + row, example))).collect();
-            for text in encoded {
-                all.push(text?);
+    pub fn encode_all<R>(
+        &self,
+        part: impl IntoIterator<Item = R>,
+        max_tokens: usize,
+        join: Join,
+    ) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let mut rows = part.into_iter();
+        let mut all = Vec::with_capacity(rows.size_hint().0);
+        // In rounds, so that beside what is returned there is little, and rows can go.
+        loop {
+            let round: Vec<R> = rows.by_ref().take(ROUND).collect();
+            if round.is_empty() {
+                return Ok(all);
             }
+            self.encode_round(&round, max_tokens, join, &mut all)?;
         }
-        Ok(all)
+    }
+
+    /// Encodes the next rows, and shares one store between them.
+    fn encode_round<R: Borrow<Example> + Sync>(
+        &self,
+        rows: &[R],
+        max_tokens: usize,
+        join: Join,
+        all: &mut Vec<Encoded>,
+    ) -> Result<()> {
+        let first = all.len();
+        let encode = |(place, example): (usize, &R)| {
+            let example = example.borrow();
+            let label = usize::try_from(example.label).map_err(|_| DataError::Row {
+                row: (first + place) as u64,
+                reason: "has no label".to_owned(),
+            })?;
+            let (ids, second) = self.encode(example, max_tokens, join)?;
+            Ok((ids, second, label))
+        };
+        // Not collected as a `Result`: of several errors that would give any one.
+        let encoded: Vec<Result<_>> = rows.par_iter().enumerate().with_min_len(64).map(encode).collect();
+        let encoded = encoded.into_iter().collect::<Result<Vec<_>>>()?;
+        let ids = TokenIds::share(encoded.iter().map(|(ids, ..)| ids.as_slice()));
+        let texts = (first as u64..).zip(encoded).zip(ids);
+        all.extend(texts.map(|((row, (_, second, label)), ids)| Encoded { ids, second, label, row }));
+        Ok(())
     }
 
     fn encode_one(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
@@ -427,6 +469,7 @@ mod tests {
     use super::*;
     use crate::golden;
     use proptest::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn encoder() -> TextEncoder {
         TextEncoder::from_json(&golden::bytes("model/tokenizer.json"), "tokenizer.json").unwrap()
@@ -556,6 +599,42 @@ mod tests {
         let rows = [example("a", None), Example { label: -1, ..example("b", None) }];
         let error = encoder().encode_all(&rows, 9, Join::Separated).unwrap_err();
         assert_eq!(error.to_string(), "row 1: has no label");
+    }
+
+    /// A row that says when it goes.
+    struct Counted<'c>(Example, &'c AtomicUsize);
+
+    impl Borrow<Example> for Counted<'_> {
+        fn borrow(&self) -> &Example {
+            &self.0
+        }
+    }
+
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.1.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn rows_are_let_go_of_on_the_way() {
+        let (there, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let rows = (0..2 * ROUND + 5).map(|row| {
+            most.fetch_max(there.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            Counted(Example { label: row as i64 % 2, ..example(&format!("{row}"), None) }, &there)
+        });
+        let encoder = encoder();
+        let texts = encoder.encode_all(rows, 9, Join::Separated).unwrap();
+        assert_eq!((there.into_inner(), most.into_inner()), (0, ROUND));
+        for row in [0, ROUND - 1, ROUND, 2 * ROUND, 2 * ROUND + 4] {
+            let text = &texts[row];
+            let (ids, second) =
+                encoder.encode(&example(&format!("{row}"), None), 9, Join::Separated).unwrap();
+            assert_eq!(
+                (&text.ids[..], text.second, text.label, text.row),
+                (&ids[..], second, row % 2, row as u64)
+            );
+        }
     }
 
     #[test]

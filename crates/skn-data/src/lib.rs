@@ -41,9 +41,11 @@ mod metric;
 mod read;
 mod rows;
 mod save;
+mod shared;
 mod split;
 mod task;
 mod text;
+mod token_ids;
 mod verbalizer;
 mod wire;
 
@@ -62,5 +64,6 @@ pub use crate::save::saved_files;
 pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};
 pub use crate::task::{Format, OtherLabels, SplitNames, Task};
 pub use crate::text::Text;
+pub use crate::token_ids::TokenIds;
 pub use crate::verbalizer::Verbalizer;
 pub use crate::wire::{Broken, RowReader, RowWriter};

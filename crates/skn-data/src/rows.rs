@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::dataset::{Dataset, Example};
 use crate::error::{DataError, Result};
-use crate::text::{MOST_SHARED, Text};
+use crate::shared::MOST_SHARED;
+use crate::text::Text;
 
 /// A row as a reader has just read it; its texts are the reader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,6 +47,13 @@ pub struct PartIndex {
     pub rows: Vec<u32>,
 }
 
+impl Splits {
+    /// Takes the rows of train, dev and test out, for one who needs no more of them than where they come from.
+    pub fn take_rows(&mut self) -> [Vec<Example>; 3] {
+        [&mut self.train, &mut self.dev, &mut self.test].map(std::mem::take)
+    }
+}
+
 /// Divides a data set into train, dev and test.
 ///
 /// Splits that the task names are taken as they are. Without a dev split (or with a test split that has no labels,
@@ -58,7 +65,7 @@ pub struct PartIndex {
 /// A split that the task names is missing, or a part would have no labelled row.
 pub fn split(dataset: Dataset, task: &Task, seed: u64) -> Result<Splits> {
     let index = index(&dataset, task, seed)?;
-    split_with(dataset, &index)
+    divided(dataset, index)
 }
 
 /// Divides a data set as it was divided before.
@@ -72,6 +79,11 @@ pub fn split_with(dataset: Dataset, index: &SplitIndex) -> Result<Splits> {
     if index.data_sha256 != found {
         return Err(mismatch("data_sha256", &index.data_sha256, &found));
     }
+    divided(dataset, index.clone())
+}
+
+/// The parts of the data that `index` was made from.
+fn divided(dataset: Dataset, index: SplitIndex) -> Result<Splits> {
     let mut rows = BTreeMap::new();
     let mut unlabelled = BTreeMap::new();
     for (name, examples) in dataset.splits {
@@ -85,7 +97,7 @@ pub fn split_with(dataset: Dataset, index: &SplitIndex) -> Result<Splits> {
         train: take("train", &index.train, &mut rows)?,
         dev: take("dev", &index.dev, &mut rows)?,
         test: take("test", &index.test, &mut rows)?,
-        source: index.clone(),
+        source: index,
         unlabelled,
     })
 }
@@ -140,9 +152,14 @@ fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
         return Ok(SplitIndex { data_sha256, test, ..SplitIndex::default() });
     }
     let [train, dev, test] = parts(dataset, task, seed)?;
-    for part in [&train, &dev, &test] {
+    for (name, part) in [("train", &train), ("dev", &dev), ("test", &test)] {
         if part.rows.is_empty() {
-            return Err(empty(&part.split, "no labelled row is left for train, dev or test"));
+            let all = dataset.splits.get(&part.split).map_or(0, Vec::len);
+            let reason = format!(
+                "it is {name} of task {}: expected a labelled row, found none in {all} rows",
+                task.name
+            );
+            return Err(empty(&part.split, &reason));
         }
     }
     Ok(SplitIndex { data_sha256, train, dev, test })
@@ -253,6 +270,14 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_taken_and_their_places_stay() {
+        let splits = split(dataset(&[("train", 20)]), &task("ethos"), 0).unwrap();
+        let mut taken = splits.clone();
+        assert_eq!(taken.take_rows(), [splits.train, splits.dev, splits.test]);
+        assert_eq!((sizes(&taken), taken.source), ([0; 3], splits.source));
+    }
+
+    #[test]
     fn of_two_splits_the_second_is_test() {
         let splits = split(dataset(&[("train", 100), ("validation", 10)]), &task("sst2"), 0).unwrap();
         assert_eq!(sizes(&splits), [80, 20, 10]);
@@ -296,7 +321,8 @@ mod tests {
             message(dataset(&[("train", 1), ("validation", 1)]), "sst2").contains("at least 2 are needed")
         );
         assert!(
-            message(dataset(&[("train", 5), ("validation", 0)]), "sst2").contains("split validation: no")
+            message(dataset(&[("train", 5), ("validation", 0)]), "sst2")
+                == "split validation: it is test of task sst2: expected a labelled row, found none in 0 rows"
         );
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "sst2").contains("expected this split"));
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "ethos").contains("this split alone"));

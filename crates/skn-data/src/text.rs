@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::shared::Shared;
+
 /// A text of a row: a stretch of a string that it shares with the rows around it.
 ///
 /// A million rows are a few hundred strings, not a million: 16 bytes a text beside its own, and cloning copies none
@@ -19,32 +21,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// assert_eq!(std::mem::size_of::<Option<Text>>(), 16);
 /// ```
 #[derive(Clone)]
-pub struct Text {
-    // A thin pointer: with an `Arc<str>` it would be 24 bytes.
-    all: Arc<Box<str>>,
-    start: u32,
-    end: u32,
-}
-
-/// As the end of a text: that of the whole string, however long it is.
-const TO_THE_END: u32 = u32::MAX;
-
-/// The most bytes of a string that is shared.
-pub(crate) const MOST_SHARED: usize = TO_THE_END as usize - 1;
+pub struct Text(Shared<str>);
 
 impl Text {
     /// The text itself.
     pub fn as_str(&self) -> &str {
-        match self.end {
-            TO_THE_END => &self.all,
-            end => &self.all[self.start as usize..end as usize],
-        }
+        self.0.get()
     }
 
     /// The stretch `start..end` of a shared string, unless it cuts a character, or ends beyond the string.
     pub(crate) fn within(all: &Arc<Box<str>>, start: usize, end: usize) -> Option<Self> {
-        let fits = end <= MOST_SHARED && all.get(start..end).is_some();
-        fits.then(|| Self { all: Arc::clone(all), start: start as u32, end: end as u32 })
+        all.get(start..end)?;
+        Shared::stretch(all, start..end).map(Self)
     }
 }
 
@@ -56,7 +44,7 @@ impl Default for Text {
 
 impl From<Box<str>> for Text {
     fn from(text: Box<str>) -> Self {
-        Self { all: Arc::new(text), start: 0, end: TO_THE_END }
+        Self(Shared::whole(text))
     }
 }
 

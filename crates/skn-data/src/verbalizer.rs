@@ -2,7 +2,7 @@ use crate::encode::TextEncoder;
 use crate::error::{DataError, Result};
 
 /// The tokens whose logits answer for the classes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verbalizer {
     /// One word per class, in class order.
     pub words: Vec<String>,

@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn data_is_checked() {
-        let text = |label| Encoded { ids: vec![0, 2], second: 2, label, row: 5 };
+        let text = |label| Encoded { ids: vec![0, 2].into(), second: 2, label, row: 5 };
         let good = [text(0), text(1)];
         let data = |train, dev| TrainData { train, dev, metric: Metric::Accuracy };
         assert!(data(&good, &good).check(2).is_ok());

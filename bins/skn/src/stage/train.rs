@@ -173,7 +173,9 @@ impl Stage for Train {
         let base = &setup.base;
         let gradients = if base.paper { Gradients::All } else { Gradients::Tuned };
         let model = base.roberta(&base.tuning(&self.tuned)?, gradients)?;
-        let [train_texts, dev_texts] = ["train", "dev"].map(|part| base.encode(setup.part(part), &model));
+        // From here on tokens are enough. Rows share their strings, those of test too: a string goes with its last row.
+        let [train_rows, dev_rows, _] = setup.splits.take_rows();
+        let [train_texts, dev_texts] = [train_rows, dev_rows].map(|rows| base.encode(rows, &model));
         let (train_texts, dev_texts) = (train_texts?, dev_texts?);
         let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
         setup.keep_split(&mut sink, true)?;

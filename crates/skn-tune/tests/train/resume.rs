@@ -179,7 +179,11 @@ fn a_resume_that_does_not_match_is_refused() {
     check_refused("method", |_, run| run.method = "RobertaPrunePrompt".into());
     check_refused("begins_with", |_, run| run.loaded = true);
     check_refused("train", |case, _| case.train.truncate(36));
-    check_refused("train", |case, _| case.train[3].ids[1] += 1);
+    check_refused("train", |case, _| {
+        let mut ids = case.train[3].ids.to_vec();
+        ids[1] += 1;
+        case.train[3].ids = ids.into();
+    });
     check_refused("dev", |case, _| case.dev[0].label = 1 - case.dev[0].label);
     check_refused("parameters", |case, _| {
         case.tuning = Tuning::new_prompt(&case.golden.config, 7, 0).unwrap();

@@ -1,0 +1,79 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::shared::Shared;
+
+/// The token ids of a text: a stretch of those of the texts around it, as a [`Text`](crate::Text) is of their strings.
+/// It reads as a `&[u32]`, and is made of a `Vec<u32>`.
+///
+/// ```
+/// use skn_data::TokenIds;
+///
+/// let ids = TokenIds::from(vec![0, 713, 2]);
+/// assert_eq!((ids.len(), ids[1]), (3, 713));
+/// assert_eq!(std::mem::size_of::<TokenIds>(), 16);
+/// ```
+#[derive(Clone)]
+pub struct TokenIds(Shared<[u32]>);
+
+impl TokenIds {
+    /// Those of several texts, in one allocation.
+    pub(crate) fn share<'i>(texts: impl Iterator<Item = &'i [u32]> + Clone) -> Vec<Self> {
+        let mut all = Vec::with_capacity(texts.clone().map(<[u32]>::len).sum());
+        texts.clone().for_each(|text| all.extend_from_slice(text));
+        let all = Arc::new(all.into_boxed_slice());
+        let mut start = 0;
+        let stretch = |text: &[u32]| {
+            let end = start + text.len();
+            let stretch = Shared::stretch(&all, start..end);
+            start = end;
+            // So long a text has an allocation for itself.
+            stretch.map_or_else(|| text.to_vec().into(), Self)
+        };
+        texts.map(stretch).collect()
+    }
+}
+
+impl From<Vec<u32>> for TokenIds {
+    fn from(ids: Vec<u32>) -> Self {
+        Self(Shared::whole(ids.into_boxed_slice()))
+    }
+}
+
+impl Deref for TokenIds {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        self.0.get()
+    }
+}
+
+impl PartialEq for TokenIds {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for TokenIds {}
+
+impl fmt::Debug for TokenIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_share_one_store_and_stay_themselves() {
+        let texts = [vec![0, 5, 2], vec![], vec![0, 2]];
+        let shared = TokenIds::share(texts.iter().map(Vec::as_slice));
+        assert!(shared.iter().map(|ids| ids.to_vec()).eq(texts.iter().cloned()));
+        assert_eq!(shared[0].as_ptr().wrapping_add(3), shared[2].as_ptr(), "one after another");
+        assert_eq!(shared[2], TokenIds::from(vec![0, 2]));
+        assert_ne!(shared[0], shared[2]);
+    }
+}
