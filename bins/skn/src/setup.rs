@@ -224,7 +224,8 @@ impl Named {
         })?;
         let splits = divide(dataset, &self.task, seed, self.source.as_ref());
         let splits = match &self.data {
-            Some(data) => splits.with_context(|| data.display().to_string()),
+            Some(data) => splits
+                .with_context(|| format!("{} can't be divided into train, dev and test", data.display())),
             None => splits,
         }?;
         let (test, asked) = (&splits.source.test.split, self.task.splits.test.as_deref());
