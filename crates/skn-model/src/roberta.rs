@@ -300,15 +300,17 @@ impl Roberta {
     /// If a token is not in the vocabulary, a sequence has more rows than positions, the numbers of `batch` do not
     /// fit together, or the hook fails.
     pub fn forward(&self, batch: Sequences<'_>, pass: &Pass, hook: &mut dyn Hook) -> Result<Tensor> {
-        let trunk = Trunk::new(self, batch, pass, &|site| hook.reads(site))?;
-        trunk.finish(hook)
+        let trunk = Trunk::new(self, batch, pass)?;
+        let plan = trunk.plan(hook)?;
+        trunk.finish(&plan, hook)
     }
 
     /// As [`Self::forward`] with each of `hooks`, to the bit if they read the same rows of the last layer (a layer of
     /// which only the answer is read sums in another order), but what they have in common is computed once: a pass
     /// without a hook goes up through the layers, and each hook's own pass begins at the first [`Site`] that it reads.
     /// So a hook that is first called at the neurons of layer 9 costs the second matrix of that layer and the layers
-    /// above, and one that reads nothing costs nothing beside the pass that all share.
+    /// above, and one that reads nothing costs nothing beside the pass that all share. The last layer is only shared
+    /// if all hooks have the same rows of it computed.
     ///
     /// `each` is given the place of a hook in `hooks` and its hidden states `[rows, hidden]`, in the order of their first
     /// sites. At most two passes are held at a time, the common one and that of one hook.
@@ -340,15 +342,16 @@ impl Roberta {
         let first_reads = hooks.iter().map(|hook| first_read(self.layers.len(), *hook));
         let mut order: Vec<(usize, usize)> = first_reads.zip(0..).collect();
         order.sort_unstable();
-        let reads = |site| hooks.iter().map(|hook| hook.reads(site)).max().unwrap_or(Reads::Nothing);
-        let mut trunk = Trunk::new(self, batch, pass, &reads)?;
+        let mut trunk = Trunk::new(self, batch, pass)?;
+        let plans = hooks.iter().map(|hook| trunk.plan(*hook)).collect::<Result<Vec<_>>>()?;
+        let common = trunk.common(&plans);
         let Some((_, last)) = order.pop() else { return Ok(()) };
         for (first, place) in order {
-            trunk.grow(first)?;
-            each(place, trunk.clone().finish(&mut *hooks[place])?)?;
+            trunk.grow(first, &common)?;
+            each(place, trunk.clone().finish(&plans[place], &mut *hooks[place])?)?;
         }
         // Nobody needs the common pass any more, so its tensors may go as they are used.
-        each(last, trunk.finish(&mut *hooks[last])?)
+        each(last, trunk.finish(&plans[last], &mut *hooks[last])?)
     }
 
     /// Logits `[rows, scored]` of hidden states `[rows, hidden]`, through the masked-LM head.

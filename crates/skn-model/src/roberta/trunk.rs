@@ -13,13 +13,16 @@ pub(super) struct Trunk<'a> {
     batch: Sequences<'a>,
     info: Batch<'a>,
     output: Option<skn_kernels::Rows>,
-    /// How many layers somebody needs.
-    depth: usize,
-    /// The rows that the last of them computes.
-    last_rows: skn_kernels::Rows,
-    /// The layer that the pass is at, [`Self::depth`] if it is through.
+    /// The layer that the pass is at, or how many there were.
     layer: usize,
     at: At,
+}
+
+/// How far a pass goes: through so many layers, the last of which computes only these rows.
+#[derive(Clone, PartialEq)]
+pub(super) struct Plan {
+    depth: usize,
+    last_rows: skn_kernels::Rows,
 }
 
 /// What is known in or before a layer.
@@ -36,13 +39,8 @@ enum At {
 }
 
 impl<'a> Trunk<'a> {
-    /// A pass that has computed nothing yet. `reads` is what any hook reads that will go along.
-    pub(super) fn new(
-        model: &'a Roberta,
-        batch: Sequences<'a>,
-        pass: &Pass,
-        reads: &dyn Fn(Site) -> Reads,
-    ) -> Result<Self> {
+    /// A pass that has computed nothing yet.
+    pub(super) fn new(model: &'a Roberta, batch: Sequences<'a>, pass: &Pass) -> Result<Self> {
         model.check(batch)?;
         let starts: Vec<usize> =
             batch.starts.iter().enumerate().map(|(n, start)| start + n * model.prompt_rows).collect();
@@ -52,28 +50,47 @@ impl<'a> Trunk<'a> {
             Output::Answer => Some(packing.first_rows(1)),
             Output::Rows(rows) => Some(packing.select(rows)?),
         };
-        let depth = if output.is_some() { model.layers.len() } else { depth(model.layers.len(), reads) };
-        let last_rows = last_rows(depth, output.as_ref(), &packing, model.prompt_rows, reads)?;
         let info = Batch { packing, samples: batch.samples, dropout: pass.dropout };
-        Ok(Self { model, batch, info, output, depth, last_rows, layer: 0, at: At::Texts })
+        Ok(Self { model, batch, info, output, layer: 0, at: At::Texts })
     }
 
-    /// Goes on by itself as far as a hook may that is first called at this site ([`first_read`]).
-    pub(super) fn grow(&mut self, first: usize) -> Result<()> {
-        while self.layer < self.depth && self.calls().is_none_or(|site| site < first) {
-            self.step(&mut NoHook)?;
+    /// How far the pass goes with `hook`: as far as somebody reads.
+    pub(super) fn plan(&self, hook: &dyn Hook) -> Result<Plan> {
+        let layers = self.model.layers.len();
+        let depth = if self.output.is_some() { layers } else { depth(layers, hook) };
+        let last_rows =
+            last_rows(depth, self.output.as_ref(), &self.info.packing, self.model.prompt_rows, hook)?;
+        Ok(Plan { depth, last_rows })
+    }
+
+    /// What passes with these plans have in common. A row may come out with other bits where fewer rows are computed
+    /// ([`skn_kernels::SelfAttention`]), so each computes its own in its last layer, unless all compute the same.
+    pub(super) fn common(&self, plans: &[Plan]) -> Plan {
+        match plans {
+            [first, others @ ..] if others.iter().all(|plan| plan == first) => first.clone(),
+            _ => {
+                let least = plans.iter().map(|plan| plan.depth).min().unwrap_or(0);
+                Plan { depth: least.saturating_sub(1), last_rows: self.info.packing.all_rows() }
+            }
+        }
+    }
+
+    /// Goes on by itself, as far as the plan goes and a hook may that is first called at this site ([`first_read`]).
+    pub(super) fn grow(&mut self, first: usize, plan: &Plan) -> Result<()> {
+        while self.layer < plan.depth && self.calls().is_none_or(|site| site < first) {
+            self.step(plan, &mut NoHook)?;
         }
         Ok(())
     }
 
     /// Goes on with `hook` to the end, and returns the hidden states that are asked for, `[rows, hidden]`.
-    pub(super) fn finish(mut self, hook: &mut dyn Hook) -> Result<Tensor> {
-        while self.layer < self.depth {
-            self.step(hook)?;
+    pub(super) fn finish(mut self, plan: &Plan, hook: &mut dyn Hook) -> Result<Tensor> {
+        while self.layer < plan.depth {
+            self.step(plan, hook)?;
         }
         match (self.output, self.at) {
             (Some(wanted), At::Input(hidden)) => {
-                narrow_to(&hidden, &self.last_rows, &wanted, &self.model.device)
+                narrow_to(&hidden, &plan.last_rows, &wanted, &self.model.device)
             }
             _ => Ok(Tensor::zeros((0, self.model.config.hidden_size), DType::F32, &self.model.device)?),
         }
@@ -90,10 +107,10 @@ impl<'a> Trunk<'a> {
 
     /// One post-LN transformer layer is three of these steps, and they are the only ones. What a step was given is
     /// dropped by it, unless another clone has it. After an error the pass is of no use.
-    fn step(&mut self, hook: &mut dyn Hook) -> Result<()> {
+    fn step(&mut self, plan: &Plan, hook: &mut dyn Hook) -> Result<()> {
         let (model, info, index) = (self.model, &self.info, self.layer);
-        let all = self.layer + 1 < self.depth;
-        let rows = if all { info.packing.all_rows() } else { self.last_rows.clone() };
+        let all = index + 1 < plan.depth;
+        let rows = if all { info.packing.all_rows() } else { plan.last_rows.clone() };
         let seen = Rows { rows: &rows, samples: info.samples, prompt_rows: model.prompt_rows };
         self.at = match std::mem::replace(&mut self.at, At::Texts) {
             At::Texts => At::Input(model.embed(self.batch, info)?),
@@ -126,8 +143,8 @@ pub(super) fn first_read(layers: usize, hook: &dyn Hook) -> usize {
 }
 
 /// How many of the layers somebody needs if nobody asks for hidden states.
-fn depth(layers: usize, reads: &dyn Fn(Site) -> Reads) -> usize {
-    let read = |layer: usize| sites(layer).into_iter().any(|site| reads(site) != Reads::Nothing);
+fn depth(layers: usize, hook: &dyn Hook) -> usize {
+    let read = |layer: usize| sites(layer).into_iter().any(|site| hook.reads(site) != Reads::Nothing);
     (0..layers).rev().find(|&layer| read(layer)).map_or(0, |layer| layer + 1)
 }
 
@@ -137,11 +154,11 @@ fn last_rows(
     output: Option<&skn_kernels::Rows>,
     packing: &Packing,
     prompt_rows: usize,
-    reads: &dyn Fn(Site) -> Reads,
+    hook: &dyn Hook,
 ) -> Result<skn_kernels::Rows> {
     let last = depth.checked_sub(1).map(sites);
-    let reads = last.into_iter().flatten().map(reads).max().unwrap_or(Reads::Nothing);
-    let read = match reads {
+    let reads = last.into_iter().flatten().map(|site| hook.reads(site)).max();
+    let read = match reads.unwrap_or(Reads::Nothing) {
         Reads::All => return Ok(packing.all_rows()),
         Reads::Nothing => packing.first_rows(0),
         Reads::Answer => packing.first_rows(1),

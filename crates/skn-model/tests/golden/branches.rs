@@ -112,15 +112,22 @@ fn hooks_that_begin_at_one_site_are_given_one_tensor() {
     let model = case.model(&case.prompt(), Gradients::Nothing);
     let layers = case.config.layers();
     for site in [neurons(0), output(0), neurons(1), neurons(layers - 1), output(layers - 1)] {
-        let mut hooks = vec![
-            Shift::at(&[site], Reads::Answer),
-            Shift::at(&[neurons(0)], Reads::Answer),
-            Shift::at(&[output(layers - 1)], Reads::Answer),
-            Shift::at(&[site], Reads::Answer),
-        ];
-        together(&model, &texts, &Pass::default(), &mut hooks);
-        assert_eq!(hooks[0].given.len(), 1, "{site}");
-        assert_eq!(hooks[0].given, hooks[3].given, "{site}: the same tensor, not an equal one");
+        let hooks = |other: Reads| {
+            let mut hooks = vec![
+                Shift::at(&[site], Reads::Answer),
+                Shift::at(&[neurons(0)], Reads::Answer),
+                Shift::at(&[output(layers - 1)], other),
+                Shift::at(&[site], Reads::Answer),
+            ];
+            together(&model, &texts, &Pass::default(), &mut hooks);
+            assert_eq!(hooks[0].given.len(), 1, "{site}");
+            hooks
+        };
+        let same = hooks(Reads::Answer);
+        assert_eq!(same[0].given, same[3].given, "{site}: the same tensor, not an equal one");
+        // Where one has more rows computed, each has the last layer to itself.
+        let different = hooks(Reads::All);
+        assert_eq!(different[0].given == different[3].given, site.layer() < layers - 1, "{site}");
     }
 }
 
