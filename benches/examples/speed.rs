@@ -104,7 +104,7 @@ fn read_texts(file: &str) -> Result<Vec<Encoded>> {
     let text = |(row, line): (usize, &str)| {
         let numbers = line.split(' ').map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;
         let (&label, ids) = numbers.split_first().ok_or("an empty line")?;
-        Ok(Encoded { second: ids.len(), ids: ids.to_vec(), label: label as usize, row: row as u64 })
+        Ok(Encoded { second: ids.len(), ids: ids.to_vec().into(), label: label as usize, row: row as u64 })
     };
     std::fs::read_to_string(file)?.lines().enumerate().map(text).collect()
 }
