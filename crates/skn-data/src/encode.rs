@@ -14,6 +14,9 @@ use crate::verbalizer::Verbalizer;
 /// Rows that are tokenised before the next ones are looked at.
 const ROUND: usize = 1 << 14;
 
+/// Texts that share a store, which one thread makes.
+const TOGETHER: usize = 64;
+
 /// How the two texts of a pair become one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
@@ -269,35 +272,39 @@ impl TextEncoder {
             if round.is_empty() {
                 return Ok(all);
             }
-            self.encode_round(&round, max_tokens, join, &mut all)?;
+            let first = all.len();
+            // Not collected as a `Result`: of several errors that would give any one.
+            let encoded: Vec<Result<Vec<Encoded>>> = round
+                .par_chunks(TOGETHER)
+                .enumerate()
+                .map(|(place, rows)| self.encode_together(rows, first + place * TOGETHER, max_tokens, join))
+                .collect();
+            for texts in encoded {
+                all.extend(texts?);
+            }
         }
     }
 
-    /// Encodes the next rows, and shares one store between them.
-    fn encode_round<R: Borrow<Example> + Sync>(
+    /// Encodes rows that follow each other, of which `first` is the first, and shares one store between them.
+    fn encode_together<R: Borrow<Example>>(
         &self,
         rows: &[R],
+        first: usize,
         max_tokens: usize,
         join: Join,
-        all: &mut Vec<Encoded>,
-    ) -> Result<()> {
-        let first = all.len();
-        let encode = |(place, example): (usize, &R)| {
+    ) -> Result<Vec<Encoded>> {
+        let (mut all, mut texts) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for (row, example) in (first as u64..).zip(rows) {
             let example = example.borrow();
-            let label = usize::try_from(example.label).map_err(|_| DataError::Row {
-                row: (first + place) as u64,
-                reason: "has no label".to_owned(),
-            })?;
+            let label = usize::try_from(example.label)
+                .map_err(|_| DataError::Row { row, reason: "has no label".to_owned() })?;
             let (ids, second) = self.encode(example, max_tokens, join)?;
-            Ok((ids, second, label))
-        };
-        // Not collected as a `Result`: of several errors that would give any one.
-        let encoded: Vec<Result<_>> = rows.par_iter().enumerate().with_min_len(64).map(encode).collect();
-        let encoded = encoded.into_iter().collect::<Result<Vec<_>>>()?;
-        let ids = TokenIds::share(encoded.iter().map(|(ids, ..)| ids.as_slice()));
-        let texts = (first as u64..).zip(encoded).zip(ids);
-        all.extend(texts.map(|((row, (_, second, label)), ids)| Encoded { ids, second, label, row }));
-        Ok(())
+            all.extend_from_slice(&ids);
+            texts.push((ids.len(), second, label, row));
+        }
+        let ids = TokenIds::divide(all, texts.iter().map(|(length, ..)| *length));
+        let encoded = |((_, second, label, row), ids)| Encoded { ids, second, label, row };
+        Ok(texts.into_iter().zip(ids).map(encoded).collect())
     }
 
     fn encode_one(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {

@@ -18,20 +18,17 @@ use crate::shared::Shared;
 pub struct TokenIds(Shared<[u32]>);
 
 impl TokenIds {
-    /// Those of several texts, in one allocation.
-    pub(crate) fn share<'i>(texts: impl Iterator<Item = &'i [u32]> + Clone) -> Vec<Self> {
-        let mut all = Vec::with_capacity(texts.clone().map(<[u32]>::len).sum());
-        texts.clone().for_each(|text| all.extend_from_slice(text));
+    /// Those of several texts of these lengths, which stand in `all` one after another.
+    pub(crate) fn divide(all: Vec<u32>, lengths: impl Iterator<Item = usize>) -> Vec<Self> {
         let all = Arc::new(all.into_boxed_slice());
         let mut start = 0;
-        let stretch = |text: &[u32]| {
-            let end = start + text.len();
-            let stretch = Shared::stretch(&all, start..end);
-            start = end;
-            // So long a text has an allocation for itself.
-            stretch.map_or_else(|| text.to_vec().into(), Self)
+        let stretch = |length: usize| {
+            let stretch = start..start + length;
+            start = stretch.end;
+            // What lies too far behind for a stretch has an allocation for itself.
+            Shared::stretch(&all, stretch.clone()).map_or_else(|| all[stretch].to_vec().into(), Self)
         };
-        texts.map(stretch).collect()
+        lengths.map(stretch).collect()
     }
 }
 
@@ -69,9 +66,9 @@ mod tests {
 
     #[test]
     fn texts_share_one_store_and_stay_themselves() {
-        let texts = [vec![0, 5, 2], vec![], vec![0, 2]];
-        let shared = TokenIds::share(texts.iter().map(Vec::as_slice));
-        assert!(shared.iter().map(|ids| ids.to_vec()).eq(texts.iter().cloned()));
+        let shared = TokenIds::divide(vec![0, 5, 2, 0, 2], [3, 0, 2].into_iter());
+        let texts: Vec<&[u32]> = shared.iter().map(|ids| &**ids).collect();
+        assert_eq!(texts, [&[0, 5, 2][..], &[], &[0, 2]]);
         assert_eq!(shared[0].as_ptr().wrapping_add(3), shared[2].as_ptr(), "one after another");
         assert_eq!(shared[2], TokenIds::from(vec![0, 2]));
         assert_ne!(shared[0], shared[2]);
