@@ -305,8 +305,7 @@ impl Roberta {
         trunk.finish(&plan, hook)
     }
 
-    /// As [`Self::forward`] with each of `hooks`, to the bit if they read the same rows of the last layer (a layer of
-    /// which only the answer is read sums in another order), but what they have in common is computed once: a pass
+    /// As [`Self::forward`] with each of `hooks`, to the bit, but what they have in common is computed once: a pass
     /// without a hook goes up through the layers, and each hook's own pass begins at the first [`Site`] that it reads.
     /// So a hook that is first called at the neurons of layer 9 costs the second matrix of that layer and the layers
     /// above, and one that reads nothing costs nothing beside the pass that all share. The last layer is only shared
