@@ -10,7 +10,7 @@ prints a table in Markdown for each of `--tasks`. The model has RoBERTa-base's s
 tokens with the lengths of real data; both are made in the folder `--work` (2 GB) and used again. Every contestant is a process
 of its own that stays: after a round that is not counted come `--rounds` rounds in which each does the same work, one after the
 other. Times are medians over the rounds, ratios medians of each round's ratio; the best peer is the fastest of the same
-precision. A contestant that would take longer than `--patience` seconds for a round gets 4 of the texts and one round. Peaks of
+precision. A contestant that would take longer than `--patience` seconds for a round gets 2 of the texts and one round. Peaks of
 memory are those of resident memory, in loading and after it. What contestants answer is compared before anything is timed.
 """
 
@@ -35,7 +35,7 @@ from speed_inputs import HIDDEN, MASK, make_model, make_prompt, make_texts, rand
 from speed_work import Work
 
 HERE = Path(__file__).resolve().parent
-FEW = 4  # texts for comparing answers, and for those who are slow
+FEW = 2  # texts for comparing answers, and for those who are slow
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,7 @@ def compare(title, task, lengths, share, contestants, arguments):
     with ExitStack() as stack:
         racers = []
         for worker, seconds in first_runs(stack, task, short, contestants, arguments):
-            is_slow = lambda seconds: seconds * len(all_lengths) / len(few) > arguments.patience
-            # The first run may have compiled something: only the second tells.
-            slow = is_slow(seconds) and is_slow(worker.run(short, os.devnull))
+            slow = seconds * len(all_lengths) / len(few) > arguments.patience
             if slow:
                 racers.append(Racer(worker, short, few, 1))
             else:
