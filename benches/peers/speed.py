@@ -7,9 +7,9 @@ ONNX Runtime used well, and this workspace, on the same model and texts in the s
     venv/bin/python benches/peers/speed.py --work /tmp/speed
 
 prints a table in Markdown for each of `--tasks`. The model has RoBERTa-base's shape and random weights, the texts are random
-tokens with the lengths of real data; both are made in the folder `--work` (2 GB) and used again. Every contestant is a process
-of its own that stays: after a round that is not counted come `--rounds` rounds in which each does the same work, one after the
-other. Times are medians over the rounds, ratios medians of each round's ratio; the best peer is the fastest of the same
+tokens with the lengths of real data. The models are made in the folder `--work` (2 GB) and used again. Every contestant is a
+process of its own that stays: after a round that is not counted come `--rounds` rounds in which each does the same work, one
+after the other. Times are medians over the rounds, ratios medians of each round's ratio; the best peer is the fastest of the same
 precision. A contestant that would take longer than `--patience` seconds for a round gets 2 of the texts and one round. Peaks of
 memory are those of resident memory, in loading and after it. What contestants answer is compared before anything is timed.
 """
@@ -152,7 +152,7 @@ def make(arguments):
 def compare(title, task, lengths, share, contestants, arguments):
     """A task's table."""
     print(f"\n### {title}\n", flush=True)
-    short, texts = (arguments.work / name for name in ("short.txt", "texts.txt"))
+    short, texts = (arguments.scratch / name for name in ("short.txt", "texts.txt"))
     few = make_texts(short, lengths, 16 if task == "probe" else FEW)
     all_lengths = make_texts(texts, lengths, round(arguments.texts * share))
     if task == "step":
@@ -183,8 +183,8 @@ def first_runs(stack, task, texts, contestants, arguments):
         if not worker.ready:
             print(f"- not measured: {contestant.name} ({worker.said})")
             continue
-        found.append((worker, worker.run(texts, arguments.work / "out.f32")))
-        answer = numpy.fromfile(arguments.work / "out.f32", dtype="<f4")
+        found.append((worker, worker.run(texts, arguments.scratch / "out.f32")))
+        answer = numpy.fromfile(arguments.scratch / "out.f32", dtype="<f4")
         if contestant.kind == "reference":
             expected = answer
         # A pruned model is another function: skn-model's tests compare it. Steps are made with dropout, each with its own.
@@ -270,7 +270,7 @@ def growth(arguments):
     print_row(["texts", "s", "ms a text", "peak MiB"])
     print_row(["---"] * 4)
     for times in (1, 2, 4):
-        texts, count = arguments.work / "texts.txt", 3 * times * arguments.texts
+        texts, count = arguments.scratch / "texts.txt", 3 * times * arguments.texts
         make_texts(texts, "sst2-dev", count)
         with Worker(OURS[0], "probe", arguments) as worker:
             seconds = worker.run(texts, os.devnull)
@@ -281,12 +281,12 @@ def growth(arguments):
 def start(arguments):
     """From the command to the answer to one text."""
     work = arguments.work
-    one = work / "one.txt"
+    one = arguments.scratch / "one.txt"
     make_texts(one, "sst2-dev", 1)
     demo = json.loads((HERE.parent.parent / "data/model/config.json").read_text())["hidden_size"]
-    make_prompt(work / "demo-prompt", random_prompt(demo))
+    make_prompt(arguments.scratch / "demo-prompt", random_prompt(demo))
     predict = [arguments.built / "skn-predict", "--task", "sst2"]
-    on_demo = [*predict, "--model", "demo", "--resume_from", work / "demo-prompt"]
+    on_demo = [*predict, "--model", "demo", "--resume_from", arguments.scratch / "demo-prompt"]
     on_base = [*predict, "--model", work / "model", "--resume_from", work / "prompt"]
     peer = lambda key: [
         sys.executable,
@@ -334,8 +334,11 @@ def main():
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "onnxruntime")]
     machine = f"{cpu}, {os.cpu_count()} cores, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}"
     print(f"{machine}; Python {platform.python_version()}, {', '.join(versions)}", flush=True)
-    for task in arguments.tasks.split(","):
-        {"growth": growth, "start": start}[task](arguments) if task not in TASKS else compare(*TASKS[task], arguments)
+    # Texts and answers belong to this run alone: another may use the same models at the same time.
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments.scratch = Path(scratch)
+        for task in arguments.tasks.split(","):
+            {"growth": growth, "start": start}[task](arguments) if task not in TASKS else compare(*TASKS[task], arguments)
 
 
 if __name__ == "__main__":
