@@ -74,7 +74,7 @@ impl Case {
 
     fn encoded(&self, encoder: &TextEncoder) -> Vec<Encoded> {
         let most = self.said["max_tokens"].as_u64().unwrap() as usize;
-        encoder.encode_all(&self.examples(), most, Join::Separated).unwrap()
+        encoder.encode_all(self.examples(), most, Join::Separated).unwrap()
     }
 
     /// All texts in one batch.

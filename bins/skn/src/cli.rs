@@ -206,7 +206,7 @@ impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let units = [(30, "G"), (20, "M"), (10, "K"), (0, "")];
         let (shift, unit) =
-            units.into_iter().find(|(shift, _)| self.0 % (1 << shift) == 0).unwrap_or_default();
+            units.into_iter().find(|(shift, _)| self.0.is_multiple_of(1 << shift)).unwrap_or_default();
         write!(f, "{}{unit}", self.0 >> shift)
     }
 }
