@@ -16,9 +16,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let read = |path: &String| -> Result<Mask, Box<dyn std::error::Error>> {
         Ok(Mask::read(&TensorFile::read(&resolve(Path::new(path), "safetensors")?)?)?)
     };
+    let place = other;
     let (one, other) = (read(one)?, read(other)?);
-    if (one.layers(), one.width()) != (other.layers(), other.width()) {
-        return Err("expected masks of one shape".into());
+    let (expected, found) = ([one.layers(), one.width()], [other.layers(), other.width()]);
+    if expected != found {
+        return Err(format!(
+            "{place}: tensor `mask`: expected {expected:?} as in the first, found {found:?}"
+        )
+        .into());
     }
     let scores = |mask: &Mask| mask.score().iter().map(|&score| f64::from(score)).collect::<Vec<_>>();
     let (a, b) = (scores(&one), scores(&other));
