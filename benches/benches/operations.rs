@@ -54,7 +54,7 @@ fn elementwise(criterion: &mut Criterion) {
     let norm = LayerNorm::new(random(2, &[HIDDEN]), random(3, &[HIDDEN]), 1e-5).unwrap();
     group.bench_function("layer norm", |bencher| bencher.iter(|| norm.forward(&x).unwrap()));
     group.bench_function("layer norm of a sum", |bencher| {
-        bencher.iter(|| norm.forward_residual(&x, &residual).unwrap());
+        bencher.iter(|| norm.forward_residual(&x, &residual, None).unwrap());
     });
     let packing = Packing::from_starts(&[0, ROWS]).unwrap();
     let (all, mask) = (packing.all_rows(), Dropout::new(0.1, vec![[1; 32]]).unwrap());

@@ -13,6 +13,7 @@ use skn_probing::{PassOptions, ProbeType, Workers, averages, counts, evaluate};
 const TEXTS: usize = 24;
 
 fn main() {
+    skn_model::keep_candle_on_calling_thread();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

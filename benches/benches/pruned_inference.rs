@@ -18,6 +18,7 @@ const TEXTS: [(Lengths, usize); 3] =
     [(Lengths::Sst2Dev, 12), (Lengths::Fixed(32), 16), (Lengths::Fixed(128), 4)];
 
 fn main() {
+    skn_model::keep_candle_on_calling_thread();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

@@ -33,6 +33,7 @@ const HEADER: &str = "\
 |---|---|---|---|---|---|---|---|---|";
 
 fn main() {
+    skn_model::keep_candle_on_calling_thread();
     let full = Backbone::base().unwrap();
     let pruned = |neurons: usize| full.pruned(neurons).unwrap().prompted(PROMPT_ROWS).unwrap();
     let (narrow, padded) = (pruned(PRUNED_NEURONS), pruned(PRUNED_NEURONS.next_multiple_of(32)));

@@ -15,6 +15,7 @@ use skn_tune::{Step, TOKEN_BUDGET, step_gradients};
 const TEXTS: usize = 16;
 
 fn main() {
+    skn_model::keep_candle_on_calling_thread();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

@@ -16,7 +16,10 @@ use std::time::Instant;
 use candle_core::Device;
 use skn_bench::{Backbone, PRUNED_NEURONS, VERBALIZER, multiply_adds};
 use skn_data::{Encoded, pack_in_order};
-use skn_model::{Gradients, ModelFolder, Precision, Roberta, TrainingDropout, Tuning, Weights};
+use skn_model::{
+    Gradients, ModelFolder, Precision, Roberta, TrainingDropout, Tuning, Weights,
+    keep_candle_on_calling_thread,
+};
 use skn_probing::{PassOptions, ProbeType, Workers, averages, counts, evaluate, prompt_activations};
 use skn_tune::{
     Adam, AdamSettings, Step, StepGradients, TOKEN_BUDGET, clip_factor, gradient_norm, step_gradients,
@@ -31,6 +34,7 @@ const BATCH: usize = 16;
 const NEURON: (usize, usize) = (9, 1893);
 
 fn main() -> Result<()> {
+    keep_candle_on_calling_thread();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {

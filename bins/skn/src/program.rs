@@ -49,6 +49,7 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     if let Some(code) = fence::enter() {
         return code;
     }
+    skn_model::keep_candle_on_calling_thread();
     let line = rewrite_short_pairs(line);
     let stage: S = parse(&line).unwrap_or_else(|error| error.exit());
     let run = || {

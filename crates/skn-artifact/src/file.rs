@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -104,10 +104,18 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// If it is not there or can't be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| match error.kind() {
+    fs::read(path).map_err(missing_or(path, "read"))
+}
+
+pub(crate) fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(missing_or(path, "open"))
+}
+
+fn missing_or(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> ArtifactError {
+    move |error| match error.kind() {
         ErrorKind::NotFound => ArtifactError::Missing { file: path.into(), hint: String::new() },
-        _ => ArtifactError::io(path, "read")(error),
-    })
+        _ => ArtifactError::io(path, operation)(error),
+    }
 }
 
 /// Writes a value as indented JSON with a newline at the end, as [`write_file`] does.

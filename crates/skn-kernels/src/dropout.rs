@@ -73,26 +73,40 @@ impl Dropout {
 /// # Errors
 /// If there are not as many `rows` as `x` has, a sequence has no key, or `x` is not f32.
 pub fn dropout(x: &Tensor, rows: &Rows, dropout: &Dropout) -> Result<Tensor> {
-    match x.dims() {
-        [count, _] if *count == rows.len() => {}
-        found => bail!("dropout: expected [{}, width], found {found:?}", rows.len()),
-    }
-    expect_f32("dropout", x)?;
-    if !x.device().is_cpu() {
-        return composed::dropout(x, rows, dropout);
-    }
-    x.contiguous()?.apply_op1(Drop { rows: rows.clone(), dropout: dropout.clone() })
+    Drop::new(x, rows, dropout)?.forward(x)
 }
 
 /// The factors are made again for the gradient: that takes less than keeping them would take memory.
-struct Drop {
+pub(crate) struct Drop {
     rows: Rows,
     dropout: Dropout,
 }
 
 impl Drop {
+    /// Dropout of `x` `[rows, width]`.
+    pub(crate) fn new(x: &Tensor, rows: &Rows, dropout: &Dropout) -> Result<Self> {
+        match x.dims() {
+            [count, _] if *count == rows.len() => {}
+            found => bail!("dropout: expected [{}, width], found {found:?}", rows.len()),
+        }
+        expect_f32("dropout", x)?;
+        Ok(Self { rows: rows.clone(), dropout: dropout.clone() })
+    }
+
+    pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
+        if !x.device().is_cpu() {
+            return composed::dropout(x, &self.rows, &self.dropout);
+        }
+        x.contiguous()?.apply_op1(self)
+    }
+
+    /// What each number is multiplied with.
+    pub(crate) fn factors(&self, width: usize) -> Result<Vec<f32>> {
+        self.dropout.row_factors(&self.rows, width)
+    }
+
     fn apply(&self, x: &[f32], width: usize) -> Result<Vec<f32>> {
-        let mut values = self.dropout.row_factors(&self.rows, width)?;
+        let mut values = self.factors(width)?;
         values.iter_mut().zip(x).for_each(|(value, x)| *value *= x);
         Ok(values)
     }

@@ -8,8 +8,8 @@
 //! - Gradients go to the input and to exactly those parameters that are variables: a frozen weight is captured by
 //!   the operation and never part of the graph.
 //! - On the CPU each operation has a kernel of its own, compiled for AVX-512, for AVX2 and portably, and chosen when
-//!   the program runs. They are single-threaded: callers give each core a batch. A row's result has the same bits
-//!   whatever rows are beside it.
+//!   the program runs. They are single-threaded: callers give each core a batch, and keep candle's own
+//!   threads out of the way ([`keep_candle_on_calling_thread`]). A row's result has the same bits whatever rows are beside it.
 //! - On other devices they are [`composed`] of candle's operations.
 //!
 //! ```
@@ -34,6 +34,7 @@ mod linear;
 mod matrix;
 mod memory;
 mod norm;
+mod one_pool;
 mod packing;
 mod self_attention;
 mod simd;
@@ -44,6 +45,7 @@ pub use crate::attention::attention;
 pub use crate::dropout::{Dropout, dropout};
 pub use crate::linear::{Activation, Linear, Precision};
 pub use crate::norm::LayerNorm;
+pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::packing::{Packing, Rows};
 pub use crate::self_attention::SelfAttention;
 pub use crate::simd::Isa;

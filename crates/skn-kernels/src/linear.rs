@@ -1,6 +1,6 @@
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
@@ -45,14 +45,24 @@ impl Precision {
 
 /// A linear layer `x W^T + b`.
 ///
-/// A frozen weight is packed at its first use, once more at its first backward pass, and autograd never sees it.
-/// Gradients go to the input, and to weight and bias if they are variables.
+/// A frozen weight on the CPU is packed at its first use, once more at its first backward pass, and autograd never sees it.
+/// In f32 its tensor is let go then, so that a layer holds what the products need and nothing else, unless somebody
+/// else has the tensor too. Gradients go to the input, and to weight and bias if they are variables.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Tensor,
     features: Features,
-    packed: Arc<Packed>,
+    precision: Precision,
+}
+
+/// Where a layer's weight `[out, in]` is.
+#[derive(Clone, Debug)]
+enum Weight {
+    /// In a tensor that trains, or on another device than the CPU.
+    Tensor(Tensor),
+    /// Frozen, on the CPU.
+    Frozen(Arc<Packed>),
 }
 
 /// Inputs and outputs of a layer.
@@ -62,15 +72,23 @@ struct Features {
     outputs: usize,
 }
 
-/// What is frozen of a layer as the products need it; each form is made when it is first used.
+/// A frozen weight as the products need it; each form is made when it is first used.
 #[derive(Debug)]
 struct Packed {
-    weight: Tensor,
-    bias: Tensor,
+    features: Features,
     precision: Precision,
+    original: Mutex<Original>,
     forward: OnceLock<Operand>,
     backward: OnceLock<Operand>,
-    bias_values: OnceLock<Vec<f32>>,
+}
+
+/// Every bit of a weight `[out, in]`.
+#[derive(Clone, Debug)]
+enum Original {
+    /// As it was given.
+    Tensor(Tensor),
+    /// Packed for the forward product: then the tensor is not needed any more.
+    Panels(Arc<Panels<f32>>),
 }
 
 impl Linear {
@@ -96,8 +114,13 @@ impl Linear {
         expect_f32("linear weight", &weight)?;
         expect_f32("linear bias", &bias)?;
         let features = Features { inputs, outputs };
-        let packed = Packed::new(&weight, &bias, Precision::F32);
-        Ok(Self { weight, bias, features, packed: Arc::new(packed) })
+        let precision = Precision::F32;
+        let weight = if weight.track_op() || !weight.device().is_cpu() {
+            Weight::Tensor(weight)
+        } else {
+            Weight::Frozen(Arc::new(Packed::new(Original::Tensor(weight.detach()), features, precision)))
+        };
+        Ok(Self { weight, bias, features, precision })
     }
 
     /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32, and
@@ -110,8 +133,12 @@ impl Linear {
 
     /// As [`Self::with_precision`], in place.
     pub fn set_precision(&mut self, precision: Precision) {
-        if precision != self.packed.precision {
-            self.packed = Arc::new(Packed::new(&self.weight, &self.bias, precision));
+        if precision == self.precision {
+            return;
+        }
+        self.precision = precision;
+        if let Weight::Frozen(packed) = &mut self.weight {
+            *packed = Arc::new(packed.with_precision(precision));
         }
     }
 
@@ -120,15 +147,23 @@ impl Linear {
     /// # Errors
     /// If the weight can't be read.
     pub fn pack(&self) -> Result<()> {
-        if self.weight.device().is_cpu() && !self.weight.track_op() {
-            self.packed.forward()?;
+        match &self.weight {
+            Weight::Frozen(packed) => packed.forward().map(drop),
+            Weight::Tensor(_) => Ok(()),
         }
-        Ok(())
     }
 
-    /// Its weight `[out, in]`.
-    pub(crate) fn weight(&self) -> &Tensor {
-        &self.weight
+    /// Its weight `[out, in]`: the tensor that trains, or a copy of the frozen one if only the packed form is left.
+    pub(crate) fn weight(&self) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Tensor(weight) => Ok(weight.clone()),
+            Weight::Frozen(packed) => packed.weight(),
+        }
+    }
+
+    /// Whether its weight is frozen, and on the CPU.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self.weight, Weight::Frozen(_))
     }
 
     /// Its bias `[out]`.
@@ -138,7 +173,7 @@ impl Linear {
 
     /// What its frozen weight is multiplied in.
     pub(crate) fn precision(&self) -> Precision {
-        self.packed.precision
+        self.precision
     }
 
     /// Numbers that come in a row.
@@ -162,52 +197,82 @@ impl Linear {
         }
         expect_f32("linear", x)?;
         if !x.device().is_cpu() {
-            return composed::linear(x, &self.weight, &self.bias, activation);
+            return composed::linear(x, &self.weight()?, &self.bias, activation);
         }
         let x = x.contiguous()?;
-        let trained = (self.weight.track_op(), self.bias.track_op());
-        if trained == (false, false) && !x.track_op() {
-            return x.apply_op1_no_bwd(&Frozen { packed: Arc::clone(&self.packed), activation });
-        }
-        // The gradient of an activation needs its input: the graph keeps it as the result of the product.
-        let product = match trained {
-            (true, _) => {
-                x.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, Trained(self.features))
+        let bias = self.bias.contiguous()?;
+        match &self.weight {
+            Weight::Tensor(weight) => {
+                let op = Trained { features: self.features, finish: Finish::new(activation) };
+                x.apply_op3(&weight.contiguous()?, &bias, op)
             }
-            (false, true) => x.apply_op2(&self.bias.contiguous()?, TrainedBias(Arc::clone(&self.packed))),
-            (false, false) => {
-                x.apply_op1(Frozen { packed: Arc::clone(&self.packed), activation: Activation::Identity })
+            Weight::Frozen(packed) => {
+                let packed = Arc::clone(packed);
+                if x.track_op() || bias.track_op() {
+                    x.apply_op2(&bias, Frozen { packed, finish: Finish::new(activation) })
+                } else {
+                    let finish = Finish::without_gradient(activation);
+                    x.apply_op2_no_bwd(&bias, &Frozen { packed, finish })
+                }
             }
-        }?;
-        match activation {
-            Activation::Identity => Ok(product),
-            _ => product.apply_op1(Activate(activation)),
         }
     }
 }
 
 impl Packed {
-    fn new(weight: &Tensor, bias: &Tensor, precision: Precision) -> Self {
-        Self {
-            weight: weight.detach(),
-            bias: bias.detach(),
-            precision,
-            forward: OnceLock::new(),
-            backward: OnceLock::new(),
-            bias_values: OnceLock::new(),
-        }
+    fn new(original: Original, features: Features, precision: Precision) -> Self {
+        let original = Mutex::new(original);
+        Self { features, precision, original, forward: OnceLock::new(), backward: OnceLock::new() }
+    }
+
+    /// The same weight for products in another precision.
+    fn with_precision(&self, precision: Precision) -> Self {
+        Self::new(self.original().clone(), self.features, precision)
+    }
+
+    fn original(&self) -> MutexGuard<'_, Original> {
+        // It is replaced as a whole or not at all.
+        self.original.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forward(&self) -> Result<&Operand> {
-        made(&self.forward, || packed_transposed(&self.weight, self.precision))
+        if let Some(operand) = self.forward.get() {
+            return Ok(operand);
+        }
+        // Who comes second waits here, instead of packing it too.
+        let mut original = self.original();
+        made(&self.forward, || {
+            let operand = match (&*original, self.precision) {
+                (Original::Panels(panels), Precision::F32) => Operand::F32(Arc::clone(panels)),
+                _ => packed_transposed(&self.weight_of(&original)?, self.precision)?,
+            };
+            if let Operand::F32(panels) = &operand {
+                *original = Original::Panels(Arc::clone(panels));
+            }
+            Ok(operand)
+        })
     }
 
     fn backward(&self) -> Result<&Operand> {
-        made(&self.backward, || packed(&self.weight, self.precision))
+        if let Some(operand) = self.backward.get() {
+            return Ok(operand);
+        }
+        let original = self.original();
+        made(&self.backward, || packed(&self.weight_of(&original)?, self.precision))
     }
 
-    fn bias(&self) -> Result<&[f32]> {
-        Ok(made(&self.bias_values, || self.bias.to_vec1())?)
+    fn weight(&self) -> Result<Tensor> {
+        self.weight_of(&self.original())
+    }
+
+    fn weight_of(&self, original: &Original) -> Result<Tensor> {
+        let Features { inputs, outputs } = self.features;
+        match original {
+            Original::Tensor(weight) => Ok(weight.clone()),
+            Original::Panels(panels) => {
+                Tensor::from_vec(panels.transposed(), (outputs, inputs), &Device::Cpu)
+            }
+        }
     }
 }
 
@@ -223,7 +288,7 @@ pub(crate) fn made<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> R
 /// The right-hand side of a product, packed.
 #[derive(Debug)]
 pub(crate) enum Operand {
-    F32(Panels<f32>),
+    F32(Arc<Panels<f32>>),
     Bf16(Panels<Pair>),
 }
 
@@ -238,7 +303,7 @@ impl Operand {
     /// A matrix `[inner, columns]`.
     pub(crate) fn of(matrix: View<'_>, precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32(Panels::of(matrix)),
+            Precision::F32 => Self::F32(Arc::new(Panels::of(matrix))),
             Precision::Bf16 => Self::Bf16(Panels::of(matrix)),
         }
     }
@@ -246,7 +311,7 @@ impl Operand {
     /// The transpose of a matrix `[columns, inner]`.
     pub(crate) fn of_transposed(matrix: View<'_>, precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32(Panels::of_transposed(matrix)),
+            Precision::F32 => Self::F32(Arc::new(Panels::of_transposed(matrix))),
             Precision::Bf16 => Self::Bf16(Panels::of_transposed(matrix)),
         }
     }
@@ -280,18 +345,73 @@ fn packed_transposed(matrix: &Tensor, precision: Precision) -> Result<Operand> {
     })
 }
 
-/// `activation(x panels + bias)`.
+/// `x panels + bias`, finished.
 fn forward_product(
     panels: &Operand,
     (x, layout): (&CpuStorage, &Layout),
     bias: &[f32],
-    activation: Activation,
+    finish: &Finish,
 ) -> Result<(CpuStorage, Shape)> {
     let (rows, inputs) = layout.shape().dims2()?;
-    let values = panels.multiply(View::dense(slice(x, layout)?, rows, inputs), bias, |part| {
-        activate(Isa::best(), activation, part.values, (part.stride, part.columns));
-    });
+    let x = View::dense(slice(x, layout)?, rows, inputs);
+    let values = if finish.keeps_input {
+        finish.keeping(panels.multiply(x, bias, |_| {}))
+    } else {
+        panels.multiply(x, bias, |part| {
+            activate(Isa::best(), finish.activation, part.values, (part.stride, part.columns));
+        })
+    };
     Ok((CpuStorage::F32(values), Shape::from((rows, panels.columns()))))
+}
+
+/// What follows a product.
+struct Finish {
+    activation: Activation,
+    /// Whether [`Self::input`] is to be kept: an activation's gradient needs it.
+    keeps_input: bool,
+    /// What went into the activation, once a forward pass has been made.
+    input: OnceLock<Vec<f32>>,
+}
+
+impl Finish {
+    /// For a pass that needs a gradient.
+    fn new(activation: Activation) -> Self {
+        Self { activation, keeps_input: activation != Activation::Identity, input: OnceLock::new() }
+    }
+
+    /// For one that doesn't.
+    fn without_gradient(activation: Activation) -> Self {
+        Self { keeps_input: false, ..Self::new(activation) }
+    }
+
+    /// The activation of a product, which is kept.
+    fn keeping(&self, product: Vec<f32>) -> Vec<f32> {
+        let mut values = self.input.get_or_init(|| product).clone();
+        let length = values.len();
+        activate(Isa::best(), self.activation, &mut values, (length, length));
+        values
+    }
+
+    /// The gradient of the product, from that of the activation.
+    fn backward(&self, gradient: &Tensor) -> Result<Tensor> {
+        if self.activation == Activation::Identity {
+            return Ok(gradient.clone());
+        }
+        let Some(input) = self.input.get() else {
+            bail!("linear: a gradient was asked for before the result");
+        };
+        let values = with_slices([gradient], |[gradient]| {
+            let mut values = gradient.to_vec();
+            match self.activation {
+                Activation::Identity => {}
+                Activation::Gelu => gelu_gradient(Isa::best(), input, &mut values),
+                Activation::GeluTanh => gelu_tanh_gradient(Isa::best(), input, &mut values),
+                Activation::Relu => relu_gradient(input, &mut values),
+            }
+            Ok(values)
+        })?;
+        Tensor::from_vec(values, gradient.shape(), gradient.device())
+    }
 }
 
 /// `gradient panels`, the panels being a weight `[out, in]`: the gradient of the input.
@@ -321,32 +441,15 @@ fn bias_gradient(gradient: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(sums, outputs, gradient.device())
 }
 
-/// Weight and bias frozen: the gradient goes to the input alone.
+/// The weight frozen, and perhaps the bias.
 struct Frozen {
     packed: Arc<Packed>,
-    activation: Activation,
+    finish: Finish,
 }
 
-impl CustomOp1 for Frozen {
+impl CustomOp2 for Frozen {
     fn name(&self) -> &'static str {
         "linear"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        forward_product(self.packed.forward()?, (x, layout), self.packed.bias()?, self.activation)
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(input_gradient(self.packed.backward()?, gradient)?))
-    }
-}
-
-/// The weight frozen, the bias trained.
-struct TrainedBias(Arc<Packed>);
-
-impl CustomOp2 for TrainedBias {
-    fn name(&self) -> &'static str {
-        "linear with a trained bias"
     }
 
     fn cpu_fwd(
@@ -356,23 +459,28 @@ impl CustomOp2 for TrainedBias {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        forward_product(self.0.forward()?, (x, lx), slice(b, lb)?, Activation::Identity)
+        forward_product(self.packed.forward()?, (x, lx), slice(b, lb)?, &self.finish)
     }
 
     fn bwd(
         &self,
         x: &Tensor,
-        _: &Tensor,
+        bias: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dx = if x.track_op() { Some(input_gradient(self.0.backward()?, gradient)?) } else { None };
-        Ok((dx, Some(bias_gradient(gradient)?)))
+        let gradient = self.finish.backward(gradient)?;
+        let dx = if x.track_op() { Some(input_gradient(self.packed.backward()?, &gradient)?) } else { None };
+        let db = if bias.track_op() { Some(bias_gradient(&gradient)?) } else { None };
+        Ok((dx, db))
     }
 }
 
 /// The weight trained, and perhaps the bias: packed anew at each call.
-struct Trained(Features);
+struct Trained {
+    features: Features,
+    finish: Finish,
+}
 
 impl CustomOp3 for Trained {
     fn name(&self) -> &'static str {
@@ -388,8 +496,9 @@ impl CustomOp3 for Trained {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let panels = Panels::of_transposed(View::dense(slice(w, lw)?, self.0.outputs, self.0.inputs));
-        forward_product(&Operand::F32(panels), (x, lx), slice(b, lb)?, Activation::Identity)
+        let weight = View::dense(slice(w, lw)?, self.features.outputs, self.features.inputs);
+        let panels = Operand::of_transposed(weight, Precision::F32);
+        forward_product(&panels, (x, lx), slice(b, lb)?, &self.finish)
     }
 
     fn bwd(
@@ -400,43 +509,14 @@ impl CustomOp3 for Trained {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradient = self.finish.backward(gradient)?;
         let dx = if x.track_op() {
-            Some(input_gradient(&packed(weight, Precision::F32)?, gradient)?)
+            Some(input_gradient(&packed(weight, Precision::F32)?, &gradient)?)
         } else {
             None
         };
-        let db = if bias.track_op() { Some(bias_gradient(gradient)?) } else { None };
-        Ok((dx, Some(weight_gradient(x, gradient)?), db))
-    }
-}
-
-/// An activation of its own, for the passes that need a gradient.
-struct Activate(Activation);
-
-impl CustomOp1 for Activate {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut values = slice(x, layout)?.to_vec();
-        let length = values.len();
-        activate(Isa::best(), self.0, &mut values, (length, length));
-        Ok((CpuStorage::F32(values), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = with_slices([x, gradient], |[x, gradient]| {
-            let mut values = gradient.to_vec();
-            match self.0 {
-                Activation::Identity => {}
-                Activation::Gelu => gelu_gradient(Isa::best(), x, &mut values),
-                Activation::GeluTanh => gelu_tanh_gradient(Isa::best(), x, &mut values),
-                Activation::Relu => relu_gradient(x, &mut values),
-            }
-            Ok(values)
-        })?;
-        Ok(Some(Tensor::from_vec(values, gradient.shape(), gradient.device())?))
+        let db = if bias.track_op() { Some(bias_gradient(&gradient)?) } else { None };
+        Ok((dx, Some(weight_gradient(x, &gradient)?), db))
     }
 }
 

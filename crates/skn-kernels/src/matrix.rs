@@ -147,6 +147,23 @@ impl<T: Element> Panels<T> {
         packed
     }
 
+    /// The transpose of what was packed, `[columns, inner]`, without gaps.
+    pub(crate) fn transposed(&self) -> Vec<T> {
+        /// Steps whose columns are written one after the other while they stay in the first-level cache.
+        const STEPS: usize = 64;
+        let mut out = vec![T::default(); self.columns * self.inner];
+        let panels = self.values.as_chunks::<PANEL>().0.chunks(self.inner.max(1));
+        for (rows, steps) in out.chunks_mut((PANEL * self.inner).max(1)).zip(panels) {
+            for (part, steps) in steps.chunks(STEPS).enumerate() {
+                for (lane, row) in rows.chunks_exact_mut(self.inner).enumerate() {
+                    let row = &mut row[part * STEPS..][..steps.len()];
+                    row.iter_mut().zip(steps).for_each(|(to, step)| *to = step[lane]);
+                }
+            }
+        }
+        out
+    }
+
     /// Columns of the result.
     pub(crate) fn columns(&self) -> usize {
         self.columns
@@ -571,6 +588,13 @@ mod x86 {
         // through, and `start` has 32; the same rows of `left` have as many numbers as `panel` has steps of 32, of which
         // `half..half + 16` are read.
         unsafe {
+            if tile.start.is_some() {
+                // The result's lines come from memory while the products are made, not when they are stored.
+                for place in &places {
+                    _mm_prefetch::<_MM_HINT_T0>(place.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(width - 1).cast());
+                }
+            }
             for (place, sum) in places.iter().zip(&mut sums) {
                 *sum = match tile.start {
                     Some(start) => {
@@ -677,6 +701,7 @@ mod tests {
             let bias = numbers(columns, seed ^ 2);
             let expected = naive(left, weight, &bias);
             let transposed = weight.transposed();
+            prop_assert_eq!(Panels::<f32>::of_transposed(weight).transposed(), weight.values);
             for isa in Isa::available() {
                 for panels in [Panels::<f32>::of_transposed(weight), Panels::<f32>::of(View::dense(&transposed, inner, columns))] {
                     let product = panels.multiply(isa, left, &bias, |_| {});

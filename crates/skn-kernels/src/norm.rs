@@ -4,6 +4,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
+use crate::dropout::{Drop, Dropout};
+use crate::packing::Rows;
 use crate::simd::{Isa, lane_sum, lane_sum_pairs, multiversioned};
 
 /// Layer normalisation (Ba et al., 2016): `(x - mean) / sqrt(variance + epsilon) * weight + bias` of each row.
@@ -70,21 +72,29 @@ impl LayerNorm {
         }
     }
 
-    /// The normalised rows of `x + residual`, both `[rows, width]`.
+    /// The normalised rows of `x + residual`, both `[rows, width]`; `x` after [`dropout`](crate::dropout()) of these rows, if
+    /// there is any.
     ///
     /// # Errors
-    /// If one has another width or is not f32, or they have different numbers of rows.
-    pub fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    /// If one has another width or is not f32, they have different numbers of rows, or a sequence has no key for its dropout.
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        dropped: Option<(&Rows, &Dropout)>,
+    ) -> Result<Tensor> {
         self.check(x)?;
         if x.dims() != residual.dims() {
             bail!("layer norm: expected a residual {:?}, found {:?}", x.dims(), residual.dims());
         }
         expect_f32("layer norm residual", residual)?;
-        match &self.frozen {
-            Some(frozen) if x.device().is_cpu() => {
-                x.contiguous()?.apply_op2(&residual.contiguous()?, NormOfSum(Arc::clone(frozen)))
-            }
-            _ => self.forward(&(x + residual)?),
+        let drop = dropped.map(|(rows, mask)| Drop::new(x, rows, mask)).transpose()?;
+        match (&self.frozen, drop) {
+            (Some(frozen), drop) if x.device().is_cpu() => x
+                .contiguous()?
+                .apply_op2(&residual.contiguous()?, NormOfSum { norm: Arc::clone(frozen), drop }),
+            (_, None) => self.forward(&(x + residual)?),
+            (_, Some(drop)) => self.forward(&(drop.forward(x)? + residual)?),
         }
     }
 
@@ -121,8 +131,26 @@ impl CustomOp1 for Norm {
     }
 }
 
-/// Everything frozen, of the sum of two inputs, which is not kept.
-struct NormOfSum(Arc<Frozen>);
+/// Everything frozen, of the sum of two inputs, which is not kept, and the first of which is dropped out of.
+struct NormOfSum {
+    norm: Arc<Frozen>,
+    drop: Option<Drop>,
+}
+
+impl NormOfSum {
+    /// The sum, and the factors of dropout.
+    fn sum(&self, x: &[f32], residual: &[f32]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        let factors = self.drop.as_ref().map(|drop| drop.factors(self.norm.weight.len())).transpose()?;
+        let sum = match &factors {
+            None => x.iter().zip(residual).map(|(x, residual)| x + residual).collect(),
+            Some(factors) => {
+                let both = x.iter().zip(residual);
+                both.zip(factors).map(|((x, residual), factor)| x * factor + residual).collect()
+            }
+        };
+        Ok((sum, factors))
+    }
+}
 
 impl CustomOp2 for NormOfSum {
     fn name(&self) -> &'static str {
@@ -136,8 +164,8 @@ impl CustomOp2 for NormOfSum {
         r: &CpuStorage,
         lr: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut values = sum(slice(x, lx)?, slice(r, lr)?);
-        normalise(Isa::best(), &mut values, &self.0.weight, &self.0.bias, self.0.epsilon);
+        let (mut values, _) = self.sum(slice(x, lx)?, slice(r, lr)?)?;
+        normalise(Isa::best(), &mut values, &self.norm.weight, &self.norm.bias, self.norm.epsilon);
         Ok((CpuStorage::F32(values), lx.shape().clone()))
     }
 
@@ -148,18 +176,22 @@ impl CustomOp2 for NormOfSum {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let values = with_slices([x, residual, gradient], |[x, residual, gradient]| {
+        let (of_sum, of_x) = with_slices([x, residual, gradient], |[x, residual, gradient]| {
+            let (sum, factors) = self.sum(x, residual)?;
             let mut values = gradient.to_vec();
-            normalise_gradient(Isa::best(), &mut values, &sum(x, residual), &self.0.weight, self.0.epsilon);
-            Ok(values)
+            normalise_gradient(Isa::best(), &mut values, &sum, &self.norm.weight, self.norm.epsilon);
+            let of_x = factors.map(|mut factors| {
+                factors.iter_mut().zip(&values).for_each(|(factor, value)| *factor *= value);
+                factors
+            });
+            Ok((values, of_x))
         })?;
-        let gradient = Tensor::from_vec(values, x.shape(), x.device())?;
-        Ok((x.track_op().then(|| gradient.clone()), residual.track_op().then_some(gradient)))
+        let tensor = |values| Tensor::from_vec(values, x.shape(), x.device());
+        let of_sum = tensor(of_sum)?;
+        let of_x =
+            if x.track_op() { of_x.map_or_else(|| Ok(of_sum.clone()), tensor).map(Some)? } else { None };
+        Ok((of_x, residual.track_op().then_some(of_sum)))
     }
-}
-
-fn sum(a: &[f32], b: &[f32]) -> Vec<f32> {
-    a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
 /// Weight or bias trained.

@@ -74,7 +74,7 @@ impl SelfAttention {
     /// If a weight can't be read.
     pub fn pack(&self, one_each: bool) -> Result<()> {
         self.query.pack()?;
-        if one_each && !self.key.weight().track_op() && self.key.weight().device().is_cpu() {
+        if one_each && self.key.is_packed() {
             return self.absorbed.pack();
         }
         self.key.pack()?;
@@ -126,20 +126,18 @@ impl Absorbed {
         }
         expect_f32("self-attention", x)?;
         let scale = 1.0 / ((hidden / heads) as f32).sqrt();
-        let Heads { weight, bias, .. } = &*self.key;
-        let asked = query.contiguous()?.apply_op3(weight, bias, Spread(Arc::clone(&self.key)))?;
+        let (weight, bias) = self.key.parameters()?;
+        let asked = query.contiguous()?.apply_op3(&weight, &bias, Spread(Arc::clone(&self.key)))?;
         let mixed = attention_of_rows(&asked, x, queries, heads, scale)?;
-        let Heads { weight, bias, .. } = &*self.value;
-        mixed.apply_op3(weight, &bias.contiguous()?, Gather(Arc::clone(&self.value)))
+        let (weight, bias) = self.value.parameters()?;
+        mixed.apply_op3(&weight, &bias, Gather(Arc::clone(&self.value)))
     }
 }
 
 /// A layer `[hidden, hidden]` cut into the rows of its heads, `W_h` `[width, hidden]`.
 #[derive(Debug)]
 struct Heads {
-    weight: Tensor,
-    bias: Tensor,
-    precision: Precision,
+    layer: Linear,
     count: usize,
     /// The heads of a frozen weight, packed when they are first needed.
     spread: OnceLock<Vec<Operand>>,
@@ -148,14 +146,19 @@ struct Heads {
 
 impl Heads {
     fn new(layer: &Linear, count: usize) -> Self {
-        Self {
-            weight: layer.weight().clone(),
-            bias: layer.bias().clone(),
-            precision: layer.precision(),
-            count,
-            spread: OnceLock::new(),
-            gather: OnceLock::new(),
-        }
+        Self { layer: layer.clone(), count, spread: OnceLock::new(), gather: OnceLock::new() }
+    }
+
+    /// Weight and bias as inputs of an operation, which gives them gradients if they train. A frozen weight is in the operation
+    /// itself, and nothing stands for it.
+    fn parameters(&self) -> Result<(Tensor, Tensor)> {
+        let bias = self.layer.bias().contiguous()?;
+        let weight = if self.layer.is_packed() {
+            Tensor::zeros(0, bias.dtype(), bias.device())?
+        } else {
+            self.layer.weight()?
+        };
+        Ok((weight, bias))
     }
 
     /// Gives `read` each head's right-hand side: packed once and for all if the weight is frozen, else anew, in f32.
@@ -166,19 +169,19 @@ impl Heads {
         read: impl FnOnce(&[Operand]) -> T,
     ) -> Result<T> {
         let cut = |precision| {
-            let hidden = self.weight.dim(0)?;
+            let hidden = self.layer.in_features();
             let width = hidden / self.count;
-            with_slices([&self.weight], |[values]| {
+            with_slices([&self.layer.weight()?], |[values]| {
                 let heads = values.chunks_exact((width * hidden).max(1));
                 Ok(heads
                     .map(|values| pack(View::dense(values, width, hidden), precision))
                     .collect::<Vec<_>>())
             })
         };
-        if self.weight.track_op() {
+        if !self.layer.is_packed() {
             return Ok(read(&cut(Precision::F32)?));
         }
-        Ok(read(made(packed, || cut(self.precision))?))
+        Ok(read(made(packed, || cut(self.layer.precision()))?))
     }
 
     fn pack(&self, packed: &OnceLock<Vec<Operand>>, pack: fn(View<'_>, Precision) -> Operand) -> Result<()> {

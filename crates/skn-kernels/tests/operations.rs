@@ -240,7 +240,7 @@ fn wrong_shapes_are_named() {
     assert!(LayerNorm::new(numbers(&[3], 1), numbers(&[2], 1), 1e-5).is_err());
     let norm = LayerNorm::new(numbers(&[3], 1), numbers(&[3], 1), 1e-5).unwrap();
     assert!(norm.forward(&numbers(&[3, 2], 1)).is_err());
-    assert!(norm.forward_residual(&numbers(&[3, 3], 1), &numbers(&[2, 3], 1)).is_err());
+    assert!(norm.forward_residual(&numbers(&[3, 3], 1), &numbers(&[2, 3], 1), None).is_err());
     let (packing, x) = (packing(&[2, 1]), numbers(&[3, 6], 1));
     let all = packing.all_rows();
     assert!(attention(&x, &x, &x, &packing, &all, 4, None).is_err(), "4 heads of 6 columns");
@@ -268,7 +268,7 @@ fn layer_norm_is_its_composition() {
         check(&variables, || trained.forward(x), || theirs(x));
         check(
             &variables,
-            || trained.forward_residual(x, residual),
+            || trained.forward_residual(x, residual, None),
             || theirs(&(x.as_tensor() + residual.as_tensor())?),
         );
         let frozen = LayerNorm::new(weight.as_detached_tensor(), bias.as_detached_tensor(), epsilon).unwrap();
@@ -276,7 +276,7 @@ fn layer_norm_is_its_composition() {
         check(&inputs, || frozen.forward(x), || theirs(x));
         check(
             &inputs,
-            || frozen.forward_residual(x, residual),
+            || frozen.forward_residual(x, residual, None),
             || theirs(&(x.as_tensor() + residual.as_tensor())?),
         );
         let gradients = loss(&frozen.forward(x).unwrap()).backward().unwrap();
@@ -285,13 +285,56 @@ fn layer_norm_is_its_composition() {
 }
 
 #[test]
+fn dropout_before_the_sum_is_dropout_and_the_sum() {
+    let rows = packing(&[3, 4]).select(&[0, 2, 5]).unwrap();
+    let mask = Dropout::new(0.4, keys(&[7, 8])).unwrap();
+    let variables = variables(&[&[3, 37], &[37], &[37], &[3, 37]]);
+    let [x, weight, bias, residual] = &variables[..] else { panic!("four tensors") };
+    let trained = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), 1e-5).unwrap();
+    let frozen = LayerNorm::new(weight.as_detached_tensor(), bias.as_detached_tensor(), 1e-5).unwrap();
+    let theirs =
+        |norm: &LayerNorm| norm.forward_residual(&composed::dropout(x, &rows, &mask)?, residual, None);
+    let ours = |norm: &LayerNorm| norm.forward_residual(x, residual, Some((&rows, &mask)));
+    check(&variables, || ours(&trained), || theirs(&trained));
+    let inputs = [x.clone(), residual.clone()];
+    check(&inputs, || ours(&frozen), || theirs(&frozen));
+    check_differences(&inputs, || ours(&frozen));
+    // Only one of the two may want a gradient.
+    let alone = frozen.forward_residual(x, &residual.as_detached_tensor(), Some((&rows, &mask))).unwrap();
+    assert!(loss(&alone).backward().unwrap().get(x).is_some());
+    let few = Dropout::new(0.4, keys(&[7])).unwrap();
+    assert!(frozen.forward_residual(x, residual, Some((&rows, &few))).is_err(), "one key for two sequences");
+    let others = packing(&[2]).all_rows();
+    assert!(frozen.forward_residual(x, residual, Some((&others, &mask))).is_err(), "2 rows for 3");
+}
+
+/// A frozen weight is kept only as it was packed: whatever is asked for afterwards must come from there.
+#[test]
+fn a_packed_weight_is_still_the_weight() {
+    let (weight, bias) = (numbers(&[35, 19], 1), numbers(&[35], 2));
+    let x = Var::from_tensor(&numbers(&[5, 19], 3)).unwrap();
+    let packed = Linear::new(weight.clone(), Some(bias.clone())).unwrap();
+    packed.pack().unwrap();
+    for precision in [Precision::F32, Precision::Bf16, Precision::F32] {
+        // One came through the packed form, the other did not.
+        let again = packed.clone().with_precision(Precision::Bf16).with_precision(precision);
+        let fresh = Linear::new(weight.clone(), Some(bias.clone())).unwrap().with_precision(precision);
+        let results = [&again, &fresh].map(|layer| {
+            let y = layer.forward(&x, Activation::Gelu).unwrap();
+            (values(&y), values(&gradient(&loss(&y).backward().unwrap(), &x)))
+        });
+        assert_eq!(results[0], results[1], "{precision:?}");
+    }
+}
+
+#[test]
 fn layer_norm_gradients_are_slopes() {
     let variables = variables(&[&[3, 21], &[21], &[21], &[3, 21]]);
     let [x, weight, bias, residual] = &variables[..] else { panic!("four tensors") };
     let norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), 1e-5).unwrap();
-    check_differences(&variables, || norm.forward_residual(x, residual));
+    check_differences(&variables, || norm.forward_residual(x, residual, None));
     let frozen = LayerNorm::new(weight.as_detached_tensor(), bias.as_detached_tensor(), 1e-5).unwrap();
-    check_differences(&[x.clone(), residual.clone()], || frozen.forward_residual(x, residual));
+    check_differences(&[x.clone(), residual.clone()], || frozen.forward_residual(x, residual, None));
     check_differences(from_ref(x), || frozen.forward(x));
 }
 
@@ -500,7 +543,7 @@ fn nothing_at_all_is_fine() {
     assert_eq!(mixed.dims(), [0, 8]);
     let norm = LayerNorm::new(numbers(&[8], 1), numbers(&[8], 2), 1e-5).unwrap();
     let mask = Dropout::new(0.5, keys(&[1, 2])).unwrap();
-    let y = dropout(&norm.forward_residual(&mixed, &empty).unwrap(), &none, &mask).unwrap();
+    let y = dropout(&norm.forward_residual(&mixed, &empty, None).unwrap(), &none, &mask).unwrap();
     assert_eq!(y.dims(), [0, 8]);
     let gradients = y.sum_all().unwrap().backward().unwrap();
     assert!(values(&gradient(&gradients, &x)).iter().all(|&value| value == 0.0));
@@ -551,7 +594,7 @@ fn a_row_alone_has_the_bits_it_has_in_a_batch() {
     let run = |x: &Tensor| -> Vec<Tensor> {
         let gelu = layer.forward(x, Activation::Gelu).unwrap();
         let relu = layer.forward(x, Activation::Relu).unwrap();
-        vec![gelu, relu, norm.forward(x).unwrap(), norm.forward_residual(x, x).unwrap()]
+        vec![gelu, relu, norm.forward(x).unwrap(), norm.forward_residual(x, x, None).unwrap()]
     };
     let (all, all_gradients) = (run(&x), run(&x).iter().map(gradient_of(&x)).collect::<Vec<_>>());
     for row in [0, 11, 12, 131, 132, 144] {

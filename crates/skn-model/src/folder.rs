@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
-use skn_artifact::{DType, TensorFile, tensor_hash};
+use skn_artifact::{ArtifactError, DType, TensorFile, file_hash, tensor_hash};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
@@ -73,10 +73,7 @@ impl ModelFolder {
             let found = files.iter().find(|(file, _)| *file == name);
             return Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)));
         }
-        let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if !plain || name.contains('\0') {
-            return Err(self.missing(name, "a file name must stay inside the folder"));
-        }
+        self.check_name(name)?;
         let path = self.place.join(name);
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
@@ -97,8 +94,8 @@ impl ModelFolder {
 
     /// The weights' files: one `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     fn weight_files(&self) -> Result<Vec<TensorFile>> {
-        if let Some(bytes) = self.file("model.safetensors")? {
-            return Ok(vec![TensorFile::from_bytes(&self.place.join("model.safetensors"), bytes)?]);
+        if let Some(file) = self.tensor_file("model.safetensors")? {
+            return Ok(vec![file]);
         }
         let index = "model.safetensors.index.json";
         let Some(bytes) = self.file(index)? else { return Err(self.no_weights()) };
@@ -109,11 +106,33 @@ impl ModelFolder {
             found: error.to_string(),
         })?;
         let shards: std::collections::BTreeSet<&String> = index.weight_map.values().collect();
-        let read = |shard: &String| {
-            let bytes = self.file(shard)?.ok_or_else(|| self.missing(shard, "the shard index names it"))?;
-            Ok(TensorFile::from_bytes(&self.place.join(shard), bytes)?)
+        let open = |shard: &String| {
+            self.tensor_file(shard)?.ok_or_else(|| self.missing(shard, "the shard index names it"))
         };
-        shards.into_iter().map(read).collect()
+        shards.into_iter().map(open).collect()
+    }
+
+    /// A file of tensors, which are read when they are asked for, or `None` if the folder has none of that name.
+    fn tensor_file(&self, name: &str) -> Result<Option<TensorFile>> {
+        let path = self.place.join(name);
+        if self.embedded.is_some() {
+            let bytes = self.file(name)?;
+            return Ok(bytes.map(|bytes| TensorFile::from_bytes(&path, bytes)).transpose()?);
+        }
+        self.check_name(name)?;
+        match TensorFile::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(ArtifactError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
+        let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if plain && !name.contains('\0') {
+            return Ok(());
+        }
+        Err(self.missing(name, "a file name must stay inside the folder"))
     }
 
     fn no_weights(&self) -> ModelError {
@@ -184,11 +203,12 @@ impl Weights {
         let files = folder.weight_files()?;
         // Hashing takes as long as all the rest, and nothing here waits for it.
         let (sha256, read) = std::thread::scope(|scope| {
-            let sha256 = scope.spawn(|| tensor_hash(files.iter().flat_map(hashable)));
+            let sha256 = scope.spawn(|| file_hash(&files));
             let read = Self::read_tensors(folder, &files, config, device);
             (sha256.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), read)
         });
         let (tensors, no_head) = read?;
+        let sha256 = sha256?;
         Ok(Self { tensors, sha256, family: config.family, no_head })
     }
 
@@ -348,10 +368,6 @@ fn places(files: &[TensorFile], family: Family) -> BTreeMap<String, (&TensorFile
     let all =
         files.iter().flat_map(|file| file.names().map(move |name| (canonical(name, family), (file, name))));
     all.collect()
-}
-
-fn hashable(file: &TensorFile) -> impl Iterator<Item = (&str, DType, &[usize], &[u8])> {
-    file.names().filter_map(|name| file.view(name).map(|view| (name, view.dtype, view.shape, view.bytes)))
 }
 
 /// The file whose lack of a tensor is to be told.

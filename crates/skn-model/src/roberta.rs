@@ -463,7 +463,11 @@ impl Roberta {
                 (embedded + self.token_types.index_select(&Tensor::new(types, &self.device)?, 0)?)?
             }
         };
-        info.drop(&self.embedding_norm.forward(&embedded)?, &rows, 0, DropoutSite::Embeddings)
+        let normalised = self.embedding_norm.forward(&embedded)?;
+        Ok(match info.hidden_mask(0, DropoutSite::Embeddings)? {
+            Some(mask) => dropout(&normalised, &rows, &mask)?,
+            None => normalised,
+        })
     }
 
     /// For each row of the packed batch its place in `[prompt rows; text rows]`.
@@ -506,12 +510,8 @@ impl Batch<'_> {
         Ok(Some(Dropout::new(probability, keys)?))
     }
 
-    fn drop(&self, x: &Tensor, rows: &skn_kernels::Rows, layer: usize, site: DropoutSite) -> Result<Tensor> {
-        let probability = self.dropout.map_or(0.0, |training| training.hidden);
-        Ok(match self.mask(probability, layer, site)? {
-            Some(mask) => dropout(x, rows, &mask)?,
-            None => x.clone(),
-        })
+    fn hidden_mask(&self, layer: usize, site: DropoutSite) -> Result<Option<Dropout>> {
+        self.mask(self.dropout.map_or(0.0, |training| training.hidden), layer, site)
     }
 }
 
@@ -545,8 +545,9 @@ impl Layer {
         let residual = select_rows(&x, rows)?;
         let attended = self.attend(index, &x, &residual, rows, batch)?;
         drop(x);
-        let attended = batch.drop(&attended, rows, index, DropoutSite::AttentionOutput)?;
-        let middle = self.attention_norm.forward_residual(&attended, &residual)?;
+        let mask = batch.hidden_mask(index, DropoutSite::AttentionOutput)?;
+        let dropped = mask.as_ref().map(|mask| (rows, mask));
+        let middle = self.attention_norm.forward_residual(&attended, &residual, dropped)?;
         let neurons = self.intermediate.forward(&middle, self.activation)?;
         Ok((middle, neurons))
     }
@@ -562,10 +563,14 @@ impl Layer {
     ) -> Result<Tensor> {
         let output = self.output.forward(&neurons, Activation::Identity)?;
         drop(neurons);
-        let output = batch.drop(&output, rows, index, DropoutSite::Output)?;
-        match &self.adapter {
-            None => Ok(self.output_norm.forward_residual(&output, middle)?),
-            Some(adapter) => adapter.forward(&output, middle, &self.output_norm),
+        let mask = batch.hidden_mask(index, DropoutSite::Output)?;
+        let dropped = mask.as_ref().map(|mask| (rows, mask));
+        match (&self.adapter, dropped) {
+            (None, dropped) => Ok(self.output_norm.forward_residual(&output, middle, dropped)?),
+            (Some(adapter), None) => adapter.forward(&output, middle, &self.output_norm),
+            (Some(adapter), Some((rows, mask))) => {
+                adapter.forward(&dropout(&output, rows, mask)?, middle, &self.output_norm)
+            }
         }
     }
 
@@ -601,7 +606,7 @@ impl Adapter {
     fn forward(&self, x: &Tensor, residual: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
         let sum = (x + residual)?;
         let down = self.down.forward(&norm.forward(&sum)?, Activation::Relu)?;
-        Ok(norm.forward_residual(&self.up.forward(&down, Activation::Identity)?, &sum)?)
+        Ok(norm.forward_residual(&self.up.forward(&down, Activation::Identity)?, &sum, None)?)
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 use skn_artifact::{
-    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, rename_file, sha256_hex, tensor_hash,
-    write_file,
+    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, file_hash, rename_file, sha256_hex,
+    tensor_hash, write_file,
 };
 
 use crate::adam::{Adam, AdamSettings, Moments};
@@ -146,8 +146,7 @@ impl Checkpoint {
             value.ok_or_else(|| damaged(file.path(), key, "an entry of the header", "nothing"))
         };
         let (state, expected) = (entry(STATE)?, entry(HASH)?);
-        let views = file.names().filter_map(|name| file.view(name).map(|view| (name, view)));
-        let found = content_hash(state, views.map(|(name, view)| (name, view.dtype, view.shape, view.bytes)));
+        let found = content_hash(state, &file_hash([&file])?);
         if &found != expected {
             return Err(damaged(file.path(), "content", format!("SHA-256 {expected}"), found));
         }
@@ -215,7 +214,7 @@ fn encode(header: &Header, tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>) ->
     let views = tensors.iter().zip(&bytes);
     let views = views
         .map(|((name, (shape, _)), bytes)| (name.as_str(), DType::F32, shape.as_slice(), bytes.as_slice()));
-    let hash = content_hash(&state, views);
+    let hash = content_hash(&state, &tensor_hash(views));
     let mut bundle = TensorBundle::new();
     bundle.describe("skn.kind", KIND).describe(STATE, state).describe(HASH, hash);
     for (name, (shape, values)) in tensors {
@@ -224,11 +223,8 @@ fn encode(header: &Header, tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>) ->
     Ok(bundle.to_bytes()?)
 }
 
-fn content_hash<'a>(
-    state: &str,
-    tensors: impl IntoIterator<Item = (&'a str, DType, &'a [usize], &'a [u8])>,
-) -> String {
-    sha256_hex(format!("{state}\n{}", tensor_hash(tensors)).as_bytes())
+fn content_hash(state: &str, tensors: &str) -> String {
+    sha256_hex(format!("{state}\n{tensors}").as_bytes())
 }
 
 fn damaged(file: &Path, place: &str, expected: impl ToString, found: impl ToString) -> ArtifactError {
