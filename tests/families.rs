@@ -246,9 +246,9 @@ fn renamed(case: &Case, rename: impl Fn(&str) -> Option<String>) -> tempfile::Te
     let folder = tempfile::tempdir().unwrap();
     copy(&case.folder, folder.path());
     let mut bundle = TensorBundle::new();
-    for (name, tensor) in case.weights.iter() {
-        if let Some(name) = rename(name) {
-            bundle.insert(name, Array::f32(tensor.dims().to_vec(), values(tensor)).unwrap());
+    for (name, tensor) in case.weights.to_tensors().unwrap() {
+        if let Some(name) = rename(&name) {
+            bundle.insert(name, Array::f32(tensor.dims().to_vec(), values(&tensor)).unwrap());
         }
     }
     write(&folder.path().join("model.safetensors"), bundle.to_bytes().unwrap());

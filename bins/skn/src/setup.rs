@@ -245,8 +245,7 @@ impl Named {
         let Self { source, model: named, task, task_file, data, max_data, .. } = self;
         let device = source::device(compute.device)?;
         let workers = Workers::new(thread_count(compute.threads))?;
-        let model = Model::read(named.folder()?, &device)?;
-        let encoder = read_tokenizer(&model.folder)?;
+        let (model, encoder) = read_model(named.folder()?, &device)?;
         check_vocabulary(&model, &encoder)?;
         // Nothing answers without a head, so there the words need not differ in their tokens.
         let verbalizer = match model.weights.require_head() {
@@ -530,6 +529,17 @@ fn said_by<T>(
         }
         None => result,
     }
+}
+
+/// Reads a model and its tokenizer, side by side: neither needs the other, and each takes its time.
+fn read_model(folder: ModelFolder, device: &Device) -> Result<(Model, TextEncoder)> {
+    let of_tokenizer = folder.clone();
+    let (model, encoder) = std::thread::scope(|scope| {
+        let encoder = scope.spawn(|| read_tokenizer(&of_tokenizer));
+        let model = Model::read(folder, device);
+        (model, encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    Ok((model?, encoder?))
 }
 
 /// Reads a model folder's tokenizer.

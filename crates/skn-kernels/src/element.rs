@@ -3,7 +3,8 @@
 use crate::matrix::{Tile, View};
 use crate::simd::Isa;
 
-/// An element of a product's operands: one or two numbers that follow each other along the inner index.
+/// An element of a product's operands: one or two numbers that follow each other along the inner index. Plain bits, of which
+/// all zeros are the default.
 pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     /// Numbers an element holds, 1 or 2.
     const NUMBERS: usize;

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
@@ -83,12 +84,27 @@ struct Packed {
 }
 
 /// Every bit of a weight `[out, in]`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Original {
+    /// Still where it can be read from.
+    Unread(Arc<ReadWeight>),
     /// As it was given.
     Tensor(Tensor),
     /// Packed for the forward product: then the tensor is not needed any more.
     Panels(Arc<Panels<f32>>),
+}
+
+/// What gives a weight `[out, in]` when it is needed.
+type ReadWeight = dyn Fn() -> Result<Tensor> + Send + Sync;
+
+impl fmt::Debug for Original {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unread(_) => "Unread",
+            Self::Tensor(_) => "Tensor",
+            Self::Panels(_) => "Panels",
+        })
+    }
 }
 
 impl Linear {
@@ -121,6 +137,44 @@ impl Linear {
             Weight::Frozen(Arc::new(Packed::new(Original::Tensor(weight.detach()), features, precision)))
         };
         Ok(Self { weight, bias, features, precision })
+    }
+
+    /// A frozen layer on the CPU with weight `[out, in]`, which `read` gives when it is first needed, and bias `[out]`. So a
+    /// model that is packed layer by layer ([`Self::pack`]) is never there as a whole beside what is packed. `read` is called
+    /// again for a form that can't be made of another: for bf16, once for each direction.
+    ///
+    /// # Errors
+    /// If the bias has another length, is not f32 or not on the CPU. What is wrong with the weight is known when it is read.
+    pub fn deferred(
+        [outputs, inputs]: [usize; 2],
+        bias: Tensor,
+        read: impl Fn() -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        if bias.dims() != [outputs] {
+            bail!("linear: expected a bias [{outputs}], found {:?}", bias.dims());
+        }
+        if !bias.device().is_cpu() {
+            bail!(
+                "linear: expected a bias on the CPU, where a weight can be read later, found one elsewhere"
+            );
+        }
+        expect_f32("linear bias", &bias)?;
+        let checked = move || {
+            let weight = read()?.detach();
+            if weight.dims() != [outputs, inputs] || !weight.device().is_cpu() {
+                bail!(
+                    "linear: expected a weight [{outputs}, {inputs}] on the CPU, found {:?} on {:?}",
+                    weight.dims(),
+                    weight.device()
+                );
+            }
+            expect_f32("linear weight", &weight)?;
+            Ok(weight)
+        };
+        let features = Features { inputs, outputs };
+        let precision = Precision::F32;
+        let packed = Packed::new(Original::Unread(Arc::new(checked)), features, precision);
+        Ok(Self { weight: Weight::Frozen(Arc::new(packed)), bias, features, precision })
     }
 
     /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32, and
@@ -268,6 +322,7 @@ impl Packed {
     fn weight_of(&self, original: &Original) -> Result<Tensor> {
         let Features { inputs, outputs } = self.features;
         match original {
+            Original::Unread(read) => read(),
             Original::Tensor(weight) => Ok(weight.clone()),
             Original::Panels(panels) => {
                 Tensor::from_vec(panels.transposed(), (outputs, inputs), &Device::Cpu)

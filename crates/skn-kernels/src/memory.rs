@@ -1,19 +1,32 @@
 //! Memory for what is read again and again.
-#![allow(unsafe_code)] // one system call
+#![allow(unsafe_code)] // zeroed memory as a vector, and one system call
 
-/// So many default values, where the system can do it on pages of 2 MB: a matrix of some megabytes on pages of 4 KB has
-/// more of them than the processor remembers addresses of.
-pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Vec<T> {
-    let mut values = Vec::with_capacity(len);
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+
+use crate::element::Element;
+
+/// So many zeros, where the system can do it on pages of 2 MB: a matrix of some megabytes on pages of 4 KB has more of them
+/// than the processor remembers addresses of. Fresh memory is zero already and is not touched here.
+pub(crate) fn zeros<T: Element>(len: usize) -> Vec<T> {
+    let Ok(layout) = Layout::array::<T>(len) else { return vec![T::default(); len] };
+    if layout.size() == 0 {
+        return vec![T::default(); len];
+    }
+    // SAFETY: the layout has a size, and that is all that is asked.
+    let memory = unsafe { alloc_zeroed(layout) }.cast::<T>();
+    if memory.is_null() {
+        handle_alloc_error(layout);
+    }
+    // SAFETY: `memory` was allocated just now with the layout of `len` elements, and bits of 0 are an element (see there).
+    let mut values = unsafe { Vec::from_raw_parts(memory, len, len) };
     #[cfg(target_os = "linux")]
-    on_large_pages(values.spare_capacity_mut());
-    values.resize(len, T::default());
+    on_large_pages(&mut values);
     values
 }
 
 /// Asks for large pages wherever whole ones fit. Without them everything works as well, so that a refusal is none of our business.
 #[cfg(target_os = "linux")]
-fn on_large_pages<T>(memory: &mut [std::mem::MaybeUninit<T>]) {
+fn on_large_pages<T>(memory: &mut [T]) {
     /// Of x86-64, and of 64-bit ARM where small pages have 4 KB.
     const PAGE: usize = 2 << 20;
     let range = memory.as_mut_ptr_range();

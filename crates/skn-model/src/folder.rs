@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
@@ -158,15 +159,54 @@ struct ShardIndex {
 
 /// The weights of a model on a device, by their Hugging Face names, as f32.
 ///
+/// On the CPU the matrices of dense layers stay in their files until they are asked for: a [`Roberta`](crate::Roberta) keeps
+/// them in another form. While the weights live, their files must not be written to (to be replaced does them no harm).
+///
 /// A model may come without its masked-LM head: as an encoder it has neurons to look at, but no logits.
 ///
 /// Cloning is cheap: tensors are shared.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, Weight>,
+    device: Device,
     sha256: String,
     family: Family,
     no_head: Option<NoHead>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) enum Weight {
+    Tensor(Tensor),
+    Stored(Stored),
+}
+
+/// A tensor in a file, for the CPU. It has been read once, so shape and values are known to be right.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    file: Arc<TensorFile>,
+    name: String,
+    shape: [usize; 2],
+}
+
+impl Stored {
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    pub(crate) fn read(&self) -> Result<Tensor> {
+        let (shape, values) = self.file.f32(&self.name, Some(&self.shape))?;
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+}
+
+impl Weight {
+    fn tensor(&self) -> Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.clone()),
+            Self::Stored(stored) => stored.read(),
+        }
+    }
 }
 
 /// Where a masked-LM head was looked for.
@@ -200,24 +240,24 @@ impl Weights {
     /// # Errors
     /// Names the file and the tensor that is missing, has another shape, or holds NaN or infinity.
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
-        let files = folder.weight_files()?;
+        let files: Vec<_> = folder.weight_files()?.into_iter().map(Arc::new).collect();
         // Hashing takes as long as all the rest, and nothing here waits for it.
         let (sha256, read) = std::thread::scope(|scope| {
-            let sha256 = scope.spawn(|| file_hash(&files));
+            let sha256 = scope.spawn(|| file_hash(files.iter().map(Arc::as_ref)));
             let read = Self::read_tensors(folder, &files, config, device);
             (sha256.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), read)
         });
         let (tensors, no_head) = read?;
         let sha256 = sha256?;
-        Ok(Self { tensors, sha256, family: config.family, no_head })
+        Ok(Self { tensors, device: device.clone(), sha256, family: config.family, no_head })
     }
 
     fn read_tensors(
         folder: &ModelFolder,
-        files: &[TensorFile],
+        files: &[Arc<TensorFile>],
         config: &Config,
         device: &Device,
-    ) -> Result<(BTreeMap<String, Tensor>, Option<NoHead>)> {
+    ) -> Result<(BTreeMap<String, Weight>, Option<NoHead>)> {
         let places = places(files, config.family);
         let no_head = (!has_head(config, |name| places.contains_key(name)))
             .then(|| NoHead { file: file_of(folder, files), tensor: head_shapes(config)[0].0.clone() });
@@ -226,9 +266,16 @@ impl Weights {
             let Some((file, stored)) = places.get(name.as_str()) else {
                 return Err(missing_tensor(file_of(folder, files), &name));
             };
-            let array = file.f32(stored, Some(&shape))?;
-            check_finite(file.path(), stored, &array.1)?;
-            tensors.insert(name, Tensor::from_vec(array.1, shape, device)?);
+            let (_, values) = file.f32(stored, Some(&shape))?;
+            check_finite(file.path(), stored, &values)?;
+            let weight = match shape[..] {
+                [outputs, inputs] if device.is_cpu() && !is_table(&name) => {
+                    let (file, name) = (Arc::clone(file), (*stored).to_owned());
+                    Weight::Stored(Stored { file, name, shape: [outputs, inputs] })
+                }
+                _ => Weight::Tensor(Tensor::from_vec(values, shape, device)?),
+            };
+            tensors.insert(name, weight);
         }
         Ok((tensors, no_head))
     }
@@ -249,17 +296,32 @@ impl Weights {
             }
             kept.insert(name, tensor);
         }
-        let mut weights = Self { tensors: kept, sha256: String::new(), family: config.family, no_head };
-        weights.sha256 = weights.hash()?;
-        Ok(weights)
+        let family = config.family;
+        let words = kept.get(&family.embeddings("word_embeddings.weight"));
+        let device = words.map_or(Device::Cpu, |words| words.device().clone());
+        let sha256 = hash_of_values(kept.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+        let tensors = kept.into_iter().map(|(name, tensor)| (name, Weight::Tensor(tensor))).collect();
+        Ok(Self { tensors, device, sha256, family, no_head })
     }
 
-    /// The tensor of a name.
+    /// The tensor of a name; read anew if it stayed in its file.
     ///
     /// # Errors
-    /// If the model has none of that name.
-    pub fn get(&self, name: &str) -> Result<&Tensor> {
+    /// If the model has none of that name, or it can't be read.
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        self.weight(name)?.tensor()
+    }
+
+    fn weight(&self, name: &str) -> Result<&Weight> {
         self.tensors.get(name).ok_or_else(|| ModelError::input(name, "a tensor of the model", "nothing"))
+    }
+
+    /// A tensor that is still in its file.
+    pub(crate) fn stored(&self, name: &str) -> Option<&Stored> {
+        match self.tensors.get(name)? {
+            Weight::Stored(stored) => Some(stored),
+            Weight::Tensor(_) => None,
+        }
     }
 
     /// Nothing, if there is a masked-LM head.
@@ -274,18 +336,22 @@ impl Weights {
         self.no_head.as_ref()
     }
 
-    /// All tensors in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// All tensors by name, in memory.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub fn to_tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.tensors.iter().map(|(name, weight)| Ok((name.clone(), weight.tensor()?))).collect()
     }
 
     /// `skn.model_sha256` of the files the weights came from: the same for one file and for shards.
     pub fn sha256(&self) -> &str {
         &self.sha256
-    }
-
-    fn hash(&self) -> Result<String> {
-        hash_of_values(self.iter())
     }
 }
 
@@ -364,14 +430,19 @@ fn canonical(stored: &str, family: Family) -> String {
     if bare { format!("{}.{name}", family.prefix()) } else { name }
 }
 
-fn places(files: &[TensorFile], family: Family) -> BTreeMap<String, (&TensorFile, &str)> {
+/// Whether it is a table of embeddings, and not a matrix that a layer multiplies with.
+fn is_table(name: &str) -> bool {
+    name.contains(".embeddings.")
+}
+
+fn places(files: &[Arc<TensorFile>], family: Family) -> BTreeMap<String, (&Arc<TensorFile>, &str)> {
     let all =
         files.iter().flat_map(|file| file.names().map(move |name| (canonical(name, family), (file, name))));
     all.collect()
 }
 
 /// The file whose lack of a tensor is to be told.
-fn file_of(folder: &ModelFolder, files: &[TensorFile]) -> PathBuf {
+fn file_of(folder: &ModelFolder, files: &[Arc<TensorFile>]) -> PathBuf {
     match files {
         [only] => only.path().to_path_buf(),
         _ => folder.place().join("model.safetensors.index.json"),
@@ -403,16 +474,9 @@ pub(crate) fn check_finite(file: &Path, tensor: &str, values: &[f32]) -> Result<
 }
 
 impl Weights {
-    /// The device that the weights lie on.
-    ///
-    /// # Errors
-    /// If there are no weights.
-    pub fn device(&self) -> Result<&Device> {
-        Ok(self.words()?.device())
-    }
-
-    fn words(&self) -> Result<&Tensor> {
-        self.get(&self.family.embeddings("word_embeddings.weight"))
+    /// The device that the weights are for.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The word embedding of the `<mask>` token, `hidden` numbers.
@@ -420,7 +484,7 @@ impl Weights {
     /// # Errors
     /// If the token is not in the vocabulary.
     pub fn mask_embedding(&self, mask: u32) -> Result<Vec<f32>> {
-        let words = self.words()?;
+        let words = self.get(&self.family.embeddings("word_embeddings.weight"))?;
         let vocabulary = words.dim(0)?;
         if mask as usize >= vocabulary {
             let expected = format!("less than vocab_size {vocabulary}");

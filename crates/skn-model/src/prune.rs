@@ -66,8 +66,7 @@ pub fn prune(
 ) -> Result<(Config, Weights)> {
     let kept: Vec<_> = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.kept.clone())).collect();
     let narrow = config.pruned(&kept)?;
-    let mut tensors: BTreeMap<String, Tensor> =
-        weights.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
+    let mut tensors = weights.to_tensors()?;
     for (layer, cut) in cuts.iter().enumerate() {
         if let Some(cut) = cut {
             cut_layer(&mut tensors, weights, &config.family.layer(layer), cut, form)?;
@@ -134,7 +133,7 @@ impl Weights {
     /// If a tensor can't be copied to the CPU.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bundle = skn_artifact::TensorBundle::new();
-        for (name, tensor) in self.iter() {
+        for (name, tensor) in self.to_tensors()? {
             let values = tensor.flatten_all()?.to_vec1::<f32>()?;
             bundle.insert(name, skn_artifact::Array::f32(tensor.dims().to_vec(), values)?);
         }

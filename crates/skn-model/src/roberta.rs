@@ -655,13 +655,13 @@ impl Source<'_> {
             return Ok(var.as_tensor().clone());
         }
         let tensor = match self.tuning.tensor(name) {
-            Some(tensor) => tensor.to_device(self.weights.device()?)?,
-            None => self.weights.get(name)?.clone(),
+            Some(tensor) => tensor.to_device(self.weights.device())?,
+            None => self.weights.get(name)?,
         };
-        let trains = self.gradients != Gradients::Nothing && self.tuning.trains(name);
-        if !trains && self.gradients != Gradients::All {
+        if self.is_frozen(name) {
             return Ok(tensor);
         }
+        let trains = self.tuning.trains(name);
         let var = Var::from_tensor(&tensor.copy()?)?;
         let tensor = var.as_tensor().clone();
         let owner = if trains { &mut self.parameters } else { &mut self.backbone };
@@ -669,10 +669,22 @@ impl Source<'_> {
         Ok(tensor)
     }
 
+    fn is_frozen(&self, name: &str) -> bool {
+        let trains = self.gradients != Gradients::Nothing && self.tuning.trains(name);
+        !trains && self.gradients != Gradients::All
+    }
+
     fn linear(&mut self, name: &str) -> Result<Linear> {
-        let weight = self.get(&format!("{name}.weight"))?;
+        let weight = format!("{name}.weight");
         let bias = self.get(&format!("{name}.bias"))?;
-        Ok(Linear::new(weight, Some(bias))?)
+        match self.weights.stored(&weight) {
+            Some(stored) if self.is_frozen(&weight) && self.tuning.tensor(&weight).is_none() => {
+                let (shape, stored) = (stored.shape(), stored.clone());
+                let read = move || stored.read().map_err(candle_core::Error::wrap);
+                Ok(Linear::deferred(shape, bias, read)?)
+            }
+            _ => Ok(Linear::new(self.get(&weight)?, Some(bias))?),
+        }
     }
 
     fn norm(&mut self, name: &str, eps: f64) -> Result<LayerNorm> {

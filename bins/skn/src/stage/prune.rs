@@ -273,8 +273,7 @@ impl Model {
     /// Tuned biases are the model's own: they go into the weights before these are cut, and are taken out again.
     fn pruned(setup: &Setup, tuning: &Tuning, cuts: &[Option<LayerCut>], form: PrunedForm) -> Result<Self> {
         let whole = &setup.base.model;
-        let mut tensors: BTreeMap<_, _> =
-            whole.weights.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
+        let mut tensors = whole.weights.to_tensors()?;
         for (name, tensor) in tuning.tensors() {
             if let Some(weight) = tensors.get_mut(name) {
                 *weight = tensor.to_device(&setup.base.device)?;
@@ -285,7 +284,7 @@ impl Model {
         let mut tensors = tuning.tensors().clone();
         for (name, tensor) in &mut tensors {
             if let Ok(cut) = weights.get(name) {
-                *tensor = cut.clone();
+                *tensor = cut;
             }
         }
         Ok(Self { config, weights, tuning: tuning.with_tensors(tensors) })

@@ -76,8 +76,9 @@ impl Case {
     /// Each method with values that are not those it begins with.
     pub(crate) fn tunings(&self) -> [(&'static str, Tuning); 3] {
         let moved = |bias: &Tensor| (bias.affine(1.25, 0.01)).unwrap();
-        let biases = self.weights.iter().filter(|(name, _)| name.ends_with(".bias"));
-        let biases: BTreeMap<_, _> = biases.map(|(name, bias)| (name.to_owned(), moved(bias))).collect();
+        let mut biases = self.weights.to_tensors().unwrap();
+        biases.retain(|name, _| name.ends_with(".bias"));
+        let biases: BTreeMap<_, _> = biases.into_iter().map(|(name, bias)| (name, moved(&bias))).collect();
         [
             ("prompt", self.prompt()),
             ("bias", Tuning::new_bias().with_tensors(biases)),
