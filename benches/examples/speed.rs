@@ -129,7 +129,7 @@ impl Work {
     fn run(&mut self, texts: &[Encoded]) -> Result<Vec<f32>> {
         match self.task.as_str() {
             "evaluate" => {
-                let options = self.options(texts);
+                let options = PassOptions::new(&self.workers);
                 Ok(evaluate(&self.model, texts, &VERBALIZER, &options)?.logits)
             }
             "step" => texts.chunks(BATCH).map(|texts| self.step(texts)).collect(),
@@ -142,15 +142,6 @@ impl Work {
             "probe" => self.probe(texts),
             task => Err(format!("unknown task {task}").into()),
         }
-    }
-
-    /// A real split has many batches of the default size for each thread. So few texts as here would be one or two of them,
-    /// and a thread would have nothing to do: they are cut into four a thread.
-    fn options(&self, texts: &[Encoded]) -> PassOptions<'_> {
-        let rows: usize = texts.iter().map(|text| text.ids.len() + self.model.prompt_rows()).sum();
-        let options = PassOptions::new(&self.workers);
-        let token_budget = (rows / (4 * self.workers.threads())).clamp(TOKEN_BUDGET, options.token_budget);
-        PassOptions { token_budget, ..options }
     }
 
     /// One step of training as `skn-train` makes it; returns its loss.
@@ -174,7 +165,7 @@ impl Work {
     /// neuron is right, of `acc`, `acc_mean`, `acc_max`.
     fn probe(&self, texts: &[Encoded]) -> Result<Vec<f32>> {
         let (train, rest) = texts.split_at(texts.len() / 2);
-        let options = self.options(rest);
+        let options = PassOptions::new(&self.workers);
         let types = [ProbeType::Acc, ProbeType::AccMean, ProbeType::AccMax];
         let averages = averages(&self.model, train, &types, &options)?;
         let thresholds = averages.iter().map(|(&pool, average)| Ok((pool, average.threshold()?)));

@@ -1,6 +1,6 @@
 """How much work a contestant does: floating-point operations of matrix products, two for a multiply-add."""
 
-from speed_inputs import HIDDEN, LAYERS, PROMPT, VERBALIZER, VOCABULARY, WIDTH, padded
+from speed_inputs import HEADS, HIDDEN, LAYERS, PROMPT, VERBALIZER, VOCABULARY, WIDTH, padded
 
 FULL = [WIDTH] * LAYERS
 PRUNED = [WIDTH] * 3 + [61] * (LAYERS - 3)
@@ -8,14 +8,17 @@ PRUNED = [WIDTH] * 3 + [61] * (LAYERS - 3)
 
 def forward(rows, widths=FULL, *, last="all", head="answer"):
     """(products with weights, products of attention) of one text. `last` says which rows the last layer computes: all, the
-    answer's only, or all up to the activations of the FFN ("activations"); `head` where there is a head: at the answer and for
+    answer's only, the answer's without keys and values (absorbed into its query, for each head as wide as the rows), or all up to
+    the activations of the FFN ("activations"); `head` where there is a head: at the answer and for
     the label words, everywhere for the whole vocabulary, or nowhere."""
     weights = attention = 0
     for layer, width in enumerate(widths):
-        queries = 1 if last == "answer" and layer == LAYERS - 1 else rows
-        seconds = 0 if last == "activations" and layer == LAYERS - 1 else queries
-        weights += 2 * rows * HIDDEN**2 + 2 * queries * HIDDEN**2 + (queries + seconds) * HIDDEN * width
-        attention += 2 * queries * rows * HIDDEN
+        here = last if layer == LAYERS - 1 else "all"
+        queries = 1 if here in ("answer", "absorbed") else rows
+        seconds = 0 if here == "activations" else queries
+        keys, heads = (queries, HEADS) if here == "absorbed" else (rows, 1)
+        weights += 2 * keys * HIDDEN**2 + 2 * queries * HIDDEN**2 + (queries + seconds) * HIDDEN * width
+        attention += 2 * heads * queries * rows * HIDDEN
     if head == "answer":
         weights += HIDDEN**2 + HIDDEN * len(VERBALIZER)
     if head == "everywhere":
@@ -42,7 +45,8 @@ class Work:
 
     def forward(self, kind):
         widths = PRUNED if kind == "ours pruned" else FULL
-        last = "answer" if kind.startswith("ours") else "all"
+        ours = "absorbed" if self.task == "evaluate" else "answer"  # Under dropout keys and values are needed.
+        last = ours if kind.startswith("ours") else "all"
         head = "everywhere" if kind == "reference" else "answer"
         return [forward(rows, widths, last=last, head=head) for rows in self.rows(kind)]
 

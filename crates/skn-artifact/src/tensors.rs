@@ -155,28 +155,48 @@ impl TensorFile {
     /// # Errors
     /// If it is missing, has another shape than `shape`, or does not hold floats.
     pub fn f32(&self, name: &str, shape: Option<&[usize]>) -> Result<(Vec<usize>, Vec<f32>)> {
-        let entry = self.checked(name, shape)?;
-        let values = match entry.dtype {
-            DType::F32 => self.f32_values(entry)?,
-            DType::F64 => decode(&*self.bytes(entry)?, |bytes| f64::from_le_bytes(bytes) as f32),
-            DType::F16 => decode(&*self.bytes(entry)?, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            DType::BF16 => decode(&*self.bytes(entry)?, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            other => return Err(self.wrong_type(name, "F32, F64, F16 or BF16", other)),
-        };
-        Ok((entry.shape.clone(), values))
+        let mut values = Vec::new();
+        let shape = self.f32_into(name, shape, &mut values)?.to_vec();
+        Ok((shape, values))
     }
 
-    /// Those of an F32 tensor: out of a file without a copy between.
-    fn f32_values(&self, entry: &Entry) -> Result<Vec<f32>> {
+    /// As [`Self::f32`], but the values take the place of those in `values`: for who reads many tensors and keeps none.
+    /// Returns the shape.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn f32_into(&self, name: &str, shape: Option<&[usize]>, values: &mut Vec<f32>) -> Result<&[usize]> {
+        let entry = self.checked(name, shape)?;
+        match entry.dtype {
+            DType::F32 => self.read_f32(entry, values)?,
+            DType::F64 => *values = decode(&*self.bytes(entry)?, |bytes| f64::from_le_bytes(bytes) as f32),
+            DType::F16 => *values = decode(&*self.bytes(entry)?, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            DType::BF16 => {
+                *values = decode(&*self.bytes(entry)?, |bytes| bf16::from_le_bytes(bytes).to_f32())
+            }
+            other => return Err(self.wrong_type(name, "F32, F64, F16 or BF16", other)),
+        }
+        Ok(&entry.shape)
+    }
+
+    /// The values of an F32 tensor: out of a file without a copy between.
+    fn read_f32(&self, entry: &Entry, values: &mut Vec<f32>) -> Result<()> {
         let Source::File(file) = &self.source else {
-            return Ok(decode(&*self.bytes(entry)?, f32::from_le_bytes));
+            *values = decode(&*self.bytes(entry)?, f32::from_le_bytes);
+            return Ok(());
         };
-        let mut values = vec![0f32; (entry.end - entry.start) / size_of::<f32>()];
-        read_at(file, &self.path, self.data + entry.start, bytemuck::cast_slice_mut(&mut values))?;
+        let count = (entry.end - entry.start) / size_of::<f32>();
+        if values.capacity() < count {
+            // Fresh memory is zero without anybody's writing it.
+            *values = vec![0.0; count];
+        } else {
+            values.resize(count, 0.0);
+        }
+        read_at(file, &self.path, self.data + entry.start, bytemuck::cast_slice_mut(values))?;
         if cfg!(target_endian = "big") {
             values.iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits().swap_bytes()));
         }
-        Ok(values)
+        Ok(())
     }
 
     /// Shape and values of an I64 tensor.
@@ -253,10 +273,16 @@ impl TensorFile {
     /// SHA-256 of a tensor's bytes, which are read a piece at a time.
     fn digest(&self, entry: &Entry) -> Result<[u8; 32]> {
         const PIECE: usize = 1 << 18;
-        let mut hash = Sha256::new();
-        let end = self.data + entry.end;
-        for start in (self.data + entry.start..end).step_by(PIECE) {
-            hash.update(self.source.bytes(&self.path, start..end.min(start + PIECE))?);
+        let all = self.data + entry.start..self.data + entry.end;
+        let file = match &self.source {
+            Source::Memory(bytes) => return Ok(Sha256::digest(&bytes[all]).into()),
+            Source::File(file) => file,
+        };
+        let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE.min(all.len())]);
+        for start in all.clone().step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(all.end - start)];
+            read_at(file, &self.path, start, piece)?;
+            hash.update(piece);
         }
         Ok(hash.finalize().into())
     }

@@ -218,19 +218,16 @@ impl Config {
         tables as u128 * hidden + 2 * hidden + layers + head
     }
 
-    /// Multiply-adds of one sequence of `rows` rows up to the answer's logits, the last layer computed at the answer
-    /// row only.
+    /// Multiply-adds of one sequence of `rows` rows up to the answer's logits. The last layer is computed at the answer's row,
+    /// where keys and values are absorbed ([`skn_kernels::SelfAttention`]): four products with a matrix `[hidden, hidden]` for
+    /// that row, and for each head a product of every row's whole width with the query, and one with the weights.
     pub fn multiply_adds(&self, rows: usize) -> u64 {
-        let (hidden, rows) = (self.hidden_size as u64, rows as u64);
-        let layer = |queries: u64, width: usize| {
-            let projections = 2 * rows * hidden * hidden + 2 * queries * hidden * hidden;
-            let attention = 2 * queries * rows * hidden;
-            projections + attention + 2 * queries * hidden * width as u64
-        };
-        let last = self.layers() - 1;
-        let layers = self.intermediate_sizes.iter().enumerate();
-        layers.map(|(index, &width)| layer(if index == last { 1 } else { rows }, width)).sum::<u64>()
-            + hidden * hidden
+        let (hidden, rows, heads) = (self.hidden_size as u64, rows as u64, self.num_attention_heads as u64);
+        let layer =
+            |width: usize| rows * (4 * hidden * hidden + 2 * rows * hidden + 2 * hidden * width as u64);
+        let last = |width: usize| 4 * hidden * hidden + 2 * heads * rows * hidden + 2 * hidden * width as u64;
+        let (&of_last, below) = self.intermediate_sizes.split_last().unwrap_or((&0, &[]));
+        below.iter().map(|&width| layer(width)).sum::<u64>() + last(of_last) + hidden * hidden
     }
 
     /// Bytes that the weights take in memory as f32.

@@ -262,18 +262,26 @@ impl Weights {
         let no_head = (!has_head(config, |name| places.contains_key(name)))
             .then(|| NoHead { file: file_of(folder, files), tensor: head_shapes(config)[0].0.clone() });
         let mut tensors = BTreeMap::new();
+        let mut scratch = Vec::new();
         for (name, shape) in needed_shapes(config, no_head.is_none()) {
             let Some((file, stored)) = places.get(name.as_str()) else {
                 return Err(missing_tensor(file_of(folder, files), &name));
             };
-            let (_, values) = file.f32(stored, Some(&shape))?;
-            check_finite(file.path(), stored, &values)?;
+            let read = |values: &mut Vec<f32>| {
+                file.f32_into(stored, Some(&shape), values)?;
+                check_finite(file.path(), stored, values)
+            };
             let weight = match shape[..] {
                 [outputs, inputs] if device.is_cpu() && !is_table(&name) => {
+                    read(&mut scratch)?;
                     let (file, name) = (Arc::clone(file), (*stored).to_owned());
                     Weight::Stored(Stored { file, name, shape: [outputs, inputs] })
                 }
-                _ => Weight::Tensor(Tensor::from_vec(values, shape, device)?),
+                _ => {
+                    let mut values = Vec::new();
+                    read(&mut values)?;
+                    Weight::Tensor(Tensor::from_vec(values, shape, device)?)
+                }
             };
             tensors.insert(name, weight);
         }

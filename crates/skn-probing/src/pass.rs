@@ -12,7 +12,8 @@ use crate::workers::{Progress, Silent, Workers, fold_here};
 pub struct PassOptions<'a> {
     /// The threads. A model that is not on the CPU is driven by the calling thread alone.
     pub workers: &'a Workers,
-    /// The most rows of a micro-batch, prompt rows counted; a longer text goes alone. 2048 unless set.
+    /// The most rows of a micro-batch, prompt rows counted; a longer text goes alone. 2048 unless set. Where texts are too
+    /// few to give each of several threads some batches of so many rows, batches are smaller, down to 256 rows.
     pub token_budget: usize,
     /// The most texts of a micro-batch (`--bz`). No limit unless set.
     pub max_sequences: usize,
@@ -24,6 +25,16 @@ impl<'a> PassOptions<'a> {
     /// The defaults on these threads.
     pub fn new(workers: &'a Workers) -> Self {
         Self { workers, token_budget: 2048, max_sequences: usize::MAX, progress: &Silent }
+    }
+
+    /// The token budget that gives each of several threads about four of the batches of so many rows.
+    fn shared(&self, rows: usize) -> usize {
+        /// Fewer rows make products slower than what a thread that waits would cost.
+        const LEAST: usize = 256;
+        match self.workers.threads() {
+            1 => self.token_budget,
+            threads => self.token_budget.min((rows / (4 * threads)).max(LEAST)),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -64,7 +75,10 @@ impl<'a> Texts<'a> {
                 return Err(ProbingError::SameRow { row: text.row });
             }
         }
-        let batches = pack(texts, model.prompt_rows(), options.token_budget, options.max_sequences);
+        let prompt = model.prompt_rows();
+        let rows = texts.iter().map(|text| text.ids.len() + prompt).sum();
+        let budget = if model.device().is_cpu() { options.shared(rows) } else { options.token_budget };
+        let batches = pack(texts, prompt, budget, options.max_sequences);
         options.progress.begin(what, texts.len() as u64);
         Ok(Self { model, options, batches, places })
     }
@@ -74,7 +88,7 @@ impl<'a> Texts<'a> {
         batch.rows.iter().map(|row| self.places[row])
     }
 
-    /// Gives every batch to `map`, on many threads, and the results to `fold`, in an order that depends on the texts
+    /// Gives every batch to `map`, on many threads, and the results to `fold`, in an order that depends on texts and options
     /// only.
     pub(crate) fn run<T: Send>(
         &self,
@@ -134,6 +148,14 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+
+    #[test]
+    fn few_texts_are_shared_among_the_threads() {
+        let [one, two] = [1, 2].map(|threads| Workers::new(threads).unwrap());
+        assert_eq!(PassOptions::new(&one).shared(1280), 2048, "one thread has nobody to share with");
+        assert_eq!([100, 3200, 1_000_000].map(|rows| PassOptions::new(&two).shared(rows)), [256, 400, 2048]);
+        assert_eq!(PassOptions { token_budget: 64, ..PassOptions::new(&two) }.shared(3200), 64);
+    }
 
     #[test]
     fn values_are_seen_in_row_order() {
