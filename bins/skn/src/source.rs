@@ -41,8 +41,8 @@ impl Model {
     }
 }
 
-/// Refuses a model that memory can't hold, before any tensor of it is made: its weights are there once as they were read
-/// and once packed for the products.
+/// Refuses a model that memory can't hold, before any tensor of it is made: its weights are there once, and as much again is
+/// left for what is computed with them.
 fn check_memory(folder: &ModelFolder, weights: u64, available: Option<u64>) -> Result<()> {
     let needed = weights.saturating_mul(2);
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);

@@ -2,6 +2,7 @@
 
 use crate::matrix::{Tile, View};
 use crate::simd::Isa;
+use crate::transpose;
 
 /// An element of a product's operands: one or two numbers that follow each other along the inner index. Plain bits, of which
 /// all zeros are the default.
@@ -21,6 +22,9 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
 
     /// Computes a tile.
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize);
+
+    /// Turns a block ([`crate::transpose`]); `from` has at most the steps of one, `to` all of them.
+    fn transpose(isa: Isa, from: &[Self], to: &mut [Self]);
 }
 
 impl Element for f32 {
@@ -40,6 +44,10 @@ impl Element for f32 {
 
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
         tile.run(isa, rows);
+    }
+
+    fn transpose(isa: Isa, from: &[Self], to: &mut [Self]) {
+        transpose::transpose(isa, from, to);
     }
 }
 
@@ -97,6 +105,10 @@ impl Element for Pair {
 
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
         tile.run(isa, rows);
+    }
+
+    fn transpose(isa: Isa, from: &[Self], to: &mut [Self]) {
+        transpose::transpose_pairs(isa, from, to);
     }
 }
 

@@ -38,6 +38,7 @@ mod one_pool;
 mod packing;
 mod self_attention;
 mod simd;
+mod transpose;
 
 use candle_core::{Result, Tensor};
 

@@ -46,7 +46,7 @@ impl Precision {
 
 /// A linear layer `x W^T + b`.
 ///
-/// A frozen weight on the CPU is packed at its first use, once more at its first backward pass, and autograd never sees it.
+/// A frozen weight on the CPU is packed at its first use, for the forward and the backward pass, and autograd never sees it.
 /// In f32 its tensor is let go then, so that a layer holds what the products need and nothing else, unless somebody
 /// else has the tensor too. Gradients go to the input, and to weight and bias if they are variables.
 #[derive(Clone, Debug)]
@@ -73,14 +73,13 @@ struct Features {
     outputs: usize,
 }
 
-/// A frozen weight as the products need it; each form is made when it is first used.
+/// A frozen weight as the products need it, which is made when it is first used.
 #[derive(Debug)]
 struct Packed {
     features: Features,
     precision: Precision,
     original: Mutex<Original>,
-    forward: OnceLock<Operand>,
-    backward: OnceLock<Operand>,
+    operand: OnceLock<Operand>,
 }
 
 /// Every bit of a weight `[out, in]`.
@@ -90,7 +89,7 @@ enum Original {
     Unread(Arc<ReadWeight>),
     /// As it was given.
     Tensor(Tensor),
-    /// Packed for the forward product: then the tensor is not needed any more.
+    /// Packed: then the tensor is not needed any more.
     Panels(Arc<Panels<f32>>),
 }
 
@@ -140,8 +139,7 @@ impl Linear {
     }
 
     /// A frozen layer on the CPU with weight `[out, in]`, which `read` gives when it is first needed, and bias `[out]`. So a
-    /// model that is packed layer by layer ([`Self::pack`]) is never there as a whole beside what is packed. `read` is called
-    /// again for a form that can't be made of another: for bf16, once for each direction.
+    /// model that is packed layer by layer ([`Self::pack`]) is never there as a whole beside what is packed.
     ///
     /// # Errors
     /// If the bias has another length, is not f32 or not on the CPU. What is wrong with the weight is known when it is read.
@@ -202,7 +200,7 @@ impl Linear {
     /// If the weight can't be read.
     pub fn pack(&self) -> Result<()> {
         match &self.weight {
-            Weight::Frozen(packed) => packed.forward().map(drop),
+            Weight::Frozen(packed) => packed.operand().map(drop),
             Weight::Tensor(_) => Ok(()),
         }
     }
@@ -276,7 +274,7 @@ impl Linear {
 impl Packed {
     fn new(original: Original, features: Features, precision: Precision) -> Self {
         let original = Mutex::new(original);
-        Self { features, precision, original, forward: OnceLock::new(), backward: OnceLock::new() }
+        Self { features, precision, original, operand: OnceLock::new() }
     }
 
     /// The same weight for products in another precision.
@@ -289,13 +287,13 @@ impl Packed {
         self.original.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forward(&self) -> Result<&Operand> {
-        if let Some(operand) = self.forward.get() {
+    fn operand(&self) -> Result<&Operand> {
+        if let Some(operand) = self.operand.get() {
             return Ok(operand);
         }
         // Who comes second waits here, instead of packing it too.
         let mut original = self.original();
-        made(&self.forward, || {
+        made(&self.operand, || {
             let operand = match (&*original, self.precision) {
                 (Original::Panels(panels), Precision::F32) => Operand::F32(Arc::clone(panels)),
                 _ => packed_transposed(&self.weight_of(&original)?, self.precision)?,
@@ -305,14 +303,6 @@ impl Packed {
             }
             Ok(operand)
         })
-    }
-
-    fn backward(&self) -> Result<&Operand> {
-        if let Some(operand) = self.backward.get() {
-            return Ok(operand);
-        }
-        let original = self.original();
-        made(&self.backward, || packed(&self.weight_of(&original)?, self.precision))
     }
 
     fn weight(&self) -> Result<Tensor> {
@@ -376,6 +366,14 @@ impl Operand {
         match self {
             Self::F32(panels) => panels.multiply_into(Isa::best(), left, bias, out, |_| {}),
             Self::Bf16(panels) => panels.multiply_into(Isa::best(), left, bias, out, |_| {}),
+        }
+    }
+
+    /// See [`Panels::multiply_transposed`].
+    fn multiply_transposed(&self, left: View<'_>) -> Vec<f32> {
+        match self {
+            Self::F32(panels) => panels.multiply_transposed(Isa::best(), left),
+            Self::Bf16(panels) => panels.multiply_transposed(Isa::best(), left),
         }
     }
 
@@ -469,13 +467,15 @@ impl Finish {
     }
 }
 
-/// `gradient panels`, the panels being a weight `[out, in]`: the gradient of the input.
-fn input_gradient(panels: &Operand, gradient: &Tensor) -> Result<Tensor> {
+/// `gradient W`, the gradient of the input `[rows, inputs]`, by a function that multiplies with W.
+fn input_gradient(
+    inputs: usize,
+    gradient: &Tensor,
+    multiply: impl FnOnce(View<'_>) -> Vec<f32>,
+) -> Result<Tensor> {
     let (rows, outputs) = gradient.dims2()?;
-    let values = with_slices([gradient], |[gradient]| {
-        Ok(panels.multiply(View::dense(gradient, rows, outputs), &[], |_| {}))
-    })?;
-    Tensor::from_vec(values, (rows, panels.columns()), gradient.device())
+    let values = with_slices([gradient], |[gradient]| Ok(multiply(View::dense(gradient, rows, outputs))))?;
+    Tensor::from_vec(values, (rows, inputs), gradient.device())
 }
 
 /// `gradient^T x`.
@@ -514,7 +514,7 @@ impl CustomOp2 for Frozen {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        forward_product(self.packed.forward()?, (x, lx), slice(b, lb)?, &self.finish)
+        forward_product(self.packed.operand()?, (x, lx), slice(b, lb)?, &self.finish)
     }
 
     fn bwd(
@@ -525,7 +525,13 @@ impl CustomOp2 for Frozen {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = self.finish.backward(gradient)?;
-        let dx = if x.track_op() { Some(input_gradient(self.packed.backward()?, &gradient)?) } else { None };
+        let dx = if x.track_op() {
+            let operand = self.packed.operand()?;
+            let product = |gradient: View<'_>| operand.multiply_transposed(gradient);
+            Some(input_gradient(self.packed.features.inputs, &gradient, product)?)
+        } else {
+            None
+        };
         let db = if bias.track_op() { Some(bias_gradient(&gradient)?) } else { None };
         Ok((dx, db))
     }
@@ -566,7 +572,9 @@ impl CustomOp3 for Trained {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = self.finish.backward(gradient)?;
         let dx = if x.track_op() {
-            Some(input_gradient(&packed(weight, Precision::F32)?, &gradient)?)
+            let operand = packed(weight, Precision::F32)?;
+            let product = |gradient: View<'_>| operand.multiply(gradient, &[], |_| {});
+            Some(input_gradient(self.features.inputs, &gradient, product)?)
         } else {
             None
         };

@@ -16,7 +16,7 @@ use crate::memory;
 use crate::simd::Isa;
 
 /// Columns of a panel.
-const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 /// Rows of the largest tile: 12 x 2 accumulators of 16 numbers fill the 32 registers of AVX-512, the rest being for
 /// the panel.
 const TILE: usize = 12;
@@ -31,6 +31,15 @@ const BLOCK: usize = 11 * TILE;
 /// Steps of the inner index between prefetches. Weights come from memory or the third-level cache, and the processor's
 /// own prefetching ends with each page of 4 KB, after 32 steps.
 const GROUP: usize = 16;
+/// Elements that are fetched ahead as one piece at least.
+const PIECE: usize = 1024;
+/// The most pieces of a part of a panel.
+const PIECES: usize = 16;
+
+/// Steps of a block of 32 numbers of the inner index.
+pub(crate) const fn block_steps<T: Element>() -> usize {
+    PANEL / T::NUMBERS
+}
 
 /// Rows that start a multiple of so many numbers (4 KB) apart lie in the same sets of the first-level cache: the 12 of a tile
 /// drive each other out of its 8 ways.
@@ -100,6 +109,8 @@ impl<'a> ViewMut<'a> {
 /// The right-hand side `[inner, columns]` of a product, packed: for each panel, for each inner index, 32 elements.
 #[derive(Clone, Debug)]
 pub(crate) struct Panels<T = f32> {
+    /// Numbers along the inner index.
+    rows: usize,
     /// Elements along the inner index.
     inner: usize,
     columns: usize,
@@ -107,9 +118,9 @@ pub(crate) struct Panels<T = f32> {
 }
 
 impl<T: Element> Panels<T> {
-    fn zeros(inner: usize, columns: usize) -> Self {
-        let inner = inner.div_ceil(T::NUMBERS);
-        Self { inner, columns, values: memory::zeros(columns.div_ceil(PANEL) * inner * PANEL) }
+    fn zeros(rows: usize, columns: usize) -> Self {
+        let inner = rows.div_ceil(T::NUMBERS);
+        Self { rows, inner, columns, values: memory::zeros(columns.div_ceil(PANEL) * inner * PANEL) }
     }
 
     /// Packs a matrix `[inner, columns]`.
@@ -191,32 +202,113 @@ impl<T: Element> Panels<T> {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
+        finish: impl FnMut(&mut ViewMut<'_>),
+    ) {
+        Right { panels: self, transposed: false }.multiply_into(isa, left, bias, out, finish);
+    }
+
+    /// `left [rows, columns]` x the transpose of self: `[rows, inner]`, with the bits of the product with that transpose,
+    /// packed. Parts of panels are turned as they are needed, which takes less than keeping them would take memory.
+    pub(crate) fn multiply_transposed(&self, isa: Isa, left: View<'_>) -> Vec<f32> {
+        let mut out = vec![0f32; left.rows * self.rows];
+        let right = Right { panels: self, transposed: true };
+        right.multiply_into(isa, left, &[], &mut ViewMut::dense(&mut out, self.rows), |_| {});
+        out
+    }
+}
+
+/// The right-hand side of a product: a matrix as it was packed, or the transpose of that.
+#[derive(Clone, Copy)]
+struct Right<'a, T> {
+    panels: &'a Panels<T>,
+    transposed: bool,
+}
+
+impl<'a, T: Element> Right<'a, T> {
+    /// Elements along the inner index.
+    fn inner(&self) -> usize {
+        if self.transposed { self.panels.columns.div_ceil(T::NUMBERS) } else { self.panels.inner }
+    }
+
+    /// Columns of the result.
+    fn columns(&self) -> usize {
+        if self.transposed { self.panels.rows } else { self.panels.columns }
+    }
+
+    fn columns_of(&self, panel: usize) -> Range<usize> {
+        panel * PANEL..self.columns().min((panel + 1) * PANEL)
+    }
+
+    /// What some steps of a panel are made of, in order: themselves, or blocks that lie in as many panels.
+    fn pieces(&self, panel: usize, inner: Range<usize>) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+        let Panels { inner: depth, ref values, .. } = *self.panels;
+        let steps = block_steps::<T>();
+        let (turned, lying) = if self.transposed {
+            // Steps of what was packed; a last block may have fewer.
+            let of_block = panel * steps..depth.min((panel + 1) * steps);
+            let blocks = inner.start / steps..inner.end.div_ceil(steps);
+            let block = move |other: usize| other * depth + of_block.start..other * depth + of_block.end;
+            (Some(blocks.map(block)), None)
+        } else {
+            (None, Some(panel * depth + inner.start..panel * depth + inner.end))
+        };
+        let lying = lying.into_iter().flat_map(|steps| pieces_of(steps, PIECE / PANEL));
+        let pieces = turned.into_iter().flatten().chain(lying);
+        pieces.map(|steps| values.get(steps.start * PANEL..steps.end * PANEL).unwrap_or_default())
+    }
+
+    /// Some steps of a panel, or nothing if there is no such panel; made in `made` unless they lie somewhere.
+    fn part<'m>(&self, isa: Isa, panel: usize, inner: Range<usize>, made: &'m mut Vec<T>) -> &'m [T]
+    where
+        'a: 'm,
+    {
+        if !self.transposed {
+            let first = panel * self.panels.inner;
+            let steps = (first + inner.start) * PANEL..(first + inner.end) * PANEL;
+            return self.panels.values.get(steps).unwrap_or_default();
+        }
+        let block = block_steps::<T>() * PANEL;
+        made.resize(inner.len().next_multiple_of(block_steps::<T>()) * PANEL, T::default());
+        for (from, to) in self.pieces(panel, inner.clone()).zip(made.chunks_exact_mut(block)) {
+            T::transpose(isa, from, to);
+        }
+        &made[..inner.len() * PANEL]
+    }
+
+    /// See [`Panels::multiply_into`].
+    fn multiply_into(
+        &self,
+        isa: Isa,
+        left: View<'_>,
+        bias: &[f32],
+        out: &mut ViewMut<'_>,
         mut finish: impl FnMut(&mut ViewMut<'_>),
     ) {
-        let panels = self.columns.div_ceil(PANEL);
-        let mut spread = Vec::new();
+        let panels = self.columns().div_ceil(PANEL);
+        let (mut spread, mut made) = (Vec::new(), Vec::new());
         for first in (0..left.rows).step_by(BLOCK) {
             let rows = first..left.rows.min(first + BLOCK);
-            for slab in steps(0..self.inner, SLAB) {
+            for slab in steps(0..self.inner(), SLAB) {
                 let in_the_way = left.stride.is_multiple_of(ALIAS) && rows.len() > 1 && panels > 1;
                 let part = match T::lent(left).filter(|_| !in_the_way) {
                     Some(matrix) => Part { matrix, row: 0, column: 0 },
                     None => Part::spread(left, rows.clone(), slab.clone(), &mut spread),
                 };
-                let product = Product { isa, panels: self, left: part, bias };
+                let product = Product { isa, right: *self, left: part, bias };
                 for panel in 0..panels {
-                    product.column_of_tiles(out, rows.clone(), slab.clone(), panel);
-                    if slab.end == self.inner {
+                    product.column_of_tiles(out, rows.clone(), slab.clone(), panel, &mut made);
+                    if slab.end == self.inner() {
                         finish(&mut out.part(rows.clone(), self.columns_of(panel)));
                     }
                 }
             }
         }
     }
+}
 
-    fn columns_of(&self, panel: usize) -> Range<usize> {
-        panel * PANEL..self.columns.min((panel + 1) * PANEL)
-    }
+/// Cuts a range into pieces of `step`.
+fn pieces_of(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(step).map(move |start| start..range.end.min(start + step))
 }
 
 /// Cuts a range into pieces of `step`; an empty one is one empty piece, in which the bias is written.
@@ -256,48 +348,52 @@ impl<'a, T: Element> Part<'a, T> {
 /// The operands of one product.
 struct Product<'a, T> {
     isa: Isa,
-    panels: &'a Panels<T>,
+    right: Right<'a, T>,
     left: Part<'a, T>,
     bias: &'a [f32],
 }
 
 impl<T: Element> Product<'_, T> {
     /// Some rows of one panel's columns, for the inner indexes of one slab.
-    fn column_of_tiles(&self, out: &mut ViewMut<'_>, rows: Range<usize>, slab: Range<usize>, panel: usize) {
-        let columns = self.panels.columns_of(panel);
+    fn column_of_tiles(
+        &self,
+        out: &mut ViewMut<'_>,
+        rows: Range<usize>,
+        slab: Range<usize>,
+        panel: usize,
+        made: &mut Vec<T>,
+    ) {
+        let columns = self.right.columns_of(panel);
         let mut bias = [0f32; PANEL];
         if !self.bias.is_empty() {
             bias[..columns.len()].copy_from_slice(&self.bias[columns.clone()]);
         }
+        let tiles = rows.len().div_ceil(TILE);
         for inner in steps(slab.clone(), DEPTH) {
             let start = if inner.start == 0 { Some(&bias) } else { None };
-            let weights = self.part_of_panel(panel, inner.clone());
             // What is multiplied after this part of the panel. Each tile fetches its share of it.
-            let next = if inner.end < slab.end {
-                self.part_of_panel(panel, inner.end..slab.end.min(inner.end + DEPTH))
+            let (after, steps_after) = if inner.end < slab.end {
+                (panel, inner.end..slab.end.min(inner.end + DEPTH))
             } else {
-                self.part_of_panel(panel + 1, slab.start..slab.end.min(slab.start + DEPTH))
+                (panel + 1, slab.start..slab.end.min(slab.start + DEPTH))
             };
-            let mut next = next.chunks(next.len().div_ceil(rows.len().div_ceil(TILE)).max(1));
-            for tile in steps(rows.clone(), TILE) {
+            let mut next = [&[][..]; PIECES];
+            let pieces = next.iter_mut().zip(self.right.pieces(after, steps_after));
+            let count = pieces.map(|(next, piece)| *next = piece).count();
+            let weights = self.right.part(self.isa, panel, inner.clone(), made);
+            for (place, tile) in steps(rows.clone(), TILE).enumerate() {
                 let tile_rows = tile.len();
                 let tile = Tile {
                     left: self.left.tile(tile.clone(), inner.clone()),
                     left_stride: self.left.matrix.stride,
                     panel: weights,
-                    next: next.next().unwrap_or_default(),
+                    next: &next[place * count / tiles..(place + 1) * count / tiles],
                     start,
                     out: out.part(tile, columns.clone()),
                 };
                 T::run(tile, self.isa, tile_rows);
             }
         }
-    }
-
-    /// Some steps of a panel, or nothing if there is no such panel.
-    fn part_of_panel(&self, panel: usize, inner: Range<usize>) -> &[T] {
-        let first = panel * self.panels.inner;
-        self.panels.values.get((first + inner.start) * PANEL..(first + inner.end) * PANEL).unwrap_or_default()
     }
 }
 
@@ -308,7 +404,7 @@ pub(crate) struct Tile<'a, T = f32> {
     left_stride: usize,
     panel: &'a [T],
     /// What is multiplied soon: brought into the second-level cache meanwhile, where there is an instruction for it.
-    next: &'a [T],
+    next: &'a [&'a [T]],
     start: Option<&'a [f32; PANEL]>,
     out: ViewMut<'a>,
 }
@@ -404,23 +500,35 @@ mod x86 {
 
     /// Fetches what is multiplied next, a share of it at each call.
     struct Ahead<'a, T> {
+        pieces: std::slice::Iter<'a, &'a [T]>,
         lines: std::slice::Chunks<'a, T>,
         each: usize,
     }
 
     impl<'a, T> Ahead<'a, T> {
+        /// Elements of a cache line.
+        const LINE: usize = 16;
+
         /// To be called for each group of steps of a tile, `kernels` times over.
         fn new(tile: &Tile<'a, T>, kernels: usize) -> Self {
-            /// Elements of a cache line.
-            const LINE: usize = 16;
-            let lines = tile.next.chunks(LINE);
+            let lines: usize = tile.next.iter().map(|piece| piece.len().div_ceil(Self::LINE)).sum();
             let calls = kernels * tile.panel.len().div_ceil(GROUP * PANEL);
-            Self { each: lines.len().div_ceil(calls.max(1)), lines }
+            let each = lines.div_ceil(calls.max(1));
+            Self { pieces: tile.next.iter(), lines: [].chunks(Self::LINE), each }
         }
 
         #[inline(always)]
         fn fetch(&mut self) {
-            for line in self.lines.by_ref().take(self.each) {
+            for _ in 0..self.each {
+                let line = match self.lines.next() {
+                    Some(line) => line,
+                    None => {
+                        let Some(piece) = self.pieces.next() else { return };
+                        self.lines = piece.chunks(Self::LINE);
+                        let Some(line) = self.lines.next() else { return };
+                        line
+                    }
+                };
                 // SAFETY: a hint, which reads nothing and can't fail; the address is that of a slice.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
             }
@@ -703,6 +811,15 @@ mod tests {
             let expected = naive(left, weight, &bias);
             let transposed = weight.transposed();
             prop_assert_eq!(Panels::<f32>::of_transposed(weight).transposed(), weight.values);
+            // As if the transpose had been packed, to the bit.
+            let (back, turned) = (numbers(rows * columns, seed ^ 3), View::dense(&transposed, inner, columns));
+            let back = View::dense(&back, rows, columns);
+            for isa in Isa::available() {
+                let expected = Panels::<f32>::of(weight).multiply(isa, back, &[], |_| {});
+                prop_assert_eq!(Panels::<f32>::of(turned).multiply_transposed(isa, back), expected);
+                let expected = Panels::<Pair>::of(weight).multiply(isa, back, &[], |_| {});
+                prop_assert_eq!(Panels::<Pair>::of(turned).multiply_transposed(isa, back), expected);
+            }
             for isa in Isa::available() {
                 for panels in [Panels::<f32>::of_transposed(weight), Panels::<f32>::of(View::dense(&transposed, inner, columns))] {
                     let product = panels.multiply(isa, left, &bias, |_| {});
@@ -726,6 +843,13 @@ mod tests {
         for isa in Isa::available() {
             let product = Panels::<f32>::of_transposed(weight).multiply(isa, left, &[], |_| {});
             assert!(close(&product, &expected, 1e-3), "{isa:?}");
+            let turned = Panels::<f32>::of(weight).multiply_transposed(isa, left);
+            assert!(turned == product, "{isa:?}");
+            let [turned, product] = [
+                Panels::<Pair>::of(weight).multiply_transposed(isa, left),
+                Panels::<Pair>::of_transposed(weight).multiply(isa, left, &[], |_| {}),
+            ];
+            assert!(turned == product, "{isa:?}");
         }
     }
 
