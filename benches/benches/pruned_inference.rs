@@ -43,7 +43,7 @@ fn main() {
 fn forward(criterion: &mut Criterion, models: &[(&str, Roberta)]) {
     let mut group = criterion.benchmark_group("forward");
     for (lengths, count) in TEXTS {
-        let [batch] = pack(&lengths.texts(count), PROMPT_ROWS, usize::MAX, usize::MAX).try_into().unwrap();
+        let [batch] = pack(&lengths.texts(count), PROMPT_ROWS, usize::MAX, usize::MAX, 1).try_into().unwrap();
         group.throughput(Throughput::Elements(count as u64));
         for (name, model) in models {
             let texts = Sequences {

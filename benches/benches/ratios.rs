@@ -60,7 +60,7 @@ fn main() {
 
 /// One packed batch on this thread.
 fn forward(model: &Roberta, texts: &[Encoded]) {
-    let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX).try_into().unwrap();
+    let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX, 1).try_into().unwrap();
     let texts =
         Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
     let answers = model.forward(texts, &Pass::default(), &mut NoHook).unwrap();

@@ -109,7 +109,7 @@ fn variants(model: &Roberta, edited: Range<usize>) -> Vec<Perturbation> {
 }
 
 fn forward_alone(model: &Roberta, texts: &[Encoded], variants: &[Perturbation]) {
-    let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX).try_into().unwrap();
+    let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX, 1).try_into().unwrap();
     let texts =
         Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
     for variant in variants {
@@ -118,7 +118,7 @@ fn forward_alone(model: &Roberta, texts: &[Encoded], variants: &[Perturbation]) 
 }
 
 fn forward_each(model: &Roberta, texts: &[Encoded], variants: &[Perturbation]) {
-    let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX).try_into().unwrap();
+    let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX, 1).try_into().unwrap();
     let texts =
         Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
     let mut hooks: Vec<_> = variants.iter().map(Perturbation::hook).collect();

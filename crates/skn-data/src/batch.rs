@@ -1,5 +1,7 @@
 use skn_random::{Key, Purpose};
 
+use std::ops::Range;
+
 use crate::encode::Encoded;
 use crate::error::{DataError, Result};
 
@@ -50,24 +52,31 @@ impl Batch {
 /// that a batch holds texts of similar cost, the shortest first.
 ///
 /// A batch has at most `max_sequences` texts and `token_budget` rows, of which each text takes its tokens and
-/// `extra_rows` (the prompt); a text that is longer than the budget has a batch for itself.
+/// `extra_rows` (the prompt); a text that is longer than the budget has a batch for itself. There are as many batches as that
+/// needs, or `batches` if those are more, and their rows are divided as evenly as texts can be.
 ///
 /// ```
 /// use skn_data::{Encoded, pack};
 ///
 /// let text = |row, length| Encoded { ids: vec![7; length].into(), second: length, label: 0, row };
-/// let batches = pack(&[text(0, 5), text(1, 2), text(2, 3)], 1, 8, 16);
+/// let batches = pack(&[text(0, 5), text(1, 2), text(2, 3)], 1, 8, 16, 1);
 /// let rows: Vec<&[u64]> = batches.iter().map(|batch| batch.rows.as_slice()).collect();
 /// assert_eq!(rows, [&[1, 2][..], &[0]]);
 /// ```
-pub fn pack(texts: &[Encoded], extra_rows: usize, token_budget: usize, max_sequences: usize) -> Vec<Batch> {
+pub fn pack(
+    texts: &[Encoded],
+    extra_rows: usize,
+    token_budget: usize,
+    max_sequences: usize,
+    batches: usize,
+) -> Vec<Batch> {
     let mut order: Vec<&Encoded> = texts.iter().collect();
     order.sort_by_key(|text| (text.ids.len(), text.row));
-    fill(order.into_iter(), extra_rows, token_budget, max_sequences)
+    fill(&order, extra_rows, token_budget, max_sequences, batches)
 }
 
 /// Packs the texts of one training step as micro-batches of at most `token_budget` rows, in the order given:
-/// `order` holds indexes into `texts`.
+/// `order` holds indexes into `texts`. There are as few as that needs, and their rows are divided as evenly as texts can be.
 ///
 /// # Errors
 ///
@@ -85,33 +94,51 @@ pub fn pack_in_order(
         })
     };
     let ordered = order.iter().map(text).collect::<Result<Vec<_>>>()?;
-    Ok(fill(ordered.into_iter(), extra_rows, token_budget, usize::MAX))
+    Ok(fill(&ordered, extra_rows, token_budget, usize::MAX, 1))
 }
 
-fn fill<'t>(
-    texts: impl Iterator<Item = &'t Encoded>,
+/// Batches of the texts in their order: at least `wanted` if there are so many texts, and as even as they can be: no smaller
+/// budget would do.
+fn fill(
+    texts: &[&Encoded],
     extra_rows: usize,
     token_budget: usize,
     max_sequences: usize,
+    wanted: usize,
 ) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = Vec::new();
-    let mut left = 0;
-    for text in texts {
-        let cost = text.ids.len().saturating_add(extra_rows);
-        match batches.last_mut() {
-            Some(batch) if cost <= left && batch.len() < max_sequences => {
-                batch.push(text);
-                left -= cost;
-            }
-            _ => {
-                let mut batch = Batch::default();
-                batch.push(text);
-                batches.push(batch);
-                left = token_budget.saturating_sub(cost);
-            }
-        }
+    let costs: Vec<usize> = texts.iter().map(|text| text.ids.len().saturating_add(extra_rows)).collect();
+    let count = |budget: usize| cut(&costs, budget, max_sequences).count();
+    let most = count(token_budget).max(wanted);
+    let total = costs.iter().fold(0usize, |sum, cost| sum.saturating_add(*cost));
+    let (mut low, mut high) = (0, token_budget.min(total));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if count(middle) <= most { high = middle } else { low = middle + 1 }
     }
-    batches
+    let batch = |texts: &[&Encoded]| {
+        let mut batch = Batch::default();
+        texts.iter().for_each(|text| batch.push(text));
+        batch
+    };
+    cut(&costs, high, max_sequences).map(|range| batch(&texts[range])).collect()
+}
+
+/// Ranges of `costs`, each as long as its sum stays in the budget, or of one that is above it.
+fn cut(costs: &[usize], budget: usize, max_sequences: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut left = budget.saturating_sub(*costs.get(start)?);
+        let more = costs[start + 1..].iter().take(max_sequences.saturating_sub(1));
+        let fit = more.take_while(|&&cost| {
+            left.checked_sub(cost).is_some_and(|rest| {
+                left = rest;
+                true
+            })
+        });
+        let range = start..start + 1 + fit.count();
+        start = range.end;
+        Some(range)
+    })
 }
 
 /// Shard `index` (from 0) of `count` of a part: contiguous, sizes differ by at most one, larger ones first.
@@ -156,7 +183,7 @@ mod tests {
 
     #[test]
     fn packs_by_length() {
-        let batches = pack(&texts(&[4, 2, 9, 2]), 1, 8, 8);
+        let batches = pack(&texts(&[4, 2, 9, 2]), 1, 8, 8, 1);
         assert_eq!(rows(&batches), [vec![1, 3], vec![0], vec![2]]);
         assert_eq!(batches[0].ids, [100, 101, 300, 301]);
         assert_eq!(batches[0].seconds, [1, 3]);
@@ -175,10 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_even() {
+        // Filled up in turn they would be 10, 10 and 2 rows.
+        let texts = texts(&[5, 5, 5, 5, 2]);
+        let in_order = pack_in_order(&texts, &[0, 1, 2, 3, 4], 0, 10).unwrap();
+        assert_eq!(rows(&in_order), [vec![0, 1], vec![2, 3], vec![4]], "no limit below 10 does it in 3");
+        let in_order = pack_in_order(&texts, &[0, 4, 1, 2, 3], 0, 12).unwrap();
+        assert_eq!(rows(&in_order), [vec![0, 4, 1], vec![2, 3]]);
+        let texts = super::tests::texts(&[4; 8]);
+        let lengths = |batches: &[Batch]| batches.iter().map(Batch::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&pack(&texts, 0, 20, 8, 1)), [4, 4]);
+        assert_eq!(lengths(&pack(&texts, 0, 20, 8, 3)), [3, 3, 2]);
+        assert_eq!(lengths(&pack(&texts, 0, 20, 8, 100)), [1; 8]);
+    }
+
+    #[test]
     fn limits_of_texts() {
-        assert_eq!(rows(&pack(&texts(&[1, 1, 1]), 0, 100, 2)), [vec![0, 1], vec![2]]);
-        assert_eq!(pack(&texts(&[1, 1]), usize::MAX, usize::MAX, 0).len(), 2);
-        assert!(pack(&[], 0, 10, 10).is_empty());
+        assert_eq!(rows(&pack(&texts(&[1, 1, 1]), 0, 100, 2, 1)), [vec![0, 1], vec![2]]);
+        assert_eq!(pack(&texts(&[1, 1]), usize::MAX, usize::MAX, 0, 1).len(), 2);
+        assert!(pack(&[], 0, 10, 10, 4).is_empty());
     }
 
     #[test]
@@ -209,9 +251,12 @@ mod tests {
             extra in 0usize..17,
             budget in 1usize..200,
             max in 1usize..9,
+            wanted in 1usize..9,
         ) {
             let texts = texts(&lengths);
-            let batches = pack(&texts, extra, budget, max);
+            let batches = pack(&texts, extra, budget, max, wanted);
+            let fewest = pack(&texts, extra, budget, max, 1).len();
+            prop_assert!(batches.len() <= fewest.max(wanted));
             let mut seen: Vec<u64> = Vec::new();
             for batch in &batches {
                 prop_assert!(batch.len() <= max);

@@ -23,7 +23,7 @@
 //! assert_eq!(verbalizer.ids.len(), task.classes());
 //!
 //! let texts = encoder.encode_all(&splits.train, 122, Join::Separated)?;
-//! let batches = pack(&texts, 16, 4096, 128);
+//! let batches = pack(&texts, 16, 4096, 128, 1);
 //! assert_eq!(batches[0].text(0), Some(&texts[0].ids[..]));
 //! # Ok(())
 //! # }

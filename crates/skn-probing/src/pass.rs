@@ -13,7 +13,7 @@ pub struct PassOptions<'a> {
     /// The threads. A model that is not on the CPU is driven by the calling thread alone.
     pub workers: &'a Workers,
     /// The most rows of a micro-batch, prompt rows counted; a longer text goes alone. 2048 unless set. Where texts are too
-    /// few to give each of several threads some batches of so many rows, batches are smaller, down to 256 rows.
+    /// few to give each of several threads some batches of so many rows, batches are smaller, down to about 256 rows.
     pub token_budget: usize,
     /// The most texts of a micro-batch (`--bz`). No limit unless set.
     pub max_sequences: usize,
@@ -27,13 +27,17 @@ impl<'a> PassOptions<'a> {
         Self { workers, token_budget: 2048, max_sequences: usize::MAX, progress: &Silent }
     }
 
-    /// The token budget that gives each of several threads about four of the batches of so many rows.
-    fn shared(&self, rows: usize) -> usize {
+    /// How many batches of so many rows keep all threads busy to the end: up to four for each of several, and as many for one as
+    /// for the other.
+    fn batches(&self, rows: usize) -> usize {
         /// Fewer rows make products slower than what a thread that waits would cost.
         const LEAST: usize = 256;
         match self.workers.threads() {
-            1 => self.token_budget,
-            threads => self.token_budget.min((rows / (4 * threads)).max(LEAST)),
+            1 => 1,
+            threads => {
+                let needed = rows.div_ceil(self.token_budget);
+                needed.max((rows / LEAST).min(4 * threads)).next_multiple_of(threads)
+            }
         }
     }
 
@@ -77,8 +81,8 @@ impl<'a> Texts<'a> {
         }
         let prompt = model.prompt_rows();
         let rows = texts.iter().map(|text| text.ids.len() + prompt).sum();
-        let budget = if model.device().is_cpu() { options.shared(rows) } else { options.token_budget };
-        let batches = pack(texts, prompt, budget, options.max_sequences);
+        let wanted = if model.device().is_cpu() { options.batches(rows) } else { 1 };
+        let batches = pack(texts, prompt, options.token_budget, options.max_sequences, wanted);
         options.progress.begin(what, texts.len() as u64);
         Ok(Self { model, options, batches, places })
     }
@@ -152,9 +156,10 @@ mod tests {
     #[test]
     fn few_texts_are_shared_among_the_threads() {
         let [one, two] = [1, 2].map(|threads| Workers::new(threads).unwrap());
-        assert_eq!(PassOptions::new(&one).shared(1280), 2048, "one thread has nobody to share with");
-        assert_eq!([100, 3200, 1_000_000].map(|rows| PassOptions::new(&two).shared(rows)), [256, 400, 2048]);
-        assert_eq!(PassOptions { token_budget: 64, ..PassOptions::new(&two) }.shared(3200), 64);
+        assert_eq!(PassOptions::new(&one).batches(1280), 1, "one thread has nobody to share with");
+        let found = [100, 640, 800, 3200, 1_000_000].map(|rows| PassOptions::new(&two).batches(rows));
+        assert_eq!(found, [2, 2, 4, 8, 490]);
+        assert_eq!(PassOptions { token_budget: 64, ..PassOptions::new(&two) }.batches(3200), 50);
     }
 
     #[test]

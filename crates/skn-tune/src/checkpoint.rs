@@ -13,7 +13,7 @@ use crate::clip::check_finite;
 use crate::error::{Result, TuneError};
 
 /// Raised when the content of a checkpoint changes its meaning.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const KIND: &str = "checkpoint";
 const STATE: &str = "skn.state";
 const HASH: &str = "skn.content_sha256";
