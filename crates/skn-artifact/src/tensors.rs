@@ -169,11 +169,9 @@ impl TensorFile {
         let entry = self.checked(name, shape)?;
         match entry.dtype {
             DType::F32 => self.read_f32(entry, values)?,
-            DType::F64 => *values = decode(&*self.bytes(entry)?, |bytes| f64::from_le_bytes(bytes) as f32),
-            DType::F16 => *values = decode(&*self.bytes(entry)?, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            DType::BF16 => {
-                *values = decode(&*self.bytes(entry)?, |bytes| bf16::from_le_bytes(bytes).to_f32())
-            }
+            DType::F64 => *values = decode(&self.bytes(entry)?, |bytes| f64::from_le_bytes(bytes) as f32),
+            DType::F16 => *values = decode(&self.bytes(entry)?, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            DType::BF16 => *values = decode(&self.bytes(entry)?, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             other => return Err(self.wrong_type(name, "F32, F64, F16 or BF16", other)),
         }
         Ok(&entry.shape)
@@ -182,7 +180,7 @@ impl TensorFile {
     /// The values of an F32 tensor: out of a file without a copy between.
     fn read_f32(&self, entry: &Entry, values: &mut Vec<f32>) -> Result<()> {
         let Source::File(file) = &self.source else {
-            *values = decode(&*self.bytes(entry)?, f32::from_le_bytes);
+            *values = decode(&self.bytes(entry)?, f32::from_le_bytes);
             return Ok(());
         };
         let count = (entry.end - entry.start) / size_of::<f32>();
@@ -234,7 +232,7 @@ impl TensorFile {
         if entry.dtype != dtype {
             return Err(self.wrong_type(name, dtype.name(), entry.dtype));
         }
-        Ok((entry.shape.clone(), decode(&*self.bytes(entry)?, from)))
+        Ok((entry.shape.clone(), decode(&self.bytes(entry)?, from)))
     }
 
     /// Checks that the file says it is of a kind (`skn.kind`). A file that says nothing, such as one made by hand in
