@@ -409,6 +409,18 @@ mod tests {
     }
 
     #[test]
+    fn multiply_adds_by_hand() {
+        let config = parse(&golden()).unwrap();
+        assert_eq!((config.num_attention_heads, config.intermediate_size), (4, 160));
+        let config = config.pruned(&[None, None, None, Some(vec![3, 7])]).unwrap();
+        // Three rows of the first three layers: four projections, scores and mixing, the FFN.
+        let below = 3 * 3 * (4 * 48 * 48 + 2 * 3 * 48 + 2 * 48 * 160);
+        // One row of the last: as many projections, four heads over three whole rows twice, two neurons; then the head.
+        let last = 4 * 48 * 48 + 2 * 4 * 3 * 48 + 2 * 48 * 2;
+        assert_eq!(config.multiply_adds(3), below + last + 48 * 48);
+    }
+
+    #[test]
     fn absurd_numbers_are_refused_by_name() {
         let fields =
             ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"];
