@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use crate::element::{Element, Pair};
-use crate::memory;
+use crate::memory::Aligned;
 use crate::simd::Isa;
 
 /// Columns of a panel.
@@ -20,21 +20,28 @@ pub(crate) const PANEL: usize = 32;
 /// Rows of the largest tile: 12 x 2 accumulators of 16 numbers fill the 32 registers of AVX-512, the rest being for
 /// the panel.
 const TILE: usize = 12;
-/// Steps of the inner index of a tile. The part of a panel in use, 32 KB, stays in the first-level cache while the
-/// rows of a block go by.
-const DEPTH: usize = 256;
 /// Steps of the inner index for which all panels are visited before the next: with it a block of rows stays in the
 /// second-level cache, and the result is loaded and stored seldom.
-const SLAB: usize = 3 * DEPTH;
+const SLAB: usize = 768;
 /// Rows of a block.
 const BLOCK: usize = 11 * TILE;
 /// Steps of the inner index between prefetches. Weights come from memory or the third-level cache, and the processor's
 /// own prefetching ends with each page of 4 KB, after 32 steps.
-const GROUP: usize = 16;
+const GROUP: usize = 64;
 /// Elements that are fetched ahead as one piece at least.
 const PIECE: usize = 1024;
-/// The most pieces of a part of a panel.
-const PIECES: usize = 16;
+/// The most pieces of a part of a panel: a block of pairs has 16 steps.
+const PIECES: usize = SLAB / 16;
+
+/// Steps of the inner index of a tile. With AVX-512 the part of a panel in use, 32 KB, stays in the first-level cache while
+/// the rows of a block go by. With AVX2 it would not: a tile goes over half of the panel at a time, and it is the loads
+/// and stores of sums in between that cost.
+fn depth(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512 => 256,
+        _ => SLAB,
+    }
+}
 
 /// Steps of a block of 32 numbers of the inner index.
 pub(crate) const fn block_steps<T: Element>() -> usize {
@@ -107,20 +114,20 @@ impl<'a> ViewMut<'a> {
 }
 
 /// The right-hand side `[inner, columns]` of a product, packed: for each panel, for each inner index, 32 elements.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Panels<T = f32> {
     /// Numbers along the inner index.
     rows: usize,
     /// Elements along the inner index.
     inner: usize,
     columns: usize,
-    values: Vec<T>,
+    values: Aligned<T>,
 }
 
 impl<T: Element> Panels<T> {
     fn zeros(rows: usize, columns: usize) -> Self {
         let inner = rows.div_ceil(T::NUMBERS);
-        Self { rows, inner, columns, values: memory::zeros(columns.div_ceil(PANEL) * inner * PANEL) }
+        Self { rows, inner, columns, values: Aligned::zeros(columns.div_ceil(PANEL) * inner * PANEL) }
     }
 
     /// Packs a matrix `[inner, columns]`.
@@ -258,7 +265,7 @@ impl<'a, T: Element> Right<'a, T> {
     }
 
     /// Some steps of a panel, or nothing if there is no such panel; made in `made` unless they lie somewhere.
-    fn part<'m>(&self, isa: Isa, panel: usize, inner: Range<usize>, made: &'m mut Vec<T>) -> &'m [T]
+    fn part<'m>(&self, isa: Isa, panel: usize, inner: Range<usize>, made: &'m mut Aligned<T>) -> &'m [T]
     where
         'a: 'm,
     {
@@ -268,7 +275,10 @@ impl<'a, T: Element> Right<'a, T> {
             return self.panels.values.get(steps).unwrap_or_default();
         }
         let block = block_steps::<T>() * PANEL;
-        made.resize(inner.len().next_multiple_of(block_steps::<T>()) * PANEL, T::default());
+        let steps = inner.len().next_multiple_of(block_steps::<T>());
+        if made.len() < steps * PANEL {
+            *made = Aligned::zeros(steps * PANEL);
+        }
         for (from, to) in self.pieces(panel, inner.clone()).zip(made.chunks_exact_mut(block)) {
             T::transpose(isa, from, to);
         }
@@ -285,7 +295,7 @@ impl<'a, T: Element> Right<'a, T> {
         mut finish: impl FnMut(&mut ViewMut<'_>),
     ) {
         let panels = self.columns().div_ceil(PANEL);
-        let (mut spread, mut made) = (Vec::new(), Vec::new());
+        let (mut spread, mut made) = (Vec::new(), Aligned::zeros(0));
         for first in (0..left.rows).step_by(BLOCK) {
             let rows = first..left.rows.min(first + BLOCK);
             for slab in steps(0..self.inner(), SLAB) {
@@ -361,7 +371,7 @@ impl<T: Element> Product<'_, T> {
         rows: Range<usize>,
         slab: Range<usize>,
         panel: usize,
-        made: &mut Vec<T>,
+        made: &mut Aligned<T>,
     ) {
         let columns = self.right.columns_of(panel);
         let mut bias = [0f32; PANEL];
@@ -369,13 +379,14 @@ impl<T: Element> Product<'_, T> {
             bias[..columns.len()].copy_from_slice(&self.bias[columns.clone()]);
         }
         let tiles = rows.len().div_ceil(TILE);
-        for inner in steps(slab.clone(), DEPTH) {
+        let depth = depth(self.isa);
+        for inner in steps(slab.clone(), depth) {
             let start = if inner.start == 0 { Some(&bias) } else { None };
             // What is multiplied after this part of the panel. Each tile fetches its share of it.
             let (after, steps_after) = if inner.end < slab.end {
-                (panel, inner.end..slab.end.min(inner.end + DEPTH))
+                (panel, inner.end..slab.end.min(inner.end + depth))
             } else {
-                (panel + 1, slab.start..slab.end.min(slab.start + DEPTH))
+                (panel + 1, slab.start..slab.end.min(slab.start + depth))
             };
             let mut next = [&[][..]; PIECES];
             let pieces = next.iter_mut().zip(self.right.pieces(after, steps_after));
@@ -501,7 +512,7 @@ mod x86 {
     /// Fetches what is multiplied next, a share of it at each call.
     struct Ahead<'a, T> {
         pieces: std::slice::Iter<'a, &'a [T]>,
-        lines: std::slice::Chunks<'a, T>,
+        piece: &'a [T],
         each: usize,
     }
 
@@ -513,22 +524,20 @@ mod x86 {
         fn new(tile: &Tile<'a, T>, kernels: usize) -> Self {
             let lines: usize = tile.next.iter().map(|piece| piece.len().div_ceil(Self::LINE)).sum();
             let calls = kernels * tile.panel.len().div_ceil(GROUP * PANEL);
-            let each = lines.div_ceil(calls.max(1));
-            Self { pieces: tile.next.iter(), lines: [].chunks(Self::LINE), each }
+            // A call ends with its piece.
+            let each = lines.div_ceil(calls.saturating_sub(tile.next.len()).max(1));
+            Self { pieces: tile.next.iter(), piece: &[], each: each * Self::LINE }
         }
 
         #[inline(always)]
         fn fetch(&mut self) {
-            for _ in 0..self.each {
-                let line = match self.lines.next() {
-                    Some(line) => line,
-                    None => {
-                        let Some(piece) = self.pieces.next() else { return };
-                        self.lines = piece.chunks(Self::LINE);
-                        let Some(line) = self.lines.next() else { return };
-                        line
-                    }
-                };
+            if self.piece.is_empty() {
+                let Some(piece) = self.pieces.next() else { return };
+                self.piece = piece;
+            }
+            let (now, later) = self.piece.split_at(self.each.min(self.piece.len()));
+            self.piece = later;
+            for line in now.chunks(Self::LINE) {
                 // SAFETY: a hint, which reads nothing and can't fail; the address is that of a slice.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
             }
@@ -674,6 +683,10 @@ mod x86 {
     }
 
     /// Rows from `first`, columns from `half`.
+    ///
+    /// Where a processor runs another thread in the same core, each gets half of the places for instructions a cycle. So what is
+    /// not a multiply-add is kept small: steps are written out, and the addresses of rows are one of two pointers, a
+    /// multiple of the stride, and a constant.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
     fn avx2_half<const ROWS: usize>(
@@ -686,8 +699,11 @@ mod x86 {
         if width == 0 {
             return;
         }
+        const STEPS: usize = 4;
+        let stride = tile.left_stride;
         let left = tile.left.as_ptr();
-        let panel = tile.panel.as_ptr();
+        let mut rows = [first, first + 3].map(|row| left.wrapping_add(row * stride));
+        let mut panel = tile.panel.as_ptr().wrapping_add(half);
         let out = tile.out.values.as_mut_ptr().wrapping_add(first * tile.out.stride + half);
         let places: [_; ROWS] = std::array::from_fn(|row| out.wrapping_add(row * tile.out.stride));
         // Masked stores take many times as long as whole ones: they are for the last panel alone.
@@ -717,16 +733,30 @@ mod x86 {
                     ],
                 };
             }
+            let step = |rows: [*const f32; 2], panel: *const f32, sums: &mut [[__m256; 2]; ROWS]| {
+                let weights = [_mm256_loadu_ps(panel), _mm256_loadu_ps(panel.add(8))];
+                let values: [__m256; ROWS] =
+                    std::array::from_fn(|row| _mm256_set1_ps(*rows[row / 3].add(row % 3 * stride)));
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = [
+                        _mm256_fmadd_ps(value, weights[0], sum[0]),
+                        _mm256_fmadd_ps(value, weights[1], sum[1]),
+                    ];
+                }
+            };
             for group in groups(tile.panel.len() / PANEL) {
                 ahead.fetch();
-                for k in group {
-                    let step = panel.add(k * PANEL + half);
-                    let weights = [_mm256_loadu_ps(step), _mm256_loadu_ps(step.add(8))];
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        let value = _mm256_set1_ps(*left.add((first + row) * tile.left_stride + k));
-                        sum[0] = _mm256_fmadd_ps(value, weights[0], sum[0]);
-                        sum[1] = _mm256_fmadd_ps(value, weights[1], sum[1]);
+                for _ in 0..group.len() / STEPS {
+                    for k in 0..STEPS {
+                        step(rows.map(|row| row.wrapping_add(k)), panel.add(k * PANEL), &mut sums);
                     }
+                    rows = rows.map(|row| row.wrapping_add(STEPS));
+                    panel = panel.wrapping_add(STEPS * PANEL);
+                }
+                for _ in 0..group.len() % STEPS {
+                    step(rows, panel, &mut sums);
+                    rows = rows.map(|row| row.wrapping_add(1));
+                    panel = panel.wrapping_add(PANEL);
                 }
             }
             for (place, sum) in places.iter().zip(&sums) {
@@ -836,7 +866,7 @@ mod tests {
 
     #[test]
     fn long_products_are_cut_without_a_trace() {
-        let (rows, inner, columns) = (2 * BLOCK + 7, SLAB + DEPTH + 5, 33);
+        let (rows, inner, columns) = (2 * BLOCK + 7, SLAB + 261, 33);
         let (left, weight) = (numbers(rows * inner, 3), numbers(columns * inner, 4));
         let (left, weight) = (View::dense(&left, rows, inner), View::dense(&weight, columns, inner));
         let expected = naive(left, weight, &vec![0.0; columns]);

@@ -2,12 +2,59 @@
 #![allow(unsafe_code)] // zeroed memory as a vector, and one system call
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::ops::{Deref, DerefMut, Range};
 
 use crate::element::Element;
 
+/// Elements that begin with a cache line, so that loads of whole vectors don't cross from one into the next.
+#[derive(Debug)]
+pub(crate) struct Aligned<T> {
+    memory: Vec<T>,
+    range: Range<usize>,
+}
+
+impl<T: Element> Aligned<T> {
+    /// Elements of a cache line, all being of 4 bytes.
+    const LINE: usize = 16;
+
+    /// So many zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        const { assert!(size_of::<T>() * Self::LINE == 64) }
+        if len == 0 {
+            return Self { memory: Vec::new(), range: 0..0 };
+        }
+        let memory: Vec<T> = zeros(len + Self::LINE - 1);
+        // Less than a line, as elements are aligned to their size; but a standard library may decline to say it.
+        let start = memory.as_ptr().align_offset(64).min(Self::LINE - 1);
+        Self { memory, range: start..start + len }
+    }
+}
+
+impl<T: Element> Clone for Aligned<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len());
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.memory[self.range.clone()]
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[self.range.clone()]
+    }
+}
+
 /// So many zeros, where the system can do it on pages of 2 MB: a matrix of some megabytes on pages of 4 KB has more of them
 /// than the processor remembers addresses of. Fresh memory is zero already and is not touched here.
-pub(crate) fn zeros<T: Element>(len: usize) -> Vec<T> {
+fn zeros<T: Element>(len: usize) -> Vec<T> {
     let Ok(layout) = Layout::array::<T>(len) else { return vec![T::default(); len] };
     if layout.size() == 0 {
         return vec![T::default(); len];
@@ -42,10 +89,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_memory_is_zero() {
-        for len in [0, 1, 1 << 20, (3 << 20) + 5] {
-            let values: Vec<f32> = zeros(len);
+    fn memory_is_zero_and_begins_with_a_line() {
+        for len in [0, 1, 15, 16, 1 << 20, (3 << 20) + 5] {
+            let mut values = Aligned::<f32>::zeros(len);
             assert!(values.len() == len && values.iter().all(|&value| value == 0.0));
+            assert!(len == 0 || values.as_ptr().addr().is_multiple_of(64));
+            values.iter_mut().zip(1..).for_each(|(value, n)| *value = n as f32);
+            let copy = values.clone();
+            assert!(copy[..] == values[..]);
+            assert!(len == 0 || copy.as_ptr().addr().is_multiple_of(64));
         }
     }
 }
