@@ -711,7 +711,7 @@ mod x86 {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         // SAFETY: rows first..first + ROWS of `out` have `width` numbers from `half`, which is what the masks let
         // through, and `start` has 32; the same rows of `left` have as many numbers as `panel` has steps of 32, of which
-        // `half..half + 16` are read.
+        // `half..half + 16` are read. `rows` and `panel` go on by as many steps as were made, all together no more than that.
         unsafe {
             if tile.start.is_some() {
                 // The result's lines come from memory while the products are made, not when they are stored.
@@ -733,28 +733,29 @@ mod x86 {
                     ],
                 };
             }
-            let step = |rows: [*const f32; 2], panel: *const f32, sums: &mut [[__m256; 2]; ROWS]| {
-                let weights = [_mm256_loadu_ps(panel), _mm256_loadu_ps(panel.add(8))];
-                let values: [__m256; ROWS] =
-                    std::array::from_fn(|row| _mm256_set1_ps(*rows[row / 3].add(row % 3 * stride)));
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = [
-                        _mm256_fmadd_ps(value, weights[0], sum[0]),
-                        _mm256_fmadd_ps(value, weights[1], sum[1]),
-                    ];
-                }
-            };
+            // As a function it would be compiled with its sums in memory.
+            macro_rules! step {
+                ($k:expr) => {
+                    let step = panel.add($k * PANEL);
+                    let weights = [_mm256_loadu_ps(step), _mm256_loadu_ps(step.add(8))];
+                    for row in 0..ROWS {
+                        let value = _mm256_set1_ps(*rows[row / 3].add(row % 3 * stride + $k));
+                        sums[row][0] = _mm256_fmadd_ps(value, weights[0], sums[row][0]);
+                        sums[row][1] = _mm256_fmadd_ps(value, weights[1], sums[row][1]);
+                    }
+                };
+            }
             for group in groups(tile.panel.len() / PANEL) {
                 ahead.fetch();
                 for _ in 0..group.len() / STEPS {
                     for k in 0..STEPS {
-                        step(rows.map(|row| row.wrapping_add(k)), panel.add(k * PANEL), &mut sums);
+                        step!(k);
                     }
                     rows = rows.map(|row| row.wrapping_add(STEPS));
                     panel = panel.wrapping_add(STEPS * PANEL);
                 }
                 for _ in 0..group.len() % STEPS {
-                    step(rows, panel, &mut sums);
+                    step!(0);
                     rows = rows.map(|row| row.wrapping_add(1));
                     panel = panel.wrapping_add(PANEL);
                 }
