@@ -41,4 +41,4 @@ pub use crate::records::{
     PerturbationResult, PerturbationSetting, Points, RunRecord, SkillConfig, SplitRecord, StageRecord,
     Summary, VerbalizerRecord, Verification, verify,
 };
-pub use crate::tensors::{TensorBundle, TensorFile, file_hash, tensor_hash};
+pub use crate::tensors::{TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash};

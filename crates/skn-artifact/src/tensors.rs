@@ -155,45 +155,101 @@ impl TensorFile {
     /// # Errors
     /// If it is missing, has another shape than `shape`, or does not hold floats.
     pub fn f32(&self, name: &str, shape: Option<&[usize]>) -> Result<(Vec<usize>, Vec<f32>)> {
+        let entry = self.floats(name, shape)?;
         let mut values = Vec::new();
-        let shape = self.f32_into(name, shape, &mut values)?.to_vec();
-        Ok((shape, values))
+        if entry.dtype == DType::F32 {
+            self.read_f32(entry, &mut values)?;
+        } else {
+            decode_floats(entry.dtype, &self.bytes(entry)?, &mut values);
+        }
+        Ok((entry.shape.clone(), values))
     }
 
-    /// As [`Self::f32`], but the values take the place of those in `values`: for who reads many tensors and keeps none.
-    /// Returns the shape.
+    /// Gives the values of a floating-point tensor to `each`, a piece after the other, and takes their hash on the way: for
+    /// who has to look at large tensors once, and does not keep them.
     ///
     /// # Errors
     /// As [`Self::f32`].
-    pub fn f32_into(&self, name: &str, shape: Option<&[usize]>, values: &mut Vec<f32>) -> Result<&[usize]> {
+    pub fn scan_f32(
+        &self,
+        name: &str,
+        shape: Option<&[usize]>,
+        mut each: impl FnMut(&[f32]),
+    ) -> Result<TensorDigest> {
+        let entry = self.floats(name, shape)?;
+        let mut values = Vec::new();
+        self.digested(name, entry, |bytes| match bytemuck::try_cast_slice(bytes) {
+            Ok(numbers) if entry.dtype == DType::F32 && cfg!(target_endian = "little") => each(numbers),
+            _ => {
+                values.clear();
+                decode_floats(entry.dtype, bytes, &mut values);
+                each(&values);
+            }
+        })
+    }
+
+    /// Appends some rows of a floating-point matrix to `values`; the others are not read.
+    ///
+    /// # Errors
+    /// As [`Self::f32`], or if the matrix has no such rows. What was appended then is of no use.
+    pub fn append_f32_rows(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        rows: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<()> {
+        let entry = self.floats(name, Some(&shape))?;
+        let [count, width] = shape;
+        if rows.start > rows.end || rows.end > count {
+            let expected = format!("rows below {count}");
+            return Err(ArtifactError::tensor(&self.path, name, expected, format!("{rows:?}")));
+        }
+        let bytes =
+            [rows.start, rows.end].map(|row| self.data + entry.start + row * width * entry.dtype.size());
+        match &self.source {
+            Source::File(file) if entry.dtype == DType::F32 => {
+                let before = values.len();
+                values.resize(before + rows.len() * width, 0.0);
+                let values = &mut values[before..];
+                read_at(file, &self.path, bytes[0], bytemuck::cast_slice_mut(values))?;
+                to_native(values);
+            }
+            source => {
+                let bytes = source.bytes(&self.path, bytes[0]..bytes[1])?;
+                decode_floats(entry.dtype, &bytes, values);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that there is a floating-point tensor of this shape, without reading it.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn expect_floats(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.floats(name, Some(shape)).map(drop)
+    }
+
+    /// The entry of a floating-point tensor.
+    fn floats(&self, name: &str, shape: Option<&[usize]>) -> Result<&Entry> {
         let entry = self.checked(name, shape)?;
         match entry.dtype {
-            DType::F32 => self.read_f32(entry, values)?,
-            DType::F64 => *values = decode(&self.bytes(entry)?, |bytes| f64::from_le_bytes(bytes) as f32),
-            DType::F16 => *values = decode(&self.bytes(entry)?, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            DType::BF16 => *values = decode(&self.bytes(entry)?, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            other => return Err(self.wrong_type(name, "F32, F64, F16 or BF16", other)),
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Ok(entry),
+            other => Err(self.wrong_type(name, "F32, F64, F16 or BF16", other)),
         }
-        Ok(&entry.shape)
     }
 
     /// The values of an F32 tensor: out of a file without a copy between.
     fn read_f32(&self, entry: &Entry, values: &mut Vec<f32>) -> Result<()> {
         let Source::File(file) = &self.source else {
-            *values = decode(&self.bytes(entry)?, f32::from_le_bytes);
+            decode_floats(entry.dtype, &self.bytes(entry)?, values);
             return Ok(());
         };
-        let count = (entry.end - entry.start) / size_of::<f32>();
-        if values.capacity() < count {
-            // Fresh memory is zero without anybody's writing it.
-            *values = vec![0.0; count];
-        } else {
-            values.resize(count, 0.0);
-        }
+        // Fresh memory is zero without anybody's writing it.
+        *values = vec![0.0; (entry.end - entry.start) / size_of::<f32>()];
         read_at(file, &self.path, self.data + entry.start, bytemuck::cast_slice_mut(values))?;
-        if cfg!(target_endian = "big") {
-            values.iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits().swap_bytes()));
-        }
+        to_native(values);
         Ok(())
     }
 
@@ -268,25 +324,61 @@ impl TensorFile {
         self.source.bytes(&self.path, self.data + entry.start..self.data + entry.end)
     }
 
-    /// SHA-256 of a tensor's bytes, which are read a piece at a time.
-    fn digest(&self, entry: &Entry) -> Result<[u8; 32]> {
+    /// The hash of a tensor's data.
+    ///
+    /// # Errors
+    /// If it is missing, or can't be read.
+    pub fn digest(&self, name: &str) -> Result<TensorDigest> {
+        self.digested(name, self.checked(name, None)?, |_| {})
+    }
+
+    /// Gives a tensor's bytes to `each`, a piece of whole elements after the other, and takes their hash.
+    fn digested(&self, name: &str, entry: &Entry, mut each: impl FnMut(&[u8])) -> Result<TensorDigest> {
+        /// Stays in a processor's own cache from the reading to the last who looks at it.
         const PIECE: usize = 1 << 18;
         let all = self.data + entry.start..self.data + entry.end;
-        let file = match &self.source {
-            Source::Memory(bytes) => return Ok(Sha256::digest(&bytes[all]).into()),
-            Source::File(file) => file,
-        };
-        let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE.min(all.len())]);
+        let mut hash = Sha256::new();
+        let to_read = if matches!(self.source, Source::File(_)) { PIECE.min(all.len()) } else { 0 };
+        let mut read = vec![0f64; to_read.div_ceil(size_of::<f64>())];
         for start in all.clone().step_by(PIECE) {
-            let piece = &mut piece[..PIECE.min(all.end - start)];
-            read_at(file, &self.path, start, piece)?;
-            hash.update(piece);
+            let range = start..all.end.min(start + PIECE);
+            let bytes = match &self.source {
+                Source::Memory(bytes) => &bytes[range],
+                Source::File(file) => {
+                    let bytes = &mut bytemuck::cast_slice_mut(&mut read)[..range.len()];
+                    read_at(file, &self.path, range.start, bytes)?;
+                    bytes
+                }
+            };
+            hash.update(bytes);
+            each(bytes);
         }
-        Ok(hash.finalize().into())
+        let (dtype, shape, sha256) = (entry.dtype, entry.shape.clone(), hash.finalize().into());
+        Ok(TensorDigest { name: name.into(), dtype, shape, sha256 })
     }
 
     fn wrong_type(&self, name: &str, expected: &str, found: DType) -> ArtifactError {
         ArtifactError::tensor(&self.path, name, expected, found.name())
+    }
+}
+
+/// Numbers whose bytes were read as they lie in a file.
+fn to_native(values: &mut [f32]) {
+    if cfg!(target_endian = "big") {
+        values.iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits().swap_bytes()));
+    }
+}
+
+/// Appends floats of any type as f32.
+fn decode_floats(dtype: DType, bytes: &[u8], values: &mut Vec<f32>) {
+    fn each<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, from: impl Fn([u8; N]) -> f32) {
+        values.extend(bytes.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)));
+    }
+    match dtype {
+        DType::F64 => each(bytes, values, |bytes| f64::from_le_bytes(bytes) as f32),
+        DType::F16 => each(bytes, values, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        DType::BF16 => each(bytes, values, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        _ => each(bytes, values, f32::from_le_bytes),
     }
 }
 
@@ -483,11 +575,11 @@ impl TensorBundle {
 /// tensor in the order of names, the length of the name (u64, little-endian), the name, the length of the dtype's
 /// name, the dtype's name, the number of dimensions, each dimension (u64), and the 32 bytes of the data's SHA-256.
 pub fn tensor_hash<'a>(tensors: impl IntoIterator<Item = (&'a str, DType, &'a [usize], &'a [u8])>) -> String {
-    let digest = |(name, dtype, shape, data): (&'a str, _, &'a [usize], &[u8])| Hashed {
-        name,
+    let digest = |(name, dtype, shape, data): (&str, _, &[usize], &[u8])| TensorDigest {
+        name: name.into(),
         dtype,
-        shape,
-        digest: Sha256::digest(data).into(),
+        shape: shape.into(),
+        sha256: Sha256::digest(data).into(),
     };
     hash_of_digests(tensors.into_iter().map(digest).collect())
 }
@@ -499,33 +591,34 @@ pub fn tensor_hash<'a>(tensors: impl IntoIterator<Item = (&'a str, DType, &'a [u
 pub fn file_hash<'a>(files: impl IntoIterator<Item = &'a TensorFile>) -> Result<String> {
     let mut tensors = Vec::new();
     for file in files {
-        for (name, entry) in &file.entries {
-            let digest = file.digest(entry)?;
-            tensors.push(Hashed { name, dtype: entry.dtype, shape: &entry.shape, digest });
+        for name in file.names() {
+            tensors.push(file.digest(name)?);
         }
     }
     Ok(hash_of_digests(tensors))
 }
 
-/// A tensor for [`tensor_hash`].
-struct Hashed<'a> {
-    name: &'a str,
+/// SHA-256 of a tensor's data, with what else [`tensor_hash`] takes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorDigest {
+    name: String,
     dtype: DType,
-    shape: &'a [usize],
-    digest: [u8; 32],
+    shape: Vec<usize>,
+    sha256: [u8; 32],
 }
 
-fn hash_of_digests(mut tensors: Vec<Hashed<'_>>) -> String {
-    tensors.sort_by_key(|tensor| tensor.name);
+/// The [`tensor_hash`] of tensors whose data were looked at before, in any order.
+pub fn hash_of_digests(mut tensors: Vec<TensorDigest>) -> String {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hash = Sha256::new();
-    for Hashed { name, dtype, shape, digest } in tensors {
-        for text in [name, dtype.name()] {
+    for TensorDigest { name, dtype, shape, sha256 } in tensors {
+        for text in [name.as_str(), dtype.name()] {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
         hash.update((shape.len() as u64).to_le_bytes());
         shape.iter().for_each(|&size| hash.update((size as u64).to_le_bytes()));
-        hash.update(digest);
+        hash.update(sha256);
     }
     to_hex(&hash.finalize())
 }
@@ -658,6 +751,20 @@ mod tests {
             (name.as_str(), array.dtype(), array.shape(), bytes.as_slice())
         }));
         assert_eq!([&open, &read].map(|file| file_hash([file]).unwrap()), [expected.clone(), expected]);
+        // Who looks at the values on the way gets them all, and the same hash.
+        for file in [&open, &read] {
+            let mut seen = Vec::new();
+            let digest = file.scan_f32("b", Some(&[2, 2]), |values| seen.extend_from_slice(values)).unwrap();
+            assert_eq!((seen, digest), (file.f32("b", None).unwrap().1, file.digest("b").unwrap()));
+            assert!(file.scan_f32("mask", None, |_| {}).is_err());
+            let mut rows = vec![9.0];
+            file.append_f32_rows("b", [2, 2], 1..2, &mut rows).unwrap();
+            file.append_f32_rows("b", [2, 2], 0..2, &mut rows).unwrap();
+            assert_eq!(rows, [9.0, f32::MAX, 0.0, 1.0, -2.5, f32::MAX, 0.0]);
+            let outside = file.append_f32_rows("b", [2, 2], 1..3, &mut rows).unwrap_err().to_string();
+            assert!(outside.contains("rows below 2") && outside.contains("1..3"), "{outside}");
+            assert!(file.append_f32_rows("b", [4, 1], 0..1, &mut rows).is_err());
+        }
         // What has become shorter meanwhile is an error, and so is what is no such file.
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(open.f32("mask", None).is_err() && open.bool("mask", None).is_err());

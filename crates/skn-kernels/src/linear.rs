@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
@@ -86,15 +87,15 @@ struct Packed {
 #[derive(Clone)]
 enum Original {
     /// Still where it can be read from.
-    Unread(Arc<ReadWeight>),
+    Unread(Arc<ReadRows>),
     /// As it was given.
     Tensor(Tensor),
     /// Packed: then the tensor is not needed any more.
     Panels(Arc<Panels<f32>>),
 }
 
-/// What gives a weight `[out, in]` when it is needed.
-type ReadWeight = dyn Fn() -> Result<Tensor> + Send + Sync;
+/// Appends some rows of a weight `[out, in]` to a vector.
+type ReadRows = dyn Fn(Range<usize>, &mut Vec<f32>) -> Result<()> + Send + Sync;
 
 impl fmt::Debug for Original {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,15 +139,15 @@ impl Linear {
         Ok(Self { weight, bias, features, precision })
     }
 
-    /// A frozen layer on the CPU with weight `[out, in]`, which `read` gives when it is first needed, and bias `[out]`. So a
-    /// model that is packed layer by layer ([`Self::pack`]) is never there as a whole beside what is packed.
+    /// A frozen layer on the CPU with bias `[out]` and weight `[out, in]`, of which `read` appends some rows to a vector when
+    /// they are first needed. So not even one matrix is there as a whole beside what is packed.
     ///
     /// # Errors
     /// If the bias has another length, is not f32 or not on the CPU. What is wrong with the weight is known when it is read.
     pub fn deferred(
         [outputs, inputs]: [usize; 2],
         bias: Tensor,
-        read: impl Fn() -> Result<Tensor> + Send + Sync + 'static,
+        read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<()> + Send + Sync + 'static,
     ) -> Result<Self> {
         if bias.dims() != [outputs] {
             bail!("linear: expected a bias [{outputs}], found {:?}", bias.dims());
@@ -157,17 +158,14 @@ impl Linear {
             );
         }
         expect_f32("linear bias", &bias)?;
-        let checked = move || {
-            let weight = read()?.detach();
-            if weight.dims() != [outputs, inputs] || !weight.device().is_cpu() {
-                bail!(
-                    "linear: expected a weight [{outputs}, {inputs}] on the CPU, found {:?} on {:?}",
-                    weight.dims(),
-                    weight.device()
-                );
+        let checked = move |rows: Range<usize>, values: &mut Vec<f32>| {
+            let before = values.len();
+            read(rows.clone(), values)?;
+            let (expected, found) = (rows.len() * inputs, values.len() - before);
+            if found != expected {
+                bail!("linear: expected {expected} numbers of rows {rows:?} of a weight, found {found}");
             }
-            expect_f32("linear weight", &weight)?;
-            Ok(weight)
+            Ok(())
         };
         let features = Features { inputs, outputs };
         let precision = Precision::F32;
@@ -296,6 +294,10 @@ impl Packed {
         made(&self.operand, || {
             let operand = match (&*original, self.precision) {
                 (Original::Panels(panels), Precision::F32) => Operand::F32(Arc::clone(panels)),
+                (Original::Unread(read), precision) => {
+                    let Features { inputs, outputs } = self.features;
+                    Operand::of_read([outputs, inputs], precision, read.as_ref())?
+                }
                 _ => packed_transposed(&self.weight_of(&original)?, self.precision)?,
             };
             if let Operand::F32(panels) = &operand {
@@ -312,7 +314,11 @@ impl Packed {
     fn weight_of(&self, original: &Original) -> Result<Tensor> {
         let Features { inputs, outputs } = self.features;
         match original {
-            Original::Unread(read) => read(),
+            Original::Unread(read) => {
+                let mut values = Vec::with_capacity(outputs * inputs);
+                read(0..outputs, &mut values)?;
+                Tensor::from_vec(values, (outputs, inputs), &Device::Cpu)
+            }
             Original::Tensor(weight) => Ok(weight.clone()),
             Original::Panels(panels) => {
                 Tensor::from_vec(panels.transposed(), (outputs, inputs), &Device::Cpu)
@@ -359,6 +365,14 @@ impl Operand {
             Precision::F32 => Self::F32(Arc::new(Panels::of_transposed(matrix))),
             Precision::Bf16 => Self::Bf16(Panels::of_transposed(matrix)),
         }
+    }
+
+    /// As [`Self::of_transposed`], of a matrix whose rows are read.
+    fn of_read(shape: [usize; 2], precision: Precision, read: &ReadRows) -> Result<Self> {
+        Ok(match precision {
+            Precision::F32 => Self::F32(Arc::new(Panels::of_read(shape, read)?)),
+            Precision::Bf16 => Self::Bf16(Panels::of_read(shape, read)?),
+        })
     }
 
     /// See [`Panels::multiply_into`].

@@ -146,24 +146,38 @@ impl<T: Element> Panels<T> {
 
     /// Packs the transpose of a matrix `[columns, inner]`, such as the weight of a linear layer.
     pub(crate) fn of_transposed(matrix: View<'_>) -> Self {
-        /// Steps that are filled column by column while they stay in a cache. Fewer of them make shorter runs of the weight, which
-        /// the processor fetches later.
-        const STEPS: usize = 512;
         let mut packed = Self::zeros(matrix.columns, matrix.rows);
-        let (inner, columns) = (packed.inner, matrix.rows);
-        let mut row = [T::default(); STEPS];
-        for (panel, steps) in packed.values.as_chunks_mut::<PANEL>().0.chunks_mut(inner.max(1)).enumerate() {
-            let first = panel * PANEL;
-            for (part, steps) in steps.chunks_mut(STEPS).enumerate() {
-                for lane in 0..PANEL.min(columns - first) {
-                    let numbers = &matrix.row(first + lane)[part * STEPS * T::NUMBERS..];
-                    let numbers = &numbers[..numbers.len().min(steps.len() * T::NUMBERS)];
-                    T::of_row(&mut row[..steps.len()], numbers);
-                    steps.iter_mut().zip(&row).for_each(|(step, value)| step[lane] = *value);
-                }
-            }
-        }
+        packed.for_each_panel(|rows, steps| pack_rows(|row| matrix.row(rows.start + row), rows.len(), steps));
         packed
+    }
+
+    /// As [`Self::of_transposed`], of a matrix of which `read` gives some rows at a time. So they are packed before they leave
+    /// the caches.
+    pub(crate) fn of_read<E>(
+        [rows, columns]: [usize; 2],
+        read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut packed = Self::zeros(columns, rows);
+        let (mut values, mut result) = (Vec::new(), Ok(()));
+        packed.for_each_panel(|rows, steps| {
+            if result.is_ok() {
+                values.clear();
+                result = read(rows.clone(), &mut values);
+            }
+            if result.is_ok() {
+                let matrix = View::dense(&values, rows.len(), columns);
+                pack_rows(|row| matrix.row(row), rows.len(), steps);
+            }
+        });
+        result.map(|()| packed)
+    }
+
+    /// Calls `each` with the columns and the steps of every panel.
+    fn for_each_panel(&mut self, mut each: impl FnMut(Range<usize>, &mut [[T; PANEL]])) {
+        let steps = self.values.as_chunks_mut::<PANEL>().0;
+        for (panel, steps) in steps.chunks_mut(self.inner.max(1)).enumerate() {
+            each(panel * PANEL..self.columns.min((panel + 1) * PANEL), steps);
+        }
     }
 
     /// The transpose of what was packed, `[columns, inner]`, without gaps.
@@ -221,6 +235,22 @@ impl<T: Element> Panels<T> {
         let right = Right { panels: self, transposed: true };
         right.multiply_into(isa, left, &[], &mut ViewMut::dense(&mut out, self.rows), |_| {});
         out
+    }
+}
+
+/// Fills the steps of a panel, of which each row is a column.
+fn pack_rows<'a, T: Element>(row: impl Fn(usize) -> &'a [f32], rows: usize, steps: &mut [[T; PANEL]]) {
+    /// Steps that are filled column by column while they stay in a cache. Fewer of them make shorter runs of the weight, which
+    /// the processor fetches later.
+    const STEPS: usize = 512;
+    let mut elements = [T::default(); STEPS];
+    for (part, steps) in steps.chunks_mut(STEPS).enumerate() {
+        for lane in 0..rows {
+            let numbers = &row(lane)[part * STEPS * T::NUMBERS..];
+            let numbers = &numbers[..numbers.len().min(steps.len() * T::NUMBERS)];
+            T::of_row(&mut elements[..steps.len()], numbers);
+            steps.iter_mut().zip(&elements).for_each(|(step, value)| step[lane] = *value);
+        }
     }
 }
 
@@ -842,6 +872,15 @@ mod tests {
             let expected = naive(left, weight, &bias);
             let transposed = weight.transposed();
             prop_assert_eq!(Panels::<f32>::of_transposed(weight).transposed(), weight.values);
+            let read = |rows: Range<usize>, values: &mut Vec<f32>| {
+                if rows.end > 64 { return Err(rows) }
+                rows.for_each(|row| values.extend_from_slice(weight.row(row)));
+                Ok(())
+            };
+            match Panels::<f32>::of_read([columns, inner], read) {
+                Ok(panels) => prop_assert_eq!(panels.transposed(), weight.values),
+                Err(rows) => prop_assert_eq!(rows, 64..columns),
+            }
             // As if the transpose had been packed, to the bit.
             let (back, turned) = (numbers(rows * columns, seed ^ 3), View::dense(&transposed, inner, columns));
             let back = View::dense(&back, rows, columns);

@@ -1,11 +1,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
-use skn_artifact::{ArtifactError, DType, TensorFile, file_hash, tensor_hash};
+use skn_artifact::{ArtifactError, DType, TensorDigest, TensorFile, hash_of_digests, tensor_hash};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
@@ -160,7 +161,8 @@ struct ShardIndex {
 /// The weights of a model on a device, by their Hugging Face names, as f32.
 ///
 /// On the CPU the matrices of dense layers stay in their files until they are asked for: a [`Roberta`](crate::Roberta) keeps
-/// them in another form. While the weights live, their files must not be written to (to be replaced does them no harm).
+/// them in another form. A large table of word embeddings stays there for good, and its rows are read when texts have
+/// them. While the weights or a model made of them live, their files must not be written to (to be replaced does them no harm).
 ///
 /// A model may come without its masked-LM head: as an encoder it has neurons to look at, but no logits.
 ///
@@ -194,6 +196,18 @@ impl Stored {
         self.shape
     }
 
+    /// Appends some of its rows.
+    pub(crate) fn read_rows(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        Ok(self.file.append_f32_rows(&self.name, self.shape, rows, values)?)
+    }
+
+    /// Some of its rows, `[rows, width]`.
+    fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        let mut values = Vec::with_capacity(rows.len() * self.shape[1]);
+        rows.iter().map(|&row| row as usize).try_for_each(|row| self.read_rows(row..row + 1, &mut values))?;
+        Ok(Tensor::from_vec(values, (rows.len(), self.shape[1]), &Device::Cpu)?)
+    }
+
     pub(crate) fn read(&self) -> Result<Tensor> {
         let (shape, values) = self.file.f32(&self.name, Some(&self.shape))?;
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
@@ -205,6 +219,55 @@ impl Weight {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
             Self::Stored(stored) => stored.read(),
+        }
+    }
+}
+
+/// A matrix whose rows are looked up: in memory, or in its file until all of it is asked for.
+pub(crate) enum Table {
+    Tensor(Tensor),
+    Stored(Stored, OnceLock<Tensor>),
+}
+
+impl Table {
+    pub(crate) fn of(weights: &Weights, name: &str) -> Result<Self> {
+        Ok(match weights.stored(name) {
+            Some(stored) => Self::Stored(stored.clone(), OnceLock::new()),
+            None => Self::Tensor(weights.get(name)?),
+        })
+    }
+
+    /// The number of rows.
+    pub(crate) fn len(&self) -> Result<usize> {
+        Ok(match self {
+            Self::Tensor(tensor) => tensor.dim(0)?,
+            Self::Stored(stored, _) => stored.shape[0],
+        })
+    }
+
+    /// Some rows, `[rows, width]`.
+    pub(crate) fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        let tensor = match self {
+            Self::Tensor(tensor) => tensor,
+            Self::Stored(stored, read) => match read.get() {
+                Some(tensor) => tensor,
+                None => return stored.rows(rows),
+            },
+        };
+        Ok(tensor.index_select(&Tensor::new(rows, tensor.device())?, 0)?)
+    }
+
+    /// All rows, which stay in memory from then on.
+    pub(crate) fn tensor(&self) -> Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.clone()),
+            Self::Stored(stored, read) => match read.get() {
+                Some(tensor) => Ok(tensor.clone()),
+                None => {
+                    let tensor = stored.read()?;
+                    Ok(read.get_or_init(|| tensor).clone())
+                }
+            },
         }
     }
 }
@@ -241,51 +304,29 @@ impl Weights {
     /// Names the file and the tensor that is missing, has another shape, or holds NaN or infinity.
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
         let files: Vec<_> = folder.weight_files()?.into_iter().map(Arc::new).collect();
-        // Hashing takes as long as all the rest, and nothing here waits for it.
-        let (sha256, read) = std::thread::scope(|scope| {
-            let sha256 = scope.spawn(|| file_hash(files.iter().map(Arc::as_ref)));
-            let read = Self::read_tensors(folder, &files, config, device);
-            (sha256.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), read)
-        });
-        let (tensors, no_head) = read?;
-        let sha256 = sha256?;
-        Ok(Self { tensors, device: device.clone(), sha256, family: config.family, no_head })
-    }
-
-    fn read_tensors(
-        folder: &ModelFolder,
-        files: &[Arc<TensorFile>],
-        config: &Config,
-        device: &Device,
-    ) -> Result<(BTreeMap<String, Weight>, Option<NoHead>)> {
-        let places = places(files, config.family);
+        let places = places(&files, config.family);
         let no_head = (!has_head(config, |name| places.contains_key(name)))
-            .then(|| NoHead { file: file_of(folder, files), tensor: head_shapes(config)[0].0.clone() });
-        let mut tensors = BTreeMap::new();
-        let mut scratch = Vec::new();
+            .then(|| NoHead { file: file_of(folder, &files), tensor: head_shapes(config)[0].0.clone() });
+        let mut needed = BTreeMap::new();
         for (name, shape) in needed_shapes(config, no_head.is_none()) {
             let Some((file, stored)) = places.get(name.as_str()) else {
-                return Err(missing_tensor(file_of(folder, files), &name));
+                return Err(missing_tensor(file_of(folder, &files), &name));
             };
-            let read = |values: &mut Vec<f32>| {
-                file.f32_into(stored, Some(&shape), values)?;
-                check_finite(file.path(), stored, values)
-            };
-            let weight = match shape[..] {
-                [outputs, inputs] if device.is_cpu() && !is_table(&name) => {
-                    read(&mut scratch)?;
-                    let (file, name) = (Arc::clone(file), (*stored).to_owned());
-                    Weight::Stored(Stored { file, name, shape: [outputs, inputs] })
-                }
-                _ => {
-                    let mut values = Vec::new();
-                    read(&mut values)?;
-                    Weight::Tensor(Tensor::from_vec(values, shape, device)?)
-                }
-            };
-            tensors.insert(name, weight);
+            file.expect_floats(stored, &shape)?;
+            needed.insert((file.path(), *stored), (name, shape));
         }
-        Ok((tensors, no_head))
+        let all = files.iter().flat_map(|file| file.names().map(move |name| (file, name)));
+        let jobs =
+            all.map(|(file, stored)| Job { file, stored, needed: needed.remove(&(file.path(), stored)) });
+        let mut tensors = BTreeMap::new();
+        let mut digests = Vec::new();
+        for looked_at in on_all_processors(jobs.collect(), |job| job.look_at(device)) {
+            let (digest, weight) = looked_at?;
+            digests.push(digest);
+            tensors.extend(weight);
+        }
+        let sha256 = hash_of_digests(digests);
+        Ok(Self { tensors, device: device.clone(), sha256, family: config.family, no_head })
     }
 
     /// Weights made by the caller, with or without the masked-LM head.
@@ -361,6 +402,71 @@ impl Weights {
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
+}
+
+/// A tensor of a model's files, and what the model calls it, if it needs it, with the shape it must have.
+struct Job<'a> {
+    file: &'a Arc<TensorFile>,
+    stored: &'a str,
+    needed: Option<(String, Vec<usize>)>,
+}
+
+impl Job<'_> {
+    /// Reads the tensor once: its hash is taken, it is checked to be finite, and kept unless it is read again later.
+    fn look_at(self, device: &Device) -> Result<(TensorDigest, Option<(String, Weight)>)> {
+        let Some((name, shape)) = self.needed else { return Ok((self.file.digest(self.stored)?, None)) };
+        let to_store = match shape[..] {
+            [rows, columns] if device.is_cpu() && (!is_table(&name) || rows * columns > LARGE_TABLE) => {
+                Some([rows, columns])
+            }
+            _ => None,
+        };
+        let (mut values, mut seen, mut wrong) = (Vec::new(), 0, None);
+        let digest = self.file.scan_f32(self.stored, Some(&shape), |piece| {
+            if wrong.is_none() {
+                wrong = not_finite(piece).map(|place| (seen + place, piece[place]));
+            }
+            seen += piece.len();
+            if to_store.is_none() {
+                values.extend_from_slice(piece);
+            }
+        })?;
+        if let Some((place, value)) = wrong {
+            return Err(infinite(self.file.path(), self.stored, place, value));
+        }
+        let weight = match to_store {
+            Some(shape) => {
+                Weight::Stored(Stored { file: Arc::clone(self.file), name: self.stored.into(), shape })
+            }
+            None => Weight::Tensor(Tensor::from_vec(values, shape, device)?),
+        };
+        Ok((digest, Some((name, weight))))
+    }
+}
+
+/// What `work` gives for each job, in order; the processors take the largest of those that are left, one after another. What
+/// nobody needs may be as large as anything.
+fn on_all_processors<T: Send>(jobs: Vec<Job<'_>>, work: impl Fn(Job<'_>) -> T + Sync) -> Vec<T> {
+    let mut numbered: Vec<_> = jobs.into_iter().enumerate().collect();
+    let size = |job: &Job<'_>| job.needed.as_ref().map_or(usize::MAX, |(_, shape)| shape.iter().product());
+    numbered.sort_by_key(|(_, job)| size(job));
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(numbered.len()));
+    let (left, done) = (Mutex::new(numbered), Mutex::new(Vec::new()));
+    let share = || {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some((number, job)) = next else { return };
+            let result = work(job);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((number, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(share)));
+        share();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The [`tensor_hash`] of tensors of 32-bit floats.
@@ -439,6 +545,10 @@ fn canonical(stored: &str, family: Family) -> String {
 }
 
 /// Whether it is a table of embeddings, and not a matrix that a layer multiplies with.
+/// The most numbers of a table that is kept in memory (64 MB). Rows of a larger one are read from its file, which lies in the
+/// system's cache, when they are needed: next to what a model of that size computes for a row, reading it takes no time.
+const LARGE_TABLE: usize = 1 << 24;
+
 fn is_table(name: &str) -> bool {
     name.contains(".embeddings.")
 }
@@ -462,6 +572,11 @@ fn missing_tensor(file: PathBuf, name: &str) -> ModelError {
 }
 
 pub(crate) fn check_finite(file: &Path, tensor: &str, values: &[f32]) -> Result<()> {
+    not_finite(values).map_or(Ok(()), |place| Err(infinite(file, tensor, place, values[place])))
+}
+
+/// The place of the first number that is NaN or infinite.
+fn not_finite(values: &[f32]) -> Option<usize> {
     // A sum of `0 x` is 0 or NaN, and unlike a search it is computed sixteen values at a time.
     let mut lanes = [0f32; 16];
     for chunk in values.chunks(16) {
@@ -469,16 +584,17 @@ pub(crate) fn check_finite(file: &Path, tensor: &str, values: &[f32]) -> Result<
             *lane += value * 0.0;
         }
     }
-    if lanes.iter().all(|lane| *lane == 0.0) {
-        return Ok(());
-    }
-    let place = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
-    Err(ModelError::Weight {
+    let finite = lanes.iter().all(|lane| *lane == 0.0);
+    if finite { None } else { values.iter().position(|value| !value.is_finite()) }
+}
+
+fn infinite(file: &Path, tensor: &str, place: usize, value: f32) -> ModelError {
+    ModelError::Weight {
         file: file.into(),
         tensor: tensor.into(),
         expected: "finite numbers".into(),
-        found: format!("{} at element {place}", values.get(place).copied().unwrap_or(f32::NAN)),
-    })
+        found: format!("{value} at element {place}"),
+    }
 }
 
 impl Weights {
@@ -492,12 +608,60 @@ impl Weights {
     /// # Errors
     /// If the token is not in the vocabulary.
     pub fn mask_embedding(&self, mask: u32) -> Result<Vec<f32>> {
-        let words = self.get(&self.family.embeddings("word_embeddings.weight"))?;
-        let vocabulary = words.dim(0)?;
+        let words = Table::of(self, &self.family.embeddings("word_embeddings.weight"))?;
+        let vocabulary = words.len()?;
         if mask as usize >= vocabulary {
             let expected = format!("less than vocab_size {vocabulary}");
             return Err(ModelError::input("id of the <mask> token", expected, mask));
         }
-        Ok(words.get(mask as usize)?.to_vec1()?)
+        Ok(words.rows(&[mask])?.flatten_all()?.to_vec1()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Gradients, NoHook, Pass, Roberta, Scored, Sequences, Tuning};
+
+    #[test]
+    fn a_table_in_its_file_gives_the_same_bits() {
+        let folder = ModelFolder::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/model")).unwrap();
+        let config = folder.config().unwrap();
+        let in_memory = Weights::read(&folder, &config, &Device::Cpu).unwrap();
+        let name = config.family.embeddings("word_embeddings.weight");
+        assert!(in_memory.stored(&name).is_none(), "a small table is in memory");
+
+        let mut in_file = in_memory.clone();
+        let [file] = <[_; 1]>::try_from(folder.weight_files().unwrap()).unwrap();
+        let shape = [config.vocab_size, config.hidden_size];
+        let stored = Stored { file: Arc::new(file), name: name.clone(), shape };
+        in_file.tensors.insert(name.clone(), Weight::Stored(stored));
+        assert_eq!(in_file.mask_embedding(4).unwrap(), in_memory.mask_embedding(4).unwrap());
+        assert!(in_file.mask_embedding(config.vocab_size as u32).is_err());
+
+        let logits = |weights: &Weights| {
+            let model = Roberta::new(&config, weights, &Tuning::none(), 4, Gradients::Nothing).unwrap();
+            let batch =
+                Sequences { ids: &[0, 9, 5, 2, 0, 2], starts: &[0, 4, 6], samples: &[0, 1], seconds: &[] };
+            let mut seen = Vec::new();
+            // The whole table is read in between.
+            for scored in [Scored::Tokens(&[7, 3]), Scored::All, Scored::Tokens(&[7, 3])] {
+                let answers = model.forward(batch, &Pass::default(), &mut NoHook).unwrap();
+                let logits = model.logits(&answers, scored).unwrap();
+                seen.push(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            }
+            seen
+        };
+        assert_eq!(logits(&in_file), logits(&in_memory));
+    }
+
+    #[test]
+    fn jobs_are_done_once_and_results_are_in_order() {
+        let folder = ModelFolder::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/model")).unwrap();
+        let file = Arc::new(folder.weight_files().unwrap().remove(0));
+        let job = |stored| Job { file: &file, stored, needed: None };
+        let names = on_all_processors(file.names().map(job).collect(), |job| job.stored.to_owned());
+        assert_eq!(names, file.names().collect::<Vec<_>>());
+        assert!(on_all_processors(Vec::new(), |_| ()).is_empty());
     }
 }

@@ -9,7 +9,7 @@ use skn_random::{Key, Purpose};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::folder::{NoHead, Weights};
+use crate::folder::{NoHead, Table, Weights};
 use crate::hook::{Hook, Reads, Rows, Site};
 use crate::roberta::trunk::{Trunk, first_read};
 use crate::tuning::{ADAPTER_NAME, Method, PROMPT_NAME, Tuning};
@@ -92,7 +92,7 @@ pub enum Gradients {
 pub struct Roberta {
     config: Config,
     device: Device,
-    words: Tensor,
+    words: Table,
     positions: Tensor,
     token_types: Tensor,
     prefix: Vec<Tensor>,
@@ -181,7 +181,7 @@ impl Roberta {
         let mut source =
             Source { weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() };
         let (family, eps) = (config.family, config.layer_norm_eps);
-        let words = source.get(&family.embeddings("word_embeddings.weight"))?;
+        let words = source.table(&family.embeddings("word_embeddings.weight"))?;
         let layers = (0..config.layers())
             .map(|layer| Layer::new(&mut source, layer, config))
             .collect::<Result<_>>()?;
@@ -192,7 +192,7 @@ impl Roberta {
         let prefix = prefix(&mut source, &words, mask, config)?;
         let prompt_rows = prefix.iter().map(|rows| rows.dim(0)).sum::<candle_core::Result<usize>>()?;
         Ok(Self {
-            device: words.device().clone(),
+            device: weights.device().clone(),
             positions: source.get(&family.embeddings("position_embeddings.weight"))?,
             token_types: source.get(&family.embeddings("token_type_embeddings.weight"))?,
             embedding_norm: source.norm(&family.embeddings("LayerNorm"), eps)?,
@@ -362,11 +362,10 @@ impl Roberta {
         let transformed = head.dense.forward(hidden, head.activation)?;
         let transformed = head.norm.forward(&transformed)?;
         let (weight, bias) = match scored {
-            Scored::All => (self.words.clone(), head.bias.clone()),
+            Scored::All => (self.words.tensor()?, head.bias.clone()),
             Scored::Tokens(ids) => {
                 self.check_tokens(ids)?;
-                let ids = Tensor::new(ids, &self.device)?;
-                (self.words.index_select(&ids, 0)?, head.bias.index_select(&ids, 0)?)
+                (self.words.rows(ids)?, head.bias.index_select(&Tensor::new(ids, &self.device)?, 0)?)
             }
         };
         Ok(Linear::new(weight, Some(bias))?.forward(&transformed, Activation::Identity)?)
@@ -443,8 +442,7 @@ impl Roberta {
 
     /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then LayerNorm and dropout.
     fn embed(&self, batch: Sequences<'_>, info: &Batch<'_>) -> Result<Tensor> {
-        let ids = Tensor::new(batch.ids, &self.device)?;
-        let texts = self.words.index_select(&ids, 0)?;
+        let texts = self.words.rows(batch.ids)?;
         let rows = info.packing.all_rows();
         let embedded = if self.prefix.is_empty() {
             texts
@@ -624,14 +622,14 @@ fn visit(hook: &mut dyn Hook, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<
 
 /// The rows before `<s>`: nothing for pre-training, else the `<mask>` row (unless a foreign prompt stands for it) and
 /// the prompt.
-fn prefix(source: &mut Source<'_>, words: &Tensor, mask: u32, config: &Config) -> Result<Vec<Tensor>> {
+fn prefix(source: &mut Source<'_>, words: &Table, mask: u32, config: &Config) -> Result<Vec<Tensor>> {
     if mask as usize >= config.vocab_size {
         let expected = format!("less than vocab_size {}", config.vocab_size);
         return Err(ModelError::input("id of the <mask> token", expected, mask));
     }
     let mut rows = Vec::new();
     if source.tuning.has_mask_row() {
-        rows.push(words.narrow(0, mask as usize, 1)?);
+        rows.push(words.rows(&[mask])?);
     }
     if source.tuning.method() == Some(Method::Prompt) {
         rows.push(source.get(PROMPT_NAME)?);
@@ -669,6 +667,14 @@ impl Source<'_> {
         Ok(tensor)
     }
 
+    /// A matrix whose rows are looked up.
+    fn table(&mut self, name: &str) -> Result<Table> {
+        if self.is_frozen(name) && self.tuning.tensor(name).is_none() {
+            return Table::of(self.weights, name);
+        }
+        Ok(Table::Tensor(self.get(name)?))
+    }
+
     fn is_frozen(&self, name: &str) -> bool {
         let trains = self.gradients != Gradients::Nothing && self.tuning.trains(name);
         !trains && self.gradients != Gradients::All
@@ -680,7 +686,9 @@ impl Source<'_> {
         match self.weights.stored(&weight) {
             Some(stored) if self.is_frozen(&weight) && self.tuning.tensor(&weight).is_none() => {
                 let (shape, stored) = (stored.shape(), stored.clone());
-                let read = move || stored.read().map_err(candle_core::Error::wrap);
+                let read = move |rows, values: &mut Vec<f32>| {
+                    stored.read_rows(rows, values).map_err(candle_core::Error::wrap)
+                };
                 Ok(Linear::deferred(shape, bias, read)?)
             }
             _ => Ok(Linear::new(self.get(&weight)?, Some(bias))?),
