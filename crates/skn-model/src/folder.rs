@@ -257,6 +257,14 @@ impl Table {
         Ok(tensor.index_select(&Tensor::new(rows, tensor.device())?, 0)?)
     }
 
+    /// One row, `[1, width]`, which goes on being that of a table that trains.
+    pub(crate) fn row(&self, row: u32) -> Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.narrow(0, row as usize, 1)?),
+            Self::Stored(..) => self.rows(&[row]),
+        }
+    }
+
     /// All rows, which stay in memory from then on.
     pub(crate) fn tensor(&self) -> Result<Tensor> {
         match self {
@@ -614,7 +622,7 @@ impl Weights {
             let expected = format!("less than vocab_size {vocabulary}");
             return Err(ModelError::input("id of the <mask> token", expected, mask));
         }
-        Ok(words.rows(&[mask])?.flatten_all()?.to_vec1()?)
+        Ok(words.row(mask)?.flatten_all()?.to_vec1()?)
     }
 }
 

@@ -629,7 +629,7 @@ fn prefix(source: &mut Source<'_>, words: &Table, mask: u32, config: &Config) ->
     }
     let mut rows = Vec::new();
     if source.tuning.has_mask_row() {
-        rows.push(words.rows(&[mask])?);
+        rows.push(words.row(mask)?);
     }
     if source.tuning.method() == Some(Method::Prompt) {
         rows.push(source.get(PROMPT_NAME)?);

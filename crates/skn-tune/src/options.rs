@@ -5,9 +5,9 @@ use crate::clip::ClipScope;
 use crate::error::{Result, TuneError};
 use crate::schedule::Schedule;
 
-/// Rows (tokens and prompt) of a micro-batch by default: small enough that two cores share a batch of 16 short texts,
-/// large enough that the kernels run at full speed.
-pub const TOKEN_BUDGET: usize = 256;
+/// Rows (tokens and prompt) of a micro-batch by default: small enough that four cores share a batch of 16 short texts and that
+/// little is kept for its gradients, large enough that the kernels run at full speed.
+pub const TOKEN_BUDGET: usize = 128;
 
 /// How to train. The defaults are the published implementation's.
 ///
