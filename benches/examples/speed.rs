@@ -1,6 +1,7 @@
 //! What `peers/speed.py` asks of this workspace. The first argument says what:
 //!
 //! - `peak THREADS` prints the GFLOP/s of multiply-adds on so many threads.
+//! - `products` prints a table of matrix products on one thread, by turns with that peak.
 //! - `prune MODEL OUT` writes the model folder with 61 of 3072 neurons left in layers 3 to 11.
 //! - `evaluate`, `step`, `gradient` or `probe`, then `MODEL PROMPT f32|bf16 THREADS`, loads the model, prints `ready`, and then
 //!   answers each line `ROWS OUT` of standard input: does the work with the texts of the file ROWS, writes the result to OUT
@@ -13,9 +14,10 @@ use std::io::stdin;
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use skn_bench::{Backbone, PRUNED_NEURONS, VERBALIZER, multiply_adds};
 use skn_data::{Encoded, pack_in_order};
+use skn_kernels::{Activation, Linear};
 use skn_model::{
     Gradients, ModelFolder, Precision, Roberta, TrainingDropout, Tuning, Weights,
     keep_candle_on_calling_thread,
@@ -39,6 +41,7 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["peak", threads] => println!("{}", peak(threads.parse()?)),
+        ["products"] => products()?,
         ["prune", model, out] => write_pruned(model, Path::new(out))?,
         [task, model, prompt, precision, threads] => {
             let model = load(model, prompt, task, precision)?;
@@ -61,6 +64,53 @@ fn peak(threads: usize) -> f64 {
         operations as f64 / begun.elapsed().as_secs_f64() / 1e9
     };
     (0..5).map(|_| all_threads()).fold(0.0, f64::max)
+}
+
+/// Products of 512 rows with each of RoBERTa-base's matrices: as many of them as no cache holds, as a model has them.
+fn products() -> Result<()> {
+    const ROWS: usize = 512;
+    const TURNS: usize = 25;
+    const NUMBERS: usize = 16 << 20;
+    println!("| product | GFLOP/s, best | median | of the peak, best | median |\n|---|---|---|---|---|");
+    for [inputs, outputs] in [[768, 768], [768, 2304], [768, 3072], [3072, 768]] {
+        let tensor = |rows: usize, columns: usize| {
+            let values = (0..rows * columns).map(|place| (place % 101) as f32 / 101.0 - 0.5).collect();
+            Tensor::from_vec(values, (rows, columns), &Device::Cpu)
+        };
+        let x = tensor(ROWS, inputs)?;
+        let linears = (0..NUMBERS.div_ceil(inputs * outputs))
+            .map(|_| Linear::new(tensor(outputs, inputs)?, None))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        linears.iter().try_for_each(Linear::pack)?;
+        let operations = 2 * (ROWS * inputs * outputs * linears.len()) as u64;
+        let rate = |work: &dyn Fn() -> Result<u64>| -> Result<f64> {
+            let begun = Instant::now();
+            Ok(work()? as f64 / begun.elapsed().as_secs_f64() / 1e9)
+        };
+        let turn = |_| {
+            let peak = rate(&|| Ok(multiply_adds(1_000_000)))?;
+            let product = rate(&|| {
+                linears.iter().try_for_each(|linear| linear.forward(&x, Activation::Identity).map(drop))?;
+                Ok(operations)
+            })?;
+            Ok((product, product / peak, peak))
+        };
+        let turns = (0..TURNS).map(turn).collect::<Result<Vec<_>>>()?;
+        let sorted = |of: fn(&(f64, f64, f64)) -> f64| {
+            let mut all: Vec<f64> = turns.iter().map(of).collect();
+            all.sort_by(f64::total_cmp);
+            all
+        };
+        let (products, shares) = (sorted(|turn| turn.0), sorted(|turn| turn.1));
+        let (best, peak) = (products[TURNS - 1], sorted(|turn| turn.2)[TURNS - 1]);
+        println!(
+            "| {ROWS} x {inputs} x {outputs} | {best:.1} | {:.1} | {:.0}% | {:.0}% |",
+            products[TURNS / 2],
+            best / peak * 100.0,
+            shares[TURNS / 2] * 100.0
+        );
+    }
+    Ok(())
 }
 
 fn open(model: &str) -> Result<Backbone> {

@@ -278,6 +278,12 @@ def growth(arguments):
             print_row([str(count), f"{seconds:.1f}", per_text, f"{worker.mib('VmHWM'):.0f}"])
 
 
+def products(arguments):
+    """Matrix products on one thread, next to the peak of multiply-adds."""
+    print("\n### Products on one thread, f32\n", flush=True)
+    print(subprocess.check_output([arguments.built / "examples/speed", "products"], text=True), end="", flush=True)
+
+
 def start(arguments):
     """From the command to the answer to one text."""
     work = arguments.work
@@ -317,10 +323,13 @@ def start(arguments):
         print_row([name, f"{median(seconds[1:]) * 1000:.0f}"])
 
 
+OTHERS = {"products": products, "growth": growth, "start": start}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--tasks", default=",".join([*TASKS, "growth", "start"]))
+    parser.add_argument("--tasks", default=",".join([*TASKS, *OTHERS]))
     parser.add_argument("--texts", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -338,7 +347,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         arguments.scratch = Path(scratch)
         for task in arguments.tasks.split(","):
-            {"growth": growth, "start": start}[task](arguments) if task not in TASKS else compare(*TASKS[task], arguments)
+            OTHERS[task](arguments) if task in OTHERS else compare(*TASKS[task], arguments)
 
 
 if __name__ == "__main__":
