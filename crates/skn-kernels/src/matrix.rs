@@ -554,22 +554,25 @@ mod x86 {
         fn new(tile: &Tile<'a, T>, kernels: usize) -> Self {
             let lines: usize = tile.next.iter().map(|piece| piece.len().div_ceil(Self::LINE)).sum();
             let calls = kernels * tile.panel.len().div_ceil(GROUP * PANEL);
-            // A call ends with its piece.
-            let each = lines.div_ceil(calls.saturating_sub(tile.next.len()).max(1));
-            Self { pieces: tile.next.iter(), piece: &[], each: each * Self::LINE }
+            let each = lines.div_ceil(calls.max(1)) * Self::LINE;
+            Self { pieces: tile.next.iter(), piece: &[], each }
         }
 
         #[inline(always)]
         fn fetch(&mut self) {
-            if self.piece.is_empty() {
-                let Some(piece) = self.pieces.next() else { return };
-                self.piece = piece;
-            }
-            let (now, later) = self.piece.split_at(self.each.min(self.piece.len()));
-            self.piece = later;
-            for line in now.chunks(Self::LINE) {
-                // SAFETY: a hint, which reads nothing and can't fail; the address is that of a slice.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+            let mut left = self.each;
+            while left > 0 {
+                if self.piece.is_empty() {
+                    let Some(piece) = self.pieces.next() else { return };
+                    self.piece = piece;
+                }
+                let (now, later) = self.piece.split_at(left.min(self.piece.len()));
+                self.piece = later;
+                left -= now.len();
+                for line in now.chunks(Self::LINE) {
+                    // SAFETY: a hint, which reads nothing and can't fail; the address is that of a slice.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+                }
             }
         }
     }
@@ -741,7 +744,8 @@ mod x86 {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         // SAFETY: rows first..first + ROWS of `out` have `width` numbers from `half`, which is what the masks let
         // through, and `start` has 32; the same rows of `left` have as many numbers as `panel` has steps of 32, of which
-        // `half..half + 16` are read. `rows` and `panel` go on by as many steps as were made, all together no more than that.
+        // `half..half + 16` are read. `rows` and `panel` go on by as many steps as were made, all together no more than that; where they
+        // point past a slice (the second three rows of fewer, the end) nothing is read.
         unsafe {
             if tile.start.is_some() {
                 // The result's lines come from memory while the products are made, not when they are stored.

@@ -161,8 +161,8 @@ struct ShardIndex {
 /// The weights of a model on a device, by their Hugging Face names, as f32.
 ///
 /// On the CPU the matrices of dense layers stay in their files until they are asked for: a [`Roberta`](crate::Roberta) keeps
-/// them in another form. A large table of word embeddings stays there for good, and its rows are read when texts have
-/// them. While the weights or a model made of them live, their files must not be written to (to be replaced does them no harm).
+/// them in another form. A large table of word embeddings stays there too, and its rows are read when texts have them, until
+/// logits of the whole vocabulary are asked for. While the weights or a model made of them live, their files must not be written to (to be replaced does them no harm).
 ///
 /// A model may come without its masked-LM head: as an encoder it has neurons to look at, but no logits.
 ///
@@ -429,7 +429,8 @@ impl Job<'_> {
             }
             _ => None,
         };
-        let (mut values, mut seen, mut wrong) = (Vec::new(), 0, None);
+        let kept = if to_store.is_none() { shape.iter().product() } else { 0 };
+        let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);
         let digest = self.file.scan_f32(self.stored, Some(&shape), |piece| {
             if wrong.is_none() {
                 wrong = not_finite(piece).map(|place| (seen + place, piece[place]));
@@ -452,13 +453,14 @@ impl Job<'_> {
     }
 }
 
-/// What `work` gives for each job, in order; the processors take the largest of those that are left, one after another. What
+/// What `work` gives for each job, in order; up to eight processors take the largest of those that are left, one after another. What
 /// nobody needs may be as large as anything.
 fn on_all_processors<T: Send>(jobs: Vec<Job<'_>>, work: impl Fn(Job<'_>) -> T + Sync) -> Vec<T> {
     let mut numbered: Vec<_> = jobs.into_iter().enumerate().collect();
     let size = |job: &Job<'_>| job.needed.as_ref().map_or(usize::MAX, |(_, shape)| shape.iter().product());
     numbered.sort_by_key(|(_, job)| size(job));
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(numbered.len()));
+    let threads =
+        std::thread::available_parallelism().map_or(1, |count| count.get().min(8).min(numbered.len()));
     let (left, done) = (Mutex::new(numbered), Mutex::new(Vec::new()));
     let share = || {
         loop {
@@ -469,8 +471,13 @@ fn on_all_processors<T: Send>(jobs: Vec<Job<'_>>, work: impl Fn(Job<'_>) -> T + 
         }
     };
     std::thread::scope(|scope| {
-        (1..threads).for_each(|_| drop(scope.spawn(share)));
+        // Where the system gives no thread, the others do its share.
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, share).ok();
+        let others: Vec<_> = (1..threads).filter_map(spawn).collect();
         share();
+        others.into_iter().for_each(|other| {
+            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(number, _)| *number);
@@ -552,11 +559,11 @@ fn canonical(stored: &str, family: Family) -> String {
     if bare { format!("{}.{name}", family.prefix()) } else { name }
 }
 
-/// Whether it is a table of embeddings, and not a matrix that a layer multiplies with.
-/// The most numbers of a table that is kept in memory (64 MB). Rows of a larger one are read from its file, which lies in the
+/// The most numbers of a table that is kept in memory (64 MB as f32). Rows of a larger one are read from its file, which lies in the
 /// system's cache, when they are needed: next to what a model of that size computes for a row, reading it takes no time.
 const LARGE_TABLE: usize = 1 << 24;
 
+/// Whether it is a table of embeddings, and not a matrix that a layer multiplies with.
 fn is_table(name: &str) -> bool {
     name.contains(".embeddings.")
 }
