@@ -188,7 +188,8 @@ impl TensorFile {
         })
     }
 
-    /// Appends some rows of a floating-point matrix to `values`; the others are not read.
+    /// Appends some rows of a floating-point matrix of a shape `[rows, columns]` to `values`, each `columns` numbers; the others are
+    /// not read.
     ///
     /// # Errors
     /// As [`Self::f32`], or if the matrix has no such rows. What was appended then is of no use.
@@ -716,13 +717,23 @@ mod tests {
 
     #[test]
     fn half_precision_is_converted() {
-        let header = r#"{"h":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"k":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]}}"#;
+        let header = r#"{"h":{"dtype":"F16","shape":[2,1],"data_offsets":[0,4]},"k":{"dtype":"BF16","shape":[2,1],"data_offsets":[4,8]}}"#;
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.as_bytes());
-        bytes.extend(f16::from_f32(1.5).to_le_bytes());
-        bytes.extend(bf16::from_f32(-2.0).to_le_bytes());
-        let file = parse(bytes).unwrap();
-        assert_eq!((file.f32("h", None).unwrap().1[0], file.f32("k", None).unwrap().1[0]), (1.5, -2.0));
+        bytes.extend([1.5, 3.0].map(|number| f16::from_f32(number).to_le_bytes()).concat());
+        bytes.extend([-2.0, 0.25].map(|number| bf16::from_f32(number).to_le_bytes()).concat());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("half.safetensors");
+        std::fs::write(&path, &bytes).unwrap();
+        for file in [parse(bytes).unwrap(), TensorFile::open(&path).unwrap()] {
+            for (name, expected) in [("h", [1.5, 3.0]), ("k", [-2.0, 0.25])] {
+                assert_eq!(file.f32(name, None).unwrap(), (vec![2, 1], expected.to_vec()));
+                let (mut seen, mut row) = (Vec::new(), Vec::new());
+                file.scan_f32(name, None, |values| seen.extend_from_slice(values)).unwrap();
+                file.append_f32_rows(name, [2, 1], 1..2, &mut row).unwrap();
+                assert_eq!((seen, row), (expected.to_vec(), vec![expected[1]]));
+            }
+        }
     }
 
     #[test]
@@ -757,6 +768,9 @@ mod tests {
             let digest = file.scan_f32("b", Some(&[2, 2]), |values| seen.extend_from_slice(values)).unwrap();
             assert_eq!((seen, digest), (file.f32("b", None).unwrap().1, file.digest("b").unwrap()));
             assert!(file.scan_f32("mask", None, |_| {}).is_err());
+            let mut seen = Vec::new();
+            file.scan_f32("many", None, |values| seen.extend_from_slice(values)).unwrap();
+            assert!(seen == many, "several pieces");
             let mut rows = vec![9.0];
             file.append_f32_rows("b", [2, 2], 1..2, &mut rows).unwrap();
             file.append_f32_rows("b", [2, 2], 0..2, &mut rows).unwrap();

@@ -55,7 +55,6 @@ pub struct Linear {
     weight: Weight,
     bias: Tensor,
     features: Features,
-    precision: Precision,
 }
 
 /// Where a layer's weight `[out, in]` is.
@@ -136,7 +135,7 @@ impl Linear {
         } else {
             Weight::Frozen(Arc::new(Packed::new(Original::Tensor(weight.detach()), features, precision)))
         };
-        Ok(Self { weight, bias, features, precision })
+        Ok(Self { weight, bias, features })
     }
 
     /// A frozen layer on the CPU with bias `[out]` and weight `[out, in]`, of which `read` appends some rows to a vector when
@@ -170,7 +169,7 @@ impl Linear {
         let features = Features { inputs, outputs };
         let precision = Precision::F32;
         let packed = Packed::new(Original::Unread(Arc::new(checked)), features, precision);
-        Ok(Self { weight: Weight::Frozen(Arc::new(packed)), bias, features, precision })
+        Ok(Self { weight: Weight::Frozen(Arc::new(packed)), bias, features })
     }
 
     /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32, and
@@ -183,12 +182,11 @@ impl Linear {
 
     /// As [`Self::with_precision`], in place.
     pub fn set_precision(&mut self, precision: Precision) {
-        if precision == self.precision {
-            return;
-        }
-        self.precision = precision;
-        if let Weight::Frozen(packed) = &mut self.weight {
-            *packed = Arc::new(packed.with_precision(precision));
+        match &mut self.weight {
+            Weight::Frozen(packed) if packed.precision != precision => {
+                *packed = Arc::new(packed.with_precision(precision));
+            }
+            _ => {}
         }
     }
 
@@ -221,9 +219,12 @@ impl Linear {
         &self.bias
     }
 
-    /// What its frozen weight is multiplied in.
+    /// What its weight is multiplied in.
     pub(crate) fn precision(&self) -> Precision {
-        self.precision
+        match &self.weight {
+            Weight::Tensor(_) => Precision::F32,
+            Weight::Frozen(packed) => packed.precision,
+        }
     }
 
     /// Numbers that come in a row.

@@ -423,12 +423,7 @@ impl Job<'_> {
     /// Reads the tensor once: its hash is taken, it is checked to be finite, and kept unless it is read again later.
     fn look_at(self, device: &Device) -> Result<(TensorDigest, Option<(String, Weight)>)> {
         let Some((name, shape)) = self.needed else { return Ok((self.file.digest(self.stored)?, None)) };
-        let to_store = match shape[..] {
-            [rows, columns] if device.is_cpu() && (!is_table(&name) || rows * columns > LARGE_TABLE) => {
-                Some([rows, columns])
-            }
-            _ => None,
-        };
+        let to_store = if device.is_cpu() { left_in_file(&name, &shape) } else { None };
         let kept = if to_store.is_none() { shape.iter().product() } else { 0 };
         let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);
         let digest = self.file.scan_f32(self.stored, Some(&shape), |piece| {
@@ -563,6 +558,14 @@ fn canonical(stored: &str, family: Family) -> String {
 /// system's cache, when they are needed: next to what a model of that size computes for a row, reading it takes no time.
 const LARGE_TABLE: usize = 1 << 24;
 
+/// The shape of a tensor that stays in its file: a matrix, but for a table that is small.
+fn left_in_file(name: &str, shape: &[usize]) -> Option<[usize; 2]> {
+    match *shape {
+        [rows, columns] if !is_table(name) || rows * columns > LARGE_TABLE => Some([rows, columns]),
+        _ => None,
+    }
+}
+
 /// Whether it is a table of embeddings, and not a matrix that a layer multiplies with.
 fn is_table(name: &str) -> bool {
     name.contains(".embeddings.")
@@ -668,6 +671,15 @@ mod tests {
             seen
         };
         assert_eq!(logits(&in_file), logits(&in_memory));
+    }
+
+    #[test]
+    fn matrices_and_large_tables_are_left_in_their_file() {
+        let (words, dense) = ("roberta.embeddings.word_embeddings.weight", "lm_head.dense.weight");
+        assert_eq!(left_in_file(words, &[50265, 768]), Some([50265, 768]));
+        assert_eq!(left_in_file(words, &[1 << 14, 1 << 10]), None);
+        assert_eq!(left_in_file(dense, &[2, 3]), Some([2, 3]));
+        assert_eq!(left_in_file("lm_head.bias", &[50265]), None);
     }
 
     #[test]
