@@ -509,7 +509,7 @@ fn precision(compute: &Compute, device: &Device) -> Result<Precision> {
             return Err(Failure::usage("--dtype bf16: on the CPU alone; leave it out, or use --device cpu"));
         }
         if !Isa::best().multiplies_bf16() {
-            tracing::warn!("--dtype bf16: this CPU has no AVX512-BF16, so it takes longer than f32 does");
+            tracing::warn!("--dtype bf16: this CPU has no AVX512-BF16, so it saves memory, but no time");
         }
     }
     Ok(precision)

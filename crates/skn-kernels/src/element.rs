@@ -1,10 +1,11 @@
-//! What matrix products multiply: numbers of 32 bits, or pairs of numbers of 16.
+//! What matrices are packed as, numbers of 32 bits or pairs of numbers of 16, and what their products multiply: the same, or
+//! the numbers of pairs.
 
-use crate::matrix::{Tile, View};
-use crate::simd::Isa;
+use crate::matrix::{PANEL, Right, Tile, View, ViewMut};
+use crate::simd::{Isa, multiversioned};
 use crate::transpose;
 
-/// An element of a product's operands: one or two numbers that follow each other along the inner index. Plain bits, of which
+/// An element of a packed matrix: one or two numbers that follow each other along the inner index. Plain bits, of which
 /// all zeros are the default.
 pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     /// Numbers an element holds, 1 or 2.
@@ -17,14 +18,40 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     /// they are 0).
     fn of_columns(out: &mut [Self], first: &[f32], second: &[f32]);
 
-    /// A matrix as it lies, where its numbers are elements already.
-    fn lent(matrix: View<'_>) -> Option<View<'_, Self>>;
+    /// [`Right::multiply_into`] with the factors that there are instructions for.
+    fn multiply_into(
+        right: Right<'_, Self>,
+        isa: Isa,
+        left: View<'_>,
+        bias: &[f32],
+        out: &mut ViewMut<'_>,
+        finish: impl FnMut(&mut ViewMut<'_>),
+    );
+}
 
+/// An element that there are tiles for.
+pub(crate) trait Factor: Element {
     /// Computes a tile.
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize);
+}
+
+/// How packed elements are multiplied as factors, which hold as many numbers or half of them, and what rows of the left-hand side
+/// become for that.
+pub(crate) trait As<F: Factor>: Element {
+    /// A left-hand side as it lies, where its numbers are the factors already.
+    fn lent(left: View<'_>) -> Option<View<'_, F>>;
+
+    /// The factors of numbers that lie one after another on the left; what the last one lacks is 0.
+    fn left(isa: Isa, out: &mut [F], numbers: &[f32]);
+
+    /// Steps of a panel as they lie, where its elements are the factors already.
+    fn lying(steps: &[Self]) -> Option<&[F]>;
+
+    /// Makes factors of steps of a panel, of which there are as many as `to` needs.
+    fn unpack(isa: Isa, from: &[Self], to: &mut [F]);
 
     /// Turns a block ([`crate::transpose`]); `from` has at most the steps of one, `to` all of them.
-    fn transpose(isa: Isa, from: &[Self], to: &mut [Self]);
+    fn turn(isa: Isa, from: &[Self], to: &mut [F]);
 }
 
 impl Element for f32 {
@@ -38,15 +65,42 @@ impl Element for f32 {
         out.copy_from_slice(first);
     }
 
-    fn lent(matrix: View<'_>) -> Option<View<'_, Self>> {
-        Some(matrix)
+    fn multiply_into(
+        right: Right<'_, Self>,
+        isa: Isa,
+        left: View<'_>,
+        bias: &[f32],
+        out: &mut ViewMut<'_>,
+        finish: impl FnMut(&mut ViewMut<'_>),
+    ) {
+        right.multiply_into::<f32>(isa, left, bias, out, finish);
     }
+}
 
+impl Factor for f32 {
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
         tile.run(isa, rows);
     }
+}
 
-    fn transpose(isa: Isa, from: &[Self], to: &mut [Self]) {
+impl As<f32> for f32 {
+    fn lent(left: View<'_>) -> Option<View<'_, f32>> {
+        Some(left)
+    }
+
+    fn left(_: Isa, out: &mut [f32], numbers: &[f32]) {
+        out.copy_from_slice(numbers);
+    }
+
+    fn lying(steps: &[Self]) -> Option<&[f32]> {
+        Some(steps)
+    }
+
+    fn unpack(_: Isa, from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    fn turn(isa: Isa, from: &[Self], to: &mut [f32]) {
         transpose::transpose(isa, from, to);
     }
 }
@@ -99,17 +153,100 @@ impl Element for Pair {
         }
     }
 
-    fn lent(_: View<'_>) -> Option<View<'_, Self>> {
-        None
+    /// As pairs where there is an instruction for them; elsewhere their numbers are multiplied, which gives the same but for
+    /// the order of sums.
+    fn multiply_into(
+        right: Right<'_, Self>,
+        isa: Isa,
+        left: View<'_>,
+        bias: &[f32],
+        out: &mut ViewMut<'_>,
+        finish: impl FnMut(&mut ViewMut<'_>),
+    ) {
+        if isa.multiplies_bf16() {
+            right.multiply_into::<Pair>(isa, left, bias, out, finish);
+        } else {
+            right.multiply_into::<f32>(isa, left, bias, out, finish);
+        }
     }
+}
 
+impl Factor for Pair {
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
         tile.run(isa, rows);
     }
+}
 
-    fn transpose(isa: Isa, from: &[Self], to: &mut [Self]) {
+impl As<Pair> for Pair {
+    fn lent(_: View<'_>) -> Option<View<'_, Pair>> {
+        None
+    }
+
+    fn left(_: Isa, out: &mut [Pair], numbers: &[f32]) {
+        Self::of_row(out, numbers);
+    }
+
+    fn lying(steps: &[Self]) -> Option<&[Pair]> {
+        Some(steps)
+    }
+
+    fn unpack(_: Isa, from: &[Self], to: &mut [Pair]) {
+        to.copy_from_slice(from);
+    }
+
+    fn turn(isa: Isa, from: &[Self], to: &mut [Pair]) {
         transpose::transpose_pairs(isa, from, to);
     }
+}
+
+impl As<f32> for Pair {
+    fn lent(_: View<'_>) -> Option<View<'_, f32>> {
+        None
+    }
+
+    fn left(isa: Isa, out: &mut [f32], numbers: &[f32]) {
+        out.copy_from_slice(numbers);
+        round(isa, out);
+    }
+
+    fn lying(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    fn unpack(isa: Isa, from: &[Self], to: &mut [f32]) {
+        widen(isa, from, to);
+    }
+
+    fn turn(isa: Isa, from: &[Self], to: &mut [f32]) {
+        let mut numbers = [0f32; transpose::block::<f32>()];
+        widen(isa, from, &mut numbers);
+        transpose::transpose(isa, &numbers, to);
+    }
+}
+
+multiversioned! {
+    /// Steps of numbers from steps of pairs: two from each.
+    widen = widen_steps(from: &[Pair], to: &mut [f32])
+}
+
+#[inline(always)]
+fn widen_steps<const FUSED: bool>(from: &[Pair], to: &mut [f32]) {
+    for (pairs, to) in from.as_chunks::<PANEL>().0.iter().zip(to.as_chunks_mut::<{ 2 * PANEL }>().0) {
+        let (first, second) = to.split_at_mut(PANEL);
+        for ((pair, first), second) in pairs.iter().zip(first).zip(second) {
+            [*first, *second] = pair.numbers();
+        }
+    }
+}
+
+multiversioned! {
+    /// Rounds numbers to bfloat16.
+    round = round_each(numbers: &mut [f32])
+}
+
+#[inline(always)]
+fn round_each<const FUSED: bool>(numbers: &mut [f32]) {
+    numbers.iter_mut().for_each(|number| *number = f32::from_bits(to_bf16(*number) << 16));
 }
 
 #[cfg(test)]

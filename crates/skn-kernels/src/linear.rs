@@ -29,9 +29,9 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// bfloat16: weights and what comes in are rounded to 8 bits of precision. On a CPU with AVX512-BF16 products take
-    /// about half the time ([`Isa::multiplies_bf16`]); elsewhere they take longer than in f32, and the result is the
-    /// same but for the order of sums.
+    /// bfloat16: weights and what comes in are rounded to 8 bits of precision, and packed weights take half the memory. On a
+    /// CPU with AVX512-BF16 products take about half the time ([`Isa::multiplies_bf16`]); elsewhere they take about as long as
+    /// in f32, and the result is the same but for the order of sums.
     Bf16,
 }
 

@@ -5,13 +5,15 @@
 //! multiply-adds that starts from the bias and goes through the inner index in ascending order, whatever the number
 //! of rows: a row's bits do not depend on the rows beside it.
 //!
-//! Operands are numbers of 32 bits, or pairs of numbers of 16 bits along the inner index ([`Element`]): then all that
-//! is said of the inner index is said of pairs, and the left-hand side is rounded as it is copied.
+//! What is packed is numbers of 32 bits, or pairs of numbers of 16 bits along the inner index ([`Element`]). What a tile
+//! multiplies ([`Factor`]) is the same, or the numbers of the pairs, which parts of a panel are widened to as they are needed.
+//! With pairs as factors, all that is said of the inner index is said of pairs. A left-hand side for pairs is rounded as
+//! it is copied.
 #![allow(unsafe_code)] // vector intrinsics on pointers: the tiles
 
 use std::ops::Range;
 
-use crate::element::{Element, Pair};
+use crate::element::{As, Element, Factor, Pair};
 use crate::memory::Aligned;
 use crate::simd::Isa;
 
@@ -225,7 +227,7 @@ impl<T: Element> Panels<T> {
         out: &mut ViewMut<'_>,
         finish: impl FnMut(&mut ViewMut<'_>),
     ) {
-        Right { panels: self, transposed: false }.multiply_into(isa, left, bias, out, finish);
+        T::multiply_into(Right { panels: self, transposed: false }, isa, left, bias, out, finish);
     }
 
     /// `left [rows, columns]` x the transpose of self: `[rows, inner]`, with the bits of the product with that transpose,
@@ -233,7 +235,7 @@ impl<T: Element> Panels<T> {
     pub(crate) fn multiply_transposed(&self, isa: Isa, left: View<'_>) -> Vec<f32> {
         let mut out = vec![0f32; left.rows * self.rows];
         let right = Right { panels: self, transposed: true };
-        right.multiply_into(isa, left, &[], &mut ViewMut::dense(&mut out, self.rows), |_| {});
+        T::multiply_into(right, isa, left, &[], &mut ViewMut::dense(&mut out, self.rows), |_| {});
         out
     }
 }
@@ -256,15 +258,15 @@ fn pack_rows<'a, T: Element>(row: impl Fn(usize) -> &'a [f32], rows: usize, step
 
 /// The right-hand side of a product: a matrix as it was packed, or the transpose of that.
 #[derive(Clone, Copy)]
-struct Right<'a, T> {
+pub(crate) struct Right<'a, T> {
     panels: &'a Panels<T>,
     transposed: bool,
 }
 
 impl<'a, T: Element> Right<'a, T> {
-    /// Elements along the inner index.
+    /// Numbers along the inner index.
     fn inner(&self) -> usize {
-        if self.transposed { self.panels.columns.div_ceil(T::NUMBERS) } else { self.panels.inner }
+        if self.transposed { self.panels.columns } else { self.panels.rows }
     }
 
     /// Columns of the result.
@@ -276,74 +278,104 @@ impl<'a, T: Element> Right<'a, T> {
         panel * PANEL..self.columns().min((panel + 1) * PANEL)
     }
 
-    /// What some steps of a panel are made of, in order: themselves, or blocks that lie in as many panels.
-    fn pieces(&self, panel: usize, inner: Range<usize>) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+    /// What some steps of a panel, counted in factors, are made of, in order: themselves, or blocks that lie in as many panels.
+    fn pieces<F: Factor>(
+        &self,
+        panel: usize,
+        inner: Range<usize>,
+    ) -> impl Iterator<Item = &'a [T]> + use<'a, F, T> {
         let Panels { inner: depth, ref values, .. } = *self.panels;
-        let steps = block_steps::<T>();
         let (turned, lying) = if self.transposed {
             // Steps of what was packed; a last block may have fewer.
+            let steps = block_steps::<T>();
             let of_block = panel * steps..depth.min((panel + 1) * steps);
-            let blocks = inner.start / steps..inner.end.div_ceil(steps);
+            let blocks = inner.start / block_steps::<F>()..inner.end.div_ceil(block_steps::<F>());
             let block = move |other: usize| other * depth + of_block.start..other * depth + of_block.end;
             (Some(blocks.map(block)), None)
         } else {
-            (None, Some(panel * depth + inner.start..panel * depth + inner.end))
+            let steps = packed_steps::<T, F>(inner);
+            (None, Some(panel * depth + steps.start..panel * depth + steps.end))
         };
         let lying = lying.into_iter().flat_map(|steps| pieces_of(steps, PIECE / PANEL));
         let pieces = turned.into_iter().flatten().chain(lying);
         pieces.map(|steps| values.get(steps.start * PANEL..steps.end * PANEL).unwrap_or_default())
     }
 
-    /// Some steps of a panel, or nothing if there is no such panel; made in `made` unless they lie somewhere.
-    fn part<'m>(&self, isa: Isa, panel: usize, inner: Range<usize>, made: &'m mut Aligned<T>) -> &'m [T]
+    /// Some steps of a panel, counted in factors; made in `made` unless they lie somewhere.
+    fn part<'m, F: Factor>(
+        &self,
+        isa: Isa,
+        panel: usize,
+        inner: Range<usize>,
+        made: &'m mut Aligned<F>,
+    ) -> &'m [F]
     where
+        T: As<F>,
         'a: 'm,
     {
-        if !self.transposed {
-            let first = panel * self.panels.inner;
-            let steps = (first + inner.start) * PANEL..(first + inner.end) * PANEL;
-            return self.panels.values.get(steps).unwrap_or_default();
+        let steps = packed_steps::<T, F>(inner.clone());
+        let first = panel * self.panels.inner;
+        let lying = || &self.panels.values[(first + steps.start) * PANEL..(first + steps.end) * PANEL];
+        if !self.transposed
+            && let Some(factors) = T::lying(lying())
+        {
+            return factors;
         }
-        let block = block_steps::<T>() * PANEL;
-        let steps = inner.len().next_multiple_of(block_steps::<T>());
-        if made.len() < steps * PANEL {
-            *made = Aligned::zeros(steps * PANEL);
+        let whole = inner.len().next_multiple_of(block_steps::<F>()) * PANEL;
+        if made.len() < whole {
+            *made = Aligned::zeros(whole);
         }
-        for (from, to) in self.pieces(panel, inner.clone()).zip(made.chunks_exact_mut(block)) {
-            T::transpose(isa, from, to);
+        if self.transposed {
+            let blocks = made.chunks_exact_mut(block_steps::<F>() * PANEL);
+            for (from, to) in self.pieces::<F>(panel, inner.clone()).zip(blocks) {
+                T::turn(isa, from, to);
+            }
+        } else {
+            T::unpack(isa, lying(), &mut made[..steps.len() * (T::NUMBERS / F::NUMBERS) * PANEL]);
         }
         &made[..inner.len() * PANEL]
     }
 
     /// See [`Panels::multiply_into`].
-    fn multiply_into(
+    pub(crate) fn multiply_into<F: Factor>(
         &self,
         isa: Isa,
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
         mut finish: impl FnMut(&mut ViewMut<'_>),
-    ) {
-        let panels = self.columns().div_ceil(PANEL);
+    ) where
+        T: As<F>,
+    {
+        let (panels, inner) = (self.columns().div_ceil(PANEL), self.inner().div_ceil(F::NUMBERS));
         let (mut spread, mut made) = (Vec::new(), Aligned::zeros(0));
         for first in (0..left.rows).step_by(BLOCK) {
             let rows = first..left.rows.min(first + BLOCK);
-            for slab in steps(0..self.inner(), SLAB) {
+            for slab in steps(0..inner, SLAB) {
                 let in_the_way = left.stride.is_multiple_of(ALIAS) && rows.len() > 1 && panels > 1;
                 let part = match T::lent(left).filter(|_| !in_the_way) {
                     Some(matrix) => Part { matrix, row: 0, column: 0 },
-                    None => Part::spread(left, rows.clone(), slab.clone(), &mut spread),
+                    None => {
+                        let left_row = |out: &mut [F], numbers: &[f32]| T::left(isa, out, numbers);
+                        Part::spread(left, rows.clone(), slab.clone(), &mut spread, left_row)
+                    }
                 };
                 let product = Product { isa, right: *self, left: part, bias };
                 for panel in 0..panels {
                     product.column_of_tiles(out, rows.clone(), slab.clone(), panel, &mut made);
-                    if slab.end == self.inner() {
+                    if slab.end == inner {
                         finish(&mut out.part(rows.clone(), self.columns_of(panel)));
                     }
                 }
             }
         }
     }
+}
+
+/// The steps of a panel that hold some steps counted in factors.
+fn packed_steps<T: Element, F: Factor>(steps: Range<usize>) -> Range<usize> {
+    let factors = T::NUMBERS / F::NUMBERS;
+    steps.start / factors..steps.end.div_ceil(factors)
 }
 
 /// Cuts a range into pieces of `step`.
@@ -359,49 +391,55 @@ fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>>
 
 /// A part of the left-hand side, from a row and a column of it on.
 #[derive(Clone, Copy)]
-struct Part<'a, T> {
-    matrix: View<'a, T>,
+struct Part<'a, F> {
+    matrix: View<'a, F>,
     row: usize,
     column: usize,
 }
 
-impl<'a, T: Element> Part<'a, T> {
-    /// Copies some rows and columns, counted in elements, to where rows are not in each other's way in the cache.
-    fn spread(left: View<'_>, rows: Range<usize>, columns: Range<usize>, copy: &'a mut Vec<T>) -> Self {
+impl<'a, F: Factor> Part<'a, F> {
+    /// Makes factors of some rows and columns, counted in factors, where rows are not in each other's way in the cache.
+    fn spread(
+        left: View<'_>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        copy: &'a mut Vec<F>,
+        make: impl Fn(&mut [F], &[f32]),
+    ) -> Self {
         let (row, column, stride) = (rows.start, columns.start, columns.len() + APART);
-        let numbers = columns.start * T::NUMBERS..left.columns.min(columns.end * T::NUMBERS);
-        copy.resize(rows.len() * stride, T::default());
+        let numbers = columns.start * F::NUMBERS..left.columns.min(columns.end * F::NUMBERS);
+        copy.resize(rows.len() * stride, F::default());
         for (to, from) in copy.chunks_exact_mut(stride).zip(rows.clone()) {
-            T::of_row(&mut to[..columns.len()], &left.row(from)[numbers.clone()]);
+            make(&mut to[..columns.len()], &left.row(from)[numbers.clone()]);
         }
         let matrix = View { values: copy, rows: rows.len(), columns: columns.len(), stride };
         Self { matrix, row, column }
     }
 
     /// The numbers from the first one of a tile to its last.
-    fn tile(&self, rows: Range<usize>, columns: Range<usize>) -> &'a [T] {
+    fn tile(&self, rows: Range<usize>, columns: Range<usize>) -> &'a [F] {
         let place = |row: usize, column: usize| (row - self.row) * self.matrix.stride + column - self.column;
         &self.matrix.values[place(rows.start, columns.start)..place(rows.end - 1, columns.end)]
     }
 }
 
 /// The operands of one product.
-struct Product<'a, T> {
+struct Product<'a, T, F> {
     isa: Isa,
     right: Right<'a, T>,
-    left: Part<'a, T>,
+    left: Part<'a, F>,
     bias: &'a [f32],
 }
 
-impl<T: Element> Product<'_, T> {
-    /// Some rows of one panel's columns, for the inner indexes of one slab.
+impl<T: As<F>, F: Factor> Product<'_, T, F> {
+    /// Some rows of one panel's columns, for the steps of one slab, counted in factors.
     fn column_of_tiles(
         &self,
         out: &mut ViewMut<'_>,
         rows: Range<usize>,
         slab: Range<usize>,
         panel: usize,
-        made: &mut Aligned<T>,
+        made: &mut Aligned<F>,
     ) {
         let columns = self.right.columns_of(panel);
         let mut bias = [0f32; PANEL];
@@ -418,9 +456,9 @@ impl<T: Element> Product<'_, T> {
             } else {
                 (panel + 1, slab.start..slab.end.min(slab.start + depth))
             };
-            let mut next = [&[][..]; PIECES];
-            let pieces = next.iter_mut().zip(self.right.pieces(after, steps_after));
-            let count = pieces.map(|(next, piece)| *next = piece).count();
+            let mut next = [const { Piece::none() }; PIECES];
+            let pieces = next.iter_mut().zip(self.right.pieces::<F>(after, steps_after));
+            let count = pieces.map(|(next, piece)| *next = Piece::of(piece)).count();
             let weights = self.right.part(self.isa, panel, inner.clone(), made);
             for (place, tile) in steps(rows.clone(), TILE).enumerate() {
                 let tile_rows = tile.len();
@@ -432,9 +470,26 @@ impl<T: Element> Product<'_, T> {
                     start,
                     out: out.part(tile, columns.clone()),
                 };
-                T::run(tile, self.isa, tile_rows);
+                F::run(tile, self.isa, tile_rows);
             }
         }
+    }
+}
+
+/// Where something lies that is needed soon. It is not looked at, so that its type doesn't matter.
+#[derive(Clone, Copy)]
+struct Piece {
+    start: *const i8,
+    bytes: usize,
+}
+
+impl Piece {
+    const fn none() -> Self {
+        Self { start: std::ptr::null(), bytes: 0 }
+    }
+
+    fn of<T>(slice: &[T]) -> Self {
+        Self { start: slice.as_ptr().cast(), bytes: size_of_val(slice) }
     }
 }
 
@@ -445,7 +500,7 @@ pub(crate) struct Tile<'a, T = f32> {
     left_stride: usize,
     panel: &'a [T],
     /// What is multiplied soon: brought into the second-level cache meanwhile, where there is an instruction for it.
-    next: &'a [&'a [T]],
+    next: &'a [Piece],
     start: Option<&'a [f32; PANEL]>,
     out: ViewMut<'a>,
 }
@@ -475,40 +530,15 @@ impl Tile<'_> {
 }
 
 impl Tile<'_, Pair> {
+    /// # Panics
+    /// If these instructions don't [multiply pairs](Isa::multiplies_bf16): then their numbers are to be the factors.
     pub(crate) fn run(self, isa: Isa, rows: usize) {
         match isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has AVX-512, or there would be no such `Isa`, and the rest was looked for just now.
             Isa::Avx512 if isa.multiplies_bf16() => unsafe { x86::rows_bf16(self, rows) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above; AVX-512 has AVX2 and FMA in it.
-            Isa::Avx512 | Isa::Avx2 => unsafe { x86::rows_of_pairs(self, rows) },
-            _ => pairs::<{ cfg!(target_arch = "aarch64") }>(self, rows),
+            _ => unreachable!("{rows} rows of pairs as factors on {isa:?}"),
         }
-    }
-}
-
-/// The tile of pairs in plain Rust: for each pair its first number, then its second.
-#[inline(always)]
-fn pairs<const FUSED: bool>(tile: Tile<'_, Pair>, rows: usize) {
-    let steps = tile.panel.as_chunks::<PANEL>().0;
-    for row in 0..rows {
-        let out = &mut tile.out.values[row * tile.out.stride..][..tile.out.columns];
-        let mut sums = [0f32; PANEL];
-        match tile.start {
-            Some(start) => sums = *start,
-            None => sums[..out.len()].copy_from_slice(out),
-        }
-        let left = &tile.left[row * tile.left_stride..][..steps.len()];
-        for (step, value) in steps.iter().zip(left) {
-            let value = value.numbers();
-            for (sum, weight) in sums.iter_mut().zip(step) {
-                let weight = weight.numbers();
-                let first = crate::simd::multiply_add::<FUSED>(value[0], weight[0], *sum);
-                *sum = crate::simd::multiply_add::<FUSED>(value[1], weight[1], first);
-            }
-        }
-        out.copy_from_slice(&sums[..out.len()]);
     }
 }
 
@@ -537,42 +567,43 @@ fn portable<const ROWS: usize>(tile: Tile<'_>) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, PANEL, Pair, Tile};
+    use super::{GROUP, PANEL, Pair, Piece, Tile};
 
     /// Fetches what is multiplied next, a share of it at each call.
-    struct Ahead<'a, T> {
-        pieces: std::slice::Iter<'a, &'a [T]>,
-        piece: &'a [T],
+    struct Ahead<'a> {
+        pieces: std::slice::Iter<'a, Piece>,
+        piece: Piece,
         each: usize,
     }
 
-    impl<'a, T> Ahead<'a, T> {
-        /// Elements of a cache line.
-        const LINE: usize = 16;
+    impl<'a> Ahead<'a> {
+        /// Bytes of a cache line.
+        const LINE: usize = 64;
 
         /// To be called for each group of steps of a tile, `kernels` times over.
-        fn new(tile: &Tile<'a, T>, kernels: usize) -> Self {
-            let lines: usize = tile.next.iter().map(|piece| piece.len().div_ceil(Self::LINE)).sum();
+        fn new<T>(tile: &Tile<'a, T>, kernels: usize) -> Self {
+            let lines: usize = tile.next.iter().map(|piece| piece.bytes.div_ceil(Self::LINE)).sum();
             let calls = kernels * tile.panel.len().div_ceil(GROUP * PANEL);
-            let each = lines.div_ceil(calls.max(1)) * Self::LINE;
-            Self { pieces: tile.next.iter(), piece: &[], each }
+            let each = lines.div_ceil(calls.max(1));
+            Self { pieces: tile.next.iter(), piece: Piece::none(), each }
         }
 
         #[inline(always)]
         fn fetch(&mut self) {
             let mut left = self.each;
             while left > 0 {
-                if self.piece.is_empty() {
+                if self.piece.bytes == 0 {
                     let Some(piece) = self.pieces.next() else { return };
-                    self.piece = piece;
+                    self.piece = *piece;
                 }
-                let (now, later) = self.piece.split_at(left.min(self.piece.len()));
-                self.piece = later;
-                left -= now.len();
-                for line in now.chunks(Self::LINE) {
-                    // SAFETY: a hint, which reads nothing and can't fail; the address is that of a slice.
-                    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+                let lines = left.min(self.piece.bytes.div_ceil(Self::LINE));
+                left -= lines;
+                for _ in 0..lines {
+                    // SAFETY: a hint, which reads nothing and can't fail, whatever the address.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(self.piece.start) };
+                    self.piece.start = self.piece.start.wrapping_add(Self::LINE);
                 }
+                self.piece.bytes = self.piece.bytes.saturating_sub(lines * Self::LINE);
             }
         }
     }
@@ -722,12 +753,7 @@ mod x86 {
     /// multiple of the stride, and a constant.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    fn avx2_half<const ROWS: usize>(
-        tile: &mut Tile<'_>,
-        ahead: &mut Ahead<'_, f32>,
-        first: usize,
-        half: usize,
-    ) {
+    fn avx2_half<const ROWS: usize>(tile: &mut Tile<'_>, ahead: &mut Ahead<'_>, first: usize, half: usize) {
         let width = tile.out.columns.saturating_sub(half).min(16);
         if width == 0 {
             return;
@@ -815,12 +841,6 @@ mod x86 {
             _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
             _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)),
         ]
-    }
-
-    /// [`super::pairs`] with these instructions.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn rows_of_pairs(tile: Tile<'_, Pair>, rows: usize) {
-        super::pairs::<true>(tile, rows);
     }
 }
 
@@ -967,6 +987,12 @@ mod tests {
                 let panels = Panels::<Pair>::of_transposed(View::dense(&weight, columns, inner));
                 let product = panels.multiply(isa, View::dense(&left, rows, inner), &bias, |_| {});
                 assert!(close(&product, &expected, 1e-4), "{isa:?} {rows} {inner} {columns}");
+                if !isa.multiplies_bf16() {
+                    let rounded = View::dense(&rounded_weight, columns, inner);
+                    let left = View::dense(&rounded_left, rows, inner);
+                    let expected = Panels::<f32>::of_transposed(rounded).multiply(isa, left, &bias, |_| {});
+                    assert!(product == expected, "{isa:?} {rows} {inner} {columns}");
+                }
                 let panels = Panels::<Pair>::of(View::dense(&transposed, inner, columns));
                 assert!(product == panels.multiply(isa, View::dense(&left, rows, inner), &bias, |_| {}));
                 // A row alone has the bits it has among others.
