@@ -2,6 +2,7 @@
 //!
 //! - `peak THREADS` prints the GFLOP/s of multiply-adds on so many threads.
 //! - `products` prints a table of matrix products on one thread, by turns with that peak.
+//! - `ratios` prints a table of the forward pass of a full model next to pruned ones, on one thread, by turns.
 //! - `prune MODEL OUT` writes the model folder with 61 of 3072 neurons left in layers 3 to 11.
 //! - `evaluate`, `step`, `gradient` or `probe`, then `MODEL PROMPT f32|bf16 THREADS`, loads the model, prints `ready`, and then
 //!   answers each line `ROWS OUT` of standard input: does the work with the texts of the file ROWS, writes the result to OUT
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use skn_bench::{Backbone, PRUNED_NEURONS, VERBALIZER, multiply_adds};
+use skn_bench::{Backbone, PRUNED_NEURONS, Ratios, VERBALIZER, multiply_adds};
 use skn_data::{Encoded, pack_in_order};
 use skn_kernels::{Activation, Linear};
 use skn_model::{
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
     match arguments[..] {
         ["peak", threads] => println!("{}", peak(threads.parse()?)),
         ["products"] => products()?,
+        ["ratios"] => ratios()?,
         ["prune", model, out] => write_pruned(model, Path::new(out))?,
         [task, model, prompt, precision, threads] => {
             let model = load(model, prompt, task, precision)?;
@@ -109,6 +111,15 @@ fn products() -> Result<()> {
             best / peak * 100.0,
             shares[TURNS / 2] * 100.0
         );
+    }
+    Ok(())
+}
+
+fn ratios() -> Result<()> {
+    let ratios = Ratios::new(5)?;
+    println!("{}", Ratios::HEADER);
+    for (lengths, count) in Ratios::TEXTS {
+        println!("{}", ratios.forward(lengths, count)?);
     }
     Ok(())
 }

@@ -280,8 +280,18 @@ def growth(arguments):
 
 def products(arguments):
     """Matrix products on one thread, next to the peak of multiply-adds."""
-    print("\n### Products on one thread, f32\n", flush=True)
-    print(subprocess.check_output([arguments.built / "examples/speed", "products"], text=True), end="", flush=True)
+    own_table("Products on one thread, f32", "products", arguments)
+
+
+def ratios(arguments):
+    """The forward pass of the full model next to pruned ones."""
+    own_table("Forward pass, full and pruned, one thread, f32", "ratios", arguments)
+
+
+def own_table(title, task, arguments):
+    """A table that this workspace prints itself."""
+    print(f"\n### {title}\n", flush=True)
+    print(subprocess.check_output([arguments.built / "examples/speed", task], text=True), end="", flush=True)
 
 
 def start(arguments):
@@ -323,7 +333,7 @@ def start(arguments):
         print_row([name, f"{median(seconds[1:]) * 1000:.0f}"])
 
 
-OTHERS = {"products": products, "growth": growth, "start": start}
+OTHERS = {"products": products, "ratios": ratios, "growth": growth, "start": start}
 
 
 def main():

@@ -15,10 +15,12 @@
 
 mod model;
 mod peak;
+mod ratios;
 mod texts;
 mod turns;
 
 pub use crate::model::{Backbone, CUT_LAYERS, MASK, PRUNED_NEURONS, VERBALIZER, VOCABULARY};
 pub use crate::peak::multiply_adds;
+pub use crate::ratios::Ratios;
 pub use crate::texts::{Lengths, PROMPT_ROWS, rows};
 pub use crate::turns::{Clock, Turns, measures};
