@@ -1,5 +1,6 @@
 use skn_random::{Key, Purpose};
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use crate::encode::Encoded;
@@ -49,7 +50,8 @@ impl Batch {
 }
 
 /// Packs texts for a pass whose result does not depend on their order: sorted by length (equal ones by row), so
-/// that a batch holds texts of similar cost, the shortest first.
+/// that a batch holds texts of similar cost, the longest first: where threads take one batch after the other, a long one at the
+/// end would leave the others waiting.
 ///
 /// A batch has at most `max_sequences` texts and `token_budget` rows, of which each text takes its tokens and
 /// `extra_rows` (the prompt); a text that is longer than the budget has a batch for itself. There are as many batches as that
@@ -61,7 +63,7 @@ impl Batch {
 /// let text = |row, length| Encoded { ids: vec![7; length].into(), second: length, label: 0, row };
 /// let batches = pack(&[text(0, 5), text(1, 2), text(2, 3)], 1, 8, 16, 1);
 /// let rows: Vec<&[u64]> = batches.iter().map(|batch| batch.rows.as_slice()).collect();
-/// assert_eq!(rows, [&[1, 2][..], &[0]]);
+/// assert_eq!(rows, [&[0][..], &[2, 1]]);
 /// ```
 pub fn pack(
     texts: &[Encoded],
@@ -71,7 +73,7 @@ pub fn pack(
     batches: usize,
 ) -> Vec<Batch> {
     let mut order: Vec<&Encoded> = texts.iter().collect();
-    order.sort_by_key(|text| (text.ids.len(), text.row));
+    order.sort_by_key(|text| (Reverse(text.ids.len()), text.row));
     fill(&order, extra_rows, token_budget, max_sequences, batches)
 }
 
@@ -184,13 +186,14 @@ mod tests {
     #[test]
     fn packs_by_length() {
         let batches = pack(&texts(&[4, 2, 9, 2]), 1, 8, 8, 1);
-        assert_eq!(rows(&batches), [vec![1, 3], vec![0], vec![2]]);
-        assert_eq!(batches[0].ids, [100, 101, 300, 301]);
-        assert_eq!(batches[0].seconds, [1, 3]);
-        assert_eq!(batches[0].starts, [0, 2, 4]);
-        assert_eq!(batches[0].labels, [1, 1]);
-        assert_eq!(batches[0].text(1), Some(&[300, 301][..]));
-        assert_eq!(batches[0].text(2), None);
+        assert_eq!(rows(&batches), [vec![2], vec![0], vec![1, 3]]);
+        let last = &batches[2];
+        assert_eq!(last.ids, [100, 101, 300, 301]);
+        assert_eq!(last.seconds, [1, 3]);
+        assert_eq!(last.starts, [0, 2, 4]);
+        assert_eq!(last.labels, [1, 1]);
+        assert_eq!(last.text(1), Some(&[300, 301][..]));
+        assert_eq!(last.text(2), None);
     }
 
     #[test]
