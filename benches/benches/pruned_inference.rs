@@ -19,6 +19,7 @@ const TEXTS: [(Lengths, usize); 3] =
 
 fn main() {
     skn_model::keep_candle_on_calling_thread();
+    skn_model::keep_freed_memory();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

@@ -11,7 +11,8 @@ const PASSES: [Lengths; 2] = [Lengths::Sst2Dev, Lengths::Fixed(128)];
 
 fn main() {
     skn_model::keep_candle_on_calling_thread();
-    let ratios = Ratios::new(if measures() { 5 } else { 1 }).unwrap();
+    skn_model::keep_freed_memory();
+    let ratios = Ratios::new(if measures() { Ratios::ROUNDS } else { 1 }).unwrap();
     println!("{}", Ratios::HEADER);
     for (lengths, count) in Ratios::TEXTS {
         println!("{}", ratios.forward(lengths, count).unwrap());

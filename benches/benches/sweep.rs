@@ -34,6 +34,7 @@ const HEADER: &str = "\
 
 fn main() {
     skn_model::keep_candle_on_calling_thread();
+    skn_model::keep_freed_memory();
     let model = Backbone::base().unwrap().prompted(PROMPT_ROWS).unwrap();
     let texts = Lengths::Sst2Dev.texts(TEXTS);
     println!("{HEADER}");

@@ -21,7 +21,7 @@ use skn_data::{Encoded, pack_in_order};
 use skn_kernels::{Activation, Linear};
 use skn_model::{
     Gradients, ModelFolder, Precision, Roberta, TrainingDropout, Tuning, Weights,
-    keep_candle_on_calling_thread,
+    keep_candle_on_calling_thread, keep_freed_memory,
 };
 use skn_probing::{PassOptions, ProbeType, Workers, averages, counts, evaluate, prompt_activations};
 use skn_tune::{
@@ -38,6 +38,7 @@ const NEURON: (usize, usize) = (9, 1893);
 
 fn main() -> Result<()> {
     keep_candle_on_calling_thread();
+    keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
@@ -116,7 +117,7 @@ fn products() -> Result<()> {
 }
 
 fn ratios() -> Result<()> {
-    let ratios = Ratios::new(5)?;
+    let ratios = Ratios::new(Ratios::ROUNDS)?;
     println!("{}", Ratios::HEADER);
     for (lengths, count) in Ratios::TEXTS {
         println!("{}", ratios.forward(lengths, count)?);

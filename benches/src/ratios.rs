@@ -33,6 +33,9 @@ impl Ratios {
         (Lengths::Imdb, 2),
     ];
 
+    /// Rounds for numbers to go by.
+    pub const ROUNDS: usize = 5;
+
     /// Makes the models, to be measured in so many rounds.
     ///
     /// # Errors
@@ -76,17 +79,11 @@ impl Ratios {
         work: impl Fn(&Roberta, &[Encoded]) -> Result<()>,
     ) -> Result<String> {
         let [full, narrow, padded] = &self.models;
-        let failed = std::cell::RefCell::new(None);
-        let turn = |model| {
-            if let Err(error) = work(model, texts) {
-                failed.replace(Some(error));
-            }
-        };
+        // What goes wrong does so here already.
+        self.models.iter().try_for_each(|model| work(model, texts))?;
+        let turn = |model| drop(work(model, texts));
         let models: [&mut dyn FnMut(); 3] = [&mut || turn(full), &mut || turn(narrow), &mut || turn(padded)];
         let turns = Turns::take(clock, self.rounds, &mut { models });
-        if let Some(error) = failed.take() {
-            return Err(error);
-        }
         let [a, b, c] = [0, 1, 2].map(|work| turns.median(work).as_secs_f64() * 1e3 / texts.len() as f64);
         let multiply_adds = |model: &Roberta| -> u64 {
             texts.iter().map(|text| model.config().multiply_adds(text.ids.len() + PROMPT_ROWS)).sum()

@@ -50,6 +50,7 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
         return code;
     }
     skn_model::keep_candle_on_calling_thread();
+    skn_model::keep_freed_memory();
     let line = rewrite_short_pairs(line);
     let stage: S = parse(&line).unwrap_or_else(|error| error.exit());
     let run = || {

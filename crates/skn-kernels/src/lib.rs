@@ -9,7 +9,7 @@
 //!   the operation and never part of the graph.
 //! - On the CPU each operation has a kernel of its own, compiled for AVX-512, for AVX2 and portably, and chosen when
 //!   the program runs. They are single-threaded: callers give each core a batch, and keep candle's own
-//!   threads out of the way ([`keep_candle_on_calling_thread`]). A row's result has the same bits whatever rows are beside it.
+//!   threads out of the way ([`keep_candle_on_calling_thread`]) and freed memory at hand ([`keep_freed_memory`]). A row's result has the same bits whatever rows are beside it.
 //! - On other devices they are [`composed`] of candle's operations.
 //!
 //! ```
@@ -30,6 +30,7 @@ pub mod composed;
 mod cpu;
 mod dropout;
 mod element;
+mod freed;
 mod linear;
 mod matrix;
 mod memory;
@@ -44,6 +45,7 @@ use candle_core::{Result, Tensor};
 
 pub use crate::attention::attention;
 pub use crate::dropout::{Dropout, dropout};
+pub use crate::freed::keep_freed_memory;
 pub use crate::linear::{Activation, Linear, Precision};
 pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;

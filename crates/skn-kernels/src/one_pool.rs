@@ -42,12 +42,12 @@ pub fn keep_candle_on_calling_thread() -> bool {
 }
 
 #[cfg(target_os = "linux")]
-fn is_only_thread() -> bool {
+pub(crate) fn is_only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_only_thread() -> bool {
+pub(crate) fn is_only_thread() -> bool {
     false
 }
 

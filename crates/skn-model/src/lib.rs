@@ -45,4 +45,4 @@ pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows, Site};
 pub use crate::prune::{LayerCut, PrunedForm, prune};
 pub use crate::roberta::{Gradients, Output, Pass, Roberta, Scored, Sequences, TrainingDropout};
 pub use crate::tuning::{Method, ReadTuning, Tuning};
-pub use skn_kernels::{Isa, Precision, keep_candle_on_calling_thread};
+pub use skn_kernels::{Isa, Precision, keep_candle_on_calling_thread, keep_freed_memory};
