@@ -1,13 +1,17 @@
 //! What matrices are packed as, numbers of 32 bits or pairs of numbers of 16, and what their products multiply: the same, or
 //! the numbers of pairs.
+#![allow(unsafe_code)] // a promise about bits
 
 use crate::matrix::{PANEL, Right, Tile, View, ViewMut};
+use crate::memory::Aligned;
 use crate::simd::{Isa, multiversioned};
 use crate::transpose;
 
-/// An element of a packed matrix: one or two numbers that follow each other along the inner index. Plain bits, of which
-/// all zeros are the default.
-pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
+/// An element of a packed matrix: one or two numbers that follow each other along the inner index.
+///
+/// # Safety
+/// Plain bits that need no dropping, and all zeros are an element, the default one.
+pub(crate) unsafe trait Element: Copy + Default + Send + Sync + 'static {
     /// Numbers an element holds, 1 or 2.
     const NUMBERS: usize;
 
@@ -27,34 +31,29 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
         out: &mut ViewMut<'_>,
         finish: impl FnMut(&mut ViewMut<'_>),
     );
-}
 
-/// An element that there are tiles for.
-pub(crate) trait Factor: Element {
-    /// Computes a tile.
+    /// Computes a tile of which these are the factors.
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize);
 }
 
-/// How packed elements are multiplied as factors, which hold as many numbers or half of them, and what rows of the left-hand side
-/// become for that.
-pub(crate) trait As<F: Factor>: Element {
+/// How packed elements are multiplied as factors `F`, which hold as many numbers or half of them, and what rows of the left-hand
+/// side become for that.
+pub(crate) trait As<F: Element>: Element {
     /// A left-hand side as it lies, where its numbers are the factors already.
     fn lent(left: View<'_>) -> Option<View<'_, F>>;
 
     /// The factors of numbers that lie one after another on the left; what the last one lacks is 0.
     fn left(isa: Isa, out: &mut [F], numbers: &[f32]);
 
-    /// Steps of a panel as they lie, where its elements are the factors already.
-    fn lying(steps: &[Self]) -> Option<&[F]>;
-
-    /// Makes factors of steps of a panel, of which there are as many as `to` needs.
-    fn unpack(isa: Isa, from: &[Self], to: &mut [F]);
+    /// The factors of steps of a panel: the elements themselves, or made of them in `made`.
+    fn factors<'m>(isa: Isa, steps: &'m [Self], made: &'m mut Aligned<F>) -> &'m [F];
 
     /// Turns a block ([`crate::transpose`]); `from` has at most the steps of one, `to` all of them.
     fn turn(isa: Isa, from: &[Self], to: &mut [F]);
 }
 
-impl Element for f32 {
+// SAFETY: 0.0 has no bit that is set.
+unsafe impl Element for f32 {
     const NUMBERS: usize = 1;
 
     fn of_row(out: &mut [Self], numbers: &[f32]) {
@@ -75,9 +74,7 @@ impl Element for f32 {
     ) {
         right.multiply_into::<f32>(isa, left, bias, out, finish);
     }
-}
 
-impl Factor for f32 {
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
         tile.run(isa, rows);
     }
@@ -92,12 +89,8 @@ impl As<f32> for f32 {
         out.copy_from_slice(numbers);
     }
 
-    fn lying(steps: &[Self]) -> Option<&[f32]> {
-        Some(steps)
-    }
-
-    fn unpack(_: Isa, from: &[Self], to: &mut [f32]) {
-        to.copy_from_slice(from);
+    fn factors<'m>(_: Isa, steps: &'m [Self], _: &'m mut Aligned<f32>) -> &'m [f32] {
+        steps
     }
 
     fn turn(isa: Isa, from: &[Self], to: &mut [f32]) {
@@ -131,7 +124,8 @@ fn to_bf16(number: f32) -> u32 {
     if number.is_nan() { bits >> 16 | 0x40 } else { rounded }
 }
 
-impl Element for Pair {
+// SAFETY: as above, twice.
+unsafe impl Element for Pair {
     const NUMBERS: usize = 2;
 
     fn of_row(out: &mut [Self], numbers: &[f32]) {
@@ -154,7 +148,7 @@ impl Element for Pair {
     }
 
     /// As pairs where there is an instruction for them; elsewhere their numbers are multiplied, which gives the same but for
-    /// the order of sums.
+    /// the order of sums, and numbers below the smallest normal one, which that instruction takes as 0.
     fn multiply_into(
         right: Right<'_, Self>,
         isa: Isa,
@@ -169,9 +163,7 @@ impl Element for Pair {
             right.multiply_into::<f32>(isa, left, bias, out, finish);
         }
     }
-}
 
-impl Factor for Pair {
     fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
         tile.run(isa, rows);
     }
@@ -186,12 +178,8 @@ impl As<Pair> for Pair {
         Self::of_row(out, numbers);
     }
 
-    fn lying(steps: &[Self]) -> Option<&[Pair]> {
-        Some(steps)
-    }
-
-    fn unpack(_: Isa, from: &[Self], to: &mut [Pair]) {
-        to.copy_from_slice(from);
+    fn factors<'m>(_: Isa, steps: &'m [Self], _: &'m mut Aligned<Pair>) -> &'m [Pair] {
+        steps
     }
 
     fn turn(isa: Isa, from: &[Self], to: &mut [Pair]) {
@@ -209,12 +197,10 @@ impl As<f32> for Pair {
         round(isa, out);
     }
 
-    fn lying(_: &[Self]) -> Option<&[f32]> {
-        None
-    }
-
-    fn unpack(isa: Isa, from: &[Self], to: &mut [f32]) {
-        widen(isa, from, to);
+    fn factors<'m>(isa: Isa, steps: &'m [Self], made: &'m mut Aligned<f32>) -> &'m [f32] {
+        let made = made.at_least(2 * steps.len());
+        widen(isa, steps, made);
+        made
     }
 
     fn turn(isa: Isa, from: &[Self], to: &mut [f32]) {

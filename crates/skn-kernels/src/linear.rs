@@ -299,7 +299,17 @@ impl Packed {
                     let Features { inputs, outputs } = self.features;
                     Operand::of_read([outputs, inputs], precision, read.as_ref())?
                 }
-                _ => packed_transposed(&self.weight_of(&original)?, self.precision)?,
+                (_, precision) => {
+                    let weight = self.weight_of(&original)?;
+                    let Features { inputs, outputs } = self.features;
+                    with_slices([&weight], |[values]| {
+                        let read = |rows: Range<usize>, to: &mut Vec<f32>| {
+                            to.extend_from_slice(&values[rows.start * inputs..rows.end * inputs]);
+                            Ok(())
+                        };
+                        Operand::of_read([outputs, inputs], precision, read)
+                    })?
+                }
             };
             if let Operand::F32(panels) = &operand {
                 *original = Original::Panels(Arc::clone(panels));
@@ -369,7 +379,11 @@ impl Operand {
     }
 
     /// As [`Self::of_transposed`], of a matrix whose rows are read.
-    fn of_read(shape: [usize; 2], precision: Precision, read: &ReadRows) -> Result<Self> {
+    fn of_read(
+        shape: [usize; 2],
+        precision: Precision,
+        read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<()>,
+    ) -> Result<Self> {
         Ok(match precision {
             Precision::F32 => Self::F32(Arc::new(Panels::of_read(shape, read)?)),
             Precision::Bf16 => Self::Bf16(Panels::of_read(shape, read)?),
@@ -404,13 +418,6 @@ impl Operand {
 fn packed(matrix: &Tensor, precision: Precision) -> Result<Operand> {
     let (rows, columns) = matrix.dims2()?;
     with_slices([matrix], |[values]| Ok(Operand::of(View::dense(values, rows, columns), precision)))
-}
-
-fn packed_transposed(matrix: &Tensor, precision: Precision) -> Result<Operand> {
-    let (rows, columns) = matrix.dims2()?;
-    with_slices([matrix], |[values]| {
-        Ok(Operand::of_transposed(View::dense(values, rows, columns), precision))
-    })
 }
 
 /// `x panels + bias`, finished.

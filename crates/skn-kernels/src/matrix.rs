@@ -6,14 +6,14 @@
 //! of rows: a row's bits do not depend on the rows beside it.
 //!
 //! What is packed is numbers of 32 bits, or pairs of numbers of 16 bits along the inner index ([`Element`]). What a tile
-//! multiplies ([`Factor`]) is the same, or the numbers of the pairs, which parts of a panel are widened to as they are needed.
+//! multiplies, its factors, is the same, or the numbers of the pairs, which parts of a panel are widened to as they are needed.
 //! With pairs as factors, all that is said of the inner index is said of pairs. A left-hand side for pairs is rounded as
 //! it is copied.
 #![allow(unsafe_code)] // vector intrinsics on pointers: the tiles
 
 use std::ops::Range;
 
-use crate::element::{As, Element, Factor, Pair};
+use crate::element::{As, Element, Pair};
 use crate::memory::Aligned;
 use crate::simd::Isa;
 
@@ -22,26 +22,34 @@ pub(crate) const PANEL: usize = 32;
 /// Rows of the largest tile: 12 x 2 accumulators of 16 numbers fill the 32 registers of AVX-512, the rest being for
 /// the panel.
 const TILE: usize = 12;
-/// Steps of the inner index for which all panels are visited before the next: with it a block of rows stays in the
-/// second-level cache, and the result is loaded and stored seldom.
+/// Steps of the inner index for which all panels are visited before the next, so that the result is loaded and stored seldom.
 const SLAB: usize = 768;
-/// Rows of a block.
-const BLOCK: usize = 11 * TILE;
 /// Steps of the inner index between prefetches. Weights come from memory or the third-level cache, and the processor's
 /// own prefetching ends with each page of 4 KB, after 32 steps.
 const GROUP: usize = 64;
-/// Elements that are fetched ahead as one piece at least.
+/// Elements of a piece that is fetched ahead, at most.
 const PIECE: usize = 1024;
-/// The most pieces of a part of a panel: a block of pairs has 16 steps.
-const PIECES: usize = SLAB / 16;
+/// The most pieces of a part of a panel: one has 32 steps, or 16 of pairs, of which AVX-512 takes a third of a slab.
+const PIECES: usize = SLAB / 32;
 
 /// Steps of the inner index of a tile. With AVX-512 the part of a panel in use, 32 KB, stays in the first-level cache while
-/// the rows of a block go by. With AVX2 it would not: a tile goes over half of the panel at a time, and it is the loads
+/// the rows go by. With AVX2 (and portably, which nothing was tuned for) it would not: a tile goes over half of the panel at a time, and it is the loads
 /// and stores of sums in between that cost.
 fn depth(isa: Isa) -> usize {
     match isa {
         Isa::Avx512 => 256,
         _ => SLAB,
+    }
+}
+
+/// Rows that a part of a panel is multiplied with before the next part. With AVX-512 what a slab has of them, 405 KB, stays in
+/// the second-level cache. With AVX2, which takes twice as long for a row, rows come from the third-level cache in time, while
+/// weights, to which all cores share the way, come from memory a fourth as often; nor are they turned or widened as often. A copy of
+/// these rows, where one is made ([`Part::spread`]), has 1.7 MB.
+fn rows_at_once(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512 => 11 * TILE,
+        _ => 44 * TILE,
     }
 }
 
@@ -127,14 +135,15 @@ pub(crate) struct Panels<T = f32> {
 }
 
 impl<T: Element> Panels<T> {
-    fn zeros(rows: usize, columns: usize) -> Self {
+    /// Panels of zeros, in memory that `zeros` gives.
+    fn zeros(rows: usize, columns: usize, zeros: impl Fn(usize) -> Aligned<T>) -> Self {
         let inner = rows.div_ceil(T::NUMBERS);
-        Self { rows, inner, columns, values: Aligned::zeros(columns.div_ceil(PANEL) * inner * PANEL) }
+        Self { rows, inner, columns, values: zeros(columns.div_ceil(PANEL) * inner * PANEL) }
     }
 
     /// Packs a matrix `[inner, columns]`.
     pub(crate) fn of(matrix: View<'_>) -> Self {
-        let mut packed = Self::zeros(matrix.rows, matrix.columns);
+        let mut packed = Self::zeros(matrix.rows, matrix.columns, Aligned::zeros);
         let (inner, columns) = (packed.inner, matrix.columns);
         for (place, step) in packed.values.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
             let (first, k) = (place / inner * PANEL, place % inner * T::NUMBERS);
@@ -148,18 +157,18 @@ impl<T: Element> Panels<T> {
 
     /// Packs the transpose of a matrix `[columns, inner]`, such as the weight of a linear layer.
     pub(crate) fn of_transposed(matrix: View<'_>) -> Self {
-        let mut packed = Self::zeros(matrix.columns, matrix.rows);
+        let mut packed = Self::zeros(matrix.columns, matrix.rows, Aligned::zeros);
         packed.for_each_panel(|rows, steps| pack_rows(|row| matrix.row(rows.start + row), rows.len(), steps));
         packed
     }
 
-    /// As [`Self::of_transposed`], of a matrix of which `read` gives some rows at a time. So they are packed before they leave
-    /// the caches.
+    /// As [`Self::of_transposed`], of a matrix that is kept, of which `read` gives some rows at a time. So they are packed before
+    /// they leave the caches.
     pub(crate) fn of_read<E>(
         [rows, columns]: [usize; 2],
         read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut packed = Self::zeros(columns, rows);
+        let mut packed = Self::zeros(columns, rows, Aligned::kept);
         let (mut values, mut result) = (Vec::new(), Ok(()));
         packed.for_each_panel(|rows, steps| {
             if result.is_ok() {
@@ -279,7 +288,7 @@ impl<'a, T: Element> Right<'a, T> {
     }
 
     /// What some steps of a panel, counted in factors, are made of, in order: themselves, or blocks that lie in as many panels.
-    fn pieces<F: Factor>(
+    fn pieces<F: Element>(
         &self,
         panel: usize,
         inner: Range<usize>,
@@ -302,7 +311,7 @@ impl<'a, T: Element> Right<'a, T> {
     }
 
     /// Some steps of a panel, counted in factors; made in `made` unless they lie somewhere.
-    fn part<'m, F: Factor>(
+    fn part<'m, F: Element>(
         &self,
         isa: Isa,
         panel: usize,
@@ -313,31 +322,22 @@ impl<'a, T: Element> Right<'a, T> {
         T: As<F>,
         'a: 'm,
     {
-        let steps = packed_steps::<T, F>(inner.clone());
-        let first = panel * self.panels.inner;
-        let lying = || &self.panels.values[(first + steps.start) * PANEL..(first + steps.end) * PANEL];
-        if !self.transposed
-            && let Some(factors) = T::lying(lying())
-        {
-            return factors;
-        }
-        let whole = inner.len().next_multiple_of(block_steps::<F>()) * PANEL;
-        if made.len() < whole {
-            *made = Aligned::zeros(whole);
-        }
         if self.transposed {
-            let blocks = made.chunks_exact_mut(block_steps::<F>() * PANEL);
+            let block = block_steps::<F>() * PANEL;
+            let blocks =
+                made.at_least(inner.len().div_ceil(block_steps::<F>()) * block).chunks_exact_mut(block);
             for (from, to) in self.pieces::<F>(panel, inner.clone()).zip(blocks) {
                 T::turn(isa, from, to);
             }
-        } else {
-            T::unpack(isa, lying(), &mut made[..steps.len() * (T::NUMBERS / F::NUMBERS) * PANEL]);
+            return &made[..inner.len() * PANEL];
         }
-        &made[..inner.len() * PANEL]
+        let (first, steps) = (panel * self.panels.inner, packed_steps::<T, F>(inner.clone()));
+        let steps = &self.panels.values[(first + steps.start) * PANEL..(first + steps.end) * PANEL];
+        &T::factors(isa, steps, made)[..inner.len() * PANEL]
     }
 
     /// See [`Panels::multiply_into`].
-    pub(crate) fn multiply_into<F: Factor>(
+    pub(crate) fn multiply_into<F: Element>(
         &self,
         isa: Isa,
         left: View<'_>,
@@ -349,16 +349,12 @@ impl<'a, T: Element> Right<'a, T> {
     {
         let (panels, inner) = (self.columns().div_ceil(PANEL), self.inner().div_ceil(F::NUMBERS));
         let (mut spread, mut made) = (Vec::new(), Aligned::zeros(0));
-        for first in (0..left.rows).step_by(BLOCK) {
-            let rows = first..left.rows.min(first + BLOCK);
+        for rows in pieces_of(0..left.rows, rows_at_once(isa)) {
             for slab in steps(0..inner, SLAB) {
                 let in_the_way = left.stride.is_multiple_of(ALIAS) && rows.len() > 1 && panels > 1;
                 let part = match T::lent(left).filter(|_| !in_the_way) {
                     Some(matrix) => Part { matrix, row: 0, column: 0 },
-                    None => {
-                        let left_row = |out: &mut [F], numbers: &[f32]| T::left(isa, out, numbers);
-                        Part::spread(left, rows.clone(), slab.clone(), &mut spread, left_row)
-                    }
+                    None => Part::spread::<T>(isa, left, rows.clone(), slab.clone(), &mut spread),
                 };
                 let product = Product { isa, right: *self, left: part, bias };
                 for panel in 0..panels {
@@ -373,7 +369,7 @@ impl<'a, T: Element> Right<'a, T> {
 }
 
 /// The steps of a panel that hold some steps counted in factors.
-fn packed_steps<T: Element, F: Factor>(steps: Range<usize>) -> Range<usize> {
+fn packed_steps<T: Element, F: Element>(steps: Range<usize>) -> Range<usize> {
     let factors = T::NUMBERS / F::NUMBERS;
     steps.start / factors..steps.end.div_ceil(factors)
 }
@@ -397,20 +393,20 @@ struct Part<'a, F> {
     column: usize,
 }
 
-impl<'a, F: Factor> Part<'a, F> {
+impl<'a, F: Element> Part<'a, F> {
     /// Makes factors of some rows and columns, counted in factors, where rows are not in each other's way in the cache.
-    fn spread(
+    fn spread<T: As<F>>(
+        isa: Isa,
         left: View<'_>,
         rows: Range<usize>,
         columns: Range<usize>,
         copy: &'a mut Vec<F>,
-        make: impl Fn(&mut [F], &[f32]),
     ) -> Self {
         let (row, column, stride) = (rows.start, columns.start, columns.len() + APART);
         let numbers = columns.start * F::NUMBERS..left.columns.min(columns.end * F::NUMBERS);
         copy.resize(rows.len() * stride, F::default());
         for (to, from) in copy.chunks_exact_mut(stride).zip(rows.clone()) {
-            make(&mut to[..columns.len()], &left.row(from)[numbers.clone()]);
+            T::left(isa, &mut to[..columns.len()], &left.row(from)[numbers.clone()]);
         }
         let matrix = View { values: copy, rows: rows.len(), columns: columns.len(), stride };
         Self { matrix, row, column }
@@ -431,7 +427,7 @@ struct Product<'a, T, F> {
     bias: &'a [f32],
 }
 
-impl<T: As<F>, F: Factor> Product<'_, T, F> {
+impl<T: As<F>, F: Element> Product<'_, T, F> {
     /// Some rows of one panel's columns, for the steps of one slab, counted in factors.
     fn column_of_tiles(
         &self,
@@ -849,6 +845,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The most rows that are not cut.
+    fn at_once() -> usize {
+        Isa::available().into_iter().map(rows_at_once).max().unwrap()
+    }
+
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
         let next = |_| {
@@ -930,7 +931,7 @@ mod tests {
 
     #[test]
     fn long_products_are_cut_without_a_trace() {
-        let (rows, inner, columns) = (2 * BLOCK + 7, SLAB + 261, 33);
+        let (rows, inner, columns) = (2 * at_once() + 7, SLAB + 261, 33);
         let (left, weight) = (numbers(rows * inner, 3), numbers(columns * inner, 4));
         let (left, weight) = (View::dense(&left, rows, inner), View::dense(&weight, columns, inner));
         let expected = naive(left, weight, &vec![0.0; columns]);
@@ -949,7 +950,7 @@ mod tests {
 
     #[test]
     fn rows_that_share_cache_sets_are_copied_without_a_trace() {
-        let (rows, inner, columns) = (BLOCK + 14, ALIAS, 70);
+        let (rows, inner, columns) = (at_once() + 14, ALIAS, 70);
         let apart = ALIAS + 3;
         let values = numbers(rows * apart, 11);
         let dense: Vec<f32> = values.chunks(apart).flat_map(|row| row[..inner].to_vec()).collect();
@@ -966,7 +967,7 @@ mod tests {
     #[test]
     fn pairs_of_16_bits_are_the_product_of_rounded_numbers() {
         for (rows, inner, columns) in
-            [(1, 1, 1), (3, 2, 31), (13, 7, 33), (BLOCK + 2, 2 * SLAB + 5, 70), (0, 4, 4), (2, 0, 5)]
+            [(1, 1, 1), (3, 2, 31), (13, 7, 33), (at_once() + 2, 2 * SLAB + 5, 70), (0, 4, 4), (2, 0, 5)]
         {
             let round = |value: f32| {
                 let mut pair = [Pair::default()];
@@ -1007,7 +1008,7 @@ mod tests {
 
     #[test]
     fn every_element_is_finished_once() {
-        let (rows, inner, columns) = (BLOCK + 1, SLAB + 1, 65);
+        let (rows, inner, columns) = (at_once() + 1, SLAB + 1, 65);
         let (left, weight) = (vec![0f32; rows * inner], vec![0f32; columns * inner]);
         let panels = Panels::<f32>::of_transposed(View::dense(&weight, columns, inner));
         let product = panels.multiply(Isa::best(), View::dense(&left, rows, inner), &[], |part| {
@@ -1020,18 +1021,25 @@ mod tests {
 
     #[test]
     fn parts_of_matrices_are_left_alone_outside() {
-        let values = numbers(4 * 10, 8);
+        // With 8 bits of precision, so that pairs give the same.
+        let numbers =
+            |count, seed| numbers(count, seed).iter().map(|value| (value * 64.0).round() / 64.0).collect();
+        let [values, weight]: [Vec<f32>; 2] = [numbers(4 * 10, 8), numbers(4 * 5, 9)];
         let left = View { values: &values[3..], rows: 3, columns: 5, stride: 10 };
-        let weight = numbers(4 * 5, 9);
         let weight = View::dense(&weight, 4, 5);
         let expected = naive(left, weight, &[0.0; 4]);
         for isa in Isa::available() {
-            let mut out = [7f32; 3 * 9];
-            let mut part = ViewMut { values: &mut out[2..], columns: 4, stride: 9 };
-            Panels::<f32>::of_transposed(weight).multiply_into(isa, left, &[], &mut part, |_| {});
-            let found: Vec<f32> = out.chunks(9).flat_map(|row| row[2..6].to_vec()).collect();
-            assert!(close(&found, &expected, 1e-5), "{isa:?}");
-            assert!(out.chunks(9).all(|row| row[..2] == [7.0; 2] && row[6..] == [7.0; 3]), "{isa:?}");
+            let products: [&dyn Fn(&mut ViewMut<'_>); 2] = [
+                &|out| Panels::<f32>::of_transposed(weight).multiply_into(isa, left, &[], out, |_| {}),
+                &|out| Panels::<Pair>::of_transposed(weight).multiply_into(isa, left, &[], out, |_| {}),
+            ];
+            for product in products {
+                let mut out = [7f32; 3 * 9];
+                product(&mut ViewMut { values: &mut out[2..], columns: 4, stride: 9 });
+                let found: Vec<f32> = out.chunks(9).flat_map(|row| row[2..6].to_vec()).collect();
+                assert!(close(&found, &expected, 1e-5), "{isa:?}");
+                assert!(out.chunks(9).all(|row| row[..2] == [7.0; 2] && row[6..] == [7.0; 3]), "{isa:?}");
+            }
         }
     }
 

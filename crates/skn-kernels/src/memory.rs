@@ -13,19 +13,27 @@ use crate::element::Element;
 const LINE: usize = 64;
 /// Bytes of a large page: of x86-64, and of 64-bit ARM where small pages have 4 KB.
 const PAGE: usize = 2 << 20;
-/// From so many bytes on, matrices lie side by side in a region.
-const SHARED: usize = PAGE / 2;
 /// Bytes of a region for several matrices.
 const REGION: usize = 32 * PAGE;
+/// From so many bytes on, what is kept lies in a region: elsewhere than on Linux there are no large pages to win by it.
+const SHARED: usize = if cfg!(target_os = "linux") { PAGE / 2 } else { usize::MAX };
 
 /// Elements that begin with a cache line, so that loads of whole vectors don't cross from one into the next.
 #[derive(Debug)]
 pub(crate) struct Aligned<T> {
     first: NonNull<T>,
     len: usize,
-    /// What the elements lie in, if there are any: it is freed with the last of them.
-    _region: Option<Arc<Region>>,
+    /// What the elements lie in.
+    _memory: Memory,
     elements: PhantomData<T>,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "it is there to be dropped")]
+enum Memory {
+    None,
+    Own(Region),
+    Shared(Arc<Region>),
 }
 
 // SAFETY: it owns its elements: no other value has a part of theirs.
@@ -36,20 +44,39 @@ unsafe impl<T: Sync> Sync for Aligned<T> {}
 impl<T: Element> Aligned<T> {
     /// So many zeros.
     pub(crate) fn zeros(len: usize) -> Self {
-        const { assert!(LINE.is_multiple_of(size_of::<T>()) && !std::mem::needs_drop::<T>()) }
-        let bytes = len.saturating_mul(size_of::<T>());
-        let (first, region) = match bytes {
-            0 => (NonNull::dangling(), None),
-            SHARED.. => {
-                let (first, region) = Region::share(bytes);
-                (first.cast(), Some(region))
-            }
-            _ => {
+        match Self::bytes(len) {
+            0 => Self { first: NonNull::dangling(), len, _memory: Memory::None, elements: PhantomData },
+            bytes => {
                 let region = Region::new(bytes, LINE);
-                (region.start.cast(), Some(Arc::new(region)))
+                let first = region.start.cast();
+                Self { first, len, _memory: Memory::Own(region), elements: PhantomData }
             }
-        };
-        Self { first, len, _region: region, elements: PhantomData }
+        }
+    }
+
+    /// So many zeros for what stays: beside others of its kind, so that all of it is on large pages where the system has them.
+    pub(crate) fn kept(len: usize) -> Self {
+        /// The region that is being filled.
+        static FILLED: Mutex<Filling> = Mutex::new(Filling::new());
+        let bytes = Self::bytes(len);
+        if bytes < SHARED {
+            return Self::zeros(len);
+        }
+        let (first, region) = FILLED.lock().unwrap_or_else(PoisonError::into_inner).share(bytes, REGION);
+        Self { first: first.cast(), len, _memory: Memory::Shared(region), elements: PhantomData }
+    }
+
+    /// The first elements, made anew as zeros if there are not so many.
+    pub(crate) fn at_least(&mut self, len: usize) -> &mut [T] {
+        if self.len < len {
+            *self = Self::zeros(len);
+        }
+        &mut self[..len]
+    }
+
+    fn bytes(len: usize) -> usize {
+        const { assert!(LINE.is_multiple_of(size_of::<T>())) }
+        len.saturating_mul(size_of::<T>())
     }
 }
 
@@ -57,8 +84,8 @@ impl<T> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `len` elements from `first` on lie in `region`, on a cache line, are of plain bits that were zero at first,
-        // which is an element (see there), and are this value's alone.
+        // SAFETY: `len` elements from `first` on, which is the start of a cache line, lie in `_memory`, were zeros at first, which are
+        // elements (`Element`), and are this value's alone.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }
 }
@@ -70,7 +97,37 @@ impl<T> DerefMut for Aligned<T> {
     }
 }
 
-/// Zeroed memory, of which every byte is given to one owner at most.
+/// A region that is being filled with matrices. A matrix of some megabytes on pages of 4 KB has more of them than the processor
+/// remembers addresses of, and the system takes longer to clear them; on large pages of its own it would leave a part of
+/// the last one empty. A place is given once: the region goes with the last matrix that lies in it.
+#[derive(Debug)]
+struct Filling {
+    region: Weak<Region>,
+    /// Bytes that are given away.
+    used: usize,
+}
+
+impl Filling {
+    const fn new() -> Self {
+        Self { region: Weak::new(), used: 0 }
+    }
+
+    /// So many bytes, in the region if they fit, or in a new one of at least `size` bytes, a multiple of a cache line.
+    fn share(&mut self, bytes: usize, size: usize) -> (NonNull<u8>, Arc<Region>) {
+        let there = self.region.upgrade().filter(|_| bytes <= size - self.used);
+        let (region, place) = match there {
+            Some(region) => (region, self.used),
+            None => (Arc::new(Region::new(bytes.max(size), PAGE)), 0),
+        };
+        if bytes <= size {
+            (self.region, self.used) = (Arc::downgrade(&region), place + bytes.next_multiple_of(LINE));
+        }
+        // SAFETY: `place..place + bytes` lies in the region: it was made for `bytes` from 0 on, or there are `size - used` left.
+        (unsafe { region.start.add(place) }, region)
+    }
+}
+
+/// Memory that was zeros at first, of which every byte is given to one owner at most.
 #[derive(Debug)]
 struct Region {
     memory: NonNull<u8>,
@@ -85,9 +142,9 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// So many bytes from an aligned one on. They are not touched here: fresh memory is zero already.
+    /// So many bytes, at least one, from an aligned one on.
     fn new(bytes: usize, align: usize) -> Self {
-        // Asked for with the alignment, memory would be cleared by hand.
+        // The alignment is not asked for: the memory would be cleared by hand then, even what comes from the system as zeros.
         let size = bytes.saturating_add(align);
         let layout = Layout::from_size_align(size, 1)
             .unwrap_or_else(|_| panic!("a matrix of {bytes} bytes is more than can be addressed"));
@@ -96,45 +153,24 @@ impl Region {
         let before = memory.addr().get().next_multiple_of(align) - memory.addr().get();
         // SAFETY: less than `align` bytes of at least as many.
         let start = unsafe { memory.add(before) };
-        Self { memory, layout, start }
+        let region = Self { memory, layout, start };
+        region.on_large_pages();
+        region
     }
 
-    /// So many bytes of a region that other matrices lie in too, on pages of 2 MB where the system has them. A matrix of some
-    /// megabytes on pages of 4 KB has more of them than the processor remembers addresses of, and the system takes five times as
-    /// long to clear them; on large pages of its own it would leave a part of the last one empty.
-    fn share(bytes: usize) -> (NonNull<u8>, Arc<Self>) {
-        /// The region that is being filled, and how many of its bytes are given away.
-        static FILLED: Mutex<(Weak<Region>, usize)> = Mutex::new((Weak::new(), 0));
-        let mut filled = FILLED.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = filled.0.upgrade().filter(|_| bytes <= REGION - filled.1);
-        let (region, place) = match there {
-            Some(region) => (region, filled.1),
-            None => {
-                let size = bytes.max(REGION).checked_next_multiple_of(PAGE).unwrap_or(usize::MAX);
-                let region = Arc::new(Self::new(size, PAGE));
-                region.on_large_pages(size);
-                if bytes < REGION {
-                    filled.0 = Arc::downgrade(&region);
-                }
-                (region, 0)
-            }
-        };
-        if bytes < REGION {
-            filled.1 = place + bytes.next_multiple_of(LINE);
-        }
-        // SAFETY: `place..place + bytes` lies in the region, whose size is REGION at least or `bytes` from 0.
-        (unsafe { region.start.add(place) }, region)
-    }
-
-    /// Asks for large pages for so many bytes. Without them everything works as well, so that a refusal is none of our business.
-    fn on_large_pages(&self, bytes: usize) {
+    /// Asks for large pages wherever whole ones fit. Without them everything works as well, so that a refusal is none of our
+    /// business.
+    fn on_large_pages(&self) {
         #[cfg(target_os = "linux")]
-        // SAFETY: the region has as many bytes, and the advice changes no value in them.
-        unsafe {
-            libc::madvise(self.start.as_ptr().cast(), bytes / PAGE * PAGE, libc::MADV_HUGEPAGE);
+        {
+            let (first, end) = (self.memory.addr().get(), self.memory.addr().get() + self.layout.size());
+            let (start, end) = (first.next_multiple_of(PAGE), end / PAGE * PAGE);
+            if start < end {
+                let start = self.memory.as_ptr().wrapping_add(start - first);
+                // SAFETY: the range lies in memory that is this region's, and the advice changes no value in it.
+                unsafe { libc::madvise(start.cast(), end - start.addr(), libc::MADV_HUGEPAGE) };
+            }
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = bytes;
     }
 }
 
@@ -152,37 +188,64 @@ mod tests {
     #[test]
     fn memory_is_zero_and_begins_with_a_line() {
         for len in [0, 1, 15, 16, 1 << 20, (3 << 20) + 5] {
-            let values = Aligned::<f32>::zeros(len);
-            assert!(values.len() == len && values.iter().all(|&value| value == 0.0));
-            assert!(len == 0 || values.as_ptr().addr().is_multiple_of(64));
+            for make in [Aligned::<f32>::zeros, Aligned::kept] {
+                let mut values = make(len);
+                assert!(values.len() == len && values.iter().all(|&value| value == 0.0));
+                assert!(len == 0 || values.as_ptr().addr().is_multiple_of(LINE));
+                values.fill(1.0);
+                assert_eq!(values.at_least(len.saturating_sub(1)).len(), len.saturating_sub(1));
+                assert!(values.at_least(len + 1).iter().all(|&value| value == 0.0));
+            }
         }
     }
 
     #[test]
+    fn a_region_is_filled_and_goes_with_its_last_matrix() {
+        const SIZE: usize = 8 * LINE;
+        let mut filling = Filling::new();
+        let mut share = |bytes: usize| {
+            let (first, region) = filling.share(bytes, SIZE);
+            (first.addr().get() - region.start.addr().get(), region)
+        };
+        let (places, regions): (Vec<_>, Vec<_>) =
+            [1, LINE, 3 * LINE - 1, 3 * LINE].map(&mut share).into_iter().unzip();
+        assert_eq!(places, [0, LINE, 2 * LINE, 5 * LINE], "one after the other, and all of it");
+        assert!(regions.iter().all(|region| Arc::ptr_eq(region, &regions[0])));
+        let (place, second) = share(1);
+        assert!(place == 0 && !Arc::ptr_eq(&second, &regions[0]), "it was full");
+        let (place, large) = share(SIZE + 1);
+        assert!(place == 0 && Arc::strong_count(&large) == 1, "what is too large is alone");
+        assert!(Arc::ptr_eq(&share(7 * LINE).1, &second), "and leaves the other to be filled");
+        assert!(!Arc::ptr_eq(&share(1).1, &second), "a byte too many");
+        let last = Arc::downgrade(&second);
+        drop(second);
+        assert!(last.upgrade().is_none(), "nobody else keeps it");
+        let both = [share(LINE), share(LINE)];
+        assert_eq!(both.map(|(place, _)| place), [0, LINE]);
+        assert_eq!(share(LINE).0, 0, "what was freed is not filled further");
+    }
+
+    #[test]
     fn no_two_matrices_have_a_byte_in_common() {
-        let shared = SHARED / size_of::<f32>();
-        let lens = [shared, shared + 1, 3 * shared - 7, 40 * shared, 2 * shared, 65 * shared, 63 * shared, 9];
-        let threads: Vec<_> = (0..3u8)
-            .map(|thread| {
-                std::thread::spawn(move || {
-                    let fill =
-                        |round: usize, place: usize| (usize::from(thread) * 100 + round * 10 + place) as f32;
-                    let mut all = Vec::new();
-                    for round in 0..3 {
-                        for (place, &len) in lens.iter().enumerate() {
-                            let mut values = Aligned::<f32>::zeros(len);
-                            assert!(values.iter().all(|&value| value == 0.0), "{len} after others");
-                            assert!(values.as_ptr().addr().is_multiple_of(LINE));
-                            values.fill(fill(round, place));
-                            all.push((fill(round, place), values));
-                        }
-                        // Some go, so that what comes next may lie where they were.
-                        all.retain(|(value, _)| !(*value as usize).is_multiple_of(3));
-                    }
-                    assert!(all.iter().all(|(fill, values)| values.iter().all(|value| value == fill)));
-                })
-            })
-            .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let mebibyte = (1 << 20) / size_of::<f32>();
+        let lens = [mebibyte, mebibyte + 1, 3 * mebibyte - 7, 20 * mebibyte, 2 * mebibyte, 9];
+        let fill_all = |thread: u16| {
+            let mut all = Vec::new();
+            for round in 0..3 {
+                for (place, len) in lens.into_iter().enumerate() {
+                    let mut values = Aligned::<f32>::kept(len);
+                    assert!(values.iter().all(|&value| value == 0.0), "{len} after others");
+                    assert!(values.as_ptr().addr().is_multiple_of(LINE));
+                    let fill = f32::from(thread) * 100.0 + (round * lens.len() + place + 1) as f32;
+                    values.fill(fill);
+                    all.push((fill, values));
+                }
+            }
+            assert!(all.iter().all(|(fill, values)| values.iter().all(|value| value == fill)));
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| fill_all(1));
+            fill_all(0);
+        });
     }
 }
