@@ -33,8 +33,8 @@ pub struct Compute {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
-    /// What the products of frozen weights are made in: f32, or bf16, which takes half the memory, and half the time on CPUs that
-    /// have AVX512-BF16
+    /// What the products of frozen weights are made in: f32, or bf16, for which weights take half the memory and products,
+    /// on CPUs that have AVX512-BF16, half the time
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: Dtype,
 

@@ -209,8 +209,8 @@ impl Roberta {
         })
     }
 
-    /// The same model, the products of its layers' frozen weights made in another precision: bf16 takes half the
-    /// memory, and about half the time on a CPU that has it ([`skn_kernels::Precision`]). Embeddings, attention, normalisation, sums and the label
+    /// The same model, the products of its layers' frozen weights made in another precision: in bf16 packed weights take half
+    /// the memory, and products about half the time on a CPU that has it ([`skn_kernels::Precision`]). Embeddings, attention, normalisation, sums and the label
     /// words' logits stay f32. On other devices than the CPU nothing changes.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
