@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
-use crate::dropout::Dropout;
+use crate::mask::Dropout;
 use crate::matrix::{Panels, View, ViewMut};
 use crate::packing::{Packing, Rows};
 use crate::simd::{Isa, LANES, exp, for_each_chunk, lane_max, lane_sum, lane_sum_pairs, multiversioned};

@@ -6,8 +6,8 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::dropout::Dropout;
-use crate::linear::Activation;
+use crate::activation::Activation;
+use crate::mask::Dropout;
 use crate::packing::{Packing, Rows};
 
 /// `activation(x weight^T + bias)`.

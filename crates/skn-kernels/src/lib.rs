@@ -25,6 +25,7 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
+mod activation;
 mod attention;
 pub mod composed;
 mod cpu;
@@ -32,6 +33,7 @@ mod dropout;
 mod element;
 mod freed;
 mod linear;
+mod mask;
 mod matrix;
 mod memory;
 mod norm;
@@ -43,10 +45,12 @@ mod transpose;
 
 use candle_core::{Result, Tensor};
 
+pub use crate::activation::Activation;
 pub use crate::attention::attention;
-pub use crate::dropout::{Dropout, dropout};
+pub use crate::dropout::dropout;
 pub use crate::freed::keep_freed_memory;
-pub use crate::linear::{Activation, Linear, Precision};
+pub use crate::linear::{Linear, Precision};
+pub use crate::mask::Dropout;
 pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::packing::{Packing, Rows};

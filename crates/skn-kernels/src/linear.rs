@@ -4,24 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
+use crate::activation::Activation;
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
 use crate::element::Pair;
 use crate::matrix::{Panels, View, ViewMut};
-use crate::simd::{Isa, gelu, gelu_gradient, gelu_tanh, gelu_tanh_gradient};
-
-/// What follows a matrix product, element by element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    Identity,
-    /// `x * P(X <= x)` for a standard normal X: the exact GELU, with erf.
-    Gelu,
-    /// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`: the GELU of the first BERT code.
-    GeluTanh,
-    /// `max(x, 0)`.
-    Relu,
-}
+use crate::simd::Isa;
 
 /// What the products with a frozen weight multiply. Sums, biases and everything between products are f32 either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -433,7 +421,7 @@ fn forward_product(
         finish.keeping(panels.multiply(x, bias, |_| {}))
     } else {
         panels.multiply(x, bias, |part| {
-            activate(Isa::best(), finish.activation, part.values, (part.stride, part.columns));
+            finish.activation.apply(Isa::best(), part.values, part.stride, part.columns);
         })
     };
     Ok((CpuStorage::F32(values), Shape::from((rows, panels.columns()))))
@@ -463,7 +451,7 @@ impl Finish {
     fn keeping(&self, product: Vec<f32>) -> Vec<f32> {
         let mut values = self.input.get_or_init(|| product).clone();
         let length = values.len();
-        activate(Isa::best(), self.activation, &mut values, (length, length));
+        self.activation.apply(Isa::best(), &mut values, length, length);
         values
     }
 
@@ -477,12 +465,7 @@ impl Finish {
         };
         let values = with_slices([gradient], |[gradient]| {
             let mut values = gradient.to_vec();
-            match self.activation {
-                Activation::Identity => {}
-                Activation::Gelu => gelu_gradient(Isa::best(), input, &mut values),
-                Activation::GeluTanh => gelu_tanh_gradient(Isa::best(), input, &mut values),
-                Activation::Relu => relu_gradient(input, &mut values),
-            }
+            self.activation.differentiate(Isa::best(), input, &mut values);
             Ok(values)
         })?;
         Tensor::from_vec(values, gradient.shape(), gradient.device())
@@ -602,26 +585,5 @@ impl CustomOp3 for Trained {
         };
         let db = if bias.track_op() { Some(bias_gradient(&gradient)?) } else { None };
         Ok((dx, Some(weight_gradient(x, &gradient)?), db))
-    }
-}
-
-/// Applies an activation to the first `width` numbers of every `stride`.
-fn activate(isa: Isa, activation: Activation, values: &mut [f32], (stride, width): (usize, usize)) {
-    match activation {
-        Activation::Identity => {}
-        Activation::Gelu => gelu(isa, values, stride, width),
-        Activation::GeluTanh => gelu_tanh(isa, values, stride, width),
-        Activation::Relu => {
-            for row in values.chunks_mut(stride.max(1)) {
-                // Not `max`, which would turn what is not a number into 0 and hide it.
-                row[..width].iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
-            }
-        }
-    }
-}
-
-fn relu_gradient(x: &[f32], gradient: &mut [f32]) {
-    for (gradient, x) in gradient.iter_mut().zip(x) {
-        *gradient = if *x > 0.0 { *gradient } else { 0.0 };
     }
 }

@@ -4,7 +4,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
-use crate::dropout::{Drop, Dropout};
+use crate::dropout::Drop;
+use crate::mask::Dropout;
 use crate::packing::Rows;
 use crate::simd::{Isa, lane_sum, lane_sum_pairs, multiversioned};
 

@@ -2,10 +2,11 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::activation::Activation;
 use crate::attention::{attention, attention_of_rows};
 use crate::cpu::{expect_f32, slice, with_slices};
-use crate::dropout::Dropout;
-use crate::linear::{Activation, Linear, Operand, Precision, made};
+use crate::linear::{Linear, Operand, Precision, made};
+use crate::mask::Dropout;
 use crate::matrix::{View, ViewMut};
 use crate::packing::Rows;
 

@@ -1,0 +1,96 @@
+//! The masks of dropout.
+
+use std::sync::Arc;
+
+use candle_core::{Result, bail};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::packing::Rows;
+
+/// Dropout (Srivastava et al., 2014) whose masks are functions of a key for each sequence.
+///
+/// Number `i` of a sequence is kept if word `i` of its key's ChaCha8 stream, as a fraction of 2^32, is at least the
+/// probability; what is kept is divided by one minus it. So a mask depends neither on the batch nor on which rows
+/// are computed.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    probability: f32,
+    threshold: u32,
+    keys: Arc<[[u8; 32]]>,
+}
+
+impl Dropout {
+    /// Drops with `probability` in `[0, 1)`, with one key for each sequence of the batch.
+    ///
+    /// # Errors
+    /// If the probability is not in that range.
+    pub fn new(probability: f32, keys: Vec<[u8; 32]>) -> Result<Self> {
+        if !(0.0..1.0).contains(&probability) {
+            bail!("dropout: expected a probability from 0 to below 1, found {probability}");
+        }
+        // At most 2^32 - 256: the largest f32 below 1 is 1 - 2^-24.
+        let threshold = (f64::from(probability) * 2f64.powi(32)).ceil() as u32;
+        Ok(Self { probability, threshold, keys: keys.into() })
+    }
+
+    /// The factors, 0 or `1 / (1 - probability)`, of numbers `first..first + factors.len()` of a sequence.
+    pub(crate) fn factors(&self, sequence: usize, first: u64, factors: &mut [f32]) -> Result<()> {
+        let Some(key) = self.keys.get(sequence) else {
+            bail!(
+                "dropout: expected a key for each sequence, found {} for sequence {sequence}",
+                self.keys.len()
+            );
+        };
+        let mut stream = ChaCha8Rng::from_seed(*key);
+        stream.set_word_pos(u128::from(first));
+        let scale = 1.0 / (1.0 - self.probability);
+        let mut bytes = [0u8; 256];
+        for factors in factors.chunks_mut(bytes.len() / 4) {
+            let bytes = &mut bytes[..4 * factors.len()];
+            stream.fill_bytes(bytes);
+            for (factor, word) in factors.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *factor = if u32::from_le_bytes(*word) >= self.threshold { scale } else { 0.0 };
+            }
+        }
+        Ok(())
+    }
+
+    /// The factors of `rows` of `width` numbers each.
+    pub(crate) fn row_factors(&self, rows: &Rows, width: usize) -> Result<Vec<f32>> {
+        let mut factors = vec![0f32; rows.len() * width];
+        for (row, factors) in factors.chunks_exact_mut(width.max(1)).enumerate() {
+            let first = u64::from(rows.position()[row]) * width as u64;
+            self.factors(rows.sequence()[row] as usize, first, factors)?;
+        }
+        Ok(factors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_at_the_threshold_are_kept() {
+        let key = [7u8; 32];
+        let mut stream = ChaCha8Rng::from_seed(key);
+        let words: Vec<u32> = (0..200).map(|_| stream.next_u32()).collect();
+        for probability in [0.0, 0.1, 0.5, 1e-6, 1.0 - f32::EPSILON] {
+            let dropout = Dropout::new(probability, vec![key]).unwrap();
+            let mut factors = vec![0f32; 187];
+            dropout.factors(0, 13, &mut factors).unwrap();
+            for (factor, word) in factors.iter().zip(&words[13..]) {
+                let kept = f64::from(*word) >= f64::from(probability) * 2f64.powi(32);
+                assert_eq!(*factor, if kept { 1.0 / (1.0 - probability) } else { 0.0 });
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_probabilities_are_refused() {
+        for probability in [1.0, -0.1, f32::NAN, f32::INFINITY] {
+            assert!(Dropout::new(probability, vec![]).is_err());
+        }
+    }
+}
