@@ -1,4 +1,4 @@
-//! What follows a matrix product, element by element, compiled for each instruction set.
+//! Activations and their derivatives, compiled for each instruction set.
 
 use crate::simd::{Isa, LANES, exp, for_each_chunk, multiply_add, multiversioned};
 

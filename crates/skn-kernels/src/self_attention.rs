@@ -5,9 +5,10 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use crate::activation::Activation;
 use crate::attention::{attention, attention_of_rows};
 use crate::cpu::{expect_f32, slice, with_slices};
-use crate::linear::{Linear, Operand, Precision, made};
+use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::matrix::{View, ViewMut};
+use crate::operand::{Operand, Precision, made};
 use crate::packing::Rows;
 
 /// Self-attention of several heads with its query, key and value layers; see [`attention`].

@@ -1,0 +1,119 @@
+//! The frozen weight of a layer: where it is, and how it is packed when it is first used.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::cpu::with_slices;
+use crate::matrix::Panels;
+use crate::operand::{Operand, Precision, made};
+
+/// Inputs and outputs of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Features {
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+}
+
+/// A frozen weight as the products need it, which is made when it is first used.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) features: Features,
+    pub(super) precision: Precision,
+    original: Mutex<Original>,
+    operand: OnceLock<Operand>,
+}
+
+/// Every bit of a weight `[out, in]`.
+#[derive(Clone)]
+pub(super) enum Original {
+    /// Still where it can be read from.
+    Unread(Arc<ReadRows>),
+    /// As it was given.
+    Tensor(Tensor),
+    /// Packed: then the tensor is not needed any more.
+    Panels(Arc<Panels<f32>>),
+}
+
+/// Appends some rows of a weight `[out, in]` to a vector.
+pub(super) type ReadRows = dyn Fn(Range<usize>, &mut Vec<f32>) -> Result<()> + Send + Sync;
+
+impl fmt::Debug for Original {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unread(_) => "Unread",
+            Self::Tensor(_) => "Tensor",
+            Self::Panels(_) => "Panels",
+        })
+    }
+}
+
+impl Packed {
+    pub(super) fn new(original: Original, features: Features, precision: Precision) -> Self {
+        let original = Mutex::new(original);
+        Self { features, precision, original, operand: OnceLock::new() }
+    }
+
+    /// The same weight for products in another precision.
+    pub(super) fn with_precision(&self, precision: Precision) -> Self {
+        Self::new(self.original().clone(), self.features, precision)
+    }
+
+    fn original(&self) -> MutexGuard<'_, Original> {
+        // It is replaced as a whole or not at all.
+        self.original.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn operand(&self) -> Result<&Operand> {
+        if let Some(operand) = self.operand.get() {
+            return Ok(operand);
+        }
+        // Who comes second waits here, instead of packing it too.
+        let mut original = self.original();
+        made(&self.operand, || {
+            let operand = match (&*original, self.precision) {
+                (Original::Panels(panels), Precision::F32) => Operand::F32(Arc::clone(panels)),
+                (Original::Unread(read), precision) => {
+                    let Features { inputs, outputs } = self.features;
+                    Operand::of_read([outputs, inputs], precision, read.as_ref())?
+                }
+                (_, precision) => {
+                    let weight = self.weight_of(&original)?;
+                    let Features { inputs, outputs } = self.features;
+                    with_slices([&weight], |[values]| {
+                        let read = |rows: Range<usize>, to: &mut Vec<f32>| {
+                            to.extend_from_slice(&values[rows.start * inputs..rows.end * inputs]);
+                            Ok(())
+                        };
+                        Operand::of_read([outputs, inputs], precision, read)
+                    })?
+                }
+            };
+            if let Operand::F32(panels) = &operand {
+                *original = Original::Panels(Arc::clone(panels));
+            }
+            Ok(operand)
+        })
+    }
+
+    pub(super) fn weight(&self) -> Result<Tensor> {
+        self.weight_of(&self.original())
+    }
+
+    fn weight_of(&self, original: &Original) -> Result<Tensor> {
+        let Features { inputs, outputs } = self.features;
+        match original {
+            Original::Unread(read) => {
+                let mut values = Vec::with_capacity(outputs * inputs);
+                read(0..outputs, &mut values)?;
+                Tensor::from_vec(values, (outputs, inputs), &Device::Cpu)
+            }
+            Original::Tensor(weight) => Ok(weight.clone()),
+            Original::Panels(panels) => {
+                Tensor::from_vec(panels.transposed(), (outputs, inputs), &Device::Cpu)
+            }
+        }
+    }
+}
