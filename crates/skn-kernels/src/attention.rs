@@ -5,9 +5,10 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
 use crate::mask::Dropout;
-use crate::matrix::{Panels, View, ViewMut};
 use crate::packing::{Packing, Rows};
+use crate::panels::Panels;
 use crate::simd::{Isa, LANES, exp, for_each_chunk, lane_max, lane_sum, lane_sum_pairs, multiversioned};
+use crate::view::{View, ViewMut};
 
 /// Scaled dot-product attention (Vaswani et al., 2017, equation 1) of several heads, inside each sequence:
 /// `softmax(q k^T / sqrt(width of a head)) v`.

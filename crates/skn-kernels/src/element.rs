@@ -1,11 +1,5 @@
-//! What matrices are packed as, numbers of 32 bits or pairs of numbers of 16, and what their products multiply: the same, or
-//! the numbers of pairs.
+//! What matrices are packed as: numbers of 32 bits, or pairs of numbers of 16.
 #![allow(unsafe_code)] // a promise about bits
-
-use crate::matrix::{PANEL, Right, Tile, View, ViewMut};
-use crate::memory::Aligned;
-use crate::simd::{Isa, multiversioned};
-use crate::transpose;
 
 /// An element of a packed matrix: one or two numbers that follow each other along the inner index.
 ///
@@ -21,35 +15,6 @@ pub(crate) unsafe trait Element: Copy + Default + Send + Sync + 'static {
     /// Elements whose first numbers are in one slice and whose second, if they have one, in another as long (or empty:
     /// they are 0).
     fn of_columns(out: &mut [Self], first: &[f32], second: &[f32]);
-
-    /// [`Right::multiply_into`] with the factors that there are instructions for.
-    fn multiply_into(
-        right: Right<'_, Self>,
-        isa: Isa,
-        left: View<'_>,
-        bias: &[f32],
-        out: &mut ViewMut<'_>,
-        finish: impl FnMut(&mut ViewMut<'_>),
-    );
-
-    /// Computes a tile of which these are the factors.
-    fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize);
-}
-
-/// How packed elements are multiplied as factors `F`, which hold as many numbers or half of them, and what rows of the left-hand
-/// side become for that.
-pub(crate) trait As<F: Element>: Element {
-    /// A left-hand side as it lies, where its numbers are the factors already.
-    fn lent(left: View<'_>) -> Option<View<'_, F>>;
-
-    /// The factors of numbers that lie one after another on the left; what the last one lacks is 0.
-    fn left(isa: Isa, out: &mut [F], numbers: &[f32]);
-
-    /// The factors of steps of a panel: the elements themselves, or made of them in `made`.
-    fn factors<'m>(isa: Isa, steps: &'m [Self], made: &'m mut Aligned<F>) -> &'m [F];
-
-    /// Turns a block ([`crate::transpose`]); `from` has at most the steps of one, `to` all of them.
-    fn turn(isa: Isa, from: &[Self], to: &mut [F]);
 }
 
 // SAFETY: 0.0 has no bit that is set.
@@ -62,39 +27,6 @@ unsafe impl Element for f32 {
 
     fn of_columns(out: &mut [Self], first: &[f32], _: &[f32]) {
         out.copy_from_slice(first);
-    }
-
-    fn multiply_into(
-        right: Right<'_, Self>,
-        isa: Isa,
-        left: View<'_>,
-        bias: &[f32],
-        out: &mut ViewMut<'_>,
-        finish: impl FnMut(&mut ViewMut<'_>),
-    ) {
-        right.multiply_into::<f32>(isa, left, bias, out, finish);
-    }
-
-    fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
-        tile.run(isa, rows);
-    }
-}
-
-impl As<f32> for f32 {
-    fn lent(left: View<'_>) -> Option<View<'_, f32>> {
-        Some(left)
-    }
-
-    fn left(_: Isa, out: &mut [f32], numbers: &[f32]) {
-        out.copy_from_slice(numbers);
-    }
-
-    fn factors<'m>(_: Isa, steps: &'m [Self], _: &'m mut Aligned<f32>) -> &'m [f32] {
-        steps
-    }
-
-    fn turn(isa: Isa, from: &[Self], to: &mut [f32]) {
-        transpose::transpose(isa, from, to);
     }
 }
 
@@ -118,7 +50,7 @@ impl Pair {
 
 /// The nearest number in bfloat16, of two as near the even one, as its 16 bits. What is not a number stays so.
 #[inline(always)]
-fn to_bf16(number: f32) -> u32 {
+pub(crate) fn to_bf16(number: f32) -> u32 {
     let bits = number.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     if number.is_nan() { bits >> 16 | 0x40 } else { rounded }
@@ -146,93 +78,6 @@ unsafe impl Element for Pair {
             out.iter_mut().zip(pairs).for_each(|(out, (first, second))| *out = Self::new(*first, *second));
         }
     }
-
-    /// As pairs where there is an instruction for them; elsewhere their numbers are multiplied, which gives the same but for
-    /// the order of sums, and numbers below the smallest normal one, which that instruction takes as 0.
-    fn multiply_into(
-        right: Right<'_, Self>,
-        isa: Isa,
-        left: View<'_>,
-        bias: &[f32],
-        out: &mut ViewMut<'_>,
-        finish: impl FnMut(&mut ViewMut<'_>),
-    ) {
-        if isa.multiplies_bf16() {
-            right.multiply_into::<Pair>(isa, left, bias, out, finish);
-        } else {
-            right.multiply_into::<f32>(isa, left, bias, out, finish);
-        }
-    }
-
-    fn run(tile: Tile<'_, Self>, isa: Isa, rows: usize) {
-        tile.run(isa, rows);
-    }
-}
-
-impl As<Pair> for Pair {
-    fn lent(_: View<'_>) -> Option<View<'_, Pair>> {
-        None
-    }
-
-    fn left(_: Isa, out: &mut [Pair], numbers: &[f32]) {
-        Self::of_row(out, numbers);
-    }
-
-    fn factors<'m>(_: Isa, steps: &'m [Self], _: &'m mut Aligned<Pair>) -> &'m [Pair] {
-        steps
-    }
-
-    fn turn(isa: Isa, from: &[Self], to: &mut [Pair]) {
-        transpose::transpose_pairs(isa, from, to);
-    }
-}
-
-impl As<f32> for Pair {
-    fn lent(_: View<'_>) -> Option<View<'_, f32>> {
-        None
-    }
-
-    fn left(isa: Isa, out: &mut [f32], numbers: &[f32]) {
-        out.copy_from_slice(numbers);
-        round(isa, out);
-    }
-
-    fn factors<'m>(isa: Isa, steps: &'m [Self], made: &'m mut Aligned<f32>) -> &'m [f32] {
-        let made = made.at_least(2 * steps.len());
-        widen(isa, steps, made);
-        made
-    }
-
-    fn turn(isa: Isa, from: &[Self], to: &mut [f32]) {
-        let mut numbers = [0f32; transpose::block::<f32>()];
-        widen(isa, from, &mut numbers);
-        transpose::transpose(isa, &numbers, to);
-    }
-}
-
-multiversioned! {
-    /// Steps of numbers from steps of pairs: two from each.
-    widen = widen_steps(from: &[Pair], to: &mut [f32])
-}
-
-#[inline(always)]
-fn widen_steps<const FUSED: bool>(from: &[Pair], to: &mut [f32]) {
-    for (pairs, to) in from.as_chunks::<PANEL>().0.iter().zip(to.as_chunks_mut::<{ 2 * PANEL }>().0) {
-        let (first, second) = to.split_at_mut(PANEL);
-        for ((pair, first), second) in pairs.iter().zip(first).zip(second) {
-            [*first, *second] = pair.numbers();
-        }
-    }
-}
-
-multiversioned! {
-    /// Rounds numbers to bfloat16.
-    round = round_each(numbers: &mut [f32])
-}
-
-#[inline(always)]
-fn round_each<const FUSED: bool>(numbers: &mut [f32]) {
-    numbers.iter_mut().for_each(|number| *number = f32::from_bits(to_bf16(*number) << 16));
 }
 
 #[cfg(test)]

@@ -34,15 +34,17 @@ mod element;
 mod freed;
 mod linear;
 mod mask;
-mod matrix;
 mod memory;
 mod norm;
 mod one_pool;
 mod operand;
 mod packing;
+mod panels;
+mod product;
 mod self_attention;
 mod simd;
 mod transpose;
+mod view;
 
 use candle_core::{Result, Tensor};
 

@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use candle_core::Result;
 
 use crate::element::Pair;
-use crate::matrix::{Panels, View, ViewMut};
+use crate::panels::Panels;
 use crate::simd::Isa;
+use crate::view::{View, ViewMut};
 
 /// What the products with a frozen weight multiply. Sums, biases and everything between products are f32 either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

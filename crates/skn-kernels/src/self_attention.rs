@@ -7,9 +7,9 @@ use crate::attention::{attention, attention_of_rows};
 use crate::cpu::{expect_f32, slice, with_slices};
 use crate::linear::Linear;
 use crate::mask::Dropout;
-use crate::matrix::{View, ViewMut};
 use crate::operand::{Operand, Precision, made};
 use crate::packing::Rows;
+use crate::view::{View, ViewMut};
 
 /// Self-attention of several heads with its query, key and value layers; see [`attention`].
 ///

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // vector intrinsics on pointers
 
 use crate::element::{Element, Pair};
-use crate::matrix::{PANEL, block_steps};
+use crate::panels::{PANEL, block_steps};
 use crate::simd::Isa;
 
 /// A block of numbers: `to[column][k] = from[k][column]`.

@@ -7,9 +7,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use super::weight::{Features, Packed};
 use crate::activation::Activation;
 use crate::cpu::{slice, with_slices};
-use crate::matrix::View;
 use crate::operand::{Operand, Precision};
 use crate::simd::Isa;
+use crate::view::View;
 
 /// The weight frozen, and perhaps the bias.
 pub(super) struct Frozen {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use candle_core::{Device, Result, Tensor};
 
 use crate::cpu::with_slices;
-use crate::matrix::Panels;
 use crate::operand::{Operand, Precision, made};
+use crate::panels::Panels;
 
 /// Inputs and outputs of a layer.
 #[derive(Clone, Copy, Debug)]
