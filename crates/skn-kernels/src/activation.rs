@@ -4,6 +4,7 @@ use crate::simd::{Isa, LANES, exp, for_each_chunk, multiply_add, multiversioned}
 
 /// What follows a matrix product, element by element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activation {
     /// Nothing.
     Identity,

@@ -12,6 +12,7 @@ use crate::view::{View, ViewMut};
 
 /// What the products with a frozen weight multiply. Sums, biases and everything between products are f32 either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Precision {
     /// f32.
     #[default]

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 /// Instructions that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Isa {
     /// What every CPU of the architecture has.
     Portable,
