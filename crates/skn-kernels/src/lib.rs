@@ -77,3 +77,7 @@ pub fn select_rows(x: &Tensor, rows: &Rows) -> Result<Tensor> {
     }
     x.index_select(&Tensor::new(rows.number(), x.device())?, 0)
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
