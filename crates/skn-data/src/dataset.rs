@@ -3,9 +3,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::Result;
-use crate::read;
-use crate::task::{Format, Task};
 use crate::text::Text;
 
 /// The label of rows that are never trained on and never scored: GLUE's test rows, and classes that a task leaves
@@ -32,29 +29,6 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// A data set from JSON Lines in memory: pairs of a split's name and its bytes.
-    ///
-    /// ```
-    /// use skn_data::{Dataset, Task};
-    ///
-    /// let train = br#"{"sentence": "so good", "label": 1}"#;
-    /// let data = Dataset::from_jsonl(&[("train", train)], &Task::builtin("sst2")?)?;
-    /// assert_eq!(data.splits["train"][0].text.as_str(), "so good");
-    /// # Ok::<(), skn_data::DataError>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// A line is not an object, or lacks what the task needs.
-    pub fn from_jsonl(files: &[(&str, &[u8])], task: &Task) -> Result<Self> {
-        let mut splits = BTreeMap::new();
-        for (split, bytes) in files {
-            let rows = read::rows_of(Format::Jsonl, bytes, &format!("{split}.jsonl"), split, task)?;
-            splits.insert((*split).to_owned(), rows);
-        }
-        Ok(Self { splits })
-    }
-
     /// One empty text of class 0, for a task that needs no data.
     pub fn empty_text() -> Self {
         let row = Example { text: Text::default(), pair: None, label: 0 };

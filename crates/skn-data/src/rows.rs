@@ -1,11 +1,7 @@
 //! Rows on their way from a reader to whoever keeps them.
 
-use std::sync::Arc;
-
-use crate::dataset::{Dataset, Example};
 use crate::error::{DataError, Result};
 use crate::shared::MOST_SHARED;
-use crate::text::Text;
 
 /// A row as a reader has just read it; its texts are the reader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,74 +47,6 @@ pub trait Receiver {
     ///
     /// As for [`Receiver::split`].
     fn row(&mut self, row: Row<'_>) -> Result<()>;
-}
-
-/// As many bytes of text share a string.
-const SHARED: usize = 1 << 20;
-
-/// Keeps what it receives, as a data set.
-#[derive(Default)]
-pub(crate) struct Collector {
-    dataset: Dataset,
-    split: String,
-    rows: Vec<Example>,
-    shared: String,
-    /// The rows whose texts are in `shared`: where the texts end, and the label.
-    pending: Vec<(usize, Option<usize>, i64)>,
-}
-
-impl Collector {
-    /// All that was received.
-    pub(crate) fn finish(mut self) -> Dataset {
-        self.end_split();
-        self.dataset
-    }
-
-    fn end_split(&mut self) {
-        self.share();
-        if !self.split.is_empty() {
-            self.dataset.splits.insert(std::mem::take(&mut self.split), std::mem::take(&mut self.rows));
-        }
-    }
-
-    /// Makes rows of what is pending.
-    fn share(&mut self) {
-        let all = Arc::new(std::mem::take(&mut self.shared).into_boxed_str());
-        let mut start = 0;
-        let mut text = |end: usize| {
-            let text = Text::within(&all, start, end).unwrap_or_default();
-            start = end;
-            text
-        };
-        self.rows.extend(self.pending.drain(..).map(|(end, pair, label)| Example {
-            text: text(end),
-            pair: pair.map(&mut text),
-            label,
-        }));
-    }
-}
-
-impl Receiver for Collector {
-    fn split(&mut self, name: &str) -> Result<()> {
-        self.end_split();
-        self.split = name.to_owned();
-        Ok(())
-    }
-
-    fn row(&mut self, row: Row<'_>) -> Result<()> {
-        let bytes = check_length(row, self.rows.len() + self.pending.len())?;
-        if self.shared.len() + bytes > SHARED {
-            self.share();
-        }
-        self.shared.push_str(row.text);
-        let end = self.shared.len();
-        let pair = row.pair.map(|pair| {
-            self.shared.push_str(pair);
-            self.shared.len()
-        });
-        self.pending.push((end, pair, row.label));
-        Ok(())
-    }
 }
 
 /// The bytes of a row's texts, which must fit into one shared string.

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::builtin;
 use crate::error::{DataError, Result};
+use crate::format::Format;
 use crate::metric::Metric;
-use crate::read::read_text;
+use crate::small_file::{is_plain_name, read_text};
 
 /// A text classification task: where its texts and labels stand, which words answer it and how it is scored.
 ///
@@ -80,22 +80,6 @@ pub enum OtherLabels {
     Error,
     /// They are not used, like rows without a label.
     Drop,
-}
-
-/// A form in which data sets come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Arrow IPC streams, in a folder written by Hugging Face datasets' `save_to_disk`.
-    Arrow,
-    /// One JSON object a line.
-    Jsonl,
-    /// A JSON file with a list of objects.
-    Json,
-    /// Comma-separated values.
-    Csv,
-    /// Parquet.
-    Parquet,
 }
 
 fn label_column() -> String {
@@ -286,14 +270,6 @@ impl Task {
 /// A wrong value in a task file: field, expected, found.
 type Wrong = (&'static str, &'static str, String);
 
-/// Whether `name` is the name of one file or folder, and no way to another place.
-pub(crate) fn is_plain_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('.')
-        && !name.contains(['/', '\\', ':'])
-        && !name.chars().any(char::is_control)
-}
-
 fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> DataError {
     let start = error.span().map_or(0, |span| span.start);
     let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
@@ -302,18 +278,6 @@ fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> DataError {
         field: format!("line {line}"),
         expected: "a task".to_owned(),
         found: error.message().to_owned(),
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Arrow => "arrow",
-            Self::Jsonl => "jsonl",
-            Self::Json => "json",
-            Self::Csv => "csv",
-            Self::Parquet => "parquet",
-        })
     }
 }
 

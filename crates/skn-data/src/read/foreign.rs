@@ -2,7 +2,7 @@
 
 use super::row::Sink;
 use crate::error::Result;
-use crate::task::Format;
+use crate::format::Format;
 
 /// Bytes at the start of a file that tell what it is.
 pub(super) const LOOKED_AT: u64 = 16;

@@ -1,28 +1,30 @@
 //! Reading data sets: where the files are, which form they have, and one function per form that gives rows.
 
 mod arrow;
+mod collector;
 mod csv;
+mod folder;
 mod foreign;
 mod json;
 mod locate;
+mod memory;
 mod parquet;
 mod row;
 mod shards;
 mod table;
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use crate::dataset::{Dataset, Example};
+use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
-use crate::rows::{Collector, Receiver};
-use crate::task::{Format, Task};
+use crate::format::Format;
+use crate::rows::Receiver;
+use crate::task::Task;
+use collector::Collector;
 use locate::{SplitFiles, locate};
 use row::Sink;
-
-/// A JSON or TOML file that says how data lie is not longer.
-const MOST_BESIDE: u64 = 64 << 20;
 
 /// Reads the splits of a data set that a task names, in any of the forms of [`Format`](crate::Format).
 ///
@@ -118,52 +120,6 @@ fn read_split(files: &SplitFiles, split: &str, task: &Task, receiver: &mut dyn R
 
 /// Bytes of a text file that are read at once.
 const BUFFER: usize = 1 << 16;
-
-/// The rows of one file in memory.
-pub(crate) fn rows_of(
-    format: Format,
-    bytes: &[u8],
-    file: &str,
-    split: &str,
-    task: &Task,
-) -> Result<Vec<Example>> {
-    let mut collector = Collector::default();
-    let mut sink = Sink::new(split, task, Vec::new(), &mut collector)?;
-    sink.open(file, bytes.len() as u64)?;
-    foreign::refuse(bytes, format, &sink)?;
-    match format {
-        Format::Arrow => arrow::read(Cursor::new(bytes), &mut sink)?,
-        Format::Jsonl => json::read_lines(bytes, &mut sink)?,
-        Format::Json => json::read_list(bytes, &mut sink)?,
-        Format::Csv => csv::read(bytes, &mut sink)?,
-        Format::Parquet => parquet::read(bytes::Bytes::copy_from_slice(bytes), &mut sink)?,
-    }
-    Ok(collector.finish().splits.remove(split).unwrap_or_default())
-}
-
-/// The bytes of a file that says how data lie.
-fn read_bytes(path: &Path, file: &str) -> Result<Vec<u8>> {
-    let wrong = |source| DataError::Io { file: file.to_owned(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(wrong)?.take(MOST_BESIDE + 1).read_to_end(&mut bytes).map_err(wrong)?;
-    if bytes.len() as u64 > MOST_BESIDE {
-        return Err(DataError::Malformed {
-            file: file.to_owned(),
-            place: format!("byte {MOST_BESIDE}"),
-            reason: "expected the end of the file; no file of this kind is longer".to_owned(),
-        });
-    }
-    Ok(bytes)
-}
-
-/// The text of a file; errors call it `file`.
-pub(crate) fn read_text(path: &Path, file: &str) -> Result<String> {
-    String::from_utf8(read_bytes(path, file)?).map_err(|error| DataError::Malformed {
-        file: file.to_owned(),
-        place: format!("byte {}", error.utf8_error().valid_up_to()),
-        reason: "not UTF-8".to_owned(),
-    })
-}
 
 #[cfg(test)]
 mod tests;

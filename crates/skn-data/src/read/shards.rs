@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::locate::{entries, shown};
+use super::folder::{entries, shown};
 use super::row::names;
 use crate::error::{DataError, Result};
 

@@ -16,9 +16,9 @@ use arrow_schema::Schema;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::memory::rows_of;
 use super::*;
-use crate::golden;
-use crate::{UNLABELLED, part_hash};
+use crate::{Example, UNLABELLED, golden, part_hash};
 
 /// A task of one text and two classes, with more lines in its file.
 fn task(more: &str) -> Task {
