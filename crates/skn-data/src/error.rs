@@ -247,3 +247,12 @@ impl fmt::Display for RowPlace {
 
 /// A result of this crate.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
+
+/// Names for an error, not all of them if there are many.
+pub(crate) fn names(all: &[&str]) -> String {
+    match all {
+        [] => "none".to_owned(),
+        _ if all.len() > 20 => format!("{} and {} more", all[..20].join(", "), all.len() - 20),
+        _ => all.join(", "),
+    }
+}

@@ -4,7 +4,7 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::root_as_message;
 use arrow_schema::ArrowError;
 
-use super::row::Sink;
+use super::row_decoder::RowDecoder;
 use super::table;
 use crate::error::Result;
 
@@ -15,10 +15,11 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 ///
 /// The lengths in it are checked first, because the library asks for as much memory as a damaged file claims to
 /// need; its panics are caught.
-pub(crate) fn read(mut input: impl Read + Seek, sink: &mut Sink<'_>) -> Result<()> {
-    table::guarded(sink, |sink| {
-        check_frames(&mut input).map_err(|(byte, reason)| sink.malformed(format!("byte {byte}"), reason))?;
-        read_batches(input, sink)
+pub(crate) fn read(mut input: impl Read + Seek, decoder: &mut RowDecoder<'_>) -> Result<()> {
+    table::guarded(decoder, |decoder| {
+        check_frames(&mut input)
+            .map_err(|(byte, reason)| decoder.malformed(format!("byte {byte}"), reason))?;
+        read_batches(input, decoder)
     })
 }
 
@@ -59,14 +60,14 @@ fn check_frames(input: &mut (impl Read + Seek)) -> Result<(), (u64, String)> {
 
 const CUT: &str = "the file ends within the stream: it is cut short, or not an Arrow stream";
 
-fn read_batches(mut input: impl Read + Seek, sink: &mut Sink<'_>) -> Result<()> {
-    let damaged = |sink: &Sink<'_>, error: ArrowError| sink.malformed(sink.next_row(), error);
-    let schema = stream(&mut input, None).map_err(|error| damaged(sink, error))?.schema();
-    let columns = table::columns(&schema, sink)?;
-    let reader = stream(&mut input, Some(columns)).map_err(|error| damaged(sink, error))?;
+fn read_batches(mut input: impl Read + Seek, decoder: &mut RowDecoder<'_>) -> Result<()> {
+    let damaged = |decoder: &RowDecoder<'_>, error: ArrowError| decoder.malformed(decoder.next_row(), error);
+    let schema = stream(&mut input, None).map_err(|error| damaged(decoder, error))?.schema();
+    let columns = table::columns(&schema, decoder)?;
+    let reader = stream(&mut input, Some(columns)).map_err(|error| damaged(decoder, error))?;
     for batch in reader {
-        let batch = batch.map_err(|error| damaged(sink, error))?;
-        table::take_rows(&batch, sink)?;
+        let batch = batch.map_err(|error| damaged(decoder, error))?;
+        table::take_rows(&batch, decoder)?;
     }
     Ok(())
 }

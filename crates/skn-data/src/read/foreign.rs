@@ -1,6 +1,6 @@
 //! Files that are something else than their names say.
 
-use super::row::Sink;
+use super::row_decoder::RowDecoder;
 use crate::error::Result;
 use crate::format::Format;
 
@@ -8,7 +8,7 @@ use crate::format::Format;
 pub(super) const LOOKED_AT: u64 = 16;
 
 /// Refuses what is known to be another form than `format`, and says how to convert it.
-pub(super) fn refuse(start: &[u8], format: Format, sink: &Sink<'_>) -> Result<()> {
+pub(super) fn refuse(start: &[u8], format: Format, decoder: &RowDecoder<'_>) -> Result<()> {
     let pandas = "load it in Python, if you trust it, and write it with DataFrame.to_parquet";
     let (what, how) = match start {
         // Protocol 2 and later; every other form of ours begins with a printable character, a blank or 0xff.
@@ -28,5 +28,5 @@ pub(super) fn refuse(start: &[u8], format: Format, sink: &Sink<'_>) -> Result<()
         }
         _ => return Ok(()),
     };
-    Err(sink.malformed("byte 0", format!("expected {format}, found {what}; {how}")))
+    Err(decoder.malformed("byte 0", format!("expected {format}, found {what}; {how}")))
 }

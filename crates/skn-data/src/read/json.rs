@@ -6,17 +6,18 @@ use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::row::{Cell, Cells, Place, Sink, no_cells};
+use super::cell::{Cell, Cells, no_cells};
+use super::row_decoder::{Place, RowDecoder};
 use crate::error::{DataError, Result};
 
 /// JSON Lines: one object a line; lines of blanks are skipped.
-pub(crate) fn read_lines(mut input: impl BufRead, sink: &mut Sink<'_>) -> Result<()> {
-    let wanted = sink.wanted();
-    skip_mark(&mut input, sink)?;
+pub(crate) fn read_lines(mut input: impl BufRead, decoder: &mut RowDecoder<'_>) -> Result<()> {
+    let wanted = decoder.wanted();
+    skip_mark(&mut input, decoder)?;
     let mut text = Vec::new();
     for line in 1.. {
         text.clear();
-        if input.read_until(b'\n', &mut text).map_err(|error| sink.unreadable(&error))? == 0 {
+        if input.read_until(b'\n', &mut text).map_err(|error| decoder.unreadable(&error))? == 0 {
             break;
         }
         // Without its end: what is missing at the end of a line is missing in it, not in the next.
@@ -28,33 +29,33 @@ pub(crate) fn read_lines(mut input: impl BufRead, sink: &mut Sink<'_>) -> Result
         let mut json = serde_json::Deserializer::from_slice(text);
         let cells = RowSeed { wanted: &wanted }.deserialize(&mut json);
         let cells = cells.and_then(|cells| json.end().map(|()| cells));
-        let cells = cells.map_err(|error| sink.malformed(place, json_reason(&error)))?;
-        sink.push(place, &cells)?;
+        let cells = cells.map_err(|error| decoder.malformed(place, json_reason(&error)))?;
+        decoder.push(place, &cells)?;
     }
     Ok(())
 }
 
 /// A list of objects; a file that begins with an object is taken as JSON Lines, which often bear this extension.
-pub(crate) fn read_list(mut input: impl BufRead, sink: &mut Sink<'_>) -> Result<()> {
-    skip_mark(&mut input, sink)?;
-    let start = input.fill_buf().map_err(|error| sink.unreadable(&error))?;
+pub(crate) fn read_list(mut input: impl BufRead, decoder: &mut RowDecoder<'_>) -> Result<()> {
+    skip_mark(&mut input, decoder)?;
+    let start = input.fill_buf().map_err(|error| decoder.unreadable(&error))?;
     if start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
-        return read_lines(input, sink);
+        return read_lines(input, decoder);
     }
     let mut refused = None;
     let mut json = serde_json::Deserializer::from_reader(input);
-    let read = json.deserialize_seq(ListVisitor { sink: &mut *sink, refused: &mut refused });
+    let read = json.deserialize_seq(ListVisitor { decoder: &mut *decoder, refused: &mut refused });
     match (refused, read.and_then(|()| json.end())) {
         (Some(error), _) => Err(error),
         (None, Ok(())) => Ok(()),
-        (None, Err(error)) if error.is_io() => Err(sink.unreadable(&error.into())),
-        (None, Err(error)) => Err(sink.malformed(format!("line {}", error.line()), json_reason(&error))),
+        (None, Err(error)) if error.is_io() => Err(decoder.unreadable(&error.into())),
+        (None, Err(error)) => Err(decoder.malformed(format!("line {}", error.line()), json_reason(&error))),
     }
 }
 
 /// Passes over a byte order mark, which Windows programs write.
-fn skip_mark(input: &mut impl BufRead, sink: &Sink<'_>) -> Result<()> {
-    if input.fill_buf().map_err(|error| sink.unreadable(&error))?.starts_with(b"\xef\xbb\xbf") {
+fn skip_mark(input: &mut impl BufRead, decoder: &RowDecoder<'_>) -> Result<()> {
+    if input.fill_buf().map_err(|error| decoder.unreadable(&error))?.starts_with(b"\xef\xbb\xbf") {
         input.consume(3);
     }
     Ok(())
@@ -169,9 +170,9 @@ fn other<'c>(what: impl Into<Cow<'static, str>>) -> Cell<'c> {
     Cell::Other(what.into())
 }
 
-/// Hands the objects of a list to a sink one by one.
+/// Hands the objects of a list to the decoder one by one.
 struct ListVisitor<'a, 't> {
-    sink: &'a mut Sink<'t>,
+    decoder: &'a mut RowDecoder<'t>,
     refused: &'a mut Option<DataError>,
 }
 
@@ -183,10 +184,10 @@ impl<'de> Visitor<'de> for ListVisitor<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let wanted = self.sink.wanted();
+        let wanted = self.decoder.wanted();
         while let Some(cells) = list.next_element_seed(RowSeed { wanted: &wanted })? {
-            let place = self.sink.next_row();
-            if let Err(error) = self.sink.push(place, &cells) {
+            let place = self.decoder.next_row();
+            if let Err(error) = self.decoder.push(place, &cells) {
                 *self.refused = Some(error);
                 return Err(de::Error::custom("a row was refused"));
             }

@@ -7,10 +7,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::folder::{entries, inside, shown};
-use super::row::names;
 use super::shards;
 use super::table::Info;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, names};
 use crate::format::Format;
 use crate::small_file::{is_plain_name, read_bytes};
 use crate::task::Task;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use super::collector::Collector;
-use super::row::Sink;
+use super::row_decoder::RowDecoder;
 use super::{arrow, csv, foreign, json, parquet};
 use crate::dataset::{Dataset, Example};
 use crate::error::Result;
@@ -45,15 +45,15 @@ pub(crate) fn rows_of(
     task: &Task,
 ) -> Result<Vec<Example>> {
     let mut collector = Collector::default();
-    let mut sink = Sink::new(split, task, Vec::new(), &mut collector)?;
-    sink.open(file, bytes.len() as u64)?;
-    foreign::refuse(bytes, format, &sink)?;
+    let mut decoder = RowDecoder::new(split, task, Vec::new(), &mut collector)?;
+    decoder.open(file, bytes.len() as u64)?;
+    foreign::refuse(bytes, format, &decoder)?;
     match format {
-        Format::Arrow => arrow::read(Cursor::new(bytes), &mut sink)?,
-        Format::Jsonl => json::read_lines(bytes, &mut sink)?,
-        Format::Json => json::read_list(bytes, &mut sink)?,
-        Format::Csv => csv::read(bytes, &mut sink)?,
-        Format::Parquet => parquet::read(bytes::Bytes::copy_from_slice(bytes), &mut sink)?,
+        Format::Arrow => arrow::read(Cursor::new(bytes), &mut decoder)?,
+        Format::Jsonl => json::read_lines(bytes, &mut decoder)?,
+        Format::Json => json::read_list(bytes, &mut decoder)?,
+        Format::Csv => csv::read(bytes, &mut decoder)?,
+        Format::Parquet => parquet::read(bytes::Bytes::copy_from_slice(bytes), &mut decoder)?,
     }
     Ok(collector.finish().splits.remove(split).unwrap_or_default())
 }

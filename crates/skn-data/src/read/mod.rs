@@ -1,6 +1,7 @@
 //! Reading data sets: where the files are, which form they have, and one function per form that gives rows.
 
 mod arrow;
+mod cell;
 mod collector;
 mod csv;
 mod folder;
@@ -9,7 +10,7 @@ mod json;
 mod locate;
 mod memory;
 mod parquet;
-mod row;
+mod row_decoder;
 mod shards;
 mod table;
 
@@ -24,7 +25,7 @@ use crate::rows::Receiver;
 use crate::task::Task;
 use collector::Collector;
 use locate::{SplitFiles, locate};
-use row::Sink;
+use row_decoder::RowDecoder;
 
 /// Reads the splits of a data set that a task names, in any of the forms of [`Format`](crate::Format).
 ///
@@ -97,22 +98,22 @@ pub fn read_dataset_to(path: &Path, task: &Task, receiver: &mut impl Receiver) -
 }
 
 fn read_split(files: &SplitFiles, split: &str, task: &Task, receiver: &mut dyn Receiver) -> Result<()> {
-    let mut sink = Sink::new(split, task, files.class_names.clone(), receiver)?;
+    let mut decoder = RowDecoder::new(split, task, files.class_names.clone(), receiver)?;
     for path in &files.paths {
         let name = path.display().to_string();
         let wrong = |source| DataError::Io { file: name.clone(), source };
         let mut file = File::open(path).map_err(wrong)?;
-        sink.open(&name, file.metadata().map_err(wrong)?.len())?;
+        decoder.open(&name, file.metadata().map_err(wrong)?.len())?;
         let mut start = Vec::new();
         file.by_ref().take(foreign::LOOKED_AT).read_to_end(&mut start).map_err(wrong)?;
         file.rewind().map_err(wrong)?;
-        foreign::refuse(&start, files.format, &sink)?;
+        foreign::refuse(&start, files.format, &decoder)?;
         match files.format {
-            Format::Arrow => arrow::read(BufReader::new(file), &mut sink)?,
-            Format::Jsonl => json::read_lines(BufReader::with_capacity(BUFFER, file), &mut sink)?,
-            Format::Json => json::read_list(BufReader::with_capacity(BUFFER, file), &mut sink)?,
-            Format::Csv => csv::read(file, &mut sink)?,
-            Format::Parquet => parquet::read(file, &mut sink)?,
+            Format::Arrow => arrow::read(BufReader::new(file), &mut decoder)?,
+            Format::Jsonl => json::read_lines(BufReader::with_capacity(BUFFER, file), &mut decoder)?,
+            Format::Json => json::read_list(BufReader::with_capacity(BUFFER, file), &mut decoder)?,
+            Format::Csv => csv::read(file, &mut decoder)?,
+            Format::Parquet => parquet::read(file, &mut decoder)?,
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::ChunkReader;
 
-use super::row::Sink;
+use super::row_decoder::RowDecoder;
 use super::table;
 use crate::error::Result;
 
@@ -17,29 +17,29 @@ const BATCH_ROWS: u64 = 8192;
 /// A Parquet file: its columns that the task needs, batch by batch.
 ///
 /// The library's panics are caught.
-pub(crate) fn read(input: impl ChunkReader + 'static, sink: &mut Sink<'_>) -> Result<()> {
-    table::guarded(sink, |sink| read_batches(input, sink))
+pub(crate) fn read(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'_>) -> Result<()> {
+    table::guarded(decoder, |decoder| read_batches(input, decoder))
 }
 
-fn read_batches(input: impl ChunkReader + 'static, sink: &mut Sink<'_>) -> Result<()> {
-    let damaged = |sink: &Sink<'_>, error: ParquetError| sink.malformed("footer", error);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|error| damaged(sink, error))?;
-    let columns = table::columns(builder.schema(), sink)?;
+fn read_batches(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'_>) -> Result<()> {
+    let damaged = |decoder: &RowDecoder<'_>, error: ParquetError| decoder.malformed("footer", error);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|error| damaged(decoder, error))?;
+    let columns = table::columns(builder.schema(), decoder)?;
     let told = builder.metadata().file_metadata().num_rows();
     let bytes = unpacked(builder.metadata(), &columns);
-    sink.unpacked(bytes)?;
+    decoder.unpacked(bytes)?;
     let rows = BATCH_BYTES / (bytes / told.max(1).unsigned_abs()).max(1);
     let wanted = ProjectionMask::roots(builder.parquet_schema(), columns);
     let builder = builder.with_projection(wanted).with_batch_size(rows.clamp(1, BATCH_ROWS) as usize);
-    let reader = builder.build().map_err(|error| damaged(sink, error))?;
-    let before = sink.rows();
+    let reader = builder.build().map_err(|error| damaged(decoder, error))?;
+    let before = decoder.rows();
     for batch in reader {
-        let batch = batch.map_err(|error: ArrowError| sink.malformed(sink.next_row(), error))?;
-        table::take_rows(&batch, sink)?;
+        let batch = batch.map_err(|error: ArrowError| decoder.malformed(decoder.next_row(), error))?;
+        table::take_rows(&batch, decoder)?;
     }
-    let found = sink.rows() - before;
+    let found = decoder.rows() - before;
     if u64::try_from(told) != Ok(found) {
-        return Err(sink.malformed("footer", format!("expected {told} rows, as it says, found {found}")));
+        return Err(decoder.malformed("footer", format!("expected {told} rows, as it says, found {found}")));
     }
     Ok(())
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::folder::{entries, shown};
-use super::row::names;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, names};
 
 const EXTENSION: &str = ".parquet";
 

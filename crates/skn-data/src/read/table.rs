@@ -9,28 +9,34 @@ use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use serde::Deserialize;
 
-use super::row::{Cell, Sink, no_cells};
+use super::cell::{Cell, no_cells};
+use super::row_decoder::RowDecoder;
 use crate::error::{DataError, Result};
 
 /// Runs a reader of one of the libraries, which panic on some damaged files: that becomes an error.
-pub(super) fn guarded(sink: &mut Sink<'_>, read: impl FnOnce(&mut Sink<'_>) -> Result<()>) -> Result<()> {
-    match catch_unwind(AssertUnwindSafe(|| read(sink))) {
+pub(super) fn guarded(
+    decoder: &mut RowDecoder<'_>,
+    read: impl FnOnce(&mut RowDecoder<'_>) -> Result<()>,
+) -> Result<()> {
+    match catch_unwind(AssertUnwindSafe(|| read(decoder))) {
         Ok(result) => result,
-        Err(_) => Err(sink.malformed(sink.next_row(), "the Arrow library failed on it; the file is damaged")),
+        Err(_) => {
+            Err(decoder.malformed(decoder.next_row(), "the Arrow library failed on it; the file is damaged"))
+        }
     }
 }
 
-/// Where the columns that the task needs stand in a file, ascending; their types are checked, and the sink learns the
+/// Where the columns that the task needs stand in a file, ascending; their types are checked, and the decoder learns the
 /// names of classes that Hugging Face datasets put beside the schema.
 ///
 /// Other columns, however strange, need not even be decoded.
-pub(super) fn columns(schema: &Schema, sink: &mut Sink<'_>) -> Result<Vec<usize>> {
+pub(super) fn columns(schema: &Schema, decoder: &mut RowDecoder<'_>) -> Result<Vec<usize>> {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let mut positions = sink.positions(&names)?;
+    let mut positions = decoder.positions(&names)?;
     for (n, position) in positions.iter().enumerate() {
-        check_type(sink, n + 1 == positions.len(), schema.field(*position))?;
+        check_type(decoder, n + 1 == positions.len(), schema.field(*position))?;
     }
-    sink.name_classes(class_names(schema, &sink.task.label));
+    decoder.name_classes(class_names(schema, &decoder.task.label));
     positions.sort_unstable();
     Ok(positions)
 }
@@ -60,7 +66,7 @@ fn class_names(schema: &Schema, label: &str) -> Vec<String> {
     written.map_or_else(Vec::new, |HuggingFace { info }| info.class_names(label))
 }
 
-fn check_type(sink: &Sink<'_>, is_label: bool, field: &Field) -> Result<(), DataError> {
+fn check_type(decoder: &RowDecoder<'_>, is_label: bool, field: &Field) -> Result<(), DataError> {
     let kind = field.data_type();
     let value = match kind {
         DataType::Dictionary(_, value) => value,
@@ -72,21 +78,21 @@ fn check_type(sink: &Sink<'_>, is_label: bool, field: &Field) -> Result<(), Data
         return Ok(());
     }
     let expected = if is_label { "integers, booleans or strings" } else { "strings" };
-    Err(sink.malformed(format!("column {:?}", field.name()), format!("expected {expected}, found {kind}")))
+    Err(decoder.malformed(format!("column {:?}", field.name()), format!("expected {expected}, found {kind}")))
 }
 
-/// Hands the rows of a batch to the sink.
-pub(super) fn take_rows(batch: &RecordBatch, sink: &mut Sink<'_>) -> Result<()> {
+/// Hands the rows of a batch to the decoder.
+pub(super) fn take_rows(batch: &RecordBatch, decoder: &mut RowDecoder<'_>) -> Result<()> {
     let column = |name: &str| batch.column_by_name(name).map(Column::new);
-    let columns: Option<Vec<Result<Column, ArrowError>>> = sink.wanted().into_iter().map(column).collect();
+    let columns: Option<Vec<Result<Column, ArrowError>>> = decoder.wanted().into_iter().map(column).collect();
     let columns: Result<Vec<Column>, ArrowError> = columns.into_iter().flatten().collect();
-    let columns = columns.map_err(|error| sink.malformed(sink.next_row(), error))?;
+    let columns = columns.map_err(|error| decoder.malformed(decoder.next_row(), error))?;
     for row in 0..batch.num_rows() {
         let mut cells = no_cells();
         for (cell, column) in cells.iter_mut().zip(&columns) {
             *cell = column.cell(row);
         }
-        sink.push(sink.next_row(), &cells)?;
+        decoder.push(decoder.next_row(), &cells)?;
     }
     Ok(())
 }

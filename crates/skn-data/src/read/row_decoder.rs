@@ -1,28 +1,11 @@
 use std::borrow::Cow;
 use std::{fmt, io};
 
+use super::cell::{Cell, Cells, describe};
 use crate::dataset::UNLABELLED;
-use crate::error::{DataError, Result, RowPlace};
+use crate::error::{DataError, Result, RowPlace, names};
 use crate::rows::{Receiver, Row};
 use crate::task::{OtherLabels, Task};
-
-/// A value of a table, as far as tasks care.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Cell<'c> {
-    Text(Cow<'c, str>),
-    Integer(i64),
-    /// Anything else, in words: `a null`, `a list`.
-    Other(Cow<'static, str>),
-}
-
-/// The cells of a row's wanted columns, in the order of [`Sink::wanted`]. Those that a task has no use for say
-/// [`nothing`].
-pub(crate) type Cells<'c> = [Cell<'c>; 3];
-
-/// The cells of a row in which nothing was found yet.
-pub(crate) fn no_cells<'c>() -> Cells<'c> {
-    [nothing(), nothing(), nothing()]
-}
 
 /// Where a row stands in its file.
 #[derive(Clone, Copy)]
@@ -42,8 +25,9 @@ impl fmt::Display for Place {
     }
 }
 
-/// Takes the rows of a split from the readers, checks them and hands them on.
-pub(crate) struct Sink<'t> {
+/// Makes the rows of a split of the cells that readers find: checks them, gives labels their class, and hands the rows
+/// on to a [`Receiver`].
+pub(crate) struct RowDecoder<'t> {
     /// The file that is being read, for errors.
     pub(crate) file: String,
     /// The task whose rows these are.
@@ -56,8 +40,8 @@ pub(crate) struct Sink<'t> {
     file_class_names: Vec<String>,
 }
 
-impl<'t> Sink<'t> {
-    /// A sink for one split; `class_names` are the names of classes 0, 1, .. that come with the data, if any.
+impl<'t> RowDecoder<'t> {
+    /// A decoder for one split; `class_names` are the names of classes 0, 1, .. that come with the data, if any.
     ///
     /// # Errors
     ///
@@ -95,7 +79,7 @@ impl<'t> Sink<'t> {
         if self.class_names.is_empty() { &self.file_class_names } else { &self.class_names }
     }
 
-    /// The columns that are needed: one or two texts, then the label. [`Sink::push`] takes them in this order.
+    /// The columns that are needed: one or two texts, then the label. [`RowDecoder::push`] takes them in this order.
     pub(crate) fn wanted(&self) -> Vec<&'t str> {
         self.task.text.iter().chain([&self.task.label]).map(String::as_str).collect()
     }
@@ -218,33 +202,5 @@ impl<'t> Sink<'t> {
             place: format!("split {}, {place}", self.split),
             reason: reason.to_string(),
         }
-    }
-}
-
-/// The cell of a column that a row does not have.
-pub(crate) fn nothing() -> Cell<'static> {
-    Cell::Other("nothing".into())
-}
-
-fn describe(cell: &Cell<'_>) -> String {
-    match cell {
-        Cell::Text(text) => {
-            let mut start: String = text.chars().take(40).collect();
-            if start.len() < text.len() {
-                start.push_str("..");
-            }
-            format!("the text {start:?}")
-        }
-        Cell::Integer(number) => format!("the number {number}"),
-        Cell::Other(what) => what.to_string(),
-    }
-}
-
-/// Names for an error, not all of them if there are many.
-pub(crate) fn names(all: &[&str]) -> String {
-    match all {
-        [] => "none".to_owned(),
-        _ if all.len() > 20 => format!("{} and {} more", all[..20].join(", "), all.len() - 20),
-        _ => all.join(", "),
     }
 }

@@ -1,0 +1,39 @@
+use std::borrow::Cow;
+
+/// A value of a table, as far as tasks care.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cell<'c> {
+    Text(Cow<'c, str>),
+    Integer(i64),
+    /// Anything else, in words: `a null`, `a list`.
+    Other(Cow<'static, str>),
+}
+
+/// The cells of a row's wanted columns: one or two texts, then the label. Those that a task has no use for say
+/// [`nothing`].
+pub(crate) type Cells<'c> = [Cell<'c>; 3];
+
+/// The cells of a row in which nothing was found yet.
+pub(crate) fn no_cells<'c>() -> Cells<'c> {
+    [nothing(), nothing(), nothing()]
+}
+
+/// The cell of a column that a row does not have.
+fn nothing() -> Cell<'static> {
+    Cell::Other("nothing".into())
+}
+
+/// A cell as errors show it; of a text its beginning.
+pub(crate) fn describe(cell: &Cell<'_>) -> String {
+    match cell {
+        Cell::Text(text) => {
+            let mut start: String = text.chars().take(40).collect();
+            if start.len() < text.len() {
+                start.push_str("..");
+            }
+            format!("the text {start:?}")
+        }
+        Cell::Integer(number) => format!("the number {number}"),
+        Cell::Other(what) => what.to_string(),
+    }
+}
