@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Dataset, Task, read_dataset};
+use crate::{Dataset, Task, TextEncoder, read_dataset};
 
 /// A path within the golden case.
 pub(crate) fn path(name: &str) -> PathBuf {
@@ -25,4 +25,17 @@ pub(crate) fn task() -> Task {
 /// Its data in one of the forms.
 pub(crate) fn dataset(form: &str) -> Dataset {
     read_dataset(&path("data").join(form), &task()).unwrap()
+}
+
+/// Its tokenizer.
+pub(crate) fn encoder() -> TextEncoder {
+    TextEncoder::from_json(&bytes("model/tokenizer.json"), "tokenizer.json").unwrap()
+}
+
+/// What Python computed: a tensor of integers, flat.
+pub(crate) fn numbers(name: &str) -> Vec<i64> {
+    let file = bytes("expected.safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let data = tensors.tensor(name).unwrap().data().chunks_exact(8);
+    data.map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect()
 }

@@ -54,3 +54,51 @@ impl Verbalizer {
         words.filter(|(_, length)| **length > 1).map(|((word, token), _)| (word.as_str(), token.as_str()))
     }
 }
+
+impl TextEncoder {
+    /// The tokens that stand for the classes; see [`Verbalizer::new`].
+    ///
+    /// # Errors
+    ///
+    /// A word without a token, or two classes with the same token.
+    pub fn verbalizer(&self, words: &[String]) -> Result<Verbalizer> {
+        Verbalizer::new(self, words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::golden;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn golden_ids() {
+        let verbalizer = golden::encoder().verbalizer(&words(&["negative", "positive"])).unwrap();
+        assert!(verbalizer.ids.iter().map(|id| i64::from(*id)).eq(golden::numbers("verbalizer_ids")));
+    }
+
+    #[test]
+    fn words_are_taken_as_they_are_written() {
+        let encoder = golden::encoder();
+        let verbalizer = encoder.verbalizer(&words(&[" the", "the"])).unwrap();
+        assert_eq!(verbalizer.tokens, [" the", "the"]);
+        assert_eq!(verbalizer.lengths, [1, 1]);
+        assert_eq!(verbalizer.cut_words().count(), 0);
+    }
+
+    #[test]
+    fn words_of_several_tokens_are_reported() {
+        let verbalizer = golden::encoder().verbalizer(&words(&["negative", "xylophone"])).unwrap();
+        assert!(verbalizer.cut_words().any(|(word, token)| word == "xylophone" && token == "x"));
+    }
+
+    #[test]
+    fn words_that_cannot_answer_are_refused() {
+        let refused = |given: &[&str]| golden::encoder().verbalizer(&words(given)).unwrap_err().to_string();
+        assert!(refused(&["xyz", "b", "xzy"]).contains("\"xyz\" (class 0) and \"xzy\" (class 2) both begin"));
+        assert_eq!(refused(&["good", ""]), "verbalizer word \"\" of class 1 has no token");
+    }
+}
