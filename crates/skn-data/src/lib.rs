@@ -7,7 +7,7 @@
 //! [`saved_files`] the folder that Python loads.
 //!
 //! ```
-//! use skn_data::{Dataset, Join, Task, TextEncoder, pack, split};
+//! use skn_data::{Dataset, Join, Task, TextEncoder, bert_tokenizer, pack, split};
 //!
 //! # fn main() -> skn_data::Result<()> {
 //! let task = Task::builtin("sst2")?;
@@ -17,10 +17,12 @@
 //! let splits = split(Dataset::from_jsonl(&[("train", rows)], &task)?, &task, 42)?;
 //! assert_eq!((splits.train.len(), splits.dev.len(), splits.test.len()), (1, 1, 1));
 //!
-//! let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model/tokenizer.json");
-//! let encoder = TextEncoder::from_json(&std::fs::read(file).unwrap(), file)?;
+//! // A model has its tokenizer.json; this one is made of BERT's older vocab.txt, with a few words.
+//! let words = "[PAD] [UNK] [CLS] [SEP] [MASK] negative positive a the play song story is feels dull superb graceful";
+//! let json = bert_tokenizer(words.replace(' ', "\n").as_bytes(), None, "model")?;
+//! let encoder = TextEncoder::from_json(&json, "model/tokenizer.json")?;
 //! let verbalizer = encoder.verbalizer(&task.labels)?;
-//! assert_eq!(verbalizer.ids.len(), task.classes());
+//! assert_eq!(verbalizer.ids, [5, 6]);
 //!
 //! let texts = encoder.encode_all(&splits.train, 122, Join::Separated)?;
 //! let batches = pack(&texts, 16, 4096, 128, 1);
@@ -53,6 +55,11 @@ mod wire;
 
 #[cfg(test)]
 mod golden;
+
+/// The example in README is a test too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
 pub use crate::binarize::{Choice, SubTask, binarize};

@@ -30,19 +30,19 @@ const MOST_NAME: u32 = 1 << 20;
 /// Sends a data set: give it to [`read_dataset_to`](crate::read_dataset_to).
 ///
 /// ```
-/// use std::path::Path;
-///
 /// use skn_data::{RowReader, RowWriter, Task, read_dataset, read_dataset_to};
 ///
-/// let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/data/csv/test.csv"));
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("train.csv");
+/// std::fs::write(&file, "sentence,label\na dull song,0\nso good,1\n")?;
 /// let task = Task::builtin("sst2")?;
 /// let mut pipe = Vec::new();
 /// let mut writer = RowWriter::new(&mut pipe);
-/// read_dataset_to(file, &task, &mut writer)?;
+/// read_dataset_to(&file, &task, &mut writer)?;
 /// writer.finish()?;
 /// let received = RowReader::new(&pipe[..], &task, 1 << 20).read().unwrap();
-/// assert_eq!(received, read_dataset(file, &task)?);
-/// # Ok::<(), skn_data::DataError>(())
+/// assert_eq!(received, read_dataset(&file, &task)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RowWriter<W> {
     out: W,
