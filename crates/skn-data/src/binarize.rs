@@ -8,6 +8,7 @@ use crate::task::{OtherLabels, SplitNames, Task};
 
 /// A question of two classes that is made of a task with negative, neutral and positive rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubTask {
     /// The negative rows (0) against the positive ones (1), without all others.
     NegativePositive,
@@ -17,6 +18,7 @@ pub enum SubTask {
 
 /// How the rows of a balanced split are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Choice {
     /// As many of each class as the smaller one has, by this seed. Classes go by the task's words, and test keeps its
     /// distribution.

@@ -230,6 +230,7 @@ impl DataError {
 
 /// A row of a data set, for errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RowPlace {
     /// The file.
     pub file: String,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A form in which data sets come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Format {
     /// Arrow IPC streams, in a folder written by Hugging Face datasets' `save_to_disk`.
     Arrow,

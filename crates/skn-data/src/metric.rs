@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How predictions are scored. All values are those of scikit-learn 1.x.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Metric {
     /// Share of right predictions.
     #[default]

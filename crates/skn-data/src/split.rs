@@ -10,6 +10,7 @@ use crate::task::Task;
 
 /// Train, dev and test: no row is in two of them, and every row is labelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Splits {
     /// Rows to train on, in the file's order.
     pub train: Vec<Example>,

@@ -24,6 +24,7 @@ use crate::small_file::{is_plain_name, read_text};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Task {
     /// Its name, which is also the name of its folder within a run.
     pub name: String,
@@ -74,6 +75,7 @@ pub struct SplitNames {
 /// What happens to rows whose label a task's `label_map` does not name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OtherLabels {
     /// They are an error.
     #[default]

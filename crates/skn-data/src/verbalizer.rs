@@ -3,6 +3,7 @@ use crate::error::{DataError, Result};
 
 /// The tokens whose logits answer for the classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verbalizer {
     /// One word per class, in class order.
     pub words: Vec<String>,

@@ -6,6 +6,7 @@ use crate::error::{DataError, Result};
 
 /// How the two texts of a pair become one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Join {
     /// `<s> a </s></s> b </s>`, as RoBERTa was pre-trained; `[CLS] a [SEP] b [SEP]`, as BERT was.
     #[default]
