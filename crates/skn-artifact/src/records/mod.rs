@@ -1,0 +1,19 @@
+//! The JSON files of a run folder, one file here for each.
+
+mod inference;
+mod metric;
+mod perturbation;
+mod run_record;
+mod skill_config;
+mod split;
+mod summary;
+mod verification;
+
+pub use inference::{InferencePerformance, InferenceTime};
+pub use metric::MetricRecord;
+pub use perturbation::PerturbationResult;
+pub use run_record::{RunRecord, StageRecord};
+pub use skill_config::{ModelIdentity, SkillConfig, VerbalizerRecord};
+pub use split::{PartRecord, SplitRecord};
+pub use summary::{BestNeuron, FullAndPruned, PerturbationSetting, Points, Summary};
+pub use verification::{Verification, verify};

@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ArtifactError, Result};
+use crate::file::{Overwrite, read_json, write_json};
+
+/// `RUN/run.json`: how everything in the run came about, by stage.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The last run of each stage.
+    pub stages: BTreeMap<String, StageRecord>,
+}
+
+/// How one stage came about; an entry of `run.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// The program's arguments.
+    pub arguments: Vec<String>,
+    /// The program's version.
+    pub version: String,
+    /// Unix seconds at the start.
+    pub started: u64,
+    /// Unix seconds at the end.
+    pub finished: u64,
+    /// Seconds between.
+    pub seconds: f64,
+    /// What was decided from arguments and environment.
+    pub settings: BTreeMap<String, String>,
+    /// What was read, with its hash.
+    pub inputs: BTreeMap<String, String>,
+    /// What was written, by its path in the run, with its SHA-256.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// Between a stage's name and a number, where a record is not its last.
+const EARLIER: &str = ", earlier ";
+
+impl RunRecord {
+    /// The record of a run; empty if it has none yet.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn read(run: &Path) -> Result<Self> {
+        let path = run.join("run.json");
+        if path.is_file() { Self::read_file(&path) } else { Ok(Self::default()) }
+    }
+
+    /// Reads a record. What it lists as written lies in the run: other programs remove, replace and read these files.
+    pub(super) fn read_file(path: &Path) -> Result<Self> {
+        let record: Self = read_json(path)?;
+        let inside = |name: &str| {
+            let mut parts = Path::new(name).components();
+            !name.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
+        };
+        for (stage, entry) in &record.stages {
+            if let Some(name) = entry.outputs.keys().find(|name| !inside(name)) {
+                return Err(ArtifactError::Format {
+                    file: path.into(),
+                    place: format!("stage {stage}: outputs"),
+                    expected: "names of files in the run".into(),
+                    found: name.clone(),
+                });
+            }
+        }
+        Ok(record)
+    }
+
+    /// Puts a stage's record into `run.json`. An output that this stage has written anew is taken from the records of
+    /// earlier stages, and so is what it has `removed`. An earlier record of the same stage stays, as `STAGE, earlier N`,
+    /// while files of it are left.
+    ///
+    /// # Errors
+    /// If the file can't be read or written.
+    pub fn update(run: &Path, stage: &str, record: StageRecord, removed: &[String]) -> Result<()> {
+        let mut all = Self::read(run)?;
+        for earlier in all.stages.values_mut() {
+            earlier.outputs.retain(|path, _| !record.outputs.contains_key(path) && !removed.contains(path));
+        }
+        if let Some(earlier) = all.stages.insert(stage.into(), record)
+            && !earlier.outputs.is_empty()
+        {
+            let names = (1..).map(|number| format!("{stage}{EARLIER}{number}"));
+            let free = names.into_iter().find(|name| !all.stages.contains_key(name));
+            all.stages.extend(free.map(|name| (name, earlier)));
+        }
+        all.stages.retain(|name, stage| !name.contains(EARLIER) || !stage.outputs.is_empty());
+        write_json(&run.join("run.json"), Overwrite::Replace, &all)
+    }
+
+    /// Removes what stages left that began before `unix_seconds`: their files and their records. Files that no record
+    /// lists stay.
+    ///
+    /// # Errors
+    /// If the record can't be read or written, or a file can't be removed.
+    pub fn forget_before(run: &Path, unix_seconds: u64) -> Result<Vec<String>> {
+        let mut all = Self::read(run)?;
+        let (older, kept) = all.stages.into_iter().partition(|(_, stage)| stage.started < unix_seconds);
+        all.stages = kept;
+        let older: BTreeMap<String, StageRecord> = older;
+        if older.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = older.into_values().flat_map(|stage| stage.outputs.into_keys()).collect();
+        for name in &names {
+            let file = run.join(name);
+            match std::fs::remove_file(&file) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ArtifactError::Io { file, operation: "remove", source });
+                }
+                _ => {}
+            }
+            // Folders that are empty now go too; the first that is not ends it.
+            let folders = file.ancestors().skip(1).take_while(|folder| *folder != run);
+            for folder in folders {
+                if std::fs::remove_dir(folder).is_err() {
+                    break;
+                }
+            }
+        }
+        write_json(&run.join("run.json"), Overwrite::Replace, &all)?;
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{sha256_hex, verify, write_file};
+
+    #[test]
+    fn a_stage_that_writes_a_file_anew_owns_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (stage, content) in [("train", "1"), ("retrain", "2")] {
+            write_file(&folder.path().join("x"), Overwrite::Replace, content.as_bytes()).unwrap();
+            let outputs = BTreeMap::from([("x".to_string(), sha256_hex(content.as_bytes()))]);
+            RunRecord::update(folder.path(), stage, StageRecord { outputs, ..Default::default() }, &[])
+                .unwrap();
+        }
+        assert_eq!(verify(folder.path()).unwrap().intact, ["x"]);
+    }
+
+    #[test]
+    fn a_second_call_of_a_stage_leaves_the_first_ones_files_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (names, content) in [(["a", "b"], "1"), (["b", "c"], "2"), (["a", "c"], "3")] {
+            let mut record = StageRecord::default();
+            for name in names {
+                write_file(&folder.path().join(name), Overwrite::Replace, content.as_bytes()).unwrap();
+                record.outputs.insert(name.into(), sha256_hex(content.as_bytes()));
+            }
+            RunRecord::update(folder.path(), "probe acc", record, &[]).unwrap();
+        }
+        let stages: Vec<String> = RunRecord::read(folder.path()).unwrap().stages.into_keys().collect();
+        assert_eq!(stages, ["probe acc", "probe acc, earlier 2"], "of the first call nothing is left");
+        let mut found = verify(folder.path()).unwrap();
+        found.intact.sort();
+        std::fs::remove_file(folder.path().join("b")).unwrap();
+        RunRecord::update(folder.path(), "mask", StageRecord::default(), &["b".into()]).unwrap();
+        assert_eq!(verify(folder.path()).unwrap().missing, [""; 0], "it was removed on purpose");
+        assert_eq!((found.intact, found.missing.len()), (vec!["a".into(), "b".into(), "c".into()], 0));
+    }
+
+    #[test]
+    fn what_older_stages_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path();
+        for (stage, started, file) in [("a", 5, "old/x"), ("b", 7, "info/old/y"), ("c", 9, "info/new/z")] {
+            write_file(&run.join(file), Overwrite::Refuse, stage.as_bytes()).unwrap();
+            let outputs = BTreeMap::from([(file.to_string(), sha256_hex(stage.as_bytes()))]);
+            RunRecord::update(run, stage, StageRecord { started, outputs, ..Default::default() }, &[])
+                .unwrap();
+        }
+        write_file(&run.join("old/notes.txt"), Overwrite::Refuse, b"mine").unwrap();
+        assert_eq!(RunRecord::forget_before(run, 9).unwrap(), ["old/x", "info/old/y"]);
+        assert!(!run.join("old/x").exists() && run.join("old/notes.txt").exists());
+        assert!(!run.join("info/old").exists() && run.join("info/new/z").exists());
+        assert_eq!(verify(run).unwrap().intact, ["info/new/z"]);
+    }
+
+    #[test]
+    fn a_record_reaches_no_file_outside_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, victim) = (folder.path().join("run"), folder.path().join("victim"));
+        std::fs::create_dir(&run).unwrap();
+        std::fs::write(&victim, "mine").unwrap();
+        for name in
+            ["../victim".to_string(), victim.display().to_string(), "a/../../victim".into(), String::new()]
+        {
+            let record = serde_json::json!({"stages": {"probe": {
+                "arguments": [], "version": "1", "started": 0, "finished": 0, "seconds": 0.0,
+                "settings": {}, "inputs": {}, "outputs": {name.clone(): "00"},
+            }}});
+            std::fs::write(run.join("run.json"), record.to_string()).unwrap();
+            for error in [
+                RunRecord::forget_before(&run, 9).map(drop).unwrap_err(),
+                verify(&run).map(drop).unwrap_err(),
+            ] {
+                assert!(error.to_string().contains("names of files in the run"), "{name}: {error}");
+            }
+        }
+        assert!(victim.exists());
+    }
+}

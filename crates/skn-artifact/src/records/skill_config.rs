@@ -1,0 +1,58 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `RUN/best/skn.json`: what the tuned parameters beside it are.
+///
+/// ```
+/// let text = r#"{
+///   "method": "RobertaPrompt", "prompt_size": 16,
+///   "verbalizer": {"words": ["negative", "positive"], "ids": [33407, 22173]},
+///   "task": "sst2", "model": {"id": "roberta-base", "sha256": "ab12"},
+///   "metric": "accuracy", "dev_score": 0.93, "step": 2000,
+///   "files": {"adapter_model.safetensors": "cd34"}
+/// }"#;
+/// let config: skn_artifact::SkillConfig = serde_json::from_str(text)?;
+/// assert_eq!(config.prompt_size, 16);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SkillConfig {
+    /// The tuning method, by the original's name.
+    pub method: String,
+    /// P: the rows before `<s>`, the `<mask>` row counted.
+    pub prompt_size: usize,
+    /// The words of the classes.
+    pub verbalizer: VerbalizerRecord,
+    /// The task's name.
+    pub task: String,
+    /// The backbone.
+    pub model: ModelIdentity,
+    /// The metric of `dev_score`.
+    pub metric: String,
+    /// The metric on dev.
+    pub dev_score: f64,
+    /// The training step that it was reached at.
+    pub step: u64,
+    /// The other files of the folder, with their SHA-256. Written last, so that a folder whose files are torn apart
+    /// by a crash is told from a whole one.
+    pub files: BTreeMap<String, String>,
+}
+
+/// The model that something was made with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    /// `owner/name`, or a folder's last component.
+    pub id: String,
+    /// Hash of its tensors, see [`tensor_hash`](crate::tensor_hash).
+    pub sha256: String,
+}
+
+/// The words that stand for the classes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerbalizerRecord {
+    /// One word a class, in class order.
+    pub words: Vec<String>,
+    /// The token of each.
+    pub ids: Vec<u32>,
+}

@@ -1,0 +1,100 @@
+use serde::{Deserialize, Serialize};
+
+/// `RUN/summary.json`: the final table of `skn-run`. Accuracy is the task's metric on test, 0 to 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The task's name.
+    pub task: String,
+    /// The model's id.
+    pub model: String,
+    /// Rows of the test set.
+    pub test_rows: u64,
+    /// The metric.
+    pub accuracy: Points<f64>,
+    /// 95 % intervals of the metric.
+    pub interval: Points<[f64; 2]>,
+    /// The best neuron.
+    pub best_neuron: BestNeuron,
+    /// How neurons were perturbed.
+    pub perturbation: PerturbationSetting,
+    /// Parameters.
+    pub parameters: FullAndPruned<u64>,
+    /// Median milliseconds a text.
+    pub ms_per_text: FullAndPruned<f64>,
+}
+
+/// One value for each point of the chain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Points<T> {
+    /// The model before tuning.
+    pub untuned: T,
+    /// The tuned model.
+    pub tuned: T,
+    /// The tuned model with its skill neurons perturbed.
+    pub skill_perturbed: T,
+    /// The tuned model with as many random neurons perturbed, mean over draws.
+    pub random_perturbed: T,
+    /// The pruned model.
+    pub pruned: T,
+    /// The pruned model, tuned further.
+    pub pruned_tuned: T,
+}
+
+/// The neuron that predicts the label best.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestNeuron {
+    /// Its layer, from 0.
+    pub layer: usize,
+    /// Its index, from 0.
+    pub index: usize,
+    /// The prompt position it is read at, from 0.
+    pub position: usize,
+    /// The class that it tells from the rest, of more than two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
+    /// Its predictivity on dev, where it was chosen.
+    pub dev: f64,
+    /// Its predictivity on test.
+    pub test: f64,
+}
+
+/// How the neurons of a summary were perturbed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerturbationSetting {
+    /// gaussian, zero or mean.
+    pub edit: String,
+    /// Standard deviation of the noise, for gaussian.
+    pub alpha: Option<f64>,
+    /// Share of each layer's neurons.
+    pub share: String,
+    /// Draws of random neurons.
+    pub draws: usize,
+}
+
+/// Something of the full and of the pruned model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FullAndPruned<T> {
+    /// The full model's.
+    pub full: T,
+    /// The pruned model's.
+    pub pruned: T,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_has_the_documented_form() {
+        let text = r#"{"task":"sst2","model":"demo","test_rows":400,
+            "accuracy":{"untuned":0.5,"tuned":0.9,"skill_perturbed":0.6,"random_perturbed":0.88,"pruned":0.8,"pruned_tuned":0.89},
+            "interval":{"untuned":[0.4,0.6],"tuned":[0.8,1.0],"skill_perturbed":[0.5,0.7],"random_perturbed":[0.8,0.9],
+                        "pruned":[0.7,0.9],"pruned_tuned":[0.8,0.9]},
+            "best_neuron":{"layer":2,"index":5,"position":0,"dev":0.9,"test":0.88},
+            "perturbation":{"edit":"gaussian","alpha":0.1,"share":"0.1","draws":10},
+            "parameters":{"full":100,"pruned":60},"ms_per_text":{"full":1.0,"pruned":0.6}}"#;
+        let summary: Summary = serde_json::from_str(text).unwrap();
+        let again: serde_json::Value = serde_json::to_value(&summary).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    }
+}

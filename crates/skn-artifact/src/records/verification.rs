@@ -1,0 +1,107 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::hash::hash_file;
+use crate::records::run_record::RunRecord;
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// Files that are as they were written.
+    pub intact: Vec<String>,
+    /// Files that are gone.
+    pub missing: Vec<String>,
+    /// Files whose content is not what was written.
+    pub changed: Vec<String>,
+    /// Files that were made from a file of the run which has been written anew since, and that file.
+    pub outdated: Vec<(String, String)>,
+}
+
+impl Verification {
+    /// Whether every file is as it was written.
+    pub fn is_sound(&self) -> bool {
+        self.missing.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// Hashes every file that `run.json` lists, and looks whether each was made from what the run has now. Needs no model
+/// and no data.
+///
+/// # Errors
+/// If there is no `run.json`, or a file can't be read.
+pub fn verify(run: &Path) -> Result<Verification> {
+    let record = RunRecord::read_file(&run.join("run.json"))?;
+    let mut found = Verification::default();
+    for (name, expected) in record.stages.values().flat_map(|stage| &stage.outputs) {
+        let path = run.join(name);
+        let list = if !path.is_file() {
+            &mut found.missing
+        } else if &hash_file(&path)? == expected {
+            &mut found.intact
+        } else {
+            &mut found.changed
+        };
+        list.push(name.clone());
+    }
+    let now: BTreeMap<&String, &String> = record.stages.values().flat_map(|stage| &stage.outputs).collect();
+    for stage in record.stages.values() {
+        let older = stage.inputs.iter().find(|(name, hash)| {
+            // A stage that goes on from what it writes has read what it replaced.
+            !stage.outputs.contains_key(*name) && now.get(name).is_some_and(|now| now != hash)
+        });
+        let Some((input, _)) = older else { continue };
+        found.outdated.extend(stage.outputs.keys().map(|output| (output.clone(), input.clone())));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Overwrite, StageRecord, sha256_hex, write_file};
+
+    #[test]
+    fn a_changed_and_a_missing_file_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = StageRecord::default();
+        for name in ["a", "b", "c"] {
+            write_file(&folder.path().join(name), Overwrite::Refuse, name.as_bytes()).unwrap();
+            record.outputs.insert(name.into(), sha256_hex(name.as_bytes()));
+        }
+        RunRecord::update(folder.path(), "probe", record, &[]).unwrap();
+        assert!(verify(folder.path()).unwrap().is_sound());
+        write_file(&folder.path().join("b"), Overwrite::Replace, b"B").unwrap();
+        std::fs::remove_file(folder.path().join("c")).unwrap();
+        let found = verify(folder.path()).unwrap();
+        assert_eq!(
+            (found.intact, found.changed, found.missing),
+            (vec!["a".into()], vec!["b".into()], vec!["c".into()])
+        );
+    }
+
+    #[test]
+    fn what_was_made_from_an_older_file_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |stage: &str, inputs: &[(&str, &str)], output: (&str, &str)| {
+            let hashes = |files: &[(&str, &str)]| {
+                files.iter().map(|(name, text)| (name.to_string(), sha256_hex(text.as_bytes()))).collect()
+            };
+            write_file(&folder.path().join(output.0), Overwrite::Replace, output.1.as_bytes()).unwrap();
+            let record =
+                StageRecord { inputs: hashes(inputs), outputs: hashes(&[output]), ..Default::default() };
+            RunRecord::update(folder.path(), stage, record, &[]).unwrap();
+        };
+        write("train", &[], ("best", "1"));
+        write("probe", &[("best", "1")], ("perf", "x"));
+        assert_eq!(verify(folder.path()).unwrap().outdated, []);
+        write("train", &[("best", "1")], ("best", "2"));
+        let found = verify(folder.path()).unwrap();
+        assert!(found.is_sound());
+        assert_eq!(found.outdated, [("perf".to_string(), "best".to_string())]);
+        write("probe", &[("best", "2")], ("perf", "y"));
+        assert_eq!(verify(folder.path()).unwrap().outdated, []);
+    }
+}

@@ -1,0 +1,102 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::array::Array;
+use crate::error::Result;
+
+/// Tensors on their way into a file, with what the file says of itself. The same content always gives the same bytes.
+///
+/// ```
+/// use skn_artifact::{Array, TensorBundle, TensorFile};
+///
+/// let mut bundle = TensorBundle::new();
+/// bundle.insert("mask", Array::bool(vec![1, 3], vec![true, false, true])?);
+/// bundle.describe("skn.kind", "mask");
+/// let file = TensorFile::from_bytes("mask.safetensors".as_ref(), bundle.to_bytes()?)?;
+/// assert_eq!(file.bool("mask", Some(&[1, 3]))?.1, [true, false, true]);
+/// # Ok::<(), skn_artifact::ArtifactError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TensorBundle {
+    tensors: BTreeMap<String, Array>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl TensorBundle {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tensor; one of the same name is replaced.
+    pub fn insert(&mut self, name: impl Into<String>, array: Array) -> &mut Self {
+        self.tensors.insert(name.into(), array);
+        self
+    }
+
+    /// Adds a line to what the file says of itself.
+    pub fn describe(&mut self, key: impl Into<String>, value: impl ToString) -> &mut Self {
+        self.metadata.insert(key.into(), value.to_string());
+        self
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Array> {
+        &self.tensors
+    }
+
+    /// The bytes of the safetensors file: metadata and tensors in the order of their names, data aligned to 8 bytes.
+    /// `format`, `skn.schema` and `skn.version` are added to the metadata.
+    ///
+    /// # Errors
+    /// If the header can't be encoded.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let data: Vec<Vec<u8>> = self.tensors.values().map(Array::to_bytes).collect();
+        let mut header = self.header(&data).to_string().into_bytes();
+        // The header is padded with spaces so that the data begins at a multiple of 8.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let total = 8 + header.len() + data.iter().map(Vec::len).sum::<usize>();
+        let mut bytes = Vec::with_capacity(total);
+        bytes.extend((header.len() as u64).to_le_bytes());
+        bytes.extend(header);
+        data.iter().for_each(|tensor| bytes.extend(tensor));
+        Ok(bytes)
+    }
+
+    fn header(&self, data: &[Vec<u8>]) -> Value {
+        let mut metadata = self.metadata.clone();
+        metadata.insert("format".into(), "pt".into());
+        metadata.insert("skn.schema".into(), "1".into());
+        metadata.insert("skn.version".into(), env!("CARGO_PKG_VERSION").into());
+        let mut header = Map::new();
+        header.insert("__metadata__".into(), serde_json::json!(metadata));
+        let mut place = 0;
+        for ((name, array), bytes) in self.tensors.iter().zip(data) {
+            let offsets = [place, place + bytes.len()];
+            place += bytes.len();
+            let entry = serde_json::json!({
+                "dtype": array.dtype().name(), "shape": array.shape(), "data_offsets": offsets,
+            });
+            header.insert(name.clone(), entry);
+        }
+        Value::Object(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_safetensors_crate_reads_what_is_written() {
+        let mut bundle = TensorBundle::new();
+        bundle.insert("b", Array::f32(vec![2, 2], vec![1.0, -2.5, f32::MAX, 0.0]).unwrap());
+        bundle.insert("a", Array::i64(vec![1], vec![-7]).unwrap());
+        bundle.describe("skn.kind", "sample");
+        let bytes = bundle.to_bytes().unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("b").unwrap().shape(), [2, 2]);
+        assert_eq!(file.tensor("a").unwrap().data(), (-7i64).to_le_bytes());
+    }
+}

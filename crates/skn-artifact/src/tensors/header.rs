@@ -1,0 +1,129 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::array::{DType, elements};
+use crate::error::{ArtifactError, Result};
+use crate::tensors::storage::Storage;
+
+/// The header in file order; a name that occurs twice is an error.
+pub(super) struct Header(pub(super) Vec<(String, Value)>);
+
+/// A tensor as the header tells it: `start..end` are bytes, counted from where the data begins.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) dtype: DType,
+    pub(super) shape: Vec<usize>,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// A header above this size is not of this world.
+const MAX_HEADER: usize = 100_000_000;
+
+/// The parsed header and where the data begins, of a file of so many bytes.
+pub(super) fn header_of(path: &Path, storage: &Storage, length: usize) -> Result<(Header, usize)> {
+    let start = storage.bytes(path, 0..length.min(8))?;
+    let not_safetensors = |found: String| {
+        ArtifactError::format(path, "start of the file", "a safetensors header", found + other_format(&start))
+    };
+    let Some(size) = start.first_chunk::<8>() else {
+        return Err(not_safetensors(format!("{length} bytes")));
+    };
+    let size = u64::from_le_bytes(*size);
+    let available = (length - 8).min(MAX_HEADER) as u64;
+    if size > available {
+        return Err(not_safetensors(format!("a header of {size} bytes where {available} are possible")));
+    }
+    let data = 8 + size as usize;
+    let header = storage.bytes(path, 8..data)?;
+    let header = serde_json::from_slice(&header).map_err(|error| not_safetensors(error.to_string()))?;
+    Ok((header, data))
+}
+
+/// What to do about files of other formats that models come in.
+fn other_format(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x80, 2..=5, ..] => {
+            " (a Python pickle, which may run code: load it in Python and save it as safetensors)"
+        }
+        [b'P', b'K', 3, 4, ..] => {
+            " (a zip file, as torch.save writes: load it in Python and save it as safetensors)"
+        }
+        [b'G', b'G', b'U', b'F', ..] => " (a GGUF file: use the model's safetensors file instead)",
+        _ => "",
+    }
+}
+
+pub(super) fn entry_of(path: &Path, name: &str, value: &Value) -> Result<Entry> {
+    let wrong = |expected: &str| ArtifactError::tensor(path, name, expected, value);
+    let fields: &Map<String, Value> = value.as_object().ok_or_else(|| wrong("an object in the header"))?;
+    let numbers = |field: &str| -> Option<Vec<usize>> {
+        let items = fields.get(field)?.as_array()?;
+        items.iter().map(|item| item.as_u64().and_then(|item| usize::try_from(item).ok())).collect()
+    };
+    let dtype = fields.get("dtype").and_then(Value::as_str).and_then(DType::from_name);
+    let dtype = dtype.ok_or_else(|| wrong("a known dtype"))?;
+    let shape = numbers("shape").ok_or_else(|| wrong("a shape of integers"))?;
+    let offsets = numbers("data_offsets").ok_or_else(|| wrong("two data_offsets"))?;
+    let [start, end] = offsets[..] else { return Err(wrong("two data_offsets")) };
+    let bytes = elements(&shape).and_then(|count| count.checked_mul(dtype.size()));
+    if start > end || bytes != Some(end - start) {
+        return Err(wrong("data_offsets that fit dtype and shape"));
+    }
+    Ok(Entry { dtype, shape, start, end })
+}
+
+/// No gaps, no overlaps, nothing left over.
+pub(super) fn check_layout(path: &Path, entries: &BTreeMap<String, Entry>, length: usize) -> Result<()> {
+    let mut spans: Vec<(usize, usize, &str)> =
+        entries.iter().map(|(name, entry)| (entry.start, entry.end, name.as_str())).collect();
+    spans.sort_unstable();
+    let mut place = 0;
+    for (start, end, name) in spans {
+        if start != place {
+            let expected = format!("data that begins at {place}");
+            return Err(ArtifactError::tensor(path, name, expected, start));
+        }
+        place = end;
+    }
+    if place == length {
+        return Ok(());
+    }
+    Err(ArtifactError::format(
+        path,
+        "data",
+        format!("{place} bytes, as the header says"),
+        format!("{length} bytes"),
+    ))
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut names = std::collections::HashSet::new();
+                let mut entries = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if !names.insert(name.clone()) {
+                        return Err(serde::de::Error::custom(format!("tensor `{name}` twice")));
+                    }
+                    entries.push((name, value));
+                }
+                Ok(Header(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
