@@ -3,6 +3,7 @@ use crate::error::{ArtifactError, Result};
 /// The type of a tensor's elements, as safetensors names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // the names say it
+#[non_exhaustive]
 pub enum DType {
     Bool,
     U8,
@@ -48,6 +49,7 @@ impl DType {
 /// The values of an [`Array`].
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // the names say it
+#[non_exhaustive]
 pub enum Data {
     Bool(Vec<bool>),
     I32(Vec<i32>),

@@ -13,6 +13,7 @@ const MAX_JSON: u64 = 1 << 30;
 
 /// What to do where a file of the same name exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overwrite {
     /// It stays, and writing is an error.
     Refuse,

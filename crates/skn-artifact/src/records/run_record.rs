@@ -8,6 +8,7 @@ use crate::file::{Overwrite, read_json, write_json};
 
 /// `RUN/run.json`: how everything in the run came about, by stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunRecord {
     /// The last run of each stage.
     pub stages: BTreeMap<String, StageRecord>,

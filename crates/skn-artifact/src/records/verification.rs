@@ -9,6 +9,7 @@ use crate::records::run_record::RunRecord;
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Verification {
     /// Files that are as they were written.
     pub intact: Vec<String>,
