@@ -42,3 +42,7 @@ pub use crate::records::{
     Summary, VerbalizerRecord, Verification, verify,
 };
 pub use crate::tensors::{TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

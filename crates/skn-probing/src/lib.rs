@@ -58,3 +58,7 @@ pub use crate::probe::{Pool, ProbeType};
 pub use crate::prompt::{prompt_activation_bundle, prompt_activations};
 pub use crate::speed::{Speed, speed};
 pub use crate::workers::{Progress, Silent, Workers};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -20,6 +20,10 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng};
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What a stream of random numbers is for. The numbers are part of the file formats' promise of "same command,
 /// same bytes": they are never changed or used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

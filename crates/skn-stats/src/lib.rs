@@ -45,3 +45,7 @@ pub use crate::interval::{bootstrap, student, wilson};
 pub use crate::mean::{MAX_ACTIVATION, MeanAccumulator, STEPS_PER_UNIT};
 pub use crate::score::{accuracy, best, distance, predictivity};
 pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar, null_of_best, sign_flip};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -49,3 +49,7 @@ pub use crate::run::TrainRun;
 pub use crate::schedule::Schedule;
 pub use crate::step::{MaskedBatch, PretrainStep, Step, StepGradients, pretrain_step, step_gradients};
 pub use crate::train::{Outcome, Stopped, train};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
