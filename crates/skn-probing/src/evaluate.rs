@@ -87,14 +87,19 @@ pub fn evaluate_with<H: Hook>(
 /// beside others. A thread holds the hidden states of one micro-batch twice, however many variants there are.
 /// Progress counts the rows of every variant, and is asked between variants whether to stop.
 ///
-/// ```no_run
+/// ```
 /// use skn_data::Encoded;
 /// use skn_model::Roberta;
 /// use skn_perturb::{Edit, Perturbation};
-/// use skn_probing::{PassOptions, Result, Workers, evaluate_each};
+/// use skn_probing::{PassOptions, Workers, evaluate_each};
 ///
 /// /// Accuracy as it is, and with each set of neurons (of each layer) at zero.
-/// fn sweep(model: &Roberta, test: &[Encoded], sets: Vec<Vec<Vec<u32>>>) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
+/// fn sweep(
+///     model: &Roberta,
+///     test: &[Encoded],
+///     verbalizer: &[u32],
+///     sets: Vec<Vec<Vec<u32>>>,
+/// ) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
 ///     let widths = &model.config().intermediate_sizes;
 ///     let mut variants = vec![Perturbation::nothing(widths)];
 ///     for neurons in sets {
@@ -102,9 +107,26 @@ pub fn evaluate_with<H: Hook>(
 ///     }
 ///     let workers = Workers::new(2)?;
 ///     let options = PassOptions::new(&workers);
-///     let answers = evaluate_each(model, test, &[33407, 22173], &options, &variants, |v, _| v.hook())?;
+///     let answers = evaluate_each(model, test, verbalizer, &options, &variants, |v, _| v.hook())?;
 ///     Ok(answers.iter().map(|answers| answers.accuracy()).collect())
 /// }
+/// # // A small model of random weights.
+/// # use candle_core::{Device, Tensor};
+/// # use skn_model::{Config, Gradients, Tuning, Weights, shapes};
+/// # let config = Config::new(20, [8, 2, 16, 2], 34)?;
+/// # let random = |(name, shape)| Ok((name, Tensor::randn(0f32, 0.5, shape, &Device::Cpu)?));
+/// # let tensors = shapes(&config).into_iter().map(random).collect::<skn_model::Result<_>>()?;
+/// # let weights = Weights::from_tensors(&config, tensors)?;
+/// # let model = Roberta::new(&config, &weights, &Tuning::none(), 3, Gradients::Nothing)?;
+/// # let test = [10, 11].map(|id| vec![0, id, 2]).map(|ids| {
+/// #     Encoded { second: ids.len(), label: 0, row: ids[1].into(), ids: ids.into() }
+/// # });
+///
+/// // Of a model of two layers: two neurons of the second, then one of each.
+/// let sets = vec![vec![vec![], vec![3, 5]], vec![vec![0], vec![15]]];
+/// let accuracies = sweep(&model, &test, &[6, 7], sets)?;
+/// assert_eq!(accuracies.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors

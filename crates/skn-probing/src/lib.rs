@@ -12,24 +12,41 @@
 //! A pass packs texts into micro-batches and gives each to one of its [`Workers`]. Results are the same bits for
 //! any number of threads, texts a batch, rows a batch and shards.
 //!
-//! ```no_run
+//! ```
 //! use std::collections::BTreeMap;
 //!
+//! use candle_core::{Device, Tensor};
 //! use skn_data::Encoded;
-//! use skn_model::Roberta;
+//! use skn_model::{Config, Gradients, Roberta, Tuning, Weights, shapes};
 //! use skn_probing::{PassOptions, Pool, ProbeType, Result, Workers, averages, counts, evaluate};
 //!
-//! # fn probe(model: &Roberta, train: &[Encoded], dev: &[Encoded]) -> Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A model of random weights: 2 layers of 16 neurons, behind a prompt of 4 rows, the `<mask>` row counted.
+//! let config = Config::new(20, [8, 2, 16, 2], 34)?;
+//! let random = |(name, shape)| Ok((name, Tensor::randn(0f32, 0.5, shape, &Device::Cpu)?));
+//! let tensors = shapes(&config).into_iter().map(random).collect::<skn_model::Result<_>>()?;
+//! let weights = Weights::from_tensors(&config, tensors)?;
+//! let model = Roberta::new(&config, &weights, &Tuning::new_prompt(&config, 4, 0)?, 3, Gradients::Nothing)?;
+//!
+//! // Texts of one word between `<s>` and `</s>`; the words 10, 11, .. take turns to mean class 0 and class 1.
+//! let text = |row| {
+//!     let ids = vec![0, 10 + row as u32, 2];
+//!     Encoded { second: ids.len(), ids: ids.into(), label: row as usize % 2, row }
+//! };
+//! let (train, dev): (Vec<Encoded>, Vec<Encoded>) = ((0..8).map(text).collect(), (0..6).map(text).collect());
+//!
 //! let workers = Workers::new(2)?;
 //! let options = PassOptions::new(&workers);
-//! println!("accuracy {}", evaluate(model, dev, &[33407, 22173], &options)?.accuracy());
+//! println!("accuracy {}", evaluate(&model, &dev, &[6, 7], &options)?.accuracy()); // a token for each class
 //!
-//! let averages = averages(model, train, &[ProbeType::Acc, ProbeType::AccMax], &options)?;
+//! let averages = averages(&model, &train, &[ProbeType::Acc, ProbeType::AccMax], &options)?;
 //! let thresholds = averages.iter().map(|(&pool, average)| Ok((pool, average.threshold()?)));
 //! let thresholds: BTreeMap<_, _> = thresholds.collect::<Result<_>>()?;
-//! let counts = counts(model, dev, 2, &thresholds, None, &options)?;
-//! let bundle = counts.counts[&Pool::Position].performance()?.to_bundle(&BTreeMap::new())?;
-//! # let _ = bundle;
+//! let counts = counts(&model, &dev, 2, &thresholds, None, &options)?;
+//! let performance = counts.counts[&Pool::Position].performance()?;
+//! assert_eq!((performance.dims(), performance.total()), (&[2, 4, 16][..], 6));
+//! let bundle = performance.to_bundle(&BTreeMap::new())?; // for a file
+//! assert_eq!(bundle.tensors()["accuracy"].shape(), [2, 4, 16]);
 //! # Ok(())
 //! # }
 //! ```
