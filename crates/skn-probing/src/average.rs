@@ -8,7 +8,7 @@ use skn_stats::MeanAccumulator;
 use crate::error::{ProbingError, Result};
 use crate::pass::{PassOptions, Texts, forward};
 use crate::probe::{Pool, ProbeType};
-use crate::watch::{Dims, Place, Sink, Watch};
+use crate::watch::{Dims, Place, Reduction, Watch};
 
 /// What a file says of itself beside its kind: task, model, data, split, seed, shard.
 pub type Metadata = BTreeMap<String, String>;
@@ -193,7 +193,7 @@ pub fn averages(
     let map = |batch: &Batch| {
         let mut watch = Watch::new(batch, empty()?);
         forward(model, batch, Output::Nothing, &mut watch)?;
-        let mut sums = watch.into_sink().0;
+        let mut sums = watch.into_reduction().0;
         for average in sums.values_mut() {
             average.sums.add_rows(batch.len() as u64)?;
         }
@@ -211,7 +211,7 @@ fn merge_into(whole: &mut BTreeMap<Pool, Average>, pool: Pool, part: &Average) -
 /// The sums of a batch.
 struct Sums(BTreeMap<Pool, Average>);
 
-impl Sink for Sums {
+impl Reduction for Sums {
     fn wants(&self, pool: Pool, _: usize) -> bool {
         self.0.contains_key(&pool)
     }

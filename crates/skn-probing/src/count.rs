@@ -10,7 +10,7 @@ use crate::pass::{PassOptions, Texts, forward};
 use crate::performance::Performance;
 use crate::positions::Positions;
 use crate::probe::Pool;
-use crate::watch::{Dims, Place, Sink, Watch};
+use crate::watch::{Dims, Place, Reduction, Watch};
 
 /// For how many texts of each class every neuron's activation was above its threshold.
 #[derive(Clone, Debug)]
@@ -152,10 +152,10 @@ fn count(
 ) -> Result<(BTreeMap<Pool, Count>, Vec<f32>)> {
     let positions = model.prompt_rows();
     let captured = vec![0.0; if neuron.is_some() { batch.len() * positions } else { 0 }];
-    let sink = Fires { labels: &batch.labels, thresholds, counts, neuron, positions, captured };
-    let mut watch = Watch::new(batch, sink);
+    let reduction = Fires { labels: &batch.labels, thresholds, counts, neuron, positions, captured };
+    let mut watch = Watch::new(batch, reduction);
     forward(model, batch, Output::Nothing, &mut watch)?;
-    let Fires { mut counts, captured, .. } = watch.into_sink();
+    let Fires { mut counts, captured, .. } = watch.into_reduction();
     for count in counts.values_mut() {
         batch.labels.iter().try_for_each(|&label| count.fires.add_row_label(label))?;
     }
@@ -172,7 +172,7 @@ struct Fires<'a> {
     captured: Vec<f32>,
 }
 
-impl Sink for Fires<'_> {
+impl Reduction for Fires<'_> {
     fn wants(&self, pool: Pool, layer: usize) -> bool {
         let captured = pool == Pool::Position && self.neuron.is_some_and(|neuron| neuron.0 == layer);
         captured || self.counts.contains_key(&pool)

@@ -17,8 +17,8 @@ pub(crate) struct Place {
     pub(crate) text: usize,
 }
 
-/// What becomes of rows of activations.
-pub(crate) trait Sink {
+/// What rows of activations are reduced to: sums, counts, what one neuron did.
+pub(crate) trait Reduction {
     /// What it wants of a layer.
     fn wants(&self, pool: Pool, layer: usize) -> bool;
 
@@ -26,24 +26,24 @@ pub(crate) trait Sink {
     fn take(&mut self, place: Place, values: &[f32]) -> Result<()>;
 }
 
-/// Reduces the FFN activations of a batch, layer by layer as they are made, and gives them to a [`Sink`].
-pub(crate) struct Watch<'a, S> {
+/// Reduces the FFN activations of a batch, layer by layer as they are made, and gives them to a [`Reduction`].
+pub(crate) struct Watch<'a, R> {
     batch: &'a Batch,
-    sink: S,
+    reduction: R,
 }
 
-impl<'a, S: Sink> Watch<'a, S> {
-    pub(crate) fn new(batch: &'a Batch, sink: S) -> Self {
-        Self { batch, sink }
+impl<'a, R: Reduction> Watch<'a, R> {
+    pub(crate) fn new(batch: &'a Batch, reduction: R) -> Self {
+        Self { batch, reduction }
     }
 
-    pub(crate) fn into_sink(self) -> S {
-        self.sink
+    pub(crate) fn into_reduction(self) -> R {
+        self.reduction
     }
 
     fn look(&mut self, layer: usize, rows: &Rows<'_>, width: usize, values: &[f32]) -> Result<()> {
-        let pools = [Pool::Mean, Pool::Max].map(|pool| self.sink.wants(pool, layer));
-        let positions = self.sink.wants(Pool::Position, layer);
+        let pools = [Pool::Mean, Pool::Max].map(|pool| self.reduction.wants(pool, layer));
+        let positions = self.reduction.wants(Pool::Position, layer);
         let mut pooled = Pooled::new(width, pools);
         for (index, (&sequence, &position)) in rows.sequence().iter().zip(rows.position()).enumerate() {
             let (text, position) = (sequence as usize, position as usize);
@@ -54,16 +54,16 @@ impl<'a, S: Sink> Watch<'a, S> {
             let row = &values[index * width..][..width];
             self.check_finite(row, layer, position, text)?;
             if prompt {
-                self.sink.take(Place { pool: Pool::Position, layer, position, text }, row)?;
+                self.reduction.take(Place { pool: Pool::Position, layer, position, text }, row)?;
             } else {
                 if pooled.text != text {
-                    pooled.give(&mut self.sink, layer)?;
+                    pooled.give(&mut self.reduction, layer)?;
                     pooled.text = text;
                 }
                 pooled.add(row);
             }
         }
-        pooled.give(&mut self.sink, layer)
+        pooled.give(&mut self.reduction, layer)
     }
 
     fn check_finite(&self, row: &[f32], layer: usize, position: usize, text: usize) -> Result<()> {
@@ -77,12 +77,12 @@ impl<'a, S: Sink> Watch<'a, S> {
     }
 }
 
-impl<S: Sink> Hook for Watch<'_, S> {
+impl<R: Reduction> Hook for Watch<'_, R> {
     fn reads(&self, site: Site) -> Reads {
         let Site::FfnAct { layer } = site else { return Reads::Nothing };
-        if self.sink.wants(Pool::Mean, layer) || self.sink.wants(Pool::Max, layer) {
+        if self.reduction.wants(Pool::Mean, layer) || self.reduction.wants(Pool::Max, layer) {
             Reads::All
-        } else if self.sink.wants(Pool::Position, layer) {
+        } else if self.reduction.wants(Pool::Position, layer) {
             Reads::Prompt
         } else {
             Reads::Nothing
@@ -126,7 +126,7 @@ impl Pooled {
     }
 
     /// Gives what was pooled, if anything, and begins anew.
-    fn give(&mut self, sink: &mut impl Sink, layer: usize) -> Result<()> {
+    fn give(&mut self, reduction: &mut impl Reduction, layer: usize) -> Result<()> {
         let rows = f64::from(std::mem::take(&mut self.rows));
         if rows == 0.0 {
             return Ok(());
@@ -134,11 +134,11 @@ impl Pooled {
         let place = |pool| Place { pool, layer, position: 0, text: self.text };
         if let Some(sum) = &mut self.sum {
             let mean: Vec<f32> = sum.iter().map(|&sum| (sum / rows) as f32).collect();
-            sink.take(place(Pool::Mean), &mean)?;
+            reduction.take(place(Pool::Mean), &mean)?;
             sum.fill(0.0);
         }
         if let Some(max) = &mut self.max {
-            sink.take(place(Pool::Max), max)?;
+            reduction.take(place(Pool::Max), max)?;
             max.fill(f32::NEG_INFINITY);
         }
         Ok(())
@@ -200,7 +200,7 @@ mod tests {
     #[derive(Default)]
     struct Taken(Vec<(Place, Vec<f32>)>);
 
-    impl Sink for Taken {
+    impl Reduction for Taken {
         fn wants(&self, _: Pool, _: usize) -> bool {
             true
         }
