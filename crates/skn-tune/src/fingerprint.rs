@@ -7,7 +7,7 @@ use skn_model::Roberta;
 
 use crate::checkpoint::Fingerprint;
 use crate::options::{TrainData, TrainOptions};
-use crate::run::TrainRun;
+use crate::train_run::TrainRun;
 
 /// Everything that the bits of a training depend on, apart from the values that its parameters began with: a resume
 /// puts them back.

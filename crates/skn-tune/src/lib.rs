@@ -35,20 +35,20 @@ mod error;
 mod fingerprint;
 mod loss;
 mod options;
-mod run;
 mod schedule;
 mod step;
 mod train;
+mod train_run;
 
 pub use crate::adam::{Adam, AdamSettings, Moments};
 pub use crate::clip::{ClipScope, clip_factor, gradient_norm};
 pub use crate::error::{Result, TuneError};
 pub use crate::loss::cross_entropy;
 pub use crate::options::{TOKEN_BUDGET, TrainData, TrainOptions};
-pub use crate::run::TrainRun;
 pub use crate::schedule::Schedule;
 pub use crate::step::{MaskedBatch, PretrainStep, Step, StepGradients, pretrain_step, step_gradients};
 pub use crate::train::{Outcome, Stopped, train};
+pub use crate::train_run::TrainRun;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -12,8 +12,8 @@ use crate::clip::{ClipScope, check_finite, clip_factor, gradient_norm};
 use crate::error::{Result, TuneError};
 use crate::fingerprint::fingerprint;
 use crate::options::{Plan, TrainData, TrainOptions};
-use crate::run::{Best, TrainRun};
 use crate::step::{Step, StepGradients, step_gradients};
+use crate::train_run::{Best, TrainRun};
 
 /// How a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
