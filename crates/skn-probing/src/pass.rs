@@ -93,14 +93,19 @@ impl<'a> Texts<'a> {
     }
 
     /// Gives every batch to `map`, on many threads, and the results to `fold`, in an order that depends on texts and options
-    /// only.
+    /// only. Progress hears of every batch that is folded.
     pub(crate) fn run<T: Send>(
         &self,
         map: impl Fn(&Batch) -> Result<T> + Sync,
         mut fold: impl FnMut(&Batch, T) -> Result<()>,
     ) -> Result<()> {
         let map = |_: usize, batch: &Batch| map(batch);
-        let fold = |index: usize, result: T| fold(&self.batches[index], result);
+        let fold = |index: usize, result: T| {
+            let batch = &self.batches[index];
+            fold(batch, result)?;
+            self.options.progress.advance(batch.len() as u64);
+            Ok(())
+        };
         if self.model.device().is_cpu() {
             self.options.workers.fold(&self.batches, map, fold, self.options.progress)
         } else {

@@ -4,15 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
-use skn_data::Batch;
 
 use crate::error::{ProbingError, Result};
 
 /// More threads than this are a mistake.
 const MAX_THREADS: usize = 1024;
 
-/// How many batches a thread may be ahead of the one that is folded next.
-const BATCHES_AHEAD: usize = 2;
+/// How many items a thread may be ahead of the one that is folded next.
+const ITEMS_AHEAD: usize = 2;
 
 /// Is told how far a pass is, and says whether it should go on.
 ///
@@ -40,21 +39,19 @@ pub struct Silent;
 
 impl Progress for Silent {}
 
-/// Threads that work on a batch each, and results that don't depend on how many there are.
+/// Threads that work on an item each, and results that don't depend on how many there are.
 ///
 /// ```
-/// use skn_data::Batch;
 /// use skn_probing::{ProbingError, Silent, Workers};
 ///
-/// let batches = [vec![1, 2], vec![3], vec![4, 5, 6]].map(|ids| Batch { ids, ..Batch::default() });
 /// let mut lengths = Vec::new();
 /// Workers::new(2)?.fold(
-///     &batches,
-///     |_, batch| Ok::<_, ProbingError>(batch.ids.len()), // on any thread
-///     |_, length| Ok(lengths.push(length)),              // here, in batch order
+///     &["one", "three", "eleven"],
+///     |_, word| Ok::<_, ProbingError>(word.len()), // on any thread
+///     |_, length| Ok(lengths.push(length)),        // here, in the order of the items
 ///     &Silent,
 /// )?;
-/// assert_eq!(lengths, [2, 1, 3]);
+/// assert_eq!(lengths, [3, 5, 6]);
 /// # Ok::<(), ProbingError>(())
 /// ```
 pub struct Workers {
@@ -86,92 +83,85 @@ impl Workers {
         self.pool.current_num_threads()
     }
 
-    /// Gives every batch to `map` on one of the threads, and the results to `fold` on this one, in the order of the
-    /// batches. At most two batches a thread are under way or waiting to be folded, so that memory does not grow with
-    /// the data. `progress` hears of every batch that is folded.
+    /// Gives every item (a batch, as a rule) and its place to `map` on one of the threads, and the results to `fold` on
+    /// this one, in the order of the items. At most two items a thread are under way or waiting to be folded, so that
+    /// memory does not grow with the data. `progress` is asked after every item that is folded whether to stop; it is told
+    /// nothing, as only `fold` knows how many rows an item has.
     ///
     /// A `map` that calls `fold` again on the same workers is served on its own thread.
     ///
     /// # Errors
-    /// The error of the first batch, in batch order, that `map` or `fold` fails at; later ones are not begun.
+    /// The error of the first item, in their order, that `map` or `fold` fails at; later ones are not begun.
     /// [`ProbingError::Cancelled`] when `progress` says so.
-    pub fn fold<T: Send, E: From<ProbingError> + Send>(
+    pub fn fold<I: Sync, T: Send, E: From<ProbingError> + Send>(
         &self,
-        batches: &[Batch],
-        map: impl Fn(usize, &Batch) -> Result<T, E> + Sync,
+        items: &[I],
+        map: impl Fn(usize, &I) -> Result<T, E> + Sync,
         mut fold: impl FnMut(usize, T) -> Result<(), E>,
         progress: &dyn Progress,
     ) -> Result<(), E> {
         if self.pool.current_thread_index().is_some() {
-            return fold_here(batches, map, fold, progress);
+            return fold_here(items, map, fold, progress);
         }
         let stop = AtomicBool::new(false);
-        let work = |index: usize, batch: &Batch| (!stop.load(Ordering::Relaxed)).then(|| map(index, batch));
+        let work = |index: usize, item: &I| (!stop.load(Ordering::Relaxed)).then(|| map(index, item));
         self.pool.in_place_scope(|scope| {
-            let result =
-                fold_ahead(scope, self.threads() * BATCHES_AHEAD, batches, &work, &mut fold, progress);
+            let result = fold_ahead(scope, self.threads() * ITEMS_AHEAD, items, &work, &mut fold, progress);
             stop.store(true, Ordering::Relaxed);
             result
         })
     }
 }
 
-/// What a thread gives back for a batch: nothing if it was told to stop before.
+/// What a thread gives back for an item: nothing if it was told to stop before.
 type Answer<T, E> = Option<Result<T, E>>;
 
-fn fold_ahead<'scope, T: Send + 'scope, E: From<ProbingError> + Send + 'scope>(
+fn fold_ahead<'scope, I: Sync, T: Send + 'scope, E: From<ProbingError> + Send + 'scope>(
     scope: &Scope<'scope>,
     ahead: usize,
-    batches: &'scope [Batch],
-    work: &'scope (impl Fn(usize, &Batch) -> Answer<T, E> + Sync),
+    items: &'scope [I],
+    work: &'scope (impl Fn(usize, &I) -> Answer<T, E> + Sync),
     fold: &mut impl FnMut(usize, T) -> Result<(), E>,
     progress: &dyn Progress,
 ) -> Result<(), E> {
     let mut under_way: VecDeque<Receiver<Answer<T, E>>> = VecDeque::with_capacity(ahead);
-    let mut to_begin = batches.iter().enumerate();
-    for (index, batch) in batches.iter().enumerate() {
+    let mut to_begin = items.iter().enumerate();
+    for folded in 0..items.len() {
         while under_way.len() < ahead {
-            let Some((index, batch)) = to_begin.next() else { break };
+            let Some((index, item)) = to_begin.next() else { break };
             let (sender, receiver) = sync_channel(1);
             under_way.push_back(receiver);
             // Nobody listens any more when the pass has failed.
-            scope.spawn(move |_| drop(sender.send(work(index, batch))));
+            scope.spawn(move |_| drop(sender.send(work(index, item))));
         }
         // No answer means that the thread panicked; the scope goes on with that panic.
         let answer = under_way.pop_front().and_then(|receiver| receiver.recv().ok()).flatten();
-        fold_one(
-            index,
-            batch,
-            answer.unwrap_or_else(|| Err(ProbingError::Cancelled.into())),
-            fold,
-            progress,
-        )?;
+        let result = answer.unwrap_or_else(|| Err(ProbingError::Cancelled.into()));
+        fold_one(folded, result, fold, progress)?;
     }
     Ok(())
 }
 
 /// The same on this thread alone.
-pub(crate) fn fold_here<T, E: From<ProbingError>>(
-    batches: &[Batch],
-    map: impl Fn(usize, &Batch) -> Result<T, E>,
+pub(crate) fn fold_here<I, T, E: From<ProbingError>>(
+    items: &[I],
+    map: impl Fn(usize, &I) -> Result<T, E>,
     mut fold: impl FnMut(usize, T) -> Result<(), E>,
     progress: &dyn Progress,
 ) -> Result<(), E> {
-    for (index, batch) in batches.iter().enumerate() {
-        fold_one(index, batch, map(index, batch), &mut fold, progress)?;
+    for (index, item) in items.iter().enumerate() {
+        fold_one(index, map(index, item), &mut fold, progress)?;
     }
     Ok(())
 }
 
 fn fold_one<T, E: From<ProbingError>>(
     index: usize,
-    batch: &Batch,
     result: Result<T, E>,
     fold: &mut impl FnMut(usize, T) -> Result<(), E>,
     progress: &dyn Progress,
 ) -> Result<(), E> {
     fold(index, result?)?;
-    progress.advance(batch.len() as u64);
     if progress.cancelled() { Err(ProbingError::Cancelled.into()) } else { Ok(()) }
 }
 
@@ -182,51 +172,51 @@ mod tests {
 
     use super::*;
 
-    fn batches(count: u32) -> Vec<Batch> {
-        (0..count).map(|id| Batch { ids: vec![id], rows: vec![u64::from(id)], ..Batch::default() }).collect()
+    fn items(count: u32) -> Vec<u32> {
+        (0..count).collect()
     }
 
     #[test]
-    fn results_come_in_batch_order() {
+    fn results_come_in_the_order_of_the_items() {
         for threads in [1, 2, 5] {
             let mut seen = Vec::new();
-            let map = |index: usize, batch: &Batch| {
-                // Later batches are quicker.
+            let map = |index: usize, id: &u32| {
+                // Later items are quicker.
                 (index..2000).for_each(|n| {
                     std::hint::black_box(n);
                 });
-                Ok::<_, ProbingError>(batch.ids[0])
+                Ok::<_, ProbingError>(*id)
             };
             let workers = Workers::new(threads).unwrap();
-            workers.fold(&batches(100), map, |index, id| Ok(seen.push((index, id))), &Silent).unwrap();
+            workers.fold(&items(100), map, |index, id| Ok(seen.push((index, id))), &Silent).unwrap();
             assert_eq!(seen, (0..100).map(|n| (n as usize, n)).collect::<Vec<_>>());
         }
     }
 
     #[test]
-    fn the_first_error_in_batch_order_ends_the_pass() {
+    fn the_first_error_in_the_order_of_the_items_ends_the_pass() {
         let started = AtomicUsize::new(0);
-        let map = |index: usize, _: &Batch| {
+        let map = |index: usize, _: &u32| {
             started.fetch_add(1, Ordering::Relaxed);
             if index >= 7 { Err(ProbingError::SameRow { row: index as u64 }) } else { Ok(()) }
         };
         let mut folded = 0;
         let workers = Workers::new(3).unwrap();
-        let error = workers.fold(&batches(1000), map, |_, ()| Ok(folded += 1), &Silent).unwrap_err();
+        let error = workers.fold(&items(1000), map, |_, ()| Ok(folded += 1), &Silent).unwrap_err();
         assert!(matches!(error, ProbingError::SameRow { row: 7 }), "{error}");
         assert_eq!(folded, 7);
-        assert!(started.into_inner() <= 7 + 3 * BATCHES_AHEAD, "no more than the window was begun");
+        assert!(started.into_inner() <= 7 + 3 * ITEMS_AHEAD, "no more than the window was begun");
     }
 
     #[test]
     fn an_error_of_the_fold_ends_the_pass() {
         let fold = |index: usize, ()| if index == 2 { Err(ProbingError::SameRow { row: 2 }) } else { Ok(()) };
-        let error = Workers::new(2).unwrap().fold(&batches(9), |_, _| Ok(()), fold, &Silent).unwrap_err();
+        let error = Workers::new(2).unwrap().fold(&items(9), |_, _| Ok(()), fold, &Silent).unwrap_err();
         assert!(matches!(error, ProbingError::SameRow { row: 2 }));
     }
 
     #[test]
-    fn progress_is_told_and_can_stop() {
+    fn progress_can_stop() {
         struct Until(u64, AtomicUsize);
         impl Progress for Until {
             fn advance(&self, rows: u64) {
@@ -237,8 +227,9 @@ mod tests {
             }
         }
         let until = Until(5, AtomicUsize::new(0));
-        let map = |_: usize, _: &Batch| Ok::<_, ProbingError>(());
-        let error = Workers::new(2).unwrap().fold(&batches(50), map, |_, ()| Ok(()), &until).unwrap_err();
+        let map = |_: usize, _: &u32| Ok::<_, ProbingError>(());
+        let fold = |_: usize, ()| Ok(until.advance(1));
+        let error = Workers::new(2).unwrap().fold(&items(50), map, fold, &until).unwrap_err();
         assert!(matches!(error, ProbingError::Cancelled));
         assert_eq!(until.1.into_inner(), 5);
     }
@@ -246,28 +237,22 @@ mod tests {
     #[test]
     fn a_pass_within_a_pass_does_not_wait_for_itself() {
         let workers = Workers::new(1).unwrap();
-        let inner = batches(3);
-        let map = |_: usize, _: &Batch| {
+        let inner = items(3);
+        let map = |_: usize, _: &u32| {
             let mut sum = 0;
-            workers.fold(
-                &inner,
-                |_, batch| Ok::<_, ProbingError>(batch.ids[0]),
-                |_, id| Ok(sum += id),
-                &Silent,
-            )?;
+            workers.fold(&inner, |_, id| Ok::<_, ProbingError>(*id), |_, id| Ok(sum += id), &Silent)?;
             Ok(sum)
         };
         let mut sums = Vec::new();
-        workers.fold(&batches(2), map, |_, sum| Ok::<_, ProbingError>(sums.push(sum)), &Silent).unwrap();
+        workers.fold(&items(2), map, |_, sum| Ok::<_, ProbingError>(sums.push(sum)), &Silent).unwrap();
         assert_eq!(sums, [3, 3]);
     }
 
     #[test]
     #[should_panic(expected = "a bug")]
     fn a_panic_comes_through() {
-        let map =
-            |index: usize, _: &Batch| -> Result<()> { if index == 3 { panic!("a bug") } else { Ok(()) } };
-        let _ = Workers::new(2).unwrap().fold(&batches(20), map, |_, ()| Ok(()), &Silent);
+        let map = |index: usize, _: &u32| -> Result<()> { if index == 3 { panic!("a bug") } else { Ok(()) } };
+        let _ = Workers::new(2).unwrap().fold(&items(20), map, |_, ()| Ok(()), &Silent);
     }
 
     #[test]

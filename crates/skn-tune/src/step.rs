@@ -69,7 +69,7 @@ pub struct StepGradients {
 /// If the model can't take the texts, a class has no token, or a logit or the loss is NaN or infinite.
 pub fn step_gradients(model: &Roberta, step: &Step<'_>, workers: &Workers) -> Result<StepGradients> {
     let pass = Pass { output: Output::Answer, dropout: step.dropout };
-    let forward = |_: usize, batch: &Batch| {
+    let forward = |batch: &Batch| {
         let texts = Sequences {
             ids: &batch.ids,
             starts: &batch.starts,
@@ -96,8 +96,7 @@ pub fn pretrain_step(model: &Roberta, step: &PretrainStep<'_>, workers: &Workers
         let found = format!("{} rows before it", model.prompt_rows());
         return Err(TuneError::setting("model to pre-train", "plain text", found));
     }
-    let forward = |index: usize, _: &Batch| {
-        let batch = &step.batches[index];
+    let forward = |batch: &MaskedBatch| {
         let texts =
             Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.samples, seconds: &[] };
         let pass = Pass { output: Output::Rows(Arc::from(batch.rows.as_slice())), dropout: step.dropout };
@@ -105,9 +104,7 @@ pub fn pretrain_step(model: &Roberta, step: &PretrainStep<'_>, workers: &Workers
         Ok((model.logits(&hidden, Scored::All)?, batch.targets.clone()))
     };
     let rows = step.batches.iter().map(|batch| batch.rows.len()).sum();
-    // The workers take batches of classification; here only their number counts.
-    let places = vec![Batch::default(); step.batches.len()];
-    Job { model, number: step.number, rows }.run(&places, workers, forward)
+    Job { model, number: step.number, rows }.run(step.batches, workers, forward)
 }
 
 /// What all micro-batches of a step share.
@@ -125,18 +122,18 @@ struct Part {
 
 impl Job<'_> {
     /// Adds up the parts of all batches in their order; `forward` gives the logits and targets of one.
-    fn run(
+    fn run<B: Sync>(
         &self,
-        batches: &[Batch],
+        batches: &[B],
         workers: &Workers,
-        forward: impl Fn(usize, &Batch) -> Result<(Tensor, Vec<u32>)> + Sync,
+        forward: impl Fn(&B) -> Result<(Tensor, Vec<u32>)> + Sync,
     ) -> Result<StepGradients> {
         if self.rows == 0 {
             return Err(TuneError::setting(format!("rows of step {}", self.number), "at least 1", 0));
         }
         let mut total: Option<Part> = None;
-        let map = |index: usize, batch: &Batch| {
-            let (logits, targets) = forward(index, batch)?;
+        let map = |_: usize, batch: &B| {
+            let (logits, targets) = forward(batch)?;
             self.backward(&logits, &targets)
         };
         let mut add = |_: usize, part: Part| {
