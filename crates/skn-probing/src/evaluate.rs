@@ -8,6 +8,7 @@ use crate::workers::Progress;
 
 /// What a model answers to a split, in the order of the texts given.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// One logit for each text and class, `[texts, classes]`.
     pub logits: Vec<f32>,

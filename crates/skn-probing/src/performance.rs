@@ -22,6 +22,7 @@ pub struct Performance {
 
 /// What is counted besides for more than two classes.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct OneVsRest {
     /// Texts of the class at which the neuron fires, `[C, ..]`.
     pub true_positive: Vec<i64>,

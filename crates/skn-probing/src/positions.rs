@@ -6,6 +6,7 @@ use crate::error::{ProbingError, Result};
 
 /// The activations of one neuron at all prompt positions, for every text.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Positions {
     /// P: how many positions a text has.
     pub positions: usize,

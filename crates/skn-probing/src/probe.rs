@@ -13,6 +13,7 @@ use crate::error::ProbingError;
 /// # Ok::<(), skn_probing::ProbingError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum ProbeType {
     /// `acc`: predictivity of every neuron at every prompt position.
     Acc,
@@ -76,6 +77,7 @@ impl FromStr for ProbeType {
 
 /// What is taken of a neuron's activations over one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Pool {
     /// Each prompt position's: `[L, P, F]`.
     Position,

@@ -10,6 +10,7 @@ use crate::pass::PassOptions;
 
 /// How long inference takes, and what it costs.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Speed {
     /// Passes before the clock ran.
     pub warm_up: usize,

@@ -6,6 +6,7 @@ use crate::error::{Result, TuneError};
 
 /// Whose gradients the norm that is clipped counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClipScope {
     /// Those of the parameters that train.
     #[default]

@@ -51,6 +51,7 @@ pub struct PretrainStep<'a> {
 
 /// Loss and gradients of one step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StepGradients {
     /// Mean cross-entropy over the step's rows, summed in f64.
     pub loss: f64,

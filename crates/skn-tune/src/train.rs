@@ -17,6 +17,7 @@ use crate::train_run::{Best, TrainRun};
 
 /// How a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stopped {
     /// All steps are done.
     Finished,
@@ -28,6 +29,7 @@ pub enum Stopped {
 
 /// What a training came to.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The step after which the best parameters were found; 0 if none were evaluated.
     pub best_step: u64,
