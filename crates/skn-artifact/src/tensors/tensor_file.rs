@@ -301,7 +301,7 @@ impl TensorFile {
     }
 }
 
-/// The [`tensor_hash`] of all tensors of some files.
+/// The [`tensor_hash`](crate::tensor_hash) of all tensors of some files.
 ///
 /// # Errors
 /// If a file can't be read.
