@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
 use crate::mask::Dropout;
-use crate::packing::{Packing, Rows};
+use crate::packing::{Packing, RowSelection};
 use crate::panels::Panels;
 use crate::simd::{Isa, LANES, exp, for_each_chunk, lane_max, lane_sum, lane_sum_pairs, multiversioned};
 use crate::view::{View, ViewMut};
@@ -24,7 +24,7 @@ pub fn attention(
     k: &Tensor,
     v: &Tensor,
     packing: &Packing,
-    queries: &Rows,
+    queries: &RowSelection,
     heads: usize,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
@@ -70,7 +70,7 @@ pub fn attention(
 pub(crate) fn attention_of_rows(
     q: &Tensor,
     x: &Tensor,
-    queries: &Rows,
+    queries: &RowSelection,
     per_row: usize,
     scale: f32,
 ) -> Result<Tensor> {
@@ -89,7 +89,7 @@ pub(crate) fn attention_of_rows(
 
 struct Attention {
     packing: Packing,
-    queries: Rows,
+    queries: RowSelection,
     heads: usize,
     /// Numbers of a key of one head.
     width: usize,

@@ -8,7 +8,7 @@ use candle_core::{D, Result, Tensor};
 
 use crate::activation::Activation;
 use crate::mask::Dropout;
-use crate::packing::{Packing, Rows};
+use crate::packing::{Packing, RowSelection};
 
 /// `activation(x weight^T + bias)`.
 ///
@@ -50,7 +50,7 @@ pub fn attention(
     k: &Tensor,
     v: &Tensor,
     packing: &Packing,
-    queries: &Rows,
+    queries: &RowSelection,
     heads: usize,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
@@ -86,14 +86,14 @@ pub fn attention(
 ///
 /// # Errors
 /// If a sequence has no key, or the shapes do not fit together.
-pub fn dropout(x: &Tensor, rows: &Rows, dropout: &Dropout) -> Result<Tensor> {
+pub fn dropout(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
     let factors = dropout.row_factors(rows, x.dim(1)?)?;
     x * Tensor::from_vec(factors, x.shape(), x.device())?
 }
 
 /// Factors of dropout `[heads, queries, keys]` of a sequence.
 fn factors(
-    queries: &Rows,
+    queries: &RowSelection,
     sequence: usize,
     [heads, keys]: [usize; 2],
     dropout: &Dropout,

@@ -3,26 +3,26 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
 use crate::mask::Dropout;
-use crate::packing::Rows;
+use crate::packing::RowSelection;
 
 /// Drops elements of `x` `[rows, width]`; the one in column `j` of the row at position `p` of its sequence is number
 /// `p * width + j` of the sequence.
 ///
 /// # Errors
 /// If there are not as many `rows` as `x` has, a sequence has no key, or `x` is not f32.
-pub fn dropout(x: &Tensor, rows: &Rows, dropout: &Dropout) -> Result<Tensor> {
+pub fn dropout(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
     Drop::new(x, rows, dropout)?.forward(x)
 }
 
 /// The factors are made again for the gradient: that takes less than keeping them would take memory.
 pub(crate) struct Drop {
-    rows: Rows,
+    rows: RowSelection,
     dropout: Dropout,
 }
 
 impl Drop {
     /// Dropout of `x` `[rows, width]`.
-    pub(crate) fn new(x: &Tensor, rows: &Rows, dropout: &Dropout) -> Result<Self> {
+    pub(crate) fn new(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Self> {
         match x.dims() {
             [count, _] if *count == rows.len() => {}
             found => bail!("dropout: expected [{}, width], found {found:?}", rows.len()),

@@ -57,7 +57,7 @@ pub use crate::mask::Dropout;
 pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::operand::Precision;
-pub use crate::packing::{Packing, Rows};
+pub use crate::packing::{Packing, RowSelection};
 pub use crate::self_attention::SelfAttention;
 pub use crate::simd::Isa;
 
@@ -65,7 +65,7 @@ pub use crate::simd::Isa;
 ///
 /// # Errors
 /// If `x` is not `[all rows, width]`.
-pub fn select_rows(x: &Tensor, rows: &Rows) -> Result<Tensor> {
+pub fn select_rows(x: &Tensor, rows: &RowSelection) -> Result<Tensor> {
     match x.dims() {
         [count, _] if *count == rows.packing().rows() => {}
         found => {

@@ -6,7 +6,7 @@ use candle_core::{Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::packing::Rows;
+use crate::packing::RowSelection;
 
 /// Dropout (Srivastava et al., 2014) whose masks are functions of a key for each sequence.
 ///
@@ -57,7 +57,7 @@ impl Dropout {
     }
 
     /// The factors of `rows` of `width` numbers each.
-    pub(crate) fn row_factors(&self, rows: &Rows, width: usize) -> Result<Vec<f32>> {
+    pub(crate) fn row_factors(&self, rows: &RowSelection, width: usize) -> Result<Vec<f32>> {
         let mut factors = vec![0f32; rows.len() * width];
         for (row, factors) in factors.chunks_exact_mut(width.max(1)).enumerate() {
             let first = u64::from(rows.position()[row]) * width as u64;

@@ -6,7 +6,7 @@ use crate::composed;
 use crate::cpu::{expect_f32, slice, with_slices};
 use crate::dropout::Drop;
 use crate::mask::Dropout;
-use crate::packing::Rows;
+use crate::packing::RowSelection;
 use crate::simd::{Isa, lane_sum, lane_sum_pairs, multiversioned};
 
 /// Layer normalisation (Ba et al., 2016): `(x - mean) / sqrt(variance + epsilon) * weight + bias` of each row.
@@ -82,7 +82,7 @@ impl LayerNorm {
         &self,
         x: &Tensor,
         residual: &Tensor,
-        dropped: Option<(&Rows, &Dropout)>,
+        dropped: Option<(&RowSelection, &Dropout)>,
     ) -> Result<Tensor> {
         self.check(x)?;
         if x.dims() != residual.dims() {

@@ -45,17 +45,17 @@ impl Packing {
     }
 
     /// Every row.
-    pub fn all_rows(&self) -> Rows {
+    pub fn all_rows(&self) -> RowSelection {
         self.collect(|range| range)
     }
 
     /// The first `n` rows of each sequence, or all of a shorter one.
-    pub fn first_rows(&self, n: usize) -> Rows {
+    pub fn first_rows(&self, n: usize) -> RowSelection {
         let rows = self.collect(|range| range.start..range.end.min(range.start.saturating_add(n)));
-        Rows { one_each: n == 1, ..rows }
+        RowSelection { one_each: n == 1, ..rows }
     }
 
-    fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> Rows {
+    fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> RowSelection {
         let mut rows = RowList::default();
         for sequence in 0..self.len() {
             let range = self.range(sequence);
@@ -68,7 +68,7 @@ impl Packing {
     ///
     /// # Errors
     /// If the numbers do not ascend, or one is not a row.
-    pub fn select(&self, numbers: &[u32]) -> Result<Rows> {
+    pub fn select(&self, numbers: &[u32]) -> Result<RowSelection> {
         if numbers.windows(2).any(|pair| pair[0] >= pair[1]) {
             bail!("packing: expected ascending row numbers, found {numbers:?}");
         }
@@ -102,8 +102,8 @@ impl RowList {
         self.number.push(number as u32);
     }
 
-    fn finish(self, packing: Packing) -> Rows {
-        Rows {
+    fn finish(self, packing: Packing) -> RowSelection {
+        RowSelection {
             sequence: self.sequence.into(),
             position: self.position.into(),
             number: self.number.into(),
@@ -116,7 +116,7 @@ impl RowList {
 /// Some rows of a packed batch, in ascending order: for each its sequence, its position there, and its number in the
 /// batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rows {
+pub struct RowSelection {
     packing: Packing,
     sequence: Arc<[u32]>,
     position: Arc<[u32]>,
@@ -124,7 +124,7 @@ pub struct Rows {
     one_each: bool,
 }
 
-impl Rows {
+impl RowSelection {
     /// Whether these were asked for as [`Packing::first_rows(1)`](Packing::first_rows). Others may happen to be the same
     /// rows, but with other texts in the batch they would not be: what is computed must not depend on that.
     pub(crate) fn is_one_each(&self) -> bool {

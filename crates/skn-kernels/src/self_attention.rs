@@ -8,7 +8,7 @@ use crate::cpu::{expect_f32, slice, with_slices};
 use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::operand::{Operand, Precision, made};
-use crate::packing::Rows;
+use crate::packing::RowSelection;
 use crate::view::{View, ViewMut};
 
 /// Self-attention of several heads with its query, key and value layers; see [`attention`].
@@ -92,7 +92,7 @@ impl SelfAttention {
         &self,
         x: &Tensor,
         asking: &Tensor,
-        queries: &Rows,
+        queries: &RowSelection,
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
         let query = self.query.forward(asking, Activation::Identity)?;
@@ -115,7 +115,7 @@ impl Absorbed {
         self.value.pack(&self.value.gather, Operand::of_transposed)
     }
 
-    fn forward(&self, query: &Tensor, x: &Tensor, queries: &Rows, heads: usize) -> Result<Tensor> {
+    fn forward(&self, query: &Tensor, x: &Tensor, queries: &RowSelection, heads: usize) -> Result<Tensor> {
         let hidden = query.dim(1)?;
         if x.dims() != [queries.packing().rows(), hidden] || query.dim(0)? != queries.len() {
             bail!(

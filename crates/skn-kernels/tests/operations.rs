@@ -8,8 +8,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 use skn_kernels::{
-    Activation, Dropout, LayerNorm, Linear, Packing, Precision, Rows, SelfAttention, attention, composed,
-    dropout, select_rows,
+    Activation, Dropout, LayerNorm, Linear, Packing, Precision, RowSelection, SelfAttention, attention,
+    composed, dropout, select_rows,
 };
 
 const ACTIVATIONS: [Activation; 4] =
@@ -347,7 +347,13 @@ fn only_the_trained_half_of_a_layer_norm_gets_a_gradient() {
     assert!(gradients.get(weight).is_none() && gradients.get(x).is_none() && gradients.get(bias).is_some());
 }
 
-fn check_attention(packing: &Packing, queries: &Rows, heads: usize, width: usize, mask: Option<&Dropout>) {
+fn check_attention(
+    packing: &Packing,
+    queries: &RowSelection,
+    heads: usize,
+    width: usize,
+    mask: Option<&Dropout>,
+) {
     let hidden = heads * width;
     let all = [packing.rows(), hidden];
     let variables = variables(&[&[queries.len(), hidden], &all, &all]);
@@ -411,7 +417,7 @@ fn composed_self_attention(
     layers: &[Linear; 3],
     x: &Tensor,
     asking: &Tensor,
-    queries: &Rows,
+    queries: &RowSelection,
     heads: usize,
     mask: Option<&Dropout>,
 ) -> Result<Tensor> {

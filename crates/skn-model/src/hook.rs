@@ -54,7 +54,7 @@ pub enum Reads {
 /// The rows of a tensor that a hook is given: which text and which position each belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    pub(crate) rows: &'a skn_kernels::Rows,
+    pub(crate) rows: &'a skn_kernels::RowSelection,
     pub(crate) samples: &'a [u64],
     pub(crate) prompt_rows: usize,
 }

@@ -420,7 +420,7 @@ impl Roberta {
     }
 
     /// For each row 1 if it belongs to the second text of a pair, else 0; nothing if no row does, or the model can't tell.
-    fn row_types(&self, batch: Sequences<'_>, rows: &skn_kernels::Rows) -> Option<Vec<u32>> {
+    fn row_types(&self, batch: Sequences<'_>, rows: &skn_kernels::RowSelection) -> Option<Vec<u32>> {
         let ends = batch.starts.iter().skip(1);
         if !self.config.segments()
             || batch.seconds.iter().zip(ends.clone()).all(|(second, end)| second == end)
@@ -469,7 +469,7 @@ impl Roberta {
     }
 
     /// For each row of the packed batch its place in `[prompt rows; text rows]`.
-    fn places(&self, rows: &skn_kernels::Rows) -> Vec<u32> {
+    fn places(&self, rows: &skn_kernels::RowSelection) -> Vec<u32> {
         let prompt = self.prompt_rows as u32;
         let each = rows.sequence().iter().zip(rows.position()).zip(rows.number());
         each.map(|((sequence, &position), number)| {
@@ -483,8 +483,8 @@ impl Roberta {
 /// `wanted` of the computed `rows`.
 fn narrow_to(
     x: &Tensor,
-    rows: &skn_kernels::Rows,
-    wanted: &skn_kernels::Rows,
+    rows: &skn_kernels::RowSelection,
+    wanted: &skn_kernels::RowSelection,
     device: &Device,
 ) -> Result<Tensor> {
     if rows.len() == wanted.len() {
@@ -537,7 +537,7 @@ impl Layer {
         &self,
         index: usize,
         x: Tensor,
-        rows: &skn_kernels::Rows,
+        rows: &skn_kernels::RowSelection,
         batch: &Batch<'_>,
     ) -> Result<(Tensor, Tensor)> {
         let residual = select_rows(&x, rows)?;
@@ -556,7 +556,7 @@ impl Layer {
         index: usize,
         neurons: Tensor,
         middle: &Tensor,
-        rows: &skn_kernels::Rows,
+        rows: &skn_kernels::RowSelection,
         batch: &Batch<'_>,
     ) -> Result<Tensor> {
         let output = self.output.forward(&neurons, Activation::Identity)?;
@@ -577,7 +577,7 @@ impl Layer {
         index: usize,
         x: &Tensor,
         residual: &Tensor,
-        rows: &skn_kernels::Rows,
+        rows: &skn_kernels::RowSelection,
         batch: &Batch<'_>,
     ) -> Result<Tensor> {
         let probability = batch.dropout.map_or(0.0, |training| training.attention);

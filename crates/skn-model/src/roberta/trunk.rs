@@ -12,7 +12,7 @@ pub(super) struct Trunk<'a> {
     model: &'a Roberta,
     batch: Sequences<'a>,
     info: Batch<'a>,
-    output: Option<skn_kernels::Rows>,
+    output: Option<skn_kernels::RowSelection>,
     /// The layer that the pass is at, or how many there were.
     layer: usize,
     at: At,
@@ -22,7 +22,7 @@ pub(super) struct Trunk<'a> {
 #[derive(Clone, PartialEq)]
 pub(super) struct Plan {
     depth: usize,
-    last_rows: skn_kernels::Rows,
+    last_rows: skn_kernels::RowSelection,
 }
 
 /// What is known in or before a layer.
@@ -151,11 +151,11 @@ fn depth(layers: usize, hook: &dyn Hook) -> usize {
 /// The rows that the last layer of a pass through `depth` layers computes.
 fn last_rows(
     depth: usize,
-    output: Option<&skn_kernels::Rows>,
+    output: Option<&skn_kernels::RowSelection>,
     packing: &Packing,
     prompt_rows: usize,
     hook: &dyn Hook,
-) -> Result<skn_kernels::Rows> {
+) -> Result<skn_kernels::RowSelection> {
     let last = depth.checked_sub(1).map(sites);
     let reads = last.into_iter().flatten().map(|site| hook.reads(site)).max();
     let read = match reads.unwrap_or(Reads::Nothing) {
