@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use skn_artifact::ArtifactError;
 
+use crate::site::Site;
+
 /// Why a model could not be read, built or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -74,7 +76,7 @@ pub enum ModelError {
 
 impl ModelError {
     /// Wraps the error of a [`Hook`](crate::Hook).
-    pub fn hook(site: crate::Site, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub fn hook(site: Site, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Hook { site: site.to_string(), source: Box::new(source) }
     }
 

@@ -1,42 +1,8 @@
-use std::fmt;
-
 use candle_core::Tensor;
+use skn_kernels::RowSelection;
 
 use crate::error::Result;
-
-/// A place in the forward pass where a [`Hook`] may look at, or replace, what flows through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Site {
-    /// The FFN's activations `[rows, width(layer)]`, after GELU and before the second matrix: the neurons.
-    FfnAct {
-        /// The layer, from 0.
-        layer: usize,
-    },
-    /// The layer's output `[rows, hidden]`, after its last LayerNorm.
-    LayerOut {
-        /// The layer, from 0.
-        layer: usize,
-    },
-}
-
-impl Site {
-    /// The layer, from 0.
-    pub fn layer(self) -> usize {
-        match self {
-            Self::FfnAct { layer } | Self::LayerOut { layer } => layer,
-        }
-    }
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::FfnAct { layer } => write!(f, "FFN activations of layer {layer}"),
-            Self::LayerOut { layer } => write!(f, "output of layer {layer}"),
-        }
-    }
-}
+use crate::site::Site;
 
 /// Which rows must be computed for somebody, in ascending order of how many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +20,7 @@ pub enum Reads {
 /// The rows of a tensor that a hook is given: which text and which position each belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    pub(crate) rows: &'a skn_kernels::RowSelection,
+    pub(crate) rows: &'a RowSelection,
     pub(crate) samples: &'a [u64],
     pub(crate) prompt_rows: usize,
 }

@@ -35,14 +35,16 @@ mod folder;
 mod hook;
 mod prune;
 mod roberta;
+mod site;
 mod tuning;
 
 pub use crate::config::Config;
 pub use crate::error::{ModelError, Result};
 pub use crate::family::Family;
 pub use crate::folder::{ModelFolder, Weights, shapes};
-pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows, Site};
+pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows};
 pub use crate::prune::{LayerCut, PrunedForm, prune};
 pub use crate::roberta::{Gradients, Output, Pass, Roberta, Scored, Sequences, TrainingDropout};
+pub use crate::site::Site;
 pub use crate::tuning::{Method, ReadTuning, Tuning};
 pub use skn_kernels::{Isa, Precision, keep_candle_on_calling_thread, keep_freed_memory};

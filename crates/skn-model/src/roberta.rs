@@ -10,8 +10,9 @@ use skn_random::{Key, Purpose};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::folder::{NoHead, Table, Weights};
-use crate::hook::{Hook, Reads, Rows, Site};
+use crate::hook::{Hook, Reads, Rows};
 use crate::roberta::trunk::{Trunk, first_read};
+use crate::site::Site;
 use crate::tuning::{ADAPTER_NAME, Method, PROMPT_NAME, Tuning};
 
 mod trunk;

@@ -3,7 +3,8 @@ use skn_kernels::Packing;
 
 use super::{Batch, Output, Pass, Roberta, Sequences, narrow_to, visit};
 use crate::error::Result;
-use crate::hook::{Hook, NoHook, Reads, Rows, Site};
+use crate::hook::{Hook, NoHook, Reads, Rows};
+use crate::site::Site;
 
 /// A forward pass on its way up through the layers. Cloned, it goes on twice from where it is: tensors are shared, not
 /// copied.
