@@ -1,9 +1,11 @@
 use candle_core::{Device, Tensor};
 use skn_model::{Hook, ModelError, Reads, Rows, Site};
-use skn_random::{Key, Purpose, Rng};
+use skn_random::{Key, Purpose};
 
-use crate::edit::{Edit, Perturbation};
+use crate::edit::Edit;
 use crate::error::Result;
+use crate::perturbation::Perturbation;
+use crate::text_noise::TextNoise;
 
 /// Does what a [`Perturbation`] says, at every row that is computed. Made by [`Perturbation::hook`].
 ///
@@ -13,11 +15,14 @@ pub struct PerturbHook<'a> {
     perturbation: &'a Perturbation,
 }
 
-impl<'a> PerturbHook<'a> {
-    pub(crate) fn new(perturbation: &'a Perturbation) -> Self {
-        Self { perturbation }
+impl Perturbation {
+    /// The hook that does it; it keeps nothing from batch to batch.
+    pub fn hook(&self) -> PerturbHook<'_> {
+        PerturbHook { perturbation: self }
     }
+}
 
+impl<'a> PerturbHook<'a> {
     /// The neurons to edit at a site.
     fn neurons(&self, site: Site) -> &'a [u32] {
         match site {
@@ -71,56 +76,6 @@ fn noise<'a>(
         source.at(position, neurons, row);
     }
     Ok(noise)
-}
-
-/// The noise of one text at one layer.
-enum TextNoise<'a> {
-    Given { alpha: f64, row: &'a [f32] },
-    Drawn(Box<Drawn>),
-}
-
-struct Drawn {
-    alpha: f64,
-    per_token: bool,
-    rng: Rng,
-    /// How many rows have been drawn; `row` is the last of them.
-    drawn: u64,
-    row: Vec<f64>,
-}
-
-impl TextNoise<'_> {
-    fn drawn(alpha: f64, key: Key, per_token: bool, width: usize) -> Self {
-        Self::Drawn(Box::new(Drawn { alpha, per_token, rng: key.rng(), drawn: 0, row: vec![0.0; width] }))
-    }
-
-    /// Writes the noise of `neurons` at a position into `row`. Positions must not descend.
-    fn at(&mut self, position: u32, neurons: &[u32], row: &mut [f32]) {
-        match self {
-            Self::Given { alpha, row: noise } => {
-                for &neuron in neurons {
-                    row[neuron as usize] = (*alpha * f64::from(noise[neuron as usize])) as f32;
-                }
-            }
-            Self::Drawn(drawn) => {
-                drawn.advance(position);
-                for &neuron in neurons {
-                    row[neuron as usize] = (drawn.alpha * drawn.row[neuron as usize]) as f32;
-                }
-            }
-        }
-    }
-}
-
-impl Drawn {
-    /// Draws up to the row of a position: one number for every neuron, edited or not, so that a neuron's noise does
-    /// not depend on what else is edited.
-    fn advance(&mut self, position: u32) {
-        let wanted = if self.per_token { u64::from(position) + 1 } else { 1 };
-        while self.drawn < wanted {
-            self.row.fill_with(|| self.rng.normal());
-            self.drawn += 1;
-        }
-    }
 }
 
 impl Hook for PerturbHook<'_> {

@@ -24,9 +24,19 @@
 mod control;
 mod edit;
 mod error;
+mod finite;
 mod hook;
+mod kind;
+mod means;
+mod noise_table;
+mod perturbation;
+mod text_noise;
 
 pub use crate::control::random_control;
-pub use crate::edit::{Edit, EditKind, NoiseTable, Perturbation, mean_over_positions};
+pub use crate::edit::Edit;
 pub use crate::error::{PerturbError, Result};
 pub use crate::hook::PerturbHook;
+pub use crate::kind::EditKind;
+pub use crate::means::mean_over_positions;
+pub use crate::noise_table::NoiseTable;
+pub use crate::perturbation::Perturbation;
