@@ -31,20 +31,26 @@
 mod config;
 mod error;
 mod family;
+mod finite;
 mod folder;
+mod hash;
 mod hook;
 mod prune;
 mod roberta;
+mod shapes;
 mod site;
 mod tuning;
+mod weights;
 
 pub use crate::config::Config;
 pub use crate::error::{ModelError, Result};
 pub use crate::family::Family;
-pub use crate::folder::{ModelFolder, Weights, shapes};
+pub use crate::folder::ModelFolder;
 pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows};
 pub use crate::prune::{LayerCut, PrunedForm, prune};
 pub use crate::roberta::{Gradients, Output, Pass, Roberta, Scored, Sequences, TrainingDropout};
+pub use crate::shapes::shapes;
 pub use crate::site::Site;
 pub use crate::tuning::{Method, ReadTuning, Tuning};
+pub use crate::weights::Weights;
 pub use skn_kernels::{Isa, Precision, keep_candle_on_calling_thread, keep_freed_memory};

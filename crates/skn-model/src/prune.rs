@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::folder::Weights;
+use crate::weights::Weights;
 
 /// What pruning does to one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,19 +124,4 @@ fn cut_layer(
 fn fold(row: &[f32], bias: f32, folded: &[f32]) -> f32 {
     let sum: f64 = row.iter().zip(folded).map(|(&weight, &value)| f64::from(weight) * f64::from(value)).sum();
     (f64::from(bias) + sum) as f32
-}
-
-impl Weights {
-    /// The bytes of a `model.safetensors` with these weights.
-    ///
-    /// # Errors
-    /// If a tensor can't be copied to the CPU.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut bundle = skn_artifact::TensorBundle::new();
-        for (name, tensor) in self.to_tensors()? {
-            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-            bundle.insert(name, skn_artifact::Array::f32(tensor.dims().to_vec(), values)?);
-        }
-        Ok(bundle.to_bytes()?)
-    }
 }

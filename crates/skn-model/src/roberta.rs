@@ -9,11 +9,11 @@ use skn_random::{Key, Purpose};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::folder::{NoHead, Table, Weights};
 use crate::hook::{Hook, Reads, Rows};
 use crate::roberta::trunk::{Trunk, first_read};
 use crate::site::Site;
 use crate::tuning::{ADAPTER_NAME, Method, PROMPT_NAME, Tuning};
+use crate::weights::{NoHead, Table, Weights};
 
 mod trunk;
 
@@ -671,7 +671,7 @@ impl Source<'_> {
     /// A matrix whose rows are looked up.
     fn table(&mut self, name: &str) -> Result<Table> {
         if self.is_frozen(name) && self.tuning.tensor(name).is_none() {
-            return Table::of(self.weights, name);
+            return self.weights.table(name);
         }
         Ok(Table::Tensor(self.get(name)?))
     }

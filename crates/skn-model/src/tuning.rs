@@ -8,7 +8,10 @@ use skn_random::{Key, Purpose};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::folder::{Weights, check_finite, hash_of_values, shapes};
+use crate::finite::check_finite;
+use crate::hash::hash_of_values;
+use crate::shapes::shapes;
+use crate::weights::Weights;
 
 /// The tensor of a soft prompt, in memory and in a PEFT file.
 pub(crate) const PROMPT_NAME: &str = "prompt_embeddings";

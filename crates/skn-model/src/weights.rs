@@ -1,0 +1,172 @@
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use candle_core::{Device, Tensor};
+use skn_artifact::{Array, TensorBundle};
+
+use crate::config::Config;
+use crate::error::{ModelError, Result};
+use crate::family::Family;
+use crate::hash::hash_of_values;
+use crate::shapes::{has_head, head_shapes, needed_shapes};
+
+mod no_head;
+mod processors;
+mod read;
+mod stored;
+mod table;
+
+pub(crate) use no_head::NoHead;
+pub(crate) use stored::Stored;
+pub(crate) use table::Table;
+
+/// The weights of a model on a device, by their Hugging Face names, as f32.
+///
+/// On the CPU the matrices of dense layers stay in their files until they are asked for: a [`Roberta`](crate::Roberta) keeps
+/// them in another form. A large table of word embeddings stays there too, and its rows are read when texts have them, until
+/// logits of the whole vocabulary are asked for. While the weights or a model made of them live, their files must not be
+/// written to (to be replaced does them no harm).
+///
+/// A model may come without its masked-LM head: as an encoder it has neurons to look at, but no logits.
+///
+/// Cloning is cheap: tensors are shared.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    tensors: BTreeMap<String, Weight>,
+    device: Device,
+    sha256: String,
+    family: Family,
+    no_head: Option<NoHead>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+enum Weight {
+    Tensor(Tensor),
+    Stored(Stored),
+}
+
+impl Weight {
+    fn tensor(&self) -> Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.clone()),
+            Self::Stored(stored) => stored.read(),
+        }
+    }
+}
+
+impl Weights {
+    /// Weights made by the caller, with or without the masked-LM head.
+    ///
+    /// # Errors
+    /// If a tensor of `config` is missing or has another shape.
+    pub fn from_tensors(config: &Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut kept = BTreeMap::new();
+        let no_head = (!has_head(config, |name| tensors.contains_key(name)))
+            .then(|| NoHead { file: "(in memory)".into(), tensor: head_shapes(config)[0].0.clone() });
+        for (name, shape) in needed_shapes(config, no_head.is_none()) {
+            let tensor =
+                tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;
+            if tensor.dims() != shape {
+                return Err(ModelError::input(&name, format!("{shape:?}"), format!("{:?}", tensor.dims())));
+            }
+            kept.insert(name, tensor);
+        }
+        let family = config.family;
+        let words = kept.get(&family.embeddings("word_embeddings.weight"));
+        let device = words.map_or(Device::Cpu, |words| words.device().clone());
+        let sha256 = hash_of_values(kept.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+        let tensors = kept.into_iter().map(|(name, tensor)| (name, Weight::Tensor(tensor))).collect();
+        Ok(Self { tensors, device, sha256, family, no_head })
+    }
+
+    /// The tensor of a name; read anew if it stayed in its file.
+    ///
+    /// # Errors
+    /// If the model has none of that name, or it can't be read.
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        self.weight(name)?.tensor()
+    }
+
+    fn weight(&self, name: &str) -> Result<&Weight> {
+        self.tensors.get(name).ok_or_else(|| ModelError::input(name, "a tensor of the model", "nothing"))
+    }
+
+    /// A tensor that is still in its file.
+    pub(crate) fn stored(&self, name: &str) -> Option<&Stored> {
+        match self.tensors.get(name)? {
+            Weight::Stored(stored) => Some(stored),
+            Weight::Tensor(_) => None,
+        }
+    }
+
+    /// A matrix whose rows are looked up.
+    pub(crate) fn table(&self, name: &str) -> Result<Table> {
+        Ok(match self.stored(name) {
+            Some(stored) => Table::Stored(stored.clone(), OnceLock::new()),
+            None => Table::Tensor(self.get(name)?),
+        })
+    }
+
+    /// Nothing, if there is a masked-LM head.
+    ///
+    /// # Errors
+    /// Names the file and a tensor that is missing, and what can be done without a head.
+    pub fn require_head(&self) -> Result<()> {
+        self.no_head.as_ref().map_or(Ok(()), |no_head| Err(no_head.error()))
+    }
+
+    pub(crate) fn no_head(&self) -> Option<&NoHead> {
+        self.no_head.as_ref()
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// All tensors by name, in memory.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub fn to_tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.tensors.iter().map(|(name, weight)| Ok((name.clone(), weight.tensor()?))).collect()
+    }
+
+    /// `skn.model_sha256` of the files the weights came from: the same for one file and for shards.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The device that the weights are for.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The word embedding of the `<mask>` token, `hidden` numbers.
+    ///
+    /// # Errors
+    /// If the token is not in the vocabulary.
+    pub fn mask_embedding(&self, mask: u32) -> Result<Vec<f32>> {
+        let words = self.table(&self.family.embeddings("word_embeddings.weight"))?;
+        let vocabulary = words.len()?;
+        if mask as usize >= vocabulary {
+            let expected = format!("less than vocab_size {vocabulary}");
+            return Err(ModelError::input("id of the <mask> token", expected, mask));
+        }
+        Ok(words.row(mask)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// The bytes of a `model.safetensors` with these weights.
+    ///
+    /// # Errors
+    /// If a tensor can't be copied to the CPU.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bundle = TensorBundle::new();
+        for (name, tensor) in self.to_tensors()? {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            bundle.insert(name, Array::f32(tensor.dims().to_vec(), values)?);
+        }
+        Ok(bundle.to_bytes()?)
+    }
+}

@@ -1,0 +1,40 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use skn_artifact::TensorFile;
+
+use crate::error::Result;
+
+/// A tensor in a file, for the CPU. It has been read once, so shape and values are known to be right.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(super) file: Arc<TensorFile>,
+    pub(super) name: String,
+    pub(super) shape: [usize; 2],
+}
+
+impl Stored {
+    /// `[rows, width]`.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// Appends some of its rows.
+    pub(crate) fn read_rows(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        Ok(self.file.append_f32_rows(&self.name, self.shape, rows, values)?)
+    }
+
+    /// Some of its rows, `[rows, width]`.
+    pub(crate) fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        let mut values = Vec::with_capacity(rows.len() * self.shape[1]);
+        rows.iter().map(|&row| row as usize).try_for_each(|row| self.read_rows(row..row + 1, &mut values))?;
+        Ok(Tensor::from_vec(values, (rows.len(), self.shape[1]), &Device::Cpu)?)
+    }
+
+    /// All of it.
+    pub(crate) fn read(&self) -> Result<Tensor> {
+        let (shape, values) = self.file.f32(&self.name, Some(&self.shape))?;
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+}
