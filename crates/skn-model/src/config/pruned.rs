@@ -1,0 +1,64 @@
+use serde_json::json;
+
+use super::Config;
+use crate::error::{ModelError, Result};
+
+impl Config {
+    /// This configuration with the given neurons kept in each layer (`None`: all of them), by their index now.
+    ///
+    /// # Errors
+    /// If `kept` has not one entry a layer, or an entry is not ascending or names a neuron that is not there.
+    pub fn pruned(&self, kept: &[Option<Vec<u32>>]) -> Result<Self> {
+        if kept.len() != self.layers() {
+            return Err(ModelError::input("kept neurons", format!("{} layers", self.layers()), kept.len()));
+        }
+        let original = (0..self.layers()).map(|layer| self.compose_kept(layer, kept[layer].as_deref()));
+        let original = original.collect::<Result<Vec<_>>>()?;
+        let sizes: Vec<usize> = (0..self.layers())
+            .map(|layer| original[layer].as_ref().map_or(self.intermediate_sizes[layer], Vec::len))
+            .collect();
+        let mut config = self.clone();
+        config.raw.insert("skn_intermediate_sizes".into(), json!(sizes));
+        config.raw.insert("skn_kept_neurons".into(), json!(original));
+        config.intermediate_sizes = sizes;
+        config.kept_neurons = Some(original);
+        Ok(config)
+    }
+
+    /// Neurons `kept` of a layer, named as they were before any pruning.
+    fn compose_kept(&self, layer: usize, kept: Option<&[u32]>) -> Result<Option<Vec<u32>>> {
+        let earlier = self.kept_neurons.as_ref().and_then(|layers| layers[layer].clone());
+        let Some(kept) = kept else { return Ok(earlier) };
+        let width = self.intermediate_sizes[layer];
+        let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || kept.last().is_some_and(|&last| last as usize >= width) {
+            let expected = format!("ascending indexes below {width}");
+            return Err(ModelError::input(
+                format!("kept neurons of layer {layer}"),
+                expected,
+                format!("{kept:?}"),
+            ));
+        }
+        Ok(Some(match earlier {
+            Some(earlier) => kept.iter().map(|&index| earlier[index as usize]).collect(),
+            None => kept.to_vec(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::{golden, parse};
+
+    #[test]
+    fn pruning_twice_keeps_the_original_indexes() {
+        let config = parse(&golden()).unwrap();
+        let once = config.pruned(&[None, Some(vec![3, 5, 9]), None, None]).unwrap();
+        let twice = once.pruned(&[None, Some(vec![0, 2]), None, Some(vec![])]).unwrap();
+        assert_eq!(twice.intermediate_sizes, [160, 2, 160, 0]);
+        assert_eq!(twice.kept_neurons.as_ref().unwrap()[1], Some(vec![3, 9]));
+        assert_eq!(parse(&serde_json::from_slice(&twice.to_json()).unwrap()).unwrap(), twice);
+        assert!(config.pruned(&[None, Some(vec![160]), None, None]).is_err());
+        assert!(config.pruned(&[None, Some(vec![2, 1]), None, None]).is_err());
+    }
+}

@@ -1,0 +1,170 @@
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::Config;
+use super::fields::Fields;
+use crate::error::{ModelError, Result};
+use crate::family::Family;
+
+/// Numbers above these are not of this world, and are refused before anything is allocated for them.
+const MAX_VOCABULARY: u64 = 16_000_000;
+const MAX_WIDTH: u64 = 1 << 20;
+const MAX_LAYERS: u64 = 4096;
+const MAX_PARAMETERS: u128 = 1 << 38;
+
+impl Config {
+    /// Reads the text of a `config.json`; `file` is named in errors.
+    ///
+    /// # Errors
+    /// If the text is not a JSON object, or a field is missing, of the wrong type or out of range.
+    pub fn from_json(bytes: &[u8], file: &Path) -> Result<Self> {
+        let raw: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| ModelError::Config {
+            file: file.into(),
+            field: "(whole file)".into(),
+            expected: "a JSON object".into(),
+            found: error.to_string(),
+        })?;
+        let fields = Fields { raw: &raw, file };
+        let family = fields.family()?;
+        fields.supported()?;
+        let layers = fields.integer("num_hidden_layers", 1..=MAX_LAYERS)?;
+        let intermediate_size = fields.integer("intermediate_size", 1..=MAX_WIDTH)?;
+        let config = Self {
+            family,
+            activation: fields.activation()?,
+            vocab_size: fields.integer("vocab_size", 1..=MAX_VOCABULARY)?,
+            hidden_size: fields.integer("hidden_size", 1..=MAX_WIDTH)?,
+            num_attention_heads: fields.integer("num_attention_heads", 1..=MAX_WIDTH)?,
+            intermediate_sizes: fields.widths(layers, intermediate_size)?,
+            intermediate_size,
+            kept_neurons: fields.kept_neurons()?,
+            max_position_embeddings: fields.integer("max_position_embeddings", 1..=MAX_VOCABULARY)?,
+            type_vocab_size: fields.integer_or("type_vocab_size", 1..=MAX_WIDTH, 2)?,
+            layer_norm_eps: fields.number_or("layer_norm_eps", 0.0..=1.0, 1e-12)?,
+            hidden_dropout: fields.number_or("hidden_dropout_prob", 0.0..=0.999, 0.1)? as f32,
+            attention_dropout: fields.number_or("attention_probs_dropout_prob", 0.0..=0.999, 0.1)? as f32,
+            first_position: match family {
+                Family::Roberta => fields.integer_or("pad_token_id", 0..=MAX_VOCABULARY, 1)? + 1,
+                Family::Bert => 0,
+            },
+            raw: raw.clone(),
+        };
+        config.check_relations(&fields)?;
+        Ok(config)
+    }
+
+    /// A new RoBERTa configuration of one FFN width, without dropout, for a model to be pre-trained from scratch.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`].
+    pub fn new(
+        vocab_size: usize,
+        [hidden_size, heads, intermediate_size, layers]: [usize; 4],
+        max_position_embeddings: usize,
+    ) -> Result<Self> {
+        let json = json!({
+            "architectures": ["RobertaForMaskedLM"], "model_type": "roberta", "hidden_act": "gelu",
+            "vocab_size": vocab_size, "hidden_size": hidden_size, "num_attention_heads": heads,
+            "intermediate_size": intermediate_size, "num_hidden_layers": layers,
+            "max_position_embeddings": max_position_embeddings, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
+            "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "position_embedding_type": "absolute",
+            "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": true,
+        });
+        Self::from_json(json.to_string().as_bytes(), Path::new("config.json"))
+    }
+
+    fn check_relations(&self, fields: &Fields) -> Result<()> {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let expected = format!("a divisor of hidden_size {}", self.hidden_size);
+            return Err(fields.error("num_attention_heads", expected, self.num_attention_heads));
+        }
+        if self.max_sequence() == 0 {
+            let expected = format!("more than the first position, {}", self.first_position);
+            return Err(fields.error("max_position_embeddings", expected, self.max_position_embeddings));
+        }
+        if self.parameters_exact() > MAX_PARAMETERS {
+            let expected = format!("a model of at most {MAX_PARAMETERS} parameters");
+            return Err(fields.error("(sizes together)", expected, self.parameters_exact()));
+        }
+        self.check_kept(fields)
+    }
+
+    fn check_kept(&self, fields: &Fields) -> Result<()> {
+        let Some(kept) = &self.kept_neurons else { return Ok(()) };
+        let fits = |(neurons, &width): (&Option<Vec<u32>>, &usize)| match neurons {
+            None => width == self.intermediate_size,
+            Some(neurons) => {
+                neurons.len() == width
+                    && neurons.windows(2).all(|pair| pair[0] < pair[1])
+                    && neurons.last().is_none_or(|&last| (last as usize) < self.intermediate_size)
+            }
+        };
+        if kept.len() == self.layers() && kept.iter().zip(&self.intermediate_sizes).all(fits) {
+            return Ok(());
+        }
+        let expected = "for each layer null or as many ascending indexes as skn_intermediate_sizes says";
+        Err(fields.error("skn_kept_neurons", expected, "something else"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::{golden, parse};
+    use serde_json::json;
+
+    #[test]
+    fn reads_the_golden_configuration() {
+        let config = parse(&golden()).unwrap();
+        assert_eq!((config.layers(), config.hidden_size, config.widest()), (4, 48, 160));
+        assert_eq!(config.max_sequence(), 128);
+        assert_eq!(parse(&serde_json::from_slice(&config.to_json()).unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused_by_name() {
+        let fields =
+            ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"];
+        let values = [
+            json!(-1),
+            json!(0),
+            json!(1u64 << 31),
+            json!(1u64 << 63),
+            json!(1e308),
+            json!("12"),
+            json!(null),
+        ];
+        for field in fields.iter().chain(&["max_position_embeddings"]) {
+            for value in &values {
+                let mut raw = golden();
+                raw.insert(field.to_string(), value.clone());
+                let message = parse(&raw).unwrap_err().to_string();
+                assert!(
+                    message.contains(field) && message.contains("config.json"),
+                    "{field}={value}: {message}"
+                );
+            }
+            let mut raw = golden();
+            raw.remove(*field);
+            assert!(parse(&raw).unwrap_err().to_string().contains("nothing"));
+        }
+    }
+
+    #[test]
+    fn other_architectures_are_refused() {
+        for (field, value, expected) in [
+            ("hidden_act", json!("silu"), "one of gelu, gelu_python, gelu_new, gelu_pytorch_tanh, relu"),
+            ("model_type", json!("gpt2"), "one of roberta, xlm-roberta, camembert, bert, found \"gpt2\""),
+            ("model_type", json!(null), "one of roberta, xlm-roberta, camembert, bert, found nothing"),
+            ("position_embedding_type", json!("relative_key"), "absolute"),
+            ("is_decoder", json!(true), "false"),
+            ("tie_word_embeddings", json!(false), "true"),
+        ] {
+            let mut raw = golden();
+            raw.insert(field.into(), value);
+            let message = parse(&raw).unwrap_err().to_string();
+            assert!(message.contains(field) && message.contains(expected), "{message}");
+            assert!(message.contains("config.json"), "{message}");
+        }
+    }
+}
