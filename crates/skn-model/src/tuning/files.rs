@@ -1,0 +1,107 @@
+use candle_core::Tensor;
+use serde_json::{Value, json};
+use skn_artifact::{Array, TensorBundle};
+
+use super::names::{ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS, PROMPT_NAME};
+use super::{Method, Tuning};
+use crate::config::Config;
+use crate::error::{ModelError, Result};
+
+impl Tuning {
+    /// The files of a folder that [`Self::read`], PEFT, `adapters` and `load_state_dict` read, as (name, bytes).
+    ///
+    /// `model` is the id of the backbone; `mask_embedding` is row 0 of a prompt file.
+    ///
+    /// # Errors
+    /// If a tensor can't be copied to the CPU, or there is no tuning to save.
+    pub fn files(
+        &self,
+        config: &Config,
+        model: &str,
+        mask_embedding: &[f32],
+    ) -> Result<Vec<(String, Vec<u8>)>> {
+        let tensors = match self.method {
+            None => return Err(ModelError::input("tuning", "a tuned model", "the bare model")),
+            Some(Method::Prompt) => {
+                let rows = self.prompt_file_rows(mask_embedding)?;
+                return Ok(vec![
+                    (ADAPTER_CONFIG.into(), json_bytes(&peft_config(config, model, self.prompt_rows()))),
+                    (PEFT_TENSORS.into(), bundle_bytes([(PROMPT_NAME.to_string(), rows)])?),
+                ]);
+            }
+            Some(_) => self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), to_array(tensor)?))),
+        };
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        if self.method == Some(Method::Bias) {
+            return Ok(vec![(BIAS_TENSORS.into(), bundle_bytes(tensors)?)]);
+        }
+        let width = self.tensors.iter().find(|(name, _)| name.ends_with("adapter_down.0.bias"));
+        let width = width.map_or(1, |(_, bias)| bias.elem_count().max(1));
+        Ok(vec![
+            (ADAPTER_CONFIG.into(), json_bytes(&adapter_config(config, model, width))),
+            (ADAPTER_TENSORS.into(), bundle_bytes(tensors)?),
+        ])
+    }
+
+    fn prompt_file_rows(&self, mask_embedding: &[f32]) -> Result<Array> {
+        let mut values = if self.mask_row { mask_embedding.to_vec() } else { Vec::new() };
+        let rows = self
+            .tensors
+            .get(PROMPT_NAME)
+            .ok_or_else(|| ModelError::input("prompt", "a tensor", "nothing"))?;
+        values.extend(rows.flatten_all()?.to_vec1::<f32>()?);
+        Ok(Array::f32(vec![self.prompt_rows(), rows.dim(1)?], values)?)
+    }
+}
+
+fn to_array(tensor: &Tensor) -> Result<Array> {
+    Ok(Array::f32(tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1::<f32>()?)?)
+}
+
+fn bundle_bytes(tensors: impl IntoIterator<Item = (String, Array)>) -> Result<Vec<u8>> {
+    let mut bundle = TensorBundle::new();
+    for (name, array) in tensors {
+        bundle.insert(name, array);
+    }
+    Ok(bundle.to_bytes()?)
+}
+
+fn json_bytes(value: &Value) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn peft_config(config: &Config, model: &str, rows: usize) -> Value {
+    json!({
+        "auto_mapping": null, "base_model_name_or_path": model, "inference_mode": true, "modules_to_save": null,
+        "num_attention_heads": config.num_attention_heads, "num_layers": config.layers(),
+        "num_transformer_submodules": 1, "num_virtual_tokens": rows, "peft_type": "PROMPT_TUNING",
+        "prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": null, "revision": null,
+        "task_type": "FEATURE_EXTRACTION", "token_dim": config.hidden_size, "tokenizer_kwargs": null,
+        "tokenizer_name_or_path": null,
+    })
+}
+
+/// AdapterHub's reduction factor `r` for a bottleneck of `width`, which it takes to be `floor(hidden / r)`.
+fn reduction_factor(hidden: usize, width: usize) -> Value {
+    match hidden.checked_div(hidden / width) {
+        Some(found) if found == width => json!(hidden / width),
+        _ => json!(hidden as f64 / (width as f64 + 0.5)),
+    }
+}
+
+fn adapter_config(config: &Config, model: &str, width: usize) -> Value {
+    json!({
+        "config": {
+            "adapter_residual_before_ln": false, "cross_adapter": false, "dropout": 0.0, "init_weights": "bert",
+            "inv_adapter": null, "inv_adapter_reduction_factor": null, "is_parallel": false, "leave_out": [],
+            "ln_after": false, "ln_before": false, "mh_adapter": false, "non_linearity": "relu",
+            "original_ln_after": true, "original_ln_before": true, "output_adapter": true, "phm_layer": false,
+            "reduction_factor": reduction_factor(config.hidden_size, width), "residual_before_ln": true,
+            "scaling": 1.0, "use_gating": false,
+        },
+        "hidden_size": config.hidden_size, "model_class": config.model_class(), "model_name": model,
+        "model_type": config.model_type(), "name": ADAPTER_NAME, "version": "adapters.1.3.0",
+    })
+}
