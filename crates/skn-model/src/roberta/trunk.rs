@@ -1,19 +1,22 @@
-use candle_core::{DType, Tensor};
-use skn_kernels::Packing;
+use candle_core::{DType, Device, Tensor};
+use skn_kernels::{Packing, RowSelection};
 
-use super::{Batch, Output, Pass, Roberta, Sequences, narrow_to, visit};
-use crate::error::Result;
+use super::batch::Batch;
+use super::encoder::Encoder;
+use crate::error::{ModelError, Result};
 use crate::hook::{Hook, NoHook, Reads, Rows};
+use crate::pass::{Output, Pass};
+use crate::sequences::Sequences;
 use crate::site::Site;
 
 /// A forward pass on its way up through the layers. Cloned, it goes on twice from where it is: tensors are shared, not
 /// copied.
 #[derive(Clone)]
 pub(super) struct Trunk<'a> {
-    model: &'a Roberta,
+    encoder: &'a Encoder,
     batch: Sequences<'a>,
     info: Batch<'a>,
-    output: Option<skn_kernels::RowSelection>,
+    output: Option<RowSelection>,
     /// The layer that the pass is at, or how many there were.
     layer: usize,
     at: At,
@@ -23,7 +26,7 @@ pub(super) struct Trunk<'a> {
 #[derive(Clone, PartialEq)]
 pub(super) struct Plan {
     depth: usize,
-    last_rows: skn_kernels::RowSelection,
+    last_rows: RowSelection,
 }
 
 /// What is known in or before a layer.
@@ -41,10 +44,10 @@ enum At {
 
 impl<'a> Trunk<'a> {
     /// A pass that has computed nothing yet.
-    pub(super) fn new(model: &'a Roberta, batch: Sequences<'a>, pass: &Pass) -> Result<Self> {
-        model.check(batch)?;
+    pub(super) fn new(encoder: &'a Encoder, batch: Sequences<'a>, pass: &Pass) -> Result<Self> {
+        batch.check(&encoder.config, encoder.prompt_rows())?;
         let starts: Vec<usize> =
-            batch.starts.iter().enumerate().map(|(n, start)| start + n * model.prompt_rows).collect();
+            batch.starts.iter().enumerate().map(|(n, start)| start + n * encoder.prompt_rows()).collect();
         let packing = Packing::from_starts(&starts)?;
         let output = match &pass.output {
             Output::Nothing => None,
@@ -52,15 +55,15 @@ impl<'a> Trunk<'a> {
             Output::Rows(rows) => Some(packing.select(rows)?),
         };
         let info = Batch { packing, samples: batch.samples, dropout: pass.dropout };
-        Ok(Self { model, batch, info, output, layer: 0, at: At::Texts })
+        Ok(Self { encoder, batch, info, output, layer: 0, at: At::Texts })
     }
 
     /// How far the pass goes with `hook`: as far as somebody reads.
     pub(super) fn plan(&self, hook: &dyn Hook) -> Result<Plan> {
-        let layers = self.model.layers.len();
+        let layers = self.encoder.layers.len();
         let depth = if self.output.is_some() { layers } else { depth(layers, hook) };
         let last_rows =
-            last_rows(depth, self.output.as_ref(), &self.info.packing, self.model.prompt_rows, hook)?;
+            last_rows(depth, self.output.as_ref(), &self.info.packing, self.encoder.prompt_rows(), hook)?;
         Ok(Plan { depth, last_rows })
     }
 
@@ -91,9 +94,9 @@ impl<'a> Trunk<'a> {
         }
         match (self.output, self.at) {
             (Some(wanted), At::Input(hidden)) => {
-                narrow_to(&hidden, &plan.last_rows, &wanted, &self.model.device)
+                narrow_to(&hidden, &plan.last_rows, &wanted, self.encoder.device())
             }
-            _ => Ok(Tensor::zeros((0, self.model.config.hidden_size), DType::F32, &self.model.device)?),
+            _ => Ok(Tensor::zeros((0, self.encoder.config.hidden_size), DType::F32, self.encoder.device())?),
         }
     }
 
@@ -109,19 +112,19 @@ impl<'a> Trunk<'a> {
     /// One post-LN transformer layer is three of these steps, and they are the only ones. What a step was given is
     /// dropped by it, unless another clone has it. After an error the pass is of no use.
     fn step(&mut self, plan: &Plan, hook: &mut dyn Hook) -> Result<()> {
-        let (model, info, index) = (self.model, &self.info, self.layer);
+        let (encoder, info, index) = (self.encoder, &self.info, self.layer);
         let all = index + 1 < plan.depth;
         let rows = if all { info.packing.all_rows() } else { plan.last_rows.clone() };
-        let seen = Rows { rows: &rows, samples: info.samples, prompt_rows: model.prompt_rows };
+        let seen = Rows { rows: &rows, samples: info.samples, prompt_rows: encoder.prompt_rows() };
         self.at = match std::mem::replace(&mut self.at, At::Texts) {
-            At::Texts => At::Input(model.embed(self.batch, info)?),
+            At::Texts => At::Input(encoder.embeddings.embed(self.batch, info)?),
             At::Input(x) => {
-                let (middle, neurons) = model.layers[index].neurons(index, x, &rows, info)?;
+                let (middle, neurons) = encoder.layers[index].neurons(index, x, &rows, info)?;
                 At::Neurons { middle, neurons }
             }
             At::Neurons { middle, neurons } => {
                 let neurons = visit(hook, Site::FfnAct { layer: index }, &seen, neurons)?;
-                At::Output(model.layers[index].output(index, neurons, &middle, &rows, info)?)
+                At::Output(encoder.layers[index].output(index, neurons, &middle, &rows, info)?)
             }
             At::Output(x) => {
                 self.layer += 1;
@@ -152,11 +155,11 @@ fn depth(layers: usize, hook: &dyn Hook) -> usize {
 /// The rows that the last layer of a pass through `depth` layers computes.
 fn last_rows(
     depth: usize,
-    output: Option<&skn_kernels::RowSelection>,
+    output: Option<&RowSelection>,
     packing: &Packing,
     prompt_rows: usize,
     hook: &dyn Hook,
-) -> Result<skn_kernels::RowSelection> {
+) -> Result<RowSelection> {
     let last = depth.checked_sub(1).map(sites);
     let reads = last.into_iter().flatten().map(|site| hook.reads(site)).max();
     let read = match reads.unwrap_or(Reads::Nothing) {
@@ -173,4 +176,29 @@ fn last_rows(
         return Ok(output.clone());
     }
     Ok(packing.select(&union.into_iter().collect::<Vec<u32>>())?)
+}
+
+/// `wanted` of the computed `rows`.
+fn narrow_to(x: &Tensor, rows: &RowSelection, wanted: &RowSelection, device: &Device) -> Result<Tensor> {
+    if rows.len() == wanted.len() {
+        return Ok(x.clone());
+    }
+    let mut computed = rows.number().iter().enumerate();
+    let mut places = Vec::with_capacity(wanted.len());
+    for number in wanted.number() {
+        places.extend(computed.find(|(_, computed)| *computed == number).map(|(place, _)| place as u32));
+    }
+    Ok(x.index_select(&Tensor::new(places, device)?, 0)?)
+}
+
+fn visit(hook: &mut dyn Hook, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor> {
+    if hook.reads(site) == Reads::Nothing {
+        return Ok(x);
+    }
+    let shape = x.shape().clone();
+    let y = hook.on(site, rows, x)?;
+    if y.shape() == &shape {
+        return Ok(y);
+    }
+    Err(ModelError::input(format!("hook at {site}"), format!("{shape:?} back"), format!("{:?}", y.shape())))
 }

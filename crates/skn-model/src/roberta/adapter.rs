@@ -1,0 +1,34 @@
+use candle_core::Tensor;
+use skn_kernels::{Activation, LayerNorm, Linear, Precision};
+
+use super::supply::TensorSupply;
+use crate::error::Result;
+use crate::tuning::Method;
+
+/// Pfeiffer's bottleneck (Pfeiffer et al., 2021) after the FFN.
+pub(super) struct Adapter {
+    down: Linear,
+    up: Linear,
+}
+
+impl Adapter {
+    /// The adapter of this name, if the tuning has any.
+    pub(super) fn new(supply: &mut TensorSupply<'_>, name: &str) -> Result<Option<Self>> {
+        if supply.tuning().method() != Some(Method::Adapter) {
+            return Ok(None);
+        }
+        let down = supply.linear(&format!("{name}.adapter_down.0"))?;
+        Ok(Some(Self { down, up: supply.linear(&format!("{name}.adapter_up"))? }))
+    }
+
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        [&mut self.down, &mut self.up].into_iter().for_each(|linear| linear.set_precision(precision));
+    }
+
+    /// `LN(up(relu(down(LN(x + residual)))) + x + residual)`, both times with the layer's own LayerNorm.
+    pub(super) fn forward(&self, x: &Tensor, residual: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+        let sum = (x + residual)?;
+        let down = self.down.forward(&norm.forward(&sum)?, Activation::Relu)?;
+        Ok(norm.forward_residual(&self.up.forward(&down, Activation::Identity)?, &sum, None)?)
+    }
+}

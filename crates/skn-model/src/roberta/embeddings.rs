@@ -1,0 +1,132 @@
+use candle_core::{Device, Tensor};
+use skn_kernels::{LayerNorm, RowSelection, dropout};
+
+use super::batch::{Batch, DropoutSite};
+use super::supply::TensorSupply;
+use crate::config::Config;
+use crate::error::{ModelError, Result};
+use crate::sequences::Sequences;
+use crate::tuning::{Method, PROMPT_NAME};
+use crate::weights::Table;
+
+/// What rows are before the first layer: the prompt's, and those of words.
+pub(super) struct Embeddings {
+    device: Device,
+    words: Table,
+    positions: Tensor,
+    first_position: usize,
+    token_types: Tensor,
+    segments: bool,
+    prefix: Vec<Tensor>,
+    prompt_rows: usize,
+    norm: LayerNorm,
+}
+
+impl Embeddings {
+    /// `mask` is the id of the `<mask>` token.
+    pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config, mask: u32) -> Result<Self> {
+        let family = config.family;
+        let words = supply.table(&family.embeddings("word_embeddings.weight"))?;
+        let prefix = prefix(supply, &words, mask, config)?;
+        let prompt_rows = prefix.iter().map(|rows| rows.dim(0)).sum::<candle_core::Result<usize>>()?;
+        Ok(Self {
+            device: supply.weights().device().clone(),
+            words,
+            positions: supply.get(&family.embeddings("position_embeddings.weight"))?,
+            first_position: config.first_position,
+            token_types: supply.get(&family.embeddings("token_type_embeddings.weight"))?,
+            segments: config.segments(),
+            prefix,
+            prompt_rows,
+            norm: supply.norm(&family.embeddings("LayerNorm"), config.layer_norm_eps)?,
+        })
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The table of words, by which tokens are scored too.
+    pub(super) fn words(&self) -> &Table {
+        &self.words
+    }
+
+    /// The rows before `<s>`.
+    pub(super) fn prompt_rows(&self) -> usize {
+        self.prompt_rows
+    }
+
+    /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then LayerNorm and dropout.
+    pub(super) fn embed(&self, batch: Sequences<'_>, info: &Batch<'_>) -> Result<Tensor> {
+        let texts = self.words.rows(batch.ids)?;
+        let rows = info.packing.all_rows();
+        let embedded = if self.prefix.is_empty() {
+            texts
+        } else {
+            let mut sources = self.prefix.clone();
+            sources.push(texts);
+            Tensor::cat(&sources, 0)?.index_select(&Tensor::new(self.places(&rows), &self.device)?, 0)?
+        };
+        let positions: Vec<u32> = rows.position().iter().map(|p| p + self.first_position as u32).collect();
+        let positions = self.positions.index_select(&Tensor::new(positions, &self.device)?, 0)?;
+        let embedded = (embedded + positions)?;
+        let embedded = match self.row_types(batch, &rows) {
+            None => embedded.broadcast_add(&self.token_types.narrow(0, 0, 1)?)?,
+            Some(types) => {
+                (embedded + self.token_types.index_select(&Tensor::new(types, &self.device)?, 0)?)?
+            }
+        };
+        let normalised = self.norm.forward(&embedded)?;
+        Ok(match info.hidden_mask(0, DropoutSite::Embeddings)? {
+            Some(mask) => dropout(&normalised, &rows, &mask)?,
+            None => normalised,
+        })
+    }
+
+    /// For each row 1 if it belongs to the second text of a pair, else 0; nothing if no row does, or the model can't tell.
+    fn row_types(&self, batch: Sequences<'_>, rows: &RowSelection) -> Option<Vec<u32>> {
+        let ends = batch.starts.iter().skip(1);
+        if !self.segments || batch.seconds.iter().zip(ends.clone()).all(|(second, end)| second == end) {
+            return None;
+        }
+        let first_rows: Vec<usize> = batch
+            .starts
+            .iter()
+            .zip(batch.seconds)
+            .map(|(start, second)| self.prompt_rows + second - start)
+            .collect();
+        let each = rows.sequence().iter().zip(rows.position());
+        Some(
+            each.map(|(&text, &position)| u32::from(position as usize >= first_rows[text as usize]))
+                .collect(),
+        )
+    }
+
+    /// For each row of the packed batch its place in `[prompt rows; text rows]`.
+    fn places(&self, rows: &RowSelection) -> Vec<u32> {
+        let prompt = self.prompt_rows as u32;
+        let each = rows.sequence().iter().zip(rows.position()).zip(rows.number());
+        each.map(|((sequence, &position), number)| {
+            // A text row's number counts the prompts of its own and all earlier sequences; only one is there.
+            if position < prompt { position } else { number - sequence * prompt }
+        })
+        .collect()
+    }
+}
+
+/// The rows before `<s>`: nothing for pre-training, else the `<mask>` row (unless a foreign prompt stands for it) and
+/// the prompt.
+fn prefix(supply: &mut TensorSupply<'_>, words: &Table, mask: u32, config: &Config) -> Result<Vec<Tensor>> {
+    if mask as usize >= config.vocab_size {
+        let expected = format!("less than vocab_size {}", config.vocab_size);
+        return Err(ModelError::input("id of the <mask> token", expected, mask));
+    }
+    let mut rows = Vec::new();
+    if supply.tuning().has_mask_row() {
+        rows.push(words.row(mask)?);
+    }
+    if supply.tuning().method() == Some(Method::Prompt) {
+        rows.push(supply.get(PROMPT_NAME)?);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,55 @@
+use candle_core::Device;
+use skn_kernels::Precision;
+
+use super::embeddings::Embeddings;
+use super::layer::Layer;
+use super::supply::TensorSupply;
+use crate::config::Config;
+use crate::error::Result;
+
+/// The embeddings and the layers, which a pass goes up through.
+pub(super) struct Encoder {
+    pub(super) config: Config,
+    pub(super) embeddings: Embeddings,
+    pub(super) layers: Vec<Layer>,
+}
+
+impl Encoder {
+    /// `mask` is the id of the `<mask>` token.
+    pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config, mask: u32) -> Result<Self> {
+        let embeddings = Embeddings::new(supply, config, mask)?;
+        let layers = (0..config.layers()).map(|layer| Layer::new(supply, layer, config));
+        Ok(Self { layers: layers.collect::<Result<_>>()?, config: config.clone(), embeddings })
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        self.embeddings.device()
+    }
+
+    /// The rows before `<s>`.
+    pub(super) fn prompt_rows(&self) -> usize {
+        self.embeddings.prompt_rows()
+    }
+
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.layers.iter_mut().for_each(|layer| layer.set_precision(precision));
+    }
+
+    /// Packs the frozen weights for answering texts, on so many threads.
+    pub(super) fn pack(&self, threads: usize) -> Result<()> {
+        let last = self.layers.len().saturating_sub(1);
+        let threads = threads.clamp(1, self.layers.len().max(1));
+        let share = |thread: usize| {
+            let mut layers = self.layers.iter().enumerate().skip(thread).step_by(threads);
+            layers.try_for_each(|(index, layer)| layer.pack(index == last))
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || share(thread))).collect();
+            let own = share(0);
+            let join = |other: std::thread::ScopedJoinHandle<'_, _>| {
+                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            others.into_iter().map(join).fold(own, Result::and)
+        })
+    }
+}
