@@ -3,6 +3,7 @@
 ///
 /// XLM-RoBERTa and CamemBERT are RoBERTas with other vocabularies, DistilRoBERTa one with fewer layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Family {
     /// Positions from the padding token's id + 1, one token type.
     Roberta,

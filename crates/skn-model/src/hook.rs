@@ -6,6 +6,7 @@ use crate::site::Site;
 
 /// Which rows must be computed for somebody, in ascending order of how many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Reads {
     /// None: the hook is not called.
     Nothing,

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 /// Which hidden states a pass returns.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum Output {
     /// None: the pass ends with the last layer that a hook reads.
     Nothing,

@@ -45,6 +45,7 @@ impl LayerCut {
 
 /// How a pruned model is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PrunedForm {
     /// Removed neurons are gone: small and fast.
     Narrow,

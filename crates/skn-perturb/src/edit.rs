@@ -5,6 +5,7 @@ use crate::noise_table::NoiseTable;
 
 /// What happens to the activations of the chosen neurons, at every row.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Edit {
     /// They become 0.
     Zero,

@@ -9,6 +9,7 @@ use crate::sequences::check_tokens;
 
 /// The vocabulary rows that logits are computed for.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Scored<'a> {
     /// The whole vocabulary.
     All,

@@ -9,6 +9,7 @@ use crate::weights::{Table, Weights};
 
 /// Which parameters get gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Gradients {
     /// None: for inference.
     Nothing,

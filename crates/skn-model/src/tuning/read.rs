@@ -17,6 +17,7 @@ const MASK_TOLERANCE: f32 = 1e-5;
 
 /// What [`Tuning::read`] found.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ReadTuning {
     /// The tuning itself.
     pub tuning: Tuning,
