@@ -89,8 +89,11 @@ fn read_prompt(folder: &Path, weights: &Weights, mask: u32, prepend_mask: bool) 
     if starts_with_mask {
         return Ok(prompt(&values[hidden..], true)?.into());
     }
-    let where_answered =
-        if prepend_mask { "the <mask> row put before it" } else { "its first row (see --prepend-mask)" };
+    let where_answered = if prepend_mask {
+        "the <mask> row put before it"
+    } else {
+        "its first row (with `prepend_mask` the <mask> row is put before it)"
+    };
     let warning = format!(
         "{}: row 0 is not the embedding of <mask>; the answer is read at {where_answered}",
         path.display()
