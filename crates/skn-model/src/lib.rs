@@ -5,12 +5,21 @@
 //! The forward pass is written once ([`Roberta::forward`]) and serves training, probing, perturbing, pruning and
 //! prediction. Its input is a packed batch of token ids ([`Sequences`]): no padding, no tokenizer, no data format.
 //!
-//! ```no_run
+//! ```
 //! use candle_core::{Device, Tensor};
 //! use skn_model::{Gradients, ModelFolder, Pass, Result, Roberta, Rows, Scored, Sequences, Site, Tuning, Weights};
 //!
 //! # fn main() -> Result<()> {
-//! let folder = ModelFolder::open("roberta-base")?;
+//! # // In place of the folder of a real model: one with its vocabulary, but small and of zeros.
+//! # let (place, config) = (tempfile::tempdir().unwrap(), skn_model::Config::new(50265, [4, 2, 8, 2], 64)?);
+//! # let zeros = skn_model::shapes(&config).into_iter().map(|(name, shape)| {
+//! #     Ok((name, Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu)?))
+//! # });
+//! # let weights = Weights::from_tensors(&config, zeros.collect::<Result<_>>()?)?;
+//! # std::fs::write(place.path().join("config.json"), config.to_json()).unwrap();
+//! # std::fs::write(place.path().join("model.safetensors"), weights.to_bytes()?).unwrap();
+//! # let roberta_base = place.path();
+//! let folder = ModelFolder::open(roberta_base)?; // config.json and model.safetensors
 //! let config = folder.config()?;
 //! let weights = Weights::read(&folder, &config, &Device::Cpu)?;
 //! let model = Roberta::new(&config, &weights, &Tuning::none(), 50264, Gradients::Nothing)?;
@@ -24,6 +33,7 @@
 //! };
 //! let answers = model.forward(batch, &Pass::default(), &mut watch)?;
 //! let logits = model.logits(&answers, Scored::Tokens(&[33407, 22173]))?; // "negative", "positive"
+//! assert_eq!(logits.dims(), [2, 2]);
 //! # Ok(())
 //! # }
 //! ```
@@ -58,3 +68,7 @@ pub use crate::site::Site;
 pub use crate::tuning::{Method, ReadTuning, Tuning};
 pub use crate::weights::Weights;
 pub use skn_kernels::{Isa, Precision, keep_candle_on_calling_thread, keep_freed_memory};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -40,3 +40,7 @@ pub use crate::kind::EditKind;
 pub use crate::means::mean_over_positions;
 pub use crate::noise_table::NoiseTable;
 pub use crate::perturbation::Perturbation;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -54,7 +54,7 @@ impl Config {
         Ok(config)
     }
 
-    /// A new RoBERTa configuration of one FFN width, without dropout, for a model to be pre-trained from scratch.
+    /// A new RoBERTa configuration of one FFN width, with its usual dropout of 0.1, for a model to be pre-trained from scratch.
     ///
     /// # Errors
     /// As [`Self::from_json`].
