@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use skn_artifact::ArtifactError;
 use skn_program::hub::{self, Cache, Kind, Repository};
-use skn_program::{Common, Console, Failure, conclude, parse, report};
+use skn_program::{Common, Console, Failure, conclude, exit_code, parse, report};
 
 use crate::choice::{INDEX, choose};
 use crate::content::{Expected, Hash};
@@ -124,13 +124,13 @@ pub fn program() -> ExitCode {
         log::set_max_level(log::LevelFilter::Off);
         conclude(&console, &fetch.common, fetch.run(&console))
     };
-    report(PROGRAM, exit_code, run())
+    report(PROGRAM, code, run())
 }
 
-fn exit_code(error: &anyhow::Error) -> u8 {
+fn code(error: &anyhow::Error) -> u8 {
     let known = |cause: &(dyn std::error::Error + 'static)| {
         let failure = cause.downcast_ref::<Failure>().map(Failure::exit_code);
-        failure.or_else(|| cause.downcast_ref::<ArtifactError>().map(ArtifactError::exit_code))
+        failure.or_else(|| cause.downcast_ref::<ArtifactError>().map(|error| exit_code(error.kind())))
     };
     error.chain().filter_map(known).last().unwrap_or(1)
 }
@@ -479,7 +479,7 @@ mod tests {
         let data = repository(&["owner/name", "--dataset"]).unwrap();
         assert_eq!(data, repository(&["owner/name", "--repo-type", "dataset"]).unwrap());
         for wrong in [&["owner/name@v1", "--revision", "v2"][..], &["a/b/c"], &["../x"]] {
-            assert_eq!(exit_code(&repository(wrong).unwrap_err()), 2);
+            assert_eq!(code(&repository(wrong).unwrap_err()), 2);
         }
         assert!(repository(&["owner/name", "--dataset", "--repo-type", "model"]).is_err());
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use skn_artifact::ErrorKind;
 
 use crate::cli::Common;
 use crate::console::{Console, print};
@@ -65,6 +66,19 @@ impl Failure {
     /// The exit code of a program that fails with this.
     pub fn exit_code(&self) -> u8 {
         self.code
+    }
+}
+
+/// The exit code of a program that fails with an error of this kind.
+pub fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Usage => 2,
+        ErrorKind::Input => 3,
+        ErrorKind::NotHere => 4,
+        ErrorKind::Device => 5,
+        ErrorKind::Locked => 6,
+        ErrorKind::Interrupted => 130,
+        _ => 1,
     }
 }
 

@@ -8,4 +8,4 @@ pub mod hub;
 
 pub use crate::cli::{Common, ProgressKind, parse};
 pub use crate::console::{Console, print};
-pub use crate::exit::{Failure, conclude, report};
+pub use crate::exit::{Failure, conclude, exit_code, report};

@@ -1,30 +1,38 @@
-//! From the library crates' errors to exit codes.
+//! From errors to exit codes.
 
-use skn_artifact::ArtifactError;
+use std::error::Error;
+
+use skn_artifact::{ArtifactError, ErrorKind};
+use skn_counts::CountsError;
 use skn_data::DataError;
 use skn_model::ModelError;
 use skn_perturb::PerturbError;
 use skn_probing::ProbingError;
+pub(crate) use skn_program::{Failure, exit_code};
 use skn_report::ReportError;
 use skn_select::SelectError;
 use skn_tune::TuneError;
 
-pub(crate) use skn_program::Failure;
-
 /// The exit code of an error: that of the innermost cause which has one, else 1.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    let known = |cause: &(dyn std::error::Error + 'static)| {
-        None.or_else(|| cause.downcast_ref::<Failure>().map(Failure::exit_code))
-            .or_else(|| cause.downcast_ref::<ArtifactError>().map(ArtifactError::exit_code))
-            .or_else(|| cause.downcast_ref::<DataError>().map(DataError::exit_code))
-            .or_else(|| cause.downcast_ref::<ModelError>().map(ModelError::exit_code))
-            .or_else(|| cause.downcast_ref::<ProbingError>().map(ProbingError::exit_code))
-            .or_else(|| cause.downcast_ref::<PerturbError>().map(PerturbError::exit_code))
-            .or_else(|| cause.downcast_ref::<ReportError>().map(ReportError::exit_code))
-            .or_else(|| cause.downcast_ref::<SelectError>().map(SelectError::exit_code))
-            .or_else(|| cause.downcast_ref::<TuneError>().map(TuneError::exit_code))
+    let known = |cause: &(dyn Error + 'static)| {
+        let failure = cause.downcast_ref::<Failure>().map(Failure::exit_code);
+        failure.or_else(|| kind(cause).map(exit_code))
     };
     error.chain().filter_map(known).last().unwrap_or(1)
+}
+
+/// The kind of an error, if it is one of the library crates'.
+fn kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    None.or_else(|| error.downcast_ref().map(ArtifactError::kind))
+        .or_else(|| error.downcast_ref().map(CountsError::kind))
+        .or_else(|| error.downcast_ref().map(DataError::kind))
+        .or_else(|| error.downcast_ref().map(ModelError::kind))
+        .or_else(|| error.downcast_ref().map(PerturbError::kind))
+        .or_else(|| error.downcast_ref().map(ProbingError::kind))
+        .or_else(|| error.downcast_ref().map(ReportError::kind))
+        .or_else(|| error.downcast_ref().map(SelectError::kind))
+        .or_else(|| error.downcast_ref().map(TuneError::kind))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use skn_data::{
 };
 
 use crate::cli::Size;
-use crate::exit::Failure;
+use crate::exit::{Failure, exit_code};
 
 mod child;
 mod limits;
@@ -85,7 +85,7 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64) -> Result<Datase
     let place = if files == 0 { format!("{} ({place})", path.display()) } else { place };
     let (cpu, memory) = (seconds(files), data_memory(unpacked, most));
     Err(match broken {
-        Broken::Reported { exit_code, message } => Failure::coded(exit_code, message),
+        Broken::Reported { kind, message } => Failure::coded(kind, message),
         Broken::TooLarge => Failure::input(format!(
             "{place}: the rows have more than {most} bytes, 64 counted for each beside its text, which --max-data allows; \
              give it more, as in --max-data {}",
@@ -130,7 +130,7 @@ fn send_rows(path: &Path, limits: Limits, most: u64) -> io::Result<()> {
     let result = read_dataset_to(path, &task, &mut sender);
     let sent = match result {
         Ok(()) => sender.writer.finish(),
-        Err(error) => sender.writer.fail(error.exit_code(), &error.to_string()),
+        Err(error) => sender.writer.fail(exit_code(error.kind()), &error.to_string()),
     };
     sent.map_err(io::Error::other)
 }

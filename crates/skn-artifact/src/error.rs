@@ -1,6 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::kind::ErrorKind;
+
 /// Why an artifact could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,13 +110,15 @@ impl ArtifactError {
         }
     }
 
-    /// The exit code of a program that fails with this error: 3 for input, 6 for a locked run, 1 otherwise.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { operation: "open" | "read", .. } => 3,
-            Self::Missing { .. } | Self::Format { .. } | Self::Tensor { .. } | Self::Exists { .. } => 3,
-            Self::Locked { .. } => 6,
-            Self::Io { .. } | Self::Shape { .. } => 1,
+            Self::Io { operation: "open" | "read", .. } => ErrorKind::Input,
+            Self::Missing { .. } | Self::Format { .. } | Self::Tensor { .. } | Self::Exists { .. } => {
+                ErrorKind::Input
+            }
+            Self::Locked { .. } => ErrorKind::Locked,
+            Self::Io { .. } | Self::Shape { .. } => ErrorKind::Failed,
         }
     }
 }

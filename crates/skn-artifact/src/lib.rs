@@ -26,7 +26,9 @@ mod error;
 mod file;
 mod hash;
 mod journal;
+mod kind;
 mod lock;
+pub mod names;
 mod records;
 mod tensors;
 
@@ -35,6 +37,7 @@ pub use crate::error::{ArtifactError, Result};
 pub use crate::file::{Overwrite, read_json, rename_file, resolve, write_file, write_json};
 pub use crate::hash::{hash_file, sha256_hex};
 pub use crate::journal::Journal;
+pub use crate::kind::ErrorKind;
 pub use crate::lock::RunLock;
 pub use crate::records::{
     BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, MetricRecord, ModelIdentity, PartRecord,

@@ -1,5 +1,7 @@
 use std::{fmt, io};
 
+use skn_artifact::ErrorKind;
+
 /// What can be wrong with tasks, data and tokenizers. Each message names the file, the place in it, what was
 /// expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -217,13 +219,13 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// The exit code of a program that fails with this error: 2 for what the command line asks wrongly, 3 for
-    /// data that are missing or wrong.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownTask { .. } | Self::WordCount { .. } | Self::NoRoom { .. } | Self::Shard { .. } => 2,
-            Self::WordWithoutToken { .. } | Self::SharedToken { .. } | Self::NotThreeSided { .. } => 2,
-            _ => 3,
+            Self::UnknownTask { .. } | Self::WordCount { .. } | Self::NoRoom { .. } => ErrorKind::Usage,
+            Self::Shard { .. } | Self::WordWithoutToken { .. } => ErrorKind::Usage,
+            Self::SharedToken { .. } | Self::NotThreeSided { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Input,
         }
     }
 }

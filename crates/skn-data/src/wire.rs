@@ -7,7 +7,7 @@
 //! | `S` | a split begins: length of its name u32, name |
 //! | `F` | a file begins: its bytes u64, bytes when unpacked u64, length of its name u32, name; may be said again |
 //! | `R` | rows: their number u32, bytes of all their texts u64; for each row label i64, length of the text u32, and for a task of pairs that of the second one u32; the texts |
-//! | `E` | reading failed: exit code u8, length of the message u32, message; the last frame |
+//! | `E` | reading failed: kind of error u8, length of the message u32, message; the last frame |
 //! | `.` | the end: number of all rows u64; the last frame |
 
 use std::io::{self, Read, Write};
@@ -70,17 +70,17 @@ impl<W: Write> RowWriter<W> {
         self.send(&[b".", &rows.to_le_bytes()])
     }
 
-    /// Says that reading failed.
+    /// Says that reading failed; `kind` is a number whose meaning sender and receiver know.
     ///
     /// # Errors
     ///
     /// It can't be written.
-    pub fn fail(mut self, exit_code: u8, message: &str) -> Result<()> {
+    pub fn fail(mut self, kind: u8, message: &str) -> Result<()> {
         self.send_rows()?;
         let most = message.len().min(MOST_NAME as usize);
         let end = (0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
         let message = &message.as_bytes()[..end];
-        self.send(&[b"E", &[exit_code], &(message.len() as u32).to_le_bytes(), message])
+        self.send(&[b"E", &[kind], &(message.len() as u32).to_le_bytes(), message])
     }
 
     fn send_rows(&mut self) -> Result<()> {
@@ -161,10 +161,10 @@ pub struct RowReader<'t, R> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Broken {
-    /// The sender says why: the message of an error, and its exit code.
+    /// The sender says why: the message of an error, and of which kind it is.
     Reported {
-        /// [`DataError::exit_code`].
-        exit_code: u8,
+        /// What the sender gave to [`RowWriter::fail`].
+        kind: u8,
         /// The error.
         message: String,
     },
@@ -229,8 +229,8 @@ impl<'t, R: Read> RowReader<'t, R> {
             [b'F'] => self.begin_file()?,
             [b'R'] => self.take_rows()?,
             [b'E'] => {
-                let [exit_code] = self.number()?;
-                return Err(Broken::Reported { exit_code, message: self.name()? });
+                let [kind] = self.number()?;
+                return Err(Broken::Reported { kind, message: self.name()? });
             }
             [b'.'] => {
                 self.end_split();
@@ -389,11 +389,11 @@ mod tests {
     }
 
     #[test]
-    fn an_error_arrives_with_its_code() {
+    fn an_error_arrives_with_its_kind() {
         let mut pipe = Vec::new();
         RowWriter::new(&mut pipe).fail(3, "no").unwrap();
         let broken = received(&pipe, 0).unwrap_err();
-        assert!(matches!(broken, Broken::Reported { exit_code: 3, message } if message == "no"));
+        assert!(matches!(broken, Broken::Reported { kind: 3, message } if message == "no"));
     }
 
     #[test]

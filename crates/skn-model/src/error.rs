@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use skn_artifact::ArtifactError;
+use skn_artifact::{ArtifactError, ErrorKind};
 
 use crate::site::Site;
 
@@ -84,14 +84,14 @@ impl ModelError {
         Self::Input { what: what.into(), expected: expected.to_string(), found: found.to_string() }
     }
 
-    /// The exit code of a program that fails with this error: 3 for bad input, 5 for the device, 1 otherwise.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Artifact(error) => error.exit_code(),
-            Self::MissingFile { .. } | Self::Config { .. } | Self::Weight { .. } => 3,
-            Self::Input { .. } => 2,
-            Self::Tensor(candle_core::Error::Cuda(_)) => 5,
-            Self::Tensor(_) | Self::Hook { .. } => 1,
+            Self::Artifact(error) => error.kind(),
+            Self::MissingFile { .. } | Self::Config { .. } | Self::Weight { .. } => ErrorKind::Input,
+            Self::Input { .. } => ErrorKind::Usage,
+            Self::Tensor(candle_core::Error::Cuda(_)) => ErrorKind::Device,
+            Self::Tensor(_) | Self::Hook { .. } => ErrorKind::Failed,
         }
     }
 }

@@ -1,3 +1,5 @@
+use skn_artifact::ErrorKind;
+
 /// Why neurons could not be edited.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -86,13 +88,14 @@ pub enum PerturbError {
 }
 
 impl PerturbError {
-    /// The exit code of a program that fails with this error: 2 for what the command line asks for, 3 for numbers read
-    /// from files.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownEdit { .. } | Self::TooFewLeft { .. } => 2,
-            Self::Layers { .. } | Self::Neuron { .. } | Self::Length { .. } | Self::Shape { .. } => 3,
-            Self::Value { .. } | Self::NoNoise { .. } => 3,
+            Self::UnknownEdit { .. } | Self::TooFewLeft { .. } => ErrorKind::Usage,
+            Self::Layers { .. } | Self::Neuron { .. } | Self::Length { .. } | Self::Shape { .. } => {
+                ErrorKind::Input
+            }
+            Self::Value { .. } | Self::NoNoise { .. } => ErrorKind::Input,
         }
     }
 }

@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 
+use skn_artifact::names::key;
 use skn_artifact::{Array, TensorBundle, TensorFile};
+use skn_counts::Pool;
 use skn_data::{Batch, Encoded};
 use skn_model::{Output, Roberta};
 use skn_stats::MeanAccumulator;
 
 use crate::error::{ProbingError, Result};
 use crate::pass::{PassOptions, Texts, forward};
-use crate::probe::{Pool, ProbeType};
+use crate::probe::ProbeType;
 use crate::watch::{Dims, Place, Reduction, Watch};
 
 /// What a file says of itself beside its kind: task, model, data, split, seed, shard.
@@ -167,7 +169,7 @@ pub(crate) fn described(kind: &str, metadata: &Metadata) -> TensorBundle {
     for (key, value) in metadata {
         bundle.describe(key, value);
     }
-    bundle.describe("skn.kind", kind);
+    bundle.describe(key::KIND, kind);
     bundle
 }
 

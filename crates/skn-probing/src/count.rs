@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use skn_counts::{Performance, Pool};
 use skn_data::{Batch, Encoded};
 use skn_model::{Output, Roberta};
 use skn_stats::FireAccumulator;
@@ -7,9 +8,7 @@ use skn_stats::FireAccumulator;
 use crate::average::{Threshold, check_same};
 use crate::error::{ProbingError, Result};
 use crate::pass::{PassOptions, Texts, forward};
-use crate::performance::Performance;
 use crate::positions::Positions;
-use crate::probe::Pool;
 use crate::watch::{Dims, Place, Reduction, Watch};
 
 /// For how many texts of each class every neuron's activation was above its threshold.
@@ -17,13 +16,20 @@ use crate::watch::{Dims, Place, Reduction, Watch};
 pub struct Count {
     pool: Pool,
     dims: Dims,
+    widths: Vec<usize>,
     fires: FireAccumulator,
 }
 
 impl Count {
-    fn new(threshold: &Threshold, classes: usize) -> Result<Self> {
+    fn new(model: &Roberta, threshold: &Threshold, classes: usize) -> Result<Self> {
         let dims = threshold.dims.clone();
-        Ok(Self { pool: threshold.pool(), fires: FireAccumulator::new(dims.elements(), classes)?, dims })
+        let widths = model.config().intermediate_sizes.clone();
+        Ok(Self {
+            pool: threshold.pool(),
+            fires: FireAccumulator::new(dims.elements(), classes)?,
+            dims,
+            widths,
+        })
     }
 
     /// What was taken of a text's activations.
@@ -46,7 +52,8 @@ impl Count {
     /// # Errors
     /// If there are fewer than two classes.
     pub fn performance(&self) -> Result<Performance> {
-        Performance::of(self.pool, &self.dims, &self.fires)
+        let positions = if self.pool.is_of_text() { 1 } else { self.dims.sizes()[1] };
+        Ok(Performance::of(self.pool, positions, &self.widths, &self.fires)?)
     }
 
     /// Adds the counts of another shard.
@@ -108,12 +115,12 @@ pub fn counts(
     check_thresholds(model, thresholds)?;
     let labels = || texts.iter().map(|text| text.label);
     let positions = neuron.map(|neuron| Positions::new(model, neuron, labels())).transpose()?;
-    let mut whole = Counts { counts: empty(thresholds, classes)?, positions };
+    let mut whole = Counts { counts: empty(model, thresholds, classes)?, positions };
     if whole.counts.is_empty() && neuron.is_none() {
         return Ok(whole);
     }
     let pass = Texts::new("counting", model, texts, classes, options)?;
-    let map = |batch: &Batch| count(model, batch, thresholds, empty(thresholds, classes)?, neuron);
+    let map = |batch: &Batch| count(model, batch, thresholds, empty(model, thresholds, classes)?, neuron);
     pass.run(map, |batch, (counts, captured)| {
         for (pool, part) in &counts {
             whole.counts.get_mut(pool).map_or(Ok(()), |whole| whole.merge(part))?;
@@ -138,8 +145,12 @@ fn check_thresholds(model: &Roberta, thresholds: &BTreeMap<Pool, Threshold>) -> 
     Ok(())
 }
 
-fn empty(thresholds: &BTreeMap<Pool, Threshold>, classes: usize) -> Result<BTreeMap<Pool, Count>> {
-    thresholds.iter().map(|(&pool, threshold)| Ok((pool, Count::new(threshold, classes)?))).collect()
+fn empty(
+    model: &Roberta,
+    thresholds: &BTreeMap<Pool, Threshold>,
+    classes: usize,
+) -> Result<BTreeMap<Pool, Count>> {
+    thresholds.iter().map(|(&pool, threshold)| Ok((pool, Count::new(model, threshold, classes)?))).collect()
 }
 
 /// The counts of a batch, and the captured activations `[texts, P]`.

@@ -1,4 +1,5 @@
-use skn_artifact::ArtifactError;
+use skn_artifact::{ArtifactError, ErrorKind};
+use skn_counts::CountsError;
 use skn_model::ModelError;
 use skn_stats::StatsError;
 
@@ -17,6 +18,10 @@ pub enum ProbingError {
     /// A file of statistics is not what it should be.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+
+    /// Counts do not fit, or their file is not what it should be.
+    #[error(transparent)]
+    Counts(#[from] CountsError),
 
     /// There is nothing to pass over.
     #[error("{what}: expected at least one text, found none")]
@@ -141,18 +146,20 @@ impl ProbingError {
         Self::Mismatch { what: what.into(), expected: expected.to_string(), found: found.to_string() }
     }
 
-    /// The exit code of a program that fails with this error: 2 for what the command line asks for, 3 for input, 130 if
-    /// it was told to stop, 1 otherwise; that of the cause where there is one.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Model(error) => error.exit_code(),
-            Self::Artifact(error) => error.exit_code(),
-            Self::UnknownProbe { .. } | Self::Mismatch { .. } => 2,
-            Self::NoTexts { .. } | Self::TooLong { .. } | Self::Empty { .. } => 3,
-            Self::SameRow { .. } | Self::Label { .. } => 3,
-            Self::Cancelled => 130,
-            Self::Stats(_) | Self::Activation { .. } | Self::Sum { .. } | Self::Logit { .. } => 1,
-            Self::Threads { .. } => 1,
+            Self::Model(error) => error.kind(),
+            Self::Artifact(error) => error.kind(),
+            Self::Counts(error) => error.kind(),
+            Self::UnknownProbe { .. } | Self::Mismatch { .. } => ErrorKind::Usage,
+            Self::NoTexts { .. } | Self::TooLong { .. } | Self::Empty { .. } => ErrorKind::Input,
+            Self::SameRow { .. } | Self::Label { .. } => ErrorKind::Input,
+            Self::Cancelled => ErrorKind::Interrupted,
+            Self::Stats(_) | Self::Activation { .. } | Self::Sum { .. } | Self::Logit { .. } => {
+                ErrorKind::Failed
+            }
+            Self::Threads { .. } => ErrorKind::Failed,
         }
     }
 }

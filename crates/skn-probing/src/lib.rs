@@ -56,7 +56,6 @@ mod count;
 mod error;
 mod evaluate;
 mod pass;
-mod performance;
 mod positions;
 mod probe;
 mod prompt;
@@ -69,12 +68,12 @@ pub use crate::count::{Count, Counts, counts};
 pub use crate::error::{ProbingError, Result};
 pub use crate::evaluate::{Evaluation, evaluate, evaluate_each, evaluate_with};
 pub use crate::pass::PassOptions;
-pub use crate::performance::{OneVsRest, Performance};
 pub use crate::positions::Positions;
-pub use crate::probe::{Pool, ProbeType};
+pub use crate::probe::ProbeType;
 pub use crate::prompt::{prompt_activation_bundle, prompt_activations};
 pub use crate::speed::{Speed, speed};
 pub use crate::workers::{Progress, Silent, Workers};
+pub use skn_counts::{Performance, Pool};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,3 +1,4 @@
+use skn_artifact::names::kind;
 use skn_artifact::{Array, TensorBundle, TensorFile};
 use skn_model::Roberta;
 
@@ -60,7 +61,7 @@ impl Positions {
     pub fn to_bundle(&self, metadata: &Metadata) -> Result<TensorBundle> {
         let texts = self.labels.len();
         let labels = self.labels.iter().map(|&label| label as i64).collect();
-        let mut bundle = described("pos", metadata);
+        let mut bundle = described(kind::POSITIONS, metadata);
         bundle.insert("activation", Array::f32(vec![texts, self.positions], self.activations.clone())?);
         bundle.insert("label", Array::i64(vec![texts], labels)?);
         Ok(bundle)
@@ -71,7 +72,7 @@ impl Positions {
     /// # Errors
     /// If the file is of another kind or shape, or a label is below 0.
     pub fn read(file: &TensorFile) -> Result<Self> {
-        file.expect_kind("pos")?;
+        file.expect_kind(kind::POSITIONS)?;
         let (shape, activations) = file.f32("activation", None)?;
         let [texts, positions] = shape[..] else {
             let what = format!("{}: activation", file.path().display());

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use skn_counts::Pool;
+
 use crate::error::ProbingError;
 
 /// What `--probe_type` asks for.
@@ -75,44 +77,6 @@ impl FromStr for ProbeType {
     }
 }
 
-/// What is taken of a neuron's activations over one text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Pool {
-    /// Each prompt position's: `[L, P, F]`.
-    Position,
-    /// The mean over the text's own tokens, `<s>` and `</s>` included: `[L, F]`. Summed in f64 in the order of
-    /// positions, rounded to f32.
-    Mean,
-    /// The maximum over the same tokens: `[L, F]`.
-    Max,
-}
-
-impl Pool {
-    /// The name of the file of averages, without extension: `train_avg`, `train_mean_avg`, `train_max_avg`.
-    pub fn average_file(self) -> &'static str {
-        match self {
-            Self::Position => "train_avg",
-            Self::Mean => "train_mean_avg",
-            Self::Max => "train_max_avg",
-        }
-    }
-
-    /// The name of the file of counts on a split, without extension: `dev_perf`, `dev_mean_perf`, `test_max_perf`.
-    pub fn performance_file(self, split: &str) -> String {
-        format!("{split}_{}", self.performance_kind())
-    }
-
-    /// What a file of counts says it is (`skn.kind`).
-    pub(crate) fn performance_kind(self) -> &'static str {
-        match self {
-            Self::Position => "perf",
-            Self::Mean => "mean_perf",
-            Self::Max => "max_perf",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,12 +89,5 @@ mod tests {
         let error = "ACC".parse::<ProbeType>().unwrap_err();
         let expected = "probe `ACC`: expected one of acc, acc_mean, acc_max, pos, prompt_act, speed";
         assert_eq!(error.to_string(), expected);
-    }
-
-    #[test]
-    fn files_have_the_names_of_the_run_folder() {
-        assert_eq!(Pool::Position.performance_file("dev"), "dev_perf");
-        assert_eq!(Pool::Mean.performance_file("test"), "test_mean_perf");
-        assert_eq!(Pool::Max.average_file(), "train_max_avg");
     }
 }

@@ -1,4 +1,5 @@
 use candle_core::Tensor;
+use skn_artifact::names::kind;
 use skn_artifact::{Array, TensorBundle};
 use skn_data::Batch;
 use skn_model::{Hook, Output, Reads, Roberta, Rows, Site};
@@ -65,7 +66,7 @@ pub fn prompt_activation_bundle(
         let expected = format!("{layers} x {neurons} values");
         return Err(ProbingError::mismatch("prompt activation", expected, sample.len()));
     }
-    let mut bundle = described("prompt_activation", metadata);
+    let mut bundle = described(kind::PROMPT_ACTIVATION, metadata);
     bundle.insert("activation", Array::f32(vec![samples.len(), layers, neurons], samples.concat())?);
     Ok(bundle)
 }

@@ -1,10 +1,10 @@
 use candle_core::Tensor;
+use skn_counts::Pool;
 use skn_data::Batch;
 use skn_model::{Hook, ModelError, Reads, Roberta, Rows, Site};
 
 use crate::error::{ProbingError, Result};
 use crate::pass::with_values;
-use crate::probe::Pool;
 
 /// Where a row of activations `[width(layer)]` was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -377,7 +377,7 @@ fn count_files_of_shards_merge_to_the_bytes_of_the_whole() {
         let read = |counts: &Counts| {
             let bundle = counts.counts[pool].performance().unwrap().to_bundle(&Metadata::new()).unwrap();
             let file = TensorFile::from_bytes("dev_perf.safetensors".as_ref(), bytes(&bundle)).unwrap();
-            Performance::read(&file, *pool).unwrap()
+            Performance::read(&file).unwrap()
         };
         let [mut merged, second] = halves.each_ref().map(read);
         merged.merge(&second).unwrap();

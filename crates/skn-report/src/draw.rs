@@ -6,7 +6,9 @@ use kuva::prelude::*;
 use skn_artifact::{InferenceTime, MetricRecord, PerturbationResult, Points, Summary};
 
 use crate::figure::{COLOURS, Figure, INK, MUTED, layout, plain};
-use crate::neurons::{Neuron, Share, quantile};
+use skn_counts::Predictor;
+
+use crate::neurons::{Share, quantile, share};
 use crate::number;
 use crate::parts::{Activations, Parts, Probe, Task};
 
@@ -158,16 +160,16 @@ fn training(metrics: &[MetricRecord]) -> Vec<Figure> {
 
 /// How many neurons have which predictivity.
 fn histogram(name: &str, probe: &Probe) -> Figure {
-    let total = probe.dev.total();
+    let total = probe.dev.total().unsigned_abs();
     // Scores are multiples of 1 / total: bins that are not would be a comb.
     let step = 1.0 / total as f64;
     let width = step * (0.01 / step).round().max(1.0);
     let start = total.div_ceil(2) as f64 * step - step / 2.0;
-    let best = probe.best().dev;
+    let best = probe.best().predictivity;
     let bins = (((best - start) / width).floor().max(0.0) as usize + 1).min(200);
     let mut counts = vec![0.0; bins];
     for neuron in &probe.ranked {
-        let bin = ((neuron.dev - start) / width).floor().max(0.0) as usize;
+        let bin = ((neuron.predictivity - start) / width).floor().max(0.0) as usize;
         counts[bin.min(bins - 1)] += 1.0;
     }
     let edges: Vec<f64> = (0..=bins).map(|edge| start + edge as f64 * width).collect();
@@ -191,7 +193,7 @@ fn histogram(name: &str, probe: &Probe) -> Figure {
         "{} neurons, each at the best of its {} positions. 0.5 is a guess; the best neuron has {best:.3}. A long tail to \
          the right means that a few neurons know the label.",
         number::grouped(probe.ranked.len() as u64),
-        probe.dev.shape()[1]
+        probe.dev.positions()
     );
     Figure::new(name, "How many neurons predict the label how well", caption, plots, layout)
 }
@@ -216,9 +218,9 @@ fn round_step(range: f64) -> f64 {
 
 /// Quantiles of the predictivity in each layer.
 fn by_layer(name: &str, probe: &Probe) -> Figure {
-    let layers = probe.dev.shape()[0];
+    let layers = probe.dev.layers();
     let mut scores = vec![Vec::new(); layers];
-    probe.ranked.iter().rev().for_each(|neuron| scores[neuron.layer].push(neuron.dev));
+    probe.ranked.iter().rev().for_each(|neuron| scores[neuron.rule.layer].push(neuron.predictivity));
     // A layer without neurons has no quantiles.
     let at = |share: f64| -> Vec<(f64, f64)> {
         let known = scores.iter().enumerate().filter(|(_, scores)| !scores.is_empty());
@@ -254,14 +256,14 @@ fn by_layer(name: &str, probe: &Probe) -> Figure {
     let caption = format!(
         "Neurons at their best position; layers from 0, the nearest to the words. Of 100 neurons of a layer, one is above \
          the dashed line. The best of all is in layer {}.",
-        best.layer
+        best.rule.layer
     );
     Figure::new(name, "Predictivity of the neurons of each layer", caption, plots, layout)
 }
 
 /// The best predictivity of each layer at each position; nothing where all are the same.
 fn heat_map(name: &str, probe: &Probe) -> Option<Figure> {
-    let [layers, positions, _] = probe.dev.shape();
+    let (layers, positions) = (probe.dev.layers(), probe.dev.positions());
     let all = || probe.by_place.iter().flatten().copied();
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
     // A colour scale needs two ends.
@@ -301,8 +303,12 @@ fn dev_against_test(name: &str, probe: &Probe) -> Option<Figure> {
     let chosen = COMPARED.min(probe.ranked.len().div_ceil(20));
     let (best, others) = probe.ranked.split_at(chosen);
     let crowd = others.iter().step_by(others.len().div_ceil(CROWD).max(1));
-    let place = |neuron: &Neuron| (neuron.dev, test.predictivity(neuron).value);
-    let (best, crowd): (Vec<_>, Vec<_>) = (best.iter().map(place).collect(), crowd.map(place).collect());
+    let place = |neuron: &Predictor| Some((neuron.predictivity, share(test, &neuron.rule)?.value));
+    let (best, crowd): (Vec<_>, Vec<_>) =
+        (best.iter().filter_map(place).collect(), crowd.filter_map(place).collect());
+    if best.is_empty() {
+        return None;
+    }
     let all = || best.iter().chain(&crowd).flat_map(|&(dev, test)| [dev, test]);
     let (low, high) = (all().fold(0.5, f64::min), all().fold(0.5, f64::max));
     let (low, high) = (low - 0.02, (high + 0.02).min(1.02));
@@ -338,7 +344,7 @@ fn dev_against_test(name: &str, probe: &Probe) -> Option<Figure> {
 
 /// The activations of the best neuron, a histogram for each class; of more than two, for its class and the rest.
 fn activations(name: &str, parts: &Parts, task: &Task, probe: &Probe, found: &Activations) -> Figure {
-    let best = probe.best();
+    let best = probe.best().rule;
     let groups: Vec<(String, Vec<f64>)> = match best.class {
         None => (found.by_class().into_iter())
             .map(|(class, values)| (format!("class {}", parts.class(&task.name, class)), values))
@@ -402,14 +408,15 @@ fn pooling(name: &str, task: &Task) -> Option<Figure> {
     if task.pooled.is_empty() {
         return None;
     }
-    let dev = kinds.iter().enumerate().map(|(number, (_, probe))| (number as f64 + 0.9, probe.best().dev));
+    let dev =
+        kinds.iter().enumerate().map(|(number, (_, probe))| (number as f64 + 0.9, probe.best().predictivity));
     let dots = ScatterPlot::new().with_data(dev).with_color(MUTED).with_size(5.0);
     let mut plots = vec![Plot::Scatter(dots.with_legend("dev, where it was chosen"))];
     let mut lowest = 0.5;
     let (mut values, mut whiskers) = (Vec::new(), Vec::new());
     for (number, (_, probe)) in kinds.iter().enumerate() {
-        let Some(test) = &probe.test else { continue };
-        let Share { value, interval: [low, high] } = test.predictivity(probe.best());
+        let known = probe.test.as_ref().and_then(|test| share(test, &probe.best().rule));
+        let Some(Share { value, interval: [low, high] }) = known else { continue };
         values.push((number as f64 + 1.1, value));
         whiskers.push((value - low, high - value));
         lowest = low.min(lowest);

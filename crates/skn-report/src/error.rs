@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
-use skn_artifact::ArtifactError;
+use skn_artifact::{ArtifactError, ErrorKind};
+use skn_counts::CountsError;
 
 /// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -25,14 +26,19 @@ pub enum ReportError {
     /// A file could not be read, or is not of its form.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+
+    /// A file of counts is not what it should be.
+    #[error(transparent)]
+    Counts(#[from] CountsError),
 }
 
 impl ReportError {
-    /// The exit code of a program that fails with this error: 3 for input, else that of the artifact's error.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoFolder { .. } | Self::Empty { .. } => 3,
-            Self::Artifact(error) => error.exit_code(),
+            Self::NoFolder { .. } | Self::Empty { .. } => ErrorKind::Input,
+            Self::Artifact(error) => error.kind(),
+            Self::Counts(error) => error.kind(),
         }
     }
 }

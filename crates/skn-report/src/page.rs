@@ -7,7 +7,7 @@ use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary};
 
 use crate::draw;
 use crate::figure::{Figure, PALETTE};
-use crate::neurons::Share;
+use crate::neurons::{Share, share};
 use crate::number::{grouped, percent, points, range, ratio, scientific, three, utc};
 use crate::parts::{Parts, Probe, Task};
 
@@ -216,7 +216,7 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
         @if probe.test.is_none() { (missing("Predictivity on test (test_perf) is", "skn-probe --probe_type acc")) }
         @if task.activations.is_none() {
             (missing("The best neuron's activations (pos_dev) are", &format!("skn-probe --probe_type pos --pos {},{}",
-                probe.best().layer, probe.best().index)))
+                probe.best().rule.layer, probe.best().rule.index)))
         }
         (best_table(parts, task, probe))
         (pooled(task))
@@ -240,12 +240,12 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
             tbody {
                 @for (rank, neuron) in listed.iter().enumerate() {
                     tr {
-                        td.number { (rank + 1) } td.number { (neuron.layer) } td.number { (neuron.index) }
-                        td.number { (neuron.position) }
-                        @if let Some(class) = neuron.class { td { (parts.class(&task.name, class)) } }
-                        td { @if neuron.reversed { "is silent" } @else { "fires" } }
-                        td.number { (three(neuron.dev)) }
-                        @if let Some(test) = &probe.test { (share_cells(test.predictivity(neuron))) }
+                        td.number { (rank + 1) } td.number { (neuron.rule.layer) } td.number { (neuron.rule.index) }
+                        td.number { (neuron.rule.position) }
+                        @if let Some(class) = neuron.rule.class { td { (parts.class(&task.name, class)) } }
+                        td { @if neuron.rule.silent { "is silent" } @else { "fires" } }
+                        td.number { (three(neuron.predictivity)) }
+                        @if let Some(test) = &probe.test { (share_cells(share(test, &neuron.rule))) }
                     }
                 }
             }
@@ -253,8 +253,14 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
     }
 }
 
-fn share_cells(share: Share) -> Markup {
-    html! { td.number { (three(share.value)) } td.number { (range(&share.interval)) } }
+/// Nothing is known of a class that the split has no text of.
+fn share_cells(share: Option<Share>) -> Markup {
+    match share {
+        Some(Share { value, interval }) => {
+            html! { td.number { (three(value)) } td.number { (range(&interval)) } }
+        }
+        None => html! { td.number { "–" } td.number { "–" } },
+    }
 }
 
 /// The best neuron by prompt position beside that by mean and by maximum over the text.
@@ -275,12 +281,9 @@ fn pooled(task: &Task) -> Markup {
             tbody {
                 @for (what, probe) in task.kinds() {
                     tr {
-                        th { (what) } td.number { (probe.best().layer) } td.number { (probe.best().index) }
-                        td.number { (three(probe.best().dev)) }
-                        @match &probe.test {
-                            Some(test) => (share_cells(test.predictivity(probe.best()))),
-                            None => { td.number { "–" } td.number { "–" } }
-                        }
+                        th { (what) } td.number { (probe.best().rule.layer) } td.number { (probe.best().rule.index) }
+                        td.number { (three(probe.best().predictivity)) }
+                        (share_cells(probe.test.as_ref().and_then(|test| share(test, &probe.best().rule))))
                     }
                 }
             }

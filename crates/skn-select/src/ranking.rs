@@ -18,29 +18,30 @@ pub struct Ranking {
 impl Ranking {
     /// Ranks by the scores of one or more sub-tasks.
     ///
-    /// `widths` tells how many neurons each layer has, where a pruned model's have fewer than the files'
-    /// widest: what is beyond is padding, which is ranked last and never chosen.
+    /// Where a pruned model's layers have fewer neurons than the widest, what is beyond is padding, which is ranked last and
+    /// never chosen.
     ///
     /// # Errors
-    /// If there are no scores, they differ in shape, or the widths do not fit them.
-    pub fn new(groups: &[Scores], widths: Option<&[usize]>) -> Result<Self> {
+    /// If there are no scores, or they differ in shape or in the widths of their layers.
+    pub fn new(groups: &[Scores]) -> Result<Self> {
         let Some(first) = groups.first() else {
             return Err(SelectError::mismatch("sub-tasks to rank by", "at least one", "none"));
         };
         let (layers, neurons) = (first.layers(), first.neurons());
         for (index, group) in groups.iter().enumerate() {
-            if (group.layers(), group.neurons()) != (layers, neurons) {
-                let expected = format!("{layers} layers of {neurons} neurons as in sub-task 0");
-                let found = format!("{} of {}", group.layers(), group.neurons());
+            if (group.widths(), group.neurons()) != (first.widths(), neurons) {
+                let shape = |of: &Scores| match of.widths() {
+                    widths if widths.iter().any(|&width| width != of.neurons()) => {
+                        format!("layers of {widths:?} neurons")
+                    }
+                    widths => format!("{} layers of {} neurons", widths.len(), of.neurons()),
+                };
+                let (expected, found) = (format!("{} as in sub-task 0", shape(first)), shape(group));
                 return Err(SelectError::mismatch(format!("scores of sub-task {index}"), expected, found));
             }
         }
-        let widths = widths.map_or_else(|| vec![neurons; layers], <[usize]>::to_vec);
-        if widths.len() != layers || widths.iter().any(|&width| width > neurons) {
-            let expected = format!("{layers}, none above {neurons}");
-            return Err(SelectError::mismatch("widths of the layers", expected, format!("{widths:?}")));
-        }
-        let order = widths.iter().enumerate().map(|(layer, &width)| union(groups, layer, width)).collect();
+        let order =
+            first.widths().iter().enumerate().map(|(layer, &width)| union(groups, layer, width)).collect();
         let best = |place: usize| groups.iter().map(|group| group.score()[place]).fold(0.0, f32::max);
         Ok(Self { neurons, order, score: (0..layers * neurons).map(best).collect() })
     }

@@ -2,9 +2,10 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
+use skn_counts::{Distances, Performance};
+
 use crate::error::{Result, SelectError};
 use crate::exact::Whole;
-use crate::performance::{Distances, Performance};
 
 /// What several files of one sub-task, one for each seed, come to.
 ///
@@ -66,7 +67,7 @@ impl FromStr for Aggregate {
 /// product of the different totals, in whole numbers of any size. So the order of the files changes nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    layers: usize,
+    widths: Vec<usize>,
     neurons: usize,
     parts: Vec<Whole>,
     score: Vec<f32>,
@@ -106,7 +107,7 @@ impl Scores {
 
     fn of_rule(files: &[Performance], aggregate: Aggregate, rule: usize) -> Result<Self> {
         let (layers, neurons) = (files[0].layers(), files[0].neurons());
-        let distances = files.iter().map(|file| file.distances(rule)).collect::<Result<Vec<_>>>()?;
+        let distances = files.iter().map(|file| file.distances(rule)).collect::<Result<Vec<_>, _>>()?;
         let mut wholes: Vec<u64> = distances.iter().map(|distances| distances.whole).collect();
         wholes.sort_unstable();
         wholes.dedup();
@@ -121,12 +122,17 @@ impl Scores {
             Aggregate::Min => common.times(2),
         };
         let score = parts.iter().map(|part| part.over(&whole) as f32).collect();
-        Ok(Self { layers, neurons, parts, score })
+        Ok(Self { widths: files[0].widths().to_vec(), neurons, parts, score })
     }
 
     /// The number of layers, L.
     pub fn layers(&self) -> usize {
-        self.layers
+        self.widths.len()
+    }
+
+    /// The number of neurons that each layer has: what is beyond in the arrays is padding.
+    pub fn widths(&self) -> &[usize] {
+        &self.widths
     }
 
     /// The number of neurons in the widest layer, F.
@@ -142,7 +148,7 @@ impl Scores {
 
     /// For each layer its neurons, best first; of equals, the lower index first.
     pub fn rank(&self) -> Vec<Vec<u32>> {
-        (0..self.layers).map(|layer| self.rank_layer(layer, self.neurons)).collect()
+        (0..self.layers()).map(|layer| self.rank_layer(layer, self.neurons)).collect()
     }
 
     /// [`Self::rank`] for one layer that has only `width` neurons.
@@ -182,5 +188,11 @@ fn check_same(first: &Performance, other: &Performance) -> Result<()> {
 fn described(file: &Performance) -> String {
     let (layers, positions, neurons) = (file.layers(), file.positions(), file.neurons());
     let positions = if file.pooled() { "pooled".to_owned() } else { format!("{positions} positions") };
-    format!("{} classes, {layers} layers, {positions}, {neurons} neurons", file.classes())
+    let widths = file.widths();
+    let widths = if widths.iter().all(|&width| width == neurons) {
+        String::new()
+    } else {
+        format!(" at most, {widths:?}")
+    };
+    format!("{} classes, {layers} layers, {positions}, {neurons} neurons{widths}", file.classes())
 }

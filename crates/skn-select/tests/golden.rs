@@ -33,7 +33,7 @@ fn masks_and_scores_agree() {
     // One file, and the same one as three seeds.
     for (files, aggregate) in [(1, Aggregate::Mean), (3, Aggregate::Mean), (3, Aggregate::Min)] {
         let groups = Scores::of_group(&vec![performance.clone(); files], aggregate, None).unwrap();
-        let ranking = Ranking::new(&groups, None).unwrap();
+        let ranking = Ranking::new(&groups).unwrap();
         let far = ranking.score().iter().zip(&score).map(|(ours, golden)| (ours - golden).abs());
         assert!(far.fold(0.0, f32::max) <= 1e-6);
         for name in ["0.05", "0.10", "0.20"] {
@@ -64,7 +64,7 @@ fn smaller_masks_are_part_of_larger_ones() {
     let split = |split: &str| performance(&golden, "perf", split, &format!("{split}_correct"));
     let groups =
         [split("dev"), split("test")].map(|file| Scores::of_group(&[file], Aggregate::Mean, None).unwrap());
-    let ranking = Ranking::new(&groups.concat(), None).unwrap();
+    let ranking = Ranking::new(&groups.concat()).unwrap();
     let masks: Vec<_> = Share::series().into_iter().map(|share| ranking.mask(share)).collect();
     for (smaller, larger) in masks.iter().zip(&masks[1..]) {
         assert!(smaller.mask().iter().zip(larger.mask()).all(|(smaller, larger)| smaller <= larger));

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use skn_artifact::ArtifactError;
+use skn_artifact::{ArtifactError, ErrorKind};
 use skn_data::DataError;
 use skn_model::ModelError;
 use skn_probing::ProbingError;
@@ -95,17 +95,16 @@ impl TuneError {
         Self::Setting { what: what.into(), expected: expected.to_string(), found: found.to_string() }
     }
 
-    /// The exit code of a program that fails with this error: 2 for settings, 3 for input, 5 for the device, 1
-    /// otherwise.
-    pub fn exit_code(&self) -> u8 {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Artifact(error) => error.exit_code(),
-            Self::Model(error) => error.exit_code(),
-            Self::Probing(error) => error.exit_code(),
-            Self::Setting { .. } => 2,
-            Self::Data(_) | Self::Mismatch { .. } | Self::NoCheckpoint { .. } => 3,
-            Self::Tensor(candle_core::Error::Cuda(_)) => 5,
-            Self::Tensor(_) | Self::NotFinite { .. } | Self::NoGradient { .. } => 1,
+            Self::Artifact(error) => error.kind(),
+            Self::Model(error) => error.kind(),
+            Self::Probing(error) => error.kind(),
+            Self::Setting { .. } => ErrorKind::Usage,
+            Self::Data(_) | Self::Mismatch { .. } | Self::NoCheckpoint { .. } => ErrorKind::Input,
+            Self::Tensor(candle_core::Error::Cuda(_)) => ErrorKind::Device,
+            Self::Tensor(_) | Self::NotFinite { .. } | Self::NoGradient { .. } => ErrorKind::Failed,
         }
     }
 }

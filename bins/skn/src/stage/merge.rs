@@ -157,8 +157,9 @@ fn merge(shards: &[PathBuf], name: &str) -> Result<TensorBundle> {
             let whole = fold(&files, |file| Average::read(file, pool), |whole, part| whole.merge(part))?;
             Ok(whole.to_bundle(&metadata)?)
         }
-        Some(pool) => {
-            let whole = fold(&files, |file| Performance::read(file, pool), |whole, part| whole.merge(part))?;
+        Some(_) => {
+            let whole =
+                fold(&files, |file| Ok(Performance::read(file)?), |whole, part| Ok(whole.merge(part)?))?;
             Ok(whole.to_bundle(&metadata)?)
         }
         None => Ok(fold(&files, Positions::read, |whole, part| whole.append(part))?.to_bundle(&metadata)?),

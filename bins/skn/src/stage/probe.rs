@@ -364,7 +364,7 @@ impl<'a> Probing<'a> {
             },
             Some(Neuron::Best) => {
                 let file = self.file_of_run("dev_perf")?;
-                let Rule { layer, index, .. } = Performance::read(&file)?.best_rule(Some(widths))?;
+                let Rule { layer, index, .. } = Performance::read(&file)?.best_rule()?;
                 Ok(Some((layer, index)))
             }
         }
@@ -520,7 +520,7 @@ fn best(run: &Path, setup: &Setup) -> Result<Option<Best>> {
         Ok::<_, anyhow::Error>(Performance::read(&TensorFile::read(&folder.join(tensors(name)))?)?)
     };
     let dev = read("dev_perf")?;
-    let rule = dev.best_rule(Some(&setup.base.model.config.intermediate_sizes))?;
+    let rule = dev.best_rule()?;
     let test = folder.join(tensors("test_perf")).is_file().then(|| read("test_perf")).transpose()?;
     let told = |test: &Performance| rule.class.is_none_or(|class| test.tells(class));
     let test = test.filter(told).map(|test| test.accuracy_of(&rule)).transpose()?;

@@ -536,7 +536,7 @@ impl Chain<'_> {
         };
         let [dev, test] = ["dev_perf.safetensors", "test_perf.safetensors"].map(read);
         let (dev, test) = (dev?, test?);
-        let rule = dev.best_rule(None)?;
+        let rule = dev.best_rule()?;
         let Rule { layer, index, position, class, .. } = rule;
         Ok(BestNeuron {
             layer,

@@ -119,7 +119,7 @@ impl Stage for Select {
             self.groups().iter().map(|files| read(files)).collect::<Result<_>>()?;
         let task = self.task(&groups)?;
         let scores = self.scores(&groups)?;
-        let ranking = ranking(&groups, &scores)?;
+        let ranking = Ranking::new(&scores)?;
         let folder = format!("info/{task}");
         let name = |share: &Share| format!("{folder}/{share}.safetensors");
         let mut sink = Sink::open(call, out, &format!("select {task}"), self.destination.force)?;
@@ -193,35 +193,11 @@ impl Select {
     }
 }
 
-fn ranking(groups: &[Vec<TensorFile>], scores: &[Scores]) -> Result<Ranking> {
-    let widths = groups.iter().flatten().map(widths).collect::<Result<Vec<_>>>()?;
-    for (file, other) in groups.iter().flatten().zip(&widths) {
-        if *other != widths[0] {
-            let (file, first) = (file.path().display(), groups[0][0].path().display());
-            return Err(Failure::input(format!("{file}: its layers are not as wide as those of {first}")));
-        }
-    }
-    Ok(Ranking::new(scores, widths[0].as_deref())?)
-}
-
 fn read(files: &[PathBuf]) -> Result<Vec<TensorFile>> {
     files
         .iter()
         .map(|path: &PathBuf| Ok(TensorFile::read(&resolve(Path::new(path), "safetensors")?)?))
         .collect()
-}
-
-/// The widths of a pruned model's layers, if the file tells.
-fn widths(file: &TensorFile) -> Result<Option<Vec<usize>>> {
-    let Some(text) = file.metadata().get("skn.widths") else { return Ok(None) };
-    let widths: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
-    let wrong = |_| {
-        let file = file.path().display();
-        Failure::input(format!(
-            "{file}: metadata skn.widths: expected numbers with commas between, found {text:?}"
-        ))
-    };
-    widths.map(Some).map_err(wrong)
 }
 
 /// What all files say alike.

@@ -177,7 +177,6 @@ fn assert_refused(folder: &Path, parts: &[&str]) {
     let error: ModelError = read(folder).unwrap_err();
     let message = error.to_string();
     assert!(parts.iter().all(|part| message.contains(part)), "expected {parts:?} in: {message}");
-    assert_eq!(error.exit_code(), 3, "{message}");
 }
 
 #[test]
@@ -220,7 +219,6 @@ fn an_encoder_has_neurons_but_no_logits() {
     for part in ["model.safetensors", "lm_head.dense.weight", "no masked-LM head", "acc_mean"] {
         assert!(message.contains(part), "{message}");
     }
-    assert_eq!(error.exit_code(), 3);
     case.weights.require_head().unwrap();
 
     let seen = |weights: &Weights| {

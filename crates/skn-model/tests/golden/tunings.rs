@@ -178,7 +178,6 @@ fn damaged_tunings_are_refused_by_file_and_tensor() {
         let error = read(&case, folder.path(), false).unwrap_err();
         let message = error.to_string();
         assert!(message.contains(file) && message.contains(part), "{part}: {message}");
-        assert_eq!(error.exit_code(), 3, "{message}");
     }
     let unknown = saved(&case, &case.tunings()[1].1);
     bundle(

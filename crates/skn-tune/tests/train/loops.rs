@@ -141,7 +141,6 @@ fn clipping_by_the_backbone_needs_its_gradients_and_makes_steps_smaller() {
     let folder = tempfile::tempdir().unwrap();
     let error = case.train(&case.run(folder.path(), false), 1, &Stop::never()).unwrap_err();
     assert!(error.to_string().contains("backbone"), "{error}");
-    assert_eq!(error.exit_code(), 2);
     case.gradients = Gradients::All;
     train(&case, folder.path());
     let paper = metrics(folder.path());

@@ -1,0 +1,209 @@
+//! What things are called on disk: files and folders of a run, metadata keys and kinds of tensor files, entries of
+//! `run.json`. Every name stands here and nowhere else.
+
+/// Keys of the metadata of tensor files.
+pub mod key {
+    /// What the file is, one of [`kind`](super::kind).
+    pub const KIND: &str = "skn.kind";
+    /// The task's name.
+    pub const TASK: &str = "skn.task";
+    /// The split that it was made of.
+    pub const SPLIT: &str = "skn.split";
+    /// The seed of everything random.
+    pub const SEED: &str = "skn.seed";
+    /// Hash of the model's tensors.
+    pub const MODEL: &str = "skn.model_sha256";
+    /// Hash of the tuned parameters.
+    pub const TUNING: &str = "skn.tuning_sha256";
+    /// Hash of the rows.
+    pub const DATA: &str = "skn.data_sha256";
+    /// What products were made in, where it was not f32.
+    pub const DTYPE: &str = "skn.dtype";
+    /// Neurons of each layer, with commas between, where layers differ: arrays are as wide as the widest.
+    pub const WIDTHS: &str = "skn.widths";
+    /// Which part of the split, as `2/8`.
+    pub const SHARD: &str = "skn.shard";
+    /// The share of each layer's neurons that a mask selects.
+    pub const SHARE: &str = "skn.share";
+}
+
+/// What a tensor file says it is.
+pub mod kind {
+    /// Counts of prompt positions.
+    pub const PERFORMANCE: &str = "perf";
+    /// Counts of a text's mean.
+    pub const MEAN_PERFORMANCE: &str = "mean_perf";
+    /// Counts of a text's maximum.
+    pub const MAX_PERFORMANCE: &str = "max_perf";
+    /// Averages of prompt positions, which is the file's name too.
+    pub const AVERAGE: &str = "train_avg";
+    /// Averages of a text's mean.
+    pub const MEAN_AVERAGE: &str = "train_mean_avg";
+    /// Averages of a text's maximum.
+    pub const MAX_AVERAGE: &str = "train_max_avg";
+    /// One neuron's activations.
+    pub const POSITIONS: &str = "pos";
+    /// Activations of an empty text, which is the file's name too.
+    pub const PROMPT_ACTIVATION: &str = "prompt_activation";
+    /// Selected neurons.
+    pub const MASK: &str = "mask";
+}
+
+/// Files and folders of a run.
+pub mod file {
+    /// How everything came about.
+    pub const RUN: &str = "run.json";
+    /// Which rows are train, dev and test.
+    pub const SPLIT: &str = "split.json";
+    /// A line for each evaluation while training.
+    pub const METRICS: &str = "metrics.jsonl";
+    /// The test set with selected neurons perturbed ..
+    pub const SKILL: &str = "mask_perf.json";
+    /// .. and with as many random ones.
+    pub const RANDOM: &str = "cmp_perf.json";
+    /// What the whole chain found.
+    pub const SUMMARY: &str = "summary.json";
+    /// The same as a page.
+    pub const REPORT: &str = "report.html";
+    /// The folder of the best tuned parameters.
+    pub const BEST: &str = "best";
+    /// In it: what the tuned parameters are.
+    pub const SKILL_CONFIG: &str = "skn.json";
+    /// The folder of checkpoints.
+    pub const LAST: &str = "last";
+    /// In it: the checkpoint.
+    pub const CHECKPOINT: &str = "checkpoint.safetensors";
+    /// The folder of masks.
+    pub const INFO: &str = "info";
+    /// The folder of a probe's parts.
+    pub const SHARDS: &str = "shards";
+    /// The run of the untuned model, in that of a whole chain.
+    pub const UNTUNED: &str = "untuned";
+    /// The run of the pruned model, in that of a whole chain.
+    pub const PRUNED: &str = "prune";
+    /// The run of the pruned model that was tuned further, in that of a whole chain.
+    pub const PRUNED_TUNED: &str = "prune-tuned";
+    /// In a task's folder: the test set as the model answers it ..
+    pub const INFERENCE_PERFORMANCE: &str = "inference_perf.json";
+    /// .. and how long that took.
+    pub const INFERENCE_TIME: &str = "inference_time.json";
+    /// A model's configuration.
+    pub const CONFIG: &str = "config.json";
+    /// A model's weights.
+    pub const WEIGHTS: &str = "model.safetensors";
+
+    /// The folders of a run, whose names no task may have: its files would lie between theirs.
+    pub const FOLDERS: [&str; 7] = [BEST, LAST, INFO, SHARDS, UNTUNED, PRUNED, PRUNED_TUNED];
+    /// The files of a model folder that a pruned run keeps beside its tuned parameters.
+    pub const MODEL: [&str; 8] = [
+        CONFIG,
+        WEIGHTS,
+        "tokenizer.json",
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ];
+    /// Files of tuned parameters, by the tools that write them: PEFT, AdapterHub, and this workspace for biases.
+    pub const TUNED: [&str; 3] = ["adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"];
+
+    /// A tensor file's name: `dev_perf` is `dev_perf.safetensors`.
+    pub fn tensors(stem: &str) -> String {
+        format!("{stem}.safetensors")
+    }
+
+    /// A task's mask of a share, by its path in the run: `info/sst2/0.05.safetensors`.
+    pub fn mask(task: &str, share: &str) -> String {
+        tensors(&format!("{INFO}/{task}/{share}"))
+    }
+
+    /// One neuron's activations on a split, by their path in the task's folder: `pos_dev/9,1893.safetensors`.
+    pub fn positions(split: &str, layer: usize, index: usize) -> String {
+        tensors(&format!("pos_{split}/{layer},{index}"))
+    }
+
+    /// The folder of one of a probe's parts, by its path in the run: `shards/2-of-8`.
+    pub fn shard(index: usize, count: usize) -> String {
+        format!("{SHARDS}/{}", shard_name(index, count))
+    }
+
+    fn shard_name(index: usize, count: usize) -> String {
+        format!("{index}-of-{count}")
+    }
+
+    /// Which part a folder of [`SHARDS`] is, index and count; nothing if it is none.
+    pub fn parse_shard(name: &str) -> Option<(usize, usize)> {
+        let (index, count) = name.split_once("-of-")?;
+        let (index, count) = (index.parse().ok()?, count.parse().ok()?);
+        (shard_name(index, count) == name && 1 <= index && index <= count).then_some((index, count))
+    }
+}
+
+/// Entries of `run.json`. What a stage does several times for one run has an entry for each.
+pub mod stage {
+    /// Tuning.
+    pub const TRAIN: &str = "train";
+    /// Probing; an entry says more.
+    pub const PROBE: &str = "probe";
+    /// Selecting; an entry says more.
+    pub const SELECT: &str = "select";
+    /// Perturbing.
+    pub const MASK: &str = "mask";
+    /// Pruning.
+    pub const PRUNE: &str = "prune";
+    /// Putting shards together; an entry says more.
+    pub const MERGE: &str = "merge";
+    /// The whole chain.
+    pub const RUN: &str = "run";
+    /// The report.
+    pub const REPORT: &str = "report";
+
+    /// The entry of a set of probes, by their names, on some splits or on all: `probe acc,pos on dev,test`. The order of
+    /// probes makes no other entry.
+    pub fn probe(probes: &[&str], splits: &[&str]) -> String {
+        let mut probes = probes.to_vec();
+        probes.sort_unstable();
+        probes.dedup();
+        let splits = if splits.is_empty() { String::new() } else { format!(" on {}", splits.join(",")) };
+        format!("{PROBE} {}{splits}", probes.join(","))
+    }
+
+    /// The entry of a task's masks.
+    pub fn select(task: &str) -> String {
+        format!("{SELECT} {task}")
+    }
+
+    /// The entry of the files that were put together.
+    pub fn merge(files: &[String]) -> String {
+        format!("{MERGE} {}", files.join(","))
+    }
+
+    /// Whether an entry is one of this stage.
+    pub fn is(entry: &str, stage: &str) -> bool {
+        entry.split(' ').next() == Some(stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_run_are_those_that_it_has_always_had() {
+        assert_eq!(file::mask("sst2", "0.05"), "info/sst2/0.05.safetensors");
+        assert_eq!(file::positions("dev", 9, 1893), "pos_dev/9,1893.safetensors");
+        assert_eq!(file::shard(2, 8), "shards/2-of-8");
+        assert_eq!(stage::probe(&["pos", "acc", "pos"], &["dev", "test"]), "probe acc,pos on dev,test");
+        assert_eq!(stage::probe(&["speed"], &[]), "probe speed");
+        assert!(stage::is("probe acc", stage::PROBE) && !stage::is("train", stage::PROBE));
+    }
+
+    #[test]
+    fn a_shard_lies_within_its_count() {
+        assert_eq!(file::parse_shard("2-of-8"), Some((2, 8)));
+        for wrong in ["0-of-8", "9-of-8", "2", "a-of-b", "2-of-", "02-of-8", "+2-of-8"] {
+            assert_eq!(file::parse_shard(wrong), None, "{wrong}");
+        }
+    }
+}

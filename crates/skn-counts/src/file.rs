@@ -1,0 +1,258 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use skn_artifact::names::{key, kind};
+use skn_artifact::{Array, TensorBundle, TensorFile};
+
+use crate::error::{CountsError, Result};
+use crate::performance::{MAX_TEXTS, OneVsRest, Performance};
+use crate::pool::Pool;
+
+impl Performance {
+    /// The file `dev_perf` and the like: `accuracy` F32, `correct` I64, `total` I64 `[1]`, and for more than two classes
+    /// `true_positive` I64 and `positives` I64 `[C]`; with what it says of itself.
+    ///
+    /// # Errors
+    /// If the header can't be made.
+    pub fn to_bundle(&self, metadata: &BTreeMap<String, String>) -> Result<TensorBundle> {
+        let mut bundle = TensorBundle::new();
+        for (name, value) in metadata {
+            bundle.describe(name, value);
+        }
+        if let Some(pool) = self.pool {
+            bundle.describe(key::KIND, pool.performance_kind());
+        }
+        // Arrays are as wide as the widest layer: whoever selects must know where a pruned layer ends.
+        if self.widths.iter().any(|&width| width != self.neurons()) {
+            let widths: Vec<String> = self.widths.iter().map(ToString::to_string).collect();
+            bundle.describe(key::WIDTHS, widths.join(","));
+        }
+        bundle.insert("accuracy", Array::f32(self.shape(), self.accuracy())?);
+        bundle.insert("correct", Array::i64(self.shape(), self.correct.clone())?);
+        bundle.insert("total", Array::i64(vec![1], vec![self.total])?);
+        if let Some(rest) = &self.rest {
+            bundle.insert("true_positive", Array::i64(self.shape(), rest.true_positive.clone())?);
+            bundle.insert("positives", Array::i64(vec![self.classes()], rest.positives.clone())?);
+        }
+        Ok(bundle)
+    }
+
+    /// Reads a file of counts.
+    ///
+    /// `correct` is I64 `[L, P, F]`, or `[L, F]` where a text's activations were pooled; `total` I64 `[1]`.
+    /// With `positives` I64 `[C]` in the file, `correct` and `true_positive` have `C` before that.
+    ///
+    /// # Errors
+    /// If the file is of another kind or shape, has no texts or more than 2^32 - 1, holds counts that can't be (below 0,
+    /// above the number of texts, or `true_positive` that does not fit the others), or says widths that do not fit.
+    pub fn read(file: &TensorFile) -> Result<Self> {
+        let (path, pool) = (file.path(), pool(file)?);
+        let (_, total) = file.i64("total", Some(&[1]))?;
+        let total = total[0];
+        if !(1..=MAX_TEXTS).contains(&total) {
+            return Err(CountsError::file(path, "tensor `total`", format!("1 to {MAX_TEXTS}"), total));
+        }
+        let (shape, correct) = file.i64("correct", None)?;
+        let rest = match file.contains("positives") {
+            true => Some(OneVsRest {
+                positives: file.i64("positives", Some(&shape[..shape.len().min(1)]))?.1,
+                true_positive: file.i64("true_positive", Some(&shape))?.1,
+            }),
+            false => None,
+        };
+        let dims = shape[usize::from(rest.is_some()).min(shape.len())..].to_vec();
+        let fits = match pool {
+            Some(pool) => dims.len() == if pool.is_of_text() { 2 } else { 3 },
+            None => (2..=3).contains(&dims.len()),
+        };
+        if !fits || shape.contains(&0) || dims.last().is_some_and(|&width| i32::try_from(width).is_err()) {
+            return Err(wrong_shape(path, pool, rest.is_some(), &shape));
+        }
+        let widths = widths(file, dims[0], dims[dims.len() - 1])?;
+        // Only of pooled activations there are two kinds.
+        let pool = pool.or((dims.len() == 3).then_some(Pool::Position));
+        let read = Self { file: path.into(), pool, dims, widths, correct, rest, total };
+        read.check()?;
+        Ok(read)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check_range("correct", &self.correct, self.total)?;
+        let Some(rest) = &self.rest else { return Ok(()) };
+        self.check_range("positives", &rest.positives, self.total)?;
+        let sum: i128 = rest.positives.iter().map(|&count| i128::from(count)).sum();
+        if sum != i128::from(self.total) {
+            let expected = format!("a sum of {}, the total", self.total);
+            return Err(CountsError::file(&self.file, "tensor `positives`", expected, sum));
+        }
+        self.check_range("true_positive", &rest.true_positive, self.total)?;
+        let each = self.correct.len() / rest.positives.len();
+        for (place, (&correct, &hit)) in self.correct.iter().zip(&rest.true_positive).enumerate() {
+            let positives = rest.positives[place / each];
+            // What is right besides is of the rest.
+            if hit > positives || !(0..=self.total - positives).contains(&(correct - hit)) {
+                let expected = format!("a count that fits {correct} right and {positives} of the class");
+                let place = format!("tensor `true_positive`, element {place}");
+                return Err(CountsError::file(&self.file, place, expected, hit));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, tensor: &str, counts: &[i64], most: i64) -> Result<()> {
+        match counts.iter().position(|count| !(0..=most).contains(count)) {
+            None => Ok(()),
+            Some(place) => {
+                let expected = format!("0 to {most}, the total");
+                let place_in = format!("tensor `{tensor}`, element {place}");
+                Err(CountsError::file(&self.file, place_in, expected, counts[place]))
+            }
+        }
+    }
+}
+
+/// What was taken of a text's activations, if the file says so.
+fn pool(file: &TensorFile) -> Result<Option<Pool>> {
+    let Some(found) = file.metadata().get(key::KIND) else { return Ok(None) };
+    let known = Pool::ALL.into_iter().find(|pool| pool.performance_kind() == found);
+    known.map(Some).ok_or_else(|| {
+        let [one, two, three] = [kind::PERFORMANCE, kind::MEAN_PERFORMANCE, kind::MAX_PERFORMANCE];
+        let expected = format!("{one}, {two} or {three}");
+        CountsError::file(file.path(), format!("metadata {}", key::KIND), expected, found)
+    })
+}
+
+/// The neurons of each layer: what the file says, else as many in each as the arrays have.
+fn widths(file: &TensorFile, layers: usize, widest: usize) -> Result<Vec<usize>> {
+    let Some(text) = file.metadata().get(key::WIDTHS) else { return Ok(vec![widest; layers]) };
+    let widths: Option<Vec<usize>> = text.split(',').map(|width| width.parse().ok()).collect();
+    let fits = |widths: &Vec<usize>| widths.len() == layers && widths.iter().all(|&width| width <= widest);
+    widths.filter(fits).ok_or_else(|| {
+        let expected = format!("{layers} numbers with commas between, none above {widest}");
+        CountsError::file(file.path(), format!("metadata {}", key::WIDTHS), expected, format!("{text:?}"))
+    })
+}
+
+fn wrong_shape(file: &Path, pool: Option<Pool>, classes: bool, found: &[usize]) -> CountsError {
+    let classes = if classes { "classes, " } else { "" };
+    let expected = match pool.map(Pool::is_of_text) {
+        Some(false) => format!("shape [{classes}layers, positions, neurons]"),
+        Some(true) => format!("shape [{classes}layers, neurons]"),
+        None => format!("shape [{classes}layers, positions, neurons] or [{classes}layers, neurons]"),
+    };
+    CountsError::file(file, "tensor `correct`", expected + ", none 0", format!("{found:?}"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) type Tensors<'a> = &'a [(&'a str, &'a [usize], &'a [i64])];
+
+    pub(crate) const TOTAL: (&str, &[usize], &[i64]) = ("total", &[1], &[4]);
+
+    /// A file of some tensors, with metadata.
+    pub(crate) fn described(metadata: &[(&str, &str)], tensors: Tensors<'_>) -> Result<Performance> {
+        let mut bundle = TensorBundle::new();
+        for (name, shape, values) in tensors {
+            bundle.insert(*name, Array::i64(shape.to_vec(), values.to_vec()).unwrap());
+        }
+        for (name, value) in metadata {
+            bundle.describe(*name, *value);
+        }
+        Performance::read(&TensorFile::from_bytes("a/dev_perf".as_ref(), bundle.to_bytes().unwrap()).unwrap())
+    }
+
+    pub(crate) fn read(kind: Option<&str>, tensors: Tensors<'_>) -> Result<Performance> {
+        match kind {
+            Some(kind) => described(&[(key::KIND, kind)], tensors),
+            None => described(&[], tensors),
+        }
+    }
+
+    #[test]
+    fn files_are_read_back() {
+        let correct = ("correct", &[1, 2][..], &[3, 1][..]);
+        let two = described(&[("skn.kind", "mean_perf"), ("skn.widths", "1")], &[correct, TOTAL]).unwrap();
+        assert_eq!(two.widths(), [1]);
+        let three = read(
+            Some("max_perf"),
+            &[
+                ("correct", &[3, 1, 1], &[3, 2, 3]),
+                ("true_positive", &[3, 1, 1], &[0, 0, 0]),
+                ("positives", &[3], &[1, 2, 1]),
+                TOTAL,
+            ],
+        )
+        .unwrap();
+        for performance in [two, three] {
+            let metadata = BTreeMap::from([("skn.split".to_owned(), "dev".to_owned())]);
+            let bytes = performance.to_bundle(&metadata).unwrap().to_bytes().unwrap();
+            let file = TensorFile::from_bytes("dev_perf.safetensors".as_ref(), bytes).unwrap();
+            assert_eq!(Performance::read(&file).unwrap(), performance);
+            assert_eq!(file.metadata()["skn.split"], "dev");
+            assert_eq!(file.metadata().contains_key("skn.widths"), performance.classes() == 2);
+        }
+    }
+
+    #[test]
+    fn the_shape_says_what_was_counted() {
+        let correct: (&str, &[usize], &[i64]) = ("correct", &[2, 2, 2], &[1, 2, 2, 4, 3, 2, 2, 2]);
+        for kind in [None, Some("perf")] {
+            let found = read(kind, &[correct, TOTAL]).unwrap();
+            assert_eq!((found.layers(), found.positions(), found.neurons()), (2, 2, 2));
+            assert_eq!((found.classes(), found.total(), found.pool()), (2, 4, Some(Pool::Position)));
+            assert!(!found.pooled());
+        }
+        let pooled = read(Some("max_perf"), &[("correct", &[1, 2], &[1, 2]), TOTAL]).unwrap();
+        assert_eq!((pooled.layers(), pooled.positions(), pooled.neurons()), (1, 1, 2));
+        assert!(pooled.pooled());
+        let silent = read(None, &[("correct", &[1, 2], &[1, 2]), TOTAL]).unwrap();
+        assert_eq!((silent.pooled(), silent.pool()), (true, None));
+    }
+
+    #[test]
+    fn files_that_can_not_be_are_refused() {
+        let three = |correct: &'static [i64], hit: &'static [i64], positives: &'static [i64]| {
+            read(
+                None,
+                &[
+                    ("correct", &[3, 1, 1], correct),
+                    ("true_positive", &[3, 1, 1], hit),
+                    ("positives", &[3], positives),
+                    TOTAL,
+                ],
+            )
+        };
+        let widths = |text| described(&[("skn.widths", text)], &[("correct", &[2, 2], &[0; 4]), TOTAL]);
+        assert!(three(&[3, 2, 3], &[0, 0, 0], &[1, 2, 1]).is_ok() && widths("2,0").is_ok());
+        let cases = [
+            (three(&[3, 2, 3], &[0, 0, 0], &[1, 2, 2]), "sum of 4"),
+            (three(&[3, 2, 3], &[0, 0, 0], &[-1, 4, 1]), "0 to 4"),
+            (three(&[3, 2, 3], &[2, 0, 0], &[1, 2, 1]), "element 0"),
+            (three(&[3, 3, 3], &[0, 0, 0], &[1, 2, 1]), "element 1"),
+            (three(&[3, 0, 3], &[0, 1, 0], &[1, 2, 1]), "element 1"),
+            (read(None, &[("correct", &[1, 1], &[5]), TOTAL]), "0 to 4"),
+            (read(None, &[("correct", &[1, 1], &[-1]), TOTAL]), "found -1"),
+            (read(None, &[("correct", &[1, 1], &[0]), ("total", &[1], &[0])]), "`total`"),
+            (read(None, &[("correct", &[1, 1], &[0]), ("total", &[1], &[1 << 40])]), "`total`"),
+            (read(None, &[("correct", &[1, 1], &[0])]), "`total`"),
+            (
+                read(None, &[("correct", &[1], &[0]), TOTAL]),
+                "[layers, positions, neurons] or [layers, neurons]",
+            ),
+            (read(None, &[("correct", &[0, 1], &[]), TOTAL]), "[0, 1]"),
+            (read(Some("perf"), &[("correct", &[1, 1], &[0]), TOTAL]), "shape [layers, positions, neurons]"),
+            (read(Some("mean_perf"), &[("correct", &[1, 1, 1], &[0]), TOTAL]), "shape [layers, neurons]"),
+            (read(Some("mask"), &[("correct", &[1, 1], &[0]), TOTAL]), "found mask"),
+            (read(None, &[("correct", &[], &[0]), ("positives", &[], &[0]), TOTAL]), "true_positive"),
+            (widths("2"), "skn.widths"),
+            (widths("2,3"), "none above 2"),
+            (widths("2,x"), "2,x"),
+        ];
+        for (result, part) in cases {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains("a/dev_perf") && message.contains(part), "{message} has no {part}");
+        }
+    }
+}

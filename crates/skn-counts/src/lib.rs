@@ -1,0 +1,39 @@
+//! How often each neuron's rule is right, what that says of the neuron, and which neuron is the best: one reader of the
+//! files of counts (`dev_perf`, `test_mean_perf`, ..), one order, one interval, for whoever probes, selects or reports.
+//!
+//! Of two classes a neuron has one rule at each position: `activation > average => label 1`. Of more it has one for each
+//! class against the rest. [`Performance`] counts for how many texts each is right; a [`Rule`] names one of them.
+//!
+//! Rules are compared as exact fractions: a neuron that is right for 90 of 100 texts ties with one that is wrong for 90 of
+//! 100. Of equals the first in the order of class, layer, position and index is the best.
+//!
+//! ```
+//! use skn_artifact::{Array, TensorBundle, TensorFile};
+//! use skn_counts::Performance;
+//!
+//! // Of 10 texts, how many each of two neurons gets right at each of two positions.
+//! let mut bundle = TensorBundle::new();
+//! bundle.insert("correct", Array::i64(vec![1, 2, 2], vec![5, 9, 1, 6])?);
+//! bundle.insert("total", Array::i64(vec![1], vec![10])?);
+//! let dev = Performance::read(&TensorFile::from_bytes("dev_perf.safetensors".as_ref(), bundle.to_bytes()?)?)?;
+//!
+//! let best = dev.best_rule()?;
+//! assert_eq!((best.position, best.index, best.silent), (0, 1, false), "the neuron that is silent ties, and comes later");
+//! assert_eq!(dev.accuracy_of(&best)?, 0.9);
+//! let [low, high] = dev.interval_of(&best, 0.95)?;
+//! assert!(low < 0.9 && 0.9 < high);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod file;
+mod order;
+mod performance;
+mod pool;
+mod rule;
+
+pub use crate::error::{CountsError, Result};
+pub use crate::order::Predictor;
+pub use crate::performance::{OneVsRest, Performance};
+pub use crate::pool::Pool;
+pub use crate::rule::{Distances, Rule};

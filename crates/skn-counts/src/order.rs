@@ -1,0 +1,229 @@
+use std::cmp::Ordering;
+
+use crate::error::{CountsError, Result};
+use crate::performance::Performance;
+use crate::rule::{Margins, Rule, share};
+
+/// A neuron's best rule, with how well it predicts the label where it was counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Predictor {
+    /// The rule that is furthest from guessing.
+    pub rule: Rule,
+    /// Its share of right answers, 0.5 to 1.
+    pub predictivity: f64,
+}
+
+/// A rule and how far it is from guessing: what rules are ordered by.
+#[derive(Clone, Copy)]
+struct Candidate {
+    rule: Rule,
+    margin: i64,
+    whole: u64,
+}
+
+impl Candidate {
+    fn is_further(&self, other: &Self) -> bool {
+        self.further(other) == Ordering::Greater
+    }
+
+    /// Exact fractions of two denominators. Parts are below 2^63 and wholes below 2^64.
+    fn further(&self, other: &Self) -> Ordering {
+        let times = |part: i64, whole: u64| u128::from(part.unsigned_abs()) * u128::from(whole);
+        times(self.margin, other.whole).cmp(&times(other.margin, self.whole))
+    }
+
+    /// The best first; of equals the first in the order of class, layer, position and index.
+    fn order(&self, other: &Self) -> Ordering {
+        let place = |of: &Self| (of.rule.class, of.rule.layer, of.rule.position, of.rule.index);
+        other.further(self).then_with(|| place(self).cmp(&place(other)))
+    }
+
+    fn predictor(self) -> Predictor {
+        Predictor { rule: self.rule, predictivity: share(self.margin, self.whole, self.rule.silent) }
+    }
+}
+
+impl Performance {
+    /// The rule that is furthest from guessing, of all neurons, positions and classes that [can be told](Self::tells); of
+    /// equals the first in the order of class, layer, position and index. Padding of narrower layers is no neuron.
+    ///
+    /// # Errors
+    /// If there are no neurons, or no class can be told.
+    pub fn best_rule(&self) -> Result<Rule> {
+        let mut best: Option<Candidate> = None;
+        self.visit(|candidate| {
+            if best.as_ref().is_none_or(|best| candidate.is_further(best)) {
+                best = Some(candidate);
+            }
+        })?;
+        let none = || {
+            CountsError::file(&self.file, "tensor `correct`", "a neuron and a class of some texts", "none")
+        };
+        best.map(|best| best.rule).ok_or_else(none)
+    }
+
+    /// Every neuron with its best rule, the best neuron first: that of [`Self::best_rule`]. Equals are in the order of their
+    /// rules' class, layer, position and index. Empty if no class can be told.
+    ///
+    /// # Errors
+    /// None that counts of this crate give.
+    pub fn ranked(&self) -> Result<Vec<Predictor>> {
+        let mut best: Vec<Option<Candidate>> = vec![None; self.layers() * self.neurons()];
+        self.visit(|candidate| {
+            let place = candidate.rule.layer * self.neurons() + candidate.rule.index;
+            if best[place].as_ref().is_none_or(|best| candidate.is_further(best)) {
+                best[place] = Some(candidate);
+            }
+        })?;
+        let mut ranked: Vec<Candidate> = best.into_iter().flatten().collect();
+        ranked.sort_by(Candidate::order);
+        Ok(ranked.into_iter().map(Candidate::predictor).collect())
+    }
+
+    /// The best predictivity of each layer at each position, `[L][P]`, over all classes that can be told; 0.5 where there
+    /// is no neuron.
+    ///
+    /// # Errors
+    /// None that counts of this crate give.
+    pub fn best_by_place(&self) -> Result<Vec<Vec<f64>>> {
+        let mut best: Vec<Vec<Option<Candidate>>> = vec![vec![None; self.positions()]; self.layers()];
+        self.visit(|candidate| {
+            let best = &mut best[candidate.rule.layer][candidate.rule.position];
+            if best.as_ref().is_none_or(|best| candidate.is_further(best)) {
+                *best = Some(candidate);
+            }
+        })?;
+        let value = |found: Option<Candidate>| found.map_or(0.5, |found| found.predictor().predictivity);
+        Ok(best.into_iter().map(|row| row.into_iter().map(value).collect()).collect())
+    }
+
+    /// Every rule that can be told, in the order of class, layer, position and index.
+    fn visit(&self, mut see: impl FnMut(Candidate)) -> Result<()> {
+        for number in (0..self.rules()).filter(|&class| self.tells(class)) {
+            let class = self.rest.as_ref().map(|_| number);
+            let margins: Margins<'_> = self.margins(number)?;
+            for (layer, &width) in self.widths.iter().enumerate() {
+                for position in 0..self.positions() {
+                    let row = (layer * self.positions() + position) * self.neurons();
+                    for index in 0..width {
+                        let margin = margins.at(row + index);
+                        let rule = Rule { layer, position, index, class, silent: margin < 0 };
+                        see(Candidate { rule, margin, whole: margins.whole });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::tests::{TOTAL, Tensors, described, read};
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_best_rule_of_two_classes() {
+        let correct = ("correct", &[1, 2, 3][..], &[2, 3, 1, 2, 2, 0][..]);
+        let dev = read(Some("perf"), &[TOTAL, correct]).unwrap();
+        let rule = dev.best_rule().unwrap();
+        assert_eq!(rule, Rule { layer: 0, position: 1, index: 2, class: None, silent: true });
+        assert_eq!(dev.accuracy_of(&rule).unwrap(), 1.0);
+        let narrow = described(&[("skn.widths", "2")], &[TOTAL, correct]).unwrap();
+        let found = narrow.best_rule().unwrap();
+        assert_eq!((found.position, found.index, found.silent), (0, 1, false), "padding does not win");
+        assert!(narrow.accuracy_of(&rule).is_err(), "padding is no neuron");
+        let test = read(Some("perf"), &[TOTAL, ("correct", &[1, 2, 3], &[0, 0, 0, 0, 0, 3])]).unwrap();
+        assert_eq!(test.accuracy_of(&rule).unwrap(), 0.25, "held out, a rule may be worse than guessing");
+        assert!(described(&[("skn.widths", "0")], &[TOTAL, correct]).unwrap().best_rule().is_err());
+        assert!(dev.accuracy_of(&Rule { layer: 1, ..rule }).is_err());
+        assert!(dev.accuracy_of(&Rule { class: Some(0), ..rule }).is_err());
+    }
+
+    #[test]
+    fn the_best_rule_of_a_class_against_the_rest() {
+        // One layer, position and neuron; 1, 1 and 2 texts of three classes. It fires for one text of class 1 only.
+        let tensors: Tensors<'_> = &[
+            TOTAL,
+            ("correct", &[3, 1, 1, 1], &[2, 4, 1]),
+            ("true_positive", &[3, 1, 1, 1], &[0, 1, 0]),
+            ("positives", &[3], &[1, 1, 2]),
+        ];
+        let dev = read(Some("perf"), tensors).unwrap();
+        let rule = dev.best_rule().unwrap();
+        assert_eq!((rule.class, rule.silent), (Some(1), false));
+        assert_eq!(dev.accuracy_of(&rule).unwrap(), 1.0);
+        let other = Rule { class: Some(2), silent: true, ..rule };
+        assert_eq!(dev.accuracy_of(&other).unwrap(), 0.75, "silent at both, and at one of the two others");
+    }
+
+    #[test]
+    fn ties_go_by_position_before_index() {
+        // Counts 5 and 9 of two neurons at the first position, 9 and 5 at the second.
+        let dev = read(None, &[("correct", &[1, 2, 2], &[5, 9, 9, 5]), ("total", &[1], &[10])]).unwrap();
+        let ranked = dev.ranked().unwrap();
+        let places: Vec<_> = ranked.iter().map(|found| (found.rule.position, found.rule.index)).collect();
+        assert_eq!(places, [(0, 1), (1, 0)]);
+        assert_eq!(dev.best_rule().unwrap(), ranked[0].rule);
+    }
+
+    #[test]
+    fn a_neuron_is_taken_where_it_predicts_best() {
+        let correct = ("correct", &[1, 2, 3][..], &[5, 9, 3, 6, 1, 7][..]);
+        let dev = read(None, &[correct, ("total", &[1], &[10])]).unwrap();
+        let ranked = dev.ranked().unwrap();
+        let found: Vec<_> =
+            ranked.iter().map(|found| (found.rule.index, found.rule.position, found.rule.silent)).collect();
+        assert_eq!(found, [(1, 0, false), (2, 0, true), (0, 1, false)], "ties go to the first position");
+        assert_eq!(dev.best_by_place().unwrap(), [[0.9, 0.9]]);
+        let narrow = described(&[("skn.widths", "1")], &[correct, ("total", &[1], &[10])]).unwrap();
+        assert_eq!(
+            (narrow.ranked().unwrap().len(), narrow.best_by_place().unwrap()),
+            (1, vec![vec![0.5, 0.6]])
+        );
+        // A neuron that never fires is right for eight of ten, and no better than a guess.
+        let never: Tensors<'_> = &[
+            ("correct", &[3, 1, 1, 1], &[8, 7, 5]),
+            ("true_positive", &[3, 1, 1, 1], &[0, 0, 0]),
+            ("positives", &[3], &[2, 3, 5]),
+            ("total", &[1], &[10]),
+        ];
+        assert_eq!(read(None, never).unwrap().ranked().unwrap()[0].predictivity, 0.5);
+    }
+
+    #[test]
+    fn every_mirror_pair_ties() {
+        // In f64 `c / t` and `1 - (t - c) / t` differ for 70 of the 437 pairs.
+        let total: i64 = 872;
+        for count in 0..=total / 2 {
+            let counts = [total - count, count, count, total - count];
+            let dev = read(None, &[("correct", &[1, 2, 2], &counts), ("total", &[1], &[total])]).unwrap();
+            let ranked = dev.ranked().unwrap();
+            assert_eq!(ranked.iter().map(|found| found.rule.index).collect::<Vec<_>>(), [0, 1], "{count}");
+            assert_eq!(ranked[0].predictivity, ranked[1].predictivity);
+            assert_eq!(ranked[0].rule.position, 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_of_all_is_the_best_rule(
+            correct in prop::collection::vec(0i64..=6, 2 * 3 * 4),
+            widths in prop::collection::vec(1usize..=4, 2),
+        ) {
+            let text = format!("{},{}", widths[0], widths[1]);
+            let tensors: Tensors<'_> = &[("correct", &[2, 3, 4], &correct), ("total", &[1], &[6])];
+            let dev = described(&[("skn.widths", &text)], tensors).unwrap();
+            let ranked = dev.ranked().unwrap();
+            prop_assert_eq!(ranked.len(), widths[0] + widths[1]);
+            prop_assert_eq!(ranked[0].rule, dev.best_rule().unwrap());
+            let value = |found: &Predictor| dev.accuracy_of(&found.rule).unwrap();
+            prop_assert!(ranked.iter().all(|found| value(found) == found.predictivity));
+            prop_assert!(ranked.windows(2).all(|pair| pair[0].predictivity >= pair[1].predictivity));
+            let most = dev.best_by_place().unwrap().into_iter().flatten().fold(0.0, f64::max);
+            prop_assert_eq!(most, ranked[0].predictivity);
+        }
+    }
+}

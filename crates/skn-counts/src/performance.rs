@@ -1,0 +1,264 @@
+use std::path::{Path, PathBuf};
+
+use skn_stats::FireAccumulator;
+
+use crate::error::{CountsError, Result};
+use crate::pool::Pool;
+
+/// The most texts that can be counted: products of two counts are below 2^64 then.
+pub(crate) const MAX_TEXTS: i64 = u32::MAX as i64;
+
+/// How often the rule `activation > average => label 1` is right on a split, for every neuron: what `dev_perf` and its
+/// like hold.
+///
+/// Of two classes there is one rule. Of more there is one for each class against the rest, `activation > average =>
+/// the class`, and arrays get the classes as their first dimension.
+#[derive(Clone, Debug)]
+pub struct Performance {
+    /// Where it was read; empty for one that was counted.
+    pub(crate) file: PathBuf,
+    /// Not known of a file that does not say.
+    pub(crate) pool: Option<Pool>,
+    /// `[L, P, F]`, or `[L, F]` of whole texts.
+    pub(crate) dims: Vec<usize>,
+    /// Neurons of each layer.
+    pub(crate) widths: Vec<usize>,
+    pub(crate) correct: Vec<i64>,
+    pub(crate) rest: Option<OneVsRest>,
+    pub(crate) total: i64,
+}
+
+/// What is counted besides for more than two classes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OneVsRest {
+    /// Texts of the class at which the neuron fires, `[C, ..]`.
+    pub true_positive: Vec<i64>,
+    /// Texts of each class, `[C]`.
+    pub positives: Vec<i64>,
+}
+
+impl PartialEq for Performance {
+    /// Whether the same was counted, wherever it was read.
+    fn eq(&self, other: &Self) -> bool {
+        let of = |all: &Self| (all.pool, all.total);
+        of(self) == of(other)
+            && (&self.dims, &self.widths) == (&other.dims, &other.widths)
+            && (&self.correct, &self.rest) == (&other.correct, &other.rest)
+    }
+}
+
+impl Performance {
+    /// What was counted by class. `widths` are the neurons of each layer, and `positions` the prompt's where each has its
+    /// own counts.
+    ///
+    /// # Errors
+    /// If there are fewer than two classes, too many texts, or the counts are not as many as the shape says.
+    pub fn of(pool: Pool, positions: usize, widths: &[usize], fires: &FireAccumulator) -> Result<Self> {
+        let classes = fires.classes();
+        if classes < 2 {
+            return Err(CountsError::mismatch("classes to tell apart", "at least 2", classes));
+        }
+        let (layers, widest) = (widths.len(), widths.iter().copied().max().unwrap_or(0));
+        let dims = if pool.is_of_text() { vec![layers, widest] } else { vec![layers, positions, widest] };
+        let (mut correct, mut rest) = (Vec::new(), None);
+        if classes == 2 {
+            correct = integers(fires.correct(1)?)?;
+        } else {
+            let mut true_positive = Vec::new();
+            for class in 0..classes {
+                correct.extend(integers(fires.correct(class)?)?);
+                true_positive.extend(integers(fires.fired(class)?.iter().copied())?);
+            }
+            let positives = integers(fires.label_counts().iter().copied())?;
+            rest = Some(OneVsRest { true_positive, positives });
+        }
+        let total = integer(fires.rows())?;
+        let size = dims.iter().product::<usize>() * if classes == 2 { 1 } else { classes };
+        if correct.len() != size {
+            return Err(CountsError::mismatch(format!("counts of shape {dims:?}"), size, correct.len()));
+        }
+        let widths = widths.to_vec();
+        Ok(Self { file: PathBuf::new(), pool: Some(pool), dims, widths, correct, rest, total })
+    }
+
+    /// The file it was read from; empty for one that was counted.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What was taken of a text's activations; not known of a file of whole texts that does not say.
+    pub fn pool(&self) -> Option<Pool> {
+        self.pool
+    }
+
+    /// Whether a text's activations were pooled to one for each neuron.
+    pub fn pooled(&self) -> bool {
+        self.dims.len() == 2
+    }
+
+    /// `[L, P, F]`, or `[L, F]` where they were pooled; of more than two classes the arrays have `C` before that.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The number of layers, L.
+    pub fn layers(&self) -> usize {
+        self.dims[0]
+    }
+
+    /// The number of positions, P; 1 if pooled.
+    pub fn positions(&self) -> usize {
+        if self.pooled() { 1 } else { self.dims[1] }
+    }
+
+    /// The number of neurons in the widest layer, F.
+    pub fn neurons(&self) -> usize {
+        self.dims[self.dims.len() - 1]
+    }
+
+    /// The number of neurons that each layer has, `[L]`: of a pruned model some have fewer than the widest, and what is
+    /// beyond in the arrays is padding.
+    pub fn widths(&self) -> &[usize] {
+        &self.widths
+    }
+
+    /// The number of classes, C.
+    pub fn classes(&self) -> usize {
+        self.rest.as_ref().map_or(2, |rest| rest.positives.len())
+    }
+
+    /// For how many texts each rule is right: of the shape of [`Self::dims`], with `C` before that where each class has
+    /// its own.
+    pub fn correct(&self) -> &[i64] {
+        &self.correct
+    }
+
+    /// What is counted besides for more than two classes.
+    pub fn one_vs_rest(&self) -> Option<&OneVsRest> {
+        self.rest.as_ref()
+    }
+
+    /// The number of texts.
+    pub fn total(&self) -> i64 {
+        self.total
+    }
+
+    /// The share of texts for which each rule is right: quotients in f64, rounded to f32.
+    pub fn accuracy(&self) -> Vec<f32> {
+        let total = self.total.max(1) as f64;
+        self.correct.iter().map(|&correct| (correct as f64 / total) as f32).collect()
+    }
+
+    /// Whether another one counts the same rules of the same neurons.
+    pub fn fits(&self, other: &Self) -> bool {
+        (&self.dims, &self.widths) == (&other.dims, &other.widths) && self.shape() == other.shape()
+    }
+
+    /// The shape of the arrays.
+    pub fn shape(&self) -> Vec<usize> {
+        let classes = self.rest.as_ref().map(|rest| rest.positives.len());
+        classes.into_iter().chain(self.dims.iter().copied()).collect()
+    }
+
+    /// Adds the counts of another shard.
+    ///
+    /// # Errors
+    /// If it is of another pool, shape or number of classes, or there are too many texts; nothing is added then.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if (self.pool, &self.dims, &self.widths) != (other.pool, &other.dims, &other.widths) {
+            let of = |all: &Self| format!("{:?} {:?}", all.pool, all.dims);
+            return Err(CountsError::mismatch("counts of a shard", of(self), of(other)));
+        }
+        if self.classes() != other.classes() {
+            return Err(CountsError::mismatch("classes of a shard", self.classes(), other.classes()));
+        }
+        let mut sum = self.clone();
+        add(&mut sum.correct, &other.correct)?;
+        add(std::slice::from_mut(&mut sum.total), &[other.total])?;
+        if let (Some(whole), Some(part)) = (&mut sum.rest, &other.rest) {
+            add(&mut whole.true_positive, &part.true_positive)?;
+            add(&mut whole.positives, &part.positives)?;
+        }
+        *self = sum;
+        Ok(())
+    }
+}
+
+fn integer(count: u64) -> Result<i64> {
+    let fits = i64::try_from(count).ok().filter(|count| *count <= MAX_TEXTS);
+    fits.ok_or_else(|| CountsError::mismatch("count", format!("at most {MAX_TEXTS}"), count))
+}
+
+fn integers(counts: impl IntoIterator<Item = u64>) -> Result<Vec<i64>> {
+    counts.into_iter().map(integer).collect()
+}
+
+fn add(whole: &mut [i64], part: &[i64]) -> Result<()> {
+    if whole.len() != part.len() {
+        return Err(CountsError::mismatch("counts of a shard", whole.len(), part.len()));
+    }
+    for (whole, &part) in whole.iter_mut().zip(part) {
+        let sum = whole.checked_add(part).filter(|sum| *sum <= MAX_TEXTS);
+        let wrong = || CountsError::mismatch("sum of counts", format!("at most {MAX_TEXTS}"), "more");
+        *whole = sum.ok_or_else(wrong)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_classes() -> Performance {
+        Performance {
+            file: PathBuf::new(),
+            pool: Some(Pool::Mean),
+            dims: vec![1, 2],
+            widths: vec![2],
+            correct: vec![3, 1],
+            rest: None,
+            total: 4,
+        }
+    }
+
+    fn three_classes() -> Performance {
+        let rest = OneVsRest { true_positive: vec![1, 0, 2, 1, 1, 1], positives: vec![1, 2, 1] };
+        Performance { correct: vec![4, 2, 3, 1, 2, 2], rest: Some(rest), ..two_classes() }
+    }
+
+    #[test]
+    fn merging_adds_counts() {
+        let mut whole = three_classes();
+        whole.merge(&three_classes()).unwrap();
+        assert_eq!((whole.correct(), whole.total()), (&[8, 4, 6, 2, 4, 4][..], 8));
+        assert_eq!(whole.one_vs_rest().unwrap().positives, [2, 4, 2]);
+        assert_eq!(whole.accuracy(), three_classes().accuracy());
+    }
+
+    #[test]
+    fn shards_that_do_not_fit_are_refused_and_change_nothing() {
+        let mut whole = two_classes();
+        assert!(whole.merge(&three_classes()).is_err());
+        assert!(whole.merge(&Performance { pool: Some(Pool::Max), ..two_classes() }).is_err());
+        assert!(whole.merge(&Performance { widths: vec![1], ..two_classes() }).is_err());
+        assert!(whole.merge(&Performance { total: MAX_TEXTS, ..two_classes() }).is_err());
+        assert_eq!(whole, two_classes());
+    }
+
+    #[test]
+    fn counts_are_those_of_the_classes() {
+        let mut fires = FireAccumulator::new(2, 3).unwrap();
+        for (label, values) in [(0, [1.0, 0.0]), (1, [0.0, 0.0]), (2, [1.0, 1.0])] {
+            fires.add(label, 0, &values, &[0.5, 0.5]).unwrap();
+            fires.add_row_label(label).unwrap();
+        }
+        let counted = Performance::of(Pool::Position, 1, &[2], &fires).unwrap();
+        assert_eq!((counted.shape(), counted.total()), (vec![3, 1, 1, 2], 3));
+        assert_eq!(counted.correct(), [2, 1, 0, 1, 2, 3]);
+        assert_eq!(counted.one_vs_rest().unwrap().true_positive, [1, 0, 0, 0, 1, 1]);
+        let error = Performance::of(Pool::Position, 2, &[2], &fires).unwrap_err().to_string();
+        assert!(error.contains("expected 12, found 6"), "{error}");
+        assert!(Performance::of(Pool::Max, 1, &[2], &FireAccumulator::new(2, 1).unwrap()).is_err());
+    }
+}

@@ -1,0 +1,284 @@
+use skn_stats::{accuracy, distance, wilson};
+
+use crate::error::{CountsError, Result};
+use crate::performance::Performance;
+
+/// The rule by which one neuron tells labels apart: `activation > average` at a position says label 1, or the class
+/// against the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// The neuron's layer, from 0.
+    pub layer: usize,
+    /// The prompt position, from 0; 0 if activations were pooled.
+    pub position: usize,
+    /// The neuron's index in its layer, from 0.
+    pub index: usize,
+    /// The class that is told from the rest; `None` for two classes.
+    pub class: Option<usize>,
+    /// Whether the neuron is silent where it should fire: then the opposite is said.
+    pub silent: bool,
+}
+
+/// How far each neuron is from guessing, as fractions of one denominator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Distances {
+    /// Twice the distance from 0.5, times `whole`: `[L, F]`.
+    pub parts: Vec<u64>,
+    /// The denominator.
+    pub whole: u64,
+}
+
+/// How far each rule of a class is above guessing, as fractions of one denominator.
+///
+/// Of two classes that is the distance of the accuracy from 0.5 (Wang et al. 2022, section 3). Of a class against the rest
+/// it is that of the balanced accuracy, `(true positive / positive + true negative / negative) / 2`: the rest is most of the
+/// texts, so that by accuracy a neuron that never fires would beat one that fires for the class.
+pub(crate) struct Margins<'a> {
+    performance: &'a Performance,
+    /// Where the rule's counts begin.
+    start: usize,
+    /// The texts of the class, of more than two.
+    positives: Option<i64>,
+    /// Twice the distance from 0.5 is a part of this.
+    pub(crate) whole: u64,
+}
+
+impl Margins<'_> {
+    /// At a place of `[L, P, F]`; below 0 if the rule is right less often than wrong.
+    pub(crate) fn at(&self, place: usize) -> i64 {
+        let Performance { correct, rest, total, .. } = self.performance;
+        let (place, total) = (self.start + place, *total);
+        let correct = correct[place];
+        match (self.positives, rest) {
+            (Some(positives), Some(rest)) => {
+                // hit / positives - alarm / negatives, an alarm being a text of the rest for which the neuron fires.
+                // Products are at most a quarter of 2^64, as positives + negatives are below 2^32.
+                let (hit, negatives) = (rest.true_positive[place], total - positives);
+                let alarm = negatives - (correct - hit);
+                hit * negatives - alarm * positives
+            }
+            _ => {
+                let sign = if 2 * correct < total { -1 } else { 1 };
+                sign * distance(correct, total) as i64
+            }
+        }
+    }
+}
+
+impl Performance {
+    /// The number of rules there are for each neuron: 1 for two classes, else one for each class.
+    pub fn rules(&self) -> usize {
+        self.rest.as_ref().map_or(1, |rest| rest.positives.len())
+    }
+
+    /// Whether there are texts that a class can be told by: of more than two classes, some of the class and some of the
+    /// rest.
+    pub fn tells(&self, class: usize) -> bool {
+        self.rest.as_ref().is_none_or(|rest| {
+            rest.positives.get(class).is_some_and(|&count| 0 < count && count < self.total)
+        })
+    }
+
+    /// The number of counts that each rule has.
+    pub(crate) fn size(&self) -> usize {
+        self.layers() * self.positions() * self.neurons()
+    }
+
+    /// How far each neuron's rule of this number is above guessing.
+    pub(crate) fn margins(&self, rule: usize) -> Result<Margins<'_>> {
+        let start = rule * self.size();
+        let Some(rest) = &self.rest else {
+            let whole = self.total.unsigned_abs();
+            return Ok(Margins { performance: self, start, positives: None, whole });
+        };
+        let (positives, negatives) = (rest.positives[rule], self.total - rest.positives[rule]);
+        if positives == 0 || negatives == 0 {
+            let place = format!("tensor `positives`, class {rule}");
+            let expected = "texts of the class and texts of the rest (another class can be told alone)";
+            let found = format!("{positives} of {}", self.total);
+            return Err(CountsError::file(&self.file, place, expected, found));
+        }
+        let whole = (positives * negatives).unsigned_abs();
+        Ok(Margins { performance: self, start, positives: Some(positives), whole })
+    }
+
+    /// How far each neuron's rule of this number is from guessing, at its best position.
+    ///
+    /// # Errors
+    /// If there are no texts of the class, or none of the rest.
+    pub fn distances(&self, rule: usize) -> Result<Distances> {
+        let (margins, row) = (self.margins(rule)?, self.positions() * self.neurons());
+        let mut parts = vec![0; self.layers() * self.neurons()];
+        for place in 0..self.size() {
+            let best: &mut u64 = &mut parts[place / row * self.neurons() + place % self.neurons()];
+            *best = margins.at(place).unsigned_abs().max(*best);
+        }
+        Ok(Distances { parts, whole: margins.whole })
+    }
+
+    /// The share of texts for which a rule is right, where it was chosen its predictivity: the accuracy of two classes,
+    /// of a class against the rest the balanced one.
+    ///
+    /// # Errors
+    /// If there is no such neuron, position or class, or no text of the class.
+    pub fn accuracy_of(&self, rule: &Rule) -> Result<f64> {
+        let place = self.place(rule)?;
+        let margins = self.margins(rule.class.unwrap_or(0))?;
+        Ok(share(margins.at(place), margins.whole, rule.silent))
+    }
+
+    /// The interval of [`Self::accuracy_of`] at a confidence level, over texts.
+    ///
+    /// One proportion has Wilson's interval. Balanced accuracy is the mean of two; their intervals are put together as
+    /// Newcombe (1998, method 10) does for a difference: distances of the bounds from the estimates add up as squares.
+    ///
+    /// # Errors
+    /// As [`Self::accuracy_of`]; and if the level is not between 0 and 1.
+    pub fn interval_of(&self, rule: &Rule, level: f64) -> Result<[f64; 2]> {
+        let parts = self.right(rule)?;
+        if let [(right, of)] = parts[..] {
+            return Ok(wilson(right, of, level)?);
+        }
+        let (mut value, mut below, mut above) = (0.0, 0.0, 0.0);
+        for &(right, of) in &parts {
+            let share = accuracy(right, of);
+            let [low, high] = wilson(right, of, level)?;
+            value += share / parts.len() as f64;
+            below += (share - low).powi(2);
+            above += (high - share).powi(2);
+        }
+        let half = |squares: f64| squares.sqrt() / parts.len() as f64;
+        Ok([(value - half(below)).max(0.0), (value + half(above)).min(1.0)])
+    }
+
+    /// Right answers and texts: of all texts, or of those of the class and of the others.
+    fn right(&self, rule: &Rule) -> Result<Vec<(u64, u64)>> {
+        let number = rule.class.unwrap_or(0);
+        let place = number * self.size() + self.place(rule)?;
+        let said = |right: i64, of: i64| {
+            let right = if rule.silent { of - right } else { right };
+            // The checks have seen that none is negative.
+            (right.unsigned_abs(), of.unsigned_abs())
+        };
+        let Some(rest) = &self.rest else { return Ok(vec![said(self.correct[place], self.total)]) };
+        let (hits, of_class) = (rest.true_positive[place], rest.positives[number]);
+        Ok(vec![said(hits, of_class), said(self.correct[place] - hits, self.total - of_class)])
+    }
+
+    /// The place of a rule's neuron in `[L, P, F]`.
+    fn place(&self, rule: &Rule) -> Result<usize> {
+        let Rule { layer, position, index, class, .. } = *rule;
+        let there = position < self.positions() && self.widths.get(layer).is_some_and(|&width| index < width);
+        if !there || class.is_some() != self.rest.is_some() || class.unwrap_or(0) >= self.rules() {
+            let (expected, found) = ("the shape that the rule is of", format!("{rule:?}"));
+            return Err(CountsError::file(&self.file, "tensor `correct`", expected, found));
+        }
+        Ok((layer * self.positions() + position) * self.neurons() + index)
+    }
+}
+
+/// A share of right answers, from a part that it is above one half.
+pub(crate) fn share(margin: i64, whole: u64, silent: bool) -> f64 {
+    let margin = if silent { -margin } else { margin };
+    0.5 + margin as f64 / (2.0 * whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::tests::{TOTAL, Tensors, read};
+    use crate::performance::MAX_TEXTS;
+
+    #[test]
+    fn the_best_position_counts() {
+        let correct: (&str, &[usize], &[i64]) = ("correct", &[2, 2, 2], &[1, 2, 2, 4, 3, 2, 2, 2]);
+        let distances = read(None, &[correct, TOTAL]).unwrap().distances(0).unwrap();
+        assert_eq!((distances.parts, distances.whole), (vec![2, 4, 2, 0], 4));
+    }
+
+    #[test]
+    fn a_class_against_the_rest_is_balanced() {
+        // Classes of 1, 2 and 1 texts. The first neuron fires for the text of class 0 alone, the second
+        // never.
+        let tensors: Tensors<'_> = &[
+            ("correct", &[3, 1, 2], &[4, 3, 1, 2, 2, 3]),
+            ("true_positive", &[3, 1, 2], &[1, 0, 0, 0, 0, 0]),
+            ("positives", &[3], &[1, 2, 1]),
+            TOTAL,
+        ];
+        let performance = read(Some("mean_perf"), tensors).unwrap();
+        assert_eq!((performance.classes(), performance.rules()), (3, 3));
+        let parts = |rule| {
+            let Distances { parts, whole } = performance.distances(rule).unwrap();
+            (parts, whole)
+        };
+        assert_eq!(parts(0), (vec![3, 0], 3));
+        // hit 0 of 2, alarm 1 of 2; hit 0 of 1, alarm 1 of 3.
+        assert_eq!(parts(1), (vec![2, 0], 4));
+        assert_eq!(parts(2), (vec![1, 0], 3));
+    }
+
+    #[test]
+    fn the_interval_of_a_share_is_in_the_rule_s_direction() {
+        let correct: (&str, &[usize], &[i64]) = ("correct", &[1, 1, 2], &[2, 7]);
+        let test = read(None, &[correct, ("total", &[1], &[10])]).unwrap();
+        let rule = Rule { layer: 0, position: 0, index: 0, class: None, silent: true };
+        assert_eq!(test.interval_of(&rule, 0.95).unwrap(), wilson(8, 10, 0.95).unwrap());
+        let rule = Rule { silent: false, ..rule };
+        assert_eq!(test.interval_of(&rule, 0.95).unwrap(), wilson(2, 10, 0.95).unwrap());
+        assert!(test.interval_of(&rule, 2.0).is_err());
+    }
+
+    #[test]
+    fn the_interval_of_balanced_accuracy_is_newcombe_s() {
+        // Three classes of 2, 3 and 5 texts; one neuron, which fires for all of class 0 and for one of the others.
+        let tensors: Tensors<'_> = &[
+            ("correct", &[3, 1, 1, 1], &[9, 6, 2]),
+            ("true_positive", &[3, 1, 1, 1], &[2, 1, 0]),
+            ("positives", &[3], &[2, 3, 5]),
+            ("total", &[1], &[10]),
+        ];
+        let counts = read(Some("perf"), tensors).unwrap();
+        let rule = Rule { layer: 0, position: 0, index: 0, class: Some(0), silent: false };
+        assert_eq!(counts.accuracy_of(&rule).unwrap(), (1.0 + 7.0 / 8.0) / 2.0);
+        let found = counts.interval_of(&rule, 0.95).unwrap();
+        let ([low, _], [low_rest, high_rest]) = (wilson(2, 2, 0.95).unwrap(), wilson(7, 8, 0.95).unwrap());
+        let below = ((1.0 - low).powi(2) + (0.875 - low_rest).powi(2)).sqrt() / 2.0;
+        assert!((found[0] - (0.9375 - below)).abs() < 1e-12);
+        assert!((found[1] - (0.9375 + (high_rest - 0.875) / 2.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_class_without_texts_can_not_be_told() {
+        let tensors: Tensors<'_> = &[
+            ("correct", &[3, 1, 1], &[2, 2, 4]),
+            ("true_positive", &[3, 1, 1], &[0, 0, 0]),
+            ("positives", &[3], &[2, 2, 0]),
+            TOTAL,
+        ];
+        let performance = read(None, tensors).unwrap();
+        assert!(performance.distances(1).is_ok());
+        let message = performance.distances(2).err().unwrap().to_string();
+        assert!(message.contains("class 2") && message.contains("found 0 of 4"), "{message}");
+    }
+
+    #[test]
+    fn the_largest_counts_do_not_overflow() {
+        let half = MAX_TEXTS / 2;
+        let performance = read(
+            None,
+            &[
+                ("correct", &[2, 1, 1], &[MAX_TEXTS, 0]),
+                ("true_positive", &[2, 1, 1], &[half, 0]),
+                ("positives", &[2], &[half, MAX_TEXTS - half]),
+                ("total", &[1], &[MAX_TEXTS]),
+            ],
+        )
+        .unwrap();
+        for rule in 0..2 {
+            let distances = performance.distances(rule).unwrap();
+            assert_eq!(distances.parts, [distances.whole]);
+        }
+    }
+}
