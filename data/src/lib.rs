@@ -23,6 +23,10 @@ pub use crate::grammar::{Inference, Judgement, Level, inference, judgement};
 pub use crate::tasks::make_tasks;
 pub use crate::tokenizer::train_tokenizer;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What the embedded model calls itself in artifacts.
 pub const MODEL_ID: &str = "demo";
 

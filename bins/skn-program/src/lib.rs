@@ -9,3 +9,7 @@ pub mod hub;
 pub use crate::cli::{Common, ProgressKind, parse};
 pub use crate::console::{Console, print};
 pub use crate::exit::{Failure, conclude, exit_code, report};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -37,3 +37,7 @@ pub use crate::order::Predictor;
 pub use crate::performance::{OneVsRest, Performance};
 pub use crate::pool::Pool;
 pub use crate::rule::{Distances, Rule};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

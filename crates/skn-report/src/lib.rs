@@ -33,6 +33,10 @@ pub use crate::error::{ReportError, Result};
 use crate::figure::Figure;
 use crate::parts::Parts;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The report of a run folder.
 #[derive(Clone, Debug)]
 pub struct Report {

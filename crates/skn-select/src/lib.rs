@@ -48,3 +48,7 @@ pub use crate::ranking::Ranking;
 pub use crate::scores::{Aggregate, Scores};
 pub use crate::share::Share;
 pub use skn_counts::{Performance, Rule};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
