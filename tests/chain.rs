@@ -55,12 +55,24 @@ fn the_demo_shows_what_skill_neurons_are() {
         desk.ok(&format!("skn-verify runs/demo-sentiment{run}"));
     }
     assert!(desk.path("runs/demo-sentiment/report.html").is_file());
+    check_calls(&desk, &summary);
 
     desk.fails("skn-run", 3, &["runs/demo-sentiment", "--resume", "--force"]);
     let again = desk.run("skn-run --resume");
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert!(again.stderr.contains("[2/9] skn-train: done before"), "{}", again.stderr);
     assert_eq!(desk.json("runs/demo-sentiment/summary.json"), summary, "nothing is left to do");
+    // A run whose record is of the form that had no options is the same run.
+    let record = desk.path("runs/demo-sentiment/run.json");
+    let mut old = desk.json("runs/demo-sentiment/run.json");
+    for entry in old["stages"].as_object_mut().unwrap().values_mut() {
+        entry.as_object_mut().unwrap().remove("options");
+    }
+    std::fs::write(&record, old.to_string()).unwrap();
+    let again = desk.run("skn-run --resume --threads 1");
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert_eq!(again.stderr.matches("done before").count(), 11, "{}", again.stderr);
+    desk.fails("skn-run --resume --draws 3", 3, &["stage mask", "--draws 10", "--draws 3"]);
     desk.fails(
         "skn-run --resume --learning_rate 1",
         3,
@@ -80,6 +92,30 @@ fn the_demo_shows_what_skill_neurons_are() {
         predicted.lines().all(|line| line.starts_with("positive\t0.") || line.starts_with("negative\t0.")),
         "{predicted}"
     );
+}
+
+/// The chain by calls of the session crate gives the numbers of `skn-run`, and its files.
+fn check_calls(desk: &Desk, summary: &Value) {
+    let session = skn_session::Session::new(skn_session::options::Compute::default()).unwrap();
+    let (text, run) = ("the food was not bad .", desk.path("calls"));
+    let found = by_calls::chain(&session, &run, [12, 6], &[text.into()]).unwrap();
+    let names = ["tuned", "skill_perturbed", "random_perturbed", "pruned", "pruned_tuned"];
+    for (name, found) in names.iter().zip(found.scores) {
+        // The summary's went through files, as decimals.
+        let said = number(summary, &format!("/accuracy/{name}"));
+        assert!((said - found).abs() < 1e-12, "{name}: {said} {found}");
+    }
+    assert_eq!(summary["best_neuron"]["layer"], found.best.0);
+    assert_eq!(summary["best_neuron"]["index"], found.best.1);
+    for file in
+        ["sentiment/test_perf.safetensors", "prune-tuned/best/skn.json", "prune/best/model.safetensors"]
+    {
+        let [calls, program] = ["calls", "runs/demo-sentiment"].map(|run| desk.path(run).join(file));
+        assert!(std::fs::read(calls).unwrap() == std::fs::read(program).unwrap(), "{file}");
+    }
+    support::write(&desk.path("text"), text);
+    let said = desk.ok("skn-predict --resume_from runs/demo-sentiment/prune-tuned --input text");
+    assert!(said.starts_with(&found.words[0]), "{said}");
 }
 
 #[test]

@@ -118,6 +118,36 @@ fn what_has_nothing_to_act_on() {
     }
     let said = desk.run("skn-probe -p --resume_from run --model_type RobertaPrunePrompt --save_to y");
     assert!(said.code == 0 && said.stderr.contains("is not pruned"), "{}", said.stderr);
+    let idle = "skn-probe --resume_from run --save_to z --repeats 3 --prepend-mask --model_type RobertaBias";
+    let said = desk.run(&format!("{idle} --prompt_size 4 --splits train"));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for flag in
+        ["--repeats: goes with", "--prepend-mask: goes with -p", "--resume_from without -p", "--prompt_size"]
+    {
+        assert!(said.stderr.contains(flag), "{flag} in {}", said.stderr);
+    }
+}
+
+#[test]
+fn answers_of_a_tuned_model_and_of_one_as_it_is() {
+    let desk = Desk::original();
+    desk.ok("skn-train --model demo --task sentiment --epoch 1 --max-steps 40 --lr 0.005 --save_to run");
+    write(&desk.path("texts"), "the food was not bad .\n");
+    let tuned = desk.ok("skn-predict --resume_from run --input texts");
+    assert_eq!(desk.ok("skn-predict -p --resume_from run --input texts"), tuned);
+    let untuned = desk.ok("skn-predict --model demo --task sentiment --input texts");
+    assert_eq!(untuned.trim_end().split('\t').count(), 3, "{untuned}");
+    assert_ne!(untuned, tuned);
+    assert_ne!(desk.ok("skn-predict --model demo --task sentiment --seed 3 --input texts"), untuned);
+    desk.fails("skn-predict -p --input texts", 2, &["-p loads tuned parameters", "--resume_from"]);
+    desk.fails("skn-predict --resume_from run --data data/raw/sst2 --input texts", 2, &["--data"]);
+    let said = desk.run("skn-predict --resume_from run --seed 3 --prompt_size 4 --input texts");
+    assert_eq!((said.code, said.stdout.as_str()), (0, tuned.as_str()));
+    for flag in ["--seed: goes with", "--prompt_size: goes with"] {
+        assert!(said.stderr.contains(flag), "{flag} in {}", said.stderr);
+    }
+    let said = desk.run("skn-predict --model demo --task sentiment --prepend-mask --input texts");
+    assert!(said.code == 0 && said.stderr.contains("--prepend-mask: goes with"), "{}", said.stderr);
 }
 
 #[cfg(not(feature = "cuda"))]

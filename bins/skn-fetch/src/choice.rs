@@ -1,26 +1,25 @@
 //! Which files of a repository are needed.
 
 use anyhow::Result;
+use skn_artifact::names::file;
+use skn_hub::{Kind, Repository};
 use skn_program::Failure;
-use skn_program::hub::{Kind, Repository};
 
 /// The one file of weights, or the list of its shards.
-pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = file::WEIGHTS;
 /// Which shard has which tensor.
-pub(crate) const INDEX: &str = "model.safetensors.index.json";
-const CONFIG: &str = "config.json";
-const ADAPTER_CONFIG: &str = "adapter_config.json";
+pub(crate) const INDEX: &str = file::WEIGHTS_INDEX;
 
 /// What a model, its tokenizer and tuned parameters consist of, beside the weights.
 const OF_MODELS: [&str; 13] = [
-    CONFIG,
-    ADAPTER_CONFIG,
-    "adapter.safetensors",
-    "adapter_model.safetensors",
+    file::CONFIG,
+    file::ADAPTER_CONFIG,
+    file::ADAPTER_TENSORS,
+    file::PEFT_TENSORS,
     "added_tokens.json",
-    "bitfit.safetensors",
+    file::BIAS_TENSORS,
     "merges.txt",
-    "skn.json",
+    file::SKILL_CONFIG,
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -70,10 +69,13 @@ pub(crate) fn choose<'a>(
         };
     }
     let has = |wanted: &str| names.clone().any(|name| name == wanted);
-    let is_model = has(CONFIG) || !has(ADAPTER_CONFIG);
+    let is_model = has(file::CONFIG) || !has(file::ADAPTER_CONFIG);
     let weights = if has(WEIGHTS) { WEIGHTS } else { INDEX };
-    if is_model && !has(CONFIG) {
-        return Err(lacks(CONFIG, "every model in Hugging Face form has one; is it a data set? --dataset"));
+    if is_model && !has(file::CONFIG) {
+        return Err(lacks(
+            file::CONFIG,
+            "every model in Hugging Face form has one; is it a data set? --dataset",
+        ));
     }
     if is_model && !has(weights) {
         let id = &repository.name;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use skn_artifact::ArtifactError;
-use skn_program::hub::{self, Cache, Kind, Repository};
+use skn_hub::{self as hub, Cache, HubError, Kind, Repository};
 use skn_program::{Common, Console, Failure, conclude, exit_code, parse, report};
 
 use crate::choice::{INDEX, choose};
@@ -130,7 +130,10 @@ pub fn program() -> ExitCode {
 fn code(error: &anyhow::Error) -> u8 {
     let known = |cause: &(dyn std::error::Error + 'static)| {
         let failure = cause.downcast_ref::<Failure>().map(Failure::exit_code);
-        failure.or_else(|| cause.downcast_ref::<ArtifactError>().map(|error| exit_code(error.kind())))
+        let kind = || {
+            cause.downcast_ref().map(ArtifactError::kind).or_else(|| cause.downcast_ref().map(HubError::kind))
+        };
+        failure.or_else(|| kind().map(exit_code))
     };
     error.chain().filter_map(known).last().unwrap_or(1)
 }
@@ -465,7 +468,7 @@ fn list_folder(folder: &Path, prefix: &str, found: &mut BTreeMap<String, Listed>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skn_program::hub::MAIN;
+    use skn_hub::MAIN;
 
     fn repository(line: &[&str]) -> Result<Repository> {
         Fetch::try_parse_from([&["skn-fetch"], line].concat())?.repository()

@@ -8,8 +8,8 @@ use anyhow::Result;
 use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
+use skn_hub::{self as hub, Kind, Repository};
 use skn_program::Failure;
-use skn_program::hub::{self, Kind, Repository};
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 

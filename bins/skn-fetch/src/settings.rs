@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use skn_hub::{self as hub, variable};
 use skn_program::Failure;
-use skn_program::hub::{self, variable};
 use ureq::http::Uri;
 
 const ENDPOINT: &str = "https://huggingface.co";

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use skn_artifact::{ArtifactError, Overwrite, rename_file, write_file};
+use skn_hub::{Cache, Repository};
 use skn_program::Failure;
-use skn_program::hub::{Cache, Repository};
 
 use crate::content::{Expected, Hash};
 

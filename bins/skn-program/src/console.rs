@@ -60,6 +60,14 @@ impl Console {
     /// # Errors
     /// If the signal handlers can't be installed.
     pub fn new(common: &Common) -> anyhow::Result<Self> {
+        Self::with_wording(common, str::to_owned)
+    }
+
+    /// The same, with log lines in other words: a library names options, a program has flags.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_wording(common: &Common, wording: fn(&str) -> String) -> anyhow::Result<Self> {
         let terminal =
             std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let kind = match common.progress {
@@ -69,7 +77,7 @@ impl Console {
             given => given,
         };
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        start_logging(common, bars.clone());
+        start_logging(common, AboveBars(bars.clone(), wording));
         Ok(Self { bars, kind, signal: watch_signals()?, current: Mutex::new(None) })
     }
 
@@ -147,7 +155,7 @@ fn watch_signals() -> anyhow::Result<Arc<AtomicUsize>> {
     Ok(signal)
 }
 
-fn start_logging(common: &Common, bars: MultiProgress) {
+fn start_logging(common: &Common, writer: AboveBars) {
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
         (_, 0) => "info",
@@ -159,7 +167,7 @@ fn start_logging(common: &Common, bars: MultiProgress) {
     let colour = colour || std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(AboveBars(bars))
+        .with_writer(writer)
         .with_ansi(colour)
         .with_target(false)
         // It would tell of a closed stderr on stderr, and panic.
@@ -171,12 +179,13 @@ fn start_logging(common: &Common, bars: MultiProgress) {
 
 /// Writes to stderr with the bars out of the way.
 #[derive(Clone)]
-struct AboveBars(MultiProgress);
+struct AboveBars(MultiProgress, fn(&str) -> String);
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         // Where nobody listens the work goes on.
-        self.0.suspend(|| std::io::stderr().write_all(bytes)).ok();
+        let line = (self.1)(&String::from_utf8_lossy(bytes));
+        self.0.suspend(|| std::io::stderr().write_all(line.as_bytes())).ok();
         Ok(bytes.len())
     }
 

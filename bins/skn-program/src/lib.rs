@@ -1,10 +1,8 @@
-//! What the programs of skn share, whatever they compute: flags, exit codes, progress and signals, and where the
-//! Hugging Face cache keeps a repository. It depends on no tensors, so `skn-fetch` builds without any.
+//! What the programs of skn share, whatever they compute: flags, exit codes, progress and signals. It depends on no tensors, so `skn-fetch` builds without any.
 
 mod cli;
 mod console;
 mod exit;
-pub mod hub;
 
 pub use crate::cli::{Common, ProgressKind, parse};
 pub use crate::console::{Console, print};

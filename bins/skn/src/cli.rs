@@ -1,14 +1,15 @@
 //! Flags that several programs share. Names of the original Python programs stay as aliases.
 
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 pub use skn_program::{Common, ProgressKind};
-
-use crate::exit::Failure;
+use skn_session::options::{self, DeviceChoice, LayerRange, Size, TaskChoice, TunedMethod};
+use skn_session::{Precision, Share};
 
 /// Flags of programs that write into a run.
 #[derive(Args, Clone, Debug)]
@@ -26,8 +27,8 @@ pub struct Destination {
 #[derive(Args, Clone, Debug)]
 pub struct Compute {
     /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceName,
+    #[arg(long, value_name = "DEVICE", default_value_t = options::Compute::default().device)]
+    pub device: DeviceChoice,
 
     /// Threads; the results are the same for any number
     #[arg(long, value_name = "N")]
@@ -37,7 +38,24 @@ pub struct Compute {
     /// on CPUs that have AVX512-BF16, half the time
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: Dtype,
+}
 
+impl Compute {
+    /// What a session is made with.
+    pub fn options(&self) -> options::Compute {
+        let mut compute = options::Compute::default();
+        (compute.device, compute.threads) = (self.device, self.threads);
+        compute.precision = match self.dtype {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
+        };
+        compute
+    }
+}
+
+/// Seed of programs that draw random numbers.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Seed {
     /// Seed of everything random
     #[arg(long = "seed", visible_alias = "random_seed", value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -52,25 +70,9 @@ pub enum Dtype {
     Bf16,
 }
 
-impl Dtype {
-    /// The library's name for it.
-    pub fn precision(self) -> skn_model::Precision {
-        match self {
-            Self::F32 => skn_model::Precision::F32,
-            Self::Bf16 => skn_model::Precision::Bf16,
-        }
-    }
-}
-
-/// The number of threads asked for, else as many as the machine has cores.
-pub fn thread_count(asked: Option<NonZeroUsize>) -> usize {
-    let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    asked.map_or_else(available, NonZeroUsize::get)
-}
-
-/// Which model, which task, which data.
+/// Which model, and which task.
 #[derive(Args, Clone, Debug)]
-pub struct Subject {
+pub struct ModelAndTask {
     /// Folder, owner/name[@revision] from the local Hugging Face cache, or demo
     #[arg(long, visible_alias = "load_backbone", value_name = "MODEL")]
     pub model: Option<String>,
@@ -83,15 +85,6 @@ pub struct Subject {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     pub task_file: Option<PathBuf>,
 
-    /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
-    #[arg(long = "data", visible_alias = "data_path", value_name = "PATH")]
-    pub data: Option<PathBuf>,
-
-    /// Most bytes of text to read, 64 more counted for each row: 500M, 16G [default: 4G, or as in the run that is
-    /// resumed from]
-    #[arg(long, value_name = "SIZE")]
-    pub max_data: Option<Size>,
-
     /// Words of the verbalizer in class order, comma-separated [default: the task's]
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     pub verb: Option<Vec<String>>,
@@ -103,6 +96,51 @@ pub struct Subject {
     /// Do as the published implementation did where it differs (paper)
     #[arg(long, value_name = "WHAT")]
     pub compat: Option<Compat>,
+}
+
+impl ModelAndTask {
+    /// What a stage is asked, without data.
+    pub fn options(&self, seed: u64) -> options::Subject {
+        let mut subject = options::Subject::default();
+        subject.model = self.model.clone();
+        let named = self.task.as_deref().map(TaskChoice::from);
+        subject.task = self.task_file.clone().map(TaskChoice::File).or(named);
+        subject.words = self.verb.clone();
+        subject.max_length = self.max_length;
+        subject.paper = self.compat == Some(Compat::Paper);
+        subject.seed = seed;
+        subject
+    }
+}
+
+/// Which model, which task, which data.
+#[derive(Args, Clone, Debug)]
+pub struct Subject {
+    /// Model and task.
+    #[command(flatten)]
+    pub model_and_task: ModelAndTask,
+
+    /// Folder or file of the data set, or owner/name[@revision][:folder] from the local Hugging Face cache
+    #[arg(long = "data", visible_alias = "data_path", value_name = "PATH")]
+    pub data: Option<PathBuf>,
+
+    /// Most bytes of text to read, 64 more counted for each row: 500M, 16G [default: 4G, or as in the run that is
+    /// resumed from]
+    #[arg(long, value_name = "SIZE")]
+    pub max_data: Option<Size>,
+
+    /// Its seed.
+    #[command(flatten)]
+    pub seed: Seed,
+}
+
+impl Subject {
+    /// What a stage is asked.
+    pub fn options(&self) -> options::Subject {
+        let mut subject = self.model_and_task.options(self.seed.seed);
+        (subject.data, subject.max_data) = (self.data.clone(), self.max_data);
+        subject
+    }
 }
 
 /// Whose behaviour to reproduce where ours differs by intent.
@@ -136,19 +174,23 @@ pub struct Tuned {
     pub prepend_mask: bool,
 }
 
+impl Tuned {
+    /// What a stage is asked.
+    pub fn options(&self) -> options::Tuned {
+        let Self { model_type: ModelType(method), prompt_size, from_pretrained: load, .. } = *self;
+        let mut tuned = options::Tuned::default();
+        (tuned.method, tuned.prompt_size, tuned.load) = (method, prompt_size, load);
+        (tuned.resume_from, tuned.prepend_mask) = (self.resume_from.clone(), self.prepend_mask);
+        tuned
+    }
+}
+
 /// How many texts a pass takes at once.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct AtOnce {
     /// Texts at once, at most; changes no result [default: as many as 2048 rows hold]
     #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
-    batch: Option<NonZeroUsize>,
-}
-
-impl AtOnce {
-    /// The most texts, if that is limited.
-    pub fn texts(self) -> Option<usize> {
-        self.batch.map(NonZeroUsize::get)
-    }
+    pub batch: Option<NonZeroUsize>,
 }
 
 /// A range of a model's layers.
@@ -164,147 +206,62 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// The layers asked for, of a model that has `all`; `first` is where the range begins unless it is said.
-    ///
-    /// # Errors
-    /// If it is empty or goes beyond the model.
-    pub fn of(self, all: usize, first: usize) -> anyhow::Result<Range<usize>> {
-        let (low, high) = (self.low.unwrap_or(first), self.high.unwrap_or(all));
-        if low < high && high <= all {
-            return Ok(low..high);
-        }
-        Err(Failure::usage(format!(
-            "--low_layer {low} --high_layer {high}: expected low < high <= {all}, the model's layers"
-        )))
+    /// What a stage is asked.
+    pub fn options(self) -> LayerRange {
+        LayerRange { low_layer: self.low, high_layer: self.high }
     }
 }
 
-/// A number of bytes, written with K, M or G for powers of 1024.
+/// The original's names of the tuning methods, and short ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
+pub struct ModelType(pub TunedMethod);
 
-impl Size {
-    /// What a data set may have unless the user says otherwise.
-    pub const DATA: Self = Self(4 << 30);
-}
+impl ValueEnum for ModelType {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [ModelType; 4] = [
+            ModelType(TunedMethod::ALL[0]),
+            ModelType(TunedMethod::ALL[1]),
+            ModelType(TunedMethod::ALL[2]),
+            ModelType(TunedMethod::ALL[3]),
+        ];
+        &ALL
+    }
 
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (digits, shift) = match text.as_bytes().last() {
-            Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
-            Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
-            Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
-            _ => (text, 0),
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (help, alias) = match self.0 {
+            TunedMethod::Prompt => ("A soft prompt", "prompt"),
+            TunedMethod::Bias => ("BitFit: every bias", "bias"),
+            TunedMethod::Adapter => ("Adapters after the FFN", "adapter"),
+            TunedMethod::PrunePrompt => ("A soft prompt on a pruned model", "prune-prompt"),
+            _ => return None,
         };
-        let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-        bytes.filter(|bytes| *bytes > 0).map(Self).ok_or_else(|| "expected bytes, as 500M or 16G".to_owned())
+        Some(PossibleValue::new(self.0.name()).help(help).alias(alias))
     }
 }
 
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let units = [(30, "G"), (20, "M"), (10, "K"), (0, "")];
-        let (shift, unit) =
-            units.into_iter().find(|(shift, _)| self.0.is_multiple_of(1 << shift)).unwrap_or_default();
-        write!(f, "{}{unit}", self.0 >> shift)
-    }
-}
+/// Shares of each layer's neurons, which clap takes as one value: a list `0.01,0.05`, or `FROM..TO..STEP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shares(pub Vec<Share>);
 
-/// Default number of prompt positions.
-pub const PROMPT_SIZE: usize = 16;
-
-/// The original's names of the tuning methods.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelType {
-    /// A soft prompt
-    #[value(name = "RobertaPrompt", alias = "prompt")]
-    Prompt,
-    /// BitFit: every bias
-    #[value(name = "RobertaBias", alias = "bias")]
-    Bias,
-    /// Adapters after the FFN
-    #[value(name = "RobertaAdapter", alias = "adapter")]
-    Adapter,
-    /// A soft prompt on a pruned model
-    #[value(name = "RobertaPrunePrompt", alias = "prune-prompt")]
-    PrunePrompt,
-}
-
-impl ModelType {
-    /// The name that the original gives it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Prompt => "RobertaPrompt",
-            Self::Bias => "RobertaBias",
-            Self::Adapter => "RobertaAdapter",
-            Self::PrunePrompt => "RobertaPrunePrompt",
-        }
-    }
-
-    /// The method of the library.
-    pub fn method(self) -> skn_model::Method {
-        match self {
-            Self::Prompt | Self::PrunePrompt => skn_model::Method::Prompt,
-            Self::Bias => skn_model::Method::Bias,
-            Self::Adapter => skn_model::Method::Adapter,
-        }
-    }
-}
-
-/// A device as the user names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceName {
-    /// CUDA if the program has it and the machine too, else the CPU
-    Auto,
-    /// The CPU
-    Cpu,
-    /// A CUDA device by number
-    Cuda(usize),
-}
-
-impl FromStr for DeviceName {
+impl FromStr for Shares {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", number)) => {
-                number.parse().map(Self::Cuda).map_err(|_| format!("cuda:{number}: expected a device number"))
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share = |text: &str| text.parse::<Share>().map_err(|error| error.to_string());
+        match text.split("..").collect::<Vec<_>>()[..] {
+            [from, to, step] => {
+                let steps = Share::steps(share(from)?, share(to)?, share(step)?);
+                steps.map(Self).map_err(|error| error.to_string())
             }
-            _ => Err("expected auto, cpu, cuda or cuda:N".into()),
+            [list] => list.split(',').map(share).collect::<Result<_, _>>().map(Self),
+            _ => Err("expected a list or FROM..TO..STEP".into()),
         }
     }
 }
 
-/// A part of a whole, as `--shard 2/8` names it: the second of eight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// Which, from 1.
-    pub index: usize,
-    /// Of how many.
-    pub count: usize,
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts =
-            text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
-        match parts {
-            Some((index, count)) if 1 <= index && index <= count => Ok(Self { index, count }),
-            _ => Err("expected i/n with 1 <= i <= n, such as 2/8".into()),
-        }
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.index, self.count)
+impl fmt::Display for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -329,29 +286,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_named_as_in_the_original() {
-        assert_eq!("cuda:1".parse(), Ok(DeviceName::Cuda(1)));
-        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
-        assert!("gpu".parse::<DeviceName>().is_err() && "cuda:x".parse::<DeviceName>().is_err());
-    }
-
-    #[test]
-    fn sizes_are_written_as_they_are_read() {
-        for (text, size) in
-            [("4G", Size::DATA), ("3M", Size(3 << 20)), ("1K", Size(1024)), ("5000", Size(5000))]
-        {
-            assert_eq!((text.parse(), size.to_string()), (Ok(size), text.into()));
-        }
-        for wrong in ["", "G", "0", "-1", "1T", "99999999999G"] {
-            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_shard_lies_within_its_count() {
-        assert_eq!("2/8".parse(), Ok(Shard { index: 2, count: 8 }));
-        for wrong in ["0/8", "9/8", "2", "a/b", "2/", "-1/2"] {
-            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+    fn shares_are_a_list_or_a_series() {
+        let names = |text: &str| text.parse::<Shares>().unwrap().to_string();
+        assert_eq!(names("0.05,0.010,.05"), "0.05,0.01,0.05");
+        assert_eq!(names("0..0.2..0.01").split(',').count(), 21);
+        for wrong in ["", "0..1", "0.1..0.2..0", "a", "2"] {
+            assert!(wrong.parse::<Shares>().is_err(), "{wrong}");
         }
     }
 

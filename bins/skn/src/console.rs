@@ -6,6 +6,7 @@ use skn_probing::Progress;
 pub(crate) use skn_program::print;
 
 use crate::cli::Common;
+use crate::wording::flags_for_options;
 
 /// The program's stderr and its signals: a [`skn_program::Console`] that passes report to.
 pub struct Console(skn_program::Console);
@@ -16,7 +17,7 @@ impl Console {
     /// # Errors
     /// If the signal handlers can't be installed.
     pub fn new(common: &Common) -> anyhow::Result<Self> {
-        skn_program::Console::new(common).map(Self)
+        skn_program::Console::with_wording(common, flags_for_options).map(Self)
     }
 }
 

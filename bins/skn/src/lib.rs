@@ -1,5 +1,5 @@
-//! The programs of skn. Each is a [`Stage`]: its flags, and what it does with the library crates; [`program()`] does the
-//! rest around it.
+//! The programs of skn. Each is a [`Stage`]: its flags, and the call of [`skn_session::Session`] that they ask for;
+//! [`program()`] does the rest around it.
 //!
 //! ```no_run
 //! use skn::stage::train::Train;
@@ -14,14 +14,11 @@
 
 pub mod cli;
 mod console;
-mod exit;
-mod fence;
+mod number;
 mod program;
-mod run;
-mod score;
-mod setup;
-mod source;
 pub mod stage;
+mod wording;
+mod words;
 
 pub use crate::console::Console;
-pub use crate::program::{Call, Stage, program, program_of, run_stage};
+pub use crate::program::{Call, Stage, program, program_of};

@@ -3,17 +3,19 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use serde::Serialize;
 use skn_program::{conclude, parse, report};
+use skn_session::options::Compute;
+use skn_session::{Session, fence, keep_candle_on_calling_thread, keep_freed_memory};
 
 use crate::cli::{Common, rewrite_short_pairs};
 use crate::console::Console;
-use crate::exit::{Failure, code};
-use crate::fence;
+use crate::wording::{code, in_flags};
 
-/// A stage of the chain: its arguments, and what it does.
+/// A stage of the chain: its flags, and the call that they ask for.
 pub trait Stage: Parser {
     /// The program's name.
     const PROGRAM: &'static str;
@@ -28,15 +30,38 @@ pub trait Stage: Parser {
     ///
     /// # Errors
     /// Whatever keeps it from being done.
-    fn run(&self, call: &Call<'_>) -> anyhow::Result<Self::Output>;
+    fn run(&self, call: &Call) -> anyhow::Result<Self::Output>;
 }
 
 /// A stage's surroundings.
-pub struct Call<'a> {
+pub struct Call {
     /// Where it says how far it is.
-    pub console: &'a Console,
+    pub console: Arc<Console>,
     /// Its arguments as they were typed, for the record.
     pub arguments: Vec<String>,
+}
+
+impl Call {
+    /// A session for the one stage of a program.
+    ///
+    /// # Errors
+    /// If the device or the threads can't be had.
+    pub fn session(&self, compute: Compute) -> anyhow::Result<Session> {
+        let typed = self.arguments.clone();
+        let session = Session::new(compute)?.with_description(move |_| typed.clone());
+        Ok(session.with_progress(self.console.clone()).for_one_stage())
+    }
+
+    /// The same, of a program that computes with no model.
+    ///
+    /// # Errors
+    /// If threads can't be had.
+    pub fn session_without_model(&self) -> anyhow::Result<Session> {
+        let mut compute = Compute::default();
+        compute.threads = Some(std::num::NonZeroUsize::MIN);
+        compute.device = skn_session::options::DeviceChoice::Cpu;
+        self.session(compute)
+    }
 }
 
 /// Parses the command line, runs the stage, prints what it found, and says how it ended.
@@ -49,27 +74,16 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     if let Some(code) = fence::enter() {
         return code;
     }
-    skn_model::keep_candle_on_calling_thread();
-    skn_model::keep_freed_memory();
+    keep_candle_on_calling_thread();
+    keep_freed_memory();
     let line = rewrite_short_pairs(line);
     let stage: S = parse(&line).unwrap_or_else(|error| error.exit());
     let run = || {
-        let console = Console::new(stage.common())?;
-        let result = stage.run(&Call { console: &console, arguments: typed(&line) });
-        conclude(&console, stage.common(), result)
+        let console = Arc::new(Console::new(stage.common())?);
+        let result = stage.run(&Call { console: console.clone(), arguments: typed(&line) });
+        conclude(&console, stage.common(), result.map_err(in_flags))
     };
     report(S::PROGRAM, code, run())
-}
-
-/// Runs a stage inside another program, as if `arguments` had been typed behind its name.
-///
-/// # Errors
-/// If they can't be parsed, or the stage fails.
-pub fn run_stage<S: Stage>(console: &Console, arguments: &[String]) -> anyhow::Result<S::Output> {
-    let line: Vec<String> =
-        std::iter::once(S::PROGRAM.to_string()).chain(arguments.iter().cloned()).collect();
-    let stage: S = parse(&line).map_err(|error| Failure::usage(error.to_string()))?;
-    stage.run(&Call { console, arguments: arguments.to_vec() })
 }
 
 fn typed(line: &[OsString]) -> Vec<String> {

@@ -12,7 +12,7 @@ pub enum ArtifactError {
     Io {
         /// The file or folder.
         file: PathBuf,
-        /// What was tried: open, read, write, sync, rename.
+        /// What was tried: open, read, write, sync, rename, remove.
         operation: &'static str,
         /// What the system said.
         source: io::Error,
@@ -28,7 +28,7 @@ pub enum ArtifactError {
     },
 
     /// A file to be written exists.
-    #[error("{file}: exists; --force replaces it")]
+    #[error("{file}: exists, and is not to be replaced (option `overwrite`)")]
     Exists {
         /// The file.
         file: PathBuf,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{ArtifactError, Result};
 use crate::file::{is_temporary, make_folder};
+use crate::names::file;
 
 /// The right to write into a run's folder. It ends when this is dropped, or with the process, however that ends.
 ///
@@ -24,7 +25,7 @@ impl RunLock {
         loop {
             let lock = Self::try_acquire(folder, program)?;
             // Between opening and locking, its holder may have removed the file: that lock would keep nobody out.
-            if is_at(&lock.file, &folder.join(LOCK)) {
+            if is_at(&lock.file, &folder.join(file::LOCK)) {
                 remove_leftovers(folder, 0);
                 return Ok(lock);
             }
@@ -33,7 +34,7 @@ impl RunLock {
 
     fn try_acquire(folder: &Path, program: &str) -> Result<Self> {
         make_folder(folder)?;
-        let path = folder.join(LOCK);
+        let path = folder.join(file::LOCK);
         let mut options = OpenOptions::new();
         let mut file = options
             .create(true)
@@ -62,13 +63,11 @@ impl RunLock {
     /// Whether the folder has nothing but the lock.
     fn is_alone(&self) -> bool {
         let only_lock = |entries: std::fs::ReadDir| {
-            entries.into_iter().all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK))
+            entries.into_iter().all(|entry| entry.is_ok_and(|entry| entry.file_name() == file::LOCK))
         };
         std::fs::read_dir(&self.folder).is_ok_and(only_lock)
     }
 }
-
-const LOCK: &str = ".lock";
 
 /// Removes files that a killed program was writing, here and below. A folder with a lock of its own is another run's. What
 /// can't be read or removed is left: it harms nobody.
@@ -76,7 +75,7 @@ fn remove_leftovers(folder: &Path, depth: usize) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth < 3 && !path.join(LOCK).exists() => {
+            Ok(kind) if kind.is_dir() && depth < 3 && !path.join(file::LOCK).exists() => {
                 remove_leftovers(&path, depth + 1);
             }
             Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => {
@@ -106,7 +105,7 @@ impl Drop for RunLock {
     fn drop(&mut self) {
         if self.is_alone() {
             // What can't be removed is left: it harms nobody.
-            std::fs::remove_file(self.folder.join(LOCK)).ok();
+            std::fs::remove_file(self.folder.join(file::LOCK)).ok();
             std::fs::remove_dir(&self.folder).ok();
         }
         // The kernel does the same when the file is closed.

@@ -23,8 +23,26 @@ pub mod key {
     pub const WIDTHS: &str = "skn.widths";
     /// Which part of the split, as `2/8`.
     pub const SHARD: &str = "skn.shard";
+    /// What [`WIDTHS`] says of layers that have so many neurons each; nothing of layers that are all alike.
+    pub fn widths(widths: &[usize]) -> Option<String> {
+        widths.iter().any(|&width| width != widths[0]).then(|| widths_text(widths))
+    }
+
+    /// The same of any layers.
+    pub fn widths_text(widths: &[usize]) -> String {
+        widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
     /// The share of each layer's neurons that a mask selects.
     pub const SHARE: &str = "skn.share";
+    /// The version of the form of all files.
+    pub const SCHEMA: &str = "skn.schema";
+    /// The version of the program that wrote the file.
+    pub const VERSION: &str = "skn.version";
+    /// Where a training stands, of a checkpoint.
+    pub const STATE: &str = "skn.state";
+    /// Hash of a checkpoint's content.
+    pub const CONTENT: &str = "skn.content_sha256";
 }
 
 /// What a tensor file says it is.
@@ -47,6 +65,8 @@ pub mod kind {
     pub const PROMPT_ACTIVATION: &str = "prompt_activation";
     /// Selected neurons.
     pub const MASK: &str = "mask";
+    /// Where a training stands.
+    pub const CHECKPOINT: &str = "checkpoint";
 }
 
 /// Files and folders of a run.
@@ -73,6 +93,10 @@ pub mod file {
     pub const LAST: &str = "last";
     /// In it: the checkpoint.
     pub const CHECKPOINT: &str = "checkpoint.safetensors";
+    /// .. and the one before it.
+    pub const PREVIOUS_CHECKPOINT: &str = "checkpoint.previous.safetensors";
+    /// The lock of a run that is written.
+    pub const LOCK: &str = ".lock";
     /// The folder of masks.
     pub const INFO: &str = "info";
     /// The folder of a probe's parts.
@@ -87,10 +111,22 @@ pub mod file {
     pub const INFERENCE_PERFORMANCE: &str = "inference_perf.json";
     /// .. and how long that took.
     pub const INFERENCE_TIME: &str = "inference_time.json";
+    /// The extension of tensor files.
+    pub const TENSORS: &str = ".safetensors";
     /// A model's configuration.
     pub const CONFIG: &str = "config.json";
     /// A model's weights.
     pub const WEIGHTS: &str = "model.safetensors";
+    /// Which shard of a model's weights has which tensor.
+    pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
+    /// Tuned parameters as PEFT writes them: the prompt ..
+    pub const PEFT_TENSORS: &str = "adapter_model.safetensors";
+    /// .. as AdapterHub does ..
+    pub const ADAPTER_TENSORS: &str = "adapter.safetensors";
+    /// .. and tuned biases, as this workspace does.
+    pub const BIAS_TENSORS: &str = "bitfit.safetensors";
+    /// What PEFT's and AdapterHub's parameters are.
+    pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
     /// The folders of a run, whose names no task may have: its files would lie between theirs.
     pub const FOLDERS: [&str; 7] = [BEST, LAST, INFO, SHARDS, UNTUNED, PRUNED, PRUNED_TUNED];
@@ -106,11 +142,26 @@ pub mod file {
         "special_tokens_map.json",
     ];
     /// Files of tuned parameters, by the tools that write them: PEFT, AdapterHub, and this workspace for biases.
-    pub const TUNED: [&str; 3] = ["adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"];
+    pub const TUNED: [&str; 3] = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS];
 
     /// A tensor file's name: `dev_perf` is `dev_perf.safetensors`.
     pub fn tensors(stem: &str) -> String {
-        format!("{stem}.safetensors")
+        format!("{stem}{TENSORS}")
+    }
+
+    /// A tensor file's name without its extension.
+    pub fn stem(name: &str) -> &str {
+        name.strip_suffix(TENSORS).unwrap_or(name)
+    }
+
+    /// Whether this is the name of a tensor file.
+    pub fn is_tensors(name: &str) -> bool {
+        name.ends_with(TENSORS)
+    }
+
+    /// The folder of neurons' activations on a split, by its path in the task's folder: `pos_dev`.
+    pub fn positions_folder(split: &str) -> String {
+        format!("pos_{split}")
     }
 
     /// A task's mask of a share, by its path in the run: `info/sst2/0.05.safetensors`.
@@ -120,7 +171,7 @@ pub mod file {
 
     /// One neuron's activations on a split, by their path in the task's folder: `pos_dev/9,1893.safetensors`.
     pub fn positions(split: &str, layer: usize, index: usize) -> String {
-        tensors(&format!("pos_{split}/{layer},{index}"))
+        tensors(&format!("{}/{layer},{index}", positions_folder(split)))
     }
 
     /// The folder of one of a probe's parts, by its path in the run: `shards/2-of-8`.

@@ -24,8 +24,7 @@ impl Performance {
         }
         // Arrays are as wide as the widest layer: whoever selects must know where a pruned layer ends.
         if self.widths.iter().any(|&width| width != self.neurons()) {
-            let widths: Vec<String> = self.widths.iter().map(ToString::to_string).collect();
-            bundle.describe(key::WIDTHS, widths.join(","));
+            bundle.describe(key::WIDTHS, key::widths_text(&self.widths));
         }
         bundle.insert("accuracy", Array::f32(self.shape(), self.accuracy())?);
         bundle.insert("correct", Array::i64(self.shape(), self.correct.clone())?);

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
+use skn_artifact::names::file;
 use skn_artifact::{ArtifactError, TensorFile};
 
 use crate::config::Config;
@@ -26,7 +27,7 @@ impl ModelFolder {
         let name = place.canonicalize().unwrap_or_else(|_| place.clone());
         let id = name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let folder = Self { id, place, embedded: None };
-        if folder.place.join("config.json").is_file() {
+        if folder.place.join(file::CONFIG).is_file() {
             return Ok(folder);
         }
         let hint = if folder.place.is_dir() {
@@ -34,7 +35,7 @@ impl ModelFolder {
         } else {
             "there is no such folder"
         };
-        Err(folder.missing("config.json", hint))
+        Err(folder.missing(file::CONFIG, hint))
     }
 
     /// Files that lie in the program itself.
@@ -86,13 +87,13 @@ impl ModelFolder {
     /// If it is missing, or not the configuration of a model that this crate computes.
     pub fn config(&self) -> Result<Config> {
         let bytes =
-            self.file("config.json")?.ok_or_else(|| self.missing("config.json", "every model needs it"))?;
+            self.file(file::CONFIG)?.ok_or_else(|| self.missing(file::CONFIG, "every model needs it"))?;
         Config::from_json(&bytes, &self.place.join("config.json"))
     }
 
     /// The weights' files: one `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     pub(crate) fn weight_files(&self) -> Result<Vec<TensorFile>> {
-        if let Some(file) = self.tensor_file("model.safetensors")? {
+        if let Some(file) = self.tensor_file(file::WEIGHTS)? {
             return Ok(vec![file]);
         }
         let index = "model.safetensors.index.json";

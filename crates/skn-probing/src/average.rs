@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use skn_artifact::names::key;
+use skn_artifact::names::{key, kind};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::{Batch, Encoded};
@@ -86,7 +86,7 @@ impl Average {
         let dims = || self.dims().to_vec();
         let (high, low, count) = self.sums.parts()?;
         let mut bundle = described(self.pool.average_file(), metadata);
-        bundle.insert("train_avg", Array::f32(dims(), self.values()?)?);
+        bundle.insert(kind::AVERAGE, Array::f32(dims(), self.values()?)?);
         bundle.insert("sum_high", Array::i64(dims(), high)?);
         bundle.insert("sum_low", Array::i64(dims(), low)?);
         bundle.insert("count", Array::i64(vec![1], vec![count])?);
@@ -133,7 +133,7 @@ impl Threshold {
     /// If the file is of another kind or shape, or a value is not finite.
     pub fn read(file: &TensorFile, pool: Pool) -> Result<Self> {
         file.expect_kind(pool.average_file())?;
-        let (sizes, values) = file.f32("train_avg", None)?;
+        let (sizes, values) = file.f32(kind::AVERAGE, None)?;
         let dims = dims_of_file(file, pool, sizes)?;
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(Self { pool, dims, values }),

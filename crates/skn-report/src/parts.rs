@@ -17,17 +17,14 @@ use skn_counts::{Performance, Pool, Predictor, Rule};
 use crate::error::{ReportError, Result};
 
 /// What a task's folder may hold, one of which makes it one.
-const TASK_FILES: [&str; 9] = [
-    "train_avg.safetensors",
-    "dev_perf.safetensors",
-    "test_perf.safetensors",
-    "dev_mean_perf.safetensors",
-    "dev_max_perf.safetensors",
-    file::INFERENCE_PERFORMANCE,
-    file::INFERENCE_TIME,
-    "pos_dev",
-    "pos_test",
-];
+fn task_files() -> Vec<String> {
+    let average = file::tensors(kind::AVERAGE);
+    let counts = Pool::ALL.map(|pool| file::tensors(&pool.performance_file("dev")));
+    let of_test = file::tensors(&Pool::Position.performance_file("test"));
+    let positions = ["dev", "test"].map(file::positions_folder);
+    let inference = [file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(String::from);
+    [average, of_test].into_iter().chain(counts).chain(positions).chain(inference).collect()
+}
 
 /// A run folder's artifacts.
 #[derive(Clone, Debug)]
@@ -170,11 +167,11 @@ impl Probe {
 
 fn tasks(run: &Path) -> Result<Vec<Task>> {
     let io = |source| ArtifactError::Io { file: run.into(), operation: "read", source };
-    let mut names = Vec::new();
+    let (mut names, task_files) = (Vec::new(), task_files());
     for entry in fs::read_dir(run).map_err(io)? {
         let entry = entry.map_err(io)?;
         let folder = entry.path();
-        if TASK_FILES.iter().any(|file| folder.join(file).exists()) {
+        if task_files.iter().any(|file| folder.join(file).exists()) {
             // A name that is no Unicode can't be a task's.
             names.extend(entry.file_name().into_string());
         }

@@ -25,6 +25,11 @@ const MAX_STEPS: u64 = 10_000;
 pub struct Share(u64);
 
 impl Share {
+    /// So many of a hundred; 100 is all, and so is more.
+    pub fn of_percent(percent: u8) -> Self {
+        Self(u64::from(percent.min(100)) * (ONE / 100))
+    }
+
     /// How many of a layer's neurons that is, rounded down.
     pub fn count(self, neurons: usize) -> usize {
         (u128::from(self.0) * neurons as u128 / u128::from(ONE)) as usize

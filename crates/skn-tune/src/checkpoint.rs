@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
+use skn_artifact::names::{file, key, kind};
 use skn_artifact::{
     Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, file_hash, rename_file, sha256_hex,
     tensor_hash, write_file,
@@ -14,9 +15,6 @@ use crate::error::{Result, TuneError};
 
 /// Raised when the content of a checkpoint changes its meaning.
 const FORMAT: u32 = 2;
-const KIND: &str = "checkpoint";
-const STATE: &str = "skn.state";
-const HASH: &str = "skn.content_sha256";
 
 /// The three tensors of a parameter in a checkpoint.
 const PARAMETER: &str = "parameter.";
@@ -140,18 +138,18 @@ impl Checkpoint {
     }
 
     fn check(file: TensorFile) -> Result<Self, ArtifactError> {
-        file.expect_kind(KIND)?;
+        file.expect_kind(kind::CHECKPOINT)?;
         let entry = |key: &str| {
             let value = file.metadata().get(key);
             value.ok_or_else(|| damaged(file.path(), key, "an entry of the header", "nothing"))
         };
-        let (state, expected) = (entry(STATE)?, entry(HASH)?);
+        let (state, expected) = (entry(key::STATE)?, entry(key::CONTENT)?);
         let found = content_hash(state, &file_hash([&file])?);
         if &found != expected {
             return Err(damaged(file.path(), "content", format!("SHA-256 {expected}"), found));
         }
         let header = serde_json::from_str(state)
-            .map_err(|error| damaged(file.path(), STATE, "what this version writes", error))?;
+            .map_err(|error| damaged(file.path(), key::STATE, "what this version writes", error))?;
         Ok(Self { file, header })
     }
 
@@ -206,7 +204,7 @@ impl Checkpoint {
 fn encode(header: &Header, tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Result<Vec<u8>> {
     let place = Path::new("checkpoint");
     let state = serde_json::to_string(header)
-        .map_err(|error| damaged(place, STATE, "something that JSON can say", error))?;
+        .map_err(|error| damaged(place, key::STATE, "something that JSON can say", error))?;
     let bytes: Vec<Vec<u8>> = tensors
         .values()
         .map(|(_, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
@@ -216,7 +214,7 @@ fn encode(header: &Header, tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>) ->
         .map(|((name, (shape, _)), bytes)| (name.as_str(), DType::F32, shape.as_slice(), bytes.as_slice()));
     let hash = content_hash(&state, &tensor_hash(views));
     let mut bundle = TensorBundle::new();
-    bundle.describe("skn.kind", KIND).describe(STATE, state).describe(HASH, hash);
+    bundle.describe(key::KIND, kind::CHECKPOINT).describe(key::STATE, state).describe(key::CONTENT, hash);
     for (name, (shape, values)) in tensors {
         bundle.insert(name, Array::f32(shape, values)?);
     }
@@ -254,8 +252,8 @@ pub(crate) struct Loaded {
 impl CheckpointFolder {
     pub(crate) fn new(folder: &Path) -> Self {
         Self {
-            current: folder.join("checkpoint.safetensors"),
-            previous: folder.join("checkpoint.previous.safetensors"),
+            current: folder.join(file::CHECKPOINT),
+            previous: folder.join(file::PREVIOUS_CHECKPOINT),
             current_is_whole: false,
         }
     }

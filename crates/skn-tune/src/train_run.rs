@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use skn_artifact::names::file;
 use skn_artifact::{
     ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, sha256_hex, write_file, write_json,
 };
@@ -10,7 +11,7 @@ use crate::error::Result;
 
 /// Every file that some tuning method writes into `best`.
 const TUNING_FILES: [&str; 4] =
-    ["adapter_config.json", "adapter_model.safetensors", "adapter.safetensors", "bitfit.safetensors"];
+    [file::ADAPTER_CONFIG, file::PEFT_TENSORS, file::ADAPTER_TENSORS, file::BIAS_TENSORS];
 
 /// Where a training is kept, and what its files say of it.
 ///
@@ -55,17 +56,17 @@ pub(crate) struct Best<'a> {
 impl TrainRun {
     /// The file that gets a line at each evaluation.
     pub fn metrics(&self) -> PathBuf {
-        self.folder.join("metrics.jsonl")
+        self.folder.join(file::METRICS)
     }
 
     /// The folder of the best parameters.
     pub fn best(&self) -> PathBuf {
-        self.folder.join("best")
+        self.folder.join(file::BEST)
     }
 
     /// The folder of the checkpoints.
     pub fn last(&self) -> PathBuf {
-        self.folder.join("last")
+        self.folder.join(file::LAST)
     }
 
     /// Writes `best/`, `skn.json` last: until then its hashes do not fit, and the folder is known to be torn.
@@ -89,7 +90,7 @@ impl TrainRun {
             step: best.step,
             files: hashes,
         };
-        Ok(write_json(&folder.join("skn.json"), Overwrite::Replace, &config)?)
+        Ok(write_json(&folder.join(file::SKILL_CONFIG), Overwrite::Replace, &config)?)
     }
 }
 

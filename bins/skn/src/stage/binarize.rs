@@ -9,11 +9,12 @@ use clap::Parser;
 use serde::Serialize;
 use skn_artifact::{Overwrite, write_file};
 use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
+use skn_program::Failure;
+use skn_session::options::Size;
+use skn_session::{named_task, read_rows};
 
-use crate::cli::{Common, Compat, Size};
-use crate::exit::Failure;
+use crate::cli::{Common, Compat};
 use crate::program::{Call, Stage};
-use crate::setup::{named_task, read_data};
 
 /// Make two data sets of two classes of one with negative, neutral and positive rows: FOLDER/<task>-pn, negative against
 /// positive, and FOLDER/<task>-neu, all others against neutral.
@@ -100,7 +101,7 @@ impl Stage for Binarize {
         &self.common
     }
 
-    fn run(&self, _: &Call<'_>) -> Result<Binarized> {
+    fn run(&self, call: &Call) -> Result<Binarized> {
         let task = match &self.task_file {
             Some(file) => Task::read(file)?,
             None => named_task(&self.task)?,
@@ -115,7 +116,8 @@ impl Stage for Binarize {
                 "{taken}: exists; --force replaces its files, --out FOLDER writes elsewhere"
             )));
         }
-        let dataset = read_data(&task, self.data.as_deref(), self.max_data.unwrap_or(Size::DATA))?;
+        let most = self.max_data.unwrap_or(Size::DATA);
+        let dataset = read_rows(&task, self.data.as_deref(), most, &*call.console)?;
         let choice = match self.compat {
             Some(Compat::Paper) => Choice::Published,
             None => Choice::Seeded(self.seed),

@@ -1,37 +1,49 @@
-//! `skn-predict`: classify texts with a tuned model, pruned or not.
+//! `skn-predict`: classify texts with a tuned model, pruned or not, or with one as it is.
 
 use std::fmt;
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_data::Example;
-use skn_model::Gradients;
-use skn_probing::evaluate;
+use skn_program::Failure;
+use skn_session::options::{Classify, Tuned};
+use skn_session::{Answer as Found, Text};
 
-use crate::cli::{AtOnce, Common, Compute, ModelType, Subject, Tuned};
-use crate::exit::Failure;
+use crate::cli::{AtOnce, Common, Compute, ModelAndTask};
 use crate::program::{Call, Stage};
-use crate::setup::Base;
 
 /// Classify texts, one a line: prints the class's word, its probability and the text, with tabs between.
 ///
-/// A task of two texts (premise and hypothesis) takes them with a tab between.
+/// A task of two texts (premise and hypothesis) takes them with a tab between. Without --resume_from the model answers as
+/// it is, untuned.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-predict", version)]
 pub struct Predict {
     #[command(flatten)]
-    subject: Subject,
+    subject: ModelAndTask,
 
     /// Run or folder with tuned parameters
-    #[arg(long = "resume_from", value_name = "RUN", required = true)]
-    resume_from: PathBuf,
+    #[arg(long = "resume_from", value_name = "RUN")]
+    resume_from: Option<PathBuf>,
+
+    /// Load tuned parameters from --resume_from, which --resume_from alone does too
+    #[arg(short = 'p', long = "from_pretrained")]
+    from_pretrained: bool,
 
     /// Put the <mask> row before a loaded prompt that does not start with it
     #[arg(long)]
     prepend_mask: bool,
+
+    /// Prompt positions of an untuned model, the <mask> row counted [default: 16]
+    #[arg(long = "prompt_size", value_name = "P")]
+    prompt_size: Option<NonZeroUsize>,
+
+    /// Seed of an untuned model's prompt [default: 0]
+    #[arg(long = "seed", visible_alias = "random_seed", value_name = "N")]
+    seed: Option<u64>,
 
     /// File of texts, - for standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
@@ -56,17 +68,15 @@ pub struct Predictions {
 #[derive(Clone, Debug, Serialize)]
 struct Answer {
     text: String,
-    class: usize,
-    word: String,
-    /// Of each class, in class order.
-    probabilities: Vec<f64>,
+    #[serde(flatten)]
+    found: Found,
 }
 
 impl fmt::Display for Predictions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, Answer { text, class, word, probabilities }) in self.answers.iter().enumerate() {
+        for (place, Answer { text, found }) in self.answers.iter().enumerate() {
             let end = if place + 1 == self.answers.len() { "" } else { "\n" };
-            write!(f, "{word}\t{:.4}\t{text}{end}", probabilities[*class])?;
+            write!(f, "{}\t{:.4}\t{text}{end}", found.word, found.probabilities[found.class])?;
         }
         Ok(())
     }
@@ -80,36 +90,40 @@ impl Stage for Predict {
         &self.common
     }
 
-    fn run(&self, call: &Call<'_>) -> Result<Predictions> {
-        let tuned = Tuned {
-            model_type: ModelType::Prompt,
-            prompt_size: None,
-            from_pretrained: true,
-            resume_from: Some(self.resume_from.clone()),
-            prepend_mask: self.prepend_mask,
-        };
-        let base = Base::load(&self.subject, &self.compute, &tuned)?;
+    fn run(&self, call: &Call) -> Result<Predictions> {
+        let session = call.session(self.compute.options())?;
+        let classifier = session.classifier(&self.options())?;
         let lines = self.lines()?;
-        let pair = base.task.text.len() == 2;
-        let examples = lines
-            .iter()
-            .enumerate()
-            .map(|(row, line)| self.example(row, line, pair))
-            .collect::<Result<Vec<_>>>()?;
-        let model = base.roberta(&base.loaded_tuning(self.prepend_mask)?, Gradients::Nothing)?;
-        let texts = base.encode(&examples, &model)?;
-        let options = base.pass(self.at_once.texts(), call.console);
-        let answers = evaluate(&model, &texts, &base.verbalizer.ids, &options)?;
-        let rows = lines.into_iter().zip(answers.logits.chunks_exact(answers.classes)).zip(answers.predicted);
-        let answer = |((text, logits), class): ((String, &[f32]), usize)| {
-            let word = base.verbalizer.words[class].trim().to_string();
-            Answer { text, class, word, probabilities: softmax(logits) }
-        };
-        Ok(Predictions { answers: rows.map(answer).collect() })
+        let pairs = classifier.takes_pairs();
+        let text = |(row, line): (usize, &String)| self.text(row, line, pairs);
+        let texts = lines.iter().enumerate().map(text).collect::<Result<Vec<_>>>()?;
+        let answers = classifier.answer(&texts)?.into_iter().zip(lines);
+        Ok(Predictions { answers: answers.map(|(found, text)| Answer { text, found }).collect() })
     }
 }
 
 impl Predict {
+    /// What the flags ask for. Flags that have nothing to act on are told.
+    fn options(&self) -> Classify {
+        let tuned = self.resume_from.is_some();
+        let idle = [
+            (self.prompt_size.is_some() && tuned, "prompt_size", "an untuned model"),
+            (self.seed.is_some() && tuned, "seed", "an untuned model"),
+            (self.prepend_mask && !tuned, "prepend-mask", "--resume_from"),
+        ];
+        for (_, flag, of) in idle.into_iter().filter(|(idle, _, _)| *idle) {
+            tracing::warn!("--{flag}: goes with {of}; it changes nothing");
+        }
+        let mut options = Classify::default();
+        options.subject = self.subject.options(self.seed.unwrap_or(0));
+        options.tuned = self.resume_from.as_ref().map(Tuned::of).unwrap_or_default();
+        options.tuned.load |= self.from_pretrained;
+        options.tuned.prepend_mask = self.prepend_mask;
+        options.tuned.prompt_size = self.prompt_size.filter(|_| !tuned);
+        options.batch = self.at_once.batch;
+        options
+    }
+
     fn lines(&self) -> Result<Vec<String>> {
         let name = self.name();
         let mut bytes = Vec::new();
@@ -134,24 +148,16 @@ impl Predict {
         if self.input.as_os_str() == "-" { "standard input".into() } else { self.input.display().to_string() }
     }
 
-    fn example(&self, row: usize, line: &str, pair: bool) -> Result<Example> {
-        let (text, second) = match line.split_once('\t') {
-            Some((text, second)) if pair => (text, Some(second.into())),
-            None if pair => {
+    fn text(&self, row: usize, line: &str, pairs: bool) -> Result<Text> {
+        match line.split_once('\t') {
+            Some((text, second)) if pairs => Ok(Text { text: text.into(), pair: Some(second.into()) }),
+            None if pairs => {
                 let (name, line) = (self.name(), row + 1);
-                return Err(Failure::input(format!(
+                Err(Failure::input(format!(
                     "{name}: line {line}: expected two texts with a tab between, found one"
-                )));
+                )))
             }
-            _ => (line, None),
-        };
-        Ok(Example { text: text.into(), pair: second, label: 0 })
+            _ => Ok(line.into()),
+        }
     }
-}
-
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let terms: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - f64::from(highest)).exp()).collect();
-    let sum: f64 = terms.iter().sum();
-    terms.into_iter().map(|term| term / sum).collect()
 }

@@ -6,13 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_artifact::{Overwrite, write_file};
-use skn_report::Report as Page;
+use skn_session::Reported as Found;
+use skn_session::options::DrawReport;
 
 use crate::cli::Common;
-use crate::exit::Failure;
 use crate::program::{Call, Stage};
-use crate::run::Sink;
 
 /// Write the report of a run: RUN/report.html, one page that needs nothing else.
 #[derive(Parser, Clone, Debug)]
@@ -34,16 +32,29 @@ pub struct Report {
     common: Common,
 }
 
+impl Report {
+    /// What the flags ask for.
+    pub(crate) fn options(&self) -> DrawReport {
+        let mut report = DrawReport::new(&self.run);
+        (report.figures, report.overwrite) = (self.figures.clone(), self.force);
+        report
+    }
+}
+
 /// What was written.
 #[derive(Clone, Debug, Serialize)]
-pub struct Reported {
-    page: PathBuf,
-    figures: Vec<String>,
+#[serde(transparent)]
+pub struct Reported(Found);
+
+impl From<Found> for Reported {
+    fn from(found: Found) -> Self {
+        Self(found)
+    }
 }
 
 impl fmt::Display for Reported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} figures in {}", self.figures.len(), self.page.display())
+        write!(f, "{} figures in {}", self.0.figures.len(), self.0.page.display())
     }
 }
 
@@ -55,31 +66,7 @@ impl Stage for Report {
         &self.common
     }
 
-    fn run(&self, call: &Call<'_>) -> Result<Reported> {
-        let run = self.run.as_path();
-        let page = Page::read(run)?;
-        let mut sink = Sink::open(call, run, "report", self.force)?;
-        let folder_is_a_file = self.figures.as_ref().filter(|folder| folder.exists() && !folder.is_dir());
-        if let Some(file) = folder_is_a_file {
-            return Err(Failure::input(format!(
-                "--figures {}: expected a folder, found a file",
-                file.display()
-            )));
-        }
-        sink.bytes("report.html", page.html())?;
-        sink.finish()?;
-        let figures = page.figures();
-        let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };
-        for (name, svg) in self
-            .figures
-            .iter()
-            .flat_map(|folder| figures.iter().map(move |figure| (folder.join(&figure.0), &figure.1)))
-        {
-            write_file(&name.with_extension("svg"), overwrite, svg.as_bytes())?;
-        }
-        Ok(Reported {
-            page: run.join("report.html"),
-            figures: figures.into_iter().map(|(name, _)| name).collect(),
-        })
+    fn run(&self, call: &Call) -> Result<Reported> {
+        Ok(Reported(call.session_without_model()?.report(&self.options())?))
     }
 }

@@ -7,10 +7,10 @@ use clap::Parser;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use skn_data::{SplitNames, Task};
+use skn_session::named_task;
 
 use crate::cli::Common;
 use crate::program::{Call, Stage};
-use crate::setup::named_task;
 
 /// List the tasks that --task knows: the demo's, which bring their data, and those that are built in.
 #[derive(Parser, Clone, Debug)]
@@ -91,7 +91,7 @@ impl Stage for Tasks {
         &self.common
     }
 
-    fn run(&self, _: &Call<'_>) -> Result<Listed> {
+    fn run(&self, _: &Call) -> Result<Listed> {
         let names = skn_demo::TASKS.into_iter().chain(Task::names());
         Ok(Listed { tasks: names.map(Entry::new).collect::<Result<_>>()? })
     }

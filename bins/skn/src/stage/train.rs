@@ -1,21 +1,17 @@
 //! `skn-train`: tune a soft prompt, biases or adapters on a frozen RoBERTa.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Parser};
 use serde::Serialize;
-use skn_artifact::sha256_hex;
-use skn_model::{Gradients, Roberta};
-use skn_tune::{ClipScope, Outcome, Stopped, TrainData, TrainOptions, TrainRun, train};
+use skn_artifact::names::file;
+use skn_session::Trained as Found;
+use skn_session::options;
 
 use crate::cli::{Common, Compute, Destination, Subject, Tuned};
 use crate::program::{Call, Stage};
-use crate::run::{BEST, MODEL_FILES, Sink};
-use crate::setup::{Setup, mask_embedding, method_name};
 
 /// Tune a soft prompt, biases (BitFit) or adapters on a frozen RoBERTa.
 ///
@@ -38,7 +34,7 @@ pub struct Train {
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
-    compute: Compute,
+    pub(crate) compute: Compute,
     #[command(flatten)]
     destination: Destination,
     #[command(flatten)]
@@ -49,11 +45,11 @@ pub struct Train {
 #[derive(Args, Clone, Debug)]
 struct Training {
     /// Epochs
-    #[arg(long, alias = "epochs", value_name = "N", default_value_t = 4)]
+    #[arg(long, alias = "epochs", value_name = "N", default_value_t = options::Training::default().epochs)]
     epoch: u64,
 
     /// Rows of a step
-    #[arg(long = "batch", visible_alias = "bz", value_name = "N", default_value = "8")]
+    #[arg(long = "batch", visible_alias = "bz", value_name = "N", default_value_t = options::Training::default().batch)]
     batch: NonZeroUsize,
 
     /// Evaluate on dev every so many steps, besides at the end of each epoch [default: only then]
@@ -61,7 +57,7 @@ struct Training {
     eval_every_step: Option<u64>,
 
     /// Peak learning rate of Adam
-    #[arg(long = "learning_rate", visible_alias = "lr", value_name = "RATE", default_value_t = 1e-3)]
+    #[arg(long = "learning_rate", visible_alias = "lr", value_name = "RATE", default_value_t = options::Training::default().learning_rate)]
     learning_rate: f64,
 
     /// Stop after 6 x eval_every_step steps (or 6 epochs) without a new best
@@ -73,15 +69,15 @@ struct Training {
     max_steps: Option<u64>,
 
     /// Batches whose gradients make one step
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value_t = options::Training::default().accumulate)]
     accumulate: NonZeroUsize,
 
     /// Share of all steps in which the learning rate rises
-    #[arg(long, value_name = "SHARE", default_value_t = 0.006)]
+    #[arg(long, value_name = "SHARE", default_value_t = options::Training::default().warmup)]
     warmup: f64,
 
     /// Decoupled weight decay
-    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    #[arg(long, value_name = "RATE", default_value_t = options::Training::default().weight_decay)]
     weight_decay: f64,
 
     /// Dropout of hidden states and attention weights [default: the model's]
@@ -89,61 +85,63 @@ struct Training {
     dropout: Option<f32>,
 
     /// Make a checkpoint every so many steps, besides at evaluations
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = options::Training::default().checkpoint_every)]
     checkpoint_every: u64,
 }
 
 impl Training {
-    fn options(&self, seed: u64, paper: bool) -> TrainOptions {
-        TrainOptions {
-            seed,
-            epochs: self.epoch,
-            batch: self.batch.get(),
-            accumulate: self.accumulate.get(),
-            learning_rate: self.learning_rate,
-            weight_decay: self.weight_decay,
-            warmup: self.warmup,
-            eval_every: self.eval_every_step,
-            early_stop: self.early_stop,
-            dropout: self.dropout,
-            max_steps: self.max_steps,
-            checkpoint_every: self.checkpoint_every,
-            clip: if paper { ClipScope::Backbone } else { ClipScope::Tuned },
-            ..TrainOptions::default()
-        }
+    fn options(&self) -> options::Training {
+        let mut training = options::Training::default();
+        training.epochs = self.epoch;
+        training.batch = self.batch;
+        training.eval_every = self.eval_every_step;
+        training.learning_rate = self.learning_rate;
+        training.early_stop = self.early_stop;
+        training.max_steps = self.max_steps;
+        training.accumulate = self.accumulate;
+        training.warmup = self.warmup;
+        training.weight_decay = self.weight_decay;
+        training.dropout = self.dropout;
+        training.checkpoint_every = self.checkpoint_every;
+        training
+    }
+}
+
+impl Train {
+    /// What the flags ask for.
+    pub(crate) fn options(&self) -> options::Train {
+        let mut train = options::Train::new(self.subject.options(), &self.destination.out);
+        train.tuned = self.tuned.options();
+        train.training = self.training.options();
+        (train.overwrite, train.resume) = (self.destination.force, self.resume);
+        train
     }
 }
 
 /// What a training came to.
 #[derive(Clone, Debug, Serialize)]
-pub struct Trained {
-    run: PathBuf,
-    task: String,
-    model: String,
-    method: String,
-    prompt_size: usize,
-    trained_numbers: usize,
-    steps: u64,
-    resumed_from: Option<u64>,
-    best_step: u64,
-    metric: &'static str,
-    dev_score: f64,
-    early: bool,
+#[serde(transparent)]
+pub struct Trained(Found);
+
+impl From<Found> for Trained {
+    fn from(found: Found) -> Self {
+        Self(found)
+    }
 }
 
 impl fmt::Display for Trained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, task, model, metric, dev_score, best_step, steps, .. } = self;
+        let Found { method, task, model, metric, dev_score, best_step, steps, .. } = &self.0;
         write!(
             f,
             "tuned {method} ({} numbers) of {model} for {task}: {metric} {dev_score:.4} on dev",
-            self.trained_numbers
+            self.0.trained_numbers
         )?;
         write!(f, " after step {best_step} of {steps}")?;
-        if self.early {
+        if self.0.early {
             write!(f, ", where --early_stop ended it")?;
         }
-        write!(f, "; parameters in {}", self.run.join(BEST).display())
+        write!(f, "; parameters in {}", self.0.run.join(file::BEST).display())
     }
 }
 
@@ -155,118 +153,8 @@ impl Stage for Train {
         &self.common
     }
 
-    fn run(&self, call: &Call<'_>) -> Result<Trained> {
-        let out = self.destination.out.as_path();
-        let mut setup = Setup::load(&self.subject, &self.compute, &self.tuned)?;
-        // A run that goes on from its own best was perhaps stopped while it wrote that: the checkpoint has what it needs.
-        setup.base.may_be_torn =
-            self.resume && self.goes_on(&setup, out) && out.join("last/checkpoint.safetensors").is_file();
-        let options = self.training.options(setup.base.seed, setup.base.paper);
-        let steps = options.total_steps(setup.splits.train.len())?;
-        let mut sink = Sink::open(
-            call,
-            out,
-            "train",
-            self.destination.force || self.resume || self.goes_on(&setup, out),
-        )?;
-        sink.check_free(&["best/skn.json", "metrics.jsonl", "last/checkpoint.safetensors"])?;
-        let base = &setup.base;
-        let gradients = if base.paper { Gradients::All } else { Gradients::Tuned };
-        let model = base.roberta(&base.tuning(&self.tuned)?, gradients)?;
-        // From here on tokens are enough. Rows share their strings, those of test too: a string goes with its last row.
-        let [train_rows, dev_rows, _] = setup.splits.take_rows();
-        let [train_texts, dev_texts] = [train_rows, dev_rows].map(|rows| base.encode(rows, &model));
-        let (train_texts, dev_texts) = (train_texts?, dev_texts?);
-        let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
-        setup.keep_split(&mut sink, true)?;
-        setup.note(&mut sink)?;
-        sink.flush()?;
-        let run = self.train_run(&setup, &model, out, copy_backbone(&setup, out)?)?;
-        tracing::info!("{} rows of train, {} of dev, {steps} steps", train_texts.len(), dev_texts.len());
-        let outcome = train(&model, &data, &options, &run, &base.workers, call.console)?;
-        outcome.notes.iter().for_each(|note| tracing::warn!("{note}"));
-        if outcome.stopped == Stopped::Interrupted {
-            anyhow::bail!(
-                "a checkpoint of step {} is written; the same command with --resume, and without --force, goes on",
-                outcome.steps
-            );
-        }
-        record(&run, sink)?;
-        Ok(trained(&setup, &model, &run, &outcome))
-    }
-}
-
-impl Train {
-    /// Whether this goes on from the best parameters of the run that it writes to, and so replaces them.
-    fn goes_on(&self, setup: &Setup, out: &Path) -> bool {
-        let same = |run: &PathBuf| run.canonicalize().ok() == out.canonicalize().ok();
-        self.tuned.from_pretrained
-            && setup.base.source.as_ref().and_then(|source| source.run.as_ref()).is_some_and(same)
-    }
-
-    fn train_run(
-        &self,
-        setup: &Setup,
-        model: &Roberta,
-        out: &Path,
-        companions: BTreeMap<String, String>,
-    ) -> Result<TrainRun> {
-        let base = &setup.base;
-        let pruned = base.model.config.kept_neurons.is_some();
-        Ok(TrainRun {
-            folder: out.into(),
-            resume: self.resume,
-            method: method_name(&model.tuning()?, pruned).into(),
-            task: base.task.name.clone(),
-            model: base.identity.clone(),
-            verbalizer: base.verbalizer_record(),
-            mask_embedding: mask_embedding(&base.model.weights, &base.encoder)?,
-            data_sha256: setup.splits.source.data_sha256.clone(),
-            tokenizer_sha256: base.encoder.sha256().into(),
-            loaded: self.tuned.from_pretrained,
-            companions,
-        })
-    }
-}
-
-fn record(run: &TrainRun, mut sink: Sink) -> Result<()> {
-    sink.wrote_all(BEST)?;
-    sink.wrote_all("last")?;
-    sink.wrote("metrics.jsonl")?;
-    sink.set("method", &run.method);
-    sink.finish()
-}
-
-/// A pruned run carries its backbone beside its prompt: puts those files into `out`, and says which they are.
-fn copy_backbone(setup: &Setup, out: &Path) -> Result<BTreeMap<String, String>> {
-    let Some(source) = setup.base.source.as_ref().filter(|_| setup.base.model_of_source) else {
-        return Ok(BTreeMap::new());
-    };
-    let mut companions = BTreeMap::new();
-    for name in MODEL_FILES {
-        let Some(bytes) = setup.base.model.folder.file(name)? else { continue };
-        let target = out.join(BEST).join(name);
-        if target.canonicalize().ok() != source.best.join(name).canonicalize().ok() {
-            skn_artifact::write_file(&target, skn_artifact::Overwrite::Replace, &bytes)?;
-        }
-        companions.insert(name.to_string(), sha256_hex(&bytes));
-    }
-    Ok(companions)
-}
-
-fn trained(setup: &Setup, model: &Roberta, run: &TrainRun, outcome: &Outcome) -> Trained {
-    Trained {
-        run: run.folder.clone(),
-        task: run.task.clone(),
-        model: run.model.id.clone(),
-        method: run.method.clone(),
-        prompt_size: model.prompt_rows(),
-        trained_numbers: model.parameters().values().map(|parameter| parameter.elem_count()).sum(),
-        steps: outcome.steps,
-        resumed_from: outcome.resumed_from,
-        best_step: outcome.best_step,
-        metric: setup.base.task.metric.name(),
-        dev_score: outcome.best_score,
-        early: outcome.stopped == Stopped::EarlyStop,
+    fn run(&self, call: &Call) -> Result<Trained> {
+        let session = call.session(self.compute.options())?;
+        Ok(Trained(session.train(&self.options())?))
     }
 }

@@ -7,9 +7,9 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use skn_artifact::{Verification, verify};
+use skn_program::Failure;
 
 use crate::cli::Common;
-use crate::exit::Failure;
 use crate::program::{Call, Stage};
 
 /// Check every file of a run against the hash that the stage which wrote it noted in run.json.
@@ -52,7 +52,7 @@ impl Stage for Verify {
         &self.common
     }
 
-    fn run(&self, _: &Call<'_>) -> Result<Verified> {
+    fn run(&self, _: &Call) -> Result<Verified> {
         let run = self.run.as_path();
         let found = verify(run)?;
         if found.is_sound() {

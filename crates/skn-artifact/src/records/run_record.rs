@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ArtifactError, Result};
 use crate::file::{Overwrite, read_json, write_json};
+use crate::names::file;
 
 /// `RUN/run.json`: how everything in the run came about, by stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct RunRecord {
 pub struct StageRecord {
     /// The program's arguments.
     pub arguments: Vec<String>,
+    /// What it was asked, in the form of whoever wrote it; records of version 0.1.0 and before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<serde_json::Value>,
     /// The program's version.
     pub version: String,
     /// Unix seconds at the start.
@@ -44,7 +48,7 @@ impl RunRecord {
     /// # Errors
     /// If the file can't be read.
     pub fn read(run: &Path) -> Result<Self> {
-        let path = run.join("run.json");
+        let path = run.join(file::RUN);
         if path.is_file() { Self::read_file(&path) } else { Ok(Self::default()) }
     }
 
@@ -87,7 +91,7 @@ impl RunRecord {
             all.stages.extend(free.map(|name| (name, earlier)));
         }
         all.stages.retain(|name, stage| !name.contains(EARLIER) || !stage.outputs.is_empty());
-        write_json(&run.join("run.json"), Overwrite::Replace, &all)
+        write_json(&run.join(file::RUN), Overwrite::Replace, &all)
     }
 
     /// Removes what stages left that began before `unix_seconds`: their files and their records. Files that no record
@@ -120,7 +124,7 @@ impl RunRecord {
                 }
             }
         }
-        write_json(&run.join("run.json"), Overwrite::Replace, &all)?;
+        write_json(&run.join(file::RUN), Overwrite::Replace, &all)?;
         Ok(names)
     }
 }
@@ -193,7 +197,7 @@ mod tests {
                 "arguments": [], "version": "1", "started": 0, "finished": 0, "seconds": 0.0,
                 "settings": {}, "inputs": {}, "outputs": {name.clone(): "00"},
             }}});
-            std::fs::write(run.join("run.json"), record.to_string()).unwrap();
+            std::fs::write(run.join(file::RUN), record.to_string()).unwrap();
             for error in [
                 RunRecord::forget_before(&run, 9).map(drop).unwrap_err(),
                 verify(&run).map(drop).unwrap_err(),

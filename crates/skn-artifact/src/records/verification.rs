@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::hash::hash_file;
+use crate::names::file;
 use crate::records::run_record::RunRecord;
 
 /// What [`verify`] found.
@@ -34,7 +35,7 @@ impl Verification {
 /// # Errors
 /// If there is no `run.json`, or a file can't be read.
 pub fn verify(run: &Path) -> Result<Verification> {
-    let record = RunRecord::read_file(&run.join("run.json"))?;
+    let record = RunRecord::read_file(&run.join(file::RUN))?;
     let mut found = Verification::default();
     for (name, expected) in record.stages.values().flat_map(|stage| &stage.outputs) {
         let path = run.join(name);

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::array::Array;
 use crate::error::Result;
+use crate::names::key;
 
 /// Tensors on their way into a file, with what the file says of itself. The same content always gives the same bytes.
 ///
@@ -67,8 +68,8 @@ impl TensorBundle {
     fn header(&self, data: &[Vec<u8>]) -> Value {
         let mut metadata = self.metadata.clone();
         metadata.insert("format".into(), "pt".into());
-        metadata.insert("skn.schema".into(), "1".into());
-        metadata.insert("skn.version".into(), env!("CARGO_PKG_VERSION").into());
+        metadata.insert(key::SCHEMA.into(), "1".into());
+        metadata.insert(key::VERSION.into(), env!("CARGO_PKG_VERSION").into());
         let mut header = Map::new();
         header.insert("__metadata__".into(), serde_json::json!(metadata));
         let mut place = 0;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::array::DType;
 use crate::error::{ArtifactError, Result};
 use crate::file::open;
+use crate::names::key;
 use crate::tensors::decode::{decode, decode_floats, to_native};
 use crate::tensors::digest::{TensorDigest, hash_of_digests};
 use crate::tensors::header::{Entry, check_layout, entry_of, header_of};
@@ -236,7 +237,7 @@ impl TensorFile {
     /// # Errors
     /// If it is of another kind.
     pub fn expect_kind(&self, kind: &str) -> Result<()> {
-        match self.metadata.get("skn.kind") {
+        match self.metadata.get(key::KIND) {
             Some(found) if found != kind => {
                 Err(ArtifactError::format(&self.path, "metadata skn.kind", kind, found))
             }

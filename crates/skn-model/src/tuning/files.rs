@@ -1,8 +1,9 @@
 use candle_core::Tensor;
 use serde_json::{Value, json};
+use skn_artifact::names::file::{ADAPTER_CONFIG, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS};
 use skn_artifact::{Array, TensorBundle};
 
-use super::names::{ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS, PROMPT_NAME};
+use super::names::{ADAPTER_NAME, PROMPT_NAME};
 use super::{Method, Tuning};
 use crate::config::Config;
 use crate::error::{ModelError, Result};

@@ -4,8 +4,9 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use skn_artifact::TensorFile;
+use skn_artifact::names::file::{ADAPTER_CONFIG, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS};
 
-use super::names::{ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS, PROMPT_NAME};
+use super::names::{ADAPTER_NAME, PROMPT_NAME};
 use super::{Method, Tuning};
 use crate::config::Config;
 use crate::error::{ModelError, Result};

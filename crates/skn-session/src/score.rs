@@ -1,8 +1,7 @@
-//! Scores with intervals.
-
-use anyhow::Result;
 use skn_data::Metric;
 use skn_probing::Evaluation;
+
+use crate::error::Result;
 
 /// Confidence of every interval.
 pub(crate) const LEVEL: f64 = 0.95;
@@ -39,9 +38,4 @@ impl Score {
         };
         Ok(Self { value, interval })
     }
-}
-
-/// `0.9125 [0.8835, 0.9350]`, for a line of text.
-pub(crate) fn with_interval(value: f64, [low, high]: [f64; 2]) -> String {
-    format!("{value:.4} [{low:.4}, {high:.4}]")
 }

@@ -4,7 +4,7 @@
 //! program again, with a first word that no user types. Rows come back through a pipe, in a form of our own that the parent
 //! checks; of a tokenizer comes back only that it can be parsed and used, and the parent then parses the same bytes.
 //!
-//! Only [`program`](crate::program()) puts up the fence: stages that run inside another program (tests) read in process.
+//! A program puts up the fence by calling [`enter`] before anything else; in one that does not, files are read in process.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -12,13 +12,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use anyhow::Result;
+use skn_artifact::ErrorKind;
 use skn_data::{
     Broken, DataError, Dataset, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, read_dataset_to,
 };
 
-use crate::cli::Size;
-use crate::exit::{Failure, exit_code};
+use skn_probing::Progress;
+
+use crate::error::{Result, SessionError};
+use crate::options::Size;
 
 mod child;
 mod limits;
@@ -28,14 +30,29 @@ use limits::{Limits, data_memory, of_tokenizer, seconds};
 
 /// The first word of a child's command line.
 const MARKER: &str = "--skn-read-under-limits";
+/// What a child says of an error: the task is wrong, or a file.
+const USAGE: u8 = 2;
+const INPUT: u8 = 3;
+
 const ROWS: &str = "rows";
 const TOKENIZER: &str = "tokenizer";
 
 /// Set where the program can run itself again.
 static UP: OnceLock<()> = OnceLock::new();
 
-/// Puts up the fence; or, in a child, does the work behind it and says how to exit.
-pub(crate) fn enter() -> Option<ExitCode> {
+/// Puts up the fence: from then on this program reads people's data and tokenizers in child processes, which are the
+/// program itself started again. In such a child this does the work and says how to exit; call it first in `main`.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     if let Some(code) = skn_session::fence::enter() {
+///         return code;
+///     }
+///     // .. what the program does
+///     std::process::ExitCode::SUCCESS
+/// }
+/// ```
+pub fn enter() -> Option<ExitCode> {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_none_or(|word| word != MARKER) {
         UP.get_or_init(|| ());
@@ -66,14 +83,17 @@ pub(crate) fn enter() -> Option<ExitCode> {
 ///
 /// # Errors
 /// As [`skn_data::read_dataset`]; if reading breaks a limit or the reader fails; if there can be no child process.
-pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
-    if UP.get().is_none() || !task.needs_data() {
+pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64, progress: &dyn Progress) -> Result<Dataset> {
+    if !task.needs_data() {
         return Ok(skn_data::read_dataset(path, task)?);
+    }
+    if UP.get().is_none() {
+        return read_here(path, task, most);
     }
     let words = [ROWS.into(), path.into(), OsString::from(most.to_string())];
     let mut child = Child::start(MARKER, &words)?;
     child.give(&serde_json::to_vec(task)?);
-    let read = child.read(|pipe| {
+    let read = child.read(progress, |pipe| {
         let mut reader = RowReader::new(pipe, task, most);
         let read = reader.read();
         read.map_err(|broken| (broken, reader.place(), reader.file_bytes(), reader.unpacked_bytes()))
@@ -85,15 +105,54 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64) -> Result<Datase
     let place = if files == 0 { format!("{} ({place})", path.display()) } else { place };
     let (cpu, memory) = (seconds(files), data_memory(unpacked, most));
     Err(match broken {
-        Broken::Reported { kind, message } => Failure::coded(kind, message),
-        Broken::TooLarge => Failure::input(format!(
-            "{place}: the rows have more than {most} bytes, 64 counted for each beside its text, which --max-data allows; \
-             give it more, as in --max-data {}",
+        Broken::Ended(_) => child.end(progress).failure(&place, cpu, memory),
+        broken => explained(broken, &place, most),
+    })
+}
+
+/// The same in this process, where nobody put up the fence: as many bytes, but no limit of time.
+fn read_here(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
+    let no_pipe = |error| SessionError::failed(format!("{}: no pipe to read it: {error}", path.display()));
+    let (pipe, sent) = io::pipe().map_err(no_pipe)?;
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || {
+            let mut writer = RowWriter::new(sent);
+            match read_dataset_to(path, task, &mut writer) {
+                Ok(()) => writer.finish(),
+                Err(error) => writer.fail(kind_of(&error), &error.to_string()),
+            }
+        });
+        let mut reader = RowReader::new(pipe, task, most);
+        let read = reader.read();
+        let place = format!("{} ({})", path.display(), reader.place());
+        drop(reader);
+        let failed = sender.join().is_err();
+        read.map_err(|broken| match broken {
+            _ if failed => {
+                SessionError::input(format!("{place}: the library failed on it; the file is damaged"))
+            }
+            broken => explained(broken, &place, most),
+        })
+    })
+}
+
+/// What a reader that broke off says.
+fn explained(broken: Broken, place: &str, most: u64) -> SessionError {
+    match broken {
+        Broken::Reported { kind: USAGE, message } => SessionError::Usage(message),
+        Broken::Reported { message, .. } => SessionError::Input(message),
+        Broken::TooLarge => SessionError::input(format!(
+            "{place}: the rows have more than {most} bytes, 64 counted for each beside its text, which option `max_data` allows; \
+             give it more, as in option `max_data` {}",
             Size(most.saturating_mul(2))
         )),
-        Broken::Ended(_) => child.end().failure(&place, cpu, memory),
-        _ => Failure::input(format!("{place}: the reader sent nonsense; the file is damaged")),
-    })
+        _ => SessionError::input(format!("{place}: the reader sent nonsense; the file is damaged")),
+    }
+}
+
+/// What a reader says of an error.
+fn kind_of(error: &DataError) -> u8 {
+    if error.kind() == ErrorKind::Usage { USAGE } else { INPUT }
 }
 
 /// Finds out behind the fence whether a tokenizer can be made of these bytes and used: those of a `tokenizer.json`, or of
@@ -101,7 +160,7 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64) -> Result<Datase
 ///
 /// # Errors
 /// If it can't, if that breaks a limit, or if there can be no child process.
-pub(crate) fn check_tokenizer(parts: &[&[u8]], file: &str) -> Result<()> {
+pub(crate) fn check_tokenizer(parts: &[&[u8]], file: &str, progress: &dyn Progress) -> Result<()> {
     if UP.get().is_none() {
         return Ok(());
     }
@@ -111,11 +170,11 @@ pub(crate) fn check_tokenizer(parts: &[&[u8]], file: &str) -> Result<()> {
         child.give(part);
     }
     let mut said = String::new();
-    let read = child.read(|pipe| pipe.take(1 << 20).read_to_string(&mut said))?;
+    let read = child.read(progress, |pipe| pipe.take(1 << 20).read_to_string(&mut said))?;
     let bytes = parts.iter().map(|part| part.len() as u64).sum();
-    match (read, child.end()) {
+    match (read, child.end(progress)) {
         (Ok(_), End::Done) if said.is_empty() => Ok(()),
-        (Ok(_), End::Done) => Err(Failure::input(said)),
+        (Ok(_), End::Done) => Err(SessionError::input(said)),
         (_, end) => {
             let (seconds, memory) = of_tokenizer(bytes);
             Err(end.failure(file, seconds, memory))
@@ -130,7 +189,9 @@ fn send_rows(path: &Path, limits: Limits, most: u64) -> io::Result<()> {
     let result = read_dataset_to(path, &task, &mut sender);
     let sent = match result {
         Ok(()) => sender.writer.finish(),
-        Err(error) => sender.writer.fail(exit_code(error.kind()), &error.to_string()),
+        Err(error) => sender
+            .writer
+            .fail(if error.kind() == ErrorKind::Usage { USAGE } else { INPUT }, &error.to_string()),
     };
     sent.map_err(io::Error::other)
 }

@@ -3,7 +3,7 @@
 //! `huggingface_hub` writes it.
 //!
 //! ```
-//! use skn_program::hub::{Kind, Repository};
+//! use skn_hub::{Kind, Repository};
 //!
 //! let repository = Repository::parse(Kind::Dataset, "stanfordnlp/sst2@refs/convert/parquet").unwrap();
 //! assert_eq!(repository.folder_name(), "datasets--stanfordnlp--sst2");
@@ -12,9 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-
-use crate::exit::Failure;
+use skn_artifact::ErrorKind;
 
 /// The revision of a name that says none.
 pub const MAIN: &str = "main";
@@ -150,19 +148,48 @@ impl Cache {
     }
 }
 
+/// Why a repository in the cache can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// A folder of the cache can't be read.
+    #[error("{folder}: can't be read: {source}")]
+    Unreadable {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+
+    /// A link in a snapshot leads elsewhere.
+    #[error("{path}: leads out of its repository's folder {repository}; only files inside it are read")]
+    LeadsOut {
+        /// The link.
+        path: PathBuf,
+        /// The folder of the repository.
+        repository: PathBuf,
+    },
+}
+
+impl HubError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Input
+    }
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = HubError> = std::result::Result<T, E>;
+
 /// Refuses a folder with an entry that is elsewhere than it seems, except inside `fence`. Links to nothing are left:
 /// nobody can read them.
 fn check_links(folder: &Path, fence: &Path) -> Result<()> {
-    let wrong = |error| Failure::input(format!("{}: can't be read: {error}", folder.display()));
+    let wrong = |source| HubError::Unreadable { folder: folder.into(), source };
     for entry in std::fs::read_dir(folder).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
         let Ok(real) = path.canonicalize() else { continue };
         if !real.starts_with(fence) {
-            return Err(Failure::input(format!(
-                "{}: leads out of its repository's folder {}; only files inside it are read",
-                path.display(),
-                fence.display()
-            )));
+            return Err(HubError::LeadsOut { path, repository: fence.into() });
         }
         // A link to a folder could lead round in a circle; the cache has none.
         if path.is_dir() && !path.is_symlink() {
@@ -192,57 +219,9 @@ pub fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn model(text: &str) -> Option<Repository> {
-        Repository::parse(Kind::Model, text)
-    }
-
-    #[test]
-    fn names_that_lead_elsewhere_are_none() {
-        for wrong in
-            ["", "a/b/c", "../x", "a/..", "a b", "/a", "a/", "a?b", "a@", "a@../b", "a@b//c", "a@b#c"]
-        {
-            assert_eq!(model(wrong), None, "{wrong}");
-        }
-        let found = model("FacebookAI/roberta-base@refs/pr/3").unwrap();
-        assert_eq!((found.name.as_str(), found.revision.as_str()), ("FacebookAI/roberta-base", "refs/pr/3"));
-        assert_eq!(model("roberta-base").unwrap().fetch_command(), "skn-fetch roberta-base");
-    }
-
-    #[test]
-    fn a_reference_that_is_no_commit_leads_nowhere() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::at(folder.path());
-        let repository = model("owner/name").unwrap();
-        let refs = cache.repository(&repository).join("refs");
-        std::fs::create_dir_all(&refs).unwrap();
-        std::fs::create_dir_all(cache.repository(&repository).join("snapshots/0123abcd")).unwrap();
-        std::fs::write(refs.join("main"), "0123abcd\n").unwrap();
-        assert!(cache.snapshot(&repository).unwrap().is_some_and(|path| path.ends_with("0123abcd")));
-        std::fs::write(refs.join("main"), "../../elsewhere").unwrap();
-        assert_eq!(cache.snapshot(&repository).unwrap(), None);
-        assert!(cache.snapshot(&model("owner/name@0123abcd").unwrap()).unwrap().is_some());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_stay_inside_the_repository() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::at(folder.path());
-        let repository = model("owner/name@0123abcd").unwrap();
-        let snapshot = cache.repository(&repository).join("snapshots/0123abcd");
-        std::fs::create_dir_all(&snapshot).unwrap();
-        std::fs::create_dir_all(cache.repository(&repository).join("blobs")).unwrap();
-        std::fs::write(cache.repository(&repository).join("blobs/x"), "").unwrap();
-        std::os::unix::fs::symlink("../../blobs/x", snapshot.join("config.json")).unwrap();
-        std::os::unix::fs::symlink("../../blobs/lost", snapshot.join("lost.bin")).unwrap();
-        assert!(cache.snapshot(&repository).unwrap().is_some());
-        std::fs::write(folder.path().join("secret"), "").unwrap();
-        std::os::unix::fs::symlink("../../../secret", snapshot.join("vocab.json")).unwrap();
-        let message = cache.snapshot(&repository).unwrap_err().to_string();
-        assert!(message.contains("vocab.json: leads out of"), "{message}");
-    }
-}
+mod tests;

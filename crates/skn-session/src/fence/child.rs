@@ -4,23 +4,23 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child as Process, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Result;
+use skn_probing::Progress;
 
-use crate::exit::Failure;
+use crate::error::{Result, SessionError};
 
-/// How often we look whether a signal has told us to stop.
+/// How often we ask whether to stop.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A child that is killed, and waited for, when it is dropped.
 pub(super) struct Child {
     process: Process,
     stderr: Option<JoinHandle<String>>,
+    /// Whether we were told to stop while it worked.
+    stopped: bool,
 }
 
 impl Child {
@@ -35,12 +35,12 @@ impl Child {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
         });
         let mut process = program.map_err(|error| {
-            Failure::failed(format!(
+            SessionError::failed(format!(
                 "people's files are read in a process of their own, and this program can't start one: {error}"
             ))
         })?;
         let stderr = process.stderr.take().map(|stderr| std::thread::spawn(move || beginning(stderr)));
-        Ok(Self { process, stderr })
+        Ok(Self { process, stderr, stopped: false })
     }
 
     /// Sends bytes to its standard input. A child that has ended does not take them; its end says why.
@@ -48,15 +48,18 @@ impl Child {
         let _ = self.process.stdin.as_mut().map(|stdin| stdin.write_all(bytes));
     }
 
-    /// Reads its standard output, after it was given everything. It is killed if a signal tells us to stop: reading then
-    /// ends as if it had ended itself.
+    /// Reads its standard output, after it was given everything. It is killed if we are told to stop: reading then ends as
+    /// if it had ended itself.
     ///
     /// # Errors
-    /// If this is asked twice, or signals can't be watched.
-    pub(super) fn read<T: Send>(&mut self, read: impl FnOnce(ChildStdout) -> T + Send) -> Result<T> {
+    /// If this is asked twice.
+    pub(super) fn read<T: Send>(
+        &mut self,
+        progress: &dyn Progress,
+        read: impl FnOnce(ChildStdout) -> T + Send,
+    ) -> Result<T> {
         drop(self.process.stdin.take());
-        let stop = stop()?;
-        let pipe = self.process.stdout.take().ok_or_else(|| Failure::failed("the pipe is taken"))?;
+        let pipe = self.process.stdout.take().ok_or_else(|| SessionError::failed("the pipe is taken"))?;
         std::thread::scope(|scope| {
             let (send, received) = channel();
             // The system goes on reading after a signal, so somebody else must wait for it.
@@ -64,10 +67,13 @@ impl Child {
             loop {
                 match received.recv_timeout(PATIENCE) {
                     Ok(read) => return Ok(read),
-                    Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => self.kill(),
+                    Err(RecvTimeoutError::Timeout) if progress.cancelled() => {
+                        self.stopped = true;
+                        self.kill();
+                    }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => {
-                        return Err(Failure::failed("nobody reads what the child sends"));
+                        return Err(SessionError::failed("nobody reads what the child sends"));
                     }
                 }
             }
@@ -80,8 +86,8 @@ impl Child {
     }
 
     /// How it ended. It is killed if it has not.
-    pub(super) fn end(mut self) -> End {
-        let stopped = stop().is_ok_and(|stop| stop.load(Ordering::Relaxed));
+    pub(super) fn end(mut self, progress: &dyn Progress) -> End {
+        let stopped = self.stopped || progress.cancelled();
         // Its output has ended, so it will too; unless we want no more of it.
         if stopped {
             self.kill();
@@ -119,11 +125,13 @@ pub(super) enum End {
 
 impl End {
     /// What the user is told of a child that read `place` and did not end well.
-    pub(super) fn failure(self, place: &str, seconds: u64, memory: u64) -> anyhow::Error {
+    pub(super) fn failure(self, place: &str, seconds: u64, memory: u64) -> SessionError {
         let damaged = "the file is damaged, or was made to do this";
         let reason = match self {
-            Self::Stopped => return Failure::failed(format!("{place}: stopped while it was read")),
-            Self::Lost(error) => return Failure::failed(format!("{place}: its reader was lost: {error}")),
+            Self::Stopped => return SessionError::Interrupted(format!("{place}: stopped while it was read")),
+            Self::Lost(error) => {
+                return SessionError::failed(format!("{place}: its reader was lost: {error}"));
+            }
             Self::Done => format!("its reader ended early; {damaged}"),
             Self::Failed(status, said) => match (signal(status), asked(&said)) {
                 (Some(SIGXCPU), _) => {
@@ -142,7 +150,7 @@ impl End {
                 (None, None) => format!("its reader failed: {}", said.trim_end()),
             },
         };
-        Failure::input(format!("{place}: {reason}"))
+        SessionError::input(format!("{place}: {reason}"))
     }
 }
 
@@ -175,30 +183,18 @@ fn this_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") && running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
-/// Whether a signal has told us to stop.
-fn stop() -> io::Result<Arc<AtomicBool>> {
-    static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    if let Some(stop) = STOP.get() {
-        return Ok(Arc::clone(stop));
-    }
-    let stop = Arc::clone(STOP.get_or_init(Arc::default));
-    for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(number, Arc::clone(&stop))?;
-    }
-    Ok(stop)
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::*;
+    use skn_artifact::ErrorKind;
 
     #[test]
     fn every_end_is_told() {
         let check = |status: i32, said: &str, expected: &str| {
             let error = End::Failed(ExitStatus::from_raw(status), said.into()).failure("t.parquet", 3, 1000);
-            assert_eq!(crate::exit::code(&error), 3);
+            assert_eq!(error.kind(), ErrorKind::Input);
             let message = error.to_string();
             assert!(message.starts_with("t.parquet: ") && message.contains(expected), "{message}");
         };
@@ -211,6 +207,6 @@ mod tests {
         check(11, "", "ended its process with signal 11");
         check(101 << 8, "", "the library failed on it");
         check(1 << 8, "no limits\n", "its reader failed: no limits");
-        assert_eq!(crate::exit::code(&End::Stopped.failure("t", 3, 1000)), 1);
+        assert_eq!(End::Stopped.failure("t", 3, 1000).kind(), ErrorKind::Interrupted);
     }
 }

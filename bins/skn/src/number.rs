@@ -1,0 +1,14 @@
+//! Numbers as they are shown and typed.
+
+/// `0.9125 [0.8835, 0.9350]`, for a line of text.
+pub(crate) fn with_interval(value: f64, [low, high]: [f64; 2]) -> String {
+    format!("{value:.4} [{low:.4}, {high:.4}]")
+}
+
+/// A standard deviation, as `--alpha` gives it.
+pub(crate) fn deviation(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(alpha) if f64::is_finite(alpha) && alpha >= 0.0 => Ok(alpha),
+        _ => Err("expected a finite number of at least 0".into()),
+    }
+}

@@ -1,0 +1,350 @@
+use std::borrow::Borrow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skn_artifact::names::file;
+use skn_artifact::{ModelIdentity, VerbalizerRecord};
+use skn_data::{DataError, Encoded, Example, Join, Task, TextEncoder, Verbalizer};
+use skn_model::{Gradients, Method, Roberta, Tuning};
+
+use crate::cache::real;
+use crate::error::{Result, SessionError};
+use crate::loaded::{LoadedModel, read_model};
+use crate::named::Named;
+use crate::options::{Size, Subject, Tuned, TunedMethod};
+use crate::run_writer::RunWriter;
+use crate::session::Session;
+use crate::tuned_folder::TunedFolder;
+
+/// AdapterHub's reduction of the hidden size, as in the published implementation.
+const ADAPTER_REDUCTION: usize = 16;
+
+/// A model with its tokenizer and its task, read and checked: all that answers a text.
+pub(crate) struct Base<'s> {
+    /// Where it is computed.
+    pub(crate) session: &'s Session,
+    /// The task, with the words that answer it.
+    pub(crate) task: Task,
+    /// The model's tokenizer.
+    pub(crate) encoder: Arc<TextEncoder>,
+    /// The token of each class; none of a model that has no masked-LM head.
+    pub(crate) verbalizer: Verbalizer,
+    /// The model as it was read.
+    pub(crate) model: Arc<LoadedModel>,
+    /// Its identity in artifacts.
+    pub(crate) identity: ModelIdentity,
+    /// What is resumed from.
+    pub(crate) source: Option<TunedFolder>,
+    /// Whether to do as the published implementation did.
+    pub(crate) paper: bool,
+    /// The seed of everything random.
+    pub(crate) seed: u64,
+    /// Whether the model lies in what is resumed from, as a pruned run's does.
+    pub(crate) model_of_source: bool,
+    /// Whether the folder of tuned parameters need not be one whole.
+    pub(crate) may_be_torn: bool,
+    /// Whether the tuned parameters of what is resumed from are used.
+    loaded: bool,
+    model_name: String,
+    data: Option<PathBuf>,
+    max_data: Size,
+    task_file: Option<PathBuf>,
+    max_length: Option<usize>,
+}
+
+impl<'s> Base<'s> {
+    /// Reads and checks what is named, but no data. The model must have a masked-LM head.
+    ///
+    /// # Errors
+    /// If something is missing, damaged, or does not fit the rest.
+    pub(crate) fn load(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
+        let base = Self::read(session, Named::of(subject, tuned)?, subject, tuned)?;
+        base.model.weights.require_head()?;
+        Ok(base)
+    }
+
+    /// Reads what was named.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn read(session: &'s Session, named: Named, subject: &Subject, tuned: &Tuned) -> Result<Self> {
+        let Named { source, model: model_name, task, task_file, data, max_data, .. } = named;
+        let folder = model_name.folder()?;
+        let place = if folder.is_embedded() { PathBuf::new() } else { real(folder.place()) };
+        let id = folder.id().to_owned();
+        let (model, encoder) = session.cache.model(&place, &id, || {
+            let (model, encoder) = read_model(folder, session.device(), session.progress())?;
+            Ok((Arc::new(model), Arc::new(encoder)))
+        })?;
+        // Nothing answers without a head, so there the words need not differ in their tokens.
+        let verbalizer = match model.weights.require_head() {
+            Ok(()) => answers(&encoder, &task)?,
+            Err(_) => Verbalizer::default(),
+        };
+        let identity = model.identity();
+        // Tuned parameters are for texts that were cut and joined as in their training.
+        let earlier = |setting| source.as_ref().filter(|_| tuned.load)?.recorded(setting);
+        let paper = subject.paper || earlier("compat").as_deref() == Some("paper");
+        let earlier_length = || earlier("max_length").and_then(|length| length.parse().ok());
+        let max_length = subject.max_length.map(Into::into).or_else(earlier_length);
+        let base = Self {
+            session,
+            paper,
+            max_length,
+            model_of_source: model_name.is_of_source(),
+            loaded: tuned.load,
+            may_be_torn: false,
+            model_name: model_name.name,
+            seed: subject.seed,
+            task,
+            encoder,
+            verbalizer,
+            model,
+            identity,
+            source,
+            data,
+            max_data,
+            task_file,
+        };
+        if tuned.load {
+            base.check_backbone()?;
+        }
+        Ok(base)
+    }
+
+    /// The tuning that is asked for: loaded, or new.
+    ///
+    /// # Errors
+    /// If it can't be read or does not fit.
+    pub(crate) fn tuning(&self, tuned: &Tuned) -> Result<Tuning> {
+        let config = &self.model.config;
+        tell_idle(tuned);
+        if !tuned.load {
+            if tuned.prompt_size.is_none() && self.model.weights.require_head().is_err() {
+                tracing::info!(
+                    "{}: an encoder without a masked-LM head; its texts are read as they are, without a prompt",
+                    self.identity.id
+                );
+                return Ok(Tuning::plain_text());
+            }
+            let prompt_size = tuned.prompt_size.map_or(Tuned::PROMPT_SIZE, Into::into);
+            return Ok(match tuned.method.method() {
+                Method::Prompt => Tuning::new_prompt(config, prompt_size, self.seed)?,
+                Method::Bias => Tuning::new_bias(),
+                Method::Adapter => Tuning::new_adapter(config, ADAPTER_REDUCTION, self.seed)?,
+            });
+        }
+        let tuning = self.loaded_tuning(tuned.prepend_mask)?;
+        check_method(&tuning, tuned.method)?;
+        if tuned.method == TunedMethod::PrunePrompt && config.kept_neurons.is_none() {
+            tracing::warn!(
+                "option `method` {}: model {} is not pruned; it is a prompt like any other",
+                tuned.method.name(),
+                self.identity.id
+            );
+        }
+        match tuned.prompt_size.map(usize::from) {
+            Some(asked) if tuning.method() == Some(Method::Prompt) && asked != tuning.prompt_rows() => {
+                let found = tuning.prompt_rows();
+                Err(SessionError::usage(format!(
+                    "option `prompt_size` {asked}: the loaded prompt has {found} positions; leave the option out"
+                )))
+            }
+            _ => Ok(tuning),
+        }
+    }
+
+    /// The tuned parameters of what is resumed from, whatever method they are of.
+    ///
+    /// # Errors
+    /// If there are none, or they do not fit the model.
+    pub(crate) fn loaded_tuning(&self, prepend_mask: bool) -> Result<Tuning> {
+        let Some(source) = &self.source else {
+            return Err(SessionError::usage(
+                "option `resume_from` RUN: expected a run with tuned parameters, found none",
+            ));
+        };
+        if !self.may_be_torn {
+            source.check_files()?;
+        }
+        let mask = self.encoder.mask_id();
+        let read = Tuning::read(&source.best, &self.model.config, &self.model.weights, mask, prepend_mask)?;
+        if let Some(warning) = read.warning {
+            tracing::warn!("{}: {warning}", source.best.display());
+        }
+        Ok(read.tuning)
+    }
+
+    /// The model with a tuning in it.
+    ///
+    /// # Errors
+    /// If they do not fit.
+    pub(crate) fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<Roberta> {
+        let LoadedModel { config, weights, .. } = &*self.model;
+        let model = Roberta::new(config, weights, tuning, self.encoder.mask_id(), gradients)?;
+        let model = model.with_precision(self.session.compute().precision);
+        if gradients == Gradients::Nothing {
+            model.pack(self.session.workers().threads())?;
+        }
+        Ok(model)
+    }
+
+    /// The texts of a part as tokens, cut to what the model takes beside its prompt. Rows that are not borrowed are let
+    /// go of on the way.
+    ///
+    /// # Errors
+    /// If the prompt leaves no room for text.
+    pub(crate) fn encode<R>(&self, part: impl IntoIterator<Item = R>, model: &Roberta) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let most = model.max_text();
+        if most.min(self.max_length.unwrap_or(most)) < 3 && self.task.needs_data() {
+            let (rows, all) = (model.prompt_rows(), model.config().max_sequence());
+            return Err(SessionError::usage(match self.max_length {
+                Some(length) if length < 3 => {
+                    format!("option `max_length` {length}: <s> and </s> leave no room for text; at least 3")
+                }
+                _ => format!(
+                    "a prompt of {rows} positions leaves {most} of the model's {all} for <s>, text and </s>; at least 3"
+                ),
+            }));
+        }
+        self.encode_to(part, most)
+    }
+
+    /// The same, cut to a number of tokens.
+    ///
+    /// # Errors
+    /// If that is too few for `<s>` and `</s>`.
+    pub(crate) fn encode_to<R>(&self, part: impl IntoIterator<Item = R>, most: usize) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let most = self.max_length.map_or(most, |limit| limit.min(most));
+        let join = if self.paper { Join::Paper } else { Join::Separated };
+        Ok(self.encoder.encode_all(part, most, join)?)
+    }
+
+    /// The words and tokens of the classes, for a record.
+    pub(crate) fn verbalizer_record(&self) -> VerbalizerRecord {
+        VerbalizerRecord { words: self.verbalizer.words.clone(), ids: self.verbalizer.ids.clone() }
+    }
+
+    /// Notes in a stage's record what was read, so that later stages find it again.
+    ///
+    /// # Errors
+    /// If a file can't be hashed.
+    pub(crate) fn note(&self, writer: &mut RunWriter) -> Result<()> {
+        writer.set("model", absolute(&self.model_name));
+        writer.set("task", &self.task.name);
+        writer.set("seed", self.seed);
+        if let Some(length) = self.max_length {
+            writer.set("max_length", length);
+        }
+        if self.paper {
+            writer.set("compat", "paper");
+        }
+        if self.max_data != Size::DATA {
+            writer.set("max_data", self.max_data);
+        }
+        writer.set("threads", self.session.workers().threads());
+        writer.set("dtype", self.session.compute().precision.name());
+        writer.set("device", self.session.device_name());
+        if let Some(data) = &self.data {
+            writer.set("data", absolute(&data.display().to_string()));
+        }
+        if let Some(file) = &self.task_file {
+            writer.set("task_file", absolute(&file.display().to_string()));
+            writer.read(file)?;
+        }
+        writer.read_as(format!("model {}", self.identity.id), &self.identity.sha256);
+        if let Some(source) = self.source.as_ref().filter(|_| self.loaded) {
+            file::TUNED.iter().try_for_each(|name| writer.read(&source.best.join(name)))?;
+        }
+        Ok(())
+    }
+
+    fn check_backbone(&self) -> Result<()> {
+        let Some((source, config)) =
+            self.source.as_ref().and_then(|source| Some((source, source.config.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        if config.model.sha256 == self.identity.sha256 {
+            return Ok(());
+        }
+        Err(SessionError::input(format!(
+            "{}: tuned on model {} (SHA-256 {}), but option `model` gives {} ({})",
+            source.best.join(file::SKILL_CONFIG).display(),
+            config.model.id,
+            config.model.sha256,
+            self.identity.id,
+            self.identity.sha256
+        )))
+    }
+}
+
+/// The tokens that answer a task.
+fn answers(encoder: &TextEncoder, task: &Task) -> Result<Verbalizer> {
+    let verbalizer = encoder.verbalizer(&task.labels).map_err(|error| match error {
+        DataError::SharedToken { .. } => {
+            SessionError::usage(format!("{error}; option `words` gives other words, in class order"))
+        }
+        error => error.into(),
+    })?;
+    for (word, token) in verbalizer.cut_words() {
+        tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
+    }
+    Ok(verbalizer)
+}
+
+/// Says which options have nothing to act on.
+fn tell_idle(tuned: &Tuned) {
+    if tuned.method.method() != Method::Prompt && tuned.prompt_size.is_some() {
+        let method = tuned.method.name();
+        tracing::warn!("option `prompt_size`: {method} has no prompt but the <mask> row; it changes nothing");
+    }
+    if tuned.resume_from.is_some() && !tuned.load {
+        tracing::warn!(
+            "option `resume_from` without option `load`: its tuned parameters are not loaded, this begins with new ones"
+        );
+    }
+    if tuned.prepend_mask && !tuned.load {
+        tracing::warn!("option `prepend_mask`: goes with option `load`; it changes nothing");
+    }
+}
+
+fn check_method(tuning: &Tuning, asked: TunedMethod) -> Result<()> {
+    if tuning.method() == Some(asked.method()) {
+        return Ok(());
+    }
+    let found = match tuning.method() {
+        Some(Method::Prompt) => "a prompt (RobertaPrompt)",
+        Some(Method::Bias) => "biases (RobertaBias)",
+        Some(Method::Adapter) => "adapters (RobertaAdapter)",
+        None => "nothing",
+    };
+    Err(SessionError::usage(format!(
+        "option `method` {}: the tuned parameters to load are {found}",
+        asked.name()
+    )))
+}
+
+/// The method of tuned parameters, by the original's name.
+pub(crate) fn method_name(tuning: &Tuning, pruned: bool) -> &'static str {
+    match tuning.method() {
+        Some(Method::Bias) => TunedMethod::Bias.name(),
+        Some(Method::Adapter) => TunedMethod::Adapter.name(),
+        _ if pruned => TunedMethod::PrunePrompt.name(),
+        _ => TunedMethod::Prompt.name(),
+    }
+}
+
+/// A path that means the same from any working folder; anything else as it is.
+fn absolute(name: &str) -> String {
+    if !Path::new(name).exists() || name == Subject::DEMO {
+        return name.to_string();
+    }
+    std::path::absolute(name).map_or_else(|_| name.to_string(), |path| path.display().to_string())
+}

@@ -1,0 +1,489 @@
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use skn_artifact::names::{file, kind, stage};
+use skn_artifact::{
+    BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult, PerturbationSetting,
+    Points, RunRecord, SkillConfig, StageRecord, Summary, TensorFile, hash_file, read_json,
+};
+use skn_perturb::EditKind;
+use skn_probing::{Pool, ProbeType};
+use skn_select::Share;
+
+use crate::alpha::check_alpha;
+use crate::error::{Result, SessionError};
+use crate::named::Named;
+use crate::options::{
+    Chain, DrawReport, EditChoice, LayerRange, Made, NeuronChoice, NeuronNoise, Perturb, Probe, Prune,
+    Select, Split, Stage, Subject, Train, Training, Tuned, TunedMethod,
+};
+use crate::outcome::Outcome;
+use crate::place::find_model;
+use crate::run_writer::{RunWriter, unix_seconds};
+use crate::session::Session;
+use crate::stages::BestPredictor;
+
+/// Timed passes over test: a machine with other work needs many for a median that says something.
+const SPEED_REPEATS: usize = 15;
+
+/// What a chain is at.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum ChainEvent<'a> {
+    /// A stage begins.
+    Begins(&'a Stage),
+    /// A stage was done by the run that is resumed.
+    DoneBefore(&'a Stage),
+    /// A stage is done.
+    Done(&'a Outcome),
+}
+
+/// A stage of a chain, and which of its steps it belongs to: several stages may make one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Step {
+    /// From 1.
+    pub number: usize,
+    /// Of how many.
+    pub count: usize,
+    /// The stage.
+    pub stage: Stage,
+}
+
+impl Session {
+    /// Does the whole chain, and leaves its summary and its report in the run. `told` hears of each step, and may end the
+    /// chain by an error of its own.
+    ///
+    /// # Errors
+    /// If an option does not fit, a stage fails, or a chain that is resumed was begun with other options.
+    pub fn chain<E: From<SessionError>>(
+        &self,
+        options: &Chain,
+        mut told: impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
+    ) -> Result<Summary, E> {
+        let plan = Plan::new(options)?;
+        check_free(options)?;
+        let began = unix_seconds();
+        let mut steps = plan.steps();
+        let report = steps.pop();
+        for step in steps {
+            self.step(options, step, &plan.task, &mut told)?;
+        }
+        if options.overwrite {
+            plan.remove_older(began)?;
+        }
+        let summary = plan.summary()?;
+        self.write_summary(options, &summary)?;
+        if let Some(report) = report {
+            self.step(options, report, &plan.task, &mut told)?;
+        }
+        Ok(summary)
+    }
+
+    /// The stages that a chain does, in their order.
+    ///
+    /// # Errors
+    /// If an option does not fit, or the model or the task is not there.
+    pub fn steps(options: &Chain) -> Result<Vec<Step>> {
+        Ok(Plan::new(options)?.steps())
+    }
+
+    fn write_summary(&self, options: &Chain, summary: &Summary) -> Result<()> {
+        let mut writer = RunWriter::open(self, options.clone(), &options.folder(), stage::RUN, true)?;
+        writer.json(file::SUMMARY, summary)?;
+        writer.finish()
+    }
+
+    /// Does a step, unless the run that is resumed has done it.
+    fn step<E: From<SessionError>>(
+        &self,
+        options: &Chain,
+        mut step: Step,
+        task: &str,
+        told: &mut impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let is_report = matches!(step.stage, Stage::Report(_));
+        if options.resume && !is_report && self.is_done(&step.stage, task)? {
+            return told(&step, ChainEvent::DoneBefore(&step.stage));
+        }
+        // A training that goes on replaces what it is to replace by itself.
+        let replaces = options.resume && !matches!(step.stage, Stage::Train(_));
+        step.stage.set_overwrite(options.overwrite || replaces || is_report);
+        told(&step, ChainEvent::Begins(&step.stage))?;
+        let outcome = self.run(&step.stage)?;
+        told(&step, ChainEvent::Done(&outcome))
+    }
+
+    /// Whether the run has a stage, done with these options, and everything is as it left it.
+    fn is_done(&self, stage: &Stage, task: &str) -> Result<bool> {
+        let (folder, entry) = (stage.out(), stage.entry(task));
+        let record = RunRecord::read(&folder)?;
+        let Some(done) = record.stages.get(&entry) else { return Ok(false) };
+        if !is_as_it_was(&folder, done)? {
+            return Ok(false);
+        }
+        let file = folder.join(file::RUN).display().to_string();
+        let earlier = match &done.options {
+            Some(options) => Made::deserialize(options).ok(),
+            // A record in the form that had none.
+            None => self.made_by(&entry, &done.arguments),
+        };
+        let Some(earlier) = earlier else {
+            tracing::info!("{file}: stage {entry}: its options are not known here; it is done again");
+            return Ok(false);
+        };
+        let now = Made::new(stage.clone(), self.compute());
+        if earlier.is_as(&now)? {
+            return Ok(true);
+        }
+        let (earlier, now) = (Box::new(earlier), Box::new(now));
+        Err(SessionError::OtherOptions { file, entry, earlier, now })
+    }
+}
+
+fn check_free(options: &Chain) -> Result<()> {
+    let out = options.folder();
+    // An untuned model's numbers are all there is of a run that was stopped early.
+    let empty = out.read_dir().map_or(true, |mut entries| entries.next().is_none());
+    if empty || options.overwrite || options.resume {
+        return Ok(());
+    }
+    Err(SessionError::input(format!(
+        "{}: a run is there; option `resume` goes on with it, option `overwrite` replaces it, option `out` RUN writes \
+         elsewhere",
+        out.display()
+    )))
+}
+
+/// Whether a stage's files are what it wrote, and those of the chain that it read are what it read: a run that was being
+/// replaced when it was stopped has some of each.
+fn is_as_it_was(folder: &Path, stage: &StageRecord) -> Result<bool> {
+    for (name, expected) in &stage.outputs {
+        let file = folder.join(name);
+        if !file.is_file() || hash_file(&file)? != *expected {
+            return Ok(false);
+        }
+    }
+    for (name, expected) in &stage.inputs {
+        let mut places = [folder.join(name), PathBuf::from(name)].into_iter();
+        if let Some(file) = places.find(|file| file.is_file())
+            && hash_file(&file)? != *expected
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What a chain does, with what its options leave open decided: the published settings, or those that suit the demo.
+struct Plan<'a> {
+    chain: &'a Chain,
+    out: PathBuf,
+    task: String,
+    epochs: u64,
+    retune_epochs: u64,
+    batch: NonZeroUsize,
+    learning_rate: f64,
+    edit: EditKind,
+    share: Share,
+    prune_layer: Option<usize>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(chain: &'a Chain) -> Result<Self> {
+        let demo = chain.model() == Chain::MODEL;
+        if chain.overwrite && chain.resume {
+            return Err(SessionError::usage(
+                "option `overwrite` begins anew, option `resume` goes on: expected one of them",
+            ));
+        }
+        if chain.shares.is_empty() {
+            return Err(SessionError::usage("option `shares`: expected at least one, found none"));
+        }
+        chain.alpha.map_or(Ok(()), check_alpha)?;
+        let half = Share::of_percent(50);
+        if let Some(share) = chain.shares.iter().find(|share| **share > half) {
+            return Err(SessionError::usage(format!(
+                "option `shares` {share}: as many random neurons are perturbed, none of them selected: at most 0.5"
+            )));
+        }
+        let edit = chain.edit.unwrap_or(if demo { EditKind::Mean } else { EditKind::Gaussian });
+        if chain.alpha.is_some() && edit != EditKind::Gaussian {
+            return Err(SessionError::usage(format!(
+                "option `alpha`: the standard deviation of option `edit` gaussian; the edit is {edit}"
+            )));
+        }
+        let layers = find_model(chain.model())?.config()?.layers();
+        if let Some(layer) = chain.prune_layer.filter(|&layer| layer >= layers) {
+            return Err(SessionError::usage(format!(
+                "option `prune_layer` {layer}: expected 0 to {}, the model's layers",
+                layers.saturating_sub(1)
+            )));
+        }
+        let or = |asked: Option<NonZeroU64>, published: u64, of_demo: u64| {
+            asked.map_or(if demo { of_demo } else { published }, NonZeroU64::get)
+        };
+        let batch = chain.batch.map_or(if demo { 16 } else { Training::default().batch.get() }, Into::into);
+        Ok(Self {
+            out: chain.folder(),
+            task: Named::of(&subject(chain), &Tuned::default())?.task.name,
+            epochs: or(chain.epochs, 4, 12),
+            retune_epochs: or(chain.retune_epochs, 4, 6),
+            batch: NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN),
+            learning_rate: chain.learning_rate.unwrap_or(if demo { 5e-3 } else { 1e-3 }),
+            edit,
+            share: share(chain, demo)?,
+            // What the demo understands of negation and contrast lies in its layers 1 and 2.
+            prune_layer: chain.prune_layer.or(demo.then_some(3)),
+            chain,
+        })
+    }
+
+    fn untuned(&self) -> PathBuf {
+        self.out.join(file::UNTUNED)
+    }
+
+    fn pruned(&self) -> PathBuf {
+        self.out.join(file::PRUNED)
+    }
+
+    fn pruned_tuned(&self) -> PathBuf {
+        self.out.join(file::PRUNED_TUNED)
+    }
+
+    /// The stages, the report last.
+    fn steps(&self) -> Vec<Step> {
+        let [train, retrain] = self.trainings();
+        let mut numbered = vec![(1, self.probe_untuned().into()), (2, train.into())];
+        numbered.extend(self.probes().map(|probe| (3, probe.into())));
+        numbered.extend([
+            (4, self.select().into()),
+            (5, self.perturb().into()),
+            (6, self.prune().into()),
+            (7, retrain.into()),
+        ]);
+        // One after another, so that they run on the machine at one speed.
+        numbered.extend(self.speeds().map(|probe| (8, probe.into())));
+        numbered.push((9, DrawReport::new(self.out.clone()).into()));
+        let count = 9;
+        numbered.into_iter().map(|(number, stage): (usize, Stage)| Step { number, count, stage }).collect()
+    }
+
+    fn probe_untuned(&self) -> Probe {
+        Probe {
+            subject: subject(self.chain),
+            tuned: self.new_prompt(),
+            repeats: NonZeroUsize::MIN,
+            probe_type: vec![ProbeType::Speed],
+            out: self.untuned(),
+            ..Probe::default()
+        }
+    }
+
+    fn new_prompt(&self) -> Tuned {
+        Tuned { prompt_size: Some(self.chain.prompt_size), ..Tuned::default() }
+    }
+
+    /// Of the model, and of the pruned model.
+    fn trainings(&self) -> [Train; 2] {
+        let training = |epochs| Training {
+            epochs,
+            batch: self.batch,
+            learning_rate: self.learning_rate,
+            eval_every: self.chain.eval_every,
+            ..Training::default()
+        };
+        let resume = self.chain.resume;
+        [
+            Train {
+                tuned: self.new_prompt(),
+                training: training(self.epochs),
+                resume,
+                ..Train::new(subject(self.chain), self.out.clone())
+            },
+            Train {
+                tuned: Tuned::of(self.pruned()).by(TunedMethod::PrunePrompt),
+                training: training(self.retune_epochs),
+                resume,
+                ..Train::new(self.as_in_the_run(), self.pruned_tuned())
+            },
+        ]
+    }
+
+    /// What is not said is as in the run that is resumed from.
+    fn as_in_the_run(&self) -> Subject {
+        Subject { seed: self.chain.subject.seed, ..Subject::default() }
+    }
+
+    fn probes(&self) -> [Probe; 2] {
+        let all = [ProbeType::Acc, ProbeType::AccMean, ProbeType::AccMax, ProbeType::PromptAct];
+        let of = |types: &[ProbeType]| Probe {
+            subject: self.as_in_the_run(),
+            ..Probe::of(self.out.clone(), types)
+        };
+        let splits = vec![Split::Dev, Split::Test];
+        [of(&all), Probe { pos: Some(NeuronChoice::Best), splits, ..of(&[ProbeType::Pos]) }]
+    }
+
+    fn of_task(&self, name: &str) -> PathBuf {
+        self.out.join(&self.task).join(name)
+    }
+
+    fn mask(&self, share: Share) -> PathBuf {
+        self.out.join(file::INFO).join(&self.task).join(share.to_string())
+    }
+
+    /// With all shares that later steps need masks of.
+    fn select(&self) -> Select {
+        let mut shares = self.chain.shares.clone();
+        shares.push(self.chain.prune_share);
+        shares.sort_unstable();
+        shares.dedup();
+        let counts = self.of_task(&Pool::Position.performance_file("dev"));
+        Select { shares, ..Select::new(counts, self.out.clone()) }
+    }
+
+    fn perturb(&self) -> Perturb {
+        let edit = match self.edit {
+            EditKind::Mean => EditChoice::Mean { averages: self.of_task(kind::AVERAGE) },
+            EditKind::Zero => EditChoice::Zero,
+            EditKind::Gaussian => EditChoice::Gaussian {
+                alpha: self.chain.alpha.unwrap_or(EditChoice::ALPHA),
+                noise: NeuronNoise::PerText,
+                repeats: NonZeroUsize::MIN,
+            },
+        };
+        let masks = self.chain.shares.iter().map(|&share| self.mask(share)).collect();
+        Perturb {
+            subject: self.as_in_the_run(),
+            controls: self.chain.draws.get(),
+            ..Perturb::of(self.out.clone(), masks, edit)
+        }
+    }
+
+    fn prune(&self) -> Prune {
+        let mask = self.mask(self.chain.prune_share);
+        Prune {
+            subject: self.as_in_the_run(),
+            layers: LayerRange { low_layer: self.prune_layer, high_layer: None },
+            ..Prune::of(self.out.clone(), mask, self.of_task(kind::AVERAGE), self.pruned())
+        }
+    }
+
+    fn speeds(&self) -> impl Iterator<Item = Probe> {
+        let runs = [
+            (self.out.clone(), TunedMethod::Prompt),
+            (self.pruned(), TunedMethod::PrunePrompt),
+            (self.pruned_tuned(), TunedMethod::PrunePrompt),
+        ];
+        runs.into_iter().map(|(run, method)| Probe {
+            subject: self.as_in_the_run(),
+            tuned: Tuned::of(run.clone()).by(method),
+            repeats: NonZeroUsize::new(SPEED_REPEATS).unwrap_or(NonZeroUsize::MIN),
+            ..Probe::of(run, &[ProbeType::Speed])
+        })
+    }
+
+    /// Removes what stages of earlier runs left, of another task say: a run that replaces has the folder to itself.
+    fn remove_older(&self, began: u64) -> Result<()> {
+        for folder in [self.untuned(), self.out.clone(), self.pruned(), self.pruned_tuned()] {
+            for file in RunRecord::forget_before(&folder, began)? {
+                tracing::info!("{}: removed; an earlier run's", folder.join(file).display());
+            }
+        }
+        Ok(())
+    }
+
+    /// The summary, from the files that the steps left.
+    fn summary(&self) -> Result<Summary> {
+        let of_task = |folder: &Path, name: &str| folder.join(&self.task).join(name);
+        let performance =
+            |folder: &Path| json::<InferencePerformance>(&of_task(folder, file::INFERENCE_PERFORMANCE));
+        let time = |folder: &Path| json::<InferenceTime>(&of_task(folder, file::INFERENCE_TIME));
+        let [untuned, tuned] = [performance(&self.untuned())?, performance(&self.out)?];
+        let [pruned, pruned_tuned] = [performance(&self.pruned())?, performance(&self.pruned_tuned())?];
+        let (skill, random) = (self.perturbed(file::SKILL)?, self.perturbed(file::RANDOM)?);
+        let model: SkillConfig = json(&self.out.join(file::BEST).join(file::SKILL_CONFIG))?;
+        Ok(Summary {
+            best_neuron: self.best_neuron()?,
+            perturbation: PerturbationSetting {
+                edit: skill.edit.clone(),
+                alpha: skill.alpha,
+                share: skill.mask.clone(),
+                draws: random.draws.len(),
+            },
+            model: model.model.id,
+            test_rows: tuned.rows,
+            parameters: FullAndPruned { full: tuned.parameters, pruned: pruned.parameters },
+            ms_per_text: FullAndPruned {
+                full: time(&self.out)?.ms_per_text,
+                pruned: time(&self.pruned_tuned())?.ms_per_text,
+            },
+            accuracy: Points {
+                untuned: untuned.test_score,
+                tuned: tuned.test_score,
+                skill_perturbed: skill.mean,
+                random_perturbed: random.mean,
+                pruned: pruned.test_score,
+                pruned_tuned: pruned_tuned.test_score,
+            },
+            interval: Points {
+                untuned: untuned.interval,
+                tuned: tuned.interval,
+                skill_perturbed: skill.interval,
+                random_perturbed: random.interval,
+                pruned: pruned.interval,
+                pruned_tuned: pruned_tuned.interval,
+            },
+            task: self.task.clone(),
+        })
+    }
+
+    /// The result at the share that the summary tells of.
+    fn perturbed(&self, name: &str) -> Result<PerturbationResult> {
+        let path = self.out.join(name);
+        let value: serde_json::Value = json(&path)?;
+        let all = if value.is_array() { value } else { serde_json::Value::Array(vec![value]) };
+        let all: Vec<PerturbationResult> = serde_json::from_value(all)
+            .map_err(|error| SessionError::from(error).within(path.display().to_string()))?;
+        let share = self.share.to_string();
+        let missing = || SessionError::input(format!("{}: no result for share {share}", path.display()));
+        all.into_iter().find(|result| result.mask == share).ok_or_else(missing)
+    }
+
+    fn best_neuron(&self) -> Result<BestNeuron> {
+        let folder = self.out.join(&self.task);
+        // Says which file is missing.
+        TensorFile::read(&folder.join(file::tensors(&Pool::Position.performance_file("test"))))?;
+        let BestPredictor { layer, index, position, class, dev, test } = BestPredictor::of(&folder)?;
+        let test = test.ok_or_else(|| {
+            SessionError::input(format!("{}: test_perf can't tell the best neuron's class", folder.display()))
+        })?;
+        Ok(BestNeuron { layer, index, position, class, dev, test })
+    }
+}
+
+/// The model, the task and the data, which a chain always says.
+fn subject(chain: &Chain) -> Subject {
+    Subject { model: Some(chain.model().into()), task: Some(chain.task()), ..chain.subject.clone() }
+}
+
+fn share(chain: &Chain, demo: bool) -> Result<Share> {
+    match chain.share {
+        Some(share) if !chain.shares.contains(&share) => {
+            Err(SessionError::usage(format!("option `share` {share}: expected one of option `shares`")))
+        }
+        Some(share) => Ok(share),
+        None => {
+            let usual = Share::of_percent(if demo { 30 } else { 10 });
+            let largest = chain.shares.iter().copied().max().unwrap_or(usual);
+            Ok(if chain.shares.contains(&usual) { usual } else { largest })
+        }
+    }
+}
+
+fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    Ok(read_json(path)?)
+}

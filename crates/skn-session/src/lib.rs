@@ -1,0 +1,64 @@
+//! Find the skill neurons of a language model from a Rust program: the stages of the method as typed calls.
+//!
+//! A [`Session`] is where stages are done. Each takes its [`options`] and gives what it found: tune
+//! ([`Session::train`]), probe every neuron ([`Session::probe`]), select the skill neurons ([`Session::select`]), perturb
+//! them ([`Session::perturb`]), prune the others away ([`Session::prune`]), and answer texts ([`Session::classifier`]); or all
+//! at once ([`Session::chain`]). Results go into a run's folder, the files that the programs write.
+//!
+//! ```
+//! use skn_session::Session;
+//! use skn_session::options::{Classify, Compute, Subject};
+//!
+//! // The embedded demo as it is, untuned.
+//! let mut options = Classify::default();
+//! options.subject = Subject::demo("sentiment");
+//! let session = Session::new(Compute::default())?;
+//! let classifier = session.classifier(&options)?;
+//! let answers = classifier.answer(&["the food was not bad .".into()])?;
+//! assert!(["positive", "negative"].contains(&answers[0].word.as_str()));
+//! # Ok::<(), skn_session::SessionError>(())
+//! ```
+//!
+//! Files that others made can crash their readers, or ask for all memory: see [`fence`].
+
+mod alpha;
+mod base;
+mod cache;
+mod chain;
+mod error;
+pub mod fence;
+mod layers;
+mod loaded;
+mod named;
+pub mod options;
+mod outcome;
+mod place;
+mod run_writer;
+mod score;
+mod session;
+mod setup;
+mod stages;
+mod tuned_folder;
+
+pub use crate::chain::{ChainEvent, Step};
+pub use crate::error::{Result, SessionError};
+pub use crate::named::{named_task, read_rows};
+pub use crate::outcome::Outcome;
+pub use crate::session::Session;
+pub use crate::stages::{
+    Answer, BestPredictor, Classifier, Merged, Perturbed, Pretrained, Probed, Pruned, Reported, Selected,
+    Text, Trained,
+};
+pub use skn_artifact::{
+    BestNeuron, ErrorKind, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult,
+    PerturbationSetting, Points, Summary,
+};
+pub use skn_data::{Dataset, Task};
+pub use skn_model::{Precision, keep_candle_on_calling_thread, keep_freed_memory};
+pub use skn_perturb::EditKind;
+pub use skn_probing::{ProbeType, Progress, Silent, Workers};
+pub use skn_select::{Aggregate, Share};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

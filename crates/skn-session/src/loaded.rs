@@ -1,0 +1,145 @@
+//! A model as read, with its tokenizer.
+
+use candle_core::Device;
+use skn_artifact::ModelIdentity;
+use skn_data::{TextEncoder, bert_tokenizer};
+use skn_model::{Config, ModelFolder, Weights};
+use skn_probing::Progress;
+
+use crate::error::{Result, SessionError};
+use crate::fence;
+
+/// A model as read: what it is, and its weights.
+pub(crate) struct LoadedModel {
+    /// Where it came from.
+    pub(crate) folder: ModelFolder,
+    /// Its shape.
+    pub(crate) config: Config,
+    /// Its weights.
+    pub(crate) weights: Weights,
+}
+
+impl LoadedModel {
+    /// Reads a model's configuration and weights.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged.
+    fn read(folder: ModelFolder, device: &Device) -> Result<Self> {
+        let config = folder.config()?;
+        if device.is_cpu() {
+            check_memory(&folder, config.weight_bytes(), available_memory())?;
+        }
+        let weights = Weights::read(&folder, &config, device)?;
+        Ok(Self { folder, config, weights })
+    }
+
+    /// Its identity in artifacts.
+    pub(crate) fn identity(&self) -> ModelIdentity {
+        ModelIdentity { id: self.folder.id().to_string(), sha256: self.weights.sha256().to_string() }
+    }
+}
+
+/// Reads a model and its tokenizer, side by side: neither needs the other, and each takes its time.
+///
+/// # Errors
+/// If a file is missing or damaged, or the two do not fit.
+pub(crate) fn read_model(
+    folder: ModelFolder,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<(LoadedModel, TextEncoder)> {
+    let of_tokenizer = folder.clone();
+    let (model, encoder) = std::thread::scope(|scope| {
+        let encoder = scope.spawn(|| read_tokenizer(&of_tokenizer, progress));
+        let model = LoadedModel::read(folder, device);
+        (model, encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (model, encoder) = (model?, encoder?);
+    let (rows, tokens) = (model.config.vocab_size, encoder.vocabulary_size());
+    if tokens > rows {
+        let place = model.folder.place().display();
+        return Err(SessionError::input(format!(
+            "{place}: the tokenizer has {tokens} tokens, but the model has embeddings for {rows} (vocab_size)"
+        )));
+    }
+    Ok((model, encoder))
+}
+
+/// Refuses a model that memory can't hold, before any tensor of it is made: its weights are there once, and as much again is
+/// left for what is computed with them.
+fn check_memory(folder: &ModelFolder, weights: u64, available: Option<u64>) -> Result<()> {
+    let needed = weights.saturating_mul(2);
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    tracing::debug!("{}: about {:.2} GiB of memory for the weights", folder.place().display(), gib(needed));
+    match available {
+        Some(available) if needed > available => Err(SessionError::input(format!(
+            "{}: the sizes in config.json need about {:.1} GiB of memory for the weights, but {:.1} GiB are available",
+            folder.place().display(),
+            gib(needed),
+            gib(available)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What the system says is available, in bytes; nothing where it does not say.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Reads a model folder's tokenizer.
+///
+/// # Errors
+/// If there is none, or it is damaged.
+fn read_tokenizer(folder: &ModelFolder, progress: &dyn Progress) -> Result<TextEncoder> {
+    let place = folder.place().display().to_string();
+    // What lies in the program is not other people's.
+    let check = |parts: &[&[u8]], file: &str| match folder.is_embedded() {
+        true => Ok(()),
+        false => fence::check_tokenizer(parts, file, progress),
+    };
+    if let Some(bytes) = folder.file("tokenizer.json")? {
+        let file = format!("{place}/tokenizer.json");
+        check(&[&bytes], &file)?;
+        return Ok(TextEncoder::from_json(&bytes, &file)?);
+    }
+    if let (Some(vocabulary), Some(merges)) = (folder.file("vocab.json")?, folder.file("merges.txt")?) {
+        check(&[&vocabulary, &merges], &place)?;
+        return Ok(TextEncoder::from_vocab_and_merges(&vocabulary, &merges, &place)?);
+    }
+    if let Some(vocabulary) = folder.file("vocab.txt")? {
+        let settings = folder.file("tokenizer_config.json")?;
+        let (bytes, file) =
+            (bert_tokenizer(&vocabulary, settings.as_deref(), &place)?, format!("{place}/vocab.txt"));
+        check(&[&bytes], &file)?;
+        return Ok(TextEncoder::from_json(&bytes, &file)?);
+    }
+    for model in ["sentencepiece.bpe.model", "spiece.model"] {
+        if folder.file(model)?.is_some() {
+            return Err(SessionError::input(format!(
+                "{place}: no tokenizer.json, and {model} is not read; make one in Python: \
+                 AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+            )));
+        }
+    }
+    Err(SessionError::input(format!(
+        "{place}: no tokenizer.json, nor vocab.json and merges.txt, nor vocab.txt beside it"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::demo;
+
+    #[test]
+    fn a_model_that_memory_cannot_hold_is_refused() {
+        assert!(check_memory(&demo(), 1 << 30, Some(3 << 30)).is_ok());
+        assert!(check_memory(&demo(), 1 << 60, None).is_ok(), "nobody knows");
+        let error = check_memory(&demo(), 2 << 30, Some(3 << 30)).unwrap_err().to_string();
+        assert!(error.contains("4.0 GiB") && error.contains("3.0 GiB are available"), "{error}");
+        assert!(check_memory(&demo(), u64::MAX, Some(3 << 30)).is_err());
+    }
+}

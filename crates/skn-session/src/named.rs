@@ -1,0 +1,266 @@
+//! What options name, before anything large is read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skn_artifact::names::file;
+use skn_artifact::{PartRecord, SkillConfig, SplitRecord};
+use skn_data::{DataError, Dataset, PartIndex, SplitIndex, Splits, Task, split, split_with};
+use skn_model::ModelFolder;
+use skn_probing::Progress;
+
+use crate::cache::real;
+use crate::error::{Result, SessionError};
+use crate::fence;
+use crate::options::{Size, Subject, TaskChoice, Tuned};
+use crate::place::{find_data, find_model};
+use crate::session::Session;
+use crate::tuned_folder::TunedFolder;
+
+/// What options name.
+pub(crate) struct Named {
+    pub(crate) source: Option<TunedFolder>,
+    pub(crate) model: ModelName,
+    pub(crate) task: Task,
+    pub(crate) task_file: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
+    /// The record that names the data, where no option does.
+    data_said_by: Option<PathBuf>,
+    pub(crate) max_data: Size,
+}
+
+impl Named {
+    /// Finds what is named.
+    ///
+    /// # Errors
+    /// If the run or the task is not there, or does not fit.
+    pub(crate) fn of(subject: &Subject, tuned: &Tuned) -> Result<Self> {
+        let source = tuned.resume_from.as_deref().map(TunedFolder::open).transpose()?;
+        if tuned.load && source.is_none() {
+            return Err(SessionError::usage(
+                "option `load` loads tuned parameters: say from where, with option `resume_from` RUN",
+            ));
+        }
+        let model = ModelName::of(subject, source.as_ref());
+        let (task, task_file) = find_task(subject, source.as_ref(), &model)?;
+        let task = with_words(task, subject, tuned, source.as_ref())?;
+        let recorded = |setting| source.as_ref().and_then(|source| source.recorded(setting));
+        let earlier = || recorded("max_data").and_then(|size| size.parse().ok());
+        let max_data = subject.max_data.or_else(earlier).unwrap_or(Size::DATA);
+        let config = source.as_ref().and_then(|source| source.config.as_ref());
+        let same_task = config.is_none_or(|config| config.task == task.name);
+        let of_run = || recorded("data").filter(|_| same_task).map(PathBuf::from);
+        let data = subject.data.clone().or_else(of_run);
+        let record = source.as_ref().and_then(TunedFolder::record_file);
+        let data_said_by = record.filter(|_| subject.data.is_none());
+        if file::FOLDERS.contains(&task.name.as_str()) {
+            return Err(SessionError::usage(format!(
+                "task {}: a folder of the run has this name; give the task another",
+                task.name
+            )));
+        }
+        Ok(Self { source, model, task, task_file, data, data_said_by, max_data })
+    }
+
+    /// Reads the data, and divides them as the run did that is resumed from, else by the seed.
+    ///
+    /// # Errors
+    /// If the data are not there, damaged, or do not fit the task or the run's division.
+    pub(crate) fn splits(&self, session: &Session, seed: u64) -> Result<Splits> {
+        let dataset = said_by(self.data_said_by.as_deref(), "the data are there", "data", || {
+            rows(session, &self.task, self.data.as_deref(), self.max_data)
+        })?;
+        let splits = divide(Arc::unwrap_or_clone(dataset), &self.task, seed, self.source.as_ref());
+        let splits = splits.map_err(|error| match &self.data {
+            Some(data) => {
+                error.within(format!("{} can't be divided into train, dev and test", data.display()))
+            }
+            None => error,
+        })?;
+        let (test, asked) = (&splits.source.test.split, self.task.splits.test.as_deref());
+        if asked.is_some_and(|asked| asked != test) && self.task.splits.dev.is_some() {
+            let asked = asked.unwrap_or_default();
+            tracing::info!(
+                "split {asked} has no labels: {test} is the test set, and a fifth of train is dev"
+            );
+        }
+        for (split, rows) in &splits.unlabelled {
+            tracing::info!("split {split}: {rows} rows without a label are left out");
+        }
+        Ok(splits)
+    }
+}
+
+/// A model by name, and where it was named.
+pub(crate) struct ModelName {
+    /// As it was named.
+    pub(crate) name: String,
+    /// A pruned run's folder is the model, and keeps the name of what it was pruned from.
+    inside: Option<(PathBuf, Option<String>)>,
+    /// The record that names it, where no option does.
+    said_by: Option<PathBuf>,
+}
+
+impl ModelName {
+    fn of(subject: &Subject, source: Option<&TunedFolder>) -> Self {
+        let plain = |name: String| Self { name, inside: None, said_by: None };
+        if let Some(name) = &subject.model {
+            return plain(name.clone());
+        }
+        let Some(source) = source else { return plain(Subject::MODEL.into()) };
+        if source.holds_model() {
+            let id = source.config.as_ref().map(|config| config.model.id.clone());
+            let inside = Some((source.best.clone(), id));
+            return Self { name: source.best.display().to_string(), inside, said_by: None };
+        }
+        let config_id = || source.config.as_ref().map(|config| config.model.id.clone());
+        let of_record = source.recorded("model");
+        let said_by = source.record_file().filter(|_| of_record.is_some());
+        let name = of_record.or_else(config_id).or_else(|| source.base_model());
+        Self { said_by, ..plain(name.unwrap_or_else(|| Subject::MODEL.into())) }
+    }
+
+    /// Its folder.
+    ///
+    /// # Errors
+    /// If it is nowhere.
+    pub(crate) fn folder(&self) -> Result<ModelFolder> {
+        match &self.inside {
+            None => {
+                said_by(self.said_by.as_deref(), "the model is there", "model", || find_model(&self.name))
+            }
+            Some((folder, None)) => Ok(ModelFolder::open(folder)?),
+            Some((folder, Some(id))) => Ok(ModelFolder::open(folder)?.with_id(id)),
+        }
+    }
+
+    /// Whether the model lies in what is resumed from, as a pruned run's does.
+    pub(crate) fn is_of_source(&self) -> bool {
+        self.inside.is_some()
+    }
+
+    fn is_demo(&self) -> bool {
+        self.name == Subject::DEMO || matches!(&self.inside, Some((_, Some(id))) if id == Subject::DEMO)
+    }
+}
+
+/// Does something with what an earlier record names, and says in an error which record that was and what option to use.
+fn said_by<T>(
+    record: Option<&Path>,
+    what: &str,
+    option: &str,
+    action: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    action().map_err(|error| match record {
+        Some(record) => {
+            error.within(format!("{} says that {what}; option `{option}` says otherwise", record.display()))
+        }
+        None => error,
+    })
+}
+
+fn find_task(
+    subject: &Subject,
+    source: Option<&TunedFolder>,
+    model: &ModelName,
+) -> Result<(Task, Option<PathBuf>)> {
+    let name = match &subject.task {
+        Some(TaskChoice::File(file)) => return Ok((Task::read(file)?, Some(file.clone()))),
+        Some(TaskChoice::Named(name)) => Some(name),
+        None => None,
+    };
+    let same_task = |config: &&SkillConfig| name.is_none_or(|task| *task == config.task);
+    let of_run = source.and_then(|source| source.config.as_ref()).filter(same_task);
+    let recorded_file = || source.and_then(|source| source.recorded("task_file")).map(PathBuf::from);
+    if let Some(file) = of_run.and_then(|_| recorded_file()) {
+        let record = source.and_then(TunedFolder::record_file);
+        let task = said_by(record.as_deref(), "the task is described there", "task_file", || {
+            Ok(Task::read(&file)?)
+        })?;
+        return Ok((task, Some(file)));
+    }
+    let default = if model.is_demo() { skn_demo::TASKS[0] } else { Subject::TASK };
+    let name = name.or(of_run.map(|config| &config.task)).map_or(default, String::as_str);
+    Ok((named_task(name)?, None))
+}
+
+/// A task of the demo, or one that is built in.
+///
+/// # Errors
+/// If there is none of this name.
+pub fn named_task(name: &str) -> Result<Task> {
+    if let Some(files) = skn_demo::task_files(name) {
+        return Ok(Task::from_toml(files.description, &format!("(demo)/{name}.toml"))?);
+    }
+    match Task::builtin(name) {
+        Err(error @ DataError::UnknownTask { .. }) => Err(SessionError::usage(format!(
+            "{error}; tasks of the demo: {}; or option `task_file` FILE.toml",
+            skn_demo::TASKS.join(", ")
+        ))),
+        task => Ok(task?),
+    }
+}
+
+/// The task with the words that answer it: those given, those of the tuned parameters that are loaded, or its own.
+fn with_words(task: Task, subject: &Subject, tuned: &Tuned, source: Option<&TunedFolder>) -> Result<Task> {
+    let loaded = source.and_then(|source| source.config.as_ref()).filter(|_| tuned.load);
+    let loaded =
+        loaded.filter(|config| config.task == task.name).map(|config| config.verbalizer.words.clone());
+    let words = match (&subject.words, loaded) {
+        (Some(given), Some(loaded)) if *given != loaded => {
+            let (given, loaded) = (given.join(","), loaded.join(","));
+            tracing::warn!("option `words` {given}: the tuned parameters were trained to answer {loaded}");
+            subject.words.clone()
+        }
+        (Some(given), _) => Some(given.clone()),
+        (None, Some(loaded)) => Some(loaded),
+        (None, None) => subject.paper.then(|| task.paper_words()),
+    };
+    Ok(match words {
+        Some(words) => task.with_words(words)?,
+        None => task,
+    })
+}
+
+/// The rows of a task, as the session has them or reads them now.
+fn rows(session: &Session, task: &Task, data: Option<&Path>, most: Size) -> Result<Arc<Dataset>> {
+    let place = match data {
+        Some(data) if task.needs_data() => real(&find_data(data)?),
+        _ => PathBuf::new(),
+    };
+    session.cache.data(&place, task, most, || read_rows(task, data, most, session.progress()))
+}
+
+/// The rows of a task: from `data` (a path, or a data set of the local Hugging Face cache), or those that a task of the demo
+/// brings. `most` is the most bytes of text, 64 more counted for each row.
+///
+/// # Errors
+/// If there are none, or the task can't use them.
+pub fn read_rows(task: &Task, data: Option<&Path>, most: Size, progress: &dyn Progress) -> Result<Dataset> {
+    if !task.needs_data() {
+        return Ok(Dataset::empty_text());
+    }
+    if let Some(data) = data {
+        return fence::read_dataset(&find_data(data)?, task, most.0, progress);
+    }
+    match skn_demo::task_files(&task.name) {
+        Some(files) => Ok(Dataset::from_jsonl(&files.splits, task)?),
+        None => Err(SessionError::usage(format!(
+            "task {}: expected option `data` PATH (a folder or a file with its rows), found none; \
+             the tasks {} of the demo bring theirs",
+            task.name,
+            skn_demo::TASKS.join(", ")
+        ))),
+    }
+}
+
+/// Divides the data as the run that is resumed from did, if it did; else by the seed.
+fn divide(dataset: Dataset, task: &Task, seed: u64, source: Option<&TunedFolder>) -> Result<Splits> {
+    let record =
+        source.map(TunedFolder::split).transpose()?.flatten().filter(|record| record.task == task.name);
+    let Some(record) = record else { return Ok(split(dataset, task, seed)?) };
+    let part = |part: PartRecord| PartIndex { split: part.source, rows: part.rows };
+    let SplitRecord { data_sha256, train, dev, test, .. } = record;
+    let index = SplitIndex { data_sha256, train: part(train), dev: part(dev), test: part(test) };
+    Ok(split_with(dataset, &index)?)
+}

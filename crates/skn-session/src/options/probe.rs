@@ -1,0 +1,153 @@
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use skn_artifact::names::stage;
+use skn_probing::{Pool, ProbeType};
+
+use super::shard::Shard;
+use super::subject::Subject;
+use super::text;
+use super::tuned::Tuned;
+
+/// Measure how well every feed-forward neuron predicts the label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Probe {
+    /// Model, task and data.
+    pub subject: Subject,
+    /// The tuned parameters.
+    pub tuned: Tuned,
+    /// What to measure; default `acc`.
+    #[serde(with = "text::list")]
+    pub probe_type: Vec<ProbeType>,
+    /// For `pos`: the neuron.
+    pub pos: Option<NeuronChoice>,
+    /// Splits to pass over; without train, the averages are read from the run. None are all.
+    pub splits: Vec<Split>,
+    /// A part of each split, which goes into a folder of its own in the run, to be merged.
+    pub shard: Option<Shard>,
+    /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.
+    pub batch: Option<NonZeroUsize>,
+    /// For `speed`: timed passes over test, after one that is not timed; default 5.
+    pub repeats: NonZeroUsize,
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Whether files of the same probes are replaced.
+    pub overwrite: bool,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            subject: Subject::default(),
+            tuned: Tuned::default(),
+            probe_type: vec![ProbeType::Acc],
+            pos: None,
+            splits: Vec::new(),
+            shard: None,
+            batch: None,
+            repeats: NonZeroUsize::MIN.saturating_add(4),
+            out: PathBuf::new(),
+            overwrite: false,
+        }
+    }
+}
+
+impl Probe {
+    /// Probes a tuned run, into the run itself.
+    pub fn of(run: impl Into<PathBuf>, probe_type: &[ProbeType]) -> Self {
+        let run = run.into();
+        Self { tuned: Tuned::of(run.clone()), probe_type: probe_type.to_vec(), out: run, ..Self::default() }
+    }
+
+    /// Whether something is to be measured.
+    pub fn asks(&self, probe: ProbeType) -> bool {
+        self.probe_type.contains(&probe)
+    }
+
+    /// Whether a split is passed over.
+    pub fn passes(&self, split: Split) -> bool {
+        self.splits.is_empty() || self.splits.contains(&split)
+    }
+
+    pub(crate) fn pools(&self) -> impl Iterator<Item = Pool> {
+        self.probe_type.iter().filter_map(|probe| probe.pool())
+    }
+
+    /// The splits to count on.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = &'static str> {
+        [Split::Dev, Split::Test].into_iter().filter(|&split| self.passes(split)).map(Split::name)
+    }
+
+    /// Each set of probes has an entry of its own in the run's record.
+    pub(crate) fn entry(&self) -> String {
+        let names: Vec<&str> = self.probe_type.iter().map(|probe| probe.name()).collect();
+        let splits: Vec<&str> = self.splits.iter().map(|split| split.name()).collect();
+        stage::probe(&names, &splits)
+    }
+}
+
+/// The neuron whose activations `pos` keeps: `9,1893`, or `best`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NeuronChoice {
+    /// The best of the counts that the run has.
+    Best,
+    /// By layer and index, from 0.
+    At(usize, usize),
+}
+
+impl FromStr for NeuronChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let at = || {
+            let (layer, index) = text.split_once(',')?;
+            Some(Self::At(layer.trim().parse().ok()?, index.trim().parse().ok()?))
+        };
+        match text {
+            "best" => Ok(Self::Best),
+            _ => {
+                at().ok_or_else(|| "expected two numbers, layer,index from 0, such as 9,1893; or best".into())
+            }
+        }
+    }
+}
+
+impl fmt::Display for NeuronChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str("best"),
+            Self::At(layer, index) => write!(f, "{layer},{index}"),
+        }
+    }
+}
+
+/// A part of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Split {
+    /// What is trained on, and averaged over.
+    Train,
+    /// What is chosen by.
+    Dev,
+    /// What is reported.
+    Test,
+}
+
+impl Split {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Dev => "dev",
+            Self::Test => "test",
+        }
+    }
+}

@@ -1,0 +1,50 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skn_select::{Aggregate, Share};
+
+use super::text;
+
+/// Rank neurons by how well they predict the label, and mark the best of each layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Select {
+    /// Files of counts (`RUN/<task>/dev_perf`), a list for each sub-task: in it, one for each seed.
+    pub counts: Vec<Vec<PathBuf>>,
+    /// What the files of a sub-task come to; default their mean.
+    #[serde(with = "text")]
+    pub aggregate: Aggregate,
+    /// Of more than two classes: this one alone, from 0; default: each is a sub-task.
+    pub class: Option<usize>,
+    /// Shares of each layer's neurons; default 0, 0.01 .. 0.2.
+    #[serde(with = "text::list")]
+    pub shares: Vec<Share>,
+    /// Name of the masks' folder; default: the task that the files tell.
+    pub task: Option<String>,
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Whether masks that are there are replaced.
+    pub overwrite: bool,
+}
+
+impl Default for Select {
+    fn default() -> Self {
+        Self {
+            counts: Vec::new(),
+            aggregate: Aggregate::default(),
+            class: None,
+            shares: Share::series(),
+            task: None,
+            out: PathBuf::new(),
+            overwrite: false,
+        }
+    }
+}
+
+impl Select {
+    /// Ranks by one file of counts.
+    pub fn new(counts: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self { counts: vec![vec![counts.into()]], out: out.into(), ..Self::default() }
+    }
+}

@@ -1,0 +1,125 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skn_artifact::names::stage;
+
+use super::chain::Chain;
+use super::merge::Merge;
+use super::perturb::Perturb;
+use super::probe::Probe;
+use super::prune::Prune;
+use super::report::DrawReport;
+use super::select::Select;
+use super::train::Train;
+
+/// What a stage that writes into a run is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Stage {
+    /// Tune.
+    Train(Train),
+    /// Probe.
+    Probe(Probe),
+    /// Put shards of a probe together.
+    Merge(Merge),
+    /// Select neurons.
+    Select(Select),
+    /// Perturb neurons.
+    Perturb(Perturb),
+    /// Prune.
+    Prune(Prune),
+    /// Draw the report.
+    Report(DrawReport),
+    /// All of these.
+    Chain(Box<Chain>),
+}
+
+impl Stage {
+    /// The run that it writes into.
+    pub fn out(&self) -> PathBuf {
+        match self {
+            Self::Train(options) => options.out.clone(),
+            Self::Probe(options) => options.out.clone(),
+            Self::Merge(options) => options.out.clone(),
+            Self::Select(options) => options.out.clone(),
+            Self::Perturb(options) => options.out.clone(),
+            Self::Prune(options) => options.out.clone(),
+            Self::Report(options) => options.run.clone(),
+            Self::Chain(options) => options.folder(),
+        }
+    }
+
+    /// Whether it may replace what is there.
+    pub fn set_overwrite(&mut self, overwrite: bool) {
+        *self.overwrite() = overwrite;
+    }
+
+    /// Whether it may.
+    pub fn overwrites(&self) -> bool {
+        *self.clone().overwrite()
+    }
+
+    fn overwrite(&mut self) -> &mut bool {
+        match self {
+            Self::Train(options) => &mut options.overwrite,
+            Self::Probe(options) => &mut options.overwrite,
+            Self::Merge(options) => &mut options.overwrite,
+            Self::Select(options) => &mut options.overwrite,
+            Self::Perturb(options) => &mut options.overwrite,
+            Self::Prune(options) => &mut options.overwrite,
+            Self::Report(options) => &mut options.overwrite,
+            Self::Chain(options) => &mut options.overwrite,
+        }
+    }
+
+    /// Its entry in the run's record, where its options alone say it.
+    pub(crate) fn entry(&self, task: &str) -> String {
+        match self {
+            Self::Train(_) => stage::TRAIN.into(),
+            Self::Probe(options) => options.entry(),
+            Self::Merge(_) => stage::MERGE.into(),
+            Self::Select(_) => stage::select(task),
+            Self::Perturb(_) => stage::MASK.into(),
+            Self::Prune(_) => stage::PRUNE.into(),
+            Self::Report(_) => stage::REPORT.into(),
+            Self::Chain(_) => stage::RUN.into(),
+        }
+    }
+
+    /// The same without what changes no result: whether files may be replaced, whether it is resumed, and texts at once.
+    pub(crate) fn essence(&self) -> Self {
+        let mut essence = self.clone();
+        *essence.overwrite() = false;
+        match &mut essence {
+            Self::Train(options) => options.resume = false,
+            Self::Probe(options) => options.batch = None,
+            Self::Perturb(options) => options.batch = None,
+            Self::Chain(options) => options.resume = false,
+            Self::Merge(_) | Self::Select(_) | Self::Prune(_) | Self::Report(_) => {}
+        }
+        essence
+    }
+}
+
+/// From what a stage is asked to a stage.
+macro_rules! stage_of {
+    ($($options:ident => $stage:ident),*) => {
+        $(impl From<$options> for Stage {
+            fn from(options: $options) -> Self {
+                Self::$stage(options)
+            }
+        })*
+    };
+}
+
+stage_of!(
+    Train => Train, Probe => Probe, Merge => Merge, Select => Select, Perturb => Perturb, Prune => Prune,
+    DrawReport => Report
+);
+
+impl From<Chain> for Stage {
+    fn from(options: Chain) -> Self {
+        Self::Chain(Box::new(options))
+    }
+}

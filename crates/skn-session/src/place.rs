@@ -1,0 +1,110 @@
+//! Where models and data are: a folder, the local Hugging Face cache, or the program itself.
+
+use std::borrow::Cow;
+use std::path::{Component, Path, PathBuf};
+
+use skn_artifact::names::file;
+use skn_hub::{Cache, Kind, Repository};
+use skn_model::ModelFolder;
+
+use crate::error::{Result, SessionError};
+use crate::options::Subject;
+
+/// Finds the model that a user names: `demo`, an existing folder, or `owner/name[@revision]` in the local Hugging
+/// Face cache. An existing folder wins over the cache.
+///
+/// # Errors
+/// If it is nowhere; the message says how to get it.
+pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
+    if name == Subject::DEMO {
+        return Ok(demo());
+    }
+    if Path::new(name).is_dir() {
+        return Ok(ModelFolder::open(name)?);
+    }
+    let Some(repository) = Repository::parse(Kind::Model, name) else {
+        return Err(SessionError::input(format!("{name}: no such folder")));
+    };
+    match cached(&repository)? {
+        Some(snapshot) => Ok(ModelFolder::open(snapshot)?.with_id(repository.name)),
+        None => Err(SessionError::NotHere(format!(
+            "{}, give a folder with option `model` DIR, or use the embedded model with option `model` demo",
+            not_here(name, &repository)
+        ))),
+    }
+}
+
+/// Finds the data that a user names: an existing path, or `owner/name[@revision][:folder]` in the local Hugging Face
+/// cache. An existing path wins over the cache.
+///
+/// # Errors
+/// If the cache should have them and does not; the message says how to get them.
+pub(crate) fn find_data(path: &Path) -> Result<Cow<'_, Path>> {
+    let text = path.to_str().unwrap_or_default();
+    let (name, folder) = text.split_once(':').unwrap_or((text, ""));
+    let is_path = path.exists() || name.split_once('/').is_some_and(|(owner, _)| Path::new(owner).is_dir());
+    let repository = Repository::parse(Kind::Dataset, name).filter(|_| !is_path);
+    let Some(repository) = repository else { return Ok(Cow::Borrowed(path)) };
+    let within = |snapshot: PathBuf| match Path::new(folder).components().all(is_below) {
+        true => Ok(Cow::Owned(snapshot.join(folder))),
+        false => Err(SessionError::input(format!("{text}: {folder:?} is no folder of the data set"))),
+    };
+    match Cache::of_environment().map(|cache| cache.snapshot(&repository)).transpose()?.flatten() {
+        Some(snapshot) => within(snapshot),
+        // A lone word is rather a path that was mistyped.
+        None if !name.contains('/') => Ok(Cow::Borrowed(path)),
+        None => Err(SessionError::NotHere(format!(
+            "{}, or give a path with option `data`",
+            not_here(name, &repository)
+        ))),
+    }
+}
+
+fn is_below(part: Component<'_>) -> bool {
+    matches!(part, Component::Normal(_))
+}
+
+/// The model that lies in the program.
+pub(crate) fn demo() -> ModelFolder {
+    ModelFolder::embedded(Subject::DEMO, skn_demo::model_files())
+}
+
+/// What a name that is nowhere lacks, and the command line that fetches it.
+fn not_here(name: &str, repository: &Repository) -> String {
+    let cache = Cache::of_environment();
+    let cache = cache.map_or("(none: HOME is not set)".into(), |cache| cache.folder().display().to_string());
+    let noun = repository.kind.noun();
+    let place = if repository.kind == Kind::Model { "folder" } else { "file or folder" };
+    let command = repository.fetch_command();
+    format!(
+        "{name}: no such {place}, and no such {noun} in the Hugging Face cache {cache}; fetch it with `{command}`"
+    )
+}
+
+/// The snapshot of a model in the cache, with the old name of one that has moved tried too.
+fn cached(repository: &Repository) -> Result<Option<PathBuf>> {
+    let Some(cache) = Cache::of_environment() else { return Ok(None) };
+    let moved = (repository.name == Subject::MODEL)
+        .then(|| Repository { name: "FacebookAI/roberta-base".into(), ..repository.clone() });
+    for repository in std::iter::once(repository.clone()).chain(moved) {
+        let snapshot = cache.snapshot(&repository)?;
+        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.join(file::CONFIG).is_file()) {
+            return Ok(Some(snapshot));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skn_artifact::ErrorKind;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_no_repositories() {
+        for name in ["../x", "a/b/c", "", "a/..", "a b"] {
+            let error = find_model(name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Input, "{name}: {error}");
+        }
+    }
+}

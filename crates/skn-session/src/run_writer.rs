@@ -1,0 +1,212 @@
+//! A run that is written.
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use skn_artifact::{
+    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, sha256_hex,
+    write_file,
+};
+
+use crate::error::{Result, SessionError};
+use crate::options::{Made, Stage};
+use crate::session::Session;
+
+/// A run that is written: locked for one stage, with a record of what was read and written.
+///
+/// Files are kept until [`RunWriter::finish`]: a stage that fails half-way leaves what there was before.
+pub(crate) struct RunWriter {
+    folder: PathBuf,
+    entry: String,
+    overwrite: Overwrite,
+    record: StageRecord,
+    began: Instant,
+    /// Files that are made, and not written yet, in the order in which they will be.
+    made: Vec<(String, Vec<u8>)>,
+    /// Files of earlier calls that would be read as this one's.
+    obsolete: Vec<String>,
+    _lock: RunLock,
+}
+
+impl RunWriter {
+    /// Locks a folder for a stage, which has this entry in the run's record.
+    ///
+    /// # Errors
+    /// If another program holds it, or it can't be made.
+    pub(crate) fn open(
+        session: &Session,
+        stage: impl Into<Stage>,
+        folder: &Path,
+        entry: &str,
+        overwrite: bool,
+    ) -> Result<Self> {
+        if folder.as_os_str().is_empty() {
+            return Err(SessionError::usage("option `out`: expected a folder, found none"));
+        }
+        let stage = stage.into();
+        let arguments = session.description(&stage);
+        let options = Some(serde_json::to_value(Made::new(stage, session.compute()))?);
+        let lock = RunLock::acquire(folder, entry)?;
+        let version = env!("CARGO_PKG_VERSION").into();
+        Ok(Self {
+            folder: folder.into(),
+            entry: entry.into(),
+            overwrite: if overwrite { Overwrite::Replace } else { Overwrite::Refuse },
+            record: StageRecord {
+                arguments,
+                options,
+                version,
+                started: unix_seconds(),
+                ..Default::default()
+            },
+            began: Instant::now(),
+            made: Vec::new(),
+            obsolete: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// The run's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Refuses early what would be refused at the end, so that no work is lost.
+    ///
+    /// # Errors
+    /// Names the first file that exists and may not be replaced.
+    pub(crate) fn check_free(&self, names: &[impl AsRef<Path>]) -> Result<()> {
+        let taken = names.iter().map(|name| self.folder.join(name.as_ref())).find(|path| path.exists());
+        match taken {
+            Some(path) if self.overwrite == Overwrite::Refuse => Err(SessionError::input(format!(
+                "{}: exists; option `overwrite` replaces it, option `out` RUN writes elsewhere",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a file that was read: by its path in the run if it is one of the run's.
+    ///
+    /// # Errors
+    /// If it can't be read again to be hashed.
+    pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
+        if path.is_file() {
+            let inside = || {
+                let path = path.canonicalize().ok()?;
+                Some(path.strip_prefix(self.folder.canonicalize().ok()?).ok()?.to_path_buf())
+            };
+            let name = inside().unwrap_or_else(|| path.to_path_buf());
+            self.record.inputs.insert(name.display().to_string(), hash_file(path)?);
+        }
+        Ok(())
+    }
+
+    /// Notes something that was read, with the hash of its content.
+    pub(crate) fn read_as(&mut self, what: impl Into<String>, sha256: impl Into<String>) {
+        self.record.inputs.insert(what.into(), sha256.into());
+    }
+
+    /// Notes a setting.
+    pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
+        self.record.settings.insert(name.into(), value.to_string());
+    }
+
+    /// Makes tensors the content of `name` in the run.
+    ///
+    /// # Errors
+    /// If the file exists and may not be replaced.
+    pub(crate) fn tensors(&mut self, name: &str, bundle: &TensorBundle) -> Result<()> {
+        self.bytes(name, bundle.to_bytes()?)
+    }
+
+    /// Makes JSON the content of `name` in the run.
+    ///
+    /// # Errors
+    /// As [`Self::tensors`].
+    pub(crate) fn json(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
+        let mut bytes = serde_json::to_vec_pretty(value)?;
+        bytes.push(b'\n');
+        self.bytes(name, bytes)
+    }
+
+    /// Makes bytes the content of `name` in the run.
+    ///
+    /// # Errors
+    /// As [`Self::tensors`].
+    pub(crate) fn bytes(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<()> {
+        self.check_free(&[name])?;
+        self.made.push((name.into(), bytes.into()));
+        Ok(())
+    }
+
+    /// A file of the run that is to go when this stage's are written.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.obsolete.push(name.into());
+    }
+
+    /// Writes what was made so far.
+    ///
+    /// # Errors
+    /// If a file can't be written.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        for (name, bytes) in std::mem::take(&mut self.made) {
+            write_file(&self.folder.join(&name), self.overwrite, &bytes)?;
+            self.record.outputs.insert(name, sha256_hex(&bytes));
+        }
+        for name in &self.obsolete {
+            let path = self.folder.join(name);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ArtifactError::Io { file: path, operation: "remove", source }.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a file of the run that a library wrote.
+    ///
+    /// # Errors
+    /// If it can't be read to be hashed.
+    pub(crate) fn wrote(&mut self, name: &str) -> Result<()> {
+        let hash = hash_file(&self.folder.join(name))?;
+        self.record.outputs.insert(name.into(), hash);
+        Ok(())
+    }
+
+    /// Notes every file of a folder of the run that a library wrote; no folder, no files.
+    ///
+    /// # Errors
+    /// If one can't be read to be hashed.
+    pub(crate) fn wrote_all(&mut self, folder: &str) -> Result<()> {
+        let path = self.folder.join(folder);
+        let Ok(entries) = std::fs::read_dir(&path) else { return Ok(()) };
+        for entry in entries {
+            let wrong = |source| ArtifactError::Io { file: path.clone(), operation: "read", source };
+            let entry = entry.map_err(wrong)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_file() && !name.starts_with('.') {
+                self.wrote(&format!("{folder}/{name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the stage: writes what it made, and its record into `run.json`.
+    ///
+    /// # Errors
+    /// If something can't be written.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        let (finished, seconds) = (unix_seconds(), self.began.elapsed().as_secs_f64());
+        let record = StageRecord { finished, seconds, ..self.record };
+        Ok(RunRecord::update(&self.folder, &self.entry, record, &self.obsolete)?)
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,167 @@
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use candle_core::Device;
+use skn_model::{Isa, Precision};
+use skn_probing::{PassOptions, Progress, Silent, Workers};
+
+use crate::cache::Cache;
+use crate::error::{Result, SessionError};
+use crate::options::{Compute, DeviceChoice, Made, Stage};
+
+/// How a stage is called by whoever asked for it.
+type Describe = dyn Fn(&Stage) -> Vec<String> + Send + Sync;
+/// The way back: how a stage was done that has this entry in the record of a run, and was called so.
+type Understand = dyn Fn(&str, &[String]) -> Option<Made> + Send + Sync;
+
+/// Where stages are done: threads and a device, with the models and data sets that were read last. Each stage is a call
+/// with its options, and may be done as often as one likes.
+///
+/// A model, its tokenizer and a data set are read once, and again if their files change. While something uses them, files of a
+/// model must not be written to in place: large matrices are read from them when they are needed. (A file that takes the
+/// place of another by its name is fine, and so is what stages write.) Stages write into a run's folder
+/// as the programs do, with the same names and bytes; one session may serve several threads.
+///
+/// ```no_run
+/// use skn_session::Session;
+/// use skn_session::options::{Compute, Subject, Train};
+///
+/// let session = Session::new(Compute::default())?;
+/// let trained = session.train(&Train::new(Subject::demo("sentiment"), "runs/sentiment"))?;
+/// println!("{} {:.3} on dev", trained.metric, trained.dev_score);
+/// # Ok::<(), skn_session::SessionError>(())
+/// ```
+pub struct Session {
+    compute: Compute,
+    device: Device,
+    workers: Workers,
+    progress: Arc<dyn Progress + Send + Sync>,
+    describe: Box<Describe>,
+    understand: Box<Understand>,
+    pub(crate) cache: Cache,
+}
+
+impl Session {
+    /// A session that says nothing while it works.
+    ///
+    /// # Errors
+    /// If the device or the threads can't be had, or the device can't compute in the precision asked for.
+    pub fn new(compute: Compute) -> Result<Self> {
+        let device = device(compute.device)?;
+        check_precision(compute.precision, &device)?;
+        let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = compute.threads.map_or_else(available, NonZeroUsize::get);
+        Ok(Self {
+            compute,
+            device,
+            workers: Workers::new(threads)?,
+            progress: Arc::new(Silent),
+            describe: Box::new(|_| Vec::new()),
+            understand: Box::new(|_, _| None),
+            cache: Cache::default(),
+        })
+    }
+
+    /// Tells how far a pass or a training is, and asks whether to stop.
+    pub fn with_progress(self, progress: Arc<dyn Progress + Send + Sync>) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// What the record of a run says of how a stage was called, beside its options: a program's command line, say.
+    pub fn with_description(self, describe: impl Fn(&Stage) -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self { describe: Box::new(describe), ..self }
+    }
+
+    /// How a stage was done, of a record that has no options yet: by its entry, and by how it was called.
+    pub fn with_understanding(
+        self,
+        understand: impl Fn(&str, &[String]) -> Option<Made> + Send + Sync + 'static,
+    ) -> Self {
+        Self { understand: Box::new(understand), ..self }
+    }
+
+    /// Keeps nothing that was read for the next stage: for a session that does one, whose texts then go as they are
+    /// tokenised.
+    pub fn for_one_stage(self) -> Self {
+        Self { cache: Cache::nothing(), ..self }
+    }
+
+    /// Where and how it computes.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// Its threads.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The device as records name it.
+    pub(crate) fn device_name(&self) -> &'static str {
+        if self.device.is_cpu() { "cpu" } else { "cuda" }
+    }
+
+    pub(crate) fn progress(&self) -> &dyn Progress {
+        &*self.progress
+    }
+
+    pub(crate) fn description(&self, stage: &Stage) -> Vec<String> {
+        (self.describe)(stage)
+    }
+
+    pub(crate) fn made_by(&self, entry: &str, arguments: &[String]) -> Option<Made> {
+        (self.understand)(entry, arguments)
+    }
+
+    /// How a pass runs; `batch` is the most texts at once.
+    pub(crate) fn pass(&self, batch: Option<NonZeroUsize>) -> PassOptions<'_> {
+        let options = PassOptions { progress: self.progress(), ..PassOptions::new(&self.workers) };
+        PassOptions { max_sequences: batch.map_or(options.max_sequences, NonZeroUsize::get), ..options }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let threads = self.workers.threads();
+        f.debug_struct("Session").field("device", &self.device).field("threads", &threads).finish()
+    }
+}
+
+/// The device that a user names. `auto` is CUDA where this program was built with it and the machine has it; asked for
+/// CUDA that can't be had there is never a silent run on the CPU.
+fn device(choice: DeviceChoice) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto if !candle_core::utils::cuda_is_available() => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+        DeviceChoice::Cuda(number) if candle_core::utils::cuda_is_available() => Device::new_cuda(number)
+            .map_err(|error| {
+                SessionError::Device(format!("cuda:{number}: the device can't be opened: {error}"))
+            }),
+        DeviceChoice::Cuda(number) => Err(SessionError::Device(format!(
+            "cuda:{number}: this program was built without CUDA; build it with \
+             `cargo build --release --features cuda` (needs nvcc), or use option `device` cpu"
+        ))),
+    }
+}
+
+/// Refuses a precision that can't be had on a device.
+fn check_precision(precision: Precision, device: &Device) -> Result<()> {
+    if precision == Precision::Bf16 {
+        if !device.is_cpu() {
+            return Err(SessionError::usage(
+                "option `precision` bf16: on the CPU alone; leave it out, or use option `device` cpu",
+            ));
+        }
+        if !Isa::best().multiplies_bf16() {
+            tracing::warn!(
+                "option `precision` bf16: this CPU has no AVX512-BF16, so it saves memory, but no time"
+            );
+        }
+    }
+    Ok(())
+}

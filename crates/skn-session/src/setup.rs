@@ -1,0 +1,120 @@
+use skn_artifact::names::{file, key};
+use skn_artifact::{PartRecord, SplitRecord, read_json};
+use skn_data::{Example, PartIndex, SplitIndex, Splits, part_hash};
+use skn_model::{Precision, Roberta};
+use skn_probing::Metadata;
+
+use crate::base::Base;
+use crate::error::Result;
+use crate::named::Named;
+use crate::options::{Subject, Tuned};
+use crate::run_writer::RunWriter;
+use crate::session::Session;
+
+/// Everything a stage computes with: a [`Base`] and the task's rows.
+pub(crate) struct Setup<'s> {
+    /// Model, tokenizer and task.
+    pub(crate) base: Base<'s>,
+    /// The rows.
+    pub(crate) splits: Splits,
+}
+
+impl<'s> Setup<'s> {
+    /// Reads and checks what options name. Data are read before the model: a mistyped path should not cost the time
+    /// that weights take.
+    ///
+    /// # Errors
+    /// If something is missing, damaged, or does not fit the rest.
+    pub(crate) fn load(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
+        let setup = Self::load_encoder(session, subject, tuned)?;
+        setup.base.model.weights.require_head()?;
+        Ok(setup)
+    }
+
+    /// As [`Self::load`], of a model that may have no masked-LM head.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn load_encoder(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
+        let named = Named::of(subject, tuned)?;
+        let splits = named.splits(session, subject.seed)?;
+        Ok(Self { base: Base::read(session, named, subject, tuned)?, splits })
+    }
+
+    /// What a file says of itself that was made by a tuned model from a part of the data.
+    ///
+    /// # Errors
+    /// If the tuned parameters can't be read from the device.
+    pub(crate) fn metadata(&self, split: &str, model: &Roberta) -> Result<Metadata> {
+        let base = &self.base;
+        let mut entries = Metadata::from(
+            [
+                (key::TASK, base.task.name.clone()),
+                (key::MODEL, base.identity.sha256.clone()),
+                (key::TUNING, model.tuning()?.sha256()?),
+                (key::DATA, part_hash(self.part(split))),
+                (key::SPLIT, split.to_string()),
+                (key::SEED, base.seed.to_string()),
+            ]
+            .map(|(key, value)| (key.to_string(), value)),
+        );
+        let precision = base.session.compute().precision;
+        if precision != Precision::F32 {
+            entries.insert(key::DTYPE.into(), precision.name().into());
+        }
+        // Arrays are as wide as the widest layer: selecting must know where a pruned layer ends.
+        let widths = key::widths(&base.model.config.intermediate_sizes);
+        entries.extend(widths.map(|widths| (key::WIDTHS.to_owned(), widths)));
+        Ok(entries)
+    }
+
+    /// The rows of train, dev or test.
+    pub(crate) fn part(&self, split: &str) -> &[Example] {
+        match split {
+            "train" => &self.splits.train,
+            "dev" => &self.splits.dev,
+            _ => &self.splits.test,
+        }
+    }
+
+    /// The division of the data, for a record.
+    fn split_record(&self) -> SplitRecord {
+        let part = |part: &PartIndex| PartRecord { source: part.split.clone(), rows: part.rows.clone() };
+        let SplitIndex { data_sha256, train, dev, test } = &self.splits.source;
+        SplitRecord {
+            task: self.base.task.name.clone(),
+            seed: self.base.seed,
+            data_sha256: data_sha256.clone(),
+            train: part(train),
+            dev: part(dev),
+            test: part(test),
+        }
+    }
+
+    /// Writes the division of the data. A run that has one keeps it, unless `replace` says that this stage decides.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub(crate) fn keep_split(&self, writer: &mut RunWriter, replace: bool) -> Result<()> {
+        let (path, record) = (writer.folder().join(file::SPLIT), self.split_record());
+        if !path.is_file() {
+            return writer.json(file::SPLIT, &record);
+        }
+        match replace {
+            false => Ok(()),
+            // What is there may be the rows that other files of the run were made of.
+            true if read_json::<SplitRecord>(&path)? == record => writer.wrote(file::SPLIT),
+            true => writer.json(file::SPLIT, &record),
+        }
+    }
+
+    /// Notes in a stage's record what was read, so that later stages find it again.
+    ///
+    /// # Errors
+    /// If a file can't be hashed.
+    pub(crate) fn note(&self, writer: &mut RunWriter) -> Result<()> {
+        self.base.note(writer)?;
+        writer.read_as(format!("data of {}", self.base.task.name), &self.splits.source.data_sha256);
+        Ok(())
+    }
+}

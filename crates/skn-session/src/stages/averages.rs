@@ -1,0 +1,36 @@
+use std::path::Path;
+
+use skn_artifact::names::{key, kind};
+use skn_artifact::{TensorFile, resolve};
+use skn_model::Tuning;
+use skn_perturb::mean_over_positions;
+
+use super::mask_file::check_model;
+use crate::base::Base;
+use crate::error::{Result, SessionError};
+
+/// Averages of a file, `[L, F]`: over prompt positions where it has them. Those of other tuned parameters are
+/// told: they are not the means of what this model does.
+///
+/// # Errors
+/// If the file is missing or not of the model's shape.
+pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
+    let path = resolve(path, "safetensors")?;
+    let file = TensorFile::read(&path)?;
+    let (shape, values) = file.f32(kind::AVERAGE, None)?;
+    let config = &base.model.config;
+    let (layers, width) = (config.layers(), config.widest());
+    let fits = matches!(shape[..], [l, f] | [l, _, f] if (l, f) == (layers, width));
+    if !fits {
+        return Err(SessionError::input(format!(
+            "{}: tensor `train_avg`: expected [{layers}, {width}] or [{layers}, positions, {width}], found {shape:?}",
+            path.display()
+        )));
+    }
+    check_model(&file, base)?;
+    let now = tuning.sha256()?;
+    if file.metadata().get(key::TUNING).is_some_and(|found| *found != now) {
+        tracing::warn!("{}: averages of other tuned parameters than these ({now})", path.display());
+    }
+    Ok(mean_over_positions(&values, &shape)?)
+}

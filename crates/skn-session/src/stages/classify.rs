@@ -1,0 +1,128 @@
+use serde::Serialize;
+use skn_data::{Example, Task};
+use skn_model::{Gradients, Roberta};
+use skn_probing::evaluate;
+
+use crate::base::Base;
+use crate::error::{Result, SessionError};
+use crate::options::Classify;
+use crate::session::Session;
+
+/// A text, or the two of a task of pairs (premise and hypothesis).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The text.
+    pub text: String,
+    /// The second text of a pair.
+    pub pair: Option<String>,
+}
+
+impl<T: Into<String>> From<T> for Text {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), pair: None }
+    }
+}
+
+/// The answer to one text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The class, from 0.
+    pub class: usize,
+    /// The word that stands for it, without spaces around it.
+    pub word: String,
+    /// Of each class, in class order; they add up to 1.
+    pub probabilities: Vec<f64>,
+}
+
+/// A model that is ready to answer texts of one task.
+pub struct Classifier<'s> {
+    base: Base<'s>,
+    model: Roberta,
+    options: Classify,
+}
+
+impl Session {
+    /// Makes a model ready to answer: one that a run has tuned, pruned or not, or one as it is.
+    ///
+    /// ```no_run
+    /// use skn_session::Session;
+    /// use skn_session::options::{Classify, Compute};
+    ///
+    /// let session = Session::new(Compute::default())?;
+    /// let classifier = session.classifier(&Classify::by("runs/demo-sentiment"))?;
+    /// for answer in classifier.answer(&["the food was not bad .".into()])? {
+    ///     println!("{} {:.2}", answer.word, answer.probabilities[answer.class]);
+    /// }
+    /// # Ok::<(), skn_session::SessionError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If something named is missing, damaged or does not fit.
+    pub fn classifier(&self, options: &Classify) -> Result<Classifier<'_>> {
+        let base = Base::load(self, &options.subject, &options.tuned)?;
+        let tuning = match options.tuned.load {
+            // Whatever method it was tuned by.
+            true => base.loaded_tuning(options.tuned.prepend_mask)?,
+            false => base.tuning(&options.tuned)?,
+        };
+        let model = base.roberta(&tuning, Gradients::Nothing)?;
+        Ok(Classifier { base, model, options: options.clone() })
+    }
+}
+
+impl Classifier<'_> {
+    /// The task whose texts it answers.
+    pub fn task(&self) -> &Task {
+        &self.base.task
+    }
+
+    /// Whether the task's texts are pairs.
+    pub fn takes_pairs(&self) -> bool {
+        self.base.task.text.len() == 2
+    }
+
+    /// The answer to each text, in their order.
+    ///
+    /// # Errors
+    /// If there are no texts, one is a pair where the task has none or the other way round, or the prompt leaves no room for
+    /// text.
+    pub fn answer(&self, texts: &[Text]) -> Result<Vec<Answer>> {
+        if let Some(place) = texts.iter().position(|text| text.pair.is_some() != self.takes_pairs()) {
+            let (expected, found) =
+                if self.takes_pairs() { ("two texts", "one") } else { ("one text", "two") };
+            let task = &self.base.task.name;
+            return Err(SessionError::usage(format!(
+                "text {place}: task {task}: expected {expected}, found {found}"
+            )));
+        }
+        let example = |text: &Text| Example {
+            text: text.text.as_str().into(),
+            pair: text.pair.as_deref().map(Into::into),
+            label: 0,
+        };
+        let base = &self.base;
+        let encoded = base.encode(texts.iter().map(example).collect::<Vec<_>>(), &self.model)?;
+        let pass = base.session.pass(self.options.batch);
+        let answers = evaluate(&self.model, &encoded, &base.verbalizer.ids, &pass)?;
+        let rows = answers.logits.chunks_exact(answers.classes).zip(&answers.predicted);
+        let answer = |(logits, &class): (&[f32], &usize)| {
+            let word = base.verbalizer.words[class].trim().to_string();
+            Answer { class, word, probabilities: softmax(logits) }
+        };
+        Ok(rows.map(answer).collect())
+    }
+}
+
+impl std::fmt::Debug for Classifier<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier").field("task", &self.base.task.name).finish_non_exhaustive()
+    }
+}
+
+fn softmax(logits: &[f32]) -> Vec<f64> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let terms: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - f64::from(highest)).exp()).collect();
+    let sum: f64 = terms.iter().sum();
+    terms.into_iter().map(|term| term / sum).collect()
+}

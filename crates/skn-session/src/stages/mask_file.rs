@@ -1,0 +1,79 @@
+use std::path::{Path, PathBuf};
+
+use skn_artifact::names::{file, key};
+use skn_artifact::{TensorFile, resolve};
+use skn_model::Tuning;
+use skn_select::Mask;
+
+use crate::base::Base;
+use crate::error::{Result, SessionError};
+
+/// A mask file.
+pub(super) struct MaskFile {
+    /// Where it lies.
+    pub(super) path: PathBuf,
+    /// What it holds.
+    pub(super) mask: Mask,
+    /// The hash of the tuned parameters that it was selected with, if that were one.
+    tuning: Option<String>,
+}
+
+impl MaskFile {
+    /// Reads a mask, with or without its extension, and checks that it is one of the model.
+    ///
+    /// # Errors
+    /// If it is missing, damaged, or of another shape than the model.
+    pub(super) fn read(path: &Path, base: &Base<'_>) -> Result<Self> {
+        let path = resolve(path, "safetensors")?;
+        let file = TensorFile::read(&path)?;
+        let mask = Mask::read(&file)?;
+        let config = &base.model.config;
+        let (expected, found) = ([config.layers(), config.widest()], [mask.layers(), mask.width()]);
+        if expected == found {
+            check_model(&file, base)?;
+            let tuning = file.metadata().get(key::TUNING).cloned();
+            return Ok(Self { path, mask, tuning });
+        }
+        let model = &base.identity.id;
+        Err(SessionError::input(format!(
+            "{}: tensor `mask`: expected {expected:?} as layers and neurons of model {model}, found {found:?}",
+            path.display()
+        )))
+    }
+
+    /// Says where a mask comes from other tuned parameters than these: neurons of one prompt tried on another are an
+    /// experiment, or a mistake.
+    pub(super) fn tell_other_tuning(&self, tuning: &Tuning) -> Result<()> {
+        let now = tuning.sha256()?;
+        if self.tuning.as_ref().is_some_and(|found| *found != now) {
+            tracing::warn!(
+                "{}: selected with other tuned parameters than these ({now})",
+                self.path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Its name without extension, which is its share.
+    pub(super) fn name(&self) -> String {
+        let name = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        file::stem(&name).to_string()
+    }
+}
+
+/// Refuses a file that was made with another backbone: its neurons are not these, whatever its shape.
+///
+/// # Errors
+/// If it was.
+pub(super) fn check_model(file: &TensorFile, base: &Base<'_>) -> Result<()> {
+    let expected = &base.identity.sha256;
+    match file.metadata().get(key::MODEL) {
+        Some(found) if found != expected => Err(SessionError::input(format!(
+            "{}: metadata {}: expected {expected}, that of model {}, found {found}",
+            file.path().display(),
+            key::MODEL,
+            base.identity.id
+        ))),
+        _ => Ok(()),
+    }
+}

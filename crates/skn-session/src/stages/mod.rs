@@ -1,0 +1,23 @@
+//! What each stage does and what it finds: one call of [`Session`](crate::Session) each.
+
+mod averages;
+mod classify;
+mod mask_file;
+mod merge;
+mod perturb;
+mod pretrain;
+mod probe;
+mod prune;
+mod report;
+mod select;
+mod train;
+
+pub use self::classify::{Answer, Classifier, Text};
+pub use self::merge::Merged;
+pub use self::perturb::Perturbed;
+pub use self::pretrain::Pretrained;
+pub use self::probe::{BestPredictor, Probed};
+pub use self::prune::Pruned;
+pub use self::report::Reported;
+pub use self::select::Selected;
+pub use self::train::Trained;

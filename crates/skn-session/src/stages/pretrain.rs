@@ -1,0 +1,314 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use serde::Serialize;
+use skn_artifact::names::file;
+use skn_artifact::{Overwrite, write_file};
+use skn_data::TextEncoder;
+use skn_demo::{Claim, Document, Stage as Curriculum, document};
+use skn_model::{
+    Config, Gradients, NoHook, Output, Pass, Roberta, Scored, Sequences, Tuning, Weights, shapes,
+};
+use skn_random::{Key, Purpose, Rng};
+use skn_tune::{
+    Adam, AdamSettings, MaskedBatch, PretrainStep, Schedule, clip_factor, gradient_norm, pretrain_step,
+};
+
+use crate::error::{Result, SessionError};
+use crate::named::named_task;
+use crate::options::PretrainDemo;
+use crate::session::Session;
+
+/// What was made.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Pretrained {
+    /// The folder of tasks and model.
+    pub folder: PathBuf,
+    /// The share of held-out documents whose label word is named, by task and kind of line.
+    pub named: BTreeMap<String, f64>,
+}
+
+impl Session {
+    /// Makes the embedded demo: its tokenizer, its tasks, and a RoBERTa pre-trained with masked language modelling. Text is
+    /// generated, so nothing is read. Tasks and tokenizer come out byte for byte; weights are the same bytes for the same
+    /// program on the same instruction set, for any number of threads.
+    ///
+    /// # Errors
+    /// If a file is there and may not be replaced, or can't be written; if the progress says to stop.
+    pub fn pretrain_demo(&self, recipe: &PretrainDemo) -> Result<Pretrained> {
+        if recipe.out.as_os_str().is_empty() {
+            return Err(SessionError::usage("option `out`: expected a folder, found none"));
+        }
+        let named = Making { recipe, session: self }.everything()?;
+        Ok(Pretrained { folder: recipe.out.clone(), named })
+    }
+}
+
+/// Rows of the position table: texts and prompts of up to 126 rows.
+const POSITIONS: usize = 128;
+/// Rows of a micro-batch.
+const TOKEN_BUDGET: usize = 512;
+/// The chance that a token is to be guessed ..
+const MASKED: f64 = 0.12;
+/// .. and that a label word is.
+const LABEL_MASKED: f64 = 0.8;
+/// The documents that reports are made of.
+const REPORT_STEP: u64 = u64::MAX - 2;
+const REPORT_DOCUMENTS: u64 = 1200;
+
+/// The demo in the making.
+struct Making<'a> {
+    recipe: &'a PretrainDemo,
+    session: &'a Session,
+}
+
+impl Making<'_> {
+    /// Writes tasks and tokenizer, then the model, and says how well it names label words.
+    fn everything(&self) -> Result<BTreeMap<String, f64>> {
+        for (name, content) in skn_demo::make_tasks(self.recipe.seed) {
+            self.write(&format!("tasks/{name}"), content.as_bytes())?;
+        }
+        let tokenizer = skn_demo::train_tokenizer(self.recipe.seed)
+            .map_err(|error| SessionError::failed(format!("tokenizer: {error}")))?;
+        self.write("model/tokenizer.json", tokenizer.as_bytes())?;
+        let encoder = TextEncoder::from_json(tokenizer.as_bytes(), "model/tokenizer.json")?;
+        tracing::info!("tokenizer of {} entries", encoder.vocabulary_size());
+        check_label_words(&encoder)?;
+        if self.recipe.model { self.model(&encoder) } else { Ok(BTreeMap::new()) }
+    }
+
+    fn model(&self, encoder: &TextEncoder) -> Result<BTreeMap<String, f64>> {
+        let seed = self.recipe.seed;
+        let config = Config::new(encoder.vocabulary_size(), self.recipe.shape, POSITIONS + 2)?;
+        let weights = Weights::from_tensors(&config, initial_weights(&config, seed)?)?;
+        let model =
+            Roberta::new(&config, &weights, &Tuning::plain_text(), encoder.mask_id(), Gradients::All)?;
+        self.train(encoder, &model)?;
+        let named = Watch::new(encoder, seed, Curriculum::last())?.named(&model)?;
+        let tensors = model.backbone().iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)));
+        let trained = Weights::from_tensors(&config, tensors.collect::<Result<_>>()?)?;
+        self.write(&format!("model/{}", file::WEIGHTS), &trained.to_bytes()?)?;
+        self.write(&format!("model/{}", file::CONFIG), &config.to_json())?;
+        Ok(named)
+    }
+
+    fn train(&self, encoder: &TextEncoder, model: &Roberta) -> Result<()> {
+        let PretrainDemo { seed, steps, learning_rate, report_every, .. } = *self.recipe;
+        let progress = self.session.progress();
+        let settings = AdamSettings { beta2: 0.98, ..AdamSettings::default() };
+        let (mut adam, schedule) = (Adam::new(settings), Schedule::new(steps, 0.05)?);
+        progress.begin("pre-training", steps);
+        for step in 0..steps {
+            if progress.cancelled() {
+                let said = format!("step {step} of {steps}; nothing of the model is written");
+                return Err(SessionError::Interrupted(said));
+            }
+            let batches = masked_batches(encoder, self.recipe, step)?;
+            let parts = PretrainStep { number: step, batches: &batches, dropout: None };
+            let found = pretrain_step(model, &parts, self.session.workers())?;
+            let scale = clip_factor(gradient_norm(step, &found.gradients)?, 1.0);
+            adam.update(model.backbone(), &found.gradients, scale, learning_rate * schedule.factor(step))?;
+            if step.is_multiple_of(report_every.max(1)) {
+                let named = Watch::new(encoder, seed, Curriculum::at(step, steps))?.named(model)?;
+                let named: Vec<String> =
+                    named.iter().map(|(name, share)| format!("{name} {share:.2}")).collect();
+                tracing::info!("step {step}: loss {:.3}; {}", found.loss, named.join(", "));
+            }
+            progress.advance(1);
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let overwrite = if self.recipe.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
+        Ok(write_file(&self.recipe.out.join(name), overwrite, bytes)?)
+    }
+}
+
+/// The words that answer the demo's tasks must be tokens of their own.
+fn check_label_words(encoder: &TextEncoder) -> Result<()> {
+    for name in skn_demo::TASKS {
+        let words = named_task(name)?.labels;
+        let verbalizer = encoder.verbalizer(&words)?;
+        if let Some((word, token)) = verbalizer.cut_words().next() {
+            return Err(SessionError::failed(format!(
+                "task {name}: label word `{word}`: expected one token, found several, the first `{token}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Weights of standard deviation 1/sqrt(hidden size), LayerNorm scales of 1, biases of 0. (With BERT's 0.02 a model this
+/// small stays for thousands of steps where it ignores the context.)
+fn initial_weights(config: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>> {
+    let deviation = 1.0 / (config.hidden_size as f64).sqrt();
+    let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
+        let count = shape.iter().product();
+        let mut rng = Key::new(seed, Purpose::WeightInit).layer(index as u32).rng();
+        let deviation = if name.contains("position_embeddings") { 0.02 } else { deviation };
+        let values: Vec<f32> = if name.ends_with("bias") {
+            vec![0.0; count]
+        } else if shape.len() == 1 {
+            vec![1.0; count]
+        } else {
+            (0..count).map(|_| (rng.normal() * deviation) as f32).collect()
+        };
+        Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
+    };
+    shapes(config).into_iter().enumerate().map(tensor).collect()
+}
+
+/// A document as tokens, and where its label words stand.
+struct Tokens {
+    ids: Vec<u32>,
+    labels: Vec<usize>,
+}
+
+impl Tokens {
+    /// Lines, `<s>`, text, `</s>`; or `<s>` first. A label word begins its line, so it has no space before it.
+    fn of(encoder: &TextEncoder, document: &Document, start_first: bool) -> Result<Self> {
+        let (start, end) = (encoder.start_id(), encoder.end_id());
+        let mut ids = if start_first { vec![start] } else { Vec::new() };
+        let mut labels = Vec::new();
+        for (number, line) in document.opening.iter().enumerate() {
+            if number > 0 {
+                ids.extend(encoder.ids_of_text("\n")?);
+            }
+            labels.push(ids.len());
+            ids.extend(encoder.ids_of_text(&line.text)?);
+        }
+        ids.push(if start_first { encoder.ids_of_text("\n")?[0] } else { start });
+        ids.extend(encoder.ids_of_text(&document.text)?);
+        ids.push(end);
+        if let Some(second) = &document.second {
+            ids.push(end);
+            ids.extend(encoder.ids_of_text(second)?);
+            ids.push(end);
+        }
+        ids.truncate(POSITIONS);
+        Ok(Self { ids, labels })
+    }
+}
+
+fn masked_batches(encoder: &TextEncoder, recipe: &PretrainDemo, step: u64) -> Result<Vec<MaskedBatch>> {
+    let stage = Curriculum::at(step, recipe.steps);
+    let empty = || MaskedBatch { starts: vec![0], ..MaskedBatch::default() };
+    let (mut batches, mut batch) = (Vec::new(), empty());
+    for sample in 0..recipe.batch {
+        let mut document = document(recipe.seed, step, sample, stage);
+        let mut rng = Key::new(recipe.seed, Purpose::Masking).step(step).sample(sample).rng();
+        // Sometimes a text is just a text, and sometimes the lines belong to it.
+        let form = rng.below(12);
+        if form == 0 {
+            document.opening.clear();
+        }
+        let tokens = Tokens::of(encoder, &document, form < 2)?;
+        if batch.ids.len() + tokens.ids.len() > TOKEN_BUDGET && !batch.samples.is_empty() {
+            batches.push(std::mem::replace(&mut batch, empty()));
+        }
+        hide(encoder, &mut rng, &tokens, &mut batch);
+        batch.starts.push(batch.ids.len());
+        batch.samples.push(sample);
+    }
+    batches.push(batch);
+    batches.retain(|batch| !batch.rows.is_empty());
+    Ok(batches)
+}
+
+/// Appends `ids` to `batch`, some hidden: 80 % behind `<mask>`, 10 % behind any token, 10 % as they are (Devlin et al.
+/// 2019). A label word is hidden often, and always behind `<mask>`.
+fn hide(encoder: &TextEncoder, rng: &mut Rng, tokens: &Tokens, batch: &mut MaskedBatch) {
+    let special = [encoder.start_id(), encoder.end_id()];
+    for (place, &id) in tokens.ids.iter().enumerate() {
+        let is_label = tokens.labels.contains(&place);
+        let chance = if is_label { LABEL_MASKED } else { MASKED };
+        let hidden = !special.contains(&id) && rng.uniform() < chance;
+        let shown = match (hidden, is_label) {
+            (false, _) => id,
+            (true, true) => encoder.mask_id(),
+            (true, false) => match rng.below(10) {
+                0 => id,
+                1 => rng.below(encoder.vocabulary_size()) as u32,
+                _ => encoder.mask_id(),
+            },
+        };
+        if hidden {
+            batch.rows.push(batch.ids.len() as u32);
+            batch.targets.push(id);
+        }
+        batch.ids.push(shown);
+    }
+}
+
+/// Documents of the whole language whose label words the model is asked for.
+struct Watch {
+    groups: Vec<Group>,
+}
+
+struct Group {
+    name: String,
+    words: Vec<u32>,
+    texts: Vec<(Vec<u32>, u32)>,
+}
+
+impl Watch {
+    fn new(encoder: &TextEncoder, seed: u64, stage: Curriculum) -> Result<Self> {
+        let mut groups = Vec::new();
+        for task in skn_demo::TASKS {
+            let words = encoder.verbalizer(&named_task(task)?.labels)?.ids;
+            for (claim, claim_name) in [(Claim::Right, "right"), (Claim::Wrong, "wrong")] {
+                let mut texts = Vec::new();
+                for sample in 0..REPORT_DOCUMENTS {
+                    let document = document(seed, REPORT_STEP, sample, stage);
+                    if let [line] = document.opening.as_slice()
+                        && (line.claim, line.task) == (claim, task)
+                    {
+                        let mut ids = Tokens::of(encoder, &document, false)?.ids;
+                        let target = std::mem::replace(&mut ids[0], encoder.mask_id());
+                        texts.push((ids, target));
+                    }
+                }
+                groups.push(Group { name: format!("{task} {claim_name}"), words: words.clone(), texts });
+            }
+        }
+        Ok(Self { groups })
+    }
+
+    /// The share of documents, by task and claim, whose label word is the likeliest of its task's.
+    fn named(&self, model: &Roberta) -> Result<BTreeMap<String, f64>> {
+        let share = |group: &Group| {
+            Ok((group.name.clone(), group.right(model)? as f64 / group.texts.len().max(1) as f64))
+        };
+        self.groups.iter().map(share).collect()
+    }
+}
+
+impl Group {
+    fn right(&self, model: &Roberta) -> Result<usize> {
+        let mut starts = vec![0];
+        let mut ids = Vec::new();
+        for (text, _) in &self.texts {
+            ids.extend(text);
+            starts.push(ids.len());
+        }
+        let rows: Vec<u32> = starts[..self.texts.len()].iter().map(|&start| start as u32).collect();
+        let samples = vec![0; self.texts.len()];
+        let pass = Pass { output: Output::Rows(Arc::from(rows)), dropout: None };
+        let hidden = model.forward(
+            Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] },
+            &pass,
+            &mut NoHook,
+        )?;
+        let logits = model.logits(&hidden.detach(), Scored::Tokens(&self.words))?.to_vec2::<f32>()?;
+        let likeliest =
+            |logits: &Vec<f32>| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        let right = logits.iter().zip(&self.texts).filter(|(logits, (_, target))| {
+            likeliest(logits).is_some_and(|class| self.words[class] == *target)
+        });
+        Ok(right.count())
+    }
+}

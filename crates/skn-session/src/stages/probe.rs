@@ -1,0 +1,399 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use skn_artifact::names::{file, key, kind};
+use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile};
+use skn_counts::{Performance, Rule};
+use skn_data::{Encoded, shard};
+use skn_model::{Gradients, Roberta};
+use skn_probing::{
+    Metadata, PassOptions, Pool, ProbeType, Threshold, averages, counts, prompt_activation_bundle,
+    prompt_activations, speed,
+};
+
+use crate::error::{Result, SessionError};
+use crate::options::{NeuronChoice, Probe, Shard, Split};
+use crate::run_writer::RunWriter;
+use crate::score::Score;
+use crate::session::Session;
+use crate::setup::Setup;
+
+/// What a probe found.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Probed {
+    /// The folder it was written to: the run's, or a shard's in it.
+    pub run: PathBuf,
+    /// The task's name.
+    pub task: String,
+    /// The model's id.
+    pub model: String,
+    /// L, the model's layers.
+    pub layers: usize,
+    /// P, the prompt's positions.
+    pub positions: usize,
+    /// F, the neurons of the widest layer.
+    pub neurons: usize,
+    /// The files that were written, by their paths in the folder.
+    pub files: Vec<String>,
+    /// The neuron that predicts the label best on dev, and how well it does on test.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestPredictor>,
+    /// The test set as the model answers it, of `speed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inference: Option<InferencePerformance>,
+    /// How long that took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<InferenceTime>,
+}
+
+/// The best neuron of a run's counts.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct BestPredictor {
+    /// Its layer, from 0.
+    pub layer: usize,
+    /// Its index, from 0.
+    pub index: usize,
+    /// The prompt position it is read at, from 0.
+    pub position: usize,
+    /// The class that it tells from the rest, of more than two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
+    /// Its predictivity on dev, where it was chosen.
+    pub dev: f64,
+    /// The same on test, if that was counted and can tell.
+    pub test: Option<f64>,
+}
+
+impl BestPredictor {
+    /// The best neuron of the counts in a task's folder.
+    ///
+    /// # Errors
+    /// If they are missing or damaged.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        let path = |split: &str| folder.join(file::tensors(&Pool::Position.performance_file(split)));
+        let read =
+            |split: &str| -> Result<Performance> { Ok(Performance::read(&TensorFile::read(&path(split))?)?) };
+        let dev = read("dev")?;
+        let rule = dev.best_rule()?;
+        let test = path("test").is_file().then(|| read("test")).transpose()?;
+        let told = |test: &Performance| rule.class.is_none_or(|class| test.tells(class));
+        let test = test.filter(told).map(|test| test.accuracy_of(&rule)).transpose()?;
+        let Rule { layer, index, position, class, .. } = rule;
+        Ok(Self { layer, index, position, class, dev: dev.accuracy_of(&rule)?, test })
+    }
+}
+
+impl Session {
+    /// Measures how well every feed-forward neuron predicts the label: average activations over train, then on dev and test
+    /// how often `activation > average` tells the label, in one pass over each split. The files are the same bytes for any
+    /// number of threads and shards.
+    ///
+    /// # Errors
+    /// If something named is missing, damaged or does not fit, or the run has files that may not be replaced.
+    pub fn probe(&self, options: &Probe) -> Result<Probed> {
+        check(options)?;
+        let setup = load(self, options)?;
+        let model = setup.base.roberta(&setup.base.tuning(&options.tuned)?, Gradients::Nothing)?;
+        let run = options.out.as_path();
+        // A shard has a folder of its own: many are made at once, and a run has one writer.
+        let folder = options.shard.map_or(run.to_path_buf(), |shard| shard.folder(run));
+        let (entry, overwrite) = (options.entry(), options.overwrite);
+        let mut writer = RunWriter::open(self, options.clone(), &folder, &entry, overwrite)?;
+        let mut probing = Probing::new(self, options, &setup, &model)?;
+        writer.check_free(&outputs(options, &setup.base.task.name, probing.neuron))?;
+        probing.predictivity(&mut writer)?;
+        probing.prompt_activations(&mut writer)?;
+        let (inference, time) = probing.speed(&mut writer)?.unzip();
+        let files = probing.files;
+        setup.keep_split(&mut writer, false)?;
+        setup.note(&mut writer)?;
+        writer.finish()?;
+        // The best neuron is one of the whole run's counts, which are written now.
+        let counted = options.asks(ProbeType::Acc) && options.passes(Split::Dev) && options.shard.is_none();
+        let best = counted.then(|| BestPredictor::of(&run.join(&setup.base.task.name))).transpose()?;
+        let config = &setup.base.model.config;
+        Ok(Probed {
+            run: folder,
+            task: setup.base.task.name.clone(),
+            model: setup.base.identity.id.clone(),
+            layers: config.layers(),
+            positions: model.prompt_rows(),
+            neurons: config.widest(),
+            files,
+            best,
+            inference,
+            time,
+        })
+    }
+}
+
+/// Refuses what can't be asked together.
+fn check(options: &Probe) -> Result<()> {
+    let asks = |probe| options.asks(probe);
+    let wrong = |message: &str| Err(SessionError::usage(message));
+    if options.probe_type.is_empty() {
+        return wrong("option `probe_type`: expected at least one, found none");
+    }
+    if asks(ProbeType::Pos) && options.pos.is_none() {
+        return wrong(
+            "option `probe_type` pos: expected the neuron, option `pos` LAYER,NEURON or option `pos` best, \
+             found no option `pos`",
+        );
+    }
+    if options.pos.is_some() && !asks(ProbeType::Pos) {
+        return wrong("option `pos`: goes with option `probe_type` pos");
+    }
+    if options.pos == Some(NeuronChoice::Best) && asks(ProbeType::Acc) {
+        return wrong(
+            "option `pos` best is the best of counts that are there: probe acc first, then pos with option `pos` best",
+        );
+    }
+    if asks(ProbeType::Speed) && !options.passes(Split::Test) {
+        return wrong("option `probe_type` speed is measured on test, which option `splits` leaves out");
+    }
+    let Some(shard) = options.shard else { return Ok(()) };
+    if !(1..=shard.count).contains(&shard.index) {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: expected one of 1 to {}",
+            shard.count
+        )));
+    }
+    if let Some(whole) = [ProbeType::PromptAct, ProbeType::Speed].into_iter().find(|&probe| asks(probe)) {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: {whole} is not made of parts; run it once, without option `shard`"
+        )));
+    }
+    let (train, rest) = (options.passes(Split::Train), options.counted().next().is_some());
+    if train && rest && options.pools().next().is_some() {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: the averages over all of train come first; probe with option `splits` train, then \
+             merge the shards, then option `splits` dev,test, then merge again"
+        )));
+    }
+    Ok(())
+}
+
+/// What is asked of texts alone can be asked of an encoder; a prompt is tuned through the masked-LM head.
+fn load<'s>(session: &'s Session, options: &Probe) -> Result<Setup<'s>> {
+    let of_texts = [ProbeType::AccMean, ProbeType::AccMax];
+    match options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
+        true => Setup::load_encoder(session, &options.subject, &options.tuned),
+        false => Setup::load(session, &options.subject, &options.tuned),
+    }
+}
+
+/// The names of all files that a probe will write, in its folder.
+fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>) -> Vec<String> {
+    let mut names = Vec::new();
+    for pool in options.pools() {
+        if options.passes(Split::Train) {
+            names.push(file::tensors(pool.average_file()));
+        }
+        names.extend(options.counted().map(|split| file::tensors(&pool.performance_file(split))));
+    }
+    if let Some((layer, index)) = neuron {
+        names.extend(options.counted().map(|split| file::positions(split, layer, index)));
+    }
+    if options.asks(ProbeType::PromptAct) {
+        names.push(file::tensors(kind::PROMPT_ACTIVATION));
+    }
+    if options.asks(ProbeType::Speed) {
+        names.extend([file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(String::from));
+    }
+    names.into_iter().map(|name| format!("{task}/{name}")).collect()
+}
+
+/// A probe under way.
+struct Probing<'a> {
+    options: &'a Probe,
+    setup: &'a Setup<'a>,
+    model: &'a Roberta,
+    pass: PassOptions<'a>,
+    /// The neuron whose activations are kept, for `pos`.
+    neuron: Option<(usize, usize)>,
+    files: Vec<String>,
+}
+
+impl<'a> Probing<'a> {
+    fn new(
+        session: &'a Session,
+        options: &'a Probe,
+        setup: &'a Setup<'a>,
+        model: &'a Roberta,
+    ) -> Result<Self> {
+        let pass = session.pass(options.batch);
+        let mut probing = Self { options, setup, model, pass, neuron: None, files: Vec::new() };
+        probing.neuron = probing.find_neuron()?;
+        Ok(probing)
+    }
+
+    /// The neuron that is asked for, which the model must have.
+    fn find_neuron(&self) -> Result<Option<(usize, usize)>> {
+        let widths = &self.model.config().intermediate_sizes;
+        match self.options.pos {
+            None => Ok(None),
+            Some(NeuronChoice::At(layer, index)) => match widths.get(layer) {
+                None => Err(SessionError::usage(format!(
+                    "option `pos` {layer},{index}: layer {layer}: expected 0 to {}, the model's layers",
+                    widths.len() - 1
+                ))),
+                Some(&width) if index >= width => Err(SessionError::usage(format!(
+                    "option `pos` {layer},{index}: index {index}: layer {layer} has {width} neurons, from 0"
+                ))),
+                Some(_) => Ok(Some((layer, index))),
+            },
+            Some(NeuronChoice::Best) => {
+                let counts = self.file_of_run(&Pool::Position.performance_file("dev"))?;
+                let Rule { layer, index, .. } = Performance::read(&counts)?.best_rule()?;
+                Ok(Some((layer, index)))
+            }
+        }
+    }
+
+    /// A file that an earlier probe left in the run, of this very model with these very tuned parameters.
+    fn file_of_run(&self, name: &str) -> Result<TensorFile> {
+        let name = format!("{}/{}", self.setup.base.task.name, file::tensors(name));
+        let file = TensorFile::read(&self.options.out.join(&name))?;
+        let expected = self.setup.metadata("train", self.model)?;
+        for (key, what) in [(key::MODEL, "model"), (key::TUNING, "tuned parameters")] {
+            match (file.metadata().get(key), expected.get(key)) {
+                (Some(found), Some(expected)) if found != expected => {
+                    return Err(SessionError::input(format!(
+                        "{}: {key}: expected {expected}, that of the {what} given, found {found}; probe again",
+                        file.path().display()
+                    )));
+                }
+                _ => {}
+            }
+        }
+        // f32 is not noted.
+        let dtypes = [&expected, file.metadata()].map(|of| of.get(key::DTYPE).map_or("f32", String::as_str));
+        if let [expected, found] = dtypes
+            && expected != found
+        {
+            return Err(SessionError::input(format!(
+                "{}: {}: expected {expected}, as option `precision` says, found {found}; probe again",
+                file.path().display(),
+                key::DTYPE
+            )));
+        }
+        Ok(file)
+    }
+
+    /// Averages over train, counts on dev and test.
+    fn predictivity(&mut self, writer: &mut RunWriter) -> Result<()> {
+        let options = self.options;
+        let mut fresh = BTreeMap::new();
+        if options.passes(Split::Train) && options.pools().next().is_some() {
+            let texts = self.texts(Split::Train.name())?;
+            for (pool, average) in averages(self.model, &texts, &options.probe_type, &self.pass)? {
+                self.write(writer, pool.average_file(), &average.to_bundle(&self.metadata("train")?)?)?;
+                fresh.insert(pool, average.threshold()?);
+            }
+        }
+        let splits: Vec<_> = options.counted().collect();
+        if splits.is_empty() || (options.pools().next().is_none() && !options.asks(ProbeType::Pos)) {
+            return Ok(());
+        }
+        let mut thresholds = BTreeMap::new();
+        for pool in options.pools() {
+            let threshold = match fresh.remove(&pool) {
+                Some(threshold) => threshold,
+                // Those that an earlier pass over train left in the run.
+                None => Threshold::read(&self.file_of_run(pool.average_file())?, pool)?,
+            };
+            thresholds.insert(pool, threshold);
+        }
+        splits.into_iter().try_for_each(|split| self.count(writer, split, &thresholds))
+    }
+
+    fn count(
+        &mut self,
+        writer: &mut RunWriter,
+        split: &str,
+        thresholds: &BTreeMap<Pool, Threshold>,
+    ) -> Result<()> {
+        let classes = self.setup.base.task.classes();
+        let neuron = self.neuron;
+        let texts = self.texts(split)?;
+        let counted = counts(self.model, &texts, classes, thresholds, neuron, &self.pass)?;
+        for (pool, count) in counted.counts {
+            let bundle = count.performance()?.to_bundle(&self.metadata(split)?)?;
+            self.write(writer, &pool.performance_file(split), &bundle)?;
+        }
+        if let (Some(positions), Some((layer, index))) = (counted.positions, neuron) {
+            let name = file::positions(split, layer, index);
+            let bundle = positions.to_bundle(&self.metadata(split)?)?;
+            self.write(writer, file::stem(&name), &bundle)?;
+        }
+        Ok(())
+    }
+
+    /// The activations of an empty text.
+    fn prompt_activations(&mut self, writer: &mut RunWriter) -> Result<()> {
+        if !self.options.asks(ProbeType::PromptAct) {
+            return Ok(());
+        }
+        let (encoder, config) = (&self.setup.base.encoder, &self.setup.base.model.config);
+        let activations = prompt_activations(self.model, &[encoder.start_id(), encoder.end_id()])?;
+        let mut metadata = self.metadata("train")?;
+        metadata.retain(|name, _| name != key::DATA && name != key::SPLIT);
+        let bundle = prompt_activation_bundle(&[activations], [config.layers(), config.widest()], &metadata)?;
+        self.write(writer, kind::PROMPT_ACTIVATION, &bundle)
+    }
+
+    /// Accuracy and time of inference on test.
+    fn speed(&mut self, writer: &mut RunWriter) -> Result<Option<(InferencePerformance, InferenceTime)>> {
+        if !self.options.asks(ProbeType::Speed) {
+            return Ok(None);
+        }
+        let base = &self.setup.base;
+        let texts = self.texts("test")?;
+        let repeats = self.options.repeats.get();
+        let speed = speed(self.model, &texts, &base.verbalizer.ids, repeats, 1, &self.pass)?;
+        let score = Score::of(base.task.metric, &speed.evaluation, base.seed)?;
+        let performance = speed.performance(&base.task.name, base.task.metric, score.interval);
+        let time = speed.time(base.session.workers().threads(), base.session.device_name());
+        for (name, value) in [
+            (file::INFERENCE_PERFORMANCE, serde_json::to_value(&performance)?),
+            (file::INFERENCE_TIME, serde_json::to_value(&time)?),
+        ] {
+            let name = format!("{}/{name}", base.task.name);
+            writer.json(&name, &value)?;
+            self.files.push(name);
+        }
+        Ok(Some((performance, time)))
+    }
+
+    fn texts(&self, split: &str) -> Result<Vec<Encoded>> {
+        let texts = self.setup.base.encode(self.setup.part(split), self.model)?;
+        let Some(part) = self.options.shard else { return Ok(texts) };
+        let Shard { index, count } = part;
+        let own = shard(&texts, index - 1, count)?.to_vec();
+        if own.is_empty() {
+            let rows = texts.len();
+            return Err(SessionError::usage(format!(
+                "option `shard` {part}: split {split} has only {rows} rows"
+            )));
+        }
+        Ok(own)
+    }
+
+    fn metadata(&self, split: &str) -> Result<Metadata> {
+        let mut metadata = self.setup.metadata(split, self.model)?;
+        if let Some(shard) = self.options.shard {
+            metadata.insert(key::SHARD.into(), shard.to_string());
+        }
+        Ok(metadata)
+    }
+
+    fn write(&mut self, writer: &mut RunWriter, name: &str, bundle: &TensorBundle) -> Result<()> {
+        let name = format!("{}/{}", self.setup.base.task.name, file::tensors(name));
+        writer.tensors(&name, bundle)?;
+        self.files.push(name);
+        Ok(())
+    }
+}

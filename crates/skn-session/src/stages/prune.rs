@@ -1,0 +1,262 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use skn_artifact::names::{file, kind, stage};
+use skn_artifact::{ModelIdentity, SkillConfig, TensorFile, resolve, sha256_hex};
+use skn_model::{Config, Gradients, LayerCut, PrunedForm, Roberta, Tuning, Weights, prune};
+use skn_probing::speed;
+use skn_select::Mask;
+
+use super::averages::means;
+use super::mask_file::MaskFile;
+use crate::base::method_name;
+use crate::error::{Result, SessionError};
+use crate::layers;
+use crate::options::{Fold, Prune};
+use crate::run_writer::RunWriter;
+use crate::session::Session;
+use crate::setup::Setup;
+
+/// What pruning did.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// The pruned run's folder, with the model in `best`.
+    pub run: PathBuf,
+    /// The task's name.
+    pub task: String,
+    /// The id of the model that was pruned.
+    pub model: String,
+    /// First layer that was pruned.
+    pub low_layer: usize,
+    /// One past the last layer that was pruned.
+    pub high_layer: usize,
+    /// Neurons of each layer now.
+    pub widths: Vec<usize>,
+    /// Neurons of the widest layer before.
+    pub full_width: usize,
+    /// Parameters, full and pruned.
+    pub parameters: [u64; 2],
+    /// The task's metric.
+    pub metric: &'static str,
+    /// The metric on dev, full and pruned.
+    pub dev_score: [f64; 2],
+    /// Milliseconds a text of dev, full and pruned; one pass each.
+    pub ms_per_text: [f64; 2],
+    /// Whether it was written at full width.
+    pub dense: bool,
+}
+
+impl Session {
+    /// Prunes a tuned model to the neurons of a mask: in the layers that are asked for every other neuron is held at its
+    /// mean activation, which is folded into the output bias. `best` of the run becomes a model folder with the tuned
+    /// parameters in it.
+    ///
+    /// # Errors
+    /// If something named is missing, damaged or does not fit, or the run has a model that may not be replaced.
+    pub fn prune(&self, options: &Prune) -> Result<Pruned> {
+        let out = options.out.as_path();
+        if options.text_averages.is_some() && options.fold != Fold::PerPositionGroup {
+            return Err(SessionError::usage(
+                "option `text_averages`: goes with option `fold` per-position-group",
+            ));
+        }
+        let setup = Setup::load(self, &options.subject, &options.tuned())?;
+        let layers = pruned_layers(options, &setup)?;
+        let mask = MaskFile::read(&options.mask, &setup.base)?;
+        let tuning = setup.base.loaded_tuning(options.prepend_mask)?;
+        mask.tell_other_tuning(&tuning)?;
+        let cuts = cuts(options, &setup, &mask.mask, &tuning)?;
+        let mut writer = RunWriter::open(self, options.clone(), out, stage::PRUNE, options.overwrite)?;
+        writer.check_free(&[file::SKILL_CONFIG, file::WEIGHTS].map(in_best))?;
+        let form = if options.dense { PrunedForm::Dense } else { PrunedForm::Narrow };
+        let model = PrunedModel::new(&setup, &tuning, &cuts, form)?;
+        let full = setup.base.roberta(&tuning, Gradients::Nothing)?;
+        let pruned = model.roberta(&setup)?;
+        let (before, after) = (Measured::of(&setup, &full)?, Measured::of(&setup, &pruned)?);
+        model.write(&setup, after.score, &mut writer)?;
+        for path in [&mask.path, &resolve(&options.averages, "safetensors")?] {
+            writer.read(path)?;
+        }
+        setup.keep_split(&mut writer, true)?;
+        setup.note(&mut writer)?;
+        writer.finish()?;
+        Ok(Pruned {
+            run: out.into(),
+            task: setup.base.task.name.clone(),
+            model: setup.base.identity.id.clone(),
+            low_layer: layers.start,
+            high_layer: layers.end,
+            widths: cuts.iter().zip(&full.config().intermediate_sizes).map(width).collect(),
+            full_width: full.config().widest(),
+            parameters: [&full, &pruned].map(|model| model.config().parameters()),
+            metric: setup.base.task.metric.name(),
+            dev_score: [before.score, after.score],
+            ms_per_text: [before.ms_per_text, after.ms_per_text],
+            dense: options.dense,
+        })
+    }
+}
+
+fn in_best(name: &str) -> String {
+    format!("{}/{name}", file::BEST)
+}
+
+fn width((cut, &width): (&Option<LayerCut>, &usize)) -> usize {
+    cut.as_ref().map_or(width, |cut| cut.kept.len())
+}
+
+fn pruned_layers(options: &Prune, setup: &Setup<'_>) -> Result<Range<usize>> {
+    let all = setup.base.model.config.layers();
+    layers::within(options.layers, all, all / 4)
+}
+
+/// What happens to each layer.
+fn cuts(options: &Prune, setup: &Setup<'_>, mask: &Mask, tuning: &Tuning) -> Result<Vec<Option<LayerCut>>> {
+    let layers = pruned_layers(options, setup)?;
+    let means = folded(options, setup, tuning)?;
+    let widths = &setup.base.model.config.intermediate_sizes;
+    let cut = |(layer, &width): (usize, &usize)| {
+        if !layers.contains(&layer) {
+            return Ok(None);
+        }
+        let kept = mask.best_of_layer(layer, width, options.round_width.get());
+        let means = &means[layer][..width];
+        let cut = if setup.base.paper {
+            LayerCut::fold_all(kept, means)
+        } else {
+            LayerCut::hold_others(kept, means)
+        };
+        Ok(Some(cut?))
+    };
+    widths.iter().enumerate().map(cut).collect()
+}
+
+/// The values that removed neurons are held at, by layer.
+fn folded(options: &Prune, setup: &Setup<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
+    let of_prompt = means(&options.averages, &setup.base, tuning)?;
+    if options.fold == Fold::Prompt {
+        return Ok(of_prompt);
+    }
+    let path = resolve(&options.averages, "safetensors")?;
+    let (shape, values) = TensorFile::read(&path)?.f32(kind::AVERAGE, None)?;
+    let [layers, positions, width] = shape[..] else {
+        let path = path.display();
+        return Err(SessionError::input(format!(
+            "{path}: option `fold` per-position-group: expected [L, P, F], found {shape:?}"
+        )));
+    };
+    let beside = || path.with_file_name(file::tensors(kind::MEAN_AVERAGE));
+    let of_text = means(&options.text_averages.clone().unwrap_or_else(beside), &setup.base, tuning)?;
+    let tokens = mean_tokens(setup, positions)?;
+    let rows = positions as f64 + tokens;
+    let mixed = |layer: usize| {
+        let both = of_prompt[layer].iter().zip(&of_text[layer]);
+        let mean = |(&prompt, &text): (&f32, &f32)| {
+            ((f64::from(prompt) * positions as f64 + f64::from(text) * tokens) / rows) as f32
+        };
+        both.map(mean).collect()
+    };
+    let answer = |layer: usize| values[layer * positions * width..][..width].to_vec();
+    Ok((0..layers).map(|layer| if layer + 1 == layers { answer(layer) } else { mixed(layer) }).collect())
+}
+
+/// The mean length of a text of train in tokens, as the model takes it beside `positions` prompt rows.
+fn mean_tokens(setup: &Setup<'_>, positions: usize) -> Result<f64> {
+    let all = setup.base.model.config.max_sequence();
+    let most = all.checked_sub(positions).ok_or_else(|| {
+        SessionError::input(format!("averages of {positions} positions: the model has {all}"))
+    })?;
+    let texts = setup.base.encode_to(setup.part("train"), most)?;
+    Ok(texts.iter().map(|text| text.ids.len() as f64).sum::<f64>() / texts.len().max(1) as f64)
+}
+
+/// A pruned model with its tuned parameters.
+struct PrunedModel {
+    config: Config,
+    weights: Weights,
+    tuning: Tuning,
+}
+
+impl PrunedModel {
+    /// Tuned biases are the model's own: they go into the weights before these are cut, and are taken out again.
+    fn new(setup: &Setup<'_>, tuning: &Tuning, cuts: &[Option<LayerCut>], form: PrunedForm) -> Result<Self> {
+        let whole = &setup.base.model;
+        let mut tensors = whole.weights.to_tensors()?;
+        for (name, tensor) in tuning.tensors() {
+            if let Some(weight) = tensors.get_mut(name) {
+                *weight = tensor.to_device(setup.base.session.device())?;
+            }
+        }
+        let tuned = Weights::from_tensors(&whole.config, tensors)?;
+        let (config, weights) = prune(&whole.config, &tuned, cuts, form)?;
+        let mut tensors = tuning.tensors().clone();
+        for (name, tensor) in &mut tensors {
+            if let Ok(cut) = weights.get(name) {
+                *tensor = cut;
+            }
+        }
+        Ok(Self { config, weights, tuning: tuning.with_tensors(tensors) })
+    }
+
+    fn roberta(&self, setup: &Setup<'_>) -> Result<Roberta> {
+        let mask = setup.base.encoder.mask_id();
+        let model = Roberta::new(&self.config, &self.weights, &self.tuning, mask, Gradients::Nothing)?;
+        Ok(model.with_precision(setup.base.session.compute().precision))
+    }
+
+    /// The model folder, tokenizer and tuned parameters included; `skn.json` last.
+    fn write(&self, setup: &Setup<'_>, dev_score: f64, writer: &mut RunWriter) -> Result<()> {
+        let base = &setup.base;
+        let own = [file::CONFIG, file::WEIGHTS];
+        let mut files = vec![
+            (file::CONFIG.to_string(), self.config.to_json()),
+            (file::WEIGHTS.to_string(), self.weights.to_bytes()?),
+        ];
+        for name in file::MODEL.iter().filter(|name| !own.contains(name)) {
+            files.extend(base.model.folder.file(name)?.map(|bytes| (name.to_string(), bytes.into_owned())));
+        }
+        let embedding = self.weights.mask_embedding(base.encoder.mask_id())?;
+        files.extend(self.tuning.files(&self.config, &base.identity.id, &embedding)?);
+        let mut hashes = BTreeMap::new();
+        for (name, bytes) in files {
+            hashes.insert(name.clone(), sha256_hex(&bytes));
+            writer.bytes(&in_best(&name), bytes)?;
+        }
+        let source = base.source.as_ref().and_then(|source| source.config.as_ref());
+        let config = SkillConfig {
+            method: method_name(&self.tuning, true).into(),
+            prompt_size: self.tuning.prompt_rows(),
+            verbalizer: base.verbalizer_record(),
+            task: base.task.name.clone(),
+            model: ModelIdentity { id: base.identity.id.clone(), sha256: self.weights.sha256().into() },
+            metric: base.task.metric.name().into(),
+            dev_score,
+            step: source.map_or(0, |config| config.step),
+            files: hashes,
+        };
+        writer.json(&in_best(file::SKILL_CONFIG), &config)
+    }
+}
+
+/// What a model does on dev, in one pass.
+struct Measured {
+    score: f64,
+    ms_per_text: f64,
+}
+
+impl Measured {
+    fn of(setup: &Setup<'_>, model: &Roberta) -> Result<Self> {
+        let base = &setup.base;
+        let texts = base.encode(setup.part("dev"), model)?;
+        let pass = base.session.pass(None);
+        // The first texts pack the weights, outside the time that is measured.
+        speed(model, &texts[..texts.len().min(8)], &base.verbalizer.ids, 1, 0, &pass)?;
+        let speed = speed(model, &texts, &base.verbalizer.ids, 1, 0, &pass)?;
+        let answers = &speed.evaluation;
+        let score = base.task.metric.compute(&answers.predicted, &answers.labels, answers.classes);
+        Ok(Self { score, ms_per_text: speed.ms_per_text() })
+    }
+}

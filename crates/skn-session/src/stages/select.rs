@@ -1,0 +1,185 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use skn_artifact::names::{file, key, stage};
+use skn_artifact::{TensorFile, resolve};
+use skn_counts::Performance;
+use skn_select::{Ranking, Scores};
+
+use crate::error::{Result, SessionError};
+use crate::options::{Select, Subject};
+use crate::run_writer::RunWriter;
+use crate::session::Session;
+
+/// How many of the best neurons are told.
+const TOLD: usize = 10;
+
+/// What was selected.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Selected {
+    /// The folder of the masks.
+    pub folder: PathBuf,
+    /// The task's name.
+    pub task: String,
+    /// How many files of counts were read.
+    pub files: usize,
+    /// The most files that one sub-task has.
+    pub seeds: usize,
+    /// How many sub-tasks there are, classes against the rest counted.
+    pub subtasks: usize,
+    /// The classes of the one task, without sub-tasks beside it.
+    pub classes: Option<usize>,
+    /// What the files of a sub-task came to.
+    pub aggregate: &'static str,
+    /// Neurons marked in each layer, by share.
+    pub neurons: BTreeMap<String, Vec<usize>>,
+    /// The best neurons of the model: layer, index, score.
+    pub best: Vec<(usize, u32, f32)>,
+}
+
+impl Session {
+    /// Ranks the neurons of each layer by how well they predict the label, and marks the best of them for each share, in
+    /// `info/<task>/<share>.safetensors` of the run, which also holds all scores and ranks.
+    ///
+    /// # Errors
+    /// If a file of counts is missing, damaged, or does not fit the others; if the run has masks that may not be replaced.
+    pub fn select(&self, options: &Select) -> Result<Selected> {
+        let groups = Groups::read(options)?;
+        let task = groups.task(options)?;
+        let scores = groups.scores(options)?;
+        let ranking = Ranking::new(&scores)?;
+        let (out, entry) = (options.out.as_path(), stage::select(&task));
+        let mut writer = RunWriter::open(self, options.clone(), out, &entry, options.overwrite)?;
+        let mut shares = options.shares.clone();
+        shares.sort_unstable();
+        shares.dedup();
+        let masks: Vec<String> = shares.iter().map(|share| file::mask(&task, &share.to_string())).collect();
+        writer.check_free(&masks)?;
+        let metadata = groups.metadata(&task);
+        let mut neurons = BTreeMap::new();
+        for (share, name) in shares.iter().zip(&masks) {
+            let mask = ranking.mask(*share);
+            let mut metadata = metadata.clone();
+            metadata.insert(key::SHARE.into(), share.to_string());
+            writer.tensors(name, &mask.to_bundle(&metadata)?)?;
+            neurons.insert(share.to_string(), mask.neurons().iter().map(Vec::len).collect());
+        }
+        groups.0.iter().flatten().try_for_each(|counts| writer.read(counts.performance.file()))?;
+        writer.finish()?;
+        let alone = groups.0.len() == 1;
+        Ok(Selected {
+            folder: out.join(file::INFO).join(&task),
+            task,
+            files: groups.0.iter().map(Vec::len).sum(),
+            seeds: groups.0.iter().map(Vec::len).max().unwrap_or(0),
+            subtasks: scores.len(),
+            classes: alone.then(|| groups.first().performance.classes()),
+            aggregate: options.aggregate.name(),
+            neurons,
+            best: groups.best(options, &ranking)?,
+        })
+    }
+}
+
+/// A file of counts, and what it says of itself.
+struct Counts {
+    performance: Performance,
+    metadata: BTreeMap<String, String>,
+}
+
+/// The files of each sub-task; there is at least one, and none is without a file.
+struct Groups(Vec<Vec<Counts>>);
+
+impl Groups {
+    fn read(options: &Select) -> Result<Self> {
+        if options.counts.is_empty() || options.counts.iter().any(Vec::is_empty) {
+            return Err(SessionError::usage("option `counts`: expected at least one file, found none"));
+        }
+        let read = |path: &PathBuf| -> Result<Counts> {
+            let file = TensorFile::read(&resolve(path, "safetensors")?)?;
+            Ok(Counts { performance: Performance::read(&file)?, metadata: file.metadata().clone() })
+        };
+        let group = |files: &Vec<PathBuf>| files.iter().map(read).collect::<Result<Vec<_>>>();
+        Ok(Self(options.counts.iter().map(group).collect::<Result<_>>()?))
+    }
+
+    fn first(&self) -> &Counts {
+        &self.0[0][0]
+    }
+
+    fn scores(&self, options: &Select) -> Result<Vec<Scores>> {
+        let first = &self.first().performance;
+        let mut all = self.0.iter().flatten().map(|counts| &counts.performance);
+        if let Some(other) = all.find(|other| other.widths() != first.widths()) {
+            let (file, first) = (other.file().display(), first.file().display());
+            return Err(SessionError::input(format!(
+                "{file}: its layers are not as wide as those of {first}"
+            )));
+        }
+        let mut scores = Vec::new();
+        for group in &self.0 {
+            let files: Vec<Performance> = group.iter().map(|counts| counts.performance.clone()).collect();
+            if let (Some(class), true) = (options.class, files.iter().all(|file| file.classes() == 2)) {
+                return Err(SessionError::usage(format!(
+                    "option `class` {class}: of two classes one score tells both apart; leave the option out"
+                )));
+            }
+            for class in (0..files[0].classes()).filter(|_| options.class.is_none() && files[0].classes() > 2)
+            {
+                if let Some(file) = files.iter().find(|file| !file.tells(class)) {
+                    let file = file.file().display();
+                    tracing::warn!("{file}: class {class}: no text of it, so it selects no neurons");
+                }
+            }
+            scores.extend(Scores::of_group(&files, options.aggregate, options.class)?);
+        }
+        Ok(scores)
+    }
+
+    /// The best neurons of all layers. Of one file in the order that a probe and the report name them by; of several, where
+    /// a neuron has no one position, equals are in the order of layer and index, as in the masks.
+    fn best(&self, options: &Select, ranking: &Ranking) -> Result<Vec<(usize, u32, f32)>> {
+        let score = |layer: usize, index: u32| ranking.score()[layer * ranking.neurons() + index as usize];
+        let mut all: Vec<(usize, u32)> = match &self.0[..] {
+            [files] if files.len() == 1 && options.class.is_none() => {
+                let ranked = files[0].performance.ranked()?.into_iter();
+                ranked.map(|found| (found.rule.layer, found.rule.index as u32)).collect()
+            }
+            _ => {
+                let of_layer = |(layer, order): (usize, &Vec<u32>)| {
+                    order.iter().map(|&index| (layer, index)).collect::<Vec<_>>()
+                };
+                let mut all: Vec<_> = ranking.order().iter().enumerate().flat_map(of_layer).collect();
+                all.sort_by(|&a, &b| score(b.0, b.1).total_cmp(&score(a.0, a.1)).then(a.cmp(&b)));
+                all
+            }
+        };
+        all.truncate(TOLD);
+        Ok(all.into_iter().map(|(layer, index)| (layer, index, score(layer, index))).collect())
+    }
+
+    fn task(&self, options: &Select) -> Result<String> {
+        let told = || self.first().metadata.get(key::TASK).cloned();
+        let task = options.task.clone().or_else(told).unwrap_or_else(|| Subject::TASK.into());
+        // It becomes a folder of the run.
+        if task.is_empty() || task.starts_with('.') || task.contains(['/', '\\', '\0']) {
+            return Err(SessionError::usage(format!(
+                "task {task:?}: expected a name without / and not beginning with a point"
+            )));
+        }
+        Ok(task)
+    }
+
+    /// What all files say alike.
+    fn metadata(&self, task: &str) -> BTreeMap<String, String> {
+        let mut metadata = self.first().metadata.clone();
+        for other in self.0.iter().flatten() {
+            metadata.retain(|key, value| other.metadata.get(key) == Some(value));
+        }
+        metadata.retain(|key, _| key.starts_with("skn."));
+        metadata.insert(key::TASK.into(), task.into());
+        metadata
+    }
+}

@@ -1,0 +1,163 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use skn_artifact::names::{file, stage};
+use skn_artifact::{Overwrite, sha256_hex, write_file};
+use skn_model::{Gradients, Roberta};
+use skn_tune::{Outcome, Stopped, TrainData, TrainRun, train};
+
+use crate::base::method_name;
+use crate::error::{Result, SessionError};
+use crate::options::Train;
+use crate::run_writer::RunWriter;
+use crate::session::Session;
+use crate::setup::Setup;
+
+/// What a training came to.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Trained {
+    /// The run's folder, with the parameters in `best`.
+    pub run: PathBuf,
+    /// The task's name.
+    pub task: String,
+    /// The model's id.
+    pub model: String,
+    /// The tuning method, by the original's name.
+    pub method: String,
+    /// Rows before the text, the `<mask>` row counted.
+    pub prompt_size: usize,
+    /// How many numbers were trained.
+    pub trained_numbers: usize,
+    /// Training steps done.
+    pub steps: u64,
+    /// The step of the checkpoint that it went on from.
+    pub resumed_from: Option<u64>,
+    /// The step whose parameters are the best.
+    pub best_step: u64,
+    /// The task's metric.
+    pub metric: &'static str,
+    /// The metric on dev, of the best parameters.
+    pub dev_score: f64,
+    /// Whether it ended for lack of a new best.
+    pub early: bool,
+}
+
+impl Session {
+    /// Tunes a soft prompt, biases or adapters on a frozen model. Leaves the parameters that are best on dev in
+    /// `best` of the run, the metrics of each evaluation in `metrics.jsonl`, and in `last` what a resume needs to go on
+    /// bit for bit.
+    ///
+    /// # Errors
+    /// If something named is missing, damaged or does not fit; if the run has a training that may not be replaced; if the
+    /// progress says to stop ([`SessionError::Stopped`], with a checkpoint).
+    pub fn train(&self, options: &Train) -> Result<Trained> {
+        let out = options.out.as_path();
+        let mut setup = Setup::load(self, &options.subject, &options.tuned)?;
+        let goes_on = goes_on(options, &setup);
+        // A run that goes on from its own best was perhaps stopped while it wrote that: the checkpoint has what it needs.
+        let checkpoint = format!("{}/{}", file::LAST, file::CHECKPOINT);
+        setup.base.may_be_torn = options.resume && goes_on && out.join(&checkpoint).is_file();
+        let how = options.training.options(setup.base.seed, setup.base.paper);
+        let steps = how.total_steps(setup.splits.train.len())?;
+        let overwrite = options.overwrite || options.resume || goes_on;
+        let mut writer = RunWriter::open(self, options.clone(), out, stage::TRAIN, overwrite)?;
+        writer.check_free(&[
+            format!("{}/{}", file::BEST, file::SKILL_CONFIG),
+            file::METRICS.into(),
+            checkpoint,
+        ])?;
+        let base = &setup.base;
+        let gradients = if base.paper { Gradients::All } else { Gradients::Tuned };
+        let model = base.roberta(&base.tuning(&options.tuned)?, gradients)?;
+        // From here on tokens are enough. Rows share their strings, those of test too: a string goes with its last row.
+        let [train_rows, dev_rows, _] = setup.splits.take_rows();
+        let [train_texts, dev_texts] = [train_rows, dev_rows].map(|rows| base.encode(rows, &model));
+        let (train_texts, dev_texts) = (train_texts?, dev_texts?);
+        let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
+        setup.keep_split(&mut writer, true)?;
+        setup.note(&mut writer)?;
+        writer.flush()?;
+        let run = train_run(options, &setup, &model, copy_backbone(&setup, out)?)?;
+        tracing::info!("{} rows of train, {} of dev, {steps} steps", train_texts.len(), dev_texts.len());
+        let outcome = train(&model, &data, &how, &run, self.workers(), self.progress())?;
+        outcome.notes.iter().for_each(|note| tracing::warn!("{note}"));
+        if outcome.stopped == Stopped::Interrupted {
+            return Err(SessionError::Stopped { step: outcome.steps });
+        }
+        record(&run, writer)?;
+        Ok(trained(&setup, &model, &run, &outcome))
+    }
+}
+
+/// Whether this goes on from the best parameters of the run that it writes to, and so replaces them.
+fn goes_on(options: &Train, setup: &Setup<'_>) -> bool {
+    let same = |run: &PathBuf| run.canonicalize().ok() == options.out.canonicalize().ok();
+    options.tuned.load && setup.base.source.as_ref().and_then(|source| source.run.as_ref()).is_some_and(same)
+}
+
+fn train_run(
+    options: &Train,
+    setup: &Setup<'_>,
+    model: &Roberta,
+    companions: BTreeMap<String, String>,
+) -> Result<TrainRun> {
+    let base = &setup.base;
+    let pruned = base.model.config.kept_neurons.is_some();
+    Ok(TrainRun {
+        folder: options.out.clone(),
+        resume: options.resume,
+        method: method_name(&model.tuning()?, pruned).into(),
+        task: base.task.name.clone(),
+        model: base.identity.clone(),
+        verbalizer: base.verbalizer_record(),
+        mask_embedding: base.model.weights.mask_embedding(base.encoder.mask_id())?,
+        data_sha256: setup.splits.source.data_sha256.clone(),
+        tokenizer_sha256: base.encoder.sha256().into(),
+        loaded: options.tuned.load,
+        companions,
+    })
+}
+
+fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
+    writer.wrote_all(file::BEST)?;
+    writer.wrote_all(file::LAST)?;
+    writer.wrote(file::METRICS)?;
+    writer.set("method", &run.method);
+    writer.finish()
+}
+
+/// A pruned run carries its backbone beside its prompt: puts those files into `out`, and says which they are.
+fn copy_backbone(setup: &Setup<'_>, out: &Path) -> Result<BTreeMap<String, String>> {
+    let Some(source) = setup.base.source.as_ref().filter(|_| setup.base.model_of_source) else {
+        return Ok(BTreeMap::new());
+    };
+    let mut companions = BTreeMap::new();
+    for name in file::MODEL {
+        let Some(bytes) = setup.base.model.folder.file(name)? else { continue };
+        let target = out.join(file::BEST).join(name);
+        if target.canonicalize().ok() != source.best.join(name).canonicalize().ok() {
+            write_file(&target, Overwrite::Replace, &bytes)?;
+        }
+        companions.insert(name.to_string(), sha256_hex(&bytes));
+    }
+    Ok(companions)
+}
+
+fn trained(setup: &Setup<'_>, model: &Roberta, run: &TrainRun, outcome: &Outcome) -> Trained {
+    Trained {
+        run: run.folder.clone(),
+        task: run.task.clone(),
+        model: run.model.id.clone(),
+        method: run.method.clone(),
+        prompt_size: model.prompt_rows(),
+        trained_numbers: model.parameters().values().map(|parameter| parameter.elem_count()).sum(),
+        steps: outcome.steps,
+        resumed_from: outcome.resumed_from,
+        best_step: outcome.best_step,
+        metric: setup.base.task.metric.name(),
+        dev_score: outcome.best_score,
+        early: outcome.stopped == Stopped::EarlyStop,
+    }
+}

@@ -1,0 +1,112 @@
+//! Tuned parameters that are read: a run's, or a folder of another tool.
+
+use std::path::{Path, PathBuf};
+
+use skn_artifact::names::{file, stage};
+use skn_artifact::{RunRecord, SkillConfig, SplitRecord, hash_file, read_json};
+
+use crate::error::{Result, SessionError};
+
+/// The stages whose settings say what a run is of; the first that was done wins.
+const OF_A_RUN: [&str; 4] = [stage::TRAIN, stage::PRUNE, stage::PROBE, stage::MASK];
+
+/// What is resumed from: `RUN`, `RUN/best`, the original's `RUN/best-backbone`, or a folder that PEFT or AdapterHub wrote.
+#[derive(Clone, Debug)]
+pub(crate) struct TunedFolder {
+    /// The folder with the tuned parameters.
+    pub(crate) best: PathBuf,
+    /// The run around it, if it is one of ours.
+    pub(crate) run: Option<PathBuf>,
+    /// Its `skn.json`, if it is one of ours.
+    pub(crate) config: Option<SkillConfig>,
+}
+
+impl TunedFolder {
+    /// Looks at what is there.
+    ///
+    /// # Errors
+    /// If there is no such folder, or its `skn.json` can't be read.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.is_dir();
+        let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
+        if !path.is_dir() {
+            return Err(SessionError::input(format!(
+                "{}: no such folder; expected a run or tuned parameters",
+                path.display()
+            )));
+        }
+        let inner = path.join(file::BEST);
+        let best = if inner.is_dir() { inner } else { path.clone() };
+        let config = match best.join(file::SKILL_CONFIG) {
+            file if file.is_file() => Some(read_json(&file)?),
+            _ => None,
+        };
+        let run = if best != path {
+            Some(path)
+        } else {
+            config.is_some().then(|| best.parent().map(Path::to_path_buf)).flatten()
+        };
+        Ok(Self { best, run, config })
+    }
+
+    /// Whether the folder holds a whole model, as that of a pruned run does.
+    pub(crate) fn holds_model(&self) -> bool {
+        self.best.join(file::CONFIG).is_file()
+    }
+
+    /// Checks that the files beside `skn.json` are those that it was written for.
+    ///
+    /// # Errors
+    /// Names the file that is gone or changed.
+    pub(crate) fn check_files(&self) -> Result<()> {
+        for (name, expected) in self.config.iter().flat_map(|config| &config.files) {
+            let file = self.best.join(name);
+            if !file.is_file() {
+                return Err(SessionError::input(format!(
+                    "{}: missing; skn.json beside it lists it",
+                    file.display()
+                )));
+            }
+            let found = hash_file(&file)?;
+            if found != *expected {
+                let file = file.display();
+                return Err(SessionError::input(format!(
+                    "{file}: expected SHA-256 {expected} (skn.json), found {found}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The division of the data that the run was made with, if it has one.
+    ///
+    /// # Errors
+    /// If `split.json` can't be read.
+    pub(crate) fn split(&self) -> Result<Option<SplitRecord>> {
+        match self.run.as_ref().map(|run| run.join(file::SPLIT)) {
+            Some(file) if file.is_file() => Ok(Some(read_json(&file)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The backbone that PEFT or AdapterHub noted in `adapter_config.json`.
+    pub(crate) fn base_model(&self) -> Option<String> {
+        let config: serde_json::Value = read_json(&self.best.join(file::ADAPTER_CONFIG)).ok()?;
+        let name = config.get("base_model_name_or_path").or_else(|| config.get("model_name"))?;
+        name.as_str().filter(|name| !name.is_empty()).map(str::to_string)
+    }
+
+    /// Where the run's own record lies, if it has one.
+    pub(crate) fn record_file(&self) -> Option<PathBuf> {
+        Some(self.run.as_ref()?.join(file::RUN)).filter(|file| file.is_file())
+    }
+
+    /// A setting of an earlier stage of the run.
+    pub(crate) fn recorded(&self, setting: &str) -> Option<String> {
+        let record: RunRecord = read_json(&self.record_file()?).ok()?;
+        OF_A_RUN.iter().find_map(|name| {
+            let mut stages = record.stages.iter().filter(|(entry, _)| stage::is(entry, name));
+            stages.find_map(|(_, stage)| stage.settings.get(setting).cloned())
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! A session as a service uses it: for several threads, and with what nobody should ask.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+use std::fs;
+
+use skn_session::options::{Chain, Classify, Compute, LayerRange, Perturb, Probe, Prune, Subject, Train};
+use skn_session::{ErrorKind, ProbeType, Session, SessionError};
+
+fn session() -> Session {
+    Session::new(Compute::default()).unwrap()
+}
+
+#[test]
+fn one_session_serves_several_threads() {
+    fn is_shared<T: Send + Sync>(_: &T) {}
+    let session = session();
+    is_shared(&session);
+    let answer = || {
+        let mut options = Classify::default();
+        options.subject = Subject::demo("sentiment");
+        session.classifier(&options).unwrap().answer(&["we liked the soup .".into()]).unwrap()
+    };
+    let alone = answer();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(answer)).collect();
+        threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), alone));
+    });
+}
+
+fn usage<T: std::fmt::Debug>(result: Result<T, SessionError>, option: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    assert!(error.to_string().contains(&format!("option `{option}`")), "{error}");
+}
+
+#[test]
+fn what_nobody_should_ask_is_refused_before_any_work() {
+    let session = session();
+    let (folder, demo) = (tempfile::tempdir().unwrap(), || Subject::demo("sentiment"));
+    let out = folder.path().join("run");
+    usage(session.train(&Train::new(demo(), "")), "out");
+    let mut probe = Probe::of(&out, &[]);
+    probe.tuned = Default::default();
+    probe.subject = demo();
+    usage(session.probe(&probe), "probe_type");
+    usage(session.perturb(&Perturb::default()), "masks");
+    let chain = |change: fn(&mut Chain)| {
+        let mut chain = Chain::default();
+        chain.out = Some(out.clone());
+        change(&mut chain);
+        session.chain(&chain, |_, _| Ok::<_, SessionError>(()))
+    };
+    usage(chain(|chain| (chain.overwrite, chain.resume) = (true, true)), "overwrite");
+    usage(chain(|chain| chain.shares.clear()), "shares");
+    usage(chain(|chain| chain.alpha = Some(f64::NAN)), "alpha");
+    assert!(!out.exists(), "nothing is left behind");
+    let wrong = LayerRange { low_layer: Some(9), high_layer: None };
+    let mut train = Train::new(demo(), &out);
+    train.training.max_steps = Some(1);
+    session.train(&train).unwrap();
+    session.probe(&Probe::of(&out, &[ProbeType::Acc])).unwrap();
+    session.select(&skn_session::options::Select::new(out.join("sentiment/dev_perf"), &out)).unwrap();
+    let (mask, averages) = (out.join("info/sentiment/0.1"), out.join("sentiment/train_avg"));
+    let mut prune = Prune::of(&out, mask, averages, out.join("prune"));
+    prune.layers = wrong;
+    usage(session.prune(&prune), "low_layer");
+}
+
+#[test]
+fn text_beyond_what_is_allowed_is_refused_without_a_fence_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, task) = (folder.path().join("rows"), folder.path().join("reviews.toml"));
+    fs::create_dir(&data).unwrap();
+    let rows: String = (0..40).map(|row| format!("a long review number {row},{}\n", row % 2)).collect();
+    for split in ["train", "test"] {
+        fs::write(data.join(format!("{split}.csv")), format!("review,label\n{rows}")).unwrap();
+    }
+    let words =
+        "name = \"reviews\"\ntext = [\"review\"]\nlabel = \"label\"\nlabels = [\"negative\", \"positive\"]";
+    fs::write(&task, format!("{words}\n[splits]\ntrain = \"train\"\ntest = \"test\"\n")).unwrap();
+    let mut train = Train::new(Subject::demo("sentiment"), folder.path().join("run"));
+    train.subject.task = Some(skn_session::options::TaskChoice::File(task));
+    train.subject.data = Some(data);
+    train.training.max_steps = Some(1);
+    let session = session();
+    train.subject.max_data = Some("1K".parse().unwrap());
+    let error = session.train(&train).unwrap_err().to_string();
+    assert!(error.contains("more than 1024 bytes") && error.contains("option `max_data`"), "{error}");
+    train.subject.max_data = None;
+    session.train(&train).unwrap();
+}
