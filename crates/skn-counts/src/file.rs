@@ -71,12 +71,13 @@ impl Performance {
         // Only of pooled activations there are two kinds.
         let pool = pool.or((dims.len() == 3).then_some(Pool::Position));
         let read = Self { file: path.into(), pool, dims, widths, correct, rest, total };
-        read.check()?;
+        read.check(file)?;
         Ok(read)
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, file: &TensorFile) -> Result<()> {
         self.check_range("correct", &self.correct, self.total)?;
+        self.check_accuracy(file)?;
         let Some(rest) = &self.rest else { return Ok(()) };
         self.check_range("positives", &rest.positives, self.total)?;
         let sum: i128 = rest.positives.iter().map(|&count| i128::from(count)).sum();
@@ -96,6 +97,24 @@ impl Performance {
             }
         }
         Ok(())
+    }
+
+    /// The shares that a file has beside its counts are those of its counts.
+    fn check_accuracy(&self, file: &TensorFile) -> Result<()> {
+        if !file.contains("accuracy") {
+            return Ok(());
+        }
+        let (_, found) = file.f32("accuracy", Some(&self.shape()))?;
+        let expected = self.accuracy();
+        match expected.iter().zip(&found).position(|(expected, found)| expected.to_bits() != found.to_bits())
+        {
+            None => Ok(()),
+            Some(place) => {
+                let expected = format!("{}, the share of `correct`", expected[place]);
+                let place_in = format!("tensor `accuracy`, element {place}");
+                Err(CountsError::file(&self.file, place_in, expected, found[place]))
+            }
+        }
     }
 
     fn check_range(&self, tensor: &str, counts: &[i64], most: i64) -> Result<()> {

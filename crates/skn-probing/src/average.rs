@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use skn_artifact::names::{key, kind};
-use skn_artifact::{Array, TensorBundle, TensorFile};
+use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::{Batch, Encoded};
 use skn_model::{Output, Roberta};
@@ -98,15 +98,12 @@ impl Average {
     /// # Errors
     /// If the file is of another kind or shape, or its averages are not those of its sums.
     pub fn read(file: &TensorFile, pool: Pool) -> Result<Self> {
-        let Threshold { dims, values, .. } = Threshold::read(file, pool)?;
+        // Which checks the averages against the sums.
+        let Threshold { dims, .. } = Threshold::read(file, pool)?;
         let (_, high) = file.i64("sum_high", Some(dims.sizes()))?;
         let (_, low) = file.i64("sum_low", Some(dims.sizes()))?;
         let (_, count) = file.i64("count", Some(&[1]))?;
         let sums = MeanAccumulator::from_parts(&high, &low, count[0])?;
-        if sums.mean()? != values {
-            let what = format!("{}: train_avg", file.path().display());
-            return Err(ProbingError::mismatch(what, "the averages of the file's sums", "others"));
-        }
         Ok(Self { pool, dims, sums })
     }
 }
@@ -133,16 +130,37 @@ impl Threshold {
     /// If the file is of another kind or shape, or a value is not finite.
     pub fn read(file: &TensorFile, pool: Pool) -> Result<Self> {
         file.expect_kind(pool.average_file())?;
+        check_averages(file)?;
         let (sizes, values) = file.f32(kind::AVERAGE, None)?;
         let dims = dims_of_file(file, pool, sizes)?;
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(Self { pool, dims, values }),
-            Some(place) => {
-                let what = format!("{}: train_avg at {place}", file.path().display());
-                Err(ProbingError::mismatch(what, "a finite number", values[place]))
-            }
+            Some(place) => Err(wrong_average(file, format!("a finite number at {place}"), values[place])),
         }
     }
+}
+
+/// Checks averages against the sums beside them, where a file has those.
+///
+/// # Errors
+/// If they are not the quotients of the sums.
+pub fn check_averages(file: &TensorFile) -> Result<()> {
+    if !file.contains("sum_high") {
+        return Ok(());
+    }
+    let (shape, values) = file.f32(kind::AVERAGE, None)?;
+    let (_, high) = file.i64("sum_high", Some(&shape))?;
+    let (_, low) = file.i64("sum_low", Some(&shape))?;
+    let (_, count) = file.i64("count", Some(&[1]))?;
+    if MeanAccumulator::from_parts(&high, &low, count[0])?.mean()? == values {
+        return Ok(());
+    }
+    Err(wrong_average(file, "the averages of the file's sums", "others"))
+}
+
+fn wrong_average(file: &TensorFile, expected: impl ToString, found: impl ToString) -> ProbingError {
+    let (file, tensor) = (file.path().into(), kind::AVERAGE.into());
+    ArtifactError::Tensor { file, tensor, expected: expected.to_string(), found: found.to_string() }.into()
 }
 
 /// A shape read from a file, if it is one that the pool has.

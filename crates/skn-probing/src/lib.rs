@@ -63,7 +63,7 @@ mod speed;
 mod watch;
 mod workers;
 
-pub use crate::average::{Average, Metadata, Threshold, averages};
+pub use crate::average::{Average, Metadata, Threshold, averages, check_averages};
 pub use crate::count::{Count, Counts, counts};
 pub use crate::error::{ProbingError, Result};
 pub use crate::evaluate::{Evaluation, evaluate, evaluate_each, evaluate_with};

@@ -4,6 +4,7 @@ use skn_artifact::names::{key, kind};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 
 use crate::error::{Result, SelectError};
+use crate::share::Share;
 
 /// Which neurons are selected, and how all of them rank: the file `info/<task>/0.05`.
 ///
@@ -122,7 +123,39 @@ impl Mask {
             let expected = format!("each of 0 to {} once in a layer", neurons - 1);
             return Err(SelectError::file(file.path(), element, expected, rank[place]));
         }
-        Ok(Self::new(layers, neurons, mask, score, rank))
+        let read = Self::new(layers, neurons, mask, score, rank);
+        read.check_share(file)?;
+        Ok(read)
+    }
+
+    /// What a file's share selects is what it marks: the first of each layer by rank.
+    fn check_share(&self, file: &TensorFile) -> Result<()> {
+        let Some(text) = file.metadata().get(key::SHARE) else { return Ok(()) };
+        let wrong = |_| SelectError::file(file.path(), format!("metadata {}", key::SHARE), "a share", text);
+        let share: Share = text.parse().map_err(wrong)?;
+        let widths = file
+            .metadata()
+            .get(key::WIDTHS)
+            .map(|text| text.split(',').map(|width| width.parse().ok()).collect());
+        let widths: Vec<usize> = match widths {
+            None => vec![self.neurons; self.layers],
+            Some(Some(widths)) => widths,
+            Some(None) => Vec::new(),
+        };
+        if widths.len() != self.layers || widths.iter().any(|&width| width > self.neurons) {
+            let expected = format!("widths of {} layers, none above {}", self.layers, self.neurons);
+            let place = format!("metadata {}", key::WIDTHS);
+            return Err(SelectError::file(file.path(), place, expected, format!("{widths:?}")));
+        }
+        for (place, (&marked, &rank)) in self.mask.iter().zip(&self.rank).enumerate() {
+            let expected = (rank as usize) < share.count(widths[place / self.neurons]);
+            if marked != expected {
+                let expected = format!("{expected}, as rank {rank} is at share {share}");
+                let element = format!("tensor `mask`, element {place}");
+                return Err(SelectError::file(file.path(), element, expected, marked));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -33,6 +33,7 @@ mod named;
 pub mod options;
 mod outcome;
 mod place;
+mod provenance;
 mod run_writer;
 mod score;
 mod session;

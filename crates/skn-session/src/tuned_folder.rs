@@ -6,6 +6,7 @@ use skn_artifact::names::{file, stage};
 use skn_artifact::{RunRecord, SkillConfig, SplitRecord, hash_file, read_json};
 
 use crate::error::{Result, SessionError};
+use crate::provenance;
 
 /// The stages whose settings say what a run is of; the first that was done wins.
 const OF_A_RUN: [&str; 4] = [stage::TRAIN, stage::PRUNE, stage::PROBE, stage::MASK];
@@ -19,13 +20,15 @@ pub(crate) struct TunedFolder {
     pub(crate) run: Option<PathBuf>,
     /// Its `skn.json`, if it is one of ours.
     pub(crate) config: Option<SkillConfig>,
+    /// The run's own record; empty if it has none.
+    record: RunRecord,
 }
 
 impl TunedFolder {
     /// Looks at what is there.
     ///
     /// # Errors
-    /// If there is no such folder, or its `skn.json` can't be read.
+    /// If there is no such folder, or its `skn.json` or the run's record can't be read.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.is_dir();
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
@@ -46,7 +49,8 @@ impl TunedFolder {
         } else {
             config.is_some().then(|| best.parent().map(Path::to_path_buf)).flatten()
         };
-        Ok(Self { best, run, config })
+        let record = run.as_deref().map(RunRecord::read).transpose()?.unwrap_or_default();
+        Ok(Self { best, run, config, record })
     }
 
     /// Whether the folder holds a whole model, as that of a pruned run does.
@@ -59,6 +63,9 @@ impl TunedFolder {
     /// # Errors
     /// Names the file that is gone or changed.
     pub(crate) fn check_files(&self) -> Result<()> {
+        if self.config.is_some() {
+            provenance::check(&self.best.join(file::SKILL_CONFIG))?;
+        }
         for (name, expected) in self.config.iter().flat_map(|config| &config.files) {
             let file = self.best.join(name);
             if !file.is_file() {
@@ -84,7 +91,10 @@ impl TunedFolder {
     /// If `split.json` can't be read.
     pub(crate) fn split(&self) -> Result<Option<SplitRecord>> {
         match self.run.as_ref().map(|run| run.join(file::SPLIT)) {
-            Some(file) if file.is_file() => Ok(Some(read_json(&file)?)),
+            Some(file) if file.is_file() => {
+                provenance::check(&file)?;
+                Ok(Some(read_json(&file)?))
+            }
             _ => Ok(None),
         }
     }
@@ -103,9 +113,8 @@ impl TunedFolder {
 
     /// A setting of an earlier stage of the run.
     pub(crate) fn recorded(&self, setting: &str) -> Option<String> {
-        let record: RunRecord = read_json(&self.record_file()?).ok()?;
         OF_A_RUN.iter().find_map(|name| {
-            let mut stages = record.stages.iter().filter(|(entry, _)| stage::is(entry, name));
+            let mut stages = self.record.stages.iter().filter(|(entry, _)| stage::is(entry, name));
             stages.find_map(|(_, stage)| stage.settings.get(setting).cloned())
         })
     }

@@ -131,7 +131,6 @@ fn the_summary_names_the_probe_s_neuron() {
 
     // A run that was stopped goes on where it was; with other options it does not.
     let record = run.join(file::RUN);
-    let mut changed: serde_json::Value = read_json(&record).unwrap();
     chain.resume = true;
     let done_before = |session: &Session, chain: &Chain| {
         let mut done = 0;
@@ -144,6 +143,7 @@ fn the_summary_names_the_probe_s_neuron() {
     };
     assert_eq!(done_before(&session, &chain).unwrap(), 11, "all but the report");
     // A record in the form that had no options is read, and what it tells of is done again.
+    let mut changed: serde_json::Value = read_json(&record).unwrap();
     changed["stages"]["mask"].as_object_mut().unwrap().remove("options");
     write_json(&record, Overwrite::Replace, &changed).unwrap();
     assert_eq!(done_before(&session, &chain).unwrap(), 10);

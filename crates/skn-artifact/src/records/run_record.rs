@@ -49,7 +49,12 @@ impl RunRecord {
     /// If the file can't be read.
     pub fn read(run: &Path) -> Result<Self> {
         let path = run.join(file::RUN);
-        if path.is_file() { Self::read_file(&path) } else { Ok(Self::default()) }
+        // What can't be looked at is not absent.
+        match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ArtifactError::Io { file: path, operation: "read", source }),
+            Ok(_) => Self::read_file(&path),
+        }
     }
 
     /// Reads a record. What it lists as written lies in the run: other programs remove, replace and read these files.

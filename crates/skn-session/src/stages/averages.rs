@@ -4,10 +4,12 @@ use skn_artifact::names::{key, kind};
 use skn_artifact::{TensorFile, resolve};
 use skn_model::Tuning;
 use skn_perturb::mean_over_positions;
+use skn_probing::check_averages;
 
 use super::mask_file::check_model;
 use crate::base::Base;
 use crate::error::{Result, SessionError};
+use crate::provenance;
 
 /// Averages of a file, `[L, F]`: over prompt positions where it has them. Those of other tuned parameters are
 /// told: they are not the means of what this model does.
@@ -16,7 +18,9 @@ use crate::error::{Result, SessionError};
 /// If the file is missing or not of the model's shape.
 pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
     let path = resolve(path, "safetensors")?;
+    provenance::check(&path)?;
     let file = TensorFile::read(&path)?;
+    check_averages(&file)?;
     let (shape, values) = file.f32(kind::AVERAGE, None)?;
     let config = &base.model.config;
     let (layers, width) = (config.layers(), config.widest());

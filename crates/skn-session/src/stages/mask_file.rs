@@ -7,6 +7,7 @@ use skn_select::Mask;
 
 use crate::base::Base;
 use crate::error::{Result, SessionError};
+use crate::provenance;
 
 /// A mask file.
 pub(super) struct MaskFile {
@@ -25,6 +26,7 @@ impl MaskFile {
     /// If it is missing, damaged, or of another shape than the model.
     pub(super) fn read(path: &Path, base: &Base<'_>) -> Result<Self> {
         let path = resolve(path, "safetensors")?;
+        provenance::check(&path)?;
         let file = TensorFile::read(&path)?;
         let mask = Mask::read(&file)?;
         let config = &base.model.config;

@@ -9,6 +9,7 @@ use skn_probing::{Average, Metadata, Pool, Positions};
 
 use crate::error::{Result, SessionError};
 use crate::options::{Merge, Shard};
+use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 
@@ -126,8 +127,14 @@ fn files(shard: &Path) -> Result<Vec<String>> {
 
 /// One file of all shards.
 fn merge(shards: &[PathBuf], name: &str) -> Result<TensorBundle> {
-    let files =
-        shards.iter().map(|shard| TensorFile::read(&shard.join(name))).collect::<Result<Vec<_>, _>>()?;
+    let read = |shard: &PathBuf| -> Result<TensorFile> {
+        let path = shard.join(name);
+        if path.is_file() {
+            provenance::check(&path)?;
+        }
+        Ok(TensorFile::read(&path)?)
+    };
+    let files = shards.iter().map(read).collect::<Result<Vec<_>>>()?;
     let metadata = common_metadata(&files)?;
     let found = files[0].metadata().get(key::KIND).map_or("", String::as_str);
     if let Some(pool) = Pool::ALL.into_iter().find(|pool| pool.average_file() == found) {

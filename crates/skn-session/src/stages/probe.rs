@@ -14,6 +14,7 @@ use skn_probing::{
 
 use crate::error::{Result, SessionError};
 use crate::options::{NeuronChoice, Probe, Shard, Split};
+use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::score::Score;
 use crate::session::Session;
@@ -74,8 +75,10 @@ impl BestPredictor {
     /// If they are missing or damaged.
     pub(crate) fn of(folder: &Path) -> Result<Self> {
         let path = |split: &str| folder.join(file::tensors(&Pool::Position.performance_file(split)));
-        let read =
-            |split: &str| -> Result<Performance> { Ok(Performance::read(&TensorFile::read(&path(split))?)?) };
+        let read = |split: &str| -> Result<Performance> {
+            provenance::check(&path(split))?;
+            Ok(Performance::read(&TensorFile::read(&path(split))?)?)
+        };
         let dev = read("dev")?;
         let rule = dev.best_rule()?;
         let test = path("test").is_file().then(|| read("test")).transpose()?;
@@ -256,7 +259,11 @@ impl<'a> Probing<'a> {
     /// A file that an earlier probe left in the run, of this very model with these very tuned parameters.
     fn file_of_run(&self, name: &str) -> Result<TensorFile> {
         let name = format!("{}/{}", self.setup.base.task.name, file::tensors(name));
-        let file = TensorFile::read(&self.options.out.join(&name))?;
+        let path = self.options.out.join(&name);
+        if path.is_file() {
+            provenance::check(&path)?;
+        }
+        let file = TensorFile::read(&path)?;
         let expected = self.setup.metadata("train", self.model)?;
         for (key, what) in [(key::MODEL, "model"), (key::TUNING, "tuned parameters")] {
             match (file.metadata().get(key), expected.get(key)) {

@@ -7,6 +7,7 @@ use skn_report::Report;
 
 use crate::error::{Result, SessionError};
 use crate::options::DrawReport;
+use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 
@@ -27,6 +28,7 @@ impl Session {
     /// If there is no run, a file of it is damaged, or there is a page that may not be replaced.
     pub fn report(&self, options: &DrawReport) -> Result<Reported> {
         let run = options.run.as_path();
+        provenance::check_run(run)?;
         let report = Report::read(run)?;
         let mut writer = RunWriter::open(self, options.clone(), run, stage::REPORT, options.overwrite)?;
         let folder_is_a_file = options.figures.as_ref().filter(|folder| folder.exists() && !folder.is_dir());

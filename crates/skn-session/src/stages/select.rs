@@ -9,6 +9,7 @@ use skn_select::{Ranking, Scores};
 
 use crate::error::{Result, SessionError};
 use crate::options::{Select, Subject};
+use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 
@@ -98,7 +99,9 @@ impl Groups {
             return Err(SessionError::usage("option `counts`: expected at least one file, found none"));
         }
         let read = |path: &PathBuf| -> Result<Counts> {
-            let file = TensorFile::read(&resolve(path, "safetensors")?)?;
+            let path = resolve(path, "safetensors")?;
+            provenance::check(&path)?;
+            let file = TensorFile::read(&path)?;
             Ok(Counts { performance: Performance::read(&file)?, metadata: file.metadata().clone() })
         };
         let group = |files: &Vec<PathBuf>| files.iter().map(read).collect::<Result<Vec<_>>>();
