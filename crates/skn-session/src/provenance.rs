@@ -8,6 +8,9 @@ use skn_artifact::{RunRecord, hash_file, verify};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
 
+/// The most folders between a run and a file of it, the run's own counted.
+const DEPTH: usize = 3;
+
 /// Checks a file before it is used: one that a run lists must have the hash that its stage noted. One that no run lists is
 /// taken as it is, and told.
 ///
@@ -15,7 +18,9 @@ use crate::error::{Result, SessionError};
 /// If it was changed since, or the record of the run that it lies in can't be read.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let place = real(path);
-    for run in place.ancestors().skip(1) {
+    // `info/<task>/<mask>` and `<task>/pos_dev/<neuron>` are as deep as files of a run lie; what is called run.json further
+    // up is somebody else's.
+    for run in place.ancestors().skip(1).take(DEPTH) {
         let record = RunRecord::read(run)?;
         let Some(name) = place.strip_prefix(run).ok().and_then(Path::to_str) else { continue };
         for (entry, stage) in &record.stages {
@@ -30,6 +35,10 @@ pub(crate) fn check(path: &Path) -> Result<()> {
                 path.display(),
                 run.join(file::RUN).display()
             )));
+        }
+        // A file belongs to the nearest run.
+        if !record.stages.is_empty() {
+            break;
         }
     }
     tracing::warn!("{}: no run lists it, so nobody can say whether it is what was written", path.display());

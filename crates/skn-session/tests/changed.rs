@@ -95,6 +95,13 @@ fn changed_files_are_refused() {
         }
         fs::write(&path, whole).unwrap();
     }
+    // What another program calls run.json, above the run, is none of ours.
+    fs::write(folder.path().join("run.json"), "{\"of\": \"another program\"}").unwrap();
+    fs::copy(place.join("info/sentiment/0.1.safetensors"), place.join("info/sentiment/mine.safetensors"))
+        .unwrap();
+    let mut own = Perturb::of(&place, vec![place.join("info/sentiment/mine")], EditChoice::Zero);
+    own.out = place.join("own");
+    session.perturb(&own).unwrap();
     for stage in [select, count, answer, report] as [Stage; 4] {
         stage(&session, &place).unwrap();
     }
