@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::error::{ArtifactError, Result};
+use crate::foreign::{Foreign, Wanted};
 
 /// A JSON record above this size is not of this world.
 const MAX_JSON: u64 = 1 << 30;
@@ -140,9 +141,13 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     {
         return Err(ArtifactError::format(path, "size", format!("at most {MAX_JSON} bytes"), metadata.len()));
     }
-    serde_json::from_slice(&read(path)?).map_err(|error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
-        ArtifactError::format(path, place, "the documented JSON", error)
+    let bytes = read(path)?;
+    serde_json::from_slice(&bytes).map_err(|error| match Foreign::of(&bytes) {
+        Some(found) => ArtifactError::format(path, "start of the file", "JSON", found.told(Wanted::Text)),
+        None => {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            ArtifactError::format(path, place, "the documented JSON", error)
+        }
     })
 }
 

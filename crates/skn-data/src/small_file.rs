@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use skn_artifact::{Foreign, Wanted};
+
 use crate::error::{DataError, Result};
 
 /// A JSON or TOML file that says how data lie is not longer.
@@ -24,9 +26,23 @@ pub(crate) fn read_bytes(path: &Path, file: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Says what a file is that can't be text.
+pub(crate) fn refuse_foreign(bytes: &[u8], file: &str) -> Result<()> {
+    match Foreign::of(bytes) {
+        None => Ok(()),
+        Some(found) => Err(DataError::Malformed {
+            file: file.to_owned(),
+            place: "byte 0".to_owned(),
+            reason: format!("expected text, found {}", found.told(Wanted::Text)),
+        }),
+    }
+}
+
 /// The text of a file; errors call it `file`.
 pub(crate) fn read_text(path: &Path, file: &str) -> Result<String> {
-    String::from_utf8(read_bytes(path, file)?).map_err(|error| DataError::Malformed {
+    let bytes = read_bytes(path, file)?;
+    refuse_foreign(&bytes, file)?;
+    String::from_utf8(bytes).map_err(|error| DataError::Malformed {
         file: file.to_owned(),
         place: format!("byte {}", error.utf8_error().valid_up_to()),
         reason: "not UTF-8".to_owned(),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::array::{DType, elements};
 use crate::error::{ArtifactError, Result};
+use crate::foreign::{Foreign, Wanted};
 use crate::tensors::storage::Storage;
 
 /// The header in file order; a name that occurs twice is an error.
@@ -27,9 +28,14 @@ const MAX_HEADER: usize = 100_000_000;
 
 /// The parsed header and where the data begins, of a file of so many bytes.
 pub(super) fn header_of(path: &Path, storage: &Storage, length: usize) -> Result<(Header, usize)> {
-    let start = storage.bytes(path, 0..length.min(8))?;
+    let start = storage.bytes(path, 0..length.min(Foreign::LOOKED_AT))?;
     let not_safetensors = |found: String| {
-        ArtifactError::format(path, "start of the file", "a safetensors header", found + other_format(&start))
+        ArtifactError::format(
+            path,
+            "start of the file",
+            "a safetensors header",
+            found + &other_format(&start),
+        )
     };
     let Some(size) = start.first_chunk::<8>() else {
         return Err(not_safetensors(format!("{length} bytes")));
@@ -46,17 +52,9 @@ pub(super) fn header_of(path: &Path, storage: &Storage, length: usize) -> Result
 }
 
 /// What to do about files of other formats that models come in.
-fn other_format(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [0x80, 2..=5, ..] => {
-            " (a Python pickle, which may run code: load it in Python and save it as safetensors)"
-        }
-        [b'P', b'K', 3, 4, ..] => {
-            " (a zip file, as torch.save writes: load it in Python and save it as safetensors)"
-        }
-        [b'G', b'G', b'U', b'F', ..] => " (a GGUF file: use the model's safetensors file instead)",
-        _ => "",
-    }
+fn other_format(start: &[u8]) -> String {
+    let foreign = Foreign::of(start).filter(|found| *found != Foreign::Safetensors);
+    foreign.map_or_else(String::new, |found| format!(" ({})", found.told(Wanted::Tensors)))
 }
 
 pub(super) fn entry_of(path: &Path, name: &str, value: &Value) -> Result<Entry> {

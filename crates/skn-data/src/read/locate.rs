@@ -11,7 +11,7 @@ use super::shards;
 use super::table::Info;
 use crate::error::{DataError, Result, names};
 use crate::format::Format;
-use crate::small_file::{is_plain_name, read_bytes};
+use crate::small_file::{is_plain_name, read_bytes, refuse_foreign};
 use crate::task::Task;
 
 /// The name of the one split of a file or a single saved table.
@@ -235,7 +235,9 @@ fn no_file(folder: &Path, split: &str, task: &Task) -> Result<DataError> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let file = shown(path);
-    serde_json::from_slice(&read_bytes(path, &file)?).map_err(|error| DataError::Malformed {
+    let bytes = read_bytes(path, &file)?;
+    refuse_foreign(&bytes, &file)?;
+    serde_json::from_slice(&bytes).map_err(|error| DataError::Malformed {
         file,
         place: format!("line {}", error.line()),
         reason: error.to_string(),

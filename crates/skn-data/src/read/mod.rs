@@ -18,6 +18,8 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
+use skn_artifact::Foreign;
+
 use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
 use crate::format::Format;
@@ -105,7 +107,7 @@ fn read_split(files: &SplitFiles, split: &str, task: &Task, receiver: &mut dyn R
         let mut file = File::open(path).map_err(wrong)?;
         decoder.open(&name, file.metadata().map_err(wrong)?.len())?;
         let mut start = Vec::new();
-        file.by_ref().take(foreign::LOOKED_AT).read_to_end(&mut start).map_err(wrong)?;
+        file.by_ref().take(Foreign::LOOKED_AT as u64).read_to_end(&mut start).map_err(wrong)?;
         file.rewind().map_err(wrong)?;
         foreign::refuse(&start, files.format, &decoder)?;
         match files.format {
