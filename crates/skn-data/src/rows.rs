@@ -41,6 +41,17 @@ pub trait Receiver {
         Ok(())
     }
 
+    /// Something that who reads should know, and that is no error: how a file was understood, what in it is not used.
+    /// Each is said once. By default it is logged.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::split`].
+    fn note(&mut self, message: &str) -> Result<()> {
+        tracing::info!("{message}");
+        Ok(())
+    }
+
     /// The next row of the split.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! | `S` | a split begins: length of its name u32, name |
 //! | `F` | a file begins: its bytes u64, bytes when unpacked u64, length of its name u32, name; may be said again |
 //! | `R` | rows: their number u32, bytes of all their texts u64; for each row label i64, length of the text u32, and for a task of pairs that of the second one u32; the texts |
+//! | `N` | something to tell: length of the message u32, message |
 //! | `E` | reading failed: kind of error u8, length of the message u32, message; the last frame |
 //! | `.` | the end: number of all rows u64; the last frame |
 
@@ -26,6 +27,8 @@ const FRAME_BYTES: usize = 1 << 20;
 const FRAME_ROWS: usize = 1 << 14;
 /// Names and messages are not longer.
 const MOST_NAME: u32 = 1 << 20;
+/// Things to tell are not more.
+const MOST_NOTES: usize = 1000;
 
 /// Sends a data set: give it to [`read_dataset_to`](crate::read_dataset_to).
 ///
@@ -77,9 +80,7 @@ impl<W: Write> RowWriter<W> {
     /// It can't be written.
     pub fn fail(mut self, kind: u8, message: &str) -> Result<()> {
         self.send_rows()?;
-        let most = message.len().min(MOST_NAME as usize);
-        let end = (0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
-        let message = &message.as_bytes()[..end];
+        let message = cut(message);
         self.send(&[b"E", &[kind], &(message.len() as u32).to_le_bytes(), message])
     }
 
@@ -128,6 +129,12 @@ impl<W: Write> Receiver for RowWriter<W> {
         self.send_file(bytes)
     }
 
+    fn note(&mut self, message: &str) -> Result<()> {
+        self.send_rows()?;
+        let message = cut(message);
+        self.send(&[b"N", &(message.len() as u32).to_le_bytes(), message])
+    }
+
     fn row(&mut self, row: Row<'_>) -> Result<()> {
         let bytes = check_length(row, self.rows as usize)?;
         if self.texts.len() + bytes > FRAME_BYTES || self.pending as usize == FRAME_ROWS {
@@ -144,6 +151,13 @@ impl<W: Write> Receiver for RowWriter<W> {
     }
 }
 
+/// A message, not longer than one may be.
+fn cut(message: &str) -> &[u8] {
+    let most = message.len().min(MOST_NAME as usize);
+    let end = (0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
+    &message.as_bytes()[..end]
+}
+
 /// Receives what a [`RowWriter`] sends, and trusts nothing in it.
 pub struct RowReader<'t, R> {
     input: R,
@@ -155,6 +169,7 @@ pub struct RowReader<'t, R> {
     count: u64,
     files: u64,
     file: Option<(String, u64)>,
+    notes: Vec<String>,
 }
 
 /// Why a data set did not arrive.
@@ -189,6 +204,7 @@ impl<'t, R: Read> RowReader<'t, R> {
             count: 0,
             files: 0,
             file: None,
+            notes: Vec::new(),
         }
     }
 
@@ -222,12 +238,22 @@ impl<'t, R: Read> RowReader<'t, R> {
         self.file.as_ref().map_or(0, |(_, bytes)| *bytes)
     }
 
+    /// What the sender told ([`Receiver::note`]).
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Takes a frame; whether more follow.
     fn frame(&mut self) -> Result<bool, Broken> {
         match self.number::<1>()? {
             [b'S'] => self.begin_split()?,
             [b'F'] => self.begin_file()?,
             [b'R'] => self.take_rows()?,
+            [b'N'] if self.notes.len() < MOST_NOTES => {
+                let note = self.name()?;
+                self.notes.push(note);
+            }
+            [b'N'] => return Err(Broken::Invalid("too many notes")),
             [b'E'] => {
                 let [kind] = self.number()?;
                 return Err(Broken::Reported { kind, message: self.name()? });
@@ -380,6 +406,21 @@ mod tests {
         let rows = &data.splits["train"];
         assert_eq!((rows.len(), rows[0].text.as_str(), rows[1].text.as_str()), (3, long.as_str(), ""));
         assert!(rows.iter().all(|row| row.pair.as_deref() == Some("éé") && row.label == 1));
+    }
+
+    #[test]
+    fn notes_arrive() {
+        let mut pipe = Vec::new();
+        let mut writer = RowWriter::new(&mut pipe);
+        writer.split("train").unwrap();
+        writer.row(Row { text: "a", pair: None, label: 0 }).unwrap();
+        writer.note("separated by ;").unwrap();
+        writer.row(Row { text: "b", pair: None, label: 1 }).unwrap();
+        writer.finish().unwrap();
+        let task = golden::task();
+        let mut reader = RowReader::new(&pipe[..], &task, u64::MAX);
+        assert_eq!(reader.read().unwrap().splits["train"].len(), 2);
+        assert_eq!(reader.notes(), ["separated by ;"]);
     }
 
     #[test]

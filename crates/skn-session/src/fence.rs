@@ -96,6 +96,7 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64, progress: &dyn P
     let read = child.read(progress, |pipe| {
         let mut reader = RowReader::new(pipe, task, most);
         let read = reader.read();
+        tell(reader.notes());
         read.map_err(|broken| (broken, reader.place(), reader.file_bytes(), reader.unpacked_bytes()))
     });
     let (broken, place, files, unpacked) = match read? {
@@ -124,6 +125,7 @@ fn read_here(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
         });
         let mut reader = RowReader::new(pipe, task, most);
         let read = reader.read();
+        tell(reader.notes());
         let place = format!("{} ({})", path.display(), reader.place());
         drop(reader);
         let failed = sender.join().is_err();
@@ -134,6 +136,13 @@ fn read_here(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
             broken => explained(broken, &place, most),
         })
     })
+}
+
+/// Tells what readers have to tell.
+fn tell(notes: &[String]) {
+    for note in notes {
+        tracing::info!("{note}");
+    }
 }
 
 /// What a reader that broke off says.
@@ -252,6 +261,10 @@ impl<W: Write> Receiver for Sender<W> {
     fn unpacked(&mut self, bytes: u64) -> skn_data::Result<()> {
         self.allow(bytes)?;
         self.writer.unpacked(bytes)
+    }
+
+    fn note(&mut self, message: &str) -> skn_data::Result<()> {
+        self.writer.note(message)
     }
 
     fn row(&mut self, row: Row<'_>) -> skn_data::Result<()> {
