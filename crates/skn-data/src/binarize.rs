@@ -69,6 +69,7 @@ impl SubTask {
             text: task.text.clone(),
             label: task.label.clone(),
             labels: vec!["negative".to_owned(), "positive".to_owned()],
+            names: self.class_names().map(|name| vec![name.to_owned()]).to_vec(),
             metric: task.metric,
             splits: task.splits.clone(),
             label_map: BTreeMap::new(),

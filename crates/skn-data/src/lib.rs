@@ -41,6 +41,7 @@ mod encode;
 mod error;
 mod format;
 mod metric;
+mod names;
 mod read;
 mod rows;
 mod save;

@@ -7,6 +7,7 @@ use crate::builtin;
 use crate::error::{DataError, Result};
 use crate::format::Format;
 use crate::metric::Metric;
+use crate::names::spellings;
 use crate::small_file::{is_plain_name, read_text};
 
 /// A text classification task: where its texts and labels stand, which words answer it and how it is scored.
@@ -35,13 +36,19 @@ pub struct Task {
     pub label: String,
     /// The words of the verbalizer in class order, tokenised as they are written.
     pub labels: Vec<String>,
+    /// What data call the classes, in class order, each with all its spellings: a name or a list of names in the task file. Where
+    /// data name their classes, their labels go by these names, and others are refused. Without any, the words of `labels` are
+    /// tried, then the data's own order is taken.
+    #[serde(default, deserialize_with = "spellings", skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Vec<String>>,
     /// How predictions are scored. Accuracy unless given.
     #[serde(default)]
     pub metric: Metric,
     /// Which splits of the data are train, dev and test.
     #[serde(default)]
     pub splits: SplitNames,
-    /// Classes of files whose labels are not 0 .. C-1: label as it is written, class. Empty: labels are classes.
+    /// Classes of files whose labels are not 0 .. C-1: label as it is written, class. Where data name their classes, a label is
+    /// its name, if the map has any of the names. Empty: labels are classes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub label_map: BTreeMap<String, usize>,
     /// What happens to rows whose label `label_map` does not name. An error unless given.
@@ -214,6 +221,7 @@ impl Task {
         if let Some(class) = self.labels.iter().position(|word| word.trim().is_empty()) {
             return Err(("labels", "a word for each class", format!("no word for class {class}")));
         }
+        self.check_names_of_classes()?;
         if let Some((label, class)) = self.label_map.iter().find(|(_, class)| **class >= self.classes()) {
             return Err(("label_map", "classes below the number of labels", format!("{label} = {class}")));
         }
@@ -221,6 +229,38 @@ impl Task {
             return Err(("other_labels", "a label_map to go with \"drop\"", "none".to_owned()));
         }
         Ok(())
+    }
+
+    fn check_names_of_classes(&self) -> Result<(), Wrong> {
+        if self.names.is_empty() {
+            return Ok(());
+        }
+        if self.names.len() != self.classes() {
+            let found = format!("{} for {} classes", self.names.len(), self.classes());
+            return Err(("names", "a name, or a list of names, for each class", found));
+        }
+        let mut seen = BTreeMap::new();
+        for (class, name) in
+            self.names.iter().enumerate().flat_map(|(class, of)| of.iter().map(move |name| (class, name)))
+        {
+            match seen.insert(name.trim(), class) {
+                _ if name.trim().is_empty() => {
+                    return Err(("names", "names with a letter", format!("an empty one of class {class}")));
+                }
+                Some(other) if other != class => {
+                    return Err((
+                        "names",
+                        "each name once",
+                        format!("{name:?} for classes {other} and {class}"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        match self.names.iter().position(Vec::is_empty) {
+            Some(class) => Err(("names", "a name for each class", format!("none for class {class}"))),
+            None => Ok(()),
+        }
     }
 
     fn check_columns(&self) -> Result<(), Wrong> {
@@ -354,6 +394,13 @@ mod tests {
         let columns = "header = false\ncolumns = [\"a\"]\n";
         refused(&format!("{columns}{TASK}"), "header: expected format = \"csv\"");
         refused(&format!("format = \"csv\"\n{columns}{TASK}"), "columns: expected the columns of text");
+        refused(
+            &format!("names = [\"a\"]\n{TASK}"),
+            "names: expected a name, or a list of names, for each class",
+        );
+        refused(&format!("names = [\"a\", [\"b\", \"a\"]]\n{TASK}"), "names: expected each name once");
+        refused(&format!("names = [\"a\", []]\n{TASK}"), "names: expected a name for each class");
+        refused(&format!("names = [\"a\", \" \"]\n{TASK}"), "names: expected names with a letter");
         refused(&format!("other_labels = \"drop\"\n{TASK}"), "other_labels: expected a label_map");
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Named {
     pub(crate) source: Option<TunedFolder>,
     pub(crate) model: ModelName,
     pub(crate) task: Task,
+    /// The same as its file says it: data may call classes by the words of that.
+    task_of_data: Task,
     pub(crate) task_file: Option<PathBuf>,
     pub(crate) data: Option<PathBuf>,
     /// The record that names the data, where no option does.
@@ -43,6 +45,7 @@ impl Named {
         }
         let model = ModelName::of(subject, source.as_ref());
         let (task, task_file) = find_task(subject, source.as_ref(), &model)?;
+        let task_of_data = task.clone();
         let task = with_words(task, subject, tuned, source.as_ref())?;
         let recorded = |setting| source.as_ref().and_then(|source| source.recorded(setting));
         let earlier = || recorded("max_data").and_then(|size| size.parse().ok());
@@ -59,7 +62,7 @@ impl Named {
                 task.name
             )));
         }
-        Ok(Self { source, model, task, task_file, data, data_said_by, max_data })
+        Ok(Self { source, model, task, task_of_data, task_file, data, data_said_by, max_data })
     }
 
     /// Reads the data, and divides them as the run did that is resumed from, else by the seed.
@@ -68,7 +71,7 @@ impl Named {
     /// If the data are not there, damaged, or do not fit the task or the run's division.
     pub(crate) fn splits(&self, session: &Session, seed: u64) -> Result<Splits> {
         let dataset = said_by(self.data_said_by.as_deref(), "the data are there", "data", || {
-            rows(session, &self.task, self.data.as_deref(), self.max_data)
+            rows(session, &self.task_of_data, self.data.as_deref(), self.max_data)
         })?;
         let splits = divide(Arc::unwrap_or_clone(dataset), &self.task, seed, self.source.as_ref());
         let splits = splits.map_err(|error| match &self.data {

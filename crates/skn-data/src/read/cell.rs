@@ -5,22 +5,23 @@ use std::borrow::Cow;
 pub(crate) enum Cell<'c> {
     Text(Cow<'c, str>),
     Integer(i64),
-    /// Anything else, in words: `a null`, `a list`.
+    Boolean(bool),
+    Float(f64),
+    /// There is a column, and nothing in it.
+    Null,
+    /// There is no such column in this row.
+    Missing,
+    /// Anything else, in words: `a list`.
     Other(Cow<'static, str>),
 }
 
-/// The cells of a row's wanted columns: one or two texts, then the label. Those that a task has no use for say
-/// [`nothing`].
+/// The cells of a row's wanted columns: one or two texts, then the label. Those that a task has no use for are
+/// [`Cell::Missing`].
 pub(crate) type Cells<'c> = [Cell<'c>; 3];
 
 /// The cells of a row in which nothing was found yet.
 pub(crate) fn no_cells<'c>() -> Cells<'c> {
-    [nothing(), nothing(), nothing()]
-}
-
-/// The cell of a column that a row does not have.
-fn nothing() -> Cell<'static> {
-    Cell::Other("nothing".into())
+    [Cell::Missing, Cell::Missing, Cell::Missing]
 }
 
 /// A cell as errors show it; of a text its beginning.
@@ -34,6 +35,10 @@ pub(crate) fn describe(cell: &Cell<'_>) -> String {
             format!("the text {start:?}")
         }
         Cell::Integer(number) => format!("the number {number}"),
+        Cell::Boolean(value) => value.to_string(),
+        Cell::Float(number) => format!("the number {number:?}"),
+        Cell::Null => "a null".to_owned(),
+        Cell::Missing => "nothing".to_owned(),
         Cell::Other(what) => what.to_string(),
     }
 }

@@ -144,15 +144,15 @@ impl<'de> Visitor<'de> for CellVisitor {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(other(format!("the number {number:?}")))
+        Ok(Cell::Float(number))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Cell::Integer(i64::from(value)))
+        Ok(Cell::Boolean(value))
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(other("a null"))
+        Ok(Cell::Null)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use super::classes::Reference;
 use super::collector::Collector;
 use super::row_decoder::RowDecoder;
 use super::{arrow, csv, foreign, json, parquet};
@@ -45,7 +46,8 @@ pub(crate) fn rows_of(
     task: &Task,
 ) -> Result<Vec<Example>> {
     let mut collector = Collector::default();
-    let mut decoder = RowDecoder::new(split, task, Vec::new(), &mut collector)?;
+    let mut reference = Reference::default();
+    let mut decoder = RowDecoder::new(split, task, Vec::new(), &mut reference, &mut collector)?;
     decoder.open(file, bytes.len() as u64)?;
     foreign::refuse(bytes, format, &decoder)?;
     match format {

@@ -2,6 +2,7 @@
 
 mod arrow;
 mod cell;
+mod classes;
 mod collector;
 mod csv;
 mod folder;
@@ -25,6 +26,7 @@ use crate::error::{DataError, Result};
 use crate::format::Format;
 use crate::rows::Receiver;
 use crate::task::Task;
+use classes::Reference;
 use collector::Collector;
 use locate::{SplitFiles, locate};
 use row_decoder::RowDecoder;
@@ -93,14 +95,15 @@ pub fn read_dataset(path: &Path, task: &Task) -> Result<Dataset> {
 ///
 /// As for [`read_dataset`], or an error of the receiver.
 pub fn read_dataset_to(path: &Path, task: &Task, receiver: &mut impl Receiver) -> Result<()> {
+    let mut reference = Reference::default();
     for (split, files) in locate(path, task)? {
-        read_split(&files, &split, task, receiver)?;
+        let decoder = RowDecoder::new(&split, task, files.class_names.clone(), &mut reference, receiver)?;
+        read_split(&files, decoder)?;
     }
     Ok(())
 }
 
-fn read_split(files: &SplitFiles, split: &str, task: &Task, receiver: &mut dyn Receiver) -> Result<()> {
-    let mut decoder = RowDecoder::new(split, task, files.class_names.clone(), receiver)?;
+fn read_split(files: &SplitFiles, mut decoder: RowDecoder<'_>) -> Result<()> {
     for path in &files.paths {
         let name = path.display().to_string();
         let wrong = |source| DataError::Io { file: name.clone(), source };

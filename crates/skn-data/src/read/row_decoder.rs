@@ -1,11 +1,11 @@
-use std::borrow::Cow;
 use std::{fmt, io};
 
 use super::cell::{Cell, Cells, describe};
+use super::classes::{Classes, Reference, whole};
 use crate::dataset::UNLABELLED;
 use crate::error::{DataError, Result, RowPlace, names};
 use crate::rows::{Receiver, Row};
-use crate::task::{OtherLabels, Task};
+use crate::task::Task;
 
 /// Where a row stands in its file.
 #[derive(Clone, Copy)]
@@ -36,12 +36,16 @@ pub(crate) struct RowDecoder<'t> {
     /// How many rows there were so far.
     rows: u64,
     split: &'t str,
-    class_names: Vec<String>,
-    file_class_names: Vec<String>,
+    /// The names of 0, 1, .. that come with the split's folder.
+    folder_names: Vec<String>,
+    /// What the labels of the present file mean.
+    classes: Classes,
+    reference: &'t mut Reference,
 }
 
 impl<'t> RowDecoder<'t> {
-    /// A decoder for one split; `class_names` are the names of classes 0, 1, .. that come with the data, if any.
+    /// A decoder for one split; `folder_names` are the names of classes 0, 1, .. that come with its folder, if any, and
+    /// `reference` is what other splits call theirs.
     ///
     /// # Errors
     ///
@@ -49,19 +53,26 @@ impl<'t> RowDecoder<'t> {
     pub(crate) fn new(
         split: &'t str,
         task: &'t Task,
-        class_names: Vec<String>,
+        folder_names: Vec<String>,
+        reference: &'t mut Reference,
         receiver: &'t mut dyn Receiver,
     ) -> Result<Self> {
         receiver.split(split)?;
-        let (file, file_class_names) = (String::new(), Vec::new());
-        Ok(Self { file, task, receiver, rows: 0, split, class_names, file_class_names })
+        let (file, classes) = (String::new(), Classes::default());
+        Ok(Self { file, task, receiver, rows: 0, split, folder_names, classes, reference })
     }
 
     /// The next rows come from `file`, which has `bytes` bytes.
     pub(crate) fn open(&mut self, file: &str, bytes: u64) -> Result<()> {
         self.file = file.to_owned();
-        self.file_class_names.clear();
-        self.receiver.file(file, bytes)
+        self.receiver.file(file, bytes)?;
+        self.name_classes(Vec::new())
+    }
+
+    /// Tells something that is no error, with the file's name and the split.
+    pub(crate) fn note(&mut self, message: impl fmt::Display) -> Result<()> {
+        let message = format!("{}, split {}: {message}", self.file, self.split);
+        self.receiver.note(&message)
     }
 
     /// The file says that it unpacks to so many bytes.
@@ -69,14 +80,17 @@ impl<'t> RowDecoder<'t> {
         self.receiver.unpacked(bytes)
     }
 
-    /// The file names classes 0, 1, ..; used unless the data as a whole do.
-    pub(crate) fn name_classes(&mut self, names: Vec<String>) {
-        self.file_class_names = names;
-    }
-
-    /// The names of classes 0, 1, .., if there are any.
-    fn class_names(&self) -> &[String] {
-        if self.class_names.is_empty() { &self.file_class_names } else { &self.class_names }
+    /// The file names classes 0, 1, ..; used unless the folder does.
+    pub(crate) fn name_classes(&mut self, names: Vec<String>) -> Result<()> {
+        let names = if self.folder_names.is_empty() { names } else { self.folder_names.clone() };
+        if names == self.classes.names() {
+            return Ok(());
+        }
+        let understood = Classes::of(names, self.task, self.reference);
+        let column = || format!("column {:?}", self.task.label);
+        let (classes, note) = understood.map_err(|reason| self.malformed(column(), reason))?;
+        self.classes = classes;
+        note.map_or(Ok(()), |note| self.note(note))
     }
 
     /// The columns that are needed: one or two texts, then the label. [`RowDecoder::push`] takes them in this order.
@@ -94,24 +108,34 @@ impl<'t> RowDecoder<'t> {
         self.rows
     }
 
-    /// Where each wanted column stands among the columns of the file.
-    pub(crate) fn positions(&self, columns: &[&str]) -> Result<Vec<usize>> {
-        let position = |wanted: &str| {
+    /// Where each wanted column stands among the columns of the file. Rows without a label are not scored, so all splits but
+    /// train may lack that column, which is then told.
+    pub(crate) fn positions(&mut self, columns: &[&str]) -> Result<Vec<usize>> {
+        let mut positions = Vec::new();
+        for wanted in self.wanted() {
             let mut places = columns.iter().enumerate().filter(|(_, column)| **column == wanted);
             match (places.next(), places.next()) {
-                (Some((place, _)), None) => Ok(place),
+                (Some((place, _)), None) => positions.push(place),
                 (Some(_), Some(_)) => {
-                    Err(self.malformed("header", format!("two columns are named {wanted:?}")))
+                    return Err(self.malformed("header", format!("two columns are named {wanted:?}")));
                 }
-                (None, _) => Err(DataError::MissingColumn {
-                    file: self.file.clone(),
-                    split: self.split.to_owned(),
-                    column: wanted.to_owned(),
-                    found: names(columns),
-                }),
+                (None, _) if wanted == self.task.label && self.split != self.task.splits.train => {
+                    let found = names(columns);
+                    self.note(format!("no column {wanted:?} among {found}; its rows have no label"))?;
+                }
+                (None, _) => return Err(self.lacks(wanted, columns)),
             }
-        };
-        self.wanted().into_iter().map(position).collect()
+        }
+        Ok(positions)
+    }
+
+    fn lacks(&self, column: &str, columns: &[&str]) -> DataError {
+        DataError::MissingColumn {
+            file: self.file.clone(),
+            split: self.split.to_owned(),
+            column: column.to_owned(),
+            found: names(columns),
+        }
     }
 
     /// Takes a row: the cells of the wanted columns.
@@ -132,43 +156,44 @@ impl<'t> RowDecoder<'t> {
     }
 
     fn label(&self, place: Place, cell: &Cell<'_>) -> Result<i64> {
-        let wrong = |expected: &str| self.wrong(place, &self.task.label, expected, &describe(cell));
-        let (written, number) = match cell {
-            Cell::Integer(number) => (Cow::from(number.to_string()), Some(*number)),
-            Cell::Text(text) => (Cow::from(text.trim()), self.number_of(text.trim())),
-            Cell::Other(_) => return Err(wrong("a class")),
+        let task = self.task;
+        let class = match cell {
+            Cell::Null | Cell::Missing => Some(UNLABELLED),
+            // A gap among numbers, as pandas writes it.
+            Cell::Float(number) if number.is_nan() => Some(UNLABELLED),
+            Cell::Float(number) => whole(*number).and_then(|number| self.classes.of_number(number, task)),
+            Cell::Integer(number) => self.classes.of_number(*number, task),
+            Cell::Boolean(value) => self.classes.of_truth(*value, task),
+            Cell::Text(text) => self.classes.of_text(text, task),
+            Cell::Other(_) => None,
         };
-        if !self.task.label_map.is_empty() {
-            return self.mapped(&written, number).ok_or_else(|| wrong(&self.mapped_labels()));
-        }
-        match number {
-            Some(number) if number < UNLABELLED || number >= self.task.classes() as i64 => {
-                Err(DataError::LabelOutOfRange {
+        class.ok_or_else(|| self.no_class(place, cell))
+    }
+
+    /// What is said of a label that is no class.
+    fn no_class(&self, place: Place, cell: &Cell<'_>) -> DataError {
+        let (task, names) = (self.task, self.classes.names());
+        let number = match cell {
+            Cell::Integer(number) => Some(*number),
+            Cell::Text(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let expected = match cell {
+            Cell::Other(_) => "a class".to_owned(),
+            _ if !task.label_map.is_empty() => self.mapped_labels(),
+            _ if names.is_empty() && task.names.is_empty() && number.is_some() => {
+                return DataError::LabelOutOfRange {
                     place: self.place(place),
-                    label: number,
-                    classes: self.task.classes(),
-                })
+                    label: number.unwrap_or_default(),
+                    classes: task.classes(),
+                };
             }
-            Some(number) => Ok(number),
-            None if self.class_names().is_empty() => {
-                Err(wrong("a class number (or give the task a label_map)"))
+            _ if names.is_empty() => {
+                format!("a class number, or one of {} (or give the task a label_map)", task.shown_names())
             }
-            None => Err(wrong(&format!("a class number or one of {}", self.class_names().join(", ")))),
-        }
-    }
-
-    /// The class number that a text is, or names.
-    fn number_of(&self, text: &str) -> Option<i64> {
-        let named = self.class_names().iter().position(|name| name == text);
-        named.map(|class| class as i64).or_else(|| text.parse().ok())
-    }
-
-    /// The class that the task's map gives a label.
-    fn mapped(&self, written: &str, number: Option<i64>) -> Option<i64> {
-        let by_number = || self.task.label_map.get(&number?.to_string());
-        let class = self.task.label_map.get(written).or_else(by_number);
-        let left_out = number == Some(UNLABELLED) || self.task.other_labels == OtherLabels::Drop;
-        class.map(|class| *class as i64).or(left_out.then_some(UNLABELLED))
+            _ => format!("a class number or one of {}", names.join(", ")),
+        };
+        self.wrong(place, &task.label, &expected, &describe(cell))
     }
 
     fn mapped_labels(&self) -> String {

@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, Int64Array, LargeStringArray, RecordBatch};
-use arrow_cast::cast;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray, RecordBatch};
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use serde::Deserialize;
 
@@ -34,9 +34,9 @@ pub(super) fn columns(schema: &Schema, decoder: &mut RowDecoder<'_>) -> Result<V
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut positions = decoder.positions(&names)?;
     for (n, position) in positions.iter().enumerate() {
-        check_type(decoder, n + 1 == positions.len(), schema.field(*position))?;
+        check_type(decoder, n == decoder.task.text.len(), schema.field(*position))?;
     }
-    decoder.name_classes(class_names(schema, &decoder.task.label));
+    decoder.name_classes(class_names(schema, &decoder.task.label))?;
     positions.sort_unstable();
     Ok(positions)
 }
@@ -73,19 +73,20 @@ fn check_type(decoder: &RowDecoder<'_>, is_label: bool, field: &Field) -> Result
         other => other,
     };
     let is_text = matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let is_class = is_label && (kind.is_integer() || *kind == DataType::Boolean);
-    if is_text || is_class {
+    let is_class =
+        value.is_integer() || value.is_floating() || matches!(value, DataType::Boolean | DataType::Null);
+    if is_text || is_label && is_class {
         return Ok(());
     }
-    let expected = if is_label { "integers, booleans or strings" } else { "strings" };
+    let expected = if is_label { "numbers, booleans or strings" } else { "strings" };
     Err(decoder.malformed(format!("column {:?}", field.name()), format!("expected {expected}, found {kind}")))
 }
 
 /// Hands the rows of a batch to the decoder.
 pub(super) fn take_rows(batch: &RecordBatch, decoder: &mut RowDecoder<'_>) -> Result<()> {
     let column = |name: &str| batch.column_by_name(name).map(Column::new);
-    let columns: Option<Vec<Result<Column, ArrowError>>> = decoder.wanted().into_iter().map(column).collect();
-    let columns: Result<Vec<Column>, ArrowError> = columns.into_iter().flatten().collect();
+    // Only that of the label, the last, may be missing.
+    let columns: Result<Vec<Column>, ArrowError> = decoder.wanted().into_iter().filter_map(column).collect();
     let columns = columns.map_err(|error| decoder.malformed(decoder.next_row(), error))?;
     for row in 0..batch.num_rows() {
         let mut cells = no_cells();
@@ -97,53 +98,67 @@ pub(super) fn take_rows(batch: &RecordBatch, decoder: &mut RowDecoder<'_>) -> Re
     Ok(())
 }
 
-/// A column of strings or of integers, whatever way Arrow keeps it.
+/// A column of what labels and texts may be, whatever way Arrow keeps it.
 enum Column {
     Text(LargeStringArray),
-    /// Indexes into strings.
-    Dictionary(Int64Array, LargeStringArray),
     Integer(Int64Array),
+    Float(Float64Array),
+    Boolean(BooleanArray),
+    /// As many nulls as there are rows.
+    Null,
+    /// Indexes into another.
+    Dictionary(Int64Array, Box<Column>),
 }
 
 impl Column {
     fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
-        match array.data_type() {
+        Ok(match array.data_type() {
             // Not cast as a whole: a few bytes could become gigabytes.
             DataType::Dictionary(..) => {
                 let dictionary = array.as_any_dictionary();
-                Ok(Self::Dictionary(integers(dictionary.keys())?, strings(dictionary.values())?))
+                let keys = exactly(dictionary.keys(), &DataType::Int64)?.as_primitive::<Int64Type>().clone();
+                Self::Dictionary(keys, Box::new(Self::new(dictionary.values())?))
             }
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(Self::Text(strings(array)?)),
-            _ => Ok(Self::Integer(integers(array)?)),
-        }
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Self::Text(exactly(array, &DataType::LargeUtf8)?.as_string::<i64>().clone())
+            }
+            DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
+            DataType::Null => Self::Null,
+            kind if kind.is_floating() => {
+                Self::Float(exactly(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+            }
+            _ => Self::Integer(exactly(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+        })
     }
 
     fn cell(&self, row: usize) -> Cell<'_> {
         match self {
-            Self::Text(texts) => text(texts, row),
-            Self::Dictionary(keys, _) if keys.is_null(row) => null(),
-            Self::Dictionary(keys, texts) => match usize::try_from(keys.value(row)) {
-                Ok(key) if key < texts.len() => text(texts, key),
+            Self::Text(texts) if texts.is_valid(row) => Cell::Text(texts.value(row).into()),
+            Self::Integer(numbers) if numbers.is_valid(row) => Cell::Integer(numbers.value(row)),
+            Self::Float(numbers) if numbers.is_valid(row) => Cell::Float(numbers.value(row)),
+            Self::Boolean(values) if values.is_valid(row) => Cell::Boolean(values.value(row)),
+            Self::Dictionary(keys, values) if keys.is_valid(row) => match usize::try_from(keys.value(row)) {
+                Ok(key) if key < values.len() => values.cell(key),
                 _ => Cell::Other("an index beyond the dictionary".into()),
             },
-            Self::Integer(numbers) if numbers.is_null(row) => null(),
-            Self::Integer(numbers) => Cell::Integer(numbers.value(row)),
+            _ => Cell::Null,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(texts) => texts.len(),
+            Self::Integer(numbers) => numbers.len(),
+            Self::Float(numbers) => numbers.len(),
+            Self::Boolean(values) => values.len(),
+            Self::Null => 0,
+            Self::Dictionary(keys, _) => keys.len(),
         }
     }
 }
 
-fn strings(array: &dyn Array) -> Result<LargeStringArray, ArrowError> {
-    Ok(cast(array, &DataType::LargeUtf8)?.as_string::<i64>().clone())
-}
-
-fn integers(array: &dyn Array) -> Result<Int64Array, ArrowError> {
-    Ok(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
-}
-
-fn text(texts: &LargeStringArray, row: usize) -> Cell<'_> {
-    if texts.is_null(row) { null() } else { Cell::Text(texts.value(row).into()) }
-}
-
-fn null() -> Cell<'static> {
-    Cell::Other("a null".into())
+/// Casts, and fails where a value can't be the same in the other type: arrow would make a null of it, which is no label.
+fn exactly(array: &dyn Array, kind: &DataType) -> Result<ArrayRef, ArrowError> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(array, kind, &options)
 }

@@ -8,8 +8,8 @@ use ::parquet::basic::Compression;
 use ::parquet::file::properties::WriterProperties;
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int8Array, Int64Array, LargeStringArray,
-    RecordBatch, StringArray, UInt16Array,
+    ArrayRef, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int8Array, Int64Array,
+    LargeStringArray, RecordBatch, StringArray, UInt16Array,
 };
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::Schema;
@@ -21,7 +21,7 @@ use super::*;
 use crate::{Example, UNLABELLED, golden, part_hash};
 
 /// A task of one text and two classes, with more lines in its file.
-fn task(more: &str) -> Task {
+pub(super) fn task(more: &str) -> Task {
     let keys = "name = \"t\"\ntext = [\"a\"]\nlabels = [\"bad\", \"good\"]\nsplits.train = \"train\"\n";
     Task::from_toml(&format!("{keys}{more}"), "t.toml").unwrap()
 }
@@ -32,19 +32,19 @@ fn pair_task() -> Task {
     task
 }
 
-fn rows(format: Format, bytes: impl AsRef<[u8]>, task: &Task) -> Result<Vec<Example>> {
+pub(super) fn rows(format: Format, bytes: impl AsRef<[u8]>, task: &Task) -> Result<Vec<Example>> {
     rows_of(format, bytes.as_ref(), "f", "train", task)
 }
 
 #[track_caller]
-fn refused(format: Format, bytes: impl AsRef<[u8]>, task: &Task, expected: &str) {
+pub(super) fn refused(format: Format, bytes: impl AsRef<[u8]>, task: &Task, expected: &str) {
     let error = rows(format, bytes, task).unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with('f') && message.contains("split train"), "{message}");
     assert!(message.contains(expected), "{message}");
 }
 
-fn labels(rows: &[Example]) -> Vec<i64> {
+pub(super) fn labels(rows: &[Example]) -> Vec<i64> {
     rows.iter().map(|row| row.label).collect()
 }
 
@@ -53,7 +53,7 @@ fn texts(rows: &[Example]) -> Vec<&str> {
 }
 
 /// An Arrow stream of one batch.
-fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+pub(super) fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     writer.write(&batch).unwrap();
@@ -61,7 +61,7 @@ fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
 }
 
 /// A Parquet file of one batch, as Hugging Face datasets write it: `huggingface` is what they put beside the schema.
-fn parquet_of(
+pub(super) fn parquet_of(
     columns: Vec<(&str, ArrayRef)>,
     huggingface: Option<&str>,
     compression: Compression,
@@ -78,7 +78,7 @@ fn parquet_of(
 }
 
 /// The same table in both forms that come from Arrow.
-fn tables(columns: Vec<(&str, ArrayRef)>) -> [(Format, Vec<u8>); 2] {
+pub(super) fn tables(columns: Vec<(&str, ArrayRef)>) -> [(Format, Vec<u8>); 2] {
     let parquet = parquet_of(columns.clone(), None, Compression::SNAPPY);
     [(Format::Arrow, stream(columns)), (Format::Parquet, parquet)]
 }
@@ -94,7 +94,7 @@ fn two_texts() -> ArrayRef {
 }
 
 /// Writes what `save_to_disk` writes for one split.
-fn save_table(folder: &Path, info: &str, files: &[(&str, Vec<u8>)]) {
+pub(super) fn save_table(folder: &Path, info: &str, files: &[(&str, Vec<u8>)]) {
     fs::create_dir_all(folder).unwrap();
     let names: Vec<String> = files.iter().map(|(name, _)| format!("{{\"filename\": \"{name}\"}}")).collect();
     let state = format!("{{\"_data_files\": [{}], \"_fingerprint\": \"x\"}}", names.join(", "));
@@ -105,7 +105,7 @@ fn save_table(folder: &Path, info: &str, files: &[(&str, Vec<u8>)]) {
     }
 }
 
-fn message_of(path: &Path, task: &Task) -> String {
+pub(super) fn message_of(path: &Path, task: &Task) -> String {
     let error = read_dataset(path, task).unwrap_err();
     error.to_string()
 }
@@ -329,9 +329,6 @@ mod arrow_tables {
 
     #[test]
     fn a_null_is_named() {
-        let some: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
-        let columns = vec![("a", two_texts()), ("label", some)];
-        refused_in_both(columns, "row 1, column \"label\": expected a class, found a null");
         let some: ArrayRef = Arc::new(StringArray::from(vec![None, Some("y")]));
         let columns = vec![("a", some), ("label", Arc::new(Int64Array::from(vec![1, 0])) as ArrayRef)];
         refused_in_both(columns, "row 0, column \"a\": expected a text, found a null");
@@ -340,8 +337,9 @@ mod arrow_tables {
     #[test]
     fn columns_are_checked() {
         let numbers: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 0.0]));
-        let expected = "column \"label\": expected integers, booleans or strings, found Float64";
-        refused_in_both(vec![("a", two_texts()), ("label", numbers.clone())], expected);
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![1, 0]));
+        let expected = "column \"label\": expected numbers, booleans or strings, found Date32";
+        refused_in_both(vec![("a", two_texts()), ("label", days)], expected);
         let expected = "column \"a\": expected strings, found Float64";
         refused_in_both(vec![("a", numbers), ("label", two_texts())], expected);
         refused_in_both(vec![("b", two_texts())], "expected a column \"a\", found b");
@@ -350,8 +348,8 @@ mod arrow_tables {
     #[test]
     fn classes_may_be_named_beside_the_schema() {
         let columns =
-            vec![("a", two_texts()), ("label", Arc::new(StringArray::from(vec!["good", "bad"])) as _)];
-        let info = r#"{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["bad", "good"]}}}}"#;
+            vec![("a", two_texts()), ("label", Arc::new(StringArray::from(vec!["yes", "no"])) as _)];
+        let info = r#"{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["no", "yes"]}}}}"#;
         let named = parquet_of(columns.clone(), Some(info), Compression::SNAPPY);
         assert_eq!(labels(&rows(Format::Parquet, named, &task("")).unwrap()), [1, 0]);
         for info in [None, Some("{}"), Some("damaged"), Some(r#"{"info": {"features": {"label": 1}}}"#)] {
@@ -605,17 +603,12 @@ mod json_files {
         );
         refused(
             Format::Jsonl,
-            line("{\"a\": \"x\"}"),
+            line("{\"a\": \"x\", \"label\": []}"),
             &task,
-            "line 2, column \"label\": expected a class, found nothing",
+            "expected a class, found a list",
         );
-        refused(
-            Format::Jsonl,
-            line("{\"a\": \"x\", \"label\": 1.0}"),
-            &task,
-            "expected a class, found the number 1.0",
-        );
-        refused(Format::Jsonl, line("{\"a\": \"x\", \"label\": \"good\"}"), &task, "found the text \"good\"");
+        refused(Format::Jsonl, line("{\"a\": \"x\", \"label\": 1.5}"), &task, "found the number 1.5");
+        refused(Format::Jsonl, line("{\"a\": \"x\", \"label\": \"fine\"}"), &task, "found the text \"fine\"");
         refused(Format::Jsonl, line("{\"a\": \"x\", \"label\": 2}"), &task, "line 2: label 2 is not a class");
         refused(Format::Jsonl, line("{\"a\": null, \"label\": 1}"), &task, "found a null");
         refused(Format::Jsonl, line("{\"a\": [], \"label\": 1}"), &task, "found a list");

@@ -36,7 +36,7 @@ fn pairs_more_than_one_batch_and_empty_splits() {
     let rows: Vec<Example> = (0..BATCH_ROWS * 2 + 1).map(row).collect();
     let splits = [("train".to_owned(), rows), ("validation_matched".to_owned(), Vec::new())].into();
     let data = Dataset { splits };
-    let files = saved_files(&data, &task, &["a", "b", "c"]).unwrap();
+    let files = saved_files(&data, &task, &["entailment", "neutral", "contradiction"]).unwrap();
     assert_eq!(read_dataset(write(&files).path(), &task).unwrap(), data);
 }
 

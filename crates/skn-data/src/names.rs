@@ -1,0 +1,107 @@
+//! What the classes of a task are called in data.
+
+use serde::{Deserialize, Deserializer};
+
+use crate::task::Task;
+
+/// The spellings of each class's name, in class order, as a task file says them: a name, or a list of names, for each
+/// class.
+pub(crate) fn spellings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Spellings {
+        One(String),
+        Several(Vec<String>),
+    }
+    let classes = Vec::<Spellings>::deserialize(deserializer)?;
+    let all = |spellings| match spellings {
+        Spellings::One(name) => vec![name],
+        Spellings::Several(names) => names,
+    };
+    Ok(classes.into_iter().map(all).collect())
+}
+
+/// Names that differ in case, or in how they separate words, are the same: `Not Entailment` is `not_entailment`.
+pub(crate) fn folded(name: &str) -> String {
+    let letters = name.trim().chars().filter(|letter| !matches!(letter, ' ' | '_' | '-'));
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+impl Task {
+    /// The class that a name means: by its exact spelling, else by one that differs in case or separators, if no other class
+    /// has such a one. The words that answer are names too.
+    pub(crate) fn class_named(&self, name: &str) -> Option<usize> {
+        let name = name.trim();
+        let by_name =
+            |same: &dyn Fn(&str) -> bool| only(&self.names, |of| of.iter().any(|other| same(other)));
+        let by_word = |same: &dyn Fn(&str) -> bool| only(&self.labels, |word| same(word.trim()));
+        let wanted = folded(name);
+        let alike = |other: &str| !wanted.is_empty() && folded(other) == wanted;
+        by_name(&|other| other.trim() == name)
+            .or_else(|| by_name(&alike))
+            .or_else(|| by_word(&|other| other == name))
+            .or_else(|| by_word(&alike))
+    }
+
+    /// The class whose name, as the task file spells it, is a number: stars from 1 to 5, say.
+    pub(crate) fn class_of_number(&self, number: i64) -> Option<usize> {
+        let number = number.to_string();
+        only(&self.names, |of| of.iter().any(|name| name.trim() == number))
+    }
+
+    /// The names of the classes for an error: those that the task gives, else the words that answer.
+    pub(crate) fn shown_names(&self) -> String {
+        let names: Vec<String> = match self.names.is_empty() {
+            true => self.labels.iter().map(|word| word.trim().to_owned()).collect(),
+            false => self.names.iter().map(|of| of.join(" or ")).collect(),
+        };
+        names.join(", ")
+    }
+}
+
+/// The place of the only one that fits.
+fn only<T>(all: &[T], fits: impl Fn(&T) -> bool) -> Option<usize> {
+    let mut places = all.iter().enumerate().filter(|(_, one)| fits(one)).map(|(place, _)| place);
+    places.next().filter(|_| places.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_go_by_names_then_by_words() {
+        let qnli = Task::builtin("qnli").unwrap();
+        for (name, class) in [
+            ("entailment", Some(0)),
+            ("not_entailment", Some(1)),
+            ("Not Entailment", Some(1)),
+            ("positive", Some(0)),
+            (" NEGATIVE ", Some(1)),
+            ("neutral", None),
+            ("", None),
+        ] {
+            assert_eq!(qnli.class_named(name), class, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_case_alone_are_told_apart() {
+        let text = "name = \"t\"\ntext = [\"a\"]\nlabels = [\"x\", \"y\"]\nnames = [\"ab\", \"AB\"]\n[splits]\ntrain = \"train\"\n";
+        let task = Task::from_toml(text, "t.toml").unwrap();
+        assert_eq!(["ab", "AB", "Ab"].map(|name| task.class_named(name)), [Some(0), Some(1), None]);
+    }
+
+    #[test]
+    fn several_spellings_of_numbers() {
+        let text = "name = \"t\"\ntext = [\"a\"]\nlabels = [\"bad\", \"good\"]\nnames = [[\"1\", \"2\"], [\"4\", \"5\"]]\n[splits]\ntrain = \"train\"\n";
+        let task = Task::from_toml(text, "t.toml").unwrap();
+        assert_eq!(
+            [1, 2, 3, 5].map(|number| task.class_of_number(number)),
+            [Some(0), Some(0), None, Some(1)]
+        );
+        assert_eq!(task.shown_names(), "1 or 2, 4 or 5");
+        let again: Task = serde_json::from_str(&serde_json::to_string(&task).unwrap()).unwrap();
+        assert_eq!(again, task);
+    }
+}

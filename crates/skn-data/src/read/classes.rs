@@ -1,0 +1,225 @@
+//! Which class a label is: names win over numbers wherever there are names.
+
+use crate::dataset::UNLABELLED;
+use crate::names::folded;
+use crate::task::{OtherLabels, Task};
+
+/// What a data set called its classes first, and which these are: other splits and files may number them otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Reference(Vec<(String, i64)>);
+
+impl Reference {
+    fn class(&self, name: &str) -> Option<i64> {
+        let wanted = folded(name);
+        let exact = self.0.iter().find(|(other, _)| other == name);
+        exact.or_else(|| self.0.iter().find(|(other, _)| folded(other) == wanted)).map(|(_, class)| *class)
+    }
+
+    fn shown(&self) -> String {
+        self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What the labels of a file mean.
+#[derive(Debug, Default)]
+pub(crate) struct Classes {
+    /// The names of 0, 1, .. in this file; none if it says none.
+    names: Vec<String>,
+    /// The class of each of them.
+    classes: Vec<i64>,
+    /// Whether the task's map speaks of these names.
+    map_means_names: bool,
+}
+
+impl Classes {
+    /// The meaning of labels in a file that calls 0, 1, .. by `names`. The second value is what should be told of it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words, if the names can't be the task's classes.
+    pub(crate) fn of(
+        names: Vec<String>,
+        task: &Task,
+        reference: &mut Reference,
+    ) -> Result<(Self, Option<String>), String> {
+        if names.is_empty() {
+            return Ok((Self::default(), None));
+        }
+        let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
+        if let Some((_, name)) = twice {
+            return Err(format!("two of its classes are called {name:?}"));
+        }
+        if !task.label_map.is_empty() {
+            let map_means_names = names.iter().any(|name| mapped_name(task, name).is_some());
+            return Ok((Self { names, classes: Vec::new(), map_means_names }, None));
+        }
+        let (classes, note) = resolve(&names, task, reference)?;
+        for (name, class) in names.iter().zip(&classes) {
+            if reference.class(name).is_none() {
+                reference.0.push((name.clone(), *class));
+            }
+        }
+        Ok((Self { names, classes, map_means_names: false }, note))
+    }
+
+    /// The names of 0, 1, .., as the file calls them.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The class of a number; nothing for a number that is none.
+    pub(crate) fn of_number(&self, number: i64, task: &Task) -> Option<i64> {
+        if !task.label_map.is_empty() {
+            return self.mapped_number(number, task);
+        }
+        if number == UNLABELLED {
+            return Some(UNLABELLED);
+        }
+        let place = usize::try_from(number).ok()?;
+        match self.names.is_empty() {
+            false => self.classes.get(place).copied(),
+            true => task
+                .class_of_number(number)
+                .or(Some(place).filter(|class| *class < task.classes()))
+                .map(|class| class as i64),
+        }
+    }
+
+    /// The class of a word: a name of the file, one of the task, a number or a truth value as a text; nothing if it is none.
+    /// An empty text is no label.
+    pub(crate) fn of_text(&self, text: &str, task: &Task) -> Option<i64> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Some(UNLABELLED);
+        }
+        let number = || whole_number(text).or_else(|| truth(text).map(i64::from));
+        if !task.label_map.is_empty() {
+            let named = mapped_name(task, text);
+            return named.or_else(|| self.mapped_number(number()?, task)).or_else(|| left_out(task));
+        }
+        let place = self.names.iter().position(|name| name == text);
+        let named = place.and_then(|place| self.classes.get(place).copied());
+        named
+            .or_else(|| task.class_named(text).map(|class| class as i64))
+            .or_else(|| self.of_number(number()?, task))
+    }
+
+    /// The class that the task's map gives a number, or a name by its number.
+    fn mapped_number(&self, number: i64, task: &Task) -> Option<i64> {
+        if number == UNLABELLED {
+            return Some(UNLABELLED);
+        }
+        let mapped = match usize::try_from(number).ok().and_then(|place| self.names.get(place)) {
+            Some(name) if self.map_means_names => mapped_name(task, name),
+            // A number beyond the names has none.
+            None if self.map_means_names => None,
+            _ => task.label_map.get(&number.to_string()).map(|class| *class as i64),
+        };
+        mapped.or_else(|| left_out(task))
+    }
+
+    /// The class of a truth value: as the task's map calls it, else 1 for true.
+    pub(crate) fn of_truth(&self, value: bool, task: &Task) -> Option<i64> {
+        mapped_name(task, &value.to_string()).or_else(|| self.of_number(i64::from(value), task))
+    }
+}
+
+/// The class of a key of the task's map: spelled so, or the only one that differs in case or separators alone.
+fn mapped_name(task: &Task, name: &str) -> Option<i64> {
+    if let Some(class) = task.label_map.get(name.trim()) {
+        return Some(*class as i64);
+    }
+    let wanted = folded(name);
+    let mut alike = task.label_map.iter().filter(|(key, _)| folded(key) == wanted);
+    alike.next().filter(|_| alike.next().is_none()).map(|(_, class)| *class as i64)
+}
+
+fn left_out(task: &Task) -> Option<i64> {
+    (task.other_labels == OtherLabels::Drop).then_some(UNLABELLED)
+}
+
+/// The class of each of a file's names, and what should be told of it.
+fn resolve(
+    names: &[String],
+    task: &Task,
+    reference: &Reference,
+) -> Result<(Vec<i64>, Option<String>), String> {
+    let (shown, known) = (names.join(", "), task.shown_names());
+    let named: Vec<Option<i64>> =
+        names.iter().map(|name| task.class_named(name).map(|class| class as i64)).collect();
+    let by_name: Option<Vec<i64>> = named.iter().copied().collect();
+    let by_number = || -> Option<Vec<i64>> {
+        let number =
+            |name: &String| numbered(name).filter(|class| (0..task.classes() as i64).contains(class));
+        names.iter().map(number).collect()
+    };
+    let hint = "`names` in the task file says what its classes are called in data";
+    if !task.names.is_empty() {
+        return match by_name.or_else(by_number) {
+            Some(classes) => Ok((classes, None)),
+            None => Err(format!(
+                "the data call their classes {shown}; task {} calls its {known}; {hint}",
+                task.name
+            )),
+        };
+    }
+    if !reference.0.is_empty() {
+        let classes: Option<Vec<i64>> = names.iter().map(|name| reference.class(name)).collect();
+        return match classes {
+            Some(classes) => Ok((classes, None)),
+            None => Err(format!(
+                "its classes are {shown}, but in the data read before it they are {}; {hint}",
+                reference.shown()
+            )),
+        };
+    }
+    if let Some(classes) = by_name.or_else(by_number) {
+        return Ok((classes, None));
+    }
+    let in_place =
+        named.iter().enumerate().all(|(place, class)| class.is_none_or(|class| class == place as i64));
+    if !in_place || names.len() < task.classes() {
+        return Err(format!(
+            "the data call their classes {shown}; task {} calls its {known}; {hint}",
+            task.name
+        ));
+    }
+    let pairs: Vec<String> = names
+        .iter()
+        .zip(&task.labels)
+        .map(|(name, word)| format!("{name} is answered by {:?}", word.trim()))
+        .collect();
+    Ok((
+        (0..names.len() as i64).collect(),
+        Some(format!("classes in the data's order: {}", pairs.join(", "))),
+    ))
+}
+
+/// The number that a name is: `3`, or `LABEL_3`, as transformers calls classes that nobody named.
+fn numbered(name: &str) -> Option<i64> {
+    let name = name.trim();
+    name.strip_prefix("LABEL_").unwrap_or(name).parse().ok()
+}
+
+/// The integer that a text or a float says, which may have a fraction of zero: pandas writes integers beside gaps so.
+fn whole_number(text: &str) -> Option<i64> {
+    text.parse().ok().or_else(|| whole(text.parse().ok()?))
+}
+
+/// A float that is an integer.
+pub(crate) fn whole(number: f64) -> Option<i64> {
+    // Larger ones are no classes, and not exact.
+    (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i64)
+}
+
+/// A truth value as Python, R and JSON write it.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
