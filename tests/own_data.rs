@@ -120,7 +120,7 @@ fn json_lines_with_labels_in_words() {
         3,
         &[
             "reviews can't be divided",
-            "split test: it is test of task reviews: expected a labelled row, found none in 0 rows",
+            "split test: it is test of task reviews: expected a row with a label in column \"stars\", found none in 0 rows",
         ],
     );
     write(&desk.path("reviews/test.jsonl"), "{\"stars\": \"sideways\", \"review\": \"a text\"}\n");
@@ -130,4 +130,50 @@ fn json_lines_with_labels_in_words() {
         &["test.jsonl", "line 1", "sideways"],
     );
     assert!(!desk.path("other").exists());
+}
+
+/// Texts that are learned and scored on: three of the test set's stand in train, in other letters.
+#[test]
+fn rows_in_two_splits_are_told() {
+    let desk = Desk::new();
+    write(&desk.path("reviews.toml"), TASK);
+    let line = |row: usize, text: String| {
+        let stars = ["down", "up"][row % 2];
+        format!("{{\"stars\": \"{stars}\", \"review\": \"{text}\"}}\n")
+    };
+    let train: String = (0..40).map(|row| line(row, format!("soup no {row}"))).collect();
+    let test = [4, 9, 70, 71, 3].map(|row| line(row, format!(" Soup no {row}"))).concat();
+    write(&desk.path("reviews/train.jsonl"), train);
+    write(&desk.path("reviews/test.jsonl"), test);
+    let flags =
+        "--model demo --task-file reviews.toml --data reviews --prompt_size 4 --max-steps 2 --save_to run";
+    let said = desk.run(&format!("skn-train {flags}"));
+    // The seed gave train's row 9 to dev, which learns nothing.
+    let warned: Vec<&str> = said.stderr.lines().filter(|line| line.contains("stand in train too")).collect();
+    assert_eq!(warned.len(), 1, "{}", said.stderr);
+    let told = "2 of 5 texts of test stand in train too (test row 0 = train row 4, test row 4 = train row 3)";
+    assert!(warned[0].contains("WARN") && warned[0].contains(told), "{}", warned[0]);
+    let settings = desk.json("run/run.json")["stages"]["train"]["settings"].clone();
+    assert!(settings["test_in_train"].as_str().unwrap().contains(told), "{settings}");
+    desk.ok("skn-report run");
+    let page = std::fs::read_to_string(desk.path("run/report.html")).unwrap();
+    assert!(page.contains("Seen in training: ") && page.contains(told), "the report says it");
+}
+
+/// What Excel and Notepad write: a mark before the text, or UTF-16.
+#[test]
+fn texts_of_windows_programs_are_answered() {
+    let desk = Desk::new();
+    write(&desk.path("plain.txt"), "the film was good .\n");
+    write(&desk.path("marked.txt"), "\u{feff}the film was good .\r\n");
+    let answers = ["plain", "marked"]
+        .map(|name| desk.ok(&format!("skn-predict --model demo --task sst2 --input {name}.txt")));
+    assert_eq!(answers[0], answers[1]);
+    let utf16: Vec<u8> = "a film\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write(&desk.path("utf16.txt"), utf16);
+    desk.fails(
+        "skn-predict --model demo --task sst2 --input utf16.txt",
+        3,
+        &["utf16.txt", "UTF-16", "iconv"],
+    );
 }

@@ -1,6 +1,8 @@
 //! The demo's three data sets.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 use skn_random::{Key, Purpose, Rng};
 
 use crate::grammar::{Level, inference, judgement};
@@ -9,7 +11,22 @@ use crate::grammar::{Level, inference, judgement};
 const SPLITS: [(&str, u64); 3] = [("train", 960), ("dev", 320), ("test", 480)];
 
 /// Makes a row of a task.
-type Row = fn(&mut Rng) -> serde_json::Value;
+type Row = fn(&mut Rng) -> Value;
+
+/// A row whose text did not come in another split.
+fn new_row(row: Row, rng: &mut Rng, before: &BTreeSet<String>) -> Value {
+    loop {
+        let made = row(rng);
+        if !before.contains(&said(&made)) {
+            return made;
+        }
+    }
+}
+
+/// The texts of a row, without its label.
+fn said(row: &Value) -> String {
+    ["text", "premise", "hypothesis"].map(|column| row[column].as_str().unwrap_or_default()).join("\t")
+}
 
 /// The files of the demo's tasks: `<task>/<split>.jsonl` and their content, made from `seed`.
 pub fn make_tasks(seed: u64) -> Vec<(String, String)> {
@@ -29,13 +46,20 @@ pub fn make_tasks(seed: u64) -> Vec<(String, String)> {
     ];
     let mut files = Vec::new();
     for (task, (name, row)) in tasks.into_iter().enumerate() {
+        // The grammar makes few short texts, and some twice: none that train has may come in dev or test.
+        let mut before = BTreeSet::new();
         for (split, (split_name, rows)) in SPLITS.into_iter().enumerate() {
             // Above every step of pre-training, so that no text of a task was seen there by design.
             let key = Key::new(seed, Purpose::Corpus)
                 .step(u64::MAX - 1)
                 .layer((task * SPLITS.len() + split) as u32);
-            let lines = (0..rows).map(|sample| format!("{}\n", row(&mut key.sample(sample).rng())));
-            files.push((format!("{name}/{split_name}.jsonl"), lines.collect()));
+            let made: Vec<Value> =
+                (0..rows).map(|sample| new_row(row, &mut key.sample(sample).rng(), &before)).collect();
+            files.push((
+                format!("{name}/{split_name}.jsonl"),
+                made.iter().map(|row| format!("{row}\n")).collect(),
+            ));
+            before.extend(made.iter().map(said));
         }
     }
     files

@@ -1,5 +1,8 @@
 //! Files that are something else than their place or their name says.
 
+/// The mark that programs on Windows put before text in UTF-8: U+FEFF, no part of the text.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What a file turns out to be by how it begins, where another form was expected.
 ///
 /// ```

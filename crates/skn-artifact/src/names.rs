@@ -191,6 +191,12 @@ pub mod file {
     }
 }
 
+/// Settings in an entry of `run.json` that others read.
+pub mod setting {
+    /// Which texts of dev and of test stand in train too.
+    pub const IN_TRAIN: [&str; 2] = ["dev_in_train", "test_in_train"];
+}
+
 /// Entries of `run.json`. What a stage does several times for one run has an entry for each.
 pub mod stage {
     /// Tuning.

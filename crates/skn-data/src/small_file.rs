@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use skn_artifact::{Foreign, Wanted};
+use skn_artifact::{BYTE_ORDER_MARK, Foreign, Wanted};
 
 use crate::error::{DataError, Result};
 
 /// A JSON or TOML file that says how data lie is not longer.
 const MOST_BESIDE: u64 = 64 << 20;
 
-/// The bytes of a file that says how data lie.
+/// The bytes of a file that says how data lie, without the mark that programs on Windows put before text.
 pub(crate) fn read_bytes(path: &Path, file: &str) -> Result<Vec<u8>> {
     let wrong = |source| DataError::Io { file: file.to_owned(), source };
     let mut bytes = Vec::new();
@@ -22,6 +22,9 @@ pub(crate) fn read_bytes(path: &Path, file: &str) -> Result<Vec<u8>> {
             place: format!("byte {MOST_BESIDE}"),
             reason: "expected the end of the file; no file of this kind is longer".to_owned(),
         });
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(bytes)
 }

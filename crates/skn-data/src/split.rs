@@ -157,8 +157,8 @@ fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
         if part.rows.is_empty() {
             let all = dataset.splits.get(&part.split).map_or(0, Vec::len);
             let reason = format!(
-                "it is {name} of task {}: expected a labelled row, found none in {all} rows",
-                task.name
+                "it is {name} of task {}: expected a row with a label in column {:?}, found none in {all} rows",
+                task.name, task.label
             );
             return Err(empty(&part.split, &reason));
         }
@@ -323,7 +323,7 @@ mod tests {
         );
         assert!(
             message(dataset(&[("train", 5), ("validation", 0)]), "sst2")
-                == "split validation: it is test of task sst2: expected a labelled row, found none in 0 rows"
+                == "split validation: it is test of task sst2: expected a row with a label in column \"label\", found none in 0 rows"
         );
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "sst2").contains("expected this split"));
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "ethos").contains("this split alone"));

@@ -412,6 +412,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_a_windows_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        let write =
+            |bytes: &[u8]| skn_artifact::write_file(&path, skn_artifact::Overwrite::Replace, bytes).unwrap();
+        write(format!("\u{feff}{TASK}").as_bytes());
+        assert_eq!(Task::read(&path).unwrap().name, "t");
+        let utf16: Vec<u8> = TASK.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        write(&utf16);
+        let error = Task::read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("t.toml, byte 0: expected text, found text in UTF-16; convert it with `iconv"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn as_many_words_as_classes() {
         let task = Task::builtin("sst2").unwrap();
         let error = task.clone().with_words(vec!["good".into()]).unwrap_err();

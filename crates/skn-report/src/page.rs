@@ -1,8 +1,9 @@
 //! The page: sections of sentences, tables and figures. maud escapes every text that comes from a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use skn_artifact::names::setting;
 use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary};
 
 use crate::draw;
@@ -92,8 +93,18 @@ fn result(parts: &Parts, figures: &[Figure]) -> Markup {
             } @else {
                 (missing("The final table (summary.json) is", "skn-run"))
             }
+            @for overlap in overlaps(&parts.record) {
+                p.warning { "Seen in training: " (overlap) ". Scores on them tell nothing of new texts." }
+            }
         }
     }
+}
+
+/// Which texts of dev and test stand in train too, as the stages noted it.
+fn overlaps(record: &RunRecord) -> BTreeSet<&str> {
+    let settings = record.stages.values().map(|stage| &stage.settings);
+    let noted = settings.flat_map(|settings| setting::IN_TRAIN.map(|name| settings.get(name)));
+    noted.flatten().map(String::as_str).collect()
 }
 
 fn result_tables(summary: &Summary, metric: &str) -> Markup {

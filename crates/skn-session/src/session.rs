@@ -1,5 +1,6 @@
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Device;
 use skn_model::{Isa, Precision};
@@ -39,6 +40,8 @@ pub struct Session {
     describe: Box<Describe>,
     understand: Box<Understand>,
     pub(crate) cache: Cache,
+    /// What was told already.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
@@ -59,6 +62,7 @@ impl Session {
             describe: Box::new(|_| Vec::new()),
             understand: Box::new(|_, _| None),
             cache: Cache::default(),
+            told: Mutex::default(),
         })
     }
 
@@ -94,6 +98,12 @@ impl Session {
     /// Its threads.
     pub fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// Whether a message was not told yet: several stages of a chain find out the same. From now on it was.
+    pub(crate) fn is_new(&self, message: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(message.to_owned())
     }
 
     pub(crate) fn device(&self) -> &Device {

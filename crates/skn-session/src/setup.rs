@@ -1,6 +1,6 @@
-use skn_artifact::names::{file, key};
+use skn_artifact::names::{file, key, setting};
 use skn_artifact::{PartRecord, SplitRecord, read_json};
-use skn_data::{Example, PartIndex, SplitIndex, Splits, part_hash};
+use skn_data::{Example, Overlap, PartIndex, SplitIndex, Splits, part_hash};
 use skn_model::{Precision, Roberta};
 use skn_probing::Metadata;
 
@@ -17,6 +17,8 @@ pub(crate) struct Setup<'s> {
     pub(crate) base: Base<'s>,
     /// The rows.
     pub(crate) splits: Splits,
+    /// Which texts of dev and test stand in train too.
+    overlaps: Vec<Overlap>,
 }
 
 impl<'s> Setup<'s> {
@@ -38,7 +40,15 @@ impl<'s> Setup<'s> {
     pub(crate) fn load_encoder(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
         let named = Named::of(subject, tuned)?;
         let splits = named.splits(session, subject.seed)?;
-        Ok(Self { base: Base::read(session, named, subject, tuned)?, splits })
+        let overlaps = Overlap::of(&splits);
+        for overlap in &overlaps {
+            let told =
+                format!("task {}: {overlap}; scores on them tell nothing of new texts", named.task.name);
+            if session.is_new(&told) {
+                tracing::warn!("{told}");
+            }
+        }
+        Ok(Self { base: Base::read(session, named, subject, tuned)?, splits, overlaps })
     }
 
     /// What a file says of itself that was made by a tuned model from a part of the data.
@@ -114,6 +124,10 @@ impl<'s> Setup<'s> {
     /// If a file can't be hashed.
     pub(crate) fn note(&self, writer: &mut RunWriter) -> Result<()> {
         self.base.note(writer)?;
+        for overlap in &self.overlaps {
+            let [dev, test] = setting::IN_TRAIN;
+            writer.set(if overlap.part == "dev" { dev } else { test }, overlap);
+        }
         writer.read_as(format!("data of {}", self.base.task.name), &self.splits.source.data_sha256);
         Ok(())
     }
