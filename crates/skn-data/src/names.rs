@@ -28,19 +28,15 @@ pub(crate) fn folded(name: &str) -> String {
 }
 
 impl Task {
-    /// The class that a name means: by its exact spelling, else by one that differs in case or separators, if no other class
-    /// has such a one. The words that answer are names too.
-    pub(crate) fn class_named(&self, name: &str) -> Option<usize> {
-        let name = name.trim();
-        let by_name =
-            |same: &dyn Fn(&str) -> bool| only(&self.names, |of| of.iter().any(|other| same(other)));
-        let by_word = |same: &dyn Fn(&str) -> bool| only(&self.labels, |word| same(word.trim()));
-        let wanted = folded(name);
-        let alike = |other: &str| !wanted.is_empty() && folded(other) == wanted;
-        by_name(&|other| other.trim() == name)
-            .or_else(|| by_name(&alike))
-            .or_else(|| by_word(&|other| other == name))
-            .or_else(|| by_word(&alike))
+    /// The class that a label in words means: by the names of the task file, else by the words that answer. A spelling wins that
+    /// is the same, else one that differs in case or separators alone, if no other class has such a one.
+    pub(crate) fn class_named(&self, label: &str) -> Option<usize> {
+        self.class_of_name(label).or_else(|| class_of(label, &self.labels, |word, same| same(word)))
+    }
+
+    /// The class that has a name, as the task file spells names.
+    pub(crate) fn class_of_name(&self, name: &str) -> Option<usize> {
+        class_of(name, &self.names, |of, same| of.iter().any(|other| same(other)))
     }
 
     /// The class whose name, as the task file spells it, is a number: stars from 1 to 5, say.
@@ -57,6 +53,14 @@ impl Task {
         };
         names.join(", ")
     }
+}
+
+/// The class with a name, where `has` says whether a class has one that is the same.
+fn class_of<T>(name: &str, classes: &[T], has: impl Fn(&T, &dyn Fn(&str) -> bool) -> bool) -> Option<usize> {
+    let (name, wanted) = (name.trim(), folded(name));
+    let exactly = |other: &str| other.trim() == name;
+    let alike = |other: &str| !wanted.is_empty() && folded(other) == wanted;
+    only(classes, |class| has(class, &exactly)).or_else(|| only(classes, |class| has(class, &alike)))
 }
 
 /// The place of the only one that fits.

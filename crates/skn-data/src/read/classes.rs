@@ -145,8 +145,11 @@ fn resolve(
     reference: &Reference,
 ) -> Result<(Vec<i64>, Option<String>), String> {
     let (shown, known) = (names.join(", "), task.shown_names());
-    let named: Vec<Option<i64>> =
-        names.iter().map(|name| task.class_named(name).map(|class| class as i64)).collect();
+    let named: Vec<Option<i64>> = names
+        .iter()
+        .map(|name| if task.names.is_empty() { task.class_named(name) } else { task.class_of_name(name) })
+        .map(|class| class.map(|class| class as i64))
+        .collect();
     let by_name: Option<Vec<i64>> = named.iter().copied().collect();
     let by_number = || -> Option<Vec<i64>> {
         let number =

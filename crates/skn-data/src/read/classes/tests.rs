@@ -120,6 +120,10 @@ fn built_in_tasks_know_their_classes() {
         ) && error.contains("`names` in the task file"),
         "{error}"
     );
+    // Its words are negative and positive, but the data's are those of another sub-task.
+    let neutral = Task { text: vec!["a".into()], ..Task::builtin("mnli-neu").unwrap() };
+    assert!(named(&["negative", "positive"], &[0, 1], &neutral).is_err());
+    assert_eq!(named(&["neutral", "other"], &[0, 1], &neutral).unwrap(), [1, 0]);
     let news = Task { text: vec!["a".into()], ..Task::builtin("ag_news_s").unwrap() };
     assert_eq!(
         named(&["Business", "Sci/Tech", "Sports", "World"], &[0, 1, 2, 3], &news).unwrap(),
