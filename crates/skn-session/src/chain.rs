@@ -1,3 +1,4 @@
+use std::fs::DirEntry;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
@@ -64,7 +65,11 @@ impl Session {
         mut told: impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
     ) -> Result<Summary, E> {
         let plan = Plan::new(options)?;
+        // From the first stage to the report: another chain must not begin between two of them.
+        let whole = self.hold(&plan.out, stage::RUN).map_err(E::from)?;
         check_free(options)?;
+        let others = [plan.untuned(), plan.pruned(), plan.pruned_tuned()];
+        let others: Vec<_> = others.iter().map(|run| self.hold(run, stage::RUN)).collect::<Result<_>>()?;
         let began = unix_seconds();
         let mut steps = plan.steps();
         let report = steps.pop();
@@ -79,6 +84,7 @@ impl Session {
         if let Some(report) = report {
             self.step(options, report, &plan.task, &mut told)?;
         }
+        drop((others, whole));
         Ok(summary)
     }
 
@@ -146,7 +152,8 @@ impl Session {
 fn check_free(options: &Chain) -> Result<()> {
     let out = options.folder();
     // An untuned model's numbers are all there is of a run that was stopped early.
-    let empty = out.read_dir().map_or(true, |mut entries| entries.next().is_none());
+    let is_lock = |entry: &DirEntry| entry.file_name() == file::LOCK;
+    let empty = out.read_dir().map_or(true, |entries| entries.flatten().all(|entry| is_lock(&entry)));
     if empty || options.overwrite || options.resume {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! A run that is written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use skn_artifact::{
@@ -25,7 +26,7 @@ pub(crate) struct RunWriter {
     made: Vec<(String, Vec<u8>)>,
     /// Files of earlier calls that would be read as this one's.
     obsolete: Vec<String>,
-    _lock: RunLock,
+    _lock: Arc<RunLock>,
 }
 
 impl RunWriter {
@@ -46,7 +47,7 @@ impl RunWriter {
         let stage = stage.into();
         let arguments = session.description(&stage);
         let options = Some(serde_json::to_value(Made::new(stage, session.compute()))?);
-        let lock = RunLock::acquire(folder, entry)?;
+        let lock = session.lock(folder, entry)?;
         let version = env!("CARGO_PKG_VERSION").into();
         Ok(Self {
             folder: folder.into(),

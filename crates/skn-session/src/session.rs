@@ -1,12 +1,15 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::ThreadId;
 
 use candle_core::Device;
+use skn_artifact::RunLock;
 use skn_model::{Isa, Precision};
 use skn_probing::{PassOptions, Progress, Silent, Workers};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, real};
 use crate::error::{Result, SessionError};
 use crate::options::{Compute, DeviceChoice, Made, Stage};
 
@@ -42,6 +45,8 @@ pub struct Session {
     pub(crate) cache: Cache,
     /// What was told already.
     told: Mutex<BTreeSet<String>>,
+    /// The runs that a chain holds from its first stage to its last, and the thread that does it.
+    held: Mutex<Vec<(ThreadId, PathBuf, Weak<RunLock>)>>,
 }
 
 impl Session {
@@ -63,6 +68,7 @@ impl Session {
             understand: Box::new(|_, _| None),
             cache: Cache::default(),
             told: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 
@@ -104,6 +110,32 @@ impl Session {
     pub(crate) fn is_new(&self, message: &str) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(message.to_owned())
+    }
+
+    /// Takes the lock of a run for a stage; within a chain that holds the run it is the chain's.
+    ///
+    /// # Errors
+    /// If another program, or another thread, holds it.
+    pub(crate) fn lock(&self, run: &Path, entry: &str) -> Result<Arc<RunLock>> {
+        let (me, place) = (std::thread::current().id(), real(run));
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = held.iter().find(|(thread, folder, _)| *thread == me && *folder == place);
+        match mine.and_then(|(.., lock)| lock.upgrade()) {
+            Some(lock) => Ok(lock),
+            None => Ok(Arc::new(RunLock::acquire(run, entry)?)),
+        }
+    }
+
+    /// Takes the lock of a run for all stages that this thread does, until it is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub(crate) fn hold(&self, run: &Path, entry: &str) -> Result<Arc<RunLock>> {
+        let lock = self.lock(run, entry)?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(.., lock)| lock.strong_count() > 0);
+        held.push((std::thread::current().id(), real(run), Arc::downgrade(&lock)));
+        Ok(lock)
     }
 
     pub(crate) fn device(&self) -> &Device {

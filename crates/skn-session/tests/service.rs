@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
 use std::fs;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::Path;
 
-use skn_session::options::{Chain, Classify, Compute, LayerRange, Perturb, Probe, Prune, Subject, Train};
+use skn_artifact::RunLock;
+use skn_session::options::{
+    Chain, Classify, Compute, LayerRange, Perturb, Probe, Prune, Subject, TaskChoice, Train,
+};
 use skn_session::{ErrorKind, ProbeType, Session, SessionError};
 
 fn session() -> Session {
@@ -89,4 +94,65 @@ fn text_beyond_what_is_allowed_is_refused_without_a_fence_too() {
     assert!(error.contains("more than 1024 bytes") && error.contains("option `max_data`"), "{error}");
     train.subject.max_data = None;
     session.train(&train).unwrap();
+}
+
+/// The demo's model on a task of a few rows.
+fn few_reviews(folder: &Path) -> Subject {
+    let [task_file, data] = ["reviews.toml", "reviews.jsonl"].map(|name| folder.join(name));
+    let task = "name = \"reviews\"\ntext = [\"text\"]\nlabels = [\"negative\", \"positive\"]\n[splits]\ntrain = \"train\"\n";
+    fs::write(&task_file, task).unwrap();
+    let line = |row: usize| {
+        let word = ["awful", "good"][row % 2];
+        format!("{{\"text\": \"the soup was {word} , no {row}\", \"label\": {}}}\n", row % 2)
+    };
+    fs::write(&data, (0..40).map(line).collect::<String>()).unwrap();
+    let mut subject = Subject::default();
+    (subject.model, subject.data) = (Some(Subject::DEMO.into()), Some(data));
+    subject.task = Some(TaskChoice::File(task_file));
+    subject
+}
+
+/// Between two stages of a chain nobody else may write its runs: not another program, nor another thread of this one.
+#[test]
+fn a_chain_holds_its_runs_to_the_end() {
+    let session = session();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut chain = Chain::default();
+    chain.subject = few_reviews(folder.path());
+    chain.out = Some(out.clone());
+    (chain.epochs, chain.retune_epochs) = (Some(NonZeroU64::MIN), Some(NonZeroU64::MIN));
+    (chain.draws, chain.overwrite) = (NonZeroUsize::MIN, true);
+    let locked = |error: SessionError| assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    let mut asked = 0;
+    let done = session.chain(&chain, |_, _| {
+        asked += 1;
+        for run in ["", "untuned", "prune", "prune-tuned"] {
+            let error = RunLock::acquire(&out.join(run), "another").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+        }
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| session.chain(&chain, |_, _| Ok::<_, SessionError>(())).map(drop));
+            locked(other.join().unwrap().unwrap_err());
+        });
+        Ok::<_, SessionError>(())
+    });
+    done.unwrap();
+    assert!(asked > 20, "{asked}");
+    RunLock::acquire(&out, "another").unwrap();
+}
+
+/// A chain that is refused leaves nothing of the folders that it took.
+#[test]
+fn a_chain_that_is_refused_leaves_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("mine.txt"), "").unwrap();
+    let mut chain = Chain::default();
+    chain.out = Some(out.clone());
+    let error = session().chain(&chain, |_, _| Ok::<_, SessionError>(())).unwrap_err();
+    assert!(error.to_string().contains("a run is there"), "{error}");
+    let names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| name == "mine.txt" || name == ".lock"), "{names:?}");
 }
