@@ -35,6 +35,9 @@ impl RunLock {
     fn try_acquire(folder: &Path, program: &str) -> Result<Self> {
         make_folder(folder)?;
         let path = folder.join(file::LOCK);
+        if path.is_symlink() {
+            return Err(ArtifactError::format(&path, "the lock", "a file of the run's folder", "a link"));
+        }
         let mut options = OpenOptions::new();
         let mut file = options
             .create(true)
@@ -125,6 +128,20 @@ mod tests {
         assert!(error.to_string().contains("skn-train"), "{error}");
         drop(first);
         RunLock::acquire(folder.path(), "skn-probe").unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_not_made_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, folder.path().join(file::LOCK)).unwrap();
+        let error = RunLock::acquire(folder.path(), "skn-train").unwrap_err();
+        assert!(
+            error.to_string().contains(".lock: the lock: expected a file of the run's folder, found a link"),
+            "{error}"
+        );
+        assert!(!elsewhere.exists());
     }
 
     #[test]

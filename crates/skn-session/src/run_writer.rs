@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use skn_artifact::names::file;
 use skn_artifact::{
     ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, sha256_hex,
     write_file,
@@ -48,6 +49,9 @@ impl RunWriter {
         let arguments = session.description(&stage);
         let options = Some(serde_json::to_value(Made::new(stage, session.compute()))?);
         let lock = session.lock(folder, entry)?;
+        for name in [file::RUN, file::SPLIT, file::METRICS, file::BEST, file::LAST, file::INFO] {
+            refuse_link(folder, Path::new(name))?;
+        }
         let version = env!("CARGO_PKG_VERSION").into();
         Ok(Self {
             folder: folder.into(),
@@ -77,6 +81,9 @@ impl RunWriter {
     /// # Errors
     /// Names the first file that exists and may not be replaced.
     pub(crate) fn check_free(&self, names: &[impl AsRef<Path>]) -> Result<()> {
+        for name in names {
+            refuse_link(&self.folder, name.as_ref())?;
+        }
         let taken = names.iter().map(|name| self.folder.join(name.as_ref())).find(|path| path.exists());
         match taken {
             Some(path) if self.overwrite == Overwrite::Refuse => Err(SessionError::input(format!(
@@ -205,6 +212,23 @@ impl RunWriter {
         let record = StageRecord { finished, seconds, ..self.record };
         Ok(RunRecord::update(&self.folder, &self.entry, record, &self.obsolete)?)
     }
+}
+
+/// Refuses to write a file of a run through a link, which leads who knows where. The run's folder itself may be one.
+fn refuse_link(run: &Path, name: &Path) -> Result<()> {
+    let mut path = run.to_path_buf();
+    for part in name.components() {
+        path.push(part);
+        if path.is_symlink() {
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            return Err(SessionError::input(format!(
+                "{}: a link to {}; files of a run are not written through links: remove it, or make the run's folder itself a link",
+                path.display(),
+                target.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Seconds since 1970.

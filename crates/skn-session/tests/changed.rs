@@ -194,3 +194,62 @@ fn a_copy_is_checked_against_itself() {
     let error = prune(averages(1.0), "f").unwrap_err();
     assert!(error.kind() == ErrorKind::Input && error.to_string().contains("train_avg"), "{error}");
 }
+
+/// A stage writes what it was asked for, into the run's own folder.
+#[test]
+fn files_of_others_are_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::new(Compute::default()).unwrap();
+    let train = |run: &Path, overwrite| {
+        let mut train = Train::new(Subject::demo("sentiment"), run);
+        (train.training.max_steps, train.overwrite) = (Some(1), overwrite);
+        session.train(&train).map(drop)
+    };
+    for name in ["adapter_config.json", "adapter_model.safetensors", "adapter.safetensors", "skn.json"] {
+        let run = folder.path().join(name);
+        let mine = run.join("best").join(name);
+        fs::create_dir_all(run.join("best")).unwrap();
+        fs::write(&mine, "mine").unwrap();
+        let error = train(&run, false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+        assert!(error.to_string().contains(&format!("best/{name}: exists; option `overwrite`")), "{error}");
+        assert_eq!(fs::read(&mine).unwrap(), b"mine");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_written_through_a_link_within_a_run() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::new(Compute::default()).unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let train = |run: &Path| {
+        let mut train = Train::new(Subject::demo("sentiment"), run);
+        (train.training.max_steps, train.overwrite) = (Some(1), true);
+        session.train(&train).map(drop)
+    };
+    for name in [
+        "best",
+        "last",
+        "metrics.jsonl",
+        "run.json",
+        "split.json",
+        "best/skn.json",
+        "last/checkpoint.safetensors",
+    ] {
+        let run = folder.path().join(name.replace('/', "-"));
+        fs::create_dir_all(run.join(name).parent().unwrap()).unwrap();
+        symlink(&elsewhere, run.join(name)).unwrap();
+        let error = train(&run).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input, "{name}: {error}");
+        assert!(error.to_string().contains(name), "{name}: {error}");
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "{name}");
+    }
+    // The run's folder itself may be a link.
+    let run = folder.path().join("run");
+    symlink(&elsewhere, &run).unwrap();
+    train(&run).unwrap();
+    assert!(elsewhere.join("best/skn.json").is_file());
+}

@@ -63,11 +63,10 @@ impl Session {
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
         let mut writer = RunWriter::open(self, options.clone(), out, stage::TRAIN, overwrite)?;
-        writer.check_free(&[
-            format!("{}/{}", file::BEST, file::SKILL_CONFIG),
-            file::METRICS.into(),
-            checkpoint,
-        ])?;
+        let of_best = file::TUNED.iter().chain(&[file::SKILL_CONFIG, file::ADAPTER_CONFIG]);
+        let of_best: Vec<String> = of_best.map(|name| format!("{}/{name}", file::BEST)).collect();
+        writer.check_free(&of_best)?;
+        writer.check_free(&[file::METRICS.into(), checkpoint])?;
         let base = &setup.base;
         let gradients = if base.paper { Gradients::All } else { Gradients::Tuned };
         let model = base.roberta(&base.tuning(&options.tuned)?, gradients)?;
