@@ -372,3 +372,39 @@ fn texts_that_are_none() {
     desk.fails(&format!("{predict} texts"), 3, &["texts: expected a text a line"]);
     desk.fails("skn-report run --figures texts", 3, &["--figures texts", "found a file"]);
 }
+
+/// Names and texts of other people don't move the cursor, nor turn what stands beside them, wherever they are shown.
+#[cfg(unix)]
+#[test]
+fn control_characters_are_spelled_out() {
+    const ORDERS: [char; 4] = ['\u{1b}', '\u{9b}', '\u{202e}', '\u{7}'];
+    let evil = "x\u{1b}[2J\u{9b}31m\u{202e}\u{7}";
+    let desk = Desk::new();
+    write(&desk.path("texts.txt"), format!("{evil}\n"));
+    let plain = desk.ok("skn-predict --model demo --task sst2 --input texts.txt");
+    let json = desk.ok("skn-predict --model demo --task sst2 --input texts.txt --json");
+    let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(
+        parsed.to_string().contains(&serde_json::Value::from(evil).to_string()),
+        "JSON says the same text: {json}"
+    );
+    // In the names of a task, of a column, of a file, of a tensor, of a split.
+    write(&desk.path(&format!("{evil}/train.csv")), format!("{evil},b\n1,2\n"));
+    let lines = [
+        format!("skn-train --model demo --task {evil} --data d --out r"),
+        format!("skn-train --model demo --task sst2 --data {evil} --out r"),
+        format!("skn-train --model {evil} --task sst2 --data d --out r"),
+        format!("skn-verify {evil}"),
+        format!("skn-select -a {evil} --save_to r --task_type {evil}"),
+    ];
+    let said = lines.map(|line| desk.run(&line));
+    assert!(plain.contains("\\u{1b}[2J"), "{plain}");
+    let errors = said.iter().flat_map(|said| [said.stderr.as_str(), said.stdout.as_str()]);
+    for text in [plain.as_str(), json.as_str()].into_iter().chain(errors) {
+        assert!(!text.contains(ORDERS), "{text:?}");
+    }
+    assert!(
+        said.iter().all(|said| said.code != 0 && said.stderr.contains("\\u{202e}")),
+        "the names are shown"
+    );
+}

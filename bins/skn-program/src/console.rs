@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use skn_artifact::{visible, visible_json};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -120,7 +121,7 @@ impl Console {
             return None;
         }
         let style = ProgressStyle::with_template(unit.template());
-        let bar = self.bars.add(ProgressBar::new(total).with_message(what.to_string()));
+        let bar = self.bars.add(ProgressBar::new(total).with_message(visible(what).into_owned()));
         Some(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
@@ -184,7 +185,7 @@ struct AboveBars(MultiProgress, fn(&str) -> String);
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         // Where nobody listens the work goes on.
-        let line = (self.1)(&String::from_utf8_lossy(bytes));
+        let line = visible_line(&(self.1)(&String::from_utf8_lossy(bytes)));
         self.0.suspend(|| std::io::stderr().write_all(line.as_bytes())).ok();
         Ok(bytes.len())
     }
@@ -202,11 +203,24 @@ impl<'a> MakeWriter<'a> for AboveBars {
     }
 }
 
-/// Prints a result on stdout. A reader that has gone away (`| head`) is not an error.
+/// Prints a result on stdout, with control characters spelled out: texts and names in it are other people's. A reader that has
+/// gone away (`| head`) is not an error.
 ///
 /// # Errors
 /// If stdout can't be written for any other reason.
 pub fn print(text: &str) -> std::io::Result<()> {
+    write_result(&visible(text))
+}
+
+/// The same of JSON, which says the same to who reads it.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(json: &str) -> std::io::Result<()> {
+    write_result(&visible_json(json))
+}
+
+fn write_result(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
@@ -215,5 +229,33 @@ pub fn print(text: &str) -> std::io::Result<()> {
     {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+/// A log line with control characters spelled out, but for the logger's own colours: it spells the ones of messages that would
+/// look like them.
+fn visible_line(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut shown = visible(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        let colour =
+            part.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ';').starts_with('m');
+        shown += if colour { "\u{1b}[" } else { "\\u{1b}[" };
+        shown += &visible(part);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_keeps_colours_alone() {
+        assert_eq!(visible_line("\u{1b}[32m INFO\u{1b}[0m a\n"), "\u{1b}[32m INFO\u{1b}[0m a\n");
+        assert_eq!(
+            visible_line("a\u{1b}[2J\u{9b}\u{1b}]0;t\u{7}\u{202e}"),
+            "a\\u{1b}[2J\\u{9b}\\u{1b}]0;t\\u{7}\\u{202e}"
+        );
     }
 }

@@ -4,10 +4,10 @@ use std::fmt;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use skn_artifact::ErrorKind;
+use skn_artifact::{ErrorKind, visible};
 
 use crate::cli::Common;
-use crate::console::{Console, print};
+use crate::console::{Console, print, print_json};
 
 /// An error that the programs themselves find, with its exit code.
 #[derive(Debug)]
@@ -109,8 +109,11 @@ pub fn conclude(
         (Err(error), Some(signal)) => return Err(Failure::signal(signal, &error)),
         (Err(error), None) => return Err(error),
     };
-    let text = if common.json { serde_json::to_string_pretty(&output)? } else { output.to_string() };
-    Ok(print(&text)?)
+    match common.json {
+        true => print_json(&serde_json::to_string_pretty(&output)?)?,
+        false => print(&output.to_string())?,
+    }
+    Ok(())
 }
 
 /// Prints an error with its causes and turns it into the program's exit code, which `code` knows.
@@ -127,7 +130,7 @@ pub fn report(program: &str, code: fn(&anyhow::Error) -> u8, result: anyhow::Res
         }
     }
     // Nothing is left to do if stderr is gone.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{message}\n").as_bytes());
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", visible(&message)).as_bytes());
     ExitCode::from(code(&error))
 }
 

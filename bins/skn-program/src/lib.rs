@@ -5,7 +5,7 @@ mod console;
 mod exit;
 
 pub use crate::cli::{Common, ProgressKind, parse};
-pub use crate::console::{Console, print};
+pub use crate::console::{Console, print, print_json};
 pub use crate::exit::{Failure, conclude, exit_code, report};
 
 #[cfg(doctest)]

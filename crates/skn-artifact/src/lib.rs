@@ -32,6 +32,7 @@ mod lock;
 pub mod names;
 mod records;
 mod tensors;
+mod visible;
 
 pub use crate::array::{Array, DType, Data};
 pub use crate::error::{ArtifactError, Result};
@@ -47,6 +48,7 @@ pub use crate::records::{
     Summary, VerbalizerRecord, Verification, verify,
 };
 pub use crate::tensors::{TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash};
+pub use crate::visible::{visible, visible_json};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

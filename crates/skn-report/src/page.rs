@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use skn_artifact::names::setting;
-use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary};
+use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary, visible};
 
 use crate::draw;
 use crate::figure::{Figure, PALETTE};
@@ -45,7 +45,8 @@ pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
             }
         }
     };
-    page.into_string()
+    // maud escapes what HTML would read; a control character it would hand on.
+    visible(&page.into_string()).into_owned()
 }
 
 fn lead(parts: &Parts) -> String {
