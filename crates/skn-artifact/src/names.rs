@@ -35,7 +35,7 @@ pub mod key {
 
     /// The share of each layer's neurons that a mask selects.
     pub const SHARE: &str = "skn.share";
-    /// The version of the form of all files.
+    /// The version of the file's form, one of [`schema`](super::schema).
     pub const SCHEMA: &str = "skn.schema";
     /// The version of the program that wrote the file.
     pub const VERSION: &str = "skn.version";
@@ -43,6 +43,16 @@ pub mod key {
     pub const STATE: &str = "skn.state";
     /// Hash of a checkpoint's content.
     pub const CONTENT: &str = "skn.content_sha256";
+}
+
+/// Versions of the forms of tensor files. A form that gets another tensor gets a number of its own.
+pub mod schema {
+    /// That of most files.
+    pub const FIRST: u32 = 1;
+    /// That of counts of two classes which hold `true_positive` and `positives` besides.
+    pub const COUNTS_BY_CLASS: u32 = 2;
+    /// The newest that this version knows.
+    pub const NEWEST: u32 = COUNTS_BY_CLASS;
 }
 
 /// What a tensor file says it is.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::array::Array;
 use crate::error::Result;
-use crate::names::key;
+use crate::names::{key, schema};
 
 /// Tensors on their way into a file, with what the file says of itself. The same content always gives the same bytes.
 ///
@@ -18,10 +18,17 @@ use crate::names::key;
 /// assert_eq!(file.bool("mask", Some(&[1, 3]))?.1, [true, false, true]);
 /// # Ok::<(), skn_artifact::ArtifactError>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TensorBundle {
     tensors: BTreeMap<String, Array>,
     metadata: BTreeMap<String, String>,
+    schema: u32,
+}
+
+impl Default for TensorBundle {
+    fn default() -> Self {
+        Self { tensors: BTreeMap::new(), metadata: BTreeMap::new(), schema: schema::FIRST }
+    }
 }
 
 impl TensorBundle {
@@ -39,6 +46,13 @@ impl TensorBundle {
     /// Adds a line to what the file says of itself.
     pub fn describe(&mut self, key: impl Into<String>, value: impl ToString) -> &mut Self {
         self.metadata.insert(key.into(), value.to_string());
+        self
+    }
+
+    /// Says which version of its form the file has, where that is not the first. What is copied from another file's metadata
+    /// does not change it.
+    pub fn in_schema(&mut self, schema: u32) -> &mut Self {
+        self.schema = schema;
         self
     }
 
@@ -68,7 +82,7 @@ impl TensorBundle {
     fn header(&self, data: &[Vec<u8>]) -> Value {
         let mut metadata = self.metadata.clone();
         metadata.insert("format".into(), "pt".into());
-        metadata.insert(key::SCHEMA.into(), "1".into());
+        metadata.insert(key::SCHEMA.into(), self.schema.to_string());
         metadata.insert(key::VERSION.into(), env!("CARGO_PKG_VERSION").into());
         let mut header = Map::new();
         header.insert("__metadata__".into(), serde_json::json!(metadata));
@@ -88,6 +102,18 @@ impl TensorBundle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_not_copied_with_metadata() {
+        let mut bundle = TensorBundle::new();
+        bundle.describe("skn.schema", 7);
+        let schema = |bundle: &TensorBundle| {
+            let file = crate::TensorFile::from_bytes("a".as_ref(), bundle.to_bytes().unwrap()).unwrap();
+            file.metadata()["skn.schema"].clone()
+        };
+        assert_eq!(schema(&bundle), "1");
+        assert_eq!(schema(bundle.in_schema(2)), "2");
+    }
 
     #[test]
     fn the_safetensors_crate_reads_what_is_written() {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::array::{DType, elements};
 use crate::error::{ArtifactError, Result};
 use crate::foreign::{Foreign, Wanted};
+use crate::names::{key, schema};
 use crate::tensors::storage::Storage;
 
 /// The header in file order; a name that occurs twice is an error.
@@ -97,6 +98,28 @@ pub(super) fn check_layout(path: &Path, entries: &BTreeMap<String, Entry>, lengt
         "data",
         format!("{place} bytes, as the header says"),
         format!("{length} bytes"),
+    ))
+}
+
+/// A file that says which form it has has one that is known: of a newer one nobody could say what its tensors mean.
+pub(super) fn check_schema(path: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
+    let Some(found) = metadata.get(key::SCHEMA) else { return Ok(()) };
+    let known = schema::FIRST..=schema::NEWEST;
+    if found.parse().is_ok_and(|number| known.contains(&number)) {
+        return Ok(());
+    }
+    let hint = metadata.get(key::VERSION).map_or_else(String::new, |version| {
+        format!(
+            " (skn {version} wrote it, this is {}; a newer file needs a newer version)",
+            env!("CARGO_PKG_VERSION")
+        )
+    });
+    let expected = format!("{} to {}", known.start(), known.end());
+    Err(ArtifactError::format(
+        path,
+        format!("metadata {}", key::SCHEMA),
+        expected,
+        format!("{found:?}{hint}"),
     ))
 }
 

@@ -12,7 +12,7 @@ use crate::file::open;
 use crate::names::key;
 use crate::tensors::decode::{decode, decode_floats, to_native};
 use crate::tensors::digest::{TensorDigest, hash_of_digests};
-use crate::tensors::header::{Entry, check_layout, entry_of, header_of};
+use crate::tensors::header::{Entry, check_layout, check_schema, entry_of, header_of};
 use crate::tensors::storage::{Storage, read_at};
 
 /// A safetensors file, checked: every byte of its data belongs to exactly one tensor.
@@ -29,8 +29,8 @@ impl TensorFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// If it can't be read, or is not a safetensors file. Pickles, zip and GGUF files are recognised and the message
-    /// says how to convert them.
+    /// If it can't be read, is not a safetensors file, or says that it has a newer form than this version knows. Pickles, zip
+    /// and GGUF files are recognised and the message says how to convert them.
     pub fn read(path: &Path) -> Result<Self> {
         Self::from_bytes(path, crate::file::read(path)?)
     }
@@ -66,6 +66,7 @@ impl TensorFile {
             }
         }
         check_layout(path, &entries, length - data)?;
+        check_schema(path, &metadata)?;
         Ok(Self { path: path.into(), storage, entries, metadata, data })
     }
 
@@ -347,6 +348,24 @@ mod tests {
         assert_eq!(file.i32("empty", None).unwrap(), (vec![0, 4], vec![]));
         assert_eq!(file.metadata()["skn.kind"], "sample");
         assert!(file.expect_kind("sample").is_ok() && file.expect_kind("other").is_err());
+    }
+
+    #[test]
+    fn a_newer_form_is_refused_by_its_number() {
+        let of = |schema| parse(sample().in_schema(schema).to_bytes().unwrap());
+        assert!(of(1).is_ok() && of(2).is_ok());
+        for schema in [0, 3] {
+            let message = of(schema).unwrap_err().to_string();
+            let found =
+                format!("sample.safetensors: metadata skn.schema: expected 1 to 2, found \"{schema}\"");
+            assert!(message.starts_with(&found) && message.contains("a newer version"), "{message}");
+        }
+        // What another program writes there is no number, or comes without a version.
+        let data = [0; 4];
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &data).unwrap();
+        let metadata = [("skn.schema".to_owned(), "two".to_owned())].into();
+        let message = parse(safetensors::serialize([("x", view)], Some(metadata)).unwrap()).unwrap_err();
+        assert!(message.to_string().ends_with("expected 1 to 2, found \"two\""), "{message}");
     }
 
     #[test]
