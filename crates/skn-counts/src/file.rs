@@ -1,16 +1,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use skn_artifact::names::{key, kind};
+use skn_artifact::names::{key, kind, schema};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 
 use crate::error::{CountsError, Result};
-use crate::performance::{MAX_TEXTS, OneVsRest, Performance};
+use crate::performance::{ByClass, MAX_TEXTS, Performance};
 use crate::pool::Pool;
 
 impl Performance {
-    /// The file `dev_perf` and the like: `accuracy` F32, `correct` I64, `total` I64 `[1]`, and for more than two classes
-    /// `true_positive` I64 and `positives` I64 `[C]`; with what it says of itself.
+    /// The file `dev_perf` and the like: `accuracy` F32, `correct` I64, `true_positive` I64, `positives` I64 (`[1]`, the texts
+    /// of class 1; of more than two classes `[C]`), `total` I64 `[1]`; with what it says of itself.
+    ///
+    /// Of two classes the form is the second (`skn.schema`): the first had neither `true_positive` nor `positives`, and is
+    /// written again only for counts that were read without them.
     ///
     /// # Errors
     /// If the header can't be made.
@@ -29,9 +32,12 @@ impl Performance {
         bundle.insert("accuracy", Array::f32(self.shape(), self.accuracy())?);
         bundle.insert("correct", Array::i64(self.shape(), self.correct.clone())?);
         bundle.insert("total", Array::i64(vec![1], vec![self.total])?);
-        if let Some(rest) = &self.rest {
-            bundle.insert("true_positive", Array::i64(self.shape(), rest.true_positive.clone())?);
-            bundle.insert("positives", Array::i64(vec![self.classes()], rest.positives.clone())?);
+        if let Some(counted) = &self.by_class {
+            bundle.insert("true_positive", Array::i64(self.shape(), counted.true_positive.clone())?);
+            bundle.insert("positives", Array::i64(vec![self.rules()], counted.positives.clone())?);
+            if !self.is_one_vs_rest() {
+                bundle.in_schema(schema::COUNTS_BY_CLASS);
+            }
         }
         Ok(bundle)
     }
@@ -39,11 +45,13 @@ impl Performance {
     /// Reads a file of counts.
     ///
     /// `correct` is I64 `[L, P, F]`, or `[L, F]` where a text's activations were pooled; `total` I64 `[1]`.
-    /// With `positives` I64 `[C]` in the file, `correct` and `true_positive` have `C` before that.
+    /// `true_positive` I64 has the same shape, and `positives` is I64 `[1]`. With `positives` I64 `[C]`, of more than two classes,
+    /// `correct` and `true_positive` have `C` before that. Files of two classes from older versions have neither.
     ///
     /// # Errors
-    /// If the file is of another kind or shape, has no texts or more than 2^32 - 1, holds counts that can't be (below 0,
-    /// above the number of texts, or `true_positive` that does not fit the others), or says widths that do not fit.
+    /// If the file is of another kind or shape, has no texts or more than 2^32 - 1, lacks a tensor that its form has, holds
+    /// counts that can't be (below 0, above the number of texts, or `true_positive` that does not fit the others), or says
+    /// widths that do not fit.
     pub fn read(file: &TensorFile) -> Result<Self> {
         let (path, pool) = (file.path(), pool(file)?);
         let (_, total) = file.i64("total", Some(&[1]))?;
@@ -52,25 +60,20 @@ impl Performance {
             return Err(CountsError::file(path, "tensor `total`", format!("1 to {MAX_TEXTS}"), total));
         }
         let (shape, correct) = file.i64("correct", None)?;
-        let rest = match file.contains("positives") {
-            true => Some(OneVsRest {
-                positives: file.i64("positives", Some(&shape[..shape.len().min(1)]))?.1,
-                true_positive: file.i64("true_positive", Some(&shape))?.1,
-            }),
-            false => None,
-        };
-        let dims = shape[usize::from(rest.is_some()).min(shape.len())..].to_vec();
+        let by_class = by_class(file, &shape)?;
+        let one_vs_rest = by_class.as_ref().is_some_and(|counted| counted.positives.len() > 1);
+        let dims = shape[usize::from(one_vs_rest).min(shape.len())..].to_vec();
         let fits = match pool {
             Some(pool) => dims.len() == if pool.is_of_text() { 2 } else { 3 },
             None => (2..=3).contains(&dims.len()),
         };
         if !fits || shape.contains(&0) || dims.last().is_some_and(|&width| i32::try_from(width).is_err()) {
-            return Err(wrong_shape(path, pool, rest.is_some(), &shape));
+            return Err(wrong_shape(path, pool, one_vs_rest, &shape));
         }
         let widths = widths(file, dims[0], dims[dims.len() - 1])?;
         // Only of pooled activations there are two kinds.
         let pool = pool.or((dims.len() == 3).then_some(Pool::Position));
-        let read = Self { file: path.into(), pool, dims, widths, correct, rest, total };
+        let read = Self { file: path.into(), pool, dims, widths, correct, by_class, total };
         read.check(file)?;
         Ok(read)
     }
@@ -78,22 +81,47 @@ impl Performance {
     fn check(&self, file: &TensorFile) -> Result<()> {
         self.check_range("correct", &self.correct, self.total)?;
         self.check_accuracy(file)?;
-        let Some(rest) = &self.rest else { return Ok(()) };
-        self.check_range("positives", &rest.positives, self.total)?;
-        let sum: i128 = rest.positives.iter().map(|&count| i128::from(count)).sum();
-        if sum != i128::from(self.total) {
+        let Some(counted) = &self.by_class else { return Ok(()) };
+        self.check_range("positives", &counted.positives, self.total)?;
+        let sum: i128 = counted.positives.iter().map(|&count| i128::from(count)).sum();
+        if self.is_one_vs_rest() && sum != i128::from(self.total) {
             let expected = format!("a sum of {}, the total", self.total);
             return Err(CountsError::file(&self.file, "tensor `positives`", expected, sum));
         }
-        self.check_range("true_positive", &rest.true_positive, self.total)?;
-        let each = self.correct.len() / rest.positives.len();
-        for (place, (&correct, &hit)) in self.correct.iter().zip(&rest.true_positive).enumerate() {
-            let positives = rest.positives[place / each];
+        self.check_range("true_positive", &counted.true_positive, self.total)?;
+        let each = self.correct.len() / counted.positives.len();
+        for (place, (&correct, &hit)) in self.correct.iter().zip(&counted.true_positive).enumerate() {
+            let positives = counted.positives[place / each];
             // What is right besides is of the rest.
             if hit > positives || !(0..=self.total - positives).contains(&(correct - hit)) {
                 let expected = format!("a count that fits {correct} right and {positives} of the class");
                 let place = format!("tensor `true_positive`, element {place}");
                 return Err(CountsError::file(&self.file, place, expected, hit));
+            }
+        }
+        if self.is_one_vs_rest() { self.check_classes(counted, each) } else { Ok(()) }
+    }
+
+    /// Each class's counts say for how many texts a neuron fires, and the hits of all classes together do.
+    fn check_classes(&self, counted: &ByClass, each: usize) -> Result<()> {
+        let mut fires = vec![0; each];
+        for of_class in counted.true_positive.chunks_exact(each) {
+            fires.iter_mut().zip(of_class).for_each(|(fires, hit)| *fires += hit);
+        }
+        for (place, &correct) in self.correct.iter().enumerate() {
+            let (positives, hit) = (counted.positives[place / each], counted.true_positive[place]);
+            let says = self.total - positives - correct + 2 * hit;
+            let fires = fires[place % each];
+            if says != fires {
+                let expected =
+                    format!("a count of a neuron that fires for {fires} texts, as all classes say");
+                let place = format!("tensor `correct`, element {place}");
+                return Err(CountsError::file(
+                    &self.file,
+                    place,
+                    expected,
+                    format!("{correct}, so for {says}"),
+                ));
             }
         }
         Ok(())
@@ -138,6 +166,24 @@ fn pool(file: &TensorFile) -> Result<Option<Pool>> {
         let expected = format!("{one}, {two} or {three}");
         CountsError::file(file.path(), format!("metadata {}", key::KIND), expected, found)
     })
+}
+
+/// What a file counts by class, beside `correct` of a shape. `positives` says of how many classes.
+fn by_class(file: &TensorFile, shape: &[usize]) -> Result<Option<ByClass>> {
+    let newer = schema::COUNTS_BY_CLASS.to_string();
+    let promised = file.metadata().get(key::SCHEMA) == Some(&newer);
+    if !promised && !["positives", "true_positive"].iter().any(|name| file.contains(name)) {
+        return Ok(None);
+    }
+    let (of, positives) = file.i64("positives", None)?;
+    let (_, true_positive) = file.i64("true_positive", Some(shape))?;
+    let classes = shape.first().copied().unwrap_or(1);
+    // Two numbers could be both classes' of one rule as well.
+    if of != [1] && (of != [classes] || classes < 3) {
+        let expected = "shape [1], the texts of class 1 of two, or [classes], three or more";
+        return Err(CountsError::file(file.path(), "tensor `positives`", expected, format!("{of:?}")));
+    }
+    Ok(Some(ByClass { true_positive, positives }))
 }
 
 /// The neurons of each layer: what the file says, else as many in each as the arrays have.
@@ -191,8 +237,14 @@ pub(crate) mod tests {
     #[test]
     fn files_are_read_back() {
         let correct = ("correct", &[1, 2][..], &[3, 1][..]);
-        let two = described(&[("skn.kind", "mean_perf"), ("skn.widths", "1")], &[correct, TOTAL]).unwrap();
-        assert_eq!(two.widths(), [1]);
+        let older = described(&[("skn.kind", "mean_perf"), ("skn.widths", "1")], &[correct, TOTAL]).unwrap();
+        assert_eq!(older.widths(), [1]);
+        let (hits, positives) =
+            (("true_positive", &[1, 2][..], &[2, 1][..]), ("positives", &[1][..], &[2][..]));
+        let two = read(Some("mean_perf"), &[correct, hits, positives, TOTAL]).unwrap();
+        let counted = two.by_class().unwrap();
+        assert_eq!((two.shape(), two.classes(), two.rules()), (vec![1, 2], 2, 1));
+        assert_eq!((&counted.true_positive[..], &counted.positives[..]), (&[2, 1][..], &[2][..]));
         let three = read(
             Some("max_perf"),
             &[
@@ -203,14 +255,39 @@ pub(crate) mod tests {
             ],
         )
         .unwrap();
-        for performance in [two, three] {
+        for (performance, schema) in [(older, "1"), (two, "2"), (three, "1")] {
             let metadata = BTreeMap::from([("skn.split".to_owned(), "dev".to_owned())]);
             let bytes = performance.to_bundle(&metadata).unwrap().to_bytes().unwrap();
             let file = TensorFile::from_bytes("dev_perf.safetensors".as_ref(), bytes).unwrap();
             assert_eq!(Performance::read(&file).unwrap(), performance);
             assert_eq!(file.metadata()["skn.split"], "dev");
-            assert_eq!(file.metadata().contains_key("skn.widths"), performance.classes() == 2);
+            assert_eq!(file.metadata()["skn.schema"], schema);
+            assert_eq!(
+                file.metadata().contains_key("skn.widths"),
+                performance.widths() != [performance.neurons()]
+            );
+            let names: Vec<_> = file.names().collect();
+            let expected: &[&str] = match performance.by_class() {
+                Some(_) => &["accuracy", "correct", "positives", "total", "true_positive"],
+                None => &["accuracy", "correct", "total"],
+            };
+            assert_eq!(names, expected);
         }
+    }
+
+    #[test]
+    fn a_form_is_held_to_what_it_promises() {
+        let mut bundle = TensorBundle::new();
+        bundle.insert("correct", Array::i64(vec![1, 1], vec![2]).unwrap());
+        bundle.insert("total", Array::i64(vec![1], vec![4]).unwrap());
+        let read = |bundle: &TensorBundle| {
+            Performance::read(
+                &TensorFile::from_bytes("dev_perf".as_ref(), bundle.to_bytes().unwrap()).unwrap(),
+            )
+        };
+        assert_eq!(read(&bundle).unwrap().by_class(), None, "an older version's");
+        let message = read(bundle.in_schema(schema::COUNTS_BY_CLASS)).unwrap_err().to_string();
+        assert!(message.contains("dev_perf: tensor `positives`"), "{message}");
     }
 
     #[test]
@@ -242,6 +319,15 @@ pub(crate) mod tests {
                 ],
             )
         };
+        // Four texts of two classes, and one neuron.
+        let two = |correct: i64, hit: i64, positives: i64| {
+            let correct: (&str, &[usize], &[i64]) = ("correct", &[1, 1], &[correct]);
+            read(
+                None,
+                &[correct, ("true_positive", &[1, 1], &[hit]), ("positives", &[1], &[positives]), TOTAL],
+            )
+        };
+        assert!(two(2, 2, 3).is_ok() && two(0, 0, 3).is_ok() && two(4, 3, 3).is_ok() && two(2, 0, 2).is_ok());
         let widths = |text| described(&[("skn.widths", text)], &[("correct", &[2, 2], &[0; 4]), TOTAL]);
         assert!(three(&[3, 2, 3], &[0, 0, 0], &[1, 2, 1]).is_ok() && widths("2,0").is_ok());
         let cases = [
@@ -250,6 +336,35 @@ pub(crate) mod tests {
             (three(&[3, 2, 3], &[2, 0, 0], &[1, 2, 1]), "element 0"),
             (three(&[3, 3, 3], &[0, 0, 0], &[1, 2, 1]), "element 1"),
             (three(&[3, 0, 3], &[0, 1, 0], &[1, 2, 1]), "element 1"),
+            (
+                three(&[4, 2, 3], &[1, 0, 0], &[1, 2, 1]),
+                "`correct`, element 1: expected a count of a neuron that fires for 1",
+            ),
+            (
+                two(3, 3, 2),
+                "`true_positive`, element 0: expected a count that fits 3 right and 2 of the class, found 3",
+            ),
+            (two(1, 2, 3), "`true_positive`, element 0"),
+            (two(2, 0, 3), "`true_positive`, element 0"),
+            (two(2, -1, 3), "`true_positive`, element 0: expected 0 to 4"),
+            (two(2, 0, 5), "`positives`, element 0: expected 0 to 4"),
+            (read(None, &[("correct", &[1, 1], &[2]), ("positives", &[1], &[2]), TOTAL]), "`true_positive`"),
+            (
+                read(None, &[("correct", &[1, 1], &[2]), ("true_positive", &[1, 1], &[1]), TOTAL]),
+                "`positives`",
+            ),
+            (
+                read(
+                    None,
+                    &[
+                        ("correct", &[2, 1, 1], &[2, 2]),
+                        ("true_positive", &[2, 1, 1], &[1, 1]),
+                        ("positives", &[2], &[2, 2]),
+                        TOTAL,
+                    ],
+                ),
+                "`positives`: expected shape [1], the texts of class 1 of two",
+            ),
             (read(None, &[("correct", &[1, 1], &[5]), TOTAL]), "0 to 4"),
             (read(None, &[("correct", &[1, 1], &[-1]), TOTAL]), "found -1"),
             (read(None, &[("correct", &[1, 1], &[0]), ("total", &[1], &[0])]), "`total`"),

@@ -34,7 +34,7 @@ mod rule;
 
 pub use crate::error::{CountsError, Result};
 pub use crate::order::Predictor;
-pub use crate::performance::{OneVsRest, Performance};
+pub use crate::performance::{ByClass, Performance};
 pub use crate::pool::Pool;
 pub use crate::rule::{Distances, Rule};
 

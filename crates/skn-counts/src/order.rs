@@ -101,7 +101,7 @@ impl Performance {
     /// Every rule that can be told, in the order of class, layer, position and index.
     fn visit(&self, mut see: impl FnMut(Candidate)) -> Result<()> {
         for number in (0..self.rules()).filter(|&class| self.tells(class)) {
-            let class = self.rest.as_ref().map(|_| number);
+            let class = self.is_one_vs_rest().then_some(number);
             let margins: Margins<'_> = self.margins(number)?;
             for (layer, &width) in self.widths.iter().enumerate() {
                 for position in 0..self.positions() {

@@ -12,7 +12,8 @@ pub(crate) const MAX_TEXTS: i64 = u32::MAX as i64;
 /// like hold.
 ///
 /// Of two classes there is one rule. Of more there is one for each class against the rest, `activation > average =>
-/// the class`, and arrays get the classes as their first dimension.
+/// the class`, and arrays get the classes as their first dimension. Either way it is counted too for how many texts of the
+/// class a neuron fires ([`ByClass`]).
 #[derive(Clone, Debug)]
 pub struct Performance {
     /// Where it was read; empty for one that was counted.
@@ -24,17 +25,19 @@ pub struct Performance {
     /// Neurons of each layer.
     pub(crate) widths: Vec<usize>,
     pub(crate) correct: Vec<i64>,
-    pub(crate) rest: Option<OneVsRest>,
+    /// Older files of two classes do not have it.
+    pub(crate) by_class: Option<ByClass>,
     pub(crate) total: i64,
 }
 
-/// What is counted besides for more than two classes.
+/// What is counted besides of each rule's class: class 1 of two, each class of more.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct OneVsRest {
-    /// Texts of the class at which the neuron fires, `[C, ..]`.
+pub struct ByClass {
+    /// Texts of the class for which the neuron fires, so those of the class for which the rule is right; of the shape of
+    /// [`Performance::correct`].
     pub true_positive: Vec<i64>,
-    /// Texts of each class, `[C]`.
+    /// Texts of the class: one number for two classes, else `[C]`.
     pub positives: Vec<i64>,
 }
 
@@ -44,7 +47,7 @@ impl PartialEq for Performance {
         let of = |all: &Self| (all.pool, all.total);
         of(self) == of(other)
             && (&self.dims, &self.widths) == (&other.dims, &other.widths)
-            && (&self.correct, &self.rest) == (&other.correct, &other.rest)
+            && (&self.correct, &self.by_class) == (&other.correct, &other.by_class)
     }
 }
 
@@ -61,25 +64,22 @@ impl Performance {
         }
         let (layers, widest) = (widths.len(), widths.iter().copied().max().unwrap_or(0));
         let dims = if pool.is_of_text() { vec![layers, widest] } else { vec![layers, positions, widest] };
-        let (mut correct, mut rest) = (Vec::new(), None);
-        if classes == 2 {
-            correct = integers(fires.correct(1)?)?;
-        } else {
-            let mut true_positive = Vec::new();
-            for class in 0..classes {
-                correct.extend(integers(fires.correct(class)?)?);
-                true_positive.extend(integers(fires.fired(class)?.iter().copied())?);
-            }
-            let positives = integers(fires.label_counts().iter().copied())?;
-            rest = Some(OneVsRest { true_positive, positives });
+        // Of two classes the rule of class 1 says it of class 0 too.
+        let ruled = if classes == 2 { 1..2 } else { 0..classes };
+        let size = dims.iter().product::<usize>() * ruled.len();
+        let (mut correct, mut true_positive) = (Vec::new(), Vec::new());
+        for class in ruled.clone() {
+            correct.extend(integers(fires.correct(class)?)?);
+            true_positive.extend(integers(fires.fired(class)?.iter().copied())?);
         }
+        let positives = integers(fires.label_counts()[ruled].iter().copied())?;
+        let by_class = Some(ByClass { true_positive, positives });
         let total = integer(fires.rows())?;
-        let size = dims.iter().product::<usize>() * if classes == 2 { 1 } else { classes };
         if correct.len() != size {
             return Err(CountsError::mismatch(format!("counts of shape {dims:?}"), size, correct.len()));
         }
         let widths = widths.to_vec();
-        Ok(Self { file: PathBuf::new(), pool: Some(pool), dims, widths, correct, rest, total })
+        Ok(Self { file: PathBuf::new(), pool: Some(pool), dims, widths, correct, by_class, total })
     }
 
     /// The file it was read from; empty for one that was counted.
@@ -125,7 +125,7 @@ impl Performance {
 
     /// The number of classes, C.
     pub fn classes(&self) -> usize {
-        self.rest.as_ref().map_or(2, |rest| rest.positives.len())
+        self.rules().max(2)
     }
 
     /// For how many texts each rule is right: of the shape of [`Self::dims`], with `C` before that where each class has
@@ -134,9 +134,9 @@ impl Performance {
         &self.correct
     }
 
-    /// What is counted besides for more than two classes.
-    pub fn one_vs_rest(&self) -> Option<&OneVsRest> {
-        self.rest.as_ref()
+    /// What is counted besides of each rule's class; nothing of a file of two classes that an older version wrote.
+    pub fn by_class(&self) -> Option<&ByClass> {
+        self.by_class.as_ref()
     }
 
     /// The number of texts.
@@ -157,14 +157,15 @@ impl Performance {
 
     /// The shape of the arrays.
     pub fn shape(&self) -> Vec<usize> {
-        let classes = self.rest.as_ref().map(|rest| rest.positives.len());
+        let classes = self.is_one_vs_rest().then(|| self.classes());
         classes.into_iter().chain(self.dims.iter().copied()).collect()
     }
 
     /// Adds the counts of another shard.
     ///
     /// # Errors
-    /// If it is of another pool, shape or number of classes, or there are too many texts; nothing is added then.
+    /// If it is of another pool, shape or number of classes, only one of the two is [by class](Self::by_class), or there are
+    /// too many texts; nothing is added then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if (self.pool, &self.dims, &self.widths) != (other.pool, &other.dims, &other.widths) {
             let of = |all: &Self| format!("{:?} {:?}", all.pool, all.dims);
@@ -176,12 +177,27 @@ impl Performance {
         let mut sum = self.clone();
         add(&mut sum.correct, &other.correct)?;
         add(std::slice::from_mut(&mut sum.total), &[other.total])?;
-        if let (Some(whole), Some(part)) = (&mut sum.rest, &other.rest) {
-            add(&mut whole.true_positive, &part.true_positive)?;
-            add(&mut whole.positives, &part.positives)?;
+        match (&mut sum.by_class, &other.by_class) {
+            (Some(whole), Some(part)) => {
+                add(&mut whole.true_positive, &part.true_positive)?;
+                add(&mut whole.positives, &part.positives)?;
+            }
+            (None, None) => (),
+            // Without a word the whole would say less than its shards.
+            _ => return Err(CountsError::mismatch("counts of a shard", self.said(), other.said())),
         }
         *self = sum;
         Ok(())
+    }
+
+    /// Whether it counts by class, in words.
+    fn said(&self) -> &'static str {
+        match self.by_class {
+            Some(_) => "`true_positive` and `positives`",
+            None => {
+                "neither `true_positive` nor `positives` (an older version wrote it: probe that shard again)"
+            }
+        }
     }
 }
 
@@ -217,14 +233,19 @@ mod tests {
             dims: vec![1, 2],
             widths: vec![2],
             correct: vec![3, 1],
-            rest: None,
+            by_class: Some(ByClass { true_positive: vec![1, 1], positives: vec![2] }),
             total: 4,
         }
     }
 
+    /// As an older version counted.
+    fn older() -> Performance {
+        Performance { by_class: None, ..two_classes() }
+    }
+
     fn three_classes() -> Performance {
-        let rest = OneVsRest { true_positive: vec![1, 0, 2, 1, 1, 1], positives: vec![1, 2, 1] };
-        Performance { correct: vec![4, 2, 3, 1, 2, 2], rest: Some(rest), ..two_classes() }
+        let by_class = ByClass { true_positive: vec![1, 0, 2, 1, 1, 1], positives: vec![1, 2, 1] };
+        Performance { correct: vec![4, 2, 3, 1, 2, 2], by_class: Some(by_class), ..two_classes() }
     }
 
     #[test]
@@ -232,8 +253,34 @@ mod tests {
         let mut whole = three_classes();
         whole.merge(&three_classes()).unwrap();
         assert_eq!((whole.correct(), whole.total()), (&[8, 4, 6, 2, 4, 4][..], 8));
-        assert_eq!(whole.one_vs_rest().unwrap().positives, [2, 4, 2]);
+        assert_eq!(whole.by_class().unwrap().positives, [2, 4, 2]);
         assert_eq!(whole.accuracy(), three_classes().accuracy());
+        let mut whole = two_classes();
+        let part = Performance {
+            correct: vec![5, 6],
+            by_class: Some(ByClass { true_positive: vec![3, 4], positives: vec![5] }),
+            total: 7,
+            ..two_classes()
+        };
+        whole.merge(&part).unwrap();
+        let sum = ByClass { true_positive: vec![4, 5], positives: vec![7] };
+        assert_eq!((whole.correct(), whole.total()), (&[8, 7][..], 11));
+        assert_eq!(whole.by_class(), Some(&sum));
+    }
+
+    #[test]
+    fn a_shard_of_an_older_version_is_added_to_its_like_alone() {
+        let mut whole = older();
+        whole.merge(&older()).unwrap();
+        assert_eq!((whole.correct(), whole.total(), whole.by_class()), (&[6, 2][..], 8, None));
+        for (mut whole, part, wrong) in
+            [(two_classes(), older(), "found neither"), (older(), two_classes(), "expected neither")]
+        {
+            let before = whole.clone();
+            let message = whole.merge(&part).unwrap_err().to_string();
+            assert!(message.contains(wrong) && message.contains("probe that shard again"), "{message}");
+            assert_eq!(whole, before);
+        }
     }
 
     #[test]
@@ -256,9 +303,26 @@ mod tests {
         let counted = Performance::of(Pool::Position, 1, &[2], &fires).unwrap();
         assert_eq!((counted.shape(), counted.total()), (vec![3, 1, 1, 2], 3));
         assert_eq!(counted.correct(), [2, 1, 0, 1, 2, 3]);
-        assert_eq!(counted.one_vs_rest().unwrap().true_positive, [1, 0, 0, 0, 1, 1]);
+        assert_eq!(counted.by_class().unwrap().true_positive, [1, 0, 0, 0, 1, 1]);
         let error = Performance::of(Pool::Position, 2, &[2], &fires).unwrap_err().to_string();
         assert!(error.contains("expected 12, found 6"), "{error}");
         assert!(Performance::of(Pool::Max, 1, &[2], &FireAccumulator::new(2, 1).unwrap()).is_err());
+    }
+
+    #[test]
+    fn two_classes_are_counted_by_class_1() {
+        // Two texts of class 0 and three of class 1. The first neuron fires for one and two of them, the second for the one
+        // other of class 0 alone.
+        let mut fires = FireAccumulator::new(2, 2).unwrap();
+        let texts = [(0, [1.0, 0.0]), (1, [1.0, 0.0]), (1, [0.0, 0.0]), (1, [1.0, 0.0]), (0, [0.0, 1.0])];
+        for (label, values) in texts {
+            fires.add(label, 0, &values, &[0.5, 0.5]).unwrap();
+            fires.add_row_label(label).unwrap();
+        }
+        let counted = Performance::of(Pool::Max, 1, &[2], &fires).unwrap();
+        assert_eq!((counted.shape(), counted.classes(), counted.rules()), (vec![1, 2], 2, 1));
+        assert_eq!((counted.correct(), counted.total()), (&[3, 1][..], 5));
+        let expected = ByClass { true_positive: vec![2, 0], positives: vec![3] };
+        assert_eq!(counted.by_class(), Some(&expected));
     }
 }

@@ -35,11 +35,10 @@ pub struct Distances {
 /// it is that of the balanced accuracy, `(true positive / positive + true negative / negative) / 2`: the rest is most of the
 /// texts, so that by accuracy a neuron that never fires would beat one that fires for the class.
 pub(crate) struct Margins<'a> {
-    performance: &'a Performance,
-    /// Where the rule's counts begin.
-    start: usize,
-    /// The texts of the class, of more than two.
-    positives: Option<i64>,
+    correct: &'a [i64],
+    total: i64,
+    /// Where it is the balanced accuracy: the texts of the class for which each neuron fires, and all of the class.
+    balanced: Option<(&'a [i64], i64)>,
     /// Twice the distance from 0.5 is a part of this.
     pub(crate) whole: u64,
 }
@@ -47,18 +46,16 @@ pub(crate) struct Margins<'a> {
 impl Margins<'_> {
     /// At a place of `[L, P, F]`; below 0 if the rule is right less often than wrong.
     pub(crate) fn at(&self, place: usize) -> i64 {
-        let Performance { correct, rest, total, .. } = self.performance;
-        let (place, total) = (self.start + place, *total);
-        let correct = correct[place];
-        match (self.positives, rest) {
-            (Some(positives), Some(rest)) => {
+        let (correct, total) = (self.correct[place], self.total);
+        match self.balanced {
+            Some((true_positive, positives)) => {
                 // hit / positives - alarm / negatives, an alarm being a text of the rest for which the neuron fires.
                 // Products are at most a quarter of 2^64, as positives + negatives are below 2^32.
-                let (hit, negatives) = (rest.true_positive[place], total - positives);
+                let (hit, negatives) = (true_positive[place], total - positives);
                 let alarm = negatives - (correct - hit);
                 hit * negatives - alarm * positives
             }
-            _ => {
+            None => {
                 let sign = if 2 * correct < total { -1 } else { 1 };
                 sign * distance(correct, total) as i64
             }
@@ -69,15 +66,21 @@ impl Margins<'_> {
 impl Performance {
     /// The number of rules there are for each neuron: 1 for two classes, else one for each class.
     pub fn rules(&self) -> usize {
-        self.rest.as_ref().map_or(1, |rest| rest.positives.len())
+        self.by_class.as_ref().map_or(1, |counted| counted.positives.len())
+    }
+
+    /// Whether each class has a rule of its own, so that arrays have the classes before all else.
+    pub(crate) fn is_one_vs_rest(&self) -> bool {
+        self.rules() > 1
     }
 
     /// Whether there are texts that a class can be told by: of more than two classes, some of the class and some of the
     /// rest.
     pub fn tells(&self, class: usize) -> bool {
-        self.rest.as_ref().is_none_or(|rest| {
-            rest.positives.get(class).is_some_and(|&count| 0 < count && count < self.total)
-        })
+        !self.is_one_vs_rest()
+            || self.by_class.as_ref().is_some_and(|counted| {
+                counted.positives.get(class).is_some_and(|&count| 0 < count && count < self.total)
+            })
     }
 
     /// The number of counts that each rule has.
@@ -87,20 +90,30 @@ impl Performance {
 
     /// How far each neuron's rule of this number is above guessing.
     pub(crate) fn margins(&self, rule: usize) -> Result<Margins<'_>> {
-        let start = rule * self.size();
-        let Some(rest) = &self.rest else {
-            let whole = self.total.unsigned_abs();
-            return Ok(Margins { performance: self, start, positives: None, whole });
+        if self.is_one_vs_rest() {
+            return self.balanced_margins(rule);
+        }
+        let (correct, total) = (&self.correct[..], self.total);
+        Ok(Margins { correct, total, balanced: None, whole: total.unsigned_abs() })
+    }
+
+    /// The same by balanced accuracy.
+    fn balanced_margins(&self, rule: usize) -> Result<Margins<'_>> {
+        let Some(counted) = &self.by_class else {
+            let expected = "counts by class (an older version wrote the file: probe again)";
+            return Err(CountsError::file(&self.file, "tensor `true_positive`", expected, "nothing"));
         };
-        let (positives, negatives) = (rest.positives[rule], self.total - rest.positives[rule]);
+        let (positives, negatives) = (counted.positives[rule], self.total - counted.positives[rule]);
         if positives == 0 || negatives == 0 {
-            let place = format!("tensor `positives`, class {rule}");
+            let class = if self.is_one_vs_rest() { rule } else { 1 };
+            let place = format!("tensor `positives`, class {class}");
             let expected = "texts of the class and texts of the rest (another class can be told alone)";
             let found = format!("{positives} of {}", self.total);
             return Err(CountsError::file(&self.file, place, expected, found));
         }
-        let whole = (positives * negatives).unsigned_abs();
-        Ok(Margins { performance: self, start, positives: Some(positives), whole })
+        let (start, whole) = (rule * self.size(), (positives * negatives).unsigned_abs());
+        let balanced = Some((&counted.true_positive[start..], positives));
+        Ok(Margins { correct: &self.correct[start..], total: self.total, balanced, whole })
     }
 
     /// How far each neuron's rule of this number is from guessing, at its best position.
@@ -125,6 +138,21 @@ impl Performance {
     pub fn accuracy_of(&self, rule: &Rule) -> Result<f64> {
         let place = self.place(rule)?;
         let margins = self.margins(rule.class.unwrap_or(0))?;
+        Ok(share(margins.at(place), margins.whole, rule.silent))
+    }
+
+    /// The balanced accuracy of a rule: the mean of the shares of the class and of the other texts for which it is right,
+    /// `(true_positive / positives + true_negative / (total - positives)) / 2`, where `true_negative` is `correct -
+    /// true_positive`. Of a rule that is silent it is 1 less that. Of more than two classes it is [`Self::accuracy_of`].
+    ///
+    /// It does not depend on how many texts each class has: a neuron that never fires has 0.5.
+    ///
+    /// # Errors
+    /// If there is no such neuron, position or class, no text of the class or none of the others, or the file is one of two
+    /// classes without counts [by class](Self::by_class).
+    pub fn balanced_accuracy_of(&self, rule: &Rule) -> Result<f64> {
+        let place = self.place(rule)?;
+        let margins = self.balanced_margins(rule.class.unwrap_or(0))?;
         Ok(share(margins.at(place), margins.whole, rule.silent))
     }
 
@@ -161,8 +189,10 @@ impl Performance {
             // The checks have seen that none is negative.
             (right.unsigned_abs(), of.unsigned_abs())
         };
-        let Some(rest) = &self.rest else { return Ok(vec![said(self.correct[place], self.total)]) };
-        let (hits, of_class) = (rest.true_positive[place], rest.positives[number]);
+        let Some(counted) = self.by_class.as_ref().filter(|_| self.is_one_vs_rest()) else {
+            return Ok(vec![said(self.correct[place], self.total)]);
+        };
+        let (hits, of_class) = (counted.true_positive[place], counted.positives[number]);
         Ok(vec![said(hits, of_class), said(self.correct[place] - hits, self.total - of_class)])
     }
 
@@ -170,7 +200,7 @@ impl Performance {
     fn place(&self, rule: &Rule) -> Result<usize> {
         let Rule { layer, position, index, class, .. } = *rule;
         let there = position < self.positions() && self.widths.get(layer).is_some_and(|&width| index < width);
-        if !there || class.is_some() != self.rest.is_some() || class.unwrap_or(0) >= self.rules() {
+        if !there || class.is_some() != self.is_one_vs_rest() || class.unwrap_or(0) >= self.rules() {
             let (expected, found) = ("the shape that the rule is of", format!("{rule:?}"));
             return Err(CountsError::file(&self.file, "tensor `correct`", expected, found));
         }
@@ -217,6 +247,43 @@ mod tests {
         // hit 0 of 2, alarm 1 of 2; hit 0 of 1, alarm 1 of 3.
         assert_eq!(parts(1), (vec![2, 0], 4));
         assert_eq!(parts(2), (vec![1, 0], 3));
+    }
+
+    #[test]
+    fn the_balanced_accuracy_of_two_classes() {
+        // 8 texts, 6 of class 1. The first neuron fires for 3 of these and for none of the others, the second for all 8, the
+        // third for the 2 others alone.
+        let tensors: Tensors<'_> = &[
+            ("correct", &[1, 1, 3], &[5, 6, 0]),
+            ("true_positive", &[1, 1, 3], &[3, 6, 0]),
+            ("positives", &[1], &[6]),
+            ("total", &[1], &[8]),
+        ];
+        let counts = read(Some("perf"), tensors).unwrap();
+        let rule = |index, silent| Rule { layer: 0, position: 0, index, class: None, silent };
+        let found = |rule| (counts.accuracy_of(&rule).unwrap(), counts.balanced_accuracy_of(&rule).unwrap());
+        assert_eq!(found(rule(0, false)), (0.625, 0.75), "(3/6 + 2/2) / 2");
+        assert_eq!(found(rule(0, true)), (0.375, 0.25));
+        assert_eq!(found(rule(1, false)), (0.75, 0.5), "the larger class's share is a guess");
+        assert_eq!(found(rule(2, true)), (1.0, 1.0));
+        // Neurons are still ordered by accuracy.
+        assert_eq!(counts.distances(0).unwrap().parts, [2, 4, 8]);
+        assert_eq!(counts.interval_of(&rule(0, false), 0.95).unwrap(), wilson(5, 8, 0.95).unwrap());
+        assert!(counts.balanced_accuracy_of(&rule(3, false)).is_err());
+    }
+
+    #[test]
+    fn without_counts_by_class_nothing_is_balanced() {
+        let rule = Rule { layer: 0, position: 0, index: 0, class: None, silent: false };
+        let correct: (&str, &[usize], &[i64]) = ("correct", &[1, 1, 1], &[3]);
+        let older = read(Some("perf"), &[correct, TOTAL]).unwrap();
+        assert_eq!(older.accuracy_of(&rule).unwrap(), 0.75);
+        let message = older.balanced_accuracy_of(&rule).unwrap_err().to_string();
+        assert!(message.contains("`true_positive`") && message.contains("probe again"), "{message}");
+        let one_class: Tensors<'_> =
+            &[correct, ("true_positive", &[1, 1, 1], &[0]), ("positives", &[1], &[0]), TOTAL];
+        let message = read(None, one_class).unwrap().balanced_accuracy_of(&rule).unwrap_err().to_string();
+        assert!(message.contains("`positives`, class 1") && message.contains("found 0 of 4"), "{message}");
     }
 
     #[test]
@@ -269,9 +336,9 @@ mod tests {
         let performance = read(
             None,
             &[
-                ("correct", &[2, 1, 1], &[MAX_TEXTS, 0]),
-                ("true_positive", &[2, 1, 1], &[half, 0]),
-                ("positives", &[2], &[half, MAX_TEXTS - half]),
+                ("correct", &[3, 1, 1], &[MAX_TEXTS, 0, MAX_TEXTS - half]),
+                ("true_positive", &[3, 1, 1], &[half, 0, 0]),
+                ("positives", &[3], &[half, MAX_TEXTS - half, 0]),
                 ("total", &[1], &[MAX_TEXTS]),
             ],
         )
