@@ -177,6 +177,48 @@ fn counts_of_dev_and_test() {
     }
 }
 
+/// What the files hold of class 1, counted again from activations and averages.
+#[test]
+fn texts_of_class_1_for_which_a_neuron_fires() {
+    let case = Case::load();
+    let workers = Workers::new(2).unwrap();
+    let options = PassOptions::new(&workers);
+    let all = thresholds(&case.averages(&case.train, &options));
+    let found = case.counts(&case.test, &all, &options);
+    let fires = |value: f32, average: f32, label: usize| i64::from(value > average && label == 1);
+
+    // One neuron for every text, at all positions: the very numbers that were compared.
+    let (layer, index) = NEURON;
+    let kept = found.positions.as_ref().unwrap();
+    let performance = found.counts[&Pool::Position].performance().unwrap();
+    let counted = performance.by_class().unwrap();
+    let of_class = case.test.iter().filter(|text| text.label == 1).count() as i64;
+    assert_eq!(counted.positives, [of_class]);
+    assert!(0 < of_class && of_class < performance.total(), "a test that can fail has both classes");
+    let (positions, neurons) = (performance.positions(), performance.neurons());
+    for position in 0..positions {
+        let place = (layer * positions + position) * neurons + index;
+        let average = all[&Pool::Position].values()[place];
+        let rows = kept.activations.chunks_exact(positions).zip(&kept.labels);
+        let expected: i64 = rows.map(|(row, &label)| fires(row[position], average, label)).sum();
+        assert_eq!(counted.true_positive[place], expected, "position {position}");
+    }
+
+    // Every neuron for the texts whose activations the golden case has.
+    let (shape, activations) = case.expected.f32("test_acts_first6", None).unwrap();
+    let (_, averages) = case.expected.f32("train_avg", Some(&shape[1..])).unwrap();
+    let first = &case.test[..shape[0]];
+    let mut expected = vec![0; averages.len()];
+    for (text, row) in first.iter().zip(activations.chunks_exact(averages.len())) {
+        for (place, count) in expected.iter_mut().enumerate() {
+            *count += fires(row[place], averages[place], text.label);
+        }
+    }
+    let performance = case.counts(first, &all, &options).counts[&Pool::Position].performance().unwrap();
+    assert_counts("true_positive", &performance.by_class().unwrap().true_positive, &expected);
+    assert!(expected.iter().any(|&count| count > 0));
+}
+
 #[test]
 fn one_probe_alone_gives_what_it_gives_among_others() {
     let case = Case::load();
