@@ -172,12 +172,20 @@ fn common_metadata(files: &[TensorFile]) -> Result<Metadata> {
     let first = of(&files[0]);
     for file in &files[1..] {
         let other = of(file);
-        let differs = first.iter().find(|(key, value)| other.get(*key) != Some(value));
-        if let Some((key, expected)) = differs {
-            let found = other.get(key).map_or("nothing", String::as_str);
-            let (file, first) = (file.path().display(), files[0].path().display());
+        // What only the other says counts too: products were made in another type, say.
+        let differs = first.keys().chain(other.keys()).find(|key| first.get(*key) != other.get(*key));
+        if let Some(key) = differs {
+            let said = |by: &Metadata| by.get(key).cloned().unwrap_or_else(|| "nothing".into());
+            let hint = match key.as_str() {
+                key::SCHEMA | key::VERSION => "; probe the shards that an older version wrote again",
+                _ => "",
+            };
             return Err(SessionError::input(format!(
-                "{file}: {key}: expected {expected} as in {first}, found {found}"
+                "{}: {key}: expected {} as in {}, found {}{hint}",
+                file.path().display(),
+                said(&first),
+                files[0].path().display(),
+                said(&other),
             )));
         }
     }
