@@ -2,7 +2,8 @@
 //! files of counts (`dev_perf`, `test_mean_perf`, ..), one order, one interval, for whoever probes, selects or reports.
 //!
 //! Of two classes a neuron has one rule at each position: `activation > average => label 1`. Of more it has one for each
-//! class against the rest. [`Performance`] counts for how many texts each is right; a [`Rule`] names one of them.
+//! class against the rest. [`Performance`] counts for how many texts each is right, and for how many of the class the neuron
+//! fires ([`ByClass`]); a [`Rule`] names one of them.
 //!
 //! Rules are compared as exact fractions: a neuron that is right for 90 of 100 texts ties with one that is wrong for 90 of
 //! 100. Of equals the first in the order of class, layer, position and index is the best.
