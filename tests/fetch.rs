@@ -294,6 +294,7 @@ fn who_may_not_is_told_how() {
     }
     // From the environment, and from where the login programs leave it.
     assert_eq!(said_with(&desk, &hub, "HF_TOKEN", SECRET).code, 0);
+    assert_eq!(said_with(&desk, &hub, "HUGGING_FACE_HUB_TOKEN", SECRET).code, 0);
     assert_eq!(said_with(&desk, &hub, "HF_TOKEN_PATH", "token").code, 0);
     fs::copy(desk.path("token"), desk.path("home/token")).unwrap();
     desk.ok(&hub, "owner/name");
@@ -305,6 +306,32 @@ fn who_may_not_is_told_how() {
         assert!(!stderr.contains("secret"), "{stderr}");
     }
     desk.fails(&hub, "owner/name --token-file nowhere", 3, &["nowhere"]);
+}
+
+#[test]
+fn a_token_is_found_where_python_finds_it() {
+    let (hub, desk) = (model(), Desk::new());
+    hub.now(|hub| hub.token = Some(SECRET.into()));
+    fs::write(desk.path("token"), SECRET).unwrap();
+    let with = |name: &str, value: &str| {
+        said(desk.command(&hub, "owner/name").env(name, value).env("HOME", desk.folder.path()).env("T", "~"))
+    };
+    assert_eq!(with("HUGGING_FACE_HUB_TOKEN", SECRET).code, 0);
+    assert_eq!(with("HF_TOKEN_PATH", "~/token").code, 0);
+    assert_eq!(with("HF_TOKEN_PATH", "$HOME/token").code, 0);
+    assert_eq!(with("HF_TOKEN_PATH", "$T/token").code, 2, "a tilde from a variable is no home folder");
+    // Who has not logged in gets what is public.
+    let none = with("HF_TOKEN_PATH", "nowhere");
+    assert_eq!(none.code, 4);
+    assert!(none.stderr.contains("nowhere: no such file, which HF_TOKEN_PATH names"), "{}", none.stderr);
+    hub.now(|hub| hub.token = None);
+    assert_eq!(with("HF_TOKEN_PATH", "nowhere").code, 0);
+    hub.asked();
+    assert_eq!(with("HF_TOKEN_PATH", "token").code, 0);
+    assert!(hub.asked()[0].headers.contains_key("authorization"));
+    fs::copy(desk.path("token"), desk.path("home/token")).unwrap();
+    assert_eq!(with("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1").code, 0);
+    assert!(hub.asked().iter().all(|asked| !asked.headers.contains_key("authorization")));
 }
 
 fn said_with(desk: &Desk, hub: &Hub, name: &str, value: &str) -> Said {
@@ -388,6 +415,37 @@ fn the_cache_and_the_endpoint_are_where_flags_and_environment_say() {
     assert!(nobody.asked().is_empty() && !desk.path("home").exists());
 }
 
+/// Variables of a file for containers, or of a job's, come with `~` and `$` in them: no shell was there.
+#[test]
+fn places_are_expanded_as_python_does() {
+    let hub = model();
+    for (name, value, cache) in [
+        ("HF_HOME", "~/hf", "me/hf/hub"),
+        ("HF_HUB_CACHE", "$SCRATCH/${USER_NAME}/hub", "scratch/bob/hub"),
+        ("HUGGINGFACE_HUB_CACHE", "~/old", "me/old"),
+        ("XDG_CACHE_HOME", "$SCRATCH", "scratch/huggingface/hub"),
+    ] {
+        let desk = Desk::new();
+        let mut command = desk.command(&hub, "owner/name");
+        command.env_remove("HF_HOME").env("HOME", desk.path("me")).env("SCRATCH", desk.path("scratch"));
+        let said = said(command.env("USER_NAME", "bob").env(name, value));
+        assert_eq!(said.code, 0, "{name}={value}: {}", said.stderr);
+        let reference = desk.path(cache).join("models--owner--name/refs/main");
+        assert!(reference.is_file(), "{name}={value}: {}", reference.display());
+        let top = cache.split('/').next().unwrap();
+        assert_eq!(names(desk.folder.path()), [top], "{name}={value}: nothing else");
+    }
+    let desk = Desk::new();
+    let mut command = desk.command(&hub, "owner/name --cache=~/there");
+    assert_eq!(said(command.env("HOME", desk.path("me"))).code, 0);
+    assert_eq!(names(&desk.path("me/there")), [".locks", "models--owner--name"]);
+    // Never a folder of this name.
+    let mut command = desk.command(&hub, "owner/name");
+    let other = said(command.env("HF_HOME", "~somebody/hf"));
+    assert!(other.code == 2 && other.stderr.contains("HF_HOME: expected a path"), "{}", other.stderr);
+    assert_eq!(names(desk.folder.path()), ["me"]);
+}
+
 #[test]
 fn offline_opens_no_connection() {
     let (hub, desk) = (model(), Desk::new());
@@ -408,6 +466,64 @@ fn offline_opens_no_connection() {
     fs::write(&blob, bytes).unwrap();
     desk.fails(&hub, "owner/name --offline", 4, &["model.safetensors: expected SHA-256"]);
     assert_eq!(hub.connections(), before);
+}
+
+#[test]
+fn offline_is_said_in_every_way_of_python() {
+    let (hub, desk) = (model(), Desk::new());
+    for (name, line) in [
+        ("HF_HUB_OFFLINE", "owner/name"),
+        ("TRANSFORMERS_OFFLINE", "owner/name"),
+        ("TRANSFORMERS_OFFLINE", "--dataset owner/name"),
+        ("HF_DATASETS_OFFLINE", "--dataset owner/name"),
+    ] {
+        let said = said(desk.command(&hub, line).env(name, "YES"));
+        assert_eq!(said.code, 4, "{name} {line}");
+        assert!(said.stderr.contains(&format!("offline ({name})")), "{}", said.stderr);
+    }
+    assert_eq!(hub.connections(), 0);
+    // That one is about data, and here the first is set.
+    let mut command = desk.command(&hub, "owner/name");
+    assert_eq!(said(command.env("HF_DATASETS_OFFLINE", "1")).code, 0);
+    let mut command = desk.command(&hub, "owner/name");
+    assert_eq!(said(command.env("HF_HUB_OFFLINE", "0").env("TRANSFORMERS_OFFLINE", "1")).code, 0);
+    assert!(hub.connections() > 0);
+}
+
+/// Space is made by removing contents; the links stay.
+#[cfg(unix)]
+#[test]
+fn a_content_that_was_removed_is_missed_and_fetched_again() {
+    let (hub, desk) = (model(), Desk::new());
+    desk.ok(&hub, "owner/name");
+    for name in ["tokenizer.json", "model.safetensors", "config.json"] {
+        let hash = hub.stored(name).hash();
+        fs::remove_file(desk.blob(&hash)).unwrap();
+        let link = format!("{name}: a link to ../../blobs/{hash}, which");
+        let command = format!("`skn-fetch owner/name --revision {COMMIT}` fetches what is missing");
+        desk.fails(&hub, "owner/name --offline", 4, &[&link, &command]);
+        // What that command does.
+        hub.now(|hub| hub.revision = COMMIT.into());
+        desk.ok(&hub, &format!("owner/name --revision {COMMIT}"));
+        hub.now(|hub| hub.revision = "main".into());
+        desk.ok(&hub, "owner/name --offline");
+    }
+}
+
+#[test]
+fn a_commit_may_be_short_where_it_is_here() {
+    let (hub, desk) = (model(), Desk::new());
+    desk.ok(&hub, "owner/name");
+    let said = desk.ok(&hub, &format!("owner/name@{} --offline", &COMMIT[..8]));
+    assert_eq!(Path::new(said.stdout.trim_end()), desk.snapshot());
+    // Copied without what names the commits.
+    fs::remove_dir_all(desk.repository("models--owner--name/refs")).unwrap();
+    let said = desk.ok(&hub, "owner/name --offline");
+    assert_eq!(Path::new(said.stdout.trim_end()), desk.snapshot());
+    assert!(said.stderr.contains(&format!("is the only snapshot, {COMMIT}")), "{}", said.stderr);
+    let other = format!("f{}", &COMMIT[1..]);
+    fs::create_dir(desk.snapshot().with_file_name(&other)).unwrap();
+    desk.fails(&hub, "owner/name --offline", 2, &["expected one commit", COMMIT, &other]);
 }
 
 #[test]

@@ -80,3 +80,113 @@ fn links_of_the_cache_lead_nowhere_else() {
     let line = format!("--data {} --save_to run", golden().join("data/csv").display());
     desk.fails(&format!("skn-train --model someone/tiny {line}"), 3, &["config.json", "leads out of"]);
 }
+
+/// A message names the link, where it leads, and the command that mends it; and that command does.
+#[cfg(unix)]
+#[test]
+fn contents_that_were_removed_are_fetched_again() {
+    let desk = Desk::new();
+    let hub = Hub::of_folder("models/someone/tiny", &golden().join("model"));
+    let model = fetch(&desk, &hub, "someone/tiny");
+    let data = fetch(&desk, &converted(), "--dataset someone/rows --revision refs/convert/parquet");
+    let train = "skn-train --model someone/tiny --data someone/rows@refs/convert/parquet:default \
+                 --save_to run --epoch 1 --bz 64";
+    let command = format!("`skn-fetch someone/tiny --revision {COMMIT}`");
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let (blob, target) = content(&model.join(name));
+        let kept = std::fs::read(&blob).unwrap();
+        std::fs::remove_file(&blob).unwrap();
+        let link = format!("{name}: a link to {}, which", target.display());
+        desk.fails(train, 3, &[&link, &command]);
+        // By its path it is the same snapshot.
+        let by_path = train.replace("someone/tiny", model.to_str().unwrap());
+        desk.fails(&by_path, 3, &[&link, &command]);
+        std::fs::write(&blob, kept).unwrap();
+    }
+    // A download that did not come to its end, and left no link.
+    std::fs::rename(model.join("model.safetensors"), model.join("elsewhere")).unwrap();
+    std::fs::write(model.join("../../blobs/0123.incomplete"), "").unwrap();
+    desk.fails(train, 3, &["no model.safetensors", "not finished (blobs/0123.incomplete)", &command]);
+    std::fs::rename(model.join("elsewhere"), model.join("model.safetensors")).unwrap();
+    let rows = data.join("default/validation/0000.parquet");
+    let (blob, target) = content(&rows);
+    std::fs::remove_file(blob).unwrap();
+    let link = format!("0000.parquet: a link to {}, which", target.display());
+    desk.fails(train, 3, &[&link, &format!("`skn-fetch --dataset someone/rows --revision {COMMIT}`")]);
+    let hub = converted();
+    hub.now(|hub| hub.revision = COMMIT.into());
+    fetch(&desk, &hub, &format!("--dataset someone/rows --revision {COMMIT}"));
+    desk.ok(train);
+}
+
+/// Where a link leads, and how that stands in it.
+#[cfg(unix)]
+fn content(link: &Path) -> (PathBuf, PathBuf) {
+    (link.canonicalize().unwrap(), link.read_link().unwrap())
+}
+
+/// Clusters keep weights and data on another disk.
+#[cfg(unix)]
+#[test]
+fn links_of_ones_own_folders_are_followed_and_told() {
+    let (desk, disk) = (Desk::new(), tempfile::tempdir().unwrap());
+    support::copy(&golden().join("model"), &disk.path().join("model"));
+    support::copy(&golden().join("data/parquet"), &disk.path().join("rows"));
+    for folder in ["model", "rows"] {
+        std::fs::create_dir(desk.path(folder)).unwrap();
+        for entry in disk.path().join(folder).read_dir().unwrap() {
+            let real = entry.unwrap().path();
+            let link = desk.path(folder).join(real.file_name().unwrap());
+            std::os::unix::fs::symlink(real, link).unwrap();
+        }
+    }
+    let train = |model: &str, rows: &str, out: &str| {
+        format!("skn-train --model {model} --data {rows} --save_to {out} --epoch 1 --bz 64")
+    };
+    let said = desk.run(&format!("{} -v", train("model", "rows", "linked")));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for name in ["model/model.safetensors", "rows/train-00000-of-00001.parquet"] {
+        let real = disk.path().canonicalize().unwrap().join(name);
+        assert!(said.stderr.contains(&format!("{name}: read as {}", real.display())), "{}", said.stderr);
+    }
+    let rows = golden().join("data/parquet").display().to_string();
+    desk.ok(&train(&golden().join("model").display().to_string(), &rows, "plain"));
+    assert_eq!(desk.contents("linked"), desk.contents("plain"), "by content they are the same");
+    // A link to nothing is no folder, and no name on the Hub.
+    std::fs::remove_dir_all(disk.path().join("model")).unwrap();
+    let weights = disk.path().join("model/config.json");
+    let parts = [&format!("config.json: a link to {}, which", weights.display()), "mend the link"];
+    desk.fails(&train("model", "rows", "none"), 3, &parts);
+    std::os::unix::fs::symlink("nowhere", desk.path("gone")).unwrap();
+    desk.fails(&train("gone", "rows", "none"), 3, &["gone: a link to nowhere, which"]);
+    desk.fails(&train("demo", "gone", "none"), 3, &["gone: a link to nowhere, which"]);
+}
+
+#[test]
+fn a_snapshot_is_found_without_refs_and_in_no_old_cache() {
+    let desk = Desk::original();
+    let train = "skn-train --data data/raw --task sst2 --model someone/tiny --save_to run --epoch 1 --bz 64";
+    let train = train.replace("data/raw", "data/raw/sst2");
+    std::fs::rename(
+        desk.path("cache/hub/models--roberta-base"),
+        desk.path("cache/hub/models--someone--tiny"),
+    )
+    .unwrap();
+    std::fs::remove_dir_all(desk.path("cache/hub/models--someone--tiny/refs")).unwrap();
+    let said = desk.run(&train);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let told = "someone/tiny is the only snapshot, 0123abcd";
+    assert_eq!(said.stderr.matches(told).count(), 1, "{}", said.stderr);
+    assert_eq!(desk.json("run/best/skn.json")["model"]["id"], "someone/tiny");
+    desk.fails(&train.replace("tiny", "tiny@v1"), 4, &["here are someone/tiny@0123abcd", "--revision v1`"]);
+    std::fs::rename(desk.path("cache/hub"), desk.path("old")).unwrap();
+    let words: Vec<&str> = train.split_whitespace().collect();
+    let mut command = desk.command(words[0], &words[1..]);
+    let said: support::Said = command.env("TRANSFORMERS_CACHE", "old").output().unwrap().into();
+    assert_eq!(said.code, 4);
+    assert!(
+        said.stderr.contains("TRANSFORMERS_CACHE has it") && said.stderr.contains("HF_HUB_CACHE=old"),
+        "{}",
+        said.stderr
+    );
+}

@@ -182,7 +182,8 @@ impl Hub {
 pub fn only<'c>(command: &'c mut Command, hub: &Hub) -> &'c mut Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy().to_ascii_uppercase();
-        if text.starts_with("HF_") || text.ends_with("_PROXY") || text.starts_with("XDG_") {
+        let of_python = ["HF_", "HUGGING", "TRANSFORMERS_"].iter().any(|start| text.starts_with(start));
+        if of_python || text.ends_with("_PROXY") || text.starts_with("XDG_") {
             command.env_remove(name);
         }
     }

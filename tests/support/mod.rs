@@ -48,7 +48,14 @@ impl Desk {
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary(program));
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        for name in ["RUST_LOG", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN", "CLICOLOR_FORCE"] {
+        for name in [
+            "RUST_LOG",
+            "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "XDG_CACHE_HOME",
+            "HF_TOKEN",
+            "CLICOLOR_FORCE",
+        ] {
             command.env_remove(name);
         }
         command.env("HF_HOME", self.path("cache")).env("NO_COLOR", "1");

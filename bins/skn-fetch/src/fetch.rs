@@ -53,15 +53,17 @@ pub struct Fetch {
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
 
-    /// Cache to fetch into [default: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub]
+    /// Cache to fetch into [default: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else
+    /// ~/.cache/huggingface/hub]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
 
-    /// File with an access token [default: HF_TOKEN, else HF_TOKEN_PATH, else HF_HOME/token]
+    /// File with an access token [default: HF_TOKEN itself, else the file HF_TOKEN_PATH, else HF_HOME/token]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// Open no connection: check that all is here (HF_HUB_OFFLINE=1 does the same)
+    /// Open no connection: check that all is here (HF_HUB_OFFLINE=1 or TRANSFORMERS_OFFLINE=1 does the same, for data sets
+    /// HF_DATASETS_OFFLINE=1 too)
     #[arg(long)]
     offline: bool,
 
@@ -146,8 +148,10 @@ impl Fetch {
     pub fn run(&self, console: &Console) -> Result<Fetched> {
         let repository = self.repository()?;
         let cache = settings::cache(self.cache.clone())?;
-        if self.offline || hub::is_offline() {
-            return Here { repository: &repository, cache: &cache, patterns: &self.include }.check();
+        let offline = self.offline.then_some("--offline").or_else(|| hub::offline_by(repository.kind));
+        if let Some(said_by) = offline {
+            let patterns = &self.include;
+            return Here { repository: &repository, cache: &cache, patterns, said_by }.check();
         }
         let endpoint = settings::endpoint(self.endpoint.as_deref())?;
         let token = Token::find(self.token_file.as_deref())?;
@@ -402,22 +406,27 @@ struct Here<'a> {
     repository: &'a Repository,
     cache: &'a Cache,
     patterns: &'a [String],
+    /// The flag or the variable that forbids connections.
+    said_by: &'static str,
 }
 
 impl Here<'_> {
     /// Checks that what would be fetched is there, and that what is there is right.
     fn check(&self) -> Result<Fetched> {
-        let Self { repository, cache, patterns } = self;
+        let Self { repository, cache, patterns, said_by } = self;
         let absent = |what: String| {
             let command = repository.fetch_command();
-            Failure::offline(format!("{what}; offline nothing is fetched: run `{command}` with a connection"))
+            Failure::offline(format!(
+                "{what}; offline ({said_by}) nothing is fetched: run `{command}` with a connection"
+            ))
         };
-        let nothing = || {
+        let Some(folder) = cache.snapshot(repository)? else {
             let Repository { name, revision, .. } = repository;
-            absent(format!("{name}, revision {revision}: not in the cache {}", cache.folder().display()))
+            let remains = cache.remains(repository).map_or(String::new(), |remains| format!(" ({remains})"));
+            let cache = cache.folder().display();
+            return Err(absent(format!("{name}, revision {revision}: not in the cache {cache}{remains}")));
         };
-        let Some(commit) = cache.commit(repository) else { return Err(nothing()) };
-        let Some(folder) = cache.snapshot(repository)? else { return Err(nothing()) };
+        let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut listed = BTreeMap::new();
         list_folder(&folder, "", &mut listed)?;
         let names = choose(repository, listed.keys().map(String::as_str), patterns)
@@ -429,20 +438,29 @@ impl Here<'_> {
         }
         let file = |name: String| {
             let wrong = |what: String| absent(format!("{}: {what}", folder.join(&name).display()));
-            check_here(&folder.join(&name), &name).map_err(|error| wrong(error.to_string()))?.map_err(wrong)
+            let path = folder.join(&name);
+            match hub::follow(&folder, &path) {
+                Ok(Some(real)) => {
+                    check_here(&real, &name).map_err(|error| wrong(error.to_string()))?.map_err(wrong)
+                }
+                Ok(None) => Err(wrong("is not there".into())),
+                // That a content was taken away says itself what to do.
+                Err(error @ HubError::Broken { .. }) => Err(Failure::offline(error.to_string())),
+                Err(error) => Err(error.into()),
+            }
         };
         let files = names.into_iter().map(file).collect::<Result<_>>()?;
         Ok(fetched(repository, &commit, folder.clone(), files))
     }
 }
 
-/// A file of a snapshot, checked by the hash that its content is named by; the inner error is what is wrong.
-fn check_here(path: &Path, name: &str) -> Result<Result<FetchedFile, String>> {
-    let size = std::fs::metadata(path)?.len();
-    let real = path.canonicalize()?;
+/// A file of a snapshot, by the path of its content: checked by the hash that this is named by. The inner error is what is
+/// wrong.
+fn check_here(real: &Path, name: &str) -> Result<Result<FetchedFile, String>> {
+    let size = std::fs::metadata(real)?.len();
     let hash = real.file_name().and_then(|name| name.to_str()).and_then(Hash::parse);
     if let Some(hash) = &hash
-        && let Some(wrong) = (Expected { size, hash: hash.clone() }).wrong_of(&real)?
+        && let Some(wrong) = (Expected { size, hash: hash.clone() }).wrong_of(real)?
     {
         return Ok(Err(wrong));
     }
@@ -458,7 +476,8 @@ fn list_folder(folder: &Path, prefix: &str, found: &mut BTreeMap<String, Listed>
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type().map_err(wrong)?.is_dir() {
             list_folder(&entry.path(), &format!("{name}/"), found)?;
-        } else if entry.path().is_file() {
+        } else if !entry.path().is_dir() {
+            // Links to nothing too: what they led to was here.
             found.insert(name.clone(), Listed { name, expected: None });
         }
     }

@@ -8,29 +8,40 @@ use skn_program::Failure;
 use ureq::http::Uri;
 
 const ENDPOINT: &str = "https://huggingface.co";
+const TOKEN_PATH: &str = "HF_TOKEN_PATH";
 
 /// A token of the Hub. It has no `Debug` or `Display`: nothing prints it.
 #[derive(Clone)]
 pub(crate) struct Token(String);
 
 impl Token {
-    /// `file` if that is given, else `HF_TOKEN`, else the file that `HF_TOKEN_PATH` names, else `token` where the
-    /// login programs leave it.
+    /// `file` if that is given, else `HF_TOKEN` or its old name, else what the file holds that `HF_TOKEN_PATH` names, else
+    /// `token` where the login programs leave it. `HF_HUB_DISABLE_IMPLICIT_TOKEN` leaves the first.
     ///
     /// # Errors
-    /// If a file that was named can't be read, or what it holds can't be a token.
+    /// If a file can't be read, or what it holds can't be a token.
     pub(crate) fn find(file: Option<&Path>) -> Result<Option<Self>> {
         if let Some(path) = file {
-            return Self::read(path).map(Some);
+            return Self::read(&hub::expanded("--token-file", path)?).map(Some);
         }
-        if let Some(token) = variable("HF_TOKEN") {
-            return Self::new(&token.to_string_lossy(), "HF_TOKEN").map(Some);
+        if hub::is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+            return Ok(None);
         }
-        if let Some(path) = variable("HF_TOKEN_PATH") {
-            return Self::read(Path::new(&path)).map(Some);
+        for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+            if let Some(token) = variable(name) {
+                return Self::new(&token.to_string_lossy(), name).map(Some);
+            }
         }
-        match hub::home().map(|home| home.join("token")) {
-            Some(path) if path.is_file() => Self::read(&path).map(Some),
+        match hub::token_file()? {
+            Some(path) if path.exists() => Self::read(&path).map(Some),
+            // Nobody has logged in, which is no error in Python either.
+            Some(path) if variable(TOKEN_PATH).is_some() => {
+                tracing::info!(
+                    "{}: no such file, which {TOKEN_PATH} names: no token is sent",
+                    path.display()
+                );
+                Ok(None)
+            }
             _ => Ok(None),
         }
     }
@@ -86,9 +97,14 @@ pub(crate) fn endpoint(flag: Option<&str>) -> Result<String> {
 /// The cache: `flag`, else that of the environment.
 ///
 /// # Errors
-/// If no place is known.
+/// If no place is known, or what names it is none.
 pub(crate) fn cache(flag: Option<PathBuf>) -> Result<hub::Cache> {
-    flag.map(hub::Cache::at).or_else(hub::Cache::of_environment).ok_or_else(|| {
+    // A shell leaves the `~` of `--cache=~/hub` as it is.
+    let cache = match flag {
+        Some(folder) => Some(hub::Cache::at(hub::expanded("--cache", folder)?)),
+        None => hub::Cache::of_environment()?,
+    };
+    cache.ok_or_else(|| {
         Failure::usage("neither HF_HUB_CACHE, HF_HOME nor HOME is set: give the cache with --cache DIR")
     })
 }

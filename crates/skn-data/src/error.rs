@@ -1,6 +1,7 @@
 use std::{fmt, io};
 
 use skn_artifact::ErrorKind;
+use skn_hub::HubError;
 
 /// What can be wrong with tasks, data and tokenizers. Each message names the file, the place in it, what was
 /// expected and what was found.
@@ -27,10 +28,14 @@ pub enum DataError {
         found: String,
     },
 
+    /// A link leads to nothing, or out of a repository of the Hugging Face cache.
+    #[error(transparent)]
+    Link(#[from] HubError),
+
     /// A name in a file leads out of the folder that the user gave.
     #[error("{file}: {name:?} leads out of the folder; only files inside it are read")]
     Outside {
-        /// The file that holds the name, or the folder itself.
+        /// The file that holds the name.
         file: String,
         /// The offending name.
         name: String,
@@ -225,6 +230,7 @@ impl DataError {
             Self::UnknownTask { .. } | Self::WordCount { .. } | Self::NoRoom { .. } => ErrorKind::Usage,
             Self::Shard { .. } | Self::WordWithoutToken { .. } => ErrorKind::Usage,
             Self::SharedToken { .. } | Self::NotThreeSided { .. } => ErrorKind::Usage,
+            Self::Link(error) => error.kind(),
             _ => ErrorKind::Input,
         }
     }

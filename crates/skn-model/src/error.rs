@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use skn_artifact::{ArtifactError, ErrorKind};
+use skn_hub::HubError;
 
 use crate::site::Site;
 
@@ -26,6 +27,10 @@ pub enum ModelError {
         /// What to do about it.
         hint: String,
     },
+
+    /// A link of a model folder leads to nothing, or out of a repository of the Hugging Face cache.
+    #[error(transparent)]
+    Link(#[from] HubError),
 
     /// A field of a configuration is missing, of the wrong type or out of range.
     #[error("{file}: field `{field}`: expected {expected}, found {found}")]
@@ -88,6 +93,7 @@ impl ModelError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Artifact(error) => error.kind(),
+            Self::Link(error) => error.kind(),
             Self::MissingFile { .. } | Self::Config { .. } | Self::Weight { .. } => ErrorKind::Input,
             Self::Input { .. } => ErrorKind::Usage,
             Self::Tensor(candle_core::Error::Cuda(_)) => ErrorKind::Device,

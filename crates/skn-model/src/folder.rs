@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use skn_artifact::names::file;
 use skn_artifact::{ArtifactError, TensorFile};
+use skn_hub::Snapshot;
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
@@ -18,7 +19,8 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// A folder on disk. Its id is its last component.
+    /// A folder on disk. Its id is its last component. Links in it are followed wherever they lead; in a snapshot of the
+    /// Hugging Face cache they stay inside its repository's folder.
     ///
     /// # Errors
     /// If there is no such folder, or it has no `config.json`.
@@ -27,15 +29,13 @@ impl ModelFolder {
         let name = place.canonicalize().unwrap_or_else(|_| place.clone());
         let id = name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let folder = Self { id, place, embedded: None };
-        if folder.place.join(file::CONFIG).is_file() {
-            return Ok(folder);
+        match folder.path(file::CONFIG)? {
+            Some(path) if path.is_file() => Ok(folder),
+            _ if folder.place.is_dir() => {
+                Err(folder.lacks(file::CONFIG, "a model folder in Hugging Face form has one"))
+            }
+            _ => Err(folder.missing(file::CONFIG, "there is no such folder")),
         }
-        let hint = if folder.place.is_dir() {
-            "a model folder in Hugging Face form has one"
-        } else {
-            "there is no such folder"
-        };
-        Err(folder.missing(file::CONFIG, hint))
     }
 
     /// Files that lie in the program itself.
@@ -66,14 +66,13 @@ impl ModelFolder {
     /// The bytes of a file, or `None` if the folder has none of that name.
     ///
     /// # Errors
-    /// If the name leads out of the folder, or the file can't be read.
+    /// If the name leads out of the folder, the file is a link to nothing, or it can't be read.
     pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
         if let Some(files) = self.embedded {
             let found = files.iter().find(|(file, _)| *file == name);
             return Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)));
         }
-        self.check_name(name)?;
-        let path = self.place.join(name);
+        let Some(path) = self.path(name)? else { return Ok(None) };
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -87,7 +86,7 @@ impl ModelFolder {
     /// If it is missing, or not the configuration of a model that this crate computes.
     pub fn config(&self) -> Result<Config> {
         let bytes =
-            self.file(file::CONFIG)?.ok_or_else(|| self.missing(file::CONFIG, "every model needs it"))?;
+            self.file(file::CONFIG)?.ok_or_else(|| self.lacks(file::CONFIG, "every model needs it"))?;
         Config::from_json(&bytes, &self.place.join("config.json"))
     }
 
@@ -106,19 +105,18 @@ impl ModelFolder {
         })?;
         let shards: BTreeSet<&String> = index.weight_map.values().collect();
         let open = |shard: &String| {
-            self.tensor_file(shard)?.ok_or_else(|| self.missing(shard, "the shard index names it"))
+            self.tensor_file(shard)?.ok_or_else(|| self.lacks(shard, "the shard index names it"))
         };
         shards.into_iter().map(open).collect()
     }
 
     /// A file of tensors, which are read when they are asked for, or `None` if the folder has none of that name.
     fn tensor_file(&self, name: &str) -> Result<Option<TensorFile>> {
-        let path = self.place.join(name);
         if self.embedded.is_some() {
-            let bytes = self.file(name)?;
+            let (path, bytes) = (self.place.join(name), self.file(name)?);
             return Ok(bytes.map(|bytes| TensorFile::from_bytes(&path, bytes)).transpose()?);
         }
-        self.check_name(name)?;
+        let Some(path) = self.path(name)? else { return Ok(None) };
         match TensorFile::open(&path) {
             Ok(file) => Ok(Some(file)),
             Err(ArtifactError::Missing { .. }) => Ok(None),
@@ -126,23 +124,35 @@ impl ModelFolder {
         }
     }
 
-    fn check_name(&self, name: &str) -> Result<()> {
+    /// The path of a file on disk, which may be a link; nothing if there is none.
+    fn path(&self, name: &str) -> Result<Option<PathBuf>> {
         let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if plain && !name.contains('\0') {
-            return Ok(());
+        if !plain || name.contains('\0') {
+            return Err(self.missing(name, "a file name must stay inside the folder"));
         }
-        Err(self.missing(name, "a file name must stay inside the folder"))
+        let path = self.place.join(name);
+        Ok(skn_hub::follow(&self.place, &path)?.map(|_| path))
     }
 
     fn no_weights(&self) -> ModelError {
         let pickled = self.place.join("pytorch_model.bin");
-        let hint = if pickled.exists() {
-            "pytorch_model.bin is a pickle, which may run code and is not read; convert it in Python: \
-             AutoModelForMaskedLM.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)"
-        } else {
-            "save the model with safe_serialization=True"
-        };
-        self.missing("model.safetensors or model.safetensors.index.json", hint)
+        let expected = "model.safetensors or model.safetensors.index.json";
+        if !pickled.exists() {
+            return self.lacks(expected, "save the model with safe_serialization=True");
+        }
+        let hint = "pytorch_model.bin is a pickle, which may run code and is not read; convert it in Python: \
+                    AutoModelForMaskedLM.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)";
+        self.missing(expected, hint)
+    }
+
+    /// The error for what is not in the folder. `hint` says what to do about it, unless the folder is a snapshot of the
+    /// Hugging Face cache: of that a part may not have been fetched.
+    pub fn lacks(&self, expected: &str, hint: &str) -> ModelError {
+        let snapshot = self.place.canonicalize().ok().and_then(|place| Snapshot::around(&place));
+        match snapshot {
+            Some(snapshot) => self.missing(expected, &snapshot.remedy()),
+            None => self.missing(expected, hint),
+        }
     }
 
     fn missing(&self, expected: &str, hint: &str) -> ModelError {

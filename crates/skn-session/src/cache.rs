@@ -10,6 +10,7 @@ use skn_data::{Dataset, Task, TextEncoder};
 use crate::error::Result;
 use crate::loaded::LoadedModel;
 use crate::options::Size;
+use crate::place::DEPTH;
 
 /// The most models that are kept ..
 const MODELS: usize = 4;
@@ -127,7 +128,7 @@ fn identity(_: &Metadata) -> [i64; 3] {
     [0; 3]
 }
 
-/// The files of a place, in any depth; none of a place that is in no file system.
+/// The files of a place, as deep as readers look, also where links lead; none of a place that is in no file system.
 fn state(place: &Path) -> Vec<State> {
     let mut found = Vec::new();
     collect(place, 0, &mut found);
@@ -137,8 +138,7 @@ fn state(place: &Path) -> Vec<State> {
 
 fn collect(place: &Path, depth: usize, found: &mut Vec<State>) {
     let Ok(meta) = std::fs::metadata(place) else { return };
-    // A link to a folder within one could lead round in a circle.
-    if meta.is_dir() && depth > 0 && place.is_symlink() {
+    if meta.is_dir() && depth == DEPTH {
         return;
     }
     if meta.is_dir() {

@@ -124,9 +124,12 @@ fn read_tokenizer(folder: &ModelFolder, progress: &dyn Progress) -> Result<TextE
             )));
         }
     }
-    Err(SessionError::input(format!(
-        "{place}: no tokenizer.json, nor vocab.json and merges.txt, nor vocab.txt beside it"
-    )))
+    Err(folder
+        .lacks(
+            "tokenizer.json, nor vocab.json and merges.txt, nor vocab.txt beside it",
+            "save it in Python: AutoTokenizer.from_pretrained(ID).save_pretrained(DIR)",
+        )
+        .into())
 }
 
 #[cfg(test)]

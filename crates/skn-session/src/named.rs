@@ -1,5 +1,6 @@
 //! What options name, before anything large is read.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -227,11 +228,9 @@ fn with_words(task: Task, subject: &Subject, tuned: &Tuned, source: Option<&Tune
 
 /// The rows of a task, as the session has them or reads them now.
 fn rows(session: &Session, task: &Task, data: Option<&Path>, most: Size) -> Result<Arc<Dataset>> {
-    let place = match data {
-        Some(data) if task.needs_data() => real(&find_data(data)?),
-        _ => PathBuf::new(),
-    };
-    session.cache.data(&place, task, most, || read_rows(task, data, most, session.progress()))
+    let found = find(task, data)?;
+    let place = found.as_deref().map(real).unwrap_or_default();
+    session.cache.data(&place, task, most, || read_found(task, found.as_deref(), most, session.progress()))
 }
 
 /// The rows of a task: from `data` (a path, or a data set of the local Hugging Face cache), or those that a task of the demo
@@ -240,11 +239,21 @@ fn rows(session: &Session, task: &Task, data: Option<&Path>, most: Size) -> Resu
 /// # Errors
 /// If there are none, or the task can't use them.
 pub fn read_rows(task: &Task, data: Option<&Path>, most: Size, progress: &dyn Progress) -> Result<Dataset> {
+    read_found(task, find(task, data)?.as_deref(), most, progress)
+}
+
+/// Where the rows of a task are, if an option says so and the task needs any.
+fn find<'d>(task: &Task, data: Option<&'d Path>) -> Result<Option<Cow<'d, Path>>> {
+    data.filter(|_| task.needs_data()).map(find_data).transpose()
+}
+
+/// As [`read_rows`], of data that were found.
+fn read_found(task: &Task, data: Option<&Path>, most: Size, progress: &dyn Progress) -> Result<Dataset> {
     if !task.needs_data() {
         return Ok(Dataset::empty_text());
     }
     if let Some(data) = data {
-        return fence::read_dataset(&find_data(data)?, task, most.0, progress);
+        return fence::read_dataset(data, task, most.0, progress);
     }
     match skn_demo::task_files(&task.name) {
         Some(files) => Ok(Dataset::from_jsonl(&files.splits, task)?),

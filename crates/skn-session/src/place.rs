@@ -4,11 +4,15 @@ use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use skn_artifact::names::file;
-use skn_hub::{Cache, Kind, Repository};
+use skn_hub::{Cache, Kind, Repository, Snapshot};
 use skn_model::ModelFolder;
 
 use crate::error::{Result, SessionError};
 use crate::options::Subject;
+
+/// No reader looks for files deeper in a place, and rather less deep: `<configuration>/<split>/0000.parquet`. Links to
+/// folders are followed, and so one that leads round in a circle ends.
+pub(crate) const DEPTH: usize = 4;
 
 /// Finds the model that a user names: `demo`, an existing folder, or `owner/name[@revision]` in the local Hugging
 /// Face cache. An existing folder wins over the cache.
@@ -19,7 +23,9 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
     if name == Subject::DEMO {
         return Ok(demo());
     }
-    if Path::new(name).is_dir() {
+    let path = Path::new(name);
+    if skn_hub::follow(path, path)?.is_some_and(|real| real.is_dir()) {
+        tell_links(path);
         return Ok(ModelFolder::open(name)?);
     }
     let Some(repository) = Repository::parse(Kind::Model, name) else {
@@ -29,7 +35,7 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
         Some(snapshot) => Ok(ModelFolder::open(snapshot)?.with_id(repository.name)),
         None => Err(SessionError::NotHere(format!(
             "{}, give a folder with option `model` DIR, or use the embedded model with option `model` demo",
-            not_here(name, &repository)
+            not_here(name, &repository)?
         ))),
     }
 }
@@ -40,22 +46,26 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
 /// # Errors
 /// If the cache should have them and does not; the message says how to get them.
 pub(crate) fn find_data(path: &Path) -> Result<Cow<'_, Path>> {
+    if skn_hub::follow(path, path)?.is_some() {
+        tell_links(path);
+        return Ok(Cow::Borrowed(path));
+    }
     let text = path.to_str().unwrap_or_default();
     let (name, folder) = text.split_once(':').unwrap_or((text, ""));
-    let is_path = path.exists() || name.split_once('/').is_some_and(|(owner, _)| Path::new(owner).is_dir());
+    let is_path = name.split_once('/').is_some_and(|(owner, _)| Path::new(owner).is_dir());
     let repository = Repository::parse(Kind::Dataset, name).filter(|_| !is_path);
     let Some(repository) = repository else { return Ok(Cow::Borrowed(path)) };
     let within = |snapshot: PathBuf| match Path::new(folder).components().all(is_below) {
         true => Ok(Cow::Owned(snapshot.join(folder))),
         false => Err(SessionError::input(format!("{text}: {folder:?} is no folder of the data set"))),
     };
-    match Cache::of_environment().map(|cache| cache.snapshot(&repository)).transpose()?.flatten() {
+    match Cache::of_environment()?.map(|cache| cache.snapshot(&repository)).transpose()?.flatten() {
         Some(snapshot) => within(snapshot),
         // A lone word is rather a path that was mistyped.
         None if !name.contains('/') => Ok(Cow::Borrowed(path)),
         None => Err(SessionError::NotHere(format!(
             "{}, or give a path with option `data`",
-            not_here(name, &repository)
+            not_here(name, &repository)?
         ))),
     }
 }
@@ -70,29 +80,72 @@ pub(crate) fn demo() -> ModelFolder {
 }
 
 /// What a name that is nowhere lacks, and the command line that fetches it.
-fn not_here(name: &str, repository: &Repository) -> String {
-    let cache = Cache::of_environment();
+fn not_here(name: &str, repository: &Repository) -> Result<String> {
+    let cache = Cache::of_environment()?;
+    let remains = cache.as_ref().and_then(|cache| cache.remains(repository));
+    let remains = remains.or(elsewhere(repository)?).map_or(String::new(), |remains| format!(" ({remains})"));
     let cache = cache.map_or("(none: HOME is not set)".into(), |cache| cache.folder().display().to_string());
     let noun = repository.kind.noun();
     let place = if repository.kind == Kind::Model { "folder" } else { "file or folder" };
     let command = repository.fetch_command();
-    format!(
-        "{name}: no such {place}, and no such {noun} in the Hugging Face cache {cache}; fetch it with `{command}`"
-    )
+    Ok(format!(
+        "{name}: no such {place}, and no such {noun} in the Hugging Face cache {cache}{remains}; fetch it with \
+         `{command}`"
+    ))
 }
 
-/// The snapshot of a model in the cache, with the old name of one that has moved tried too.
+/// Says that a repository is where transformers kept it until version 4, if it is.
+fn elsewhere(repository: &Repository) -> Result<Option<String>> {
+    const OLD: &str = "TRANSFORMERS_CACHE";
+    let Some(folder) = skn_hub::variable(OLD) else { return Ok(None) };
+    let cache = Cache::at(skn_hub::expanded(OLD, folder)?);
+    let is_there = cache.repository(repository).is_dir();
+    Ok(is_there.then(|| {
+        format!(
+            "{OLD} has it, which is not read, as in transformers 5: HF_HUB_CACHE={}",
+            cache.folder().display()
+        )
+    }))
+}
+
+/// The snapshot of a model in the cache, with the old name of one that has moved tried too. One that has no
+/// configuration is better than none: what it lacks can be said.
 fn cached(repository: &Repository) -> Result<Option<PathBuf>> {
-    let Some(cache) = Cache::of_environment() else { return Ok(None) };
+    let Some(cache) = Cache::of_environment()? else { return Ok(None) };
     let moved = (repository.name == Subject::MODEL)
         .then(|| Repository { name: "FacebookAI/roberta-base".into(), ..repository.clone() });
+    let mut found = None;
     for repository in std::iter::once(repository.clone()).chain(moved) {
-        let snapshot = cache.snapshot(&repository)?;
-        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.join(file::CONFIG).is_file()) {
+        let Some(snapshot) = cache.snapshot(&repository)? else { continue };
+        if snapshot.join(file::CONFIG).is_file() {
             return Ok(Some(snapshot));
         }
+        found = found.or(Some(snapshot));
     }
-    Ok(None)
+    Ok(found)
+}
+
+/// Tells which files of a place that the user named are links, and where they really are. In a snapshot of the Hugging Face
+/// cache all are.
+fn tell_links(place: &Path) {
+    let of_cache = || place.canonicalize().is_ok_and(|place| Snapshot::around(&place).is_some());
+    if tracing::enabled!(tracing::Level::DEBUG) && !of_cache() {
+        links(place, 0, &mut |link, real| tracing::debug!("{}: read as {}", link.display(), real.display()));
+    }
+}
+
+/// The links in a place that lead somewhere, as deep as readers look.
+fn links(place: &Path, depth: usize, found: &mut impl FnMut(&Path, &Path)) {
+    if place.is_symlink()
+        && let Ok(real) = place.canonicalize()
+    {
+        found(place, &real);
+    }
+    if depth < DEPTH {
+        for entry in place.read_dir().into_iter().flatten().flatten() {
+            links(&entry.path(), depth + 1, found);
+        }
+    }
 }
 
 #[cfg(test)]

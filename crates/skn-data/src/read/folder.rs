@@ -1,8 +1,8 @@
-//! What is in a folder, and whether what is read there is inside it.
+//! What is in a folder, and whether what is read there may be.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::error::{DataError, Result};
 
@@ -13,26 +13,18 @@ pub(super) fn entries(folder: &Path) -> Result<BTreeSet<String>> {
     entries.map(|entry| Ok(entry.map_err(wrong)?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// `path` itself, if it lies inside `root` also when symbolic links are followed.
+/// `path` itself, if it is there and may be read: in a snapshot of the Hugging Face cache links stay inside its
+/// repository's folder, in any other `root` they lead where the user lets them.
 pub(super) fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
-    let real =
-        |path: &Path| fs::canonicalize(path).map_err(|source| DataError::Io { file: shown(path), source });
-    if real(path)?.starts_with(fence(&real(root)?)) {
-        return Ok(path.to_owned());
+    match skn_hub::follow(root, path)? {
+        Some(_) => Ok(path.to_owned()),
+        None => Err(DataError::Io { file: shown(path), source: io::ErrorKind::NotFound.into() }),
     }
-    Err(DataError::Outside { file: shown(root), name: shown(path) })
 }
 
-/// The folder that links may not lead out of: `root`, or where that is part of a snapshot in the Hugging Face cache,
-/// whose files are links to `<repository>/blobs`, the repository's folder.
-fn fence(root: &Path) -> &Path {
-    let is_repository = |folder: &Path| {
-        let name = folder.file_name().map(|name| name.to_string_lossy());
-        name.is_some_and(|name| name.starts_with("datasets--")) && folder.join("blobs").is_dir()
-    };
-    // <repository>/snapshots/<commit> and below.
-    let snapshots = root.ancestors().skip(1).find(|folder| folder.ends_with("snapshots"));
-    snapshots.and_then(Path::parent).filter(|folder| is_repository(folder)).unwrap_or(root)
+/// Whether a file is there, or a link that ought to lead to one: what that lacks is for [`inside`] to say.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.is_file() || (path.is_symlink() && !path.exists())
 }
 
 /// A path as errors show it.

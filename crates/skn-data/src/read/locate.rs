@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::folder::{entries, inside, shown};
+use super::folder::{entries, inside, is_there, shown};
 use super::shards;
 use super::table::Info;
 use crate::error::{DataError, Result, names};
@@ -34,10 +34,11 @@ impl SplitFiles {
 
 /// The files of the splits that `task` names.
 pub(crate) fn locate(path: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
+    inside(path, path)?;
     let found = fs::metadata(path).map_err(|source| DataError::Io { file: shown(path), source })?;
     let splits = if found.is_file() {
         vec![(ONLY_SPLIT.to_owned(), SplitFiles::one(format_of_file(path)?, path.to_owned()))]
-    } else if path.join("state.json").is_file() {
+    } else if is_there(&path.join("state.json")) {
         vec![(ONLY_SPLIT.to_owned(), saved_table(path, path, task)?)]
     } else {
         in_folder(path, task)?
@@ -88,7 +89,7 @@ fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
                 return Err(missing_split(root, split, task, &names(&listed)));
             }
             Some(_) => saved_table(root, &table, task)?,
-            None if table.join("state.json").is_file() => saved_table(root, &table, task)?,
+            None if is_there(&table.join("state.json")) => saved_table(root, &table, task)?,
             None => plain_files(root, &folder, split, task)?,
         };
         splits.push((split.to_owned(), files));
@@ -111,7 +112,7 @@ fn dictionary(root: &Path) -> Result<Option<Vec<String>>> {
         splits: Vec<String>,
     }
     let path = root.join("dataset_dict.json");
-    if !path.is_file() {
+    if !is_there(&path) {
         return Ok(None);
     }
     Ok(Some(read_json::<Dictionary>(&inside(root, &path)?)?.splits))
@@ -157,7 +158,7 @@ fn saved_table(root: &Path, table: &Path, task: &Task) -> Result<SplitFiles> {
 /// The names of the classes, where `dataset_info.json` says that the label column is a `ClassLabel`.
 fn class_names(root: &Path, table: &Path, label: &str) -> Result<Vec<String>> {
     let path = table.join("dataset_info.json");
-    if !path.is_file() {
+    if !is_there(&path) {
         return Ok(Vec::new());
     }
     Ok(read_json::<Info>(&inside(root, &path)?)?.class_names(label))
@@ -192,7 +193,7 @@ fn plain_folder(root: &Path, task: &Task) -> Result<PathBuf> {
 fn candidates(folder: &Path, split: &str, task: &Task) -> Result<Vec<(Format, Vec<PathBuf>)>> {
     let one = |extension: &str| {
         let path = folder.join(format!("{split}.{extension}"));
-        path.is_file().then_some(path).into_iter().collect()
+        is_there(&path).then_some(path).into_iter().collect()
     };
     let mut found = vec![
         (Format::Jsonl, one("jsonl")),
@@ -217,7 +218,11 @@ fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<S
             expected: format!("one file of split {split:?}"),
             found: format!("{} and {}", shown(&others[0]), shown(&paths[0])),
         }),
-        (None, _) => Err(no_file(folder, split, task)?),
+        (None, _) => {
+            // It may be a folder's name, and that a link.
+            skn_hub::follow(root, &folder.join(split))?;
+            Err(no_file(folder, split, task)?)
+        }
     }
 }
 

@@ -276,15 +276,49 @@ mod saved {
 
     #[cfg(unix)]
     #[test]
-    fn links_must_stay_inside() {
-        let folder = TempDir::new().unwrap();
+    fn links_lead_where_the_user_lets_them() {
+        let (folder, disk) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let real = disk.path().join("0123");
+        fs::write(&real, "{\"a\": \"x\", \"label\": 1}").unwrap();
         let link = folder.path().join("train.jsonl");
-        std::os::unix::fs::symlink(golden::path("data/jsonl/train.jsonl"), &link).unwrap();
-        assert!(message_of(folder.path(), &task("")).contains("leads out of the folder"));
-        fs::remove_file(&link).unwrap();
-        fs::write(folder.path().join("real"), "{\"a\": \"x\", \"label\": 1}").unwrap();
-        std::os::unix::fs::symlink("real", &link).unwrap();
-        assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 1);
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        // A folder with it, the link itself, and a link to the folder.
+        let other = disk.path().join("mine");
+        std::os::unix::fs::symlink(folder.path(), &other).unwrap();
+        for path in [folder.path(), &link, &other] {
+            let read = read_dataset(path, &task("")).unwrap();
+            assert_eq!(texts(&read.splits["train"]), ["x"], "{}", path.display());
+        }
+        fs::remove_file(&real).unwrap();
+        let expected = format!("{}: a link to {}, which", link.display(), real.display());
+        for path in [folder.path(), &link] {
+            assert!(message_of(path, &task("")).starts_with(&expected));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_saved_table_may_be_on_another_disk() {
+        let (folder, disk) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let info = r#"{"features": {"label": {"_type": "ClassLabel", "names": ["bad", "good"]}}}"#;
+        let words: ArrayRef = Arc::new(StringArray::from(vec!["good", "bad"]));
+        save_table(disk.path(), info, &[("0.arrow", stream(vec![("a", two_texts()), ("label", words)]))]);
+        fs::write(folder.path().join("dataset_dict.json"), r#"{"splits": ["train"]}"#).unwrap();
+        std::os::unix::fs::symlink(disk.path(), folder.path().join("train")).unwrap();
+        assert_eq!(labels(&read_dataset(folder.path(), &task("")).unwrap().splits["train"]), [1, 0]);
+        // Without the names of the classes the labels would mean something else.
+        let info = disk.path().join("dataset_info.json");
+        fs::remove_file(&info).unwrap();
+        std::os::unix::fs::symlink("nowhere.json", &info).unwrap();
+        let message = message_of(folder.path(), &task(""));
+        assert!(message.contains("dataset_info.json: a link to nowhere.json, which"), "{message}");
+        fs::remove_file(folder.path().join("train")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/train", folder.path().join("train")).unwrap();
+        let message = message_of(folder.path(), &task(""));
+        assert!(message.contains("train: a link to /nowhere/train, which"), "{message}");
+        fs::remove_file(folder.path().join("dataset_dict.json")).unwrap();
+        let message = message_of(folder.path(), &task(""));
+        assert!(message.contains("train: a link to /nowhere/train, which"), "{message}");
     }
 }
 
@@ -492,12 +526,35 @@ mod parquet_files {
         }
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink("../../../../outside", &link).unwrap();
-        assert!(message_of(&snapshot, &task("")).contains("leads out of the folder"));
-        // A folder of the user's that only looks like one.
-        fs::remove_file(&link).unwrap();
-        std::os::unix::fs::symlink("../../../blobs/1", &link).unwrap();
-        fs::rename(&repository, cache.path().join("mine")).unwrap();
-        assert!(message_of(&cache.path().join("mine/snapshots/0123abcd"), &task("")).contains("leads out"));
+        assert!(message_of(&snapshot, &task("")).contains("leads out of its repository's folder"));
+        assert!(message_of(&snapshot.join("t"), &task("")).contains("leads out of its repository's folder"));
+        // What a user makes of it is the user's.
+        let mine = cache.path().join("mine");
+        fs::rename(&repository, &mine).unwrap();
+        assert_eq!(
+            read_dataset(&mine.join("snapshots/0123abcd"), &task("")).unwrap().splits["train"].len(),
+            2
+        );
+    }
+
+    /// Contents are removed to save space, and a copy may lack them: the links stay.
+    #[cfg(unix)]
+    #[test]
+    fn a_content_that_is_gone_is_fetched_again() {
+        let cache = tempfile::tempdir().unwrap();
+        let snapshot = cache.path().join("datasets--owner--name/snapshots/0123abcd");
+        fs::create_dir_all(&snapshot).unwrap();
+        for name in ["train.csv", "train-00000-of-00001.parquet"] {
+            let link = snapshot.join(name);
+            std::os::unix::fs::symlink("../../blobs/1", &link).unwrap();
+            let message = message_of(&snapshot, &task(""));
+            let parts = [
+                format!("{name}: a link to ../../blobs/1, which"),
+                "`skn-fetch --dataset owner/name --revision 0123abcd".to_owned(),
+            ];
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+            fs::remove_file(&link).unwrap();
+        }
     }
 
     #[test]

@@ -303,6 +303,60 @@ fn bad_configurations_are_refused_by_file_and_field() {
     assert_refused(wider.path(), &["model.safetensors", "word_embeddings", "[421, 48]", "[420, 48]"]);
 }
 
+/// Clusters keep weights on another disk.
+#[cfg(unix)]
+#[test]
+fn links_of_a_folder_lead_where_the_user_lets_them() {
+    use std::os::unix::fs::symlink;
+    let case = Case::load();
+    let (disk, mine) = (folder(&golden()), tempfile::tempdir().unwrap());
+    for name in ["config.json", "model.safetensors"] {
+        symlink(disk.path().join(name), mine.path().join(name)).unwrap();
+    }
+    assert_golden(&case, "links", mine.path());
+    // Both files are named with where they ought to be; no other file is taken instead.
+    shard(mine.path(), &golden(), 2);
+    for name in ["model.safetensors", "config.json"] {
+        let target = disk.path().join(name);
+        std::fs::remove_file(&target).unwrap();
+        let link = format!("{name}: a link to {}, which", target.display());
+        assert_refused(mine.path(), &[&link, "mend the link"]);
+    }
+}
+
+/// What a removed content, an interrupted download and a copy leave in the cache.
+#[cfg(unix)]
+#[test]
+fn a_snapshot_that_is_not_whole_is_fetched_again() {
+    use std::os::unix::fs::symlink;
+    let (cache, whole) = (tempfile::tempdir().unwrap(), folder(&golden()));
+    let repository = cache.path().join("models--owner--name");
+    let snapshot = repository.join("snapshots/0123abcd");
+    let blobs = repository.join("blobs");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(&blobs).unwrap();
+    let command = "`skn-fetch owner/name --revision 0123abcd";
+    assert_refused(&snapshot, &["no config.json", command]);
+    symlink("../../blobs/1", snapshot.join("config.json")).unwrap();
+    assert_refused(&snapshot, &["config.json: a link to ../../blobs/1, which", command]);
+    std::fs::copy(whole.path().join("config.json"), blobs.join("1")).unwrap();
+    std::fs::write(blobs.join("2.incomplete"), "").unwrap();
+    assert_refused(&snapshot, &["no model.safetensors", "not finished (blobs/2.incomplete)", command]);
+    symlink("../../blobs/2", snapshot.join("model.safetensors")).unwrap();
+    assert_refused(&snapshot, &["model.safetensors: a link to ../../blobs/2, which", command]);
+    std::fs::rename(whole.path().join("model.safetensors"), blobs.join("2")).unwrap();
+    assert_golden(&Case::load(), "snapshot", &snapshot);
+    // A shard that was not fetched.
+    std::fs::remove_file(snapshot.join("model.safetensors")).unwrap();
+    shard(&snapshot, &golden(), 2);
+    std::fs::remove_file(snapshot.join(file_of(1, 2))).unwrap();
+    assert_refused(&snapshot, &[&file_of(1, 2), command]);
+    // A content that is no content of the repository.
+    std::fs::write(cache.path().join("secret"), "").unwrap();
+    symlink("../../../secret", snapshot.join(file_of(1, 2))).unwrap();
+    assert_refused(&snapshot, &[&file_of(1, 2), "leads out of its repository's folder"]);
+}
+
 #[test]
 fn folders_that_are_none_are_refused() {
     let empty = tempfile::tempdir().unwrap();

@@ -1,0 +1,52 @@
+//! Where links lead.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::error::{HubError, Result};
+use crate::snapshot::Snapshot;
+
+/// Where `path`, which is `root` or below it, really is; nothing if there is nothing.
+///
+/// `root` is the folder that the user named. Links are followed wherever they lead, unless `root` is a snapshot of a cache
+/// or in one: then they stay inside its repository's folder.
+///
+/// # Errors
+/// If it is a link to nothing, a link that leads out of its repository's folder, or can't be read.
+pub fn follow(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
+    let real = match path.canonicalize() {
+        Ok(real) => real,
+        Err(source) => return missing(path, source),
+    };
+    let unreadable = |source| HubError::Unreadable { path: root.into(), source };
+    let root = root.canonicalize().map_err(unreadable)?;
+    match Snapshot::around(&root) {
+        Some(snapshot) if !snapshot.holds(&real) => {
+            Err(HubError::LeadsOut { path: path.into(), repository: snapshot.repository_folder().into() })
+        }
+        _ => Ok(Some(real)),
+    }
+}
+
+/// What lacks at a path that leads to nothing.
+fn missing(path: &Path, source: std::io::Error) -> Result<Option<PathBuf>> {
+    // The link may stand anywhere in the path.
+    let broken = path.ancestors().find_map(|place| {
+        let target = place.read_link().ok()?;
+        place.metadata().is_err().then_some((place, target))
+    });
+    if let Some((place, target)) = broken {
+        let snapshot = place.parent().and_then(|folder| Snapshot::around(&folder.canonicalize().ok()?));
+        let hint = snapshot
+            .map_or_else(|| "mend the link, or put the file there".to_string(), |snapshot| snapshot.remedy());
+        return Err(HubError::Broken { path: place.into(), target, source, hint });
+    }
+    match source.kind() {
+        // The latter: what can't be the name of a file.
+        ErrorKind::NotFound
+        | ErrorKind::NotADirectory
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidFilename => Ok(None),
+        _ => Err(HubError::Unreadable { path: path.into(), source }),
+    }
+}
