@@ -190,3 +190,26 @@ fn a_snapshot_is_found_without_refs_and_in_no_old_cache() {
         said.stderr
     );
 }
+
+/// Without `skn.json` and `split.json` the rest of a run would mean something else.
+#[cfg(unix)]
+#[test]
+fn a_run_whose_links_lead_to_nothing_is_refused() {
+    let desk = Desk::original();
+    desk.ok("skn-train --data data/raw/sst2 --task sst2 --save_to run --epoch 1 --bz 64");
+    let probe = "skn-probe -p --resume_from run --save_to out";
+    for name in ["best/skn.json", "split.json", "best/adapter_config.json", "best"] {
+        let (path, kept) = (desk.path("run").join(name), desk.path("kept"));
+        std::fs::rename(&path, &kept).unwrap();
+        std::os::unix::fs::symlink(&kept, &path).unwrap();
+        desk.ok(probe);
+        std::fs::remove_dir_all(desk.path("out")).unwrap();
+        std::fs::rename(&kept, desk.path("away")).unwrap();
+        let end = name.rsplit('/').next().unwrap();
+        desk.fails(probe, 3, &[&format!("{end}: a link to {}, which", kept.display()), "mend the link"]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(desk.path("away"), &path).unwrap();
+    }
+    std::os::unix::fs::symlink("nowhere", desk.path("gone")).unwrap();
+    desk.fails("skn-probe -p --resume_from gone --save_to out", 3, &["gone: a link to nowhere, which"]);
+}

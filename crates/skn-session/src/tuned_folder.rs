@@ -28,18 +28,21 @@ impl TunedFolder {
     /// Looks at what is there.
     ///
     /// # Errors
-    /// If there is no such folder, or its `skn.json` or the run's record can't be read.
+    /// If there is no such folder, a link in it leads to nothing, or its `skn.json` or the run's record can't be read.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.is_dir();
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
+        skn_hub::follow(&path, &path)?;
         if !path.is_dir() {
             return Err(SessionError::input(format!(
                 "{}: no such folder; expected a run or tuned parameters",
                 path.display()
             )));
         }
+        check_links(&path)?;
         let inner = path.join(file::BEST);
         let best = if inner.is_dir() { inner } else { path.clone() };
+        check_links(&best)?;
         let config = match best.join(file::SKILL_CONFIG) {
             file if file.is_file() => Some(read_json(&file)?),
             _ => None,
@@ -118,4 +121,17 @@ impl TunedFolder {
             stages.find_map(|(_, stage)| stage.settings.get(setting).cloned())
         })
     }
+}
+
+/// Refuses a folder with a link to nothing: a record or a description that seems not to be there would change what the rest
+/// means.
+fn check_links(folder: &Path) -> Result<()> {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_read = path.extension().is_some_and(|end| end == "json" || end == "safetensors");
+        if path.is_symlink() && (is_read || entry.file_name() == file::BEST) {
+            skn_hub::follow(folder, &path)?;
+        }
+    }
+    Ok(())
 }
