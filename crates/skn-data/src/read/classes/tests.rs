@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::format::Format;
 use crate::read::read_dataset;
 use crate::read::tests::{labels, message_of, parquet_of, refused, rows, save_table, stream, tables, task};
-use crate::{Dataset, Task};
+use crate::{Choice, Dataset, SubTask, Task, binarize};
 
 const STARS: &str = "[label_map]\n1 = 0\n2 = 0\n4 = 1\n5 = 1\n";
 
@@ -264,4 +264,27 @@ fn labels_may_be_the_words_that_answer() {
     );
     assert_eq!(labels(&rows(Format::Jsonl, "{\"a\":\"\",\"label\":\"good\"}", &task("")).unwrap()), [1]);
     refused(Format::Csv, "a,label\nx,fine\n", &task(""), "expected a class number, or one of bad, good");
+}
+
+/// MNLI class-encoded in the alphabet's order: its sub-task of negative and positive rows has no neutral one.
+#[test]
+fn sub_tasks_go_by_names() {
+    let names = ["contradiction", "entailment", "neutral"];
+    let folder = TempDir::new().unwrap();
+    for split in ["train", "validation_matched"] {
+        let labels = integers(&[0, 1, 2, 2, 1, 0]);
+        let texts: ArrayRef = Arc::new(StringArray::from(names.map(|name| [name; 2]).concat()));
+        // Its text says what each row is, in the order of the labels.
+        let said: ArrayRef =
+            Arc::new(StringArray::from([0, 1, 2, 2, 1, 0].map(|class| names[class]).to_vec()));
+        let columns = vec![("premise", said), ("hypothesis", texts), ("label", labels)];
+        let table = folder.path().join(split);
+        save_table(&table, &info(&names), &[("data-00000-of-00001.arrow", stream(columns))]);
+    }
+    let mnli = Task::builtin("mnli").unwrap();
+    let data = read_dataset(folder.path(), &mnli).unwrap();
+    let made = binarize(&data, &mnli, SubTask::NegativePositive, Choice::Seeded(0)).unwrap();
+    let rows = &made.splits["validation_matched"];
+    let said: Vec<(&str, i64)> = rows.iter().map(|row| (row.text.as_str(), row.label)).collect();
+    assert_eq!(said, [("contradiction", 0), ("entailment", 1), ("entailment", 1), ("contradiction", 0)]);
 }
