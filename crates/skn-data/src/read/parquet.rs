@@ -1,8 +1,9 @@
 use arrow_schema::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::reader::ChunkReader;
 
 use super::row_decoder::RowDecoder;
@@ -26,7 +27,10 @@ fn read_batches(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'_>)
     let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|error| damaged(decoder, error))?;
     let columns = table::columns(builder.schema(), decoder)?;
     let told = builder.metadata().file_metadata().num_rows();
-    let bytes = unpacked(builder.metadata(), &columns);
+    let chunks = || chunks(builder.metadata(), &columns);
+    chunks().try_for_each(|chunk| check_codec(chunk, decoder))?;
+    let bytes = chunks().map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or_default());
+    let bytes = bytes.fold(0, u64::saturating_add);
     decoder.unpacked(bytes)?;
     let rows = BATCH_BYTES / (bytes / told.max(1).unsigned_abs()).max(1);
     let wanted = ProjectionMask::roots(builder.parquet_schema(), columns);
@@ -44,16 +48,31 @@ fn read_batches(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'_>)
     Ok(())
 }
 
-/// The bytes of the wanted columns before they were packed, as the footer says. A column that has several columns
-/// within it can't be wanted.
-fn unpacked(footer: &ParquetMetaData, wanted: &[usize]) -> u64 {
+/// The pieces of the wanted columns. A column that has several columns within it can't be wanted.
+fn chunks<'f>(
+    footer: &'f ParquetMetaData,
+    wanted: &'f [usize],
+) -> impl Iterator<Item = &'f ColumnChunkMetaData> {
     let schema = footer.file_metadata().schema_descr();
-    let is_wanted = |leaf: &usize| wanted.contains(&schema.get_column_root_idx(*leaf));
-    let chunks = footer.row_groups().iter().flat_map(|group| {
+    let is_wanted =
+        |leaf: usize| leaf < schema.num_columns() && wanted.contains(&schema.get_column_root_idx(leaf));
+    footer.row_groups().iter().flat_map(move |group| {
         let columns = group.columns().iter().enumerate();
-        columns.filter(|(leaf, _)| *leaf < schema.num_columns() && is_wanted(leaf)).map(|(_, chunk)| chunk)
-    });
-    chunks.fold(0, |sum: u64, chunk| {
-        sum.saturating_add(u64::try_from(chunk.uncompressed_size()).unwrap_or_default())
+        columns.filter(move |(leaf, _)| is_wanted(*leaf)).map(|(_, chunk)| chunk)
     })
+}
+
+/// Of what Parquet can be compressed with, brotli is not built in, and nobody writes LZO any more.
+fn check_codec(chunk: &ColumnChunkMetaData, decoder: &RowDecoder<'_>) -> Result<()> {
+    let codec = match chunk.compression() {
+        Compression::BROTLI(_) => "brotli",
+        Compression::LZO => "LZO",
+        _ => return Ok(()),
+    };
+    let column = format!("column \"{}\"", chunk.column_path().string());
+    let reason = format!(
+        "compressed with {codec}, which is not read; write the file anew with zstd, snappy or gzip, in pandas with \
+         to_parquet(path, compression=\"zstd\")"
+    );
+    Err(decoder.malformed(column, reason))
 }

@@ -20,6 +20,8 @@ use super::memory::rows_of;
 use super::*;
 use crate::{Example, UNLABELLED, golden, part_hash};
 
+mod packed;
+
 /// A task of one text and two classes, with more lines in its file.
 pub(super) fn task(more: &str) -> Task {
     let keys = "name = \"t\"\ntext = [\"a\"]\nlabels = [\"bad\", \"good\"]\nsplits.train = \"train\"\n";
@@ -554,18 +556,6 @@ mod parquet_files {
             ];
             assert!(parts.iter().all(|part| message.contains(part)), "{message}");
             fs::remove_file(&link).unwrap();
-        }
-    }
-
-    #[test]
-    fn every_compression_that_is_built_in() {
-        for compression in
-            [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(Default::default())]
-        {
-            let columns =
-                vec![("a", two_texts()), ("label", Arc::new(Int64Array::from(vec![1, 0])) as ArrayRef)];
-            let rows = rows(Format::Parquet, parquet_of(columns, None, compression), &task("")).unwrap();
-            assert_eq!((texts(&rows), labels(&rows)), (vec!["x", "y"], vec![1, 0]));
         }
     }
 
