@@ -77,6 +77,7 @@ impl SubTask {
             format: None,
             header: true,
             columns: Vec::new(),
+            delimiter: None,
         })
     }
 

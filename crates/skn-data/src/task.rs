@@ -63,6 +63,9 @@ pub struct Task {
     /// The names of the columns of CSV files without a header.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
+    /// What delimits the values of CSV files, a character of ASCII. Unless given, a comma, and a tab in files named `.tsv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
 }
 
 /// The splits of a data set that are train, dev and test.
@@ -198,6 +201,7 @@ impl Task {
     fn check(&self) -> Result<(), Wrong> {
         self.check_name()?;
         self.check_labels()?;
+        self.check_delimiter()?;
         self.check_columns()?;
         self.check_splits()
     }
@@ -263,6 +267,23 @@ impl Task {
         }
     }
 
+    fn check_delimiter(&self) -> Result<(), Wrong> {
+        let Some(delimiter) = self.delimiter else { return Ok(()) };
+        if !may_delimit(delimiter) {
+            return Err((
+                "delimiter",
+                "a tab, a blank or a sign of ASCII, and no quote",
+                format!("{delimiter:?}"),
+            ));
+        }
+        match self.format {
+            None | Some(Format::Csv) => Ok(()),
+            Some(other) => {
+                Err(("delimiter", "it for CSV files alone", format!("format = \"{other}\" beside it")))
+            }
+        }
+    }
+
     fn check_columns(&self) -> Result<(), Wrong> {
         if self.text.len() > 2 {
             return Err(("text", "one or two columns", format!("{:?}", self.text)));
@@ -307,6 +328,11 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// Whether a character may stand between the values of a CSV file.
+pub(crate) fn may_delimit(letter: char) -> bool {
+    letter.is_ascii_punctuation() && letter != '"' || matches!(letter, '\t' | ' ')
 }
 
 /// A wrong value in a task file: field, expected, found.
@@ -402,6 +428,14 @@ mod tests {
         refused(&format!("names = [\"a\", []]\n{TASK}"), "names: expected a name for each class");
         refused(&format!("names = [\"a\", \" \"]\n{TASK}"), "names: expected names with a letter");
         refused(&format!("other_labels = \"drop\"\n{TASK}"), "other_labels: expected a label_map");
+        for delimiter in ["\"", "\n", "é", "x"] {
+            refused(
+                &format!("delimiter = {delimiter:?}\n{TASK}"),
+                "delimiter: expected a tab, a blank or a sign",
+            );
+        }
+        refused(&format!("delimiter = \";;\"\n{TASK}"), "line 1");
+        refused(&format!("format = \"json\"\ndelimiter = \";\"\n{TASK}"), "delimiter: expected it for CSV");
     }
 
     #[test]

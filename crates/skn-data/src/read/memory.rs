@@ -52,8 +52,7 @@ pub(crate) fn rows_of(
     foreign::refuse(bytes, format, &decoder)?;
     match format {
         Format::Arrow => arrow::read(Cursor::new(bytes), &mut decoder)?,
-        Format::Jsonl => json::read_lines(bytes, &mut decoder)?,
-        Format::Json => json::read_list(bytes, &mut decoder)?,
+        Format::Jsonl | Format::Json => json::read(format, bytes, &mut decoder)?,
         Format::Csv => csv::read(bytes, &mut decoder)?,
         Format::Parquet => parquet::read(bytes::Bytes::copy_from_slice(bytes), &mut decoder)?,
     }

@@ -5,6 +5,7 @@ mod cell;
 mod classes;
 mod collector;
 mod csv;
+mod encoding;
 mod folder;
 mod foreign;
 mod json;
@@ -115,9 +116,10 @@ fn read_split(files: &SplitFiles, mut decoder: RowDecoder<'_>) -> Result<()> {
         foreign::refuse(&start, files.format, &decoder)?;
         match files.format {
             Format::Arrow => arrow::read(BufReader::new(file), &mut decoder)?,
-            Format::Jsonl => json::read_lines(BufReader::with_capacity(BUFFER, file), &mut decoder)?,
-            Format::Json => json::read_list(BufReader::with_capacity(BUFFER, file), &mut decoder)?,
-            Format::Csv => csv::read(file, &mut decoder)?,
+            Format::Jsonl | Format::Json => {
+                json::read(files.format, BufReader::with_capacity(BUFFER, file), &mut decoder)?
+            }
+            Format::Csv => csv::read(BufReader::with_capacity(BUFFER, file), &mut decoder)?,
             Format::Parquet => parquet::read(file, &mut decoder)?,
         }
     }

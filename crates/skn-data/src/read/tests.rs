@@ -20,7 +20,9 @@ use super::memory::rows_of;
 use super::*;
 use crate::{Example, UNLABELLED, golden, part_hash};
 
+mod objects;
 mod packed;
+mod separated;
 
 /// A task of one text and two classes, with more lines in its file.
 pub(super) fn task(more: &str) -> Task {
