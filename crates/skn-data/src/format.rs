@@ -11,12 +11,26 @@ pub enum Format {
     Arrow,
     /// One JSON object a line.
     Jsonl,
-    /// A JSON file with a list of objects.
+    /// A JSON file with a list of objects, or with one after another.
     Json,
-    /// Comma-separated values.
+    /// Values separated by commas, or by tabs in a file named `.tsv`, or by what the task says.
     Csv,
     /// Parquet.
     Parquet,
+}
+
+impl Format {
+    /// The form of a file by its name's extension, without the dot, in whatever case.
+    pub(crate) fn of_extension(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "arrow" => Some(Self::Arrow),
+            "jsonl" | "ndjson" => Some(Self::Jsonl),
+            "json" => Some(Self::Json),
+            "csv" | "tsv" => Some(Self::Csv),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Format {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use skn_artifact::Wanted;
 
 use super::folder::{entries, inside, is_there, shown};
-use super::shards;
 use super::table::Info;
+use super::{foreign, shards};
 use crate::error::{DataError, Result, names};
 use crate::format::Format;
 use crate::small_file::{is_plain_name, read_bytes, refuse_foreign};
@@ -63,18 +64,16 @@ fn check_format(path: &Path, task: &Task, found: Format) -> Result<()> {
 
 fn format_of_file(path: &Path) -> Result<Format> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match extension.to_ascii_lowercase().as_str() {
-        "arrow" => Ok(Format::Arrow),
-        "jsonl" | "ndjson" => Ok(Format::Jsonl),
-        "json" => Ok(Format::Json),
-        "csv" => Ok(Format::Csv),
-        "parquet" => Ok(Format::Parquet),
-        _ => Err(DataError::NotFound {
-            place: shown(path),
-            expected: "a file named .jsonl, .json, .csv, .parquet or .arrow".to_owned(),
-            found: format!("{extension:?}"),
-        }),
+    if let Some(format) = Format::of_extension(extension) {
+        return Ok(format);
     }
+    let found =
+        foreign::of_file(path)?.map_or_else(|| format!("{extension:?}"), |found| found.told(Wanted::Data));
+    Err(DataError::NotFound {
+        place: shown(path),
+        expected: "a file named .jsonl, .json, .csv, .tsv, .parquet or .arrow".to_owned(),
+        found,
+    })
 }
 
 fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
@@ -164,15 +163,15 @@ fn class_names(root: &Path, table: &Path, label: &str) -> Result<Vec<String>> {
     Ok(read_json::<Info>(&inside(root, &path)?)?.class_names(label))
 }
 
-/// The folder of the files that bear the names of splits: `root`, or if none is there the one folder below it with
-/// Parquet files, as in data sets on the Hugging Face Hub; of several, the one with the task's name.
+/// The folder of the files that bear the names of splits: `root`, or if none is there the one folder below it that has
+/// some, as in data sets on the Hugging Face Hub; of several, the one with the task's name.
 fn plain_folder(root: &Path, task: &Task) -> Result<PathBuf> {
     for split in task.split_names() {
-        if !candidates(root, split, task)?.is_empty() {
+        if !shards::of(root, split, task)?.is_empty() {
             return Ok(root.to_owned());
         }
     }
-    match shards::folders(root)?.as_slice() {
+    match shards::folders(root, task)?.as_slice() {
         [] => Ok(root.to_owned()),
         [only] => inside(root, &root.join(only)),
         several if several.contains(&task.name) => inside(root, &root.join(&task.name)),
@@ -188,26 +187,9 @@ fn plain_folder(root: &Path, task: &Task) -> Result<PathBuf> {
     }
 }
 
-/// The files of a split in a folder, by their form: `<split>.jsonl`, `.json`, `.csv`, `.parquet`, or shards of the
-/// latter.
-fn candidates(folder: &Path, split: &str, task: &Task) -> Result<Vec<(Format, Vec<PathBuf>)>> {
-    let one = |extension: &str| {
-        let path = folder.join(format!("{split}.{extension}"));
-        is_there(&path).then_some(path).into_iter().collect()
-    };
-    let mut found = vec![
-        (Format::Jsonl, one("jsonl")),
-        (Format::Json, one("json")),
-        (Format::Csv, one("csv")),
-        (Format::Parquet, shards::of(folder, split)?),
-    ];
-    found.retain(|(format, paths)| !paths.is_empty() && task.format.is_none_or(|only| only == *format));
-    Ok(found)
-}
-
 /// The files of a split in a folder within `root`, in the one form that is there.
 fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<SplitFiles> {
-    let mut found = candidates(folder, split, task)?;
+    let mut found = shards::of(folder, split, task)?;
     match (found.pop(), found.pop()) {
         (Some((format, paths)), None) => {
             let paths = paths.iter().map(|path| inside(root, path)).collect::<Result<_>>()?;
@@ -228,21 +210,41 @@ fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<S
 
 /// Nothing readable is there for a split: says what is there.
 fn no_file(folder: &Path, split: &str, task: &Task) -> Result<DataError> {
-    let entries = entries(folder)?;
-    let found: Vec<&str> = entries.iter().map(String::as_str).collect();
-    let wanted = format!(
-        "split {split:?} of task {} ({split}/state.json, {split}.jsonl, .json, .csv or .parquet, \
-         {split}-00000-of-00001.parquet, {split}/0000.parquet)",
+    let below = folder.join(split);
+    let place = if below.is_dir() { below } else { folder.to_owned() };
+    let mut found = names(&entries(&place)?.iter().map(String::as_str).collect::<Vec<_>>());
+    if let Some(other) = foreign_file(folder, split)? {
+        found = format!("{found}; {other}");
+    }
+    let expected = format!(
+        "split {split:?} of task {} ({split}/state.json, {split}.jsonl, .json, .csv, .tsv or .parquet, \
+         {split}-00000-of-00001.parquet, {split}/0000.parquet, {split}/part-*.parquet)",
         task.name
     );
-    Ok(DataError::NotFound { place: shown(folder), expected: wanted, found: names(&found) })
+    Ok(DataError::NotFound { place: shown(&place), expected, found })
+}
+
+/// What a file is that bears the name of a split and is not read, such as `train.csv.gz`.
+fn foreign_file(folder: &Path, split: &str) -> Result<Option<String>> {
+    for name in entries(folder)? {
+        let path = folder.join(&name);
+        let is_of_split = name.strip_prefix(split).is_some_and(|rest| rest.starts_with('.'));
+        // What can't be opened is no use to anybody here.
+        let known =
+            if is_of_split && path.is_file() { foreign::of_file(&path).unwrap_or_default() } else { None };
+        if let Some(known) = known {
+            return Ok(Some(format!("{name} is {}", known.told(Wanted::Data))));
+        }
+    }
+    Ok(None)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let file = shown(path);
     let bytes = read_bytes(path, &file)?;
     refuse_foreign(&bytes, &file)?;
-    serde_json::from_slice(&bytes).map_err(|error| DataError::Malformed {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    serde_json::from_slice(text).map_err(|error| DataError::Malformed {
         file,
         place: format!("line {}", error.line()),
         reason: error.to_string(),

@@ -17,10 +17,8 @@ mod shards;
 mod table;
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::BufReader;
 use std::path::Path;
-
-use skn_artifact::Foreign;
 
 use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
@@ -34,11 +32,12 @@ use row_decoder::RowDecoder;
 
 /// Reads the splits of a data set that a task names, in any of the forms of [`Format`](crate::Format).
 ///
-/// `path` is a folder written by Hugging Face datasets' `save_to_disk`, a folder of `<split>.jsonl`, `.json`,
-/// `.csv` or `.parquet` files, or one file or one saved table, which is then the single split `train`. Parquet may also
-/// be in shards, `<split>-00000-of-00002.parquet` or `<split>/0000.parquet` and so on, and all Parquet files in one
-/// folder below `path`, as in data sets on the Hugging Face Hub: `data`, or one for each configuration, of which there
-/// must be one alone or one with the task's name. For a task that needs no data nothing is read.
+/// `path` is a folder written by Hugging Face datasets' `save_to_disk`, a folder of `<split>.jsonl`, `.json`, `.csv`,
+/// `.tsv` or `.parquet` files, or one file or one saved table, which is then the single split `train`. A split may also be in
+/// shards, `<split>-00000-of-00002.parquet` and so on, or be a folder of its own: `<split>/0000.parquet`,
+/// `<split>/part-00000-...parquet`. All of this may be in one folder below `path`, as in data sets on the Hugging Face Hub:
+/// `data`, or one for each configuration, of which there must be one alone or one with the task's name. For a task that
+/// needs no data nothing is read.
 ///
 /// Links are followed inside `path` only; in a snapshot of the Hugging Face cache inside its repository's folder.
 ///
@@ -110,9 +109,7 @@ fn read_split(files: &SplitFiles, mut decoder: RowDecoder<'_>) -> Result<()> {
         let wrong = |source| DataError::Io { file: name.clone(), source };
         let mut file = File::open(path).map_err(wrong)?;
         decoder.open(&name, file.metadata().map_err(wrong)?.len())?;
-        let mut start = Vec::new();
-        file.by_ref().take(Foreign::LOOKED_AT as u64).read_to_end(&mut start).map_err(wrong)?;
-        file.rewind().map_err(wrong)?;
+        let start = foreign::start_of(&mut file).map_err(wrong)?;
         foreign::refuse(&start, files.format, &decoder)?;
         match files.format {
             Format::Arrow => arrow::read(BufReader::new(file), &mut decoder)?,

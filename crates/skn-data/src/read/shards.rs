@@ -1,48 +1,117 @@
-//! Parquet files of a split, which may be many.
+//! The files of a split in a folder, which may be many: shards, or all that is in a folder of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::folder::{entries, shown};
 use crate::error::{DataError, Result, names};
+use crate::format::Format;
+use crate::task::Task;
 
-const EXTENSION: &str = ".parquet";
+/// Files beside the data that have one of their extensions.
+const BESIDE: [&str; 4] = ["dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"];
 
-/// The Parquet files of a split in a folder, in the order of their rows: `<split>.parquet`, `<split>-*.parquet`, or
-/// `<split>/0000.parquet` and so on, as the Hub converts data sets.
+/// The files of a split in a folder, in the order of their rows, for each extension that is there: `<split>.csv`, shards
+/// `<split>-00000-of-00002.csv` or, of Parquet, `<split>-*.parquet`; or else what is in the folder `<split>`.
 ///
 /// Shards that say how many they are must all be there, and numbered ones without a gap.
-pub(super) fn of(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
-    let is_of_split = |name: &String| {
-        let rest = name.strip_suffix(EXTENSION).and_then(|stem| stem.strip_prefix(split));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
-    let mut files: Vec<String> = entries(folder)?.into_iter().filter(is_of_split).collect();
-    let below = folder.join(split);
-    if files.is_empty() && below.is_dir() {
-        return numbered(&below, split);
+pub(super) fn of(folder: &Path, split: &str, task: &Task) -> Result<Vec<(Format, Vec<PathBuf>)>> {
+    let mut found = data_files(folder, task)?;
+    for (extension, files) in &mut found {
+        files.retain(|name| is_of_split(name, split, extension));
     }
-    sort(&mut files);
-    match lacks(&files, split) {
-        Some(expected) => Err(missing(folder, split, &expected, &files)),
-        None => Ok(files.into_iter().map(|name| folder.join(name)).collect()),
+    found.retain(|_, files| !files.is_empty());
+    let below = folder.join(split);
+    let (folder, found) = match found.is_empty() && below.is_dir() {
+        true => (below.as_path(), of_folder(&below, split, task)?),
+        false => {
+            found.values_mut().for_each(|files| sort(files));
+            for files in found.values() {
+                let expected = lacks(files, split);
+                expected.map_or(Ok(()), |expected| Err(missing(folder, split, &expected, files)))?;
+            }
+            (folder, found)
+        }
+    };
+    let paths = |files: Vec<String>| files.into_iter().map(|name| folder.join(name)).collect();
+    Ok(found
+        .into_iter()
+        .filter_map(|(extension, files)| Some((Format::of_extension(&extension)?, paths(files))))
+        .collect())
+}
+
+/// The names of the files in a folder that may be read for a task, by their extension. Such as begin with `.` or `_` are
+/// others: Spark's `_SUCCESS`, checksums, what editors leave.
+fn data_files(folder: &Path, task: &Task) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in entries(folder)? {
+        let Some((_, extension)) = name.rsplit_once('.') else { continue };
+        let format = Format::of_extension(extension).filter(|format| *format != Format::Arrow);
+        let wanted = format.is_some_and(|format| task.format.is_none_or(|only| only == format));
+        if wanted
+            && !name.starts_with(['.', '_'])
+            && !BESIDE.contains(&name.as_str())
+            && !folder.join(&name).is_dir()
+        {
+            found.entry(extension.to_ascii_lowercase()).or_default().push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// A name without its extension.
+fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+fn is_of_split(name: &str, split: &str, extension: &str) -> bool {
+    match stem(name).strip_prefix(split) {
+        Some("") => true,
+        // Other forms have files beside them, such as train-notes.json.
+        Some(rest) => rest.starts_with('-') && (extension == "parquet" || Shard::of(name, split).is_some()),
+        None => false,
     }
 }
 
-/// The Parquet files of a folder that is a split: `0000.parquet`, `0001.parquet` and so on; none if none is a number.
-fn numbered(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<String> =
-        entries(folder)?.into_iter().filter(|name| name.ends_with(EXTENSION)).collect();
-    sort(&mut files);
-    let number = |name: &String| name.strip_suffix(EXTENSION)?.parse::<usize>().ok();
-    // Another layout, which just has a folder of this name.
-    if !files.iter().any(|name| number(name).is_some()) {
-        return Ok(Vec::new());
+/// The files of a folder that is a split: `0000.parquet`, `0001.parquet` and so on as the Hub converts data sets,
+/// `part-00000-..` as Spark and others write, `<split>.parquet` or shards, or one file of whatever name. None if the folder
+/// is none: another layout, which just has a folder of this name.
+fn of_folder(folder: &Path, split: &str, task: &Task) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut found = data_files(folder, task)?;
+    let is_of_other = |name: &String| {
+        let mut others = task.split_names().into_iter().filter(|other| *other != split);
+        others.any(|other| is_of_split(name, other, "parquet"))
+    };
+    if found.values().flatten().any(is_of_other) {
+        return Ok(BTreeMap::new());
     }
-    match files.iter().map(number).eq((0..files.len()).map(Some)) {
-        true => Ok(files.into_iter().map(|name| folder.join(name)).collect()),
-        false => Err(missing(folder, split, "0000.parquet, 0001.parquet and so on, without a gap,", &files)),
+    if !found.is_empty() && entries(folder)?.contains("_temporary") {
+        let names: Vec<String> = found.into_values().flatten().collect();
+        return Err(missing(folder, split, "the files of a job that has ended, without _temporary,", &names));
     }
+    for (extension, files) in &mut found {
+        sort(files);
+        let expected = strays(files, split, extension);
+        expected.map_or(Ok(()), |expected| Err(missing(folder, split, &expected, files)))?;
+    }
+    Ok(found)
+}
+
+/// What the files of a split's folder ought to be, if they are not.
+fn strays(files: &[String], split: &str, extension: &str) -> Option<String> {
+    let number = |name: &String| stem(name).parse::<usize>().ok();
+    if files.iter().any(|name| number(name).is_some()) {
+        let whole = files.iter().map(number).eq((0..files.len()).map(Some));
+        return (!whole).then(|| format!("0000.{extension}, 0001.{extension} and so on, without a gap,"));
+    }
+    if files.iter().any(|name| is_of_split(name, split, extension)) {
+        let all = files.iter().all(|name| is_of_split(name, split, extension));
+        let other = || Some(format!("{split}.{extension} or its shards alone"));
+        return if all { lacks(files, split) } else { other() };
+    }
+    let parts = files.iter().filter(|name| name.starts_with("part-") || name.starts_with("part.")).count();
+    let fits = parts == files.len() || files.len() == 1;
+    (!fits).then(|| format!("one file, or files named part-*.{extension} alone,"))
 }
 
 /// 10 comes after 2.
@@ -58,28 +127,29 @@ fn missing(folder: &Path, split: &str, expected: &str, found: &[String]) -> Data
     }
 }
 
-/// The names of the folders below `root` that hold Parquet files, or whose folders do.
-pub(super) fn folders(root: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for name in entries(root)? {
-        let folder = root.join(&name);
-        if !folder.is_dir() {
-            continue;
-        }
-        let below = entries(&folder)?;
-        let is_split = |name: &String| {
-            let folder = folder.join(name);
-            folder.is_dir() && entries(&folder).is_ok_and(|names| has_files(&names))
+/// The names of the folders below `root` that hold files of the task's splits; if none does, of those that hold data at
+/// all.
+pub(super) fn folders(root: &Path, task: &Task) -> Result<Vec<String>> {
+    let is_visible = |name: &String| !name.starts_with(['.', '_']) && root.join(name).is_dir();
+    let all: BTreeSet<String> = entries(root)?.into_iter().filter(is_visible).collect();
+    let mut found: Vec<String> =
+        all.iter().filter(|name| has_split(&root.join(name), task)).cloned().collect();
+    if found.is_empty() {
+        let has_files = |folder: &Path| data_files(folder, task).is_ok_and(|files| !files.is_empty());
+        let has_data = |name: &String| {
+            let folder = root.join(name);
+            let mut below = entries(&folder).into_iter().flatten().map(|name| folder.join(name));
+            has_files(&folder) || below.any(|folder| folder.is_dir() && has_files(&folder))
         };
-        if has_files(&below) || below.iter().any(is_split) {
-            found.push(name);
-        }
+        found = all.into_iter().filter(has_data).collect();
     }
     Ok(found)
 }
 
-fn has_files(names: &BTreeSet<String>) -> bool {
-    names.iter().any(|name| name.ends_with(EXTENSION))
+/// Whether a folder has files of one of the task's splits, also such as are refused.
+fn has_split(folder: &Path, task: &Task) -> bool {
+    let mut splits = task.split_names().into_iter();
+    splits.any(|split| of(folder, split, task).map_or(true, |files| !files.is_empty()))
 }
 
 /// What files of a split ought to be, if they are not.
@@ -92,7 +162,7 @@ fn lacks(files: &[String], split: &str) -> Option<String> {
             (!all.eq(shards.iter().copied())).then(|| format!("all {count} shards and no other file"))
         }
         None => {
-            let whole = files.contains(&format!("{split}{EXTENSION}"));
+            let whole = files.iter().any(|name| stem(name) == split);
             (whole && files.len() > 1).then(|| "one file, or shards,".to_owned())
         }
     }
@@ -108,7 +178,7 @@ struct Shard {
 impl Shard {
     /// What a name such as `<split>-00000-of-00002.parquet` says; a hash may stand at its end.
     fn of(name: &str, split: &str) -> Option<Self> {
-        let stem = name.strip_prefix(split)?.strip_prefix('-')?.strip_suffix(EXTENSION)?;
+        let stem = stem(name).strip_prefix(split)?.strip_prefix('-')?;
         let (index, rest) = stem.split_once("-of-")?;
         let count = rest.split_once('-').map_or(rest, |(count, _)| count);
         Some(Self { index: index.parse().ok()?, count: count.parse().ok()? })

@@ -20,6 +20,8 @@ use super::memory::rows_of;
 use super::*;
 use crate::{Example, UNLABELLED, golden, part_hash};
 
+mod foreign;
+mod layouts;
 mod objects;
 mod packed;
 mod separated;
