@@ -67,6 +67,33 @@ fn a_model_and_data_by_name() {
     desk.fails(&train.replace(":default", ":../.."), 3, &["../..", "no folder"]);
 }
 
+#[test]
+fn data_in_text_files_by_name() {
+    let desk = Desk::new();
+    let model = golden().join("model");
+    let train = |data: &str, run: &str| {
+        desk.ok(&format!(
+            "skn-train --model {} --data {data} --save_to {run} --epoch 1 --bz 64",
+            model.display()
+        ));
+        desk.json(&format!("{run}/split.json"))
+    };
+    let same = train(&golden().join("data/parquet").display().to_string(), "folder");
+    for form in ["csv", "jsonl"] {
+        let read = |split: &str| std::fs::read(golden().join(format!("data/{form}/{split}.{form}"))).unwrap();
+        let [dev, test, rows] = ["validation", "test", "train"].map(read);
+        let [of_dev, of_test, of_train] =
+            ["validation", "test", "train"].map(|split| format!("data/{split}.{form}"));
+        let name = format!("someone/{form}");
+        let files: [(&str, &[u8]); 4] =
+            [("README.md", b"---\n"), (&of_dev, &dev), (&of_test, &test), (&of_train, &rows)];
+        let folder =
+            fetch(&desk, &Hub::new(&format!("datasets/{name}"), &files), &format!("--dataset {name}"));
+        assert!(folder.join(&of_train).is_file() && !folder.join("README.md").exists());
+        assert_eq!(train(&name, form), same);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn links_of_the_cache_lead_nowhere_else() {

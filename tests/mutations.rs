@@ -16,8 +16,15 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use candle_core::Device;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 use skn_artifact::{RunRecord, SkillConfig, SplitRecord, TensorBundle, TensorFile, read_json};
 use skn_data::{Task, TextEncoder, read_dataset};
 use skn_model::{ModelFolder, Weights};
@@ -40,7 +47,7 @@ const DATA: Option<&str> =
 const MODEL: Option<&str> =
     Some("skn-train --task-file task.toml --epoch 1 --save_to run --data data/csv --model");
 
-const FORMS: [Form; 16] = [
+const FORMS: [Form; 20] = [
     Form {
         name: "arrow",
         make: |to| data(to, "arrow/validation/data-00000-of-00001.arrow", "arrow"),
@@ -53,9 +60,18 @@ const FORMS: [Form; 16] = [
         read: rows,
         fenced: DATA,
     },
+    Form {
+        name: "gzip_parquet",
+        make: |to| parquet(to, Compression::GZIP(Default::default())),
+        read: rows,
+        fenced: DATA,
+    },
+    Form { name: "zstd_arrow", make: zstd_arrow, read: rows, fenced: DATA },
     Form { name: "csv", make: |to| data(to, "csv/validation.csv", "csv"), read: rows, fenced: None },
+    Form { name: "tsv", make: tsv, read: rows, fenced: None },
     Form { name: "jsonl", make: |to| data(to, "jsonl/validation.jsonl", "jsonl"), read: rows, fenced: None },
     Form { name: "json", make: json_list, read: rows, fenced: None },
+    Form { name: "json_stream", make: json_stream, read: rows, fenced: None },
     Form { name: "state", make: |to| saved(to, "state.json"), read: saved_rows, fenced: None },
     Form { name: "dataset_info", make: |to| saved(to, "dataset_info.json"), read: saved_rows, fenced: None },
     Form { name: "dataset_dict", make: dictionary, read: saved_rows, fenced: None },
@@ -87,6 +103,59 @@ fn json_list(to: &Path) -> PathBuf {
     let file = to.join("mutant.json");
     let lines = fs::read_to_string(golden().join("data/jsonl/validation.jsonl")).unwrap();
     write(&file, format!("[{}]\n", lines.trim_end().replace('\n', ",\n")));
+    file
+}
+
+/// Objects over several lines, with a number that JSON does not have.
+fn json_stream(to: &Path) -> PathBuf {
+    let file = to.join("mutant.json");
+    let lines = fs::read_to_string(golden().join("data/jsonl/validation.jsonl")).unwrap();
+    let objects = lines
+        .lines()
+        .map(|line| line.replace(", \"", ",\n  \"").replacen('{', "{\"n\": [NaN,\n-Infinity], ", 1));
+    write(&file, objects.collect::<Vec<_>>().join("\n"));
+    file
+}
+
+/// The golden rows, each with a line break within quotes.
+fn tsv(to: &Path) -> PathBuf {
+    let rows = read_dataset(&golden().join("data/csv/validation.csv"), &sst2()).unwrap();
+    let mut text = "sentence\tlabel\n".to_owned();
+    for row in &rows.splits["train"] {
+        writeln!(text, "\"{} \"\"so\"\"\r\nand\tmore\"\t{}", row.text.as_str().replace('"', ""), row.label)
+            .unwrap();
+    }
+    let file = to.join("mutant.tsv");
+    write(&file, text);
+    file
+}
+
+/// The golden rows as a batch.
+fn batch() -> RecordBatch {
+    let rows = read_dataset(&golden().join("data/csv/validation.csv"), &sst2()).unwrap();
+    let rows = &rows.splits["train"];
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.text.as_str())));
+    let labels: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.label)));
+    RecordBatch::try_from_iter([("sentence", texts), ("label", labels)]).unwrap()
+}
+
+fn parquet(to: &Path, compression: Compression) -> PathBuf {
+    let batch = batch();
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    let file = to.join("mutant.parquet");
+    write(&file, writer.into_inner().unwrap());
+    file
+}
+
+fn zstd_arrow(to: &Path) -> PathBuf {
+    let batch = batch();
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap();
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options).unwrap();
+    writer.write(&batch).unwrap();
+    let file = to.join("mutant.arrow");
+    write(&file, writer.into_inner().unwrap());
     file
 }
 
@@ -423,9 +492,13 @@ mod mutants_of {
     forms!(
         arrow,
         parquet,
+        gzip_parquet,
+        zstd_arrow,
         csv,
+        tsv,
         jsonl,
         json,
+        json_stream,
         state,
         dataset_info,
         dataset_dict,

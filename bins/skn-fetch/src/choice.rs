@@ -28,7 +28,7 @@ const OF_MODELS: [&str; 13] = [
 ];
 
 /// What rows of data come in, and `save_to_disk`'s descriptions of them.
-const OF_DATA: [&str; 6] = [".parquet", ".jsonl", ".json", ".csv", ".arrow", ".toml"];
+const OF_DATA: [&str; 8] = [".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".toml"];
 
 /// The files to fetch, of those that a repository has: those that `patterns` name, if any, else what the programs
 /// read. Shards of weights are not among them: the index, which is, says which there are.
@@ -62,7 +62,7 @@ pub(crate) fn choose<'a>(
         let chosen: Vec<&str> = names.clone().filter(wanted).collect();
         return match chosen.is_empty() {
             true => Err(lacks(
-                "Parquet, JSONL, JSON, CSV or Arrow files",
+                "Parquet, JSONL, JSON, CSV, TSV or Arrow files",
                 "the Hub converts many data sets to Parquet: --revision refs/convert/parquet",
             )),
             false => Ok(chosen),
@@ -163,6 +163,20 @@ mod tests {
         assert!(error.contains("--dataset"), "{error}");
         let error = chosen(Kind::Dataset, &["glue.py"], &[]).unwrap_err().to_string();
         assert!(error.contains("refs/convert/parquet"), "{error}");
+    }
+
+    #[test]
+    fn data_are_what_the_readers_know() {
+        let names = [
+            ".gitattributes",
+            "README.md",
+            "data/test.tsv",
+            "data/train.csv",
+            "data/x.jsonl",
+            "load.py",
+            "t/train-0.PARQUET",
+        ];
+        assert_eq!(chosen(Kind::Dataset, &names, &[]).unwrap(), [names[2], names[3], names[4], names[6]]);
     }
 
     #[test]
