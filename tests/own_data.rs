@@ -6,7 +6,12 @@ use std::fs::File;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use skn_data::{Task, read_dataset};
 use support::{Desk, write};
 
 /// Tunes, probes, selects and perturbs; what skn-mask left.
@@ -176,4 +181,154 @@ fn texts_of_windows_programs_are_answered() {
         3,
         &["utf16.txt", "UTF-16", "iconv"],
     );
+}
+
+/// The cells of the tables in README's section, without their heads.
+fn tables_of_readme() -> Vec<Vec<[String; 2]>> {
+    let section = include_str!("../README.md").split("\n## Your own data\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let table = |part: &str| -> Vec<[String; 2]> {
+        let cells = |line: &str| {
+            let (left, right) = line.trim_matches(['|', ' ']).split_once(" | ")?;
+            Some([left.to_owned(), right.to_owned()])
+        };
+        part.lines().skip(2).filter_map(cells).collect()
+    };
+    section
+        .split("\n\n")
+        .filter(|part| part.trim_start().starts_with('|'))
+        .map(|part| table(part.trim()))
+        .collect()
+}
+
+/// What stands between backticks.
+fn codes(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// A table of two rows: `x` of class 1, `y` of class 0.
+fn two_rows() -> RecordBatch {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+    let labels: ArrayRef = Arc::new(Int64Array::from(vec![1, 0]));
+    RecordBatch::try_from_iter([("a", texts), ("label", labels)]).unwrap()
+}
+
+fn parquet(codec: Compression) -> Vec<u8> {
+    let properties = WriterProperties::builder().set_compression(codec).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), two_rows().schema(), Some(properties)).unwrap();
+    writer.write(&two_rows()).unwrap();
+    writer.into_inner().unwrap()
+}
+
+fn arrow(codec: Option<CompressionType>) -> Vec<u8> {
+    let options = IpcWriteOptions::default().try_with_compression(codec).unwrap();
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &two_rows().schema(), options).unwrap();
+    writer.write(&two_rows()).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// The ways to write a file that README says is read: all the files of each.
+fn ways(name: &str, says: &str) -> Vec<Vec<(String, Vec<u8>)>> {
+    let csv = b"a,label\nx,1\ny,0\n";
+    let has = |word: &str| assert!(says.contains(word), "{name}: README does not say {word}");
+    let one = |bytes: &[u8]| vec![(name.to_owned(), bytes.to_vec())];
+    let [x, y] = ["{\"a\": \"x\", \"label\": 1, \"n\": NaN}", "{\"a\": \"y\",\n \"label\": 0}"];
+    match name {
+        "train/data-00000-of-00001.arrow" => {
+            ["zstd", "lz4"].into_iter().for_each(has);
+            let state = b"{\"_data_files\": [{\"filename\": \"data-00000-of-00001.arrow\"}]}".to_vec();
+            let codecs = [None, Some(CompressionType::ZSTD), Some(CompressionType::LZ4_FRAME)];
+            let files =
+                |codec| vec![(name.to_owned(), arrow(codec)), ("train/state.json".to_owned(), state.clone())];
+            codecs.map(files).to_vec()
+        }
+        "train.parquet" => {
+            ["uncompressed", "snappy", "gzip", "lz4", "zstd"].into_iter().for_each(has);
+            let [gzip, zstd] = [Compression::GZIP(Default::default()), Compression::ZSTD(Default::default())];
+            [Compression::UNCOMPRESSED, Compression::SNAPPY, gzip, Compression::LZ4_RAW, zstd]
+                .map(|codec| one(&parquet(codec)))
+                .to_vec()
+        }
+        "train/0000.parquet" | "train/part-00000-c000.snappy.parquet" => {
+            vec![one(&parquet(Compression::SNAPPY))]
+        }
+        "train.jsonl" | "train.json" => {
+            ["an object a line", "one after another", "list", "`NaN`"].into_iter().for_each(has);
+            let line = y.replace('\n', "");
+            [format!("{x}\n{line}\n"), format!("{}\n{y}", x.replace(", ", ",\n")), format!("[{x}, {y}]")]
+                .map(|text| one(text.as_bytes()))
+                .to_vec()
+        }
+        "train.tsv" => vec![one(b"a\tlabel\nx\t1\ny\t0\n")],
+        "train.csv" | "data/train.csv" => vec![one(csv)],
+        "reviews/train.csv" => {
+            vec![[one(csv), vec![("other/train.csv".to_owned(), b"a,label\nz,0\n".to_vec())]].concat()]
+        }
+        "train-00000-of-00002.csv" => {
+            let second = ("train-00001-of-00002.csv".to_owned(), b"a,label\ny,0\n".to_vec());
+            vec![[one(b"a,label\nx,1\n"), vec![second]].concat()]
+        }
+        _ => panic!("README names {name}, which this test does not know"),
+    }
+}
+
+/// A file that README says is refused.
+fn refused(what: &str) -> Vec<u8> {
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+    match what {
+        "`train.csv.gz`, or `train.csv` that is one" => gzip.to_vec(),
+        "`train.feather`" => b"ARROW1\0\0\xff\xff\xff\xff".to_vec(),
+        "`train.pkl`" => b"\x80\x05\x95\x1c\x02\0".to_vec(),
+        "`train.xlsx`" => b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0\x13\0[Content_Types].xml".to_vec(),
+        "`train.parquet` with brotli" => {
+            include_bytes!("../crates/skn-data/src/read/tests/brotli.parquet").to_vec()
+        }
+        "`train.csv` in UTF-16" => "a,label\r\nx,1\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        "`train.csv` in Windows-1252" => b"a,label\ncaf\xe9,1\n".to_vec(),
+        "`train.csv` with semicolons" => b"n;a;label\n1;x;1\n".to_vec(),
+        "`train.csv` with a quote that never closes" => b"label,a\n1,x\n1,\"y\n0,z\n".to_vec(),
+        "`train.json` with columns" => b"{\"a\":{\"0\":\"x\"},\"label\":{\"0\":1}}".to_vec(),
+        "`train.jsonl` with the text in a key of a key" => {
+            b"{\"data\": {\"a\": \"x\"}, \"label\": 1}".to_vec()
+        }
+        "`train.jsonl` that Git LFS stands for" => {
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n".to_vec()
+        }
+        _ => panic!("README names {what}, which this test does not know"),
+    }
+}
+
+#[test]
+fn readme_says_what_is_read_and_what_is_not() {
+    let toml = "name = \"reviews\"\ntext = [\"a\"]\nlabels = [\"bad\", \"good\"]\nsplits.train = \"train\"\n";
+    let task = Task::from_toml(toml, "t.toml").unwrap();
+    let tables = tables_of_readme();
+    assert_eq!(tables.iter().map(Vec::len).collect::<Vec<_>>(), [7, 12]);
+    for [names, says] in &tables[0] {
+        for name in codes(names) {
+            for files in ways(name, says) {
+                let folder = tempfile::tempdir().unwrap();
+                for (name, bytes) in &files {
+                    write(&folder.path().join(name), bytes);
+                }
+                let data =
+                    read_dataset(folder.path(), &task).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let rows: Vec<(&str, i64)> =
+                    data.splits["train"].iter().map(|row| (row.text.as_str(), row.label)).collect();
+                assert_eq!(rows, [("x", 1), ("y", 0)], "{name}");
+            }
+        }
+    }
+    for [what, says] in &tables[1] {
+        let hint = codes(says)[0];
+        for name in codes(what) {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join(name);
+            write(&file, refused(what));
+            for path in [folder.path(), &file] {
+                let error = read_dataset(path, &task).expect_err(what).to_string();
+                assert!(error.contains(name) && error.contains(hint), "{what}: {error}");
+            }
+        }
+    }
 }
