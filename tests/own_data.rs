@@ -1,5 +1,7 @@
 //! Data as people have them: each form through train, probe, select and mask.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
 mod support;
 
 use std::fs::File;

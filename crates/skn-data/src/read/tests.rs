@@ -99,6 +99,12 @@ fn two_texts() -> ArrayRef {
     Arc::new(StringArray::from(vec!["x", "y"]))
 }
 
+/// Writes a file, and the folders above it.
+fn put(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
 /// Writes what `save_to_disk` writes for one split.
 pub(super) fn save_table(folder: &Path, info: &str, files: &[(&str, Vec<u8>)]) {
     fs::create_dir_all(folder).unwrap();

@@ -9,7 +9,7 @@ fn every_reader_knows_what_was_not_fetched() {
     for name in ["x.arrow", "x.jsonl", "x.json", "x.csv", "x.tsv", "x.parquet"] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join(name);
-        fs::write(&path, POINTER).unwrap();
+        put(&path, POINTER);
         let message = message_of(&path, &task(""));
         assert!(message.contains("split train, byte 0: expected "), "{message}");
         assert!(message.contains("found a Git LFS pointer") && message.contains("git lfs pull"), "{message}");
@@ -22,7 +22,7 @@ fn so_do_the_readers_of_what_stands_beside() {
     let columns = vec![("a", two_texts()), ("label", Arc::new(Int64Array::from(vec![1, 0])) as ArrayRef)];
     for name in ["state.json", "dataset_info.json", "dataset_dict.json"] {
         save_table(&folder.path().join("train"), "{}", &[("0.arrow", stream(columns.clone()))]);
-        fs::write(folder.path().join("dataset_dict.json"), r#"{"splits": ["train"]}"#).unwrap();
+        put(folder.path().join("dataset_dict.json"), r#"{"splits": ["train"]}"#);
         assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 2);
         let path = match name {
             "dataset_dict.json" => folder.path().join(name),
@@ -30,9 +30,9 @@ fn so_do_the_readers_of_what_stands_beside() {
         };
         let whole = fs::read(&path).unwrap();
         // Saved by an editor on Windows.
-        fs::write(&path, [b"\xef\xbb\xbf", &whole[..]].concat()).unwrap();
+        put(&path, [b"\xef\xbb\xbf", &whole[..]].concat());
         assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 2);
-        fs::write(&path, POINTER).unwrap();
+        put(&path, POINTER);
         let message = message_of(folder.path(), &task(""));
         assert!(
             message.contains(&format!("{name}, byte 0: expected text, found a Git LFS pointer")),
@@ -71,7 +71,7 @@ fn what_is_not_read_says_how_to_convert_it() {
         ("train.txt", b"a,label\n", "expected a file named .jsonl, .json, .csv, .tsv, .parquet or .arrow"),
     ] {
         let path = folder.path().join(name);
-        fs::write(&path, bytes).unwrap();
+        put(&path, bytes);
         let message = message_of(&path, &task(""));
         assert!(message.contains(expected), "{message}");
         if !["train.jsonl", "train.txt", "train.arrow"].contains(&name) {

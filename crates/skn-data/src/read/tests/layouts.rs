@@ -23,8 +23,7 @@ fn folder_of(names: &[&str]) -> TempDir {
     let folder = TempDir::new().unwrap();
     for name in names {
         let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content(name)).unwrap();
+        put(path, content(name));
     }
     folder
 }

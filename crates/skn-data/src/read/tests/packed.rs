@@ -83,7 +83,7 @@ fn a_compressed_stream_says_what_it_unpacks_to() {
     let columns = || vec![("a", many.clone()), ("label", Arc::new(Int64Array::from(vec![1, 0])) as _)];
     let path = folder.path().join("x.arrow");
     let unpacked = |bytes: &[u8]| {
-        fs::write(&path, bytes).unwrap();
+        put(&path, bytes);
         let mut unpacked = Unpacked::default();
         read_dataset_to(&path, &task(""), &mut unpacked).map(|()| unpacked.0)
     };

@@ -108,7 +108,7 @@ impl Receiver for Told {
 fn told(name: &str, bytes: &str, task: &Task) -> Result<Told> {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join(name);
-    fs::write(&file, bytes).unwrap();
+    put(&file, bytes);
     let mut told = Told::default();
     read_dataset_to(&file, task, &mut told)?;
     Ok(told)
