@@ -302,7 +302,10 @@ fn berts_older_vocabulary_file_gives_the_same_ids() {
     assert_eq!(refused(b"[PAD]\n\xff\n", None), "bert/vocab.txt: line 2: not UTF-8");
     assert!(refused(b"[UNK]\n[CLS]\n[SEP]\n", None).ends_with("expected a token \"[MASK]\", found none"));
     assert!(refused(&vocabulary, Some(b"[")).starts_with("bert/tokenizer_config.json: "));
-    assert!(refused(&vocabulary, Some(br#"{"do_lower_case": 3}"#)).starts_with("bert/vocab.txt: not a tok"));
+    assert_eq!(
+        refused(&vocabulary, Some(br#"{"do_lower_case": 3}"#)),
+        "bert/tokenizer_config.json: do_lower_case: expected true, false or null, found 3"
+    );
 }
 
 #[test]

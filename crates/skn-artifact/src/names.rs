@@ -141,7 +141,7 @@ pub mod file {
     /// The folders of a run, whose names no task may have: its files would lie between theirs.
     pub const FOLDERS: [&str; 7] = [BEST, LAST, INFO, SHARDS, UNTUNED, PRUNED, PRUNED_TUNED];
     /// The files of a model folder that a pruned run keeps beside its tuned parameters.
-    pub const MODEL: [&str; 8] = [
+    pub const MODEL: [&str; 9] = [
         CONFIG,
         WEIGHTS,
         "tokenizer.json",
@@ -150,6 +150,7 @@ pub mod file {
         "vocab.txt",
         "tokenizer_config.json",
         "special_tokens_map.json",
+        "added_tokens.json",
     ];
     /// Files of tuned parameters, by the tools that write them: PEFT, AdapterHub, and this workspace for biases.
     pub const TUNED: [&str; 3] = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS];

@@ -66,7 +66,7 @@ mod readme {}
 pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
 pub use crate::binarize::{Choice, SubTask, binarize};
 pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
-pub use crate::encode::{Encoded, Join, TextEncoder, bert_tokenizer};
+pub use crate::encode::{Encoded, Join, TextEncoder, TokenizerFiles, bert_tokenizer};
 pub use crate::error::{DataError, Result, RowPlace};
 pub use crate::format::Format;
 pub use crate::metric::Metric;

@@ -8,7 +8,8 @@ use crate::error::{DataError, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Join {
-    /// `<s> a </s></s> b </s>`, as RoBERTa was pre-trained; `[CLS] a [SEP] b [SEP]`, as BERT was.
+    /// As the tokenizer's post-processor says: `<s> a </s></s> b </s>`, as RoBERTa was pre-trained; `[CLS] a [SEP] b [SEP]`,
+    /// as BERT was.
     #[default]
     Separated,
     /// The texts written one after another without anything between, as the published implementation does
@@ -17,15 +18,16 @@ pub enum Join {
 }
 
 impl TextEncoder {
-    /// The ids of an example: `<s> text </s>`, or for a pair what `join` says, cut to `max_tokens`; and where in them the
+    /// The ids of an example: `<s> text </s>`, or what else the tokenizer puts around a text, or for a pair what `join` says, cut to `max_tokens`; and where in them the
     /// second text begins, which is at their end if there is none.
     ///
     /// Special tokens count, and are kept. A pair is cut as by Hugging Face's `longest_first`: the longer text
-    /// first, then both to the same length.
+    /// first, then both to the same length. Texts lose their ends, or their beginnings if the tokenizer says so.
     ///
     /// # Errors
     ///
-    /// [`DataError::NoRoom`] if the special tokens alone need more than `max_tokens`, or see
+    /// [`DataError::NoRoom`] if the special tokens alone need more than `max_tokens`; a pair that can't be put together as the
+    /// tokenizer's file says; or see
     /// [`TextEncoder::ids_of_text`].
     pub fn encode(&self, example: &Example, max_tokens: usize, join: Join) -> Result<(Vec<u32>, usize)> {
         let ids = match (&example.pair, join) {
@@ -38,29 +40,39 @@ impl TextEncoder {
     }
 
     fn encode_one(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
-        let room = room(max_tokens, 2)?;
+        let around = &self.template().single;
+        let special = around.before.len() + around.after.len();
+        let room = room(max_tokens, special)?;
         let text = self.ids_of_text(text)?;
-        let text = &text[..text.len().min(room)];
-        let mut ids = Vec::with_capacity(text.len() + 2);
-        ids.push(self.start_id());
-        ids.extend_from_slice(text);
-        ids.push(self.end_id());
+        let text = self.cut(&text, room);
+        let mut ids = Vec::with_capacity(text.len() + special);
+        for part in [&around.before, text, &around.after] {
+            ids.extend_from_slice(part);
+        }
         Ok(ids)
     }
 
     fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Result<(Vec<u32>, usize)> {
-        let special = 2 + self.separators();
+        let around = self.template().pair.as_ref().map_err(|reason| self.unusable(reason.clone()))?;
+        let special = around.before.len() + around.between.len() + around.after.len();
         let room = room(max_tokens, special)?;
         let (first, second) = (self.ids_of_text(first)?, self.ids_of_text(second)?);
         let (of_first, of_second) = longest_first(first.len(), second.len(), room);
         let mut ids = Vec::with_capacity(of_first + of_second + special);
-        ids.push(self.start_id());
-        ids.extend_from_slice(&first[..of_first]);
-        ids.extend(std::iter::repeat_n(self.end_id(), self.separators()));
+        for part in [&around.before, self.cut(&first, of_first), &around.between] {
+            ids.extend_from_slice(part);
+        }
         let place = ids.len();
-        ids.extend_from_slice(&second[..of_second]);
-        ids.push(self.end_id());
+        for part in [self.cut(&second, of_second), &around.after] {
+            ids.extend_from_slice(part);
+        }
         Ok((ids, place))
+    }
+
+    /// The part of a text that is kept.
+    fn cut<'t>(&self, text: &'t [u32], room: usize) -> &'t [u32] {
+        let kept = text.len().min(room);
+        if self.cuts_left() { &text[text.len() - kept..] } else { &text[..kept] }
     }
 }
 

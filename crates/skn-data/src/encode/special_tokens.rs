@@ -1,5 +1,8 @@
 use tokenizers::Tokenizer;
 
+use super::class::Class;
+use super::settings::{NamedToken, Settings};
+
 /// Start, end, mask and unknown token, and how many end tokens stand between the texts of a pair.
 const FAMILIES: [([&str; 4], usize); 2] =
     [(["<s>", "</s>", "<mask>", "<unk>"], 2), (["[CLS]", "[SEP]", "[MASK]", "[UNK]"], 1)];
@@ -14,29 +17,43 @@ pub(super) struct SpecialTokens {
     pub(super) mask: u32,
     /// `<unk>` or `[UNK]`; not every vocabulary has one.
     pub(super) unknown: Option<u32>,
-    /// How many end tokens stand between the texts of a pair.
+    /// How many end tokens stand between the texts of a pair where no post-processor says it.
     pub(super) separators: usize,
+    /// Whether they are BERT's.
+    pub(super) is_bert: bool,
 }
 
 impl SpecialTokens {
-    /// Those of RoBERTa or those of BERT, whichever the tokenizer has.
+    /// Those that the settings name; else those of RoBERTa or those of BERT, whichever the tokenizer has.
     ///
     /// # Errors
     ///
     /// What is missing, in words.
-    pub(super) fn of(tokenizer: &Tokenizer) -> Result<Self, String> {
+    pub(super) fn of(tokenizer: &Tokenizer, settings: &Settings) -> Result<Self, String> {
         let ids = |tokens: &[&str; 4]| tokens.map(|token| tokenizer.token_to_id(token));
         let family = FAMILIES.iter().max_by_key(|(tokens, _)| {
             // Of a damaged one the family that it was; a stray `[MASK]` does not make a BERT.
             let found = ids(tokens).iter().flatten().count();
             (found, tokens[0] == FAMILIES[0].0[0])
         });
-        let (tokens, separators) = family.unwrap_or(&FAMILIES[0]);
-        let [start, end, mask, unknown] = ids(tokens);
-        let needed = |id: Option<u32>, token: usize| {
-            id.ok_or_else(|| format!("expected a token {:?}, found none", tokens[token]))
+        let ([start, end, mask, unknown], separators) = family.unwrap_or(&FAMILIES[0]);
+        let name = |attribute: &str, of_family: &str| {
+            settings.token(attribute).unwrap_or_else(|| NamedToken::Name(of_family.to_owned()))
         };
-        let (start, end, mask) = (needed(start, 0)?, needed(end, 1)?, needed(mask, 2)?);
-        Ok(Self { start, end, mask, unknown, separators: *separators })
+        let id = |attribute: &str, of_family: &str| {
+            let name = name(attribute, of_family);
+            let id = tokenizer.token_to_id(name.content());
+            id.ok_or_else(|| format!("expected a token {:?}, found none", name.content()))
+        };
+        let (start, end, mask) = (id("cls_token", start)?, id("sep_token", end)?, id("mask_token", mask)?);
+        let separators = settings.class.and_then(Class::separators).unwrap_or(*separators);
+        Ok(Self {
+            start,
+            end,
+            mask,
+            unknown: id("unk_token", unknown).ok(),
+            separators,
+            is_bert: separators == 1,
+        })
     }
 }

@@ -1,11 +1,18 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
+use tokenizers::utils::truncation::TruncationDirection;
 
+use super::adapt::{Reason, adapt};
+use super::class::Class;
+use super::files::{self, TokenizerFiles, without_mark};
+use super::settings::Settings;
 use super::special_tokens::SpecialTokens;
-use super::tokenizer_json::roberta_tokenizer;
+use super::template::Template;
+use super::tokenizer_json::converted;
 use crate::error::{DataError, Result};
 
 /// A model's tokenizer: RoBERTa's (byte-level BPE) and XLM-RoBERTa's and CamemBERT's (unigrams) with `<s>`, `</s>` and
@@ -29,27 +36,48 @@ pub struct TextEncoder {
     file: String,
     sha256: String,
     special: SpecialTokens,
+    template: Template,
+    cuts_left: bool,
 }
 
 /// What stands for the blank before a word in a vocabulary of unigrams.
 const BLANK: &str = "\u{2581}";
 
 impl TextEncoder {
-    /// From the bytes of a `tokenizer.json`; `file` is the name that errors give it. Padding and truncation that
-    /// it asks for are ignored.
+    /// From the files of a model folder, which decide together as transformers' `AutoTokenizer` decides.
+    ///
+    /// `tokenizer.json` says what stands around texts; `tokenizer_config.json` has precedence where transformers gives it to
+    /// it: a space before the text, BERT's case and accents, further tokens, the side where texts are cut.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TextEncoder::from_json`]; or if the files contradict each other in a way that versions of transformers
+    /// read differently, or ask for what is not done here. The message names file and key.
+    pub fn from_files(files: &TokenizerFiles) -> Result<Self> {
+        let settings = Settings::of(files)?;
+        let whole = files.bytes(files::JSON)?;
+        let json = match whole {
+            Some(bytes) => Cow::Borrowed(bytes),
+            None => Cow::Owned(converted(files, &settings)?),
+        };
+        let made = made(&json, &settings, &files.main_file(), whole.is_some());
+        made.map_err(|(name, reason)| DataError::Tokenizer {
+            file: name.map_or_else(|| files.main_file(), |name| files.place(name)),
+            reason,
+        })
+    }
+
+    /// From the bytes of a `tokenizer.json` alone; `file` is the name that errors give it. Padding and truncation that
+    /// it asks for are ignored, but for the side where texts are cut.
     ///
     /// # Errors
     ///
     /// [`DataError::Tokenizer`] if it is damaged, or has neither `<s>`, `</s>` and `<mask>` nor `[CLS]`, `[SEP]` and
-    /// `[MASK]`. (The parser panics on some damaged files; that is caught, and the panic hook has had its say by then.)
+    /// `[MASK]`, or puts texts together as it is not done here. (The parser panics on some damaged files; that is caught, and
+    /// the panic hook has had its say by then.)
     pub fn from_json(bytes: &[u8], file: &str) -> Result<Self> {
-        let wrong = |reason: String| DataError::Tokenizer { file: file.to_owned(), reason };
-        let parsed =
-            catch_unwind(|| parse(bytes)).unwrap_or_else(|_| Err("the parser failed on it".to_owned()));
-        let tokenizer = parsed.map_err(|reason| wrong(format!("not a tokenizer: {reason}")))?;
-        let special = SpecialTokens::of(&tokenizer).map_err(wrong)?;
-        let sha256 = format!("{:x}", Sha256::digest(bytes));
-        Ok(Self { file: file.to_owned(), sha256, special, tokenizer })
+        let made = made(without_mark(bytes), &Settings::default(), file, false);
+        made.map_err(|(_, reason)| DataError::Tokenizer { file: file.to_owned(), reason })
     }
 
     /// From the bytes of RoBERTa's older pair of files, `vocab.json` and `merges.txt`; `folder` is the name that
@@ -59,23 +87,26 @@ impl TextEncoder {
     ///
     /// [`DataError::Tokenizer`], as for [`TextEncoder::from_json`], naming the file and the line.
     pub fn from_vocab_and_merges(vocab: &[u8], merges: &[u8], folder: &str) -> Result<Self> {
-        let json = roberta_tokenizer(vocab, merges, folder)?;
-        Self::from_json(&json, &format!("{folder}/vocab.json and merges.txt"))
+        let mut files = TokenizerFiles::new(folder);
+        files.insert(files::VOCAB, vocab);
+        files.insert(files::MERGES, merges);
+        Self::from_files(&files)
     }
 
-    /// SHA-256 of the tokenizer's file, in hexadecimal.
+    /// SHA-256 of the `tokenizer.json`, as it is after all settings, in hexadecimal: of the file itself where they change
+    /// nothing.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// The id of `<s>` or `[CLS]`.
+    /// The id of `<s>` or `[CLS]`, with which a text begins.
     pub fn start_id(&self) -> u32 {
-        self.special.start
+        self.template.single.before.first().copied().unwrap_or(self.special.start)
     }
 
-    /// The id of `</s>` or `[SEP]`.
+    /// The id of `</s>` or `[SEP]`, with which a text ends.
     pub fn end_id(&self) -> u32 {
-        self.special.end
+        self.template.single.after.last().copied().unwrap_or(self.special.end)
     }
 
     /// The id of `<mask>` or `[MASK]`.
@@ -83,9 +114,14 @@ impl TextEncoder {
         self.special.mask
     }
 
-    /// How many end tokens stand between the texts of a pair.
-    pub(super) fn separators(&self) -> usize {
-        self.special.separators
+    /// What stands around texts.
+    pub(super) fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// Whether a text that is too long loses its beginning.
+    pub(super) fn cuts_left(&self) -> bool {
+        self.cuts_left
     }
 
     /// The number of token ids, those of added tokens included.
@@ -155,7 +191,8 @@ impl TextEncoder {
         self.special.unknown == Some(id) || self.tokenizer.id_to_token(id).as_deref() == Some(BLANK)
     }
 
-    fn unusable(&self, reason: String) -> DataError {
+    /// An error of this tokenizer.
+    pub(super) fn unusable(&self, reason: String) -> DataError {
         DataError::Tokenizer { file: self.file.clone(), reason }
     }
 }
@@ -166,12 +203,78 @@ impl fmt::Debug for TextEncoder {
     }
 }
 
-/// A tokenizer that neither pads nor cuts.
-fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
-    tokenizer.with_truncation(None).map_err(|error| error.to_string())?;
+/// An encoder of the bytes of a `tokenizer.json` and of what is said beside it. `is_file` is whether they are a file, of which
+/// something can be told.
+fn made(bytes: &[u8], settings: &Settings, file: &str, is_file: bool) -> Result<TextEncoder, Reason> {
+    let parsed = catch_unwind(|| parse(bytes, settings, file))
+        .unwrap_or_else(|_| Err((None, "the parser failed on it".into())));
+    let not_one = |(name, reason): Reason| match name {
+        None => (None, format!("not a tokenizer: {reason}")),
+        name => (name, reason),
+    };
+    let (tokenizer, cut_left, changed) = parsed.map_err(not_one)?;
+    let special = SpecialTokens::of(&tokenizer, settings).map_err(|reason| (None, reason))?;
+    let template =
+        template(&tokenizer, settings, &special, file, is_file).map_err(|reason| (None, reason))?;
+    let sha256 = match changed {
+        None => format!("{:x}", Sha256::digest(bytes)),
+        Some(json) => format!("{:x}", Sha256::digest(json)),
+    };
+    let cuts_left = settings.cut_left.unwrap_or(cut_left);
+    Ok(TextEncoder { file: file.to_owned(), sha256, special, template, cuts_left, tokenizer })
+}
+
+/// A tokenizer that neither pads nor cuts; on which side it would cut; and what it is now if the settings changed it.
+fn parse(bytes: &[u8], settings: &Settings, file: &str) -> Result<(Tokenizer, bool, Option<String>), Reason> {
+    let wrong = |error: tokenizers::Error| (None, error.to_string());
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(wrong)?;
+    let cut = tokenizer.get_truncation();
+    let cut_left = cut.is_some_and(|cut| matches!(cut.direction, TruncationDirection::Left));
+    tokenizer.with_truncation(None).map_err(wrong)?;
     tokenizer.with_padding(None);
-    Ok(tokenizer)
+    let changed = adapt(&mut tokenizer, settings, file)?;
+    let now = if changed { Some(tokenizer.to_string(false).map_err(wrong)?) } else { None };
+    Ok((tokenizer, cut_left, now))
+}
+
+/// What stands around texts, by the post-processor; without one, by what is usual in the family.
+fn template(
+    tokenizer: &Tokenizer,
+    settings: &Settings,
+    special: &SpecialTokens,
+    file: &str,
+    is_file: bool,
+) -> Result<Template, String> {
+    let typed = settings.model_type.as_deref().map_or(special.is_bert, |model| model == "bert");
+    let usual = Template::of_family(special);
+    let has_usual = settings.class.is_none_or(Class::has_convention);
+    match Template::of(tokenizer, typed)? {
+        Some(template) if template.is_bare() => Err(bare()),
+        Some(template) => {
+            if is_file && has_usual && template != usual {
+                tracing::info!(
+                    "{file}: texts are put together as its post_processor says, as transformers 4 does; transformers 5 has its own \
+                     way for this tokenizer_class"
+                );
+            }
+            Ok(template)
+        }
+        None if !has_usual => Err(bare()),
+        None => {
+            if is_file {
+                tracing::info!(
+                    "{file}: no post_processor puts tokens around texts; it is done as transformers 5 does for this tokenizer_class"
+                );
+            }
+            Ok(usual)
+        }
+    }
+}
+
+fn bare() -> String {
+    "post_processor: expected one that puts tokens around a text, such as <s> and </s>, found none; in Python: \
+     tokenizer.backend_tokenizer.post_processor = tokenizers.processors.RobertaProcessing(..)"
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -1,22 +1,46 @@
 //! The `tokenizer.json` that Hugging Face's converter makes of older files.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
+use super::class::{ATTRIBUTES, Class};
+use super::files::{MERGES, SETTINGS, TokenizerFiles, VOCAB, WORDS};
+use super::settings::{NamedToken, Settings};
 use crate::error::{DataError, Result};
 
-/// The bytes of the `tokenizer.json` that Hugging Face's converter makes of RoBERTa's older files, `vocab.json` and
-/// `merges.txt`; `folder` is the name that errors give the folder they are in.
+/// The bytes of the `tokenizer.json` that Hugging Face's converter makes of a folder's older files.
 ///
 /// # Errors
 ///
-/// [`DataError::Tokenizer`], naming the file and the line.
-pub(super) fn roberta_tokenizer(vocab: &[u8], merges: &[u8], folder: &str) -> Result<Vec<u8>> {
-    let vocab: Map<String, Value> = serde_json::from_slice(vocab).map_err(|error| DataError::Tokenizer {
-        file: format!("{folder}/vocab.json"),
-        reason: error.to_string(),
-    })?;
-    let merges = merge_pairs(merges, &format!("{folder}/merges.txt"))?;
-    Ok(roberta_json(vocab, merges).to_string().into_bytes())
+/// [`DataError::Tokenizer`], naming the file and the line, or if the tokenizer's class has no such files.
+pub(super) fn converted(files: &TokenizerFiles, settings: &Settings) -> Result<Vec<u8>> {
+    let (words, pairs) = (files.bytes(WORDS)?, files.bytes(VOCAB)?.zip(files.bytes(MERGES)?));
+    let refused = |name: &str, read_by: &str| {
+        let class = settings.class.map_or_else(String::new, |class| format!("{class:?}"));
+        files.wrong(
+            name,
+            format!("expected a tokenizer of the kind {read_by}, which has this file, found the kind {class} (tokenizer_class in \
+                     tokenizer_config.json or config.json, or its model_type); make a tokenizer.json in Python: \
+                     AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"),
+        )
+    };
+    let json = match (pairs, words, settings.class) {
+        (Some((vocab, merges)), _, None | Some(Class::Roberta)) => {
+            let vocab =
+                serde_json::from_slice(vocab).map_err(|error| files.wrong(VOCAB, error.to_string()))?;
+            let merges = merge_pairs(merges, &files.place(MERGES))?;
+            roberta_json(vocab, merges, settings)
+        }
+        (_, Some(words), None | Some(Class::Bert)) => {
+            let text = utf8(words).map_err(|line| files.wrong(WORDS, format!("line {line}: not UTF-8")))?;
+            bert_json(text, settings)
+        }
+        (Some(_), _, _) => return Err(refused(VOCAB, "Roberta")),
+        (_, Some(_), _) => return Err(refused(WORDS, "Bert")),
+        (None, None, _) => return Err(files.missing()),
+    };
+    Ok(json.to_string().into_bytes())
 }
 
 /// The pairs of a `merges.txt`: two tokens a line, after an optional line `#version: ..`.
@@ -39,24 +63,33 @@ fn merge_pairs<'m>(bytes: &'m [u8], file: &str) -> Result<Vec<[&'m str; 2]>> {
         .collect()
 }
 
+/// The special tokens of a class that have a place in the vocabulary, as `tokenizer.json` writes them. (What has none is
+/// added later, behind the vocabulary.)
+fn special_tokens(vocab: &Map<String, Value>, settings: &Settings, class: Class) -> Vec<Value> {
+    let mut tokens: BTreeMap<u64, Value> = BTreeMap::new();
+    for attribute in ATTRIBUTES {
+        let default = || class.default_token(attribute).map(|name| NamedToken::Name(name.to_owned()));
+        let Some(token) = settings.token(attribute).or_else(default) else { continue };
+        let Some(id) = vocab.get(token.content()).and_then(Value::as_u64) else { continue };
+        let token = token.to_added(attribute == "mask_token" && class.mask_takes_space());
+        let written = json!({"id": id, "content": token.content, "single_word": token.single_word, "lstrip": token.lstrip,
+            "rstrip": token.rstrip, "normalized": token.normalized, "special": token.special});
+        // Of a token with two roles the one that was first, as where tokens are added.
+        tokens.entry(id).or_insert(written);
+    }
+    tokens.into_values().collect()
+}
+
 /// The `tokenizer.json` that Hugging Face's converter makes of RoBERTa's two files.
-fn roberta_json(vocab: Map<String, Value>, merges: Vec<[&str; 2]>) -> Value {
-    let special = |token: &str, strip: bool| {
-        let id = vocab.get(token)?;
-        Some(json!({"id": id, "content": token, "single_word": false, "lstrip": strip, "rstrip": false,
-            "normalized": !strip, "special": true}))
-    };
-    let tokens = [("<s>", false), ("<pad>", false), ("</s>", false), ("<unk>", false), ("<mask>", true)];
-    // `<mask>` takes the space before it along.
-    let mut added: Vec<Value> = tokens.iter().filter_map(|(token, strip)| special(token, *strip)).collect();
-    added.sort_by_key(|token| token["id"].as_u64());
+fn roberta_json(vocab: Map<String, Value>, merges: Vec<[&str; 2]>, settings: &Settings) -> Value {
+    let added = special_tokens(&vocab, settings, Class::Roberta);
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": added,
         "normalizer": null,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": settings.prefix_space.unwrap_or(false), "trim_offsets": true, "use_regex": true},
         "post_processor": null,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {
@@ -69,48 +102,38 @@ fn roberta_json(vocab: Map<String, Value>, merges: Vec<[&str; 2]>) -> Value {
 
 /// The bytes of the `tokenizer.json` that Hugging Face's converter makes of BERT's older file, `vocab.txt`, and of the
 /// `tokenizer_config.json` beside it, which may say that case or accents are kept; `folder` is the name that errors give
-/// the folder they are in.
+/// the folder they are in. [`TextEncoder::from_files`](crate::TextEncoder::from_files) knows of the other files too.
 ///
 /// # Errors
 ///
-/// [`DataError::Tokenizer`], naming the file and the line.
+/// [`DataError::Tokenizer`], naming the file and the line or the key.
 pub fn bert_tokenizer(vocab: &[u8], settings: Option<&[u8]>, folder: &str) -> Result<Vec<u8>> {
-    let wrong =
-        |file: &str, reason: String| DataError::Tokenizer { file: format!("{folder}/{file}"), reason };
-    let settings: Map<String, Value> = match settings {
-        None => Map::new(),
-        Some(bytes) => serde_json::from_slice(bytes)
-            .map_err(|error| wrong("tokenizer_config.json", error.to_string()))?,
-    };
-    let text = utf8(vocab).map_err(|line| wrong("vocab.txt", format!("line {line}: not UTF-8")))?;
-    let tokens = text.lines().enumerate().map(|(id, token)| (token.to_owned(), json!(id)));
-    Ok(bert_json(tokens.collect(), &settings).to_string().into_bytes())
+    let mut files = TokenizerFiles::new(folder);
+    files.insert(WORDS, vocab);
+    if let Some(settings) = settings {
+        files.insert(SETTINGS, settings);
+    }
+    converted(&files, &Settings::of(&files)?)
 }
 
-/// The `tokenizer.json` that Hugging Face's converter makes of BERT's vocabulary. Case is lowered unless the settings
-/// say otherwise, and with it accents go unless they say otherwise.
-fn bert_json(vocab: Map<String, Value>, settings: &Map<String, Value>) -> Value {
-    let special = |token: &str| {
-        let id = vocab.get(token)?;
-        Some(json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true}))
-    };
-    let mut added: Vec<Value> =
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].into_iter().filter_map(special).collect();
-    added.sort_by_key(|token| token["id"].as_u64());
-    let setting = |name: &str, default: Value| settings.get(name).cloned().unwrap_or(default);
+/// The `tokenizer.json` that Hugging Face's converter makes of BERT's vocabulary, a token a line. Case is lowered unless the
+/// settings say otherwise, and with it accents go unless they say otherwise.
+fn bert_json(text: &str, settings: &Settings) -> Value {
+    let tokens = text.lines().enumerate().map(|(id, token)| (token.to_owned(), json!(id)));
+    let vocab: Map<String, Value> = tokens.collect();
+    let added = special_tokens(&vocab, settings, Class::Bert);
+    let unknown = settings.token("unk_token").map_or("[UNK]".to_owned(), |token| token.content().to_owned());
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": added,
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "lowercase": setting("do_lower_case", json!(true)),
-            "handle_chinese_chars": setting("tokenize_chinese_chars", json!(true)),
-            "strip_accents": setting("strip_accents", Value::Null)},
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "lowercase": settings.lowercase.unwrap_or(true),
+            "handle_chinese_chars": settings.chinese.unwrap_or(true), "strip_accents": settings.strip_accents},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": null,
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+        "model": {"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100, "vocab": vocab},
     })
 }
