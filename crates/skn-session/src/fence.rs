@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 
 use skn_artifact::ErrorKind;
 use skn_data::{
-    Broken, DataError, Dataset, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, read_dataset_to,
+    Broken, DataError, Dataset, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, TokenizerFiles,
+    read_dataset_to,
 };
 
 use skn_probing::Progress;
@@ -164,29 +165,28 @@ fn kind_of(error: &DataError) -> u8 {
     if error.kind() == ErrorKind::Usage { USAGE } else { INPUT }
 }
 
-/// Finds out behind the fence whether a tokenizer can be made of these bytes and used: those of a `tokenizer.json`, or of
-/// `vocab.json` and `merges.txt`. `file` is its name in errors.
+/// Finds out behind the fence whether a tokenizer can be made of these files and used.
 ///
 /// # Errors
 /// If it can't, if that breaks a limit, or if there can be no child process.
-pub(crate) fn check_tokenizer(parts: &[&[u8]], file: &str, progress: &dyn Progress) -> Result<()> {
+pub(crate) fn check_tokenizer(files: &TokenizerFiles, progress: &dyn Progress) -> Result<()> {
     if UP.get().is_none() {
         return Ok(());
     }
-    let mut child = Child::start(MARKER, &[TOKENIZER.into(), file.into()])?;
-    for part in parts {
+    let mut child = Child::start(MARKER, &[TOKENIZER.into(), files.folder().into()])?;
+    for part in files.parts().flat_map(|(name, bytes)| [name.as_bytes(), bytes]) {
         child.give(&(part.len() as u64).to_le_bytes());
         child.give(part);
     }
     let mut said = String::new();
     let read = child.read(progress, |pipe| pipe.take(1 << 20).read_to_string(&mut said))?;
-    let bytes = parts.iter().map(|part| part.len() as u64).sum();
+    let bytes = files.parts().map(|(_, bytes)| bytes.len() as u64).sum();
     match (read, child.end(progress)) {
         (Ok(_), End::Done) if said.is_empty() => Ok(()),
         (Ok(_), End::Done) => Err(SessionError::input(said)),
         (_, end) => {
             let (seconds, memory) = of_tokenizer(bytes);
-            Err(end.failure(file, seconds, memory))
+            Err(end.failure(&files.main_file(), seconds, memory))
         }
     }
 }
@@ -206,7 +206,7 @@ fn send_rows(path: &Path, limits: Limits, most: u64) -> io::Result<()> {
 }
 
 /// In the child: makes a tokenizer of what the parent gives, and uses it.
-fn try_tokenizer(file: &str, mut limits: Limits) -> io::Result<()> {
+fn try_tokenizer(folder: &str, mut limits: Limits) -> io::Result<()> {
     let mut given = Vec::new();
     // Its own copy is the parent's to answer for.
     limits.set(u64::MAX, u64::MAX)?;
@@ -214,22 +214,25 @@ fn try_tokenizer(file: &str, mut limits: Limits) -> io::Result<()> {
     let (seconds, memory) = of_tokenizer(given.len() as u64);
     limits.again(seconds, memory)?;
     let mut rest = &given[..];
-    let mut parts = Vec::new();
-    while let Some((length, after)) = rest.split_first_chunk() {
-        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let Some((part, after)) = after.split_at_checked(length) else { break };
-        parts.push(part);
-        rest = after;
+    let mut files = TokenizerFiles::new(folder);
+    while let Some((name, bytes)) = next_part(&mut rest).zip(next_part(&mut rest)) {
+        files.insert(&String::from_utf8_lossy(name), bytes);
     }
-    let encoder = match parts[..] {
-        [json] => TextEncoder::from_json(json, file),
-        [vocabulary, merges] => TextEncoder::from_vocab_and_merges(vocabulary, merges, file),
-        _ => return Err(io::ErrorKind::InvalidInput.into()),
-    };
-    if let Err(error) = encoder.and_then(|encoder| encoder.try_out()) {
+    if files.parts().next().is_none() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if let Err(error) = TextEncoder::from_files(&files).and_then(|encoder| encoder.try_out()) {
         io::stdout().write_all(error.to_string().as_bytes())?;
     }
     Ok(())
+}
+
+/// A part behind its length, of those that the parent gave one after another.
+fn next_part<'g>(rest: &mut &'g [u8]) -> Option<&'g [u8]> {
+    let (length, after) = rest.split_first_chunk()?;
+    let (part, after) = after.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    *rest = after;
+    Some(part)
 }
 
 /// Sends rows, and lets the limits grow with the files.

@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use skn_artifact::ModelIdentity;
-use skn_data::{TextEncoder, bert_tokenizer};
+use skn_data::{TextEncoder, TokenizerFiles};
 use skn_model::{Config, ModelFolder, Weights};
 use skn_probing::Progress;
 
@@ -94,42 +94,20 @@ fn available_memory() -> Option<u64> {
 /// # Errors
 /// If there is none, or it is damaged.
 fn read_tokenizer(folder: &ModelFolder, progress: &dyn Progress) -> Result<TextEncoder> {
-    let place = folder.place().display().to_string();
+    let files = TokenizerFiles::gather(&folder.place().display().to_string(), |name| folder.file(name))?;
+    if files.lack_vocabulary() {
+        return Err(folder
+            .lacks(
+                "tokenizer.json, nor vocab.json and merges.txt, nor vocab.txt beside it",
+                "save it in Python: AutoTokenizer.from_pretrained(ID).save_pretrained(DIR)",
+            )
+            .into());
+    }
     // What lies in the program is not other people's.
-    let check = |parts: &[&[u8]], file: &str| match folder.is_embedded() {
-        true => Ok(()),
-        false => fence::check_tokenizer(parts, file, progress),
-    };
-    if let Some(bytes) = folder.file("tokenizer.json")? {
-        let file = format!("{place}/tokenizer.json");
-        check(&[&bytes], &file)?;
-        return Ok(TextEncoder::from_json(&bytes, &file)?);
+    if !folder.is_embedded() {
+        fence::check_tokenizer(&files, progress)?;
     }
-    if let (Some(vocabulary), Some(merges)) = (folder.file("vocab.json")?, folder.file("merges.txt")?) {
-        check(&[&vocabulary, &merges], &place)?;
-        return Ok(TextEncoder::from_vocab_and_merges(&vocabulary, &merges, &place)?);
-    }
-    if let Some(vocabulary) = folder.file("vocab.txt")? {
-        let settings = folder.file("tokenizer_config.json")?;
-        let (bytes, file) =
-            (bert_tokenizer(&vocabulary, settings.as_deref(), &place)?, format!("{place}/vocab.txt"));
-        check(&[&bytes], &file)?;
-        return Ok(TextEncoder::from_json(&bytes, &file)?);
-    }
-    for model in ["sentencepiece.bpe.model", "spiece.model"] {
-        if folder.file(model)?.is_some() {
-            return Err(SessionError::input(format!(
-                "{place}: no tokenizer.json, and {model} is not read; make one in Python: \
-                 AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
-            )));
-        }
-    }
-    Err(folder
-        .lacks(
-            "tokenizer.json, nor vocab.json and merges.txt, nor vocab.txt beside it",
-            "save it in Python: AutoTokenizer.from_pretrained(ID).save_pretrained(DIR)",
-        )
-        .into())
+    Ok(TextEncoder::from_files(&files)?)
 }
 
 #[cfg(test)]

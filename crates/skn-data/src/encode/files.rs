@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
-use skn_artifact::{Foreign, Wanted};
+use skn_artifact::{BYTE_ORDER_MARK, Foreign, Wanted};
 
 use crate::error::{DataError, Result};
 
@@ -23,8 +23,6 @@ const BESIDE: [&str; 4] = [SETTINGS, SPECIAL, ADDED, MODEL];
 /// Vocabularies of the sentencepiece library, which are not read.
 const SENTENCEPIECE: [&str; 4] =
     ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "sentencepiece.model"];
-
-const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The files of a model folder that decide together what its tokenizer is, by name.
 ///
@@ -109,6 +107,12 @@ impl<'b> TokenizerFiles<'b> {
         }
     }
 
+    /// Whether there is no vocabulary, not even one that is not read.
+    pub fn lack_vocabulary(&self) -> bool {
+        let sentencepiece = || self.parts().any(|(there, _)| SENTENCEPIECE.contains(&there));
+        !self.has_vocabulary() && !sentencepiece()
+    }
+
     fn has_vocabulary(&self) -> bool {
         let has = |name: &str| self.parts().any(|(there, _)| there == name);
         has(JSON) || has(WORDS) || has(VOCAB) && has(MERGES)
@@ -161,5 +165,5 @@ impl<'b> TokenizerFiles<'b> {
 
 /// Bytes without a byte order mark at their start.
 pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(MARK).unwrap_or(bytes)
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use skn_artifact::names::{file, key, kind};
 use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile};
 use skn_counts::{Performance, Rule};
-use skn_data::{Encoded, shard};
+use skn_data::{Encoded, Example, Join, shard};
 use skn_model::{Gradients, Roberta};
 use skn_probing::{
     Metadata, PassOptions, Pool, ProbeType, Threshold, averages, counts, prompt_activation_bundle,
@@ -345,7 +345,9 @@ impl<'a> Probing<'a> {
             return Ok(());
         }
         let (encoder, config) = (&self.setup.base.encoder, &self.setup.base.model.config);
-        let activations = prompt_activations(self.model, &[encoder.start_id(), encoder.end_id()])?;
+        let empty = Example { text: "".into(), pair: None, label: 0 };
+        let (ids, _) = encoder.encode(&empty, usize::MAX, Join::Separated)?;
+        let activations = prompt_activations(self.model, &ids)?;
         let mut metadata = self.metadata("train")?;
         metadata.retain(|name, _| name != key::DATA && name != key::SPLIT);
         let bundle = prompt_activation_bundle(&[activations], [config.layers(), config.widest()], &metadata)?;
