@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -26,7 +28,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use skn_artifact::{RunRecord, SkillConfig, SplitRecord, TensorBundle, TensorFile, read_json};
-use skn_data::{Task, TextEncoder, read_dataset};
+use skn_data::{Task, TextEncoder, TokenizerFiles, read_dataset};
 use skn_model::{ModelFolder, Weights};
 use skn_random::{Key, Purpose, Rng};
 use support::{Desk, copy, golden, write};
@@ -47,7 +49,7 @@ const DATA: Option<&str> =
 const MODEL: Option<&str> =
     Some("skn-train --task-file task.toml --epoch 1 --save_to run --data data/csv --model");
 
-const FORMS: [Form; 20] = [
+const FORMS: [Form; 21] = [
     Form {
         name: "arrow",
         make: |to| data(to, "arrow/validation/data-00000-of-00001.arrow", "arrow"),
@@ -82,6 +84,12 @@ const FORMS: [Form; 20] = [
     Form { name: "tokenizer", make: |to| model(to, "tokenizer.json"), read: tokenizer, fenced: MODEL },
     Form { name: "vocab", make: |to| older(to, "vocab.json"), read: tokenizer, fenced: MODEL },
     Form { name: "merges", make: |to| older(to, "merges.txt"), read: tokenizer, fenced: MODEL },
+    Form {
+        name: "tokenizer_config",
+        make: |to| older(to, "tokenizer_config.json"),
+        read: tokenizer,
+        fenced: MODEL,
+    },
     Form { name: "records", make: record, read: records, fenced: None },
 ];
 
@@ -235,15 +243,9 @@ fn older(to: &Path, name: &str) -> PathBuf {
 
 fn tokenizer(file: &Path) -> bool {
     let folder = file.parent().unwrap();
-    let encoder = match fs::read(folder.join("tokenizer.json")) {
-        Ok(bytes) => TextEncoder::from_json(&bytes, "tokenizer.json"),
-        Err(_) => {
-            let [vocabulary, merges] =
-                ["vocab.json", "merges.txt"].map(|name| fs::read(folder.join(name)).unwrap());
-            TextEncoder::from_vocab_and_merges(&vocabulary, &merges, "model")
-        }
-    };
-    encoder.and_then(|encoder| encoder.try_out()).is_ok()
+    let file = |name: &str| Ok::<_, Infallible>(fs::read(folder.join(name)).ok().map(Cow::Owned));
+    let Ok(files) = TokenizerFiles::gather("model", file);
+    TextEncoder::from_files(&files).and_then(|encoder| encoder.try_out()).is_ok()
 }
 
 fn record(to: &Path) -> PathBuf {
@@ -509,6 +511,7 @@ mod mutants_of {
         tokenizer,
         vocab,
         merges,
+        tokenizer_config,
         records
     );
 }

@@ -199,8 +199,12 @@ impl Source<'_> {
 
     /// Refuses other files of the tokenizer than those that are read, and code.
     fn check_files(&self) -> Result<()> {
-        if let Some(value) = self.get("auto_map") {
-            return Err(self.wrong("auto_map", "no code of the model's own", value));
+        // A list is the older form, of the tokenizer alone.
+        let of_tokenizer = |value: &&Value| {
+            value.is_array() || value.get("AutoTokenizer").is_some_and(|code| !code.is_null())
+        };
+        if let Some(value) = self.get("auto_map").filter(of_tokenizer) {
+            return Err(self.wrong("auto_map", "no code of its own for the tokenizer", value));
         }
         let Some(value) = self.get("fast_tokenizer_files") else { return Ok(()) };
         match value.as_array().is_some_and(|names| names.iter().all(|name| name == super::files::JSON)) {
@@ -233,13 +237,15 @@ impl Source<'_> {
     fn token(&self, key: &str, value: &Value) -> Result<NamedToken> {
         match value {
             Value::String(name) => Ok(NamedToken::Name(name.clone())),
-            _ => Ok(NamedToken::Whole(self.written(key, value)?)),
+            // The older file leaves out that its tokens are special.
+            _ => Ok(NamedToken::Whole(self.written(key, value, self.name == SPECIAL)?)),
         }
     }
 
-    fn written(&self, key: &str, value: &Value) -> Result<AddedToken> {
+    fn written(&self, key: &str, value: &Value, special: bool) -> Result<AddedToken> {
         let token: Result<Written, _> = Deserialize::deserialize(value);
-        token.map(Written::token).map_err(|_| self.wrong(key, "a token", value))
+        let token = token.map(|token| Written { special: token.special || special, ..token }.token());
+        token.map_err(|_| self.wrong(key, "a token", value))
     }
 
     fn decoder(&self, value: &Value) -> Result<BTreeMap<u32, AddedToken>> {
@@ -250,7 +256,7 @@ impl Source<'_> {
         let token = |(id, token): (&String, &Value)| {
             let place = format!("{key}: {id}");
             let id = id.parse().map_err(|_| self.wrong(&place, "an id", token))?;
-            Ok((id, self.written(&place, token)?))
+            Ok((id, self.written(&place, token, false)?))
         };
         tokens.iter().map(token).collect()
     }

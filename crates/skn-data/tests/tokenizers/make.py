@@ -251,7 +251,75 @@ def cases():
     yield roberta(
         "roberta, code of the model's own",
         write=settings(auto_map={"AutoTokenizer": ["tokenization_x.X", None]}),
-        refused='tokenizer_config.json: auto_map: expected no code of the model\'s own, found {"AutoTokenizer":["tokenization_x.X",null]}',
+        refused='tokenizer_config.json: auto_map: expected no code of its own for the tokenizer, found {"AutoTokenizer":["tokenization_x.X",null]}',
+    )
+    yield roberta(
+        "roberta, code of the model's own for the model, and one file of the tokenizer",
+        write=settings(auto_map={"AutoModel": "modeling_x.X", "AutoTokenizer": None}, fast_tokenizer_files=["tokenizer.json"]),
+        asked=settings(),
+        because="a list of files makes transformers 5 look for one that is newer, on the Hub",
+    )
+    yield roberta(
+        "roberta, other files of the tokenizer",
+        write=settings(fast_tokenizer_files=["tokenizer.4.0.json", "tokenizer.json"]),
+        refused="tokenizer_config.json: fast_tokenizer_files: expected tokenizer.json alone, found "
+        '["tokenizer.4.0.json","tokenizer.json"]',
+    )
+    turned = template("<s>:0 $A:0 </s>:0", "<s>:0 $B:0 </s>:0 $A:0 </s>:0", {"<s>": 0, "</s>": 2})
+    yield roberta(
+        "roberta, pairs turned round",
+        patch=json_patch(post_processor=turned),
+        asked=AS_WRITTEN,
+        because=FILE_4,
+        refused_pair='tokenizer.json: post_processor: pair: expected the texts ["A", "B"], each once and in this order, found ["B", "A"]',
+    )
+    yield roberta(
+        "roberta, a template without tokens",
+        patch=json_patch(post_processor=template("$A:0", "$A:0 $B:0", {})),
+        refused="tokenizer.json: post_processor: expected one that puts tokens around a text, such as <s> and </s>, found none; in "
+        "Python: tokenizer.backend_tokenizer.post_processor = tokenizers.processors.RobertaProcessing(..)",
+    )
+    yield roberta(
+        "roberta, two post-processors that add tokens",
+        patch=json_patch(post_processor={"type": "Sequence", "processors": [BERT_PAIR, BERT_PAIR]}),
+        refused="tokenizer.json: post_processor: expected one that adds tokens, found 2",
+    )
+    yield roberta(
+        "roberta, settings of another type",
+        write=settings(add_prefix_space="yes"),
+        refused='tokenizer_config.json: add_prefix_space: expected true, false or null, found "yes"',
+    )
+    yield roberta(
+        "roberta, a side that is none",
+        write=settings(truncation_side="middle"),
+        refused='tokenizer_config.json: truncation_side: expected "left" or "right", found "middle"',
+    )
+    yield roberta(
+        "roberta, a special token without a name",
+        write={"special_tokens_map.json": {"mask_token": {"lstrip": True}}},
+        refused='special_tokens_map.json: mask_token: expected a token, found {"lstrip":true}',
+    )
+    yield roberta(
+        "roberta, two added tokens with one id",
+        write={"added_tokens.json": {"[A]": size, "[B]": size}},
+        refused=f'added_tokens.json: expected one token with id {size}, found "[A]" and another',
+    )
+    yield roberta(
+        "roberta, all files as transformers 4 writes them",
+        write={
+            "tokenizer_config.json": {
+                "add_prefix_space": False, "additional_special_tokens": [], "bos_token": "<s>", "cls_token": "<s>", "errors": "replace",
+                "clean_up_tokenization_spaces": False, "eos_token": "</s>", "extra_special_tokens": {}, "mask_token": "<mask>",
+                "model_max_length": 1000000000000000019884624838656, "pad_token": "<pad>", "sep_token": "</s>",
+                "tokenizer_class": "RobertaTokenizerFast", "trim_offsets": True, "unk_token": "<unk>",
+                "added_tokens_decoder": {
+                    **{str(id): added(token, normalized=True) for id, token in enumerate(["<s>", "<pad>", "</s>", "<unk>"])},
+                    "4": added("<mask>", lstrip=True), str(size): added("[USER]", special=False, normalized=True),
+                },
+            },
+            "special_tokens_map.json": {"mask_token": {k: v for k, v in added("<mask>", lstrip=True).items() if k != "special"}},
+            "added_tokens.json": {"[USER]": size},
+        },
     )
     # RoBERTa's older files.
     yield roberta("roberta's older files", OLDER, **mask_4)
@@ -332,6 +400,15 @@ def cases():
     yield bert("bert's older file, case kept", OLDER, write=settings(do_lower_case=False))
     yield bert("bert's older file, added_tokens.json", OLDER, write={"added_tokens.json": {"[USER]": lines, "[M]": lines + 1}})
     yield bert("bert's older file, ends of lines of Windows", OLDER, write={"vocab.txt": words.replace("\n", "\r\n")})
+    yield bert(
+        "bert's older file, a byte order mark",
+        OLDER,
+        write={"vocab.txt": "\ufeff" + words},
+        asked={"vocab.txt": words},
+        because="transformers takes the mark for a part of [PAD]; it is passed over here",
+    )
+    yield bert("bert's older file for RoBERTa with BERT's class", OLDER, write={"config.json": {"model_type": "roberta"}, **settings(tokenizer_class="BertTokenizer")})
+    yield bert("bert for RoBERTa with BERT's class", write={"config.json": {"model_type": "roberta", "tokenizer_class": "BertTokenizerFast"}})
     yield bert(
         "bert's older file, other names",
         OLDER,
