@@ -451,8 +451,9 @@ fn desk(family: &str) -> Desk {
 #[test]
 fn a_bert_goes_through_the_chain() {
     let desk = desk("bert");
-    // Its older tokenizer file alone, which the pruned model must take along.
+    // Its older tokenizer files alone, which the pruned model must take along.
     std::fs::remove_file(desk.path("model/tokenizer.json")).unwrap();
+    write(&desk.path("model/added_tokens.json"), r#"{"[MASK]": 4}"#);
     desk.ok("skn-train --model ./model --task sentiment --epoch 1 --bz 64 --prompt_size 6 --save_to run");
     desk.ok(
         "skn-probe -p --resume_from run --save_to run --probe_type acc,acc_mean,acc_max,prompt_act,speed",
@@ -463,7 +464,9 @@ fn a_bert_goes_through_the_chain() {
         "skn-prune --resume_from run --info_path run/info/sentiment/0.2 --ths_path run/sentiment/train_avg \
          --save_to run/prune",
     );
-    assert!(desk.path("run/prune/best/vocab.txt").is_file());
+    for file in ["vocab.txt", "added_tokens.json"] {
+        assert!(desk.path(&format!("run/prune/best/{file}")).is_file(), "{file}");
+    }
     desk.ok("skn-train -p --resume_from run/prune --save_to run/again --epoch 1 --bz 64");
     write(&desk.path("texts"), "the band was superb .\nthe band was awful .\n");
     assert_eq!(desk.ok("skn-predict --resume_from run/again --input texts").lines().count(), 2);

@@ -101,6 +101,26 @@ fn a_tokenizer_that_is_damaged_is_named() {
     normalized(&[(2, 150), (3000, 1)], "s of processor time, the limit for its size");
 }
 
+#[test]
+fn files_beside_a_tokenizer_are_read_with_it() {
+    let desk = Desk::original();
+    let line = with_model(&desk);
+    let settings = desk.path("model/tokenizer_config.json");
+    write(&settings, r#"{"tokenizer_class": "BertweetTokenizer"}"#);
+    desk.fails(&line, 3, &["model/tokenizer_config.json: tokenizer_class", "BertweetTokenizer"]);
+    // An editor of Windows.
+    write(&settings, "\u{feff}{\"add_prefix_space\": \"yes\"}");
+    desk.fails(&line, 3, &["model/tokenizer_config.json: add_prefix_space", "\"yes\""]);
+    fs::remove_file(&settings).unwrap();
+    write(&desk.path("model/added_tokens.json"), r#"{"[USER]": 420}"#);
+    desk.fails(&line, 3, &["the tokenizer has 421 tokens, but the model has embeddings for 420"]);
+    write(
+        &desk.path("model/added_tokens.json"),
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
+    );
+    desk.fails(&line, 3, &["model/added_tokens.json", "git lfs pull"]);
+}
+
 /// A child by hand, as a program starts it: what it sent, whether it ended well, and what it said.
 fn reader(desk: &Desk, words: &[&str], given: &[u8]) -> (Vec<u8>, bool, String) {
     let mut command = desk.command("skn-train", &[&[READER], words].concat());
