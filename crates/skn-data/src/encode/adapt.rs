@@ -1,8 +1,8 @@
 //! A tokenizer as its settings change it.
 //!
 //! Transformers 4 takes `tokenizer.json` and changes in it what the class of its tokenizer has settings for. Transformers 5
-//! takes only the vocabulary and the post-processor from it, and makes the rest anew. Both give the same ids for the files
-//! that they write. For other files this follows transformers 4, and says so.
+//! takes the vocabulary from it, and makes the rest anew as the class has it. For the files of a class's own models both come
+//! to the same. Where they don't, this follows transformers 4, which wrote those files, and says so.
 
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
@@ -27,6 +27,7 @@ pub(super) fn adapt(tokenizer: &mut Tokenizer, settings: &Settings, file: &str) 
         Some(Class::Roberta) => begin_with_space(tokenizer, settings.prefix_space.unwrap_or(false)),
         _ => false,
     };
+    tell_of_kept_parts(tokenizer, settings, file);
     check_space(tokenizer, settings)?;
     let before = tokenizer.get_added_tokens_decoder();
     add_tokens(tokenizer, settings)?;
@@ -53,12 +54,7 @@ fn normalise_as_bert(tokenizer: &mut Tokenizer, settings: &Settings, file: &str)
     let there = match tokenizer.get_normalizer() {
         None => BertNormalizer::default(),
         Some(NormalizerWrapper::BertNormalizer(normalizer)) => *normalizer,
-        Some(_) => {
-            tracing::info!(
-                "{file}: its normalizer is taken as it stands, as transformers 4 does; BERT's settings are not"
-            );
-            return Ok(false);
-        }
+        Some(_) => return Ok(false),
     };
     let lowercase = settings.lowercase.unwrap_or(true);
     if settings.lowercase.is_none() && !there.lowercase {
@@ -87,19 +83,49 @@ fn begin_with_space(tokenizer: &mut Tokenizer, wanted: bool) -> bool {
     changes
 }
 
-/// Refuses a file that says otherwise than a setting which the class passes over, or which some versions of transformers do.
-fn check_space(tokenizer: &Tokenizer, settings: &Settings) -> Result<(), Reason> {
-    let (Some(said), false) = (settings.prefix_space, settings.class == Some(Class::Bert)) else {
-        return Ok(());
+/// Tells of parts that transformers 5 would replace by those of the class.
+fn tell_of_kept_parts(tokenizer: &Tokenizer, settings: &Settings, file: &str) {
+    let (normalizer, pre_tokenizer) = (tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer());
+    let is_usual = match settings.class {
+        None | Some(Class::AsWritten) => true,
+        Some(Class::Roberta) => {
+            normalizer.is_none() && matches!(pre_tokenizer, Some(PreTokenizerWrapper::ByteLevel(_)))
+        }
+        Some(Class::Bert) => {
+            matches!(normalizer, Some(NormalizerWrapper::BertNormalizer(_)))
+                && matches!(pre_tokenizer, Some(PreTokenizerWrapper::BertPreTokenizer(_)))
+        }
+        Some(Class::XlmRoberta | Class::Camembert) => {
+            matches!(normalizer, None | Some(NormalizerWrapper::Precompiled(_)))
+                && matches!(pre_tokenizer, Some(PreTokenizerWrapper::Sequence(_)))
+        }
     };
-    let Ok(found) = serde_json::to_value(tokenizer.get_pre_tokenizer()) else { return Ok(()) };
-    match prefix_spaces(&found).into_iter().find(|there| *there != said) {
+    if !is_usual {
+        tracing::info!(
+            "{file}: its normalizer and pre_tokenizer are taken as they stand, as transformers 4 does; transformers 5 has its own \
+             for this tokenizer_class"
+        );
+    }
+}
+
+/// Refuses a file that says otherwise than a setting which some versions of transformers pass over, and some do not.
+fn check_space(tokenizer: &Tokenizer, settings: &Settings) -> Result<(), Reason> {
+    let Some(said) = settings.prefix_space else { return Ok(()) };
+    let there = match (settings.class, tokenizer.get_pre_tokenizer()) {
+        (Some(Class::Bert), _) | (_, None) => return Ok(()),
+        (None | Some(Class::AsWritten), Some(PreTokenizerWrapper::ByteLevel(level))) => {
+            vec![level.add_prefix_space]
+        }
+        (None | Some(Class::AsWritten), _) => return Ok(()),
+        (_, Some(parts)) => prefix_spaces(&serde_json::to_value(parts).unwrap_or_default()),
+    };
+    match there.into_iter().find(|there| *there != said) {
         None => Ok(()),
         Some(there) => Err((
             None,
             format!(
-                "pre_tokenizer: expected add_prefix_space {said}, as tokenizer_config.json says, found {there}; save the \
-                 tokenizer anew in Python: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+                "pre_tokenizer: expected add_prefix_space {said}, as tokenizer_config.json says, found {there}; \
+                 versions of transformers disagree about it, so make both say the same"
             ),
         )),
     }

@@ -206,13 +206,9 @@ impl fmt::Debug for TextEncoder {
 /// An encoder of the bytes of a `tokenizer.json` and of what is said beside it. `is_file` is whether they are a file, of which
 /// something can be told.
 fn made(bytes: &[u8], settings: &Settings, file: &str, is_file: bool) -> Result<TextEncoder, Reason> {
-    let parsed = catch_unwind(|| parse(bytes, settings, file))
-        .unwrap_or_else(|_| Err((None, "the parser failed on it".into())));
-    let not_one = |(name, reason): Reason| match name {
-        None => (None, format!("not a tokenizer: {reason}")),
-        name => (name, reason),
-    };
-    let (tokenizer, cut_left, changed) = parsed.map_err(not_one)?;
+    let failed = |_| Err((None, "not a tokenizer: the parser failed on it".to_owned()));
+    let (tokenizer, cut_left, changed) =
+        catch_unwind(|| parse(bytes, settings, file)).unwrap_or_else(failed)?;
     let special = SpecialTokens::of(&tokenizer, settings).map_err(|reason| (None, reason))?;
     let template =
         template(&tokenizer, settings, &special, file, is_file).map_err(|reason| (None, reason))?;
@@ -226,7 +222,7 @@ fn made(bytes: &[u8], settings: &Settings, file: &str, is_file: bool) -> Result<
 
 /// A tokenizer that neither pads nor cuts; on which side it would cut; and what it is now if the settings changed it.
 fn parse(bytes: &[u8], settings: &Settings, file: &str) -> Result<(Tokenizer, bool, Option<String>), Reason> {
-    let wrong = |error: tokenizers::Error| (None, error.to_string());
+    let wrong = |error: tokenizers::Error| (None, format!("not a tokenizer: {error}"));
     let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(wrong)?;
     let cut = tokenizer.get_truncation();
     let cut_left = cut.is_some_and(|cut| matches!(cut.direction, TruncationDirection::Left));
