@@ -243,8 +243,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let file = shown(path);
     let bytes = read_bytes(path, &file)?;
     refuse_foreign(&bytes, &file)?;
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|error| DataError::Malformed {
+    serde_json::from_slice(&bytes).map_err(|error| DataError::Malformed {
         file,
         place: format!("line {}", error.line()),
         reason: error.to_string(),
