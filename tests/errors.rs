@@ -393,7 +393,7 @@ fn control_characters_are_spelled_out() {
     let lines = [
         format!("skn-train --model demo --task {evil} --data d --out r"),
         format!("skn-train --model demo --task sst2 --data {evil} --out r"),
-        format!("skn-train --model {evil} --task sst2 --data d --out r"),
+        format!("skn-predict --model {evil} --task sst2 --input texts.txt"),
         format!("skn-verify {evil}"),
         format!("skn-select -a {evil} --save_to r --task_type {evil}"),
     ];

@@ -48,6 +48,7 @@ mod rows;
 mod save;
 mod shared;
 mod small_file;
+mod spellings;
 mod split;
 mod task;
 mod text;

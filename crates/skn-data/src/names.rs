@@ -1,25 +1,6 @@
 //! What the classes of a task are called in data.
 
-use serde::{Deserialize, Deserializer};
-
 use crate::task::Task;
-
-/// The spellings of each class's name, in class order, as a task file says them: a name, or a list of names, for each
-/// class.
-pub(crate) fn spellings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<String>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Spellings {
-        One(String),
-        Several(Vec<String>),
-    }
-    let classes = Vec::<Spellings>::deserialize(deserializer)?;
-    let all = |spellings| match spellings {
-        Spellings::One(name) => vec![name],
-        Spellings::Several(names) => names,
-    };
-    Ok(classes.into_iter().map(all).collect())
-}
 
 /// Names that differ in case, or in how they separate words, are the same: `Not Entailment` is `not_entailment`.
 pub(crate) fn folded(name: &str) -> String {

@@ -7,8 +7,8 @@ use crate::builtin;
 use crate::error::{DataError, Result};
 use crate::format::Format;
 use crate::metric::Metric;
-use crate::names::spellings;
 use crate::small_file::{is_plain_name, read_text};
+use crate::spellings::spellings;
 
 /// A text classification task: where its texts and labels stand, which words answer it and how it is scored.
 ///

@@ -39,32 +39,32 @@ fn only_the_path_of_a_snapshot_is_one() {
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
-/// The variables of one case, in the home folder `/home/me`.
+/// The variables of one case, in the home folder `/h/me`.
 fn environment(variables: Variables<'_>) -> Environment<impl Fn(&str) -> Option<OsString>> {
     let variables: HashMap<String, OsString> =
         variables.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
-    Environment::new(move |name: &str| variables.get(name).cloned(), Some("/home/me".into()))
+    Environment::new(move |name: &str| variables.get(name).cloned(), Some("/h/me".into()))
 }
 
 /// Expected are `HF_HUB_CACHE` and `HF_TOKEN_PATH` of huggingface_hub's constants.py, run with these variables.
 #[test]
 fn places_are_those_of_python() {
-    const PLAIN: &str = "/home/me/.cache/huggingface";
+    const PLAIN: &str = "/h/me/.cache/huggingface";
     let plain_token = &format!("{PLAIN}/token");
     let cases: [(Variables<'_>, &str, &str); 16] = [
         (&[], &format!("{PLAIN}/hub"), plain_token),
-        (&[("HF_HOME", "~/hf")], "/home/me/hf/hub", "/home/me/hf/token"),
-        (&[("HF_HOME", "~")], "/home/me/hub", "/home/me/token"),
+        (&[("HF_HOME", "~/hf")], "/h/me/hf/hub", "/h/me/hf/token"),
+        (&[("HF_HOME", "~")], "/h/me/hub", "/h/me/token"),
         (&[("HF_HOME", "relative")], "relative/hub", "relative/token"),
-        (&[("HF_HUB_CACHE", "$HOME/hf/hub"), ("HOME", "/home/me")], "/home/me/hf/hub", plain_token),
-        (&[("HF_HUB_CACHE", "${HOME}/hf/hub"), ("HOME", "/home/me")], "/home/me/hf/hub", plain_token),
-        (&[("HUGGINGFACE_HUB_CACHE", "~/old")], "/home/me/old", plain_token),
+        (&[("HF_HUB_CACHE", "$HOME/hf/hub"), ("HOME", "/h/me")], "/h/me/hf/hub", plain_token),
+        (&[("HF_HUB_CACHE", "${HOME}/hf/hub"), ("HOME", "/h/me")], "/h/me/hf/hub", plain_token),
+        (&[("HUGGINGFACE_HUB_CACHE", "~/old")], "/h/me/old", plain_token),
         (
             &[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/h")],
             "/new",
             "/h/token",
         ),
-        (&[("XDG_CACHE_HOME", "~/x")], "/home/me/x/huggingface/hub", "/home/me/x/huggingface/token"),
+        (&[("XDG_CACHE_HOME", "~/x")], "/h/me/x/huggingface/hub", "/h/me/x/huggingface/token"),
         (&[("XDG_CACHE_HOME", "$S/x"), ("S", "/s")], "/s/x/huggingface/hub", "/s/x/huggingface/token"),
         (&[("HF_HOME", "$UNSET/hf")], "$UNSET/hf/hub", "$UNSET/hf/token"),
         (
@@ -76,7 +76,7 @@ fn places_are_those_of_python() {
         // What comes out is expanded once more below HF_HOME.
         (&[("HF_HOME", "$A"), ("A", "$B"), ("B", "/b")], "/b/hub", "/b/token"),
         (&[("HF_HUB_CACHE", "$A"), ("A", "$B"), ("B", "/b")], "$B", plain_token),
-        (&[("HF_TOKEN_PATH", "~/${A}"), ("A", "t")], &format!("{PLAIN}/hub"), "/home/me/t"),
+        (&[("HF_TOKEN_PATH", "~/${A}"), ("A", "t")], &format!("{PLAIN}/hub"), "/h/me/t"),
     ];
     for (variables, cache, token) in cases {
         let environment = environment(variables);

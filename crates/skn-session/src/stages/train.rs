@@ -63,7 +63,7 @@ impl Session {
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
         let mut writer = RunWriter::open(self, options.clone(), out, stage::TRAIN, overwrite)?;
-        let of_best = file::TUNED.iter().chain(&[file::SKILL_CONFIG, file::ADAPTER_CONFIG]);
+        let of_best = [file::SKILL_CONFIG, file::ADAPTER_CONFIG].into_iter().chain(file::TUNED);
         let of_best: Vec<String> = of_best.map(|name| format!("{}/{name}", file::BEST)).collect();
         writer.check_free(&of_best)?;
         writer.check_free(&[file::METRICS.into(), checkpoint])?;
