@@ -15,7 +15,7 @@ use crate::repository::{Kind, Repository};
 /// let snapshot = Snapshot::around(folder).unwrap();
 /// assert_eq!(snapshot.repository().name, "nyu-mll/glue");
 /// assert!(snapshot.fetch_command().starts_with("skn-fetch --dataset nyu-mll/glue --revision 0123abcd"));
-/// assert!(Snapshot::around("/home/me/glue/sst2".as_ref()).is_none());
+/// assert!(Snapshot::around("my-data/glue/sst2".as_ref()).is_none());
 /// ```
 #[derive(Clone, Debug)]
 pub struct Snapshot {

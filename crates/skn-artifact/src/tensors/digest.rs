@@ -2,14 +2,27 @@ use sha2::{Digest, Sha256};
 
 use crate::array::DType;
 use crate::hash::to_hex;
+use crate::tensors::header::StoredType;
 
 /// SHA-256 of a tensor's data, with what else [`tensor_hash`] takes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorDigest {
     pub(super) name: String,
-    pub(super) dtype: DType,
+    pub(super) dtype: StoredType,
     pub(super) shape: Vec<usize>,
     pub(super) sha256: [u8; 32],
+}
+
+impl TensorDigest {
+    /// The tensor's name in its file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether another tensor has the same type, shape and data.
+    pub fn same_data(&self, other: &Self) -> bool {
+        self.dtype == other.dtype && self.shape == other.shape && self.sha256 == other.sha256
+    }
 }
 
 /// The hash of a set of tensors, the same for one file and for shards (`skn.model_sha256`): SHA-256 over, for each
@@ -18,7 +31,7 @@ pub struct TensorDigest {
 pub fn tensor_hash<'a>(tensors: impl IntoIterator<Item = (&'a str, DType, &'a [usize], &'a [u8])>) -> String {
     let digest = |(name, dtype, shape, data): (&str, _, &[usize], &[u8])| TensorDigest {
         name: name.into(),
-        dtype,
+        dtype: StoredType::Known(dtype),
         shape: shape.into(),
         sha256: Sha256::digest(data).into(),
     };

@@ -18,10 +18,41 @@ pub(super) struct Header(pub(super) Vec<(String, Value)>);
 /// A tensor as the header tells it: `start..end` are bytes, counted from where the data begins.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    pub(super) dtype: DType,
+    pub(super) dtype: StoredType,
     pub(super) shape: Vec<usize>,
     pub(super) start: usize,
     pub(super) end: usize,
+}
+
+/// What a header calls a tensor's type. Files of models hold more types than are computed with: 8-bit floats of a quantised part,
+/// or unsigned counters. Nobody needs such a tensor, so that its file can be read all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StoredType {
+    Known(DType),
+    Other(String),
+}
+
+impl StoredType {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Known(dtype) => dtype.name(),
+            Self::Other(name) => name,
+        }
+    }
+
+    fn of(name: &str) -> Self {
+        DType::from_name(name).map_or_else(|| Self::Other(name.into()), Self::Known)
+    }
+
+    /// Whether so many elements take so many bytes. Of a type that is not known nobody can tell.
+    fn fits(&self, shape: &[usize], bytes: usize) -> bool {
+        match self {
+            Self::Known(dtype) => {
+                elements(shape).and_then(|count| count.checked_mul(dtype.size())) == Some(bytes)
+            }
+            Self::Other(_) => true,
+        }
+    }
 }
 
 /// A header above this size is not of this world.
@@ -65,13 +96,12 @@ pub(super) fn entry_of(path: &Path, name: &str, value: &Value) -> Result<Entry> 
         let items = fields.get(field)?.as_array()?;
         items.iter().map(|item| item.as_u64().and_then(|item| usize::try_from(item).ok())).collect()
     };
-    let dtype = fields.get("dtype").and_then(Value::as_str).and_then(DType::from_name);
-    let dtype = dtype.ok_or_else(|| wrong("a known dtype"))?;
+    let dtype = fields.get("dtype").and_then(Value::as_str).map(StoredType::of);
+    let dtype = dtype.ok_or_else(|| wrong("the name of a dtype"))?;
     let shape = numbers("shape").ok_or_else(|| wrong("a shape of integers"))?;
     let offsets = numbers("data_offsets").ok_or_else(|| wrong("two data_offsets"))?;
     let [start, end] = offsets[..] else { return Err(wrong("two data_offsets")) };
-    let bytes = elements(&shape).and_then(|count| count.checked_mul(dtype.size()));
-    if start > end || bytes != Some(end - start) {
+    if start > end || !dtype.fits(&shape, end - start) {
         return Err(wrong("data_offsets that fit dtype and shape"));
     }
     Ok(Entry { dtype, shape, start, end })
