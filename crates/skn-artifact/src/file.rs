@@ -141,12 +141,21 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     {
         return Err(ArtifactError::format(path, "size", format!("at most {MAX_JSON} bytes"), metadata.len()));
     }
-    let bytes = read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| match Foreign::of(&bytes) {
-        Some(found) => ArtifactError::format(path, "start of the file", "JSON", found.told(Wanted::Text)),
+    parse_json(path, &read(path)?, "the documented JSON")
+}
+
+/// The value of a JSON file's bytes; `path` and what is `expected` there are named in errors. A byte order mark, which editors
+/// on Windows put before the text, is no part of it.
+///
+/// # Errors
+/// If the text is something else; the message names line and column, or what the file is instead of JSON.
+pub fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8], expected: &str) -> Result<T> {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    serde_json::from_slice(text).map_err(|error| match Foreign::of(bytes) {
+        Some(found) => ArtifactError::format(path, "start of the file", expected, found.told(Wanted::Text)),
         None => {
             let place = format!("line {}, column {}", error.line(), error.column());
-            ArtifactError::format(path, place, "the documented JSON", error)
+            ArtifactError::format(path, place, expected, error)
         }
     })
 }
@@ -228,5 +237,22 @@ mod tests {
         write_file(&path, Overwrite::Refuse, b"{\n  \"a\": }").unwrap();
         let message = read_json::<serde_json::Value>(&path).unwrap_err().to_string();
         assert!(message.contains("x.json") && message.contains("line 2"), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_json_is_named() {
+        let path = Path::new("x.json");
+        let read = |bytes: &[u8]| parse_json::<serde_json::Value>(path, bytes, "a list");
+        assert_eq!(read(b"\xef\xbb\xbf[1]").unwrap(), serde_json::json!([1]), "saved by Notepad");
+        for (bytes, part) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"[..], "git lfs pull"),
+            (b"\xff\xfe[\x001\x00]\x00", "UTF-16"),
+            (b"\x1f\x8b\x08\0", "gunzip"),
+            (b"<!DOCTYPE html><html>", "web page"),
+        ] {
+            let message = read(bytes).unwrap_err().to_string();
+            assert!(message.contains("x.json") && message.contains("a list"), "{message}");
+            assert!(message.contains(part), "{message}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use skn_artifact::names::file;
-use skn_artifact::{ArtifactError, TensorFile};
+use skn_artifact::{ArtifactError, TensorFile, parse_json};
 use skn_hub::Snapshot;
 
 use crate::config::Config;
@@ -97,12 +97,8 @@ impl ModelFolder {
         }
         let index = "model.safetensors.index.json";
         let Some(bytes) = self.file(index)? else { return Err(self.no_weights()) };
-        let index: ShardIndex = serde_json::from_slice(&bytes).map_err(|error| ModelError::Config {
-            file: self.place.join(index),
-            field: "weight_map".into(),
-            expected: "an object from tensor names to file names".into(),
-            found: error.to_string(),
-        })?;
+        let expected = "an object whose weight_map says for each tensor the file's name";
+        let index: ShardIndex = parse_json(&self.place.join(index), &bytes, expected)?;
         let shards: BTreeSet<&String> = index.weight_map.values().collect();
         let open = |shard: &String| {
             self.tensor_file(shard)?.ok_or_else(|| self.lacks(shard, "the shard index names it"))

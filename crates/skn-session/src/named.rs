@@ -44,7 +44,7 @@ impl Named {
                 "option `load` loads tuned parameters: say from where, with option `resume_from` RUN",
             ));
         }
-        let model = ModelName::of(subject, source.as_ref());
+        let model = ModelName::of(subject, source.as_ref())?;
         let (task, task_file) = find_task(subject, source.as_ref(), &model)?;
         let task_of_data = task.clone();
         let task = with_words(task, subject, tuned, source.as_ref())?;
@@ -106,22 +106,25 @@ pub(crate) struct ModelName {
 }
 
 impl ModelName {
-    fn of(subject: &Subject, source: Option<&TunedFolder>) -> Self {
+    fn of(subject: &Subject, source: Option<&TunedFolder>) -> Result<Self> {
         let plain = |name: String| Self { name, inside: None, said_by: None };
         if let Some(name) = &subject.model {
-            return plain(name.clone());
+            return Ok(plain(name.clone()));
         }
-        let Some(source) = source else { return plain(Subject::MODEL.into()) };
+        let Some(source) = source else { return Ok(plain(Subject::MODEL.into())) };
         if source.holds_model() {
             let id = source.config.as_ref().map(|config| config.model.id.clone());
             let inside = Some((source.best.clone(), id));
-            return Self { name: source.best.display().to_string(), inside, said_by: None };
+            return Ok(Self { name: source.best.display().to_string(), inside, said_by: None });
         }
         let config_id = || source.config.as_ref().map(|config| config.model.id.clone());
         let of_record = source.recorded("model");
         let said_by = source.record_file().filter(|_| of_record.is_some());
-        let name = of_record.or_else(config_id).or_else(|| source.base_model());
-        Self { said_by, ..plain(name.unwrap_or_else(|| Subject::MODEL.into())) }
+        let name = match of_record.or_else(config_id) {
+            Some(name) => Some(name),
+            None => source.base_model()?,
+        };
+        Ok(Self { said_by, ..plain(name.unwrap_or_else(|| Subject::MODEL.into())) })
     }
 
     /// Its folder.

@@ -102,11 +102,18 @@ impl TunedFolder {
         }
     }
 
-    /// The backbone that PEFT or AdapterHub noted in `adapter_config.json`.
-    pub(crate) fn base_model(&self) -> Option<String> {
-        let config: serde_json::Value = read_json(&self.best.join(file::ADAPTER_CONFIG)).ok()?;
-        let name = config.get("base_model_name_or_path").or_else(|| config.get("model_name"))?;
-        name.as_str().filter(|name| !name.is_empty()).map(str::to_string)
+    /// The backbone that PEFT or AdapterHub noted in `adapter_config.json`, if there is one.
+    ///
+    /// # Errors
+    /// If the file is there and can't be read.
+    pub(crate) fn base_model(&self) -> Result<Option<String>> {
+        let file = self.best.join(file::ADAPTER_CONFIG);
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let config: serde_json::Value = read_json(&file)?;
+        let name = config.get("base_model_name_or_path").or_else(|| config.get("model_name"));
+        Ok(name.and_then(|name| name.as_str()).filter(|name| !name.is_empty()).map(str::to_string))
     }
 
     /// Where the run's own record lies, if it has one.
