@@ -45,6 +45,7 @@ mod finite;
 mod folder;
 mod hash;
 mod hook;
+mod neutral;
 mod pass;
 mod prune;
 mod roberta;

@@ -1,11 +1,45 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use skn_kernels::Activation;
 
 use crate::error::{ModelError, Result};
 use crate::family::Family;
+use crate::neutral::{Neutral, is_empty, is_false, is_true};
+
+/// Fields by which transformers computes something else.
+const NEUTRAL: [Neutral; 7] = [
+    Neutral {
+        field: "position_embedding_type",
+        expected: "\"absolute\"",
+        accepts: |value| value == "absolute",
+    },
+    Neutral { field: "is_decoder", expected: "false", accepts: is_false },
+    Neutral { field: "add_cross_attention", expected: "false", accepts: is_false },
+    Neutral { field: "tie_word_embeddings", expected: "true", accepts: is_true },
+    Neutral {
+        field: "pruned_heads",
+        expected: "{}: attention heads that were cut away are not known here",
+        accepts: is_empty,
+    },
+    Neutral {
+        field: "quantization_config",
+        expected: "nothing: quantised weights are not read; model.dequantize().save_pretrained(DIR) in Python writes plain ones",
+        accepts: is_empty,
+    },
+    Neutral {
+        field: "adapters",
+        expected: "no adapters: save the model without them, and them by model.save_adapter(DIR, NAME), \
+                   which option `resume_from` reads",
+        accepts: |value| is_empty(value) || value.get("adapters").is_some_and(is_empty),
+    },
+];
+
+/// Whether there is code in place of a model's class, and not only of its configuration or tokenizer.
+fn names_model_code(auto_map: &Value) -> bool {
+    auto_map.as_object().is_some_and(|classes| classes.keys().any(|class| class.starts_with("AutoModel")))
+}
 
 /// Typed access to the fields of a JSON object, with errors that name file and field.
 pub(super) struct Fields<'a> {
@@ -75,19 +109,15 @@ impl Fields<'_> {
         found.map(|(_, activation)| *activation).ok_or_else(|| self.error("hidden_act", expected(), value))
     }
 
-    /// What would change the formula and is not computed here.
+    /// Refuses what would change the formula and is not computed here.
     pub(super) fn supported(&self) -> Result<()> {
-        let accepted = [
-            ("position_embedding_type", json!("absolute")),
-            ("is_decoder", json!(false)),
-            ("tie_word_embeddings", json!(true)),
-        ];
-        for (field, expected) in accepted {
-            if let Some(value) = self.present(field)
-                && *value != expected
-            {
-                return Err(self.error(field, expected, value));
-            }
+        NEUTRAL.iter().try_for_each(|neutral| neutral.check(self.raw, self.file))?;
+        if self.present("auto_map").is_some_and(names_model_code) {
+            let (file, plain) =
+                (self.file.display(), self.present("model_type").map_or(String::new(), Value::to_string));
+            tracing::warn!(
+                "{file}: auto_map names code of the model's own, which is not run; what is computed is a plain {plain}"
+            );
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use skn_artifact::parse_json;
 
 use super::Config;
 use super::fields::Fields;
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::family::Family;
 
 /// Numbers above these are not of this world, and are refused before anything is allocated for them.
@@ -19,12 +20,7 @@ impl Config {
     /// # Errors
     /// If the text is not a JSON object, or a field is missing, of the wrong type or out of range.
     pub fn from_json(bytes: &[u8], file: &Path) -> Result<Self> {
-        let raw: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| ModelError::Config {
-            file: file.into(),
-            field: "(whole file)".into(),
-            expected: "a JSON object".into(),
-            found: error.to_string(),
-        })?;
+        let raw: Map<String, Value> = parse_json(file, bytes, "a JSON object")?;
         let fields = Fields { raw: &raw, file };
         let family = fields.family()?;
         fields.supported()?;
@@ -150,6 +146,29 @@ mod tests {
         }
     }
 
+    /// What transformers and adapters write of a model in which nothing is changed.
+    #[test]
+    fn fields_that_change_nothing_are_accepted() {
+        let plain = parse(&golden()).unwrap();
+        for (field, value) in [
+            ("pruned_heads", json!({})),
+            ("quantization_config", json!(null)),
+            ("adapters", json!({"adapters": {}, "config_map": {}, "fusion_config_map": {}, "fusions": {}})),
+            ("position_embedding_type", json!(null)),
+            ("chunk_size_feed_forward", json!(64)),
+            ("auto_map", json!({"AutoConfig": "configuration.C", "AutoModel": "modeling.M"})),
+        ] {
+            let mut raw = golden();
+            raw.insert(field.into(), value);
+            let config = parse(&raw).unwrap();
+            assert_eq!(
+                (config.layers(), config.max_sequence()),
+                (plain.layers(), plain.max_sequence()),
+                "{field}"
+            );
+        }
+    }
+
     #[test]
     fn other_architectures_are_refused() {
         for (field, value, expected) in [
@@ -159,6 +178,20 @@ mod tests {
             ("position_embedding_type", json!("relative_key"), "absolute"),
             ("is_decoder", json!(true), "false"),
             ("tie_word_embeddings", json!(false), "true"),
+            ("add_cross_attention", json!(true), "false"),
+            ("pruned_heads", json!({"3": [0, 2]}), "heads"),
+            (
+                "quantization_config",
+                json!({"quant_method": "bitsandbytes", "load_in_8bit": true}),
+                "dequantize",
+            ),
+            // As adapters 1.3 writes it (ModelAdaptersConfig.to_dict) when a whole model is saved.
+            (
+                "adapters",
+                json!({"adapters": {"sst2": "seq_bn"}, "config_map": {}, "fusions": {}}),
+                "save_adapter",
+            ),
+            ("adapters", json!(["sst2"]), "save_adapter"),
         ] {
             let mut raw = golden();
             raw.insert(field.into(), value);

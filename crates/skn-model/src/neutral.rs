@@ -1,0 +1,47 @@
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{ModelError, Result};
+
+/// A field by which a library computes something else than is computed here, and the values that change nothing.
+pub(crate) struct Neutral {
+    pub(crate) field: &'static str,
+    /// How these values are told.
+    pub(crate) expected: &'static str,
+    pub(crate) accepts: fn(&Value) -> bool,
+}
+
+impl Neutral {
+    /// Refuses another value. null is accepted, as an absent field is.
+    pub(crate) fn check(&self, fields: &Map<String, Value>, file: &Path) -> Result<()> {
+        let value = fields.get(self.field).unwrap_or(&Value::Null);
+        if value.is_null() || (self.accepts)(value) {
+            return Ok(());
+        }
+        Err(self.error(file, value))
+    }
+
+    /// The error of a value that is not accepted.
+    pub(crate) fn error(&self, file: &Path, found: impl ToString) -> ModelError {
+        ModelError::Config {
+            file: file.into(),
+            field: self.field.into(),
+            expected: self.expected.into(),
+            found: found.to_string(),
+        }
+    }
+}
+
+pub(crate) fn is_false(value: &Value) -> bool {
+    *value == Value::Bool(false)
+}
+
+pub(crate) fn is_true(value: &Value) -> bool {
+    *value == Value::Bool(true)
+}
+
+/// An object or a list without content.
+pub(crate) fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+}
