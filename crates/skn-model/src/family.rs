@@ -12,6 +12,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// Every family.
+    pub(crate) const ALL: [Self; 2] = [Self::Roberta, Self::Bert];
+
     /// Every `model_type` of a `config.json`, its family, and the name of transformers' class with the masked-LM head.
     pub(crate) const MODEL_TYPES: [(&str, Self, &str); 4] = [
         ("roberta", Self::Roberta, "RobertaForMaskedLM"),
@@ -41,6 +44,31 @@ impl Family {
     /// What the tensors of a layer begin with.
     pub(crate) fn layer(self, layer: usize) -> String {
         format!("{}.encoder.layer.{layer}", self.prefix())
+    }
+
+    /// What the tensors of the masked-LM head begin with.
+    pub(crate) fn head(self) -> &'static str {
+        match self {
+            Self::Roberta => "lm_head",
+            Self::Bert => "cls.predictions",
+        }
+    }
+
+    /// Names that transformers gives to a tensor beside the one it has here: the decoder's, which is tied.
+    pub(crate) fn twins(self) -> [(&'static str, String); 2] {
+        let [weight, bias] = match self {
+            Self::Roberta => ["lm_head.decoder.weight", "lm_head.decoder.bias"],
+            Self::Bert => ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+        };
+        [(weight, self.embeddings("word_embeddings.weight")), (bias, self.head_bias().into())]
+    }
+
+    /// The name under which this crate knows a stored tensor: older files say `gamma` and `beta`, those of an encoder
+    /// saved alone leave out what all its names begin with.
+    pub(crate) fn canonical(self, stored: &str) -> String {
+        let name = stored.replace(".gamma", ".weight").replace(".beta", ".bias");
+        let bare = ["embeddings.", "encoder."].iter().any(|prefix| name.starts_with(prefix));
+        if bare { format!("{}.{name}", self.prefix()) } else { name }
     }
 
     /// The matrix of the masked-LM head.

@@ -10,11 +10,14 @@ use crate::family::Family;
 use crate::hash::hash_of_values;
 use crate::shapes::{has_head, head_shapes, needed_shapes};
 
+mod lost;
 mod no_head;
+mod places;
 mod processors;
 mod read;
 mod stored;
 mod table;
+mod unneeded;
 
 pub(crate) use no_head::NoHead;
 pub(crate) use stored::Stored;

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use skn_artifact::{TensorDigest, TensorFile, hash_of_digests};
 
+use super::places::Places;
 use super::processors::on_all_processors;
+use super::unneeded::Unneeded;
 use super::{NoHead, Stored, Weight, Weights};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
@@ -18,86 +19,121 @@ impl Weights {
     /// Reads the weights that `config` asks for, each checked against its shape before it is made, and each value
     /// checked to be finite.
     ///
-    /// Old names (`gamma`, `beta`) and those of an encoder saved alone (no `roberta.` or `bert.`) are accepted; what a
-    /// masked language model does not need (`pooler`, `position_ids`, a copy of the tied decoder) is passed over. All of
-    /// the masked-LM head may be missing: [`Self::require_head`] is for those who need it.
+    /// Old names (`gamma`, `beta`), those of an encoder saved alone (no `roberta.` or `bert.`) and those of a tied decoder that
+    /// was saved in place of its twin are accepted. What a masked language model does not need is passed over: that which
+    /// every model may have (`pooler`, `position_ids`, a copy of the tied decoder) without a word, a classifier or layers
+    /// that `config` does not count with one. All of the masked-LM head may be missing: [`Self::require_head`] is for those
+    /// who need it.
     ///
     /// # Errors
-    /// Names the file and the tensor that is missing, has another shape, or holds NaN or infinity.
+    /// Names the file and the tensor that is missing, has another shape, holds NaN or infinity, or changes what the library
+    /// computes that wrote it (adapters, LoRA).
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
         let files: Vec<_> = folder.weight_files()?.into_iter().map(Arc::new).collect();
-        let places = places(&files, config.family);
-        let no_head = (!has_head(config, |name| places.contains_key(name)))
-            .then(|| NoHead { file: file_of(folder, &files), tensor: head_shapes(config)[0].0.clone() });
-        let mut needed = BTreeMap::new();
-        for (name, shape) in needed_shapes(config, no_head.is_none()) {
-            let Some((file, stored)) = places.get(name.as_str()) else {
-                return Err(missing_tensor(file_of(folder, &files), &name));
-            };
+        let places = Places::new(folder, &files, config.family);
+        let no_head = (!has_head(config, |name| places.has(name)))
+            .then(|| NoHead { file: places.file.clone(), tensor: head_shapes(config)[0].0.clone() });
+        let shapes: Vec<_> = needed_shapes(config, no_head.is_none()).collect();
+        let names: BTreeSet<&str> = shapes.iter().map(|(name, _)| name.as_str()).collect();
+        let unneeded = Unneeded::of(&places, config, |name| names.contains(name))?;
+        let mut needed = BTreeMap::<_, Vec<_>>::new();
+        for (name, shape) in shapes {
+            let (file, stored) = places.need(&name)?;
             file.expect_floats(stored, &shape)?;
-            needed.insert((file.path(), *stored), (name, shape));
+            needed.entry((file.path(), stored)).or_default().push((name, shape));
         }
         let all = files.iter().flat_map(|file| file.names().map(move |name| (file, name)));
-        let jobs =
-            all.map(|(file, stored)| Job { file, stored, needed: needed.remove(&(file.path(), stored)) });
+        let jobs = all.map(|(file, stored)| Job {
+            file,
+            stored,
+            needed: needed.remove(&(file.path(), stored)).unwrap_or_default(),
+        });
         let mut tensors = BTreeMap::new();
         let mut digests = Vec::new();
         for looked_at in on_all_processors(jobs.collect(), Job::size, |job| job.look_at(device)) {
-            let (digest, weight) = looked_at?;
+            let (digest, weights) = looked_at?;
             digests.push(digest);
-            tensors.extend(weight);
+            tensors.extend(weights);
         }
+        if no_head.is_none() {
+            check_twins(&places, config.family, &digests)?;
+        }
+        unneeded.tell(&places, config);
         let sha256 = hash_of_digests(digests);
         Ok(Self { tensors, device: device.clone(), sha256, family: config.family, no_head })
     }
 }
 
-/// A tensor of a model's files, and what the model calls it, if it needs it, with the shape it must have.
+/// A tensor of a model's files, and what the model calls it, if it needs it, with the shape it must have. One that is tied is
+/// needed under several names.
 struct Job<'a> {
     file: &'a Arc<TensorFile>,
     stored: &'a str,
-    needed: Option<(String, Vec<usize>)>,
+    needed: Vec<(String, Vec<usize>)>,
 }
 
 impl Job<'_> {
     /// How many numbers it has; what nobody needs may have as many as anything.
     fn size(&self) -> usize {
-        self.needed.as_ref().map_or(usize::MAX, |(_, shape)| shape.iter().product())
+        self.needed.first().map_or(usize::MAX, |(_, shape)| shape.iter().product())
     }
 
     /// Reads the tensor once: its hash is taken, it is checked to be finite, and kept unless it is read again later.
-    fn look_at(self, device: &Device) -> Result<(TensorDigest, Option<(String, Weight)>)> {
-        let Some((name, shape)) = self.needed else { return Ok((self.file.digest(self.stored)?, None)) };
-        let to_store = if device.is_cpu() { left_in_file(&name, &shape) } else { None };
-        let kept = if to_store.is_none() { shape.iter().product() } else { 0 };
+    fn look_at(self, device: &Device) -> Result<(TensorDigest, Vec<(String, Weight)>)> {
+        let Some((_, shape)) = self.needed.first() else {
+            return Ok((self.file.digest(self.stored)?, Vec::new()));
+        };
+        let to_store = |name: &str| if device.is_cpu() { left_in_file(name, shape) } else { None };
+        let keeps = self.needed.iter().any(|(name, _)| to_store(name).is_none());
+        let kept = if keeps { shape.iter().product() } else { 0 };
         let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);
-        let digest = self.file.scan_f32(self.stored, Some(&shape), |piece| {
+        let digest = self.file.scan_f32(self.stored, Some(shape), |piece| {
             if wrong.is_none() {
                 wrong = not_finite(piece).map(|place| (seen + place, piece[place]));
             }
             seen += piece.len();
-            if to_store.is_none() {
+            if keeps {
                 values.extend_from_slice(piece);
             }
         })?;
         if let Some((place, value)) = wrong {
             return Err(infinite(self.file.path(), self.stored, place, value));
         }
-        let weight = match to_store {
+        let tensor = keeps.then(|| Tensor::from_vec(values, shape.as_slice(), device)).transpose()?;
+        let weight = |name: &str| match to_store(name) {
             Some(shape) => {
-                Weight::Stored(Stored { file: Arc::clone(self.file), name: self.stored.into(), shape })
+                let file = Arc::clone(self.file);
+                Some(Weight::Stored(Stored { file, name: self.stored.into(), shape }))
             }
-            None => Weight::Tensor(Tensor::from_vec(values, shape, device)?),
+            None => tensor.clone().map(Weight::Tensor),
         };
-        Ok((digest, Some((name, weight))))
+        let weights = self.needed.iter().filter_map(|(name, _)| Some((name.clone(), weight(name)?)));
+        Ok((digest, weights.collect()))
     }
 }
 
-/// The name under which this crate knows a stored tensor.
-fn canonical(stored: &str, family: Family) -> String {
-    let name = stored.replace(".gamma", ".weight").replace(".beta", ".bias");
-    let bare = ["embeddings.", "encoder."].iter().any(|prefix| name.starts_with(prefix));
-    if bare { format!("{}.{name}", family.prefix()) } else { name }
+/// A decoder that was stored beside its twin must hold the same: else transformers 5 takes the one, and 4 the other.
+fn check_twins(places: &Places<'_>, family: Family, digests: &[TensorDigest]) -> Result<()> {
+    let digest = |name: &str| {
+        let (_, stored) = places.all().find(|(known, _)| *known == name)?.1;
+        digests.iter().find(|digest| digest.name() == stored)
+    };
+    for (twin, name) in family.twins() {
+        if let (Some(found), Some(known)) = (digest(twin), digest(&name))
+            && !found.same_data(known)
+        {
+            return Err(ModelError::Weight {
+                file: places.file.clone(),
+                tensor: found.name().into(),
+                expected: format!(
+                    "the numbers of `{}`, to which config.json ties it (tie_word_embeddings)",
+                    known.name()
+                ),
+                found: "others; leave out the one that is not meant".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The most numbers of a table that is kept in memory (64 MB as f32). Rows of a larger one are read from its file, which lies in the
@@ -115,25 +151,6 @@ fn left_in_file(name: &str, shape: &[usize]) -> Option<[usize; 2]> {
 /// Whether it is a table of embeddings, and not a matrix that a layer multiplies with.
 fn is_table(name: &str) -> bool {
     name.contains(".embeddings.")
-}
-
-/// Where each tensor is: its file, and its name there.
-fn places(files: &[Arc<TensorFile>], family: Family) -> BTreeMap<String, (&Arc<TensorFile>, &str)> {
-    let all =
-        files.iter().flat_map(|file| file.names().map(move |name| (canonical(name, family), (file, name))));
-    all.collect()
-}
-
-/// The file whose lack of a tensor is to be told.
-fn file_of(folder: &ModelFolder, files: &[Arc<TensorFile>]) -> PathBuf {
-    match files {
-        [only] => only.path().to_path_buf(),
-        _ => folder.place().join("model.safetensors.index.json"),
-    }
-}
-
-fn missing_tensor(file: PathBuf, name: &str) -> ModelError {
-    ModelError::Weight { file, tensor: name.into(), expected: "a tensor".into(), found: "nothing".into() }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The forms of a model folder, and what is wrong with a bad one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::Device;
@@ -14,9 +14,9 @@ use skn_model::{
 use crate::case::{Case, assert_same_bits, path};
 
 /// Tensors of a file: dtype, shape and bytes by name.
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub(crate) type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-fn golden() -> Tensors {
+pub(crate) fn golden() -> Tensors {
     let bytes = std::fs::read(path("model/model.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let tensor = |(name, view): (String, TensorView<'_>)| {
@@ -26,21 +26,26 @@ fn golden() -> Tensors {
 }
 
 fn write(file: &Path, tensors: &Tensors) {
+    write_with(file, tensors, None);
+}
+
+/// The same with what the file says of itself.
+pub(crate) fn write_with(file: &Path, tensors: &Tensors, metadata: Option<HashMap<String, String>>) {
     let views = tensors.iter().map(|(name, (dtype, shape, data))| {
         (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
     });
-    std::fs::write(file, safetensors::serialize(views, None).unwrap()).unwrap();
+    std::fs::write(file, safetensors::serialize(views, metadata).unwrap()).unwrap();
 }
 
 /// A folder with the golden configuration and these weights.
-fn folder(tensors: &Tensors) -> tempfile::TempDir {
+pub(crate) fn folder(tensors: &Tensors) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(path("model/config.json"), folder.path().join("config.json")).unwrap();
     write(&folder.path().join("model.safetensors"), tensors);
     folder
 }
 
-fn read(folder: &Path) -> Result<(Config, Weights)> {
+pub(crate) fn read(folder: &Path) -> Result<(Config, Weights)> {
     let folder = ModelFolder::open(folder)?;
     let config = folder.config()?;
     let weights = Weights::read(&folder, &config, &Device::Cpu)?;
@@ -49,7 +54,7 @@ fn read(folder: &Path) -> Result<(Config, Weights)> {
 
 /// Fails unless the folder gives the golden model, bit for bit.
 #[track_caller]
-fn assert_golden(case: &Case, what: &str, folder: &Path) {
+pub(crate) fn assert_golden(case: &Case, what: &str, folder: &Path) {
     let (config, weights) = read(folder).unwrap();
     assert_eq!(config, case.config);
     assert!(weights.names().eq(case.weights.names()), "{what}");
@@ -63,7 +68,7 @@ fn assert_golden(case: &Case, what: &str, folder: &Path) {
     assert_same_bits(what, &case.logits(&model, &case.test()), &expected);
 }
 
-fn renamed(rename: impl Fn(&str) -> String) -> Tensors {
+pub(crate) fn renamed(rename: impl Fn(&str) -> String) -> Tensors {
     golden().into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect()
 }
 
@@ -173,7 +178,7 @@ fn a_pruned_model_is_such_a_folder() {
 
 /// Fails unless reading fails with a message that has all `parts` and the exit code for bad input.
 #[track_caller]
-fn assert_refused(folder: &Path, parts: &[&str]) {
+pub(crate) fn assert_refused(folder: &Path, parts: &[&str]) {
     let error: ModelError = read(folder).unwrap_err();
     let message = error.to_string();
     assert!(parts.iter().all(|part| message.contains(part)), "expected {parts:?} in: {message}");

@@ -8,6 +8,7 @@ mod case;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod folders;
+mod foreign;
 mod forward;
 mod gradients;
 mod tunings;

@@ -1,0 +1,64 @@
+//! What is said of a tensor that is not there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skn_artifact::TensorFile;
+
+use crate::error::ModelError;
+use crate::family::Family;
+
+/// What wraps a model while it is trained, and puts its own name before all others.
+const WRAPPERS: [(&str, &str); 5] = [
+    ("_orig_mod.", "which torch.compile puts there"),
+    ("module.", "which DataParallel and DistributedDataParallel put there"),
+    ("_fsdp_wrapped_module.", "which FSDP puts there"),
+    ("base_model.model.", "which PEFT puts there"),
+    ("model.", "which a module around the model puts there"),
+];
+
+/// The error of a tensor that a model needs and `files` lack.
+pub(super) fn missing(file: PathBuf, name: &str, files: &[Arc<TensorFile>], family: Family) -> ModelError {
+    let stored: Vec<&str> = files.iter().flat_map(|file| file.names()).collect();
+    let found = prefixed(name, &stored, family)
+        .or_else(|| beside(name, &stored))
+        .unwrap_or_else(|| format!("nothing{}", some_of(&stored)));
+    ModelError::Weight { file, tensor: name.into(), expected: "a tensor".into(), found }
+}
+
+/// If it is there with something else before its name.
+fn prefixed(name: &str, stored: &[&str], family: Family) -> Option<String> {
+    let own = format!("{}.", family.prefix());
+    let bare = name.strip_prefix(&own).unwrap_or(name);
+    let mut prefixes = stored.iter().filter_map(|stored| stored.strip_suffix(bare));
+    let prefix = prefixes.find(|prefix| prefix.ends_with('.'))?;
+    if let Some(other) = Family::ALL.iter().find(|other| prefix == format!("{}.", other.prefix())) {
+        return Some(format!(
+            "nothing; its names begin with `{}.`, those of this model_type (config.json) with `{own}`",
+            other.prefix()
+        ));
+    }
+    let prefix = prefix.strip_suffix(&own).unwrap_or(prefix);
+    let why = WRAPPERS.iter().find(|(wrapper, _)| prefix.starts_with(wrapper)).map_or("", |(_, why)| why);
+    let which = if stored.iter().all(|name| name.starts_with(prefix)) { "all names" } else { "its names" };
+    let comma = if why.is_empty() { "" } else { ", " };
+    Some(format!(
+        "nothing; {which} begin with `{prefix}`{comma}{why}; take it off in Python: from safetensors.torch import load_file, \
+         save_file; save_file({{n.removeprefix(\"{prefix}\"): t for n, t in load_file(FILE).items()}}, FILE, \
+         metadata={{\"format\": \"pt\"}})"
+    ))
+}
+
+/// If its module has other tensors, as one has that was pruned or parametrised by torch.
+fn beside(name: &str, stored: &[&str]) -> Option<String> {
+    let (module, _) = name.rsplit_once('.')?;
+    let within = |stored: &&&str| stored.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
+    let others: Vec<&str> = stored.iter().filter(within).copied().take(3).collect();
+    (!others.is_empty()).then(|| format!("nothing; its module has {}", others.join(", ")))
+}
+
+fn some_of(stored: &[&str]) -> String {
+    let some = stored.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let dots = if stored.len() > 3 { " .." } else { "" };
+    if some.is_empty() { String::new() } else { format!(" (there are {some}{dots})") }
+}
