@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 use skn_data::{Batch, Encoded, Example, Join, TextEncoder, bert_tokenizer, pack_in_order};
 use skn_model::{
-    Config, Gradients, LayerCut, ModelFolder, NoHook, Output, Pass, PrunedForm, Roberta, Rows, Scored,
-    Sequences, Site, Tuning, Weights, prune,
+    Config, Gradients, LayerCut, ModelFolder, NoHook, Output, Pass, PrunedForm, ReadAs, Roberta, Rows,
+    Scored, Sequences, Site, Tuning, Weights, prune,
 };
 use skn_tune::cross_entropy;
 use support::{Desk, copy, write};
@@ -436,7 +436,8 @@ fn adapters_and_biases_of_a_bert_carry_its_names() {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, bytes)| write(&folder.path().join(name), bytes));
     let read =
-        Tuning::read(folder.path(), &case.config, &case.weights, case.encoder.mask_id(), false).unwrap();
+        Tuning::read(folder.path(), &case.config, &case.weights, case.encoder.mask_id(), ReadAs::default())
+            .unwrap();
     let logits = |tuning: &Tuning| bits(&case.logits(&case.model(tuning, Gradients::Nothing)));
     assert_eq!(logits(&read.tuning), logits(&adapters));
 }

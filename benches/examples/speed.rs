@@ -20,7 +20,7 @@ use skn_bench::{Backbone, PRUNED_NEURONS, Ratios, VERBALIZER, multiply_adds};
 use skn_data::{Encoded, pack_in_order};
 use skn_kernels::{Activation, Linear};
 use skn_model::{
-    Gradients, ModelFolder, Precision, Roberta, TrainingDropout, Tuning, Weights,
+    Gradients, ModelFolder, Precision, ReadAs, Roberta, TrainingDropout, Tuning, Weights,
     keep_candle_on_calling_thread, keep_freed_memory,
 };
 use skn_probing::{PassOptions, ProbeType, Workers, averages, counts, evaluate, prompt_activations};
@@ -143,7 +143,7 @@ fn load(model: &str, prompt: &str, task: &str, precision: &str) -> Result<Robert
     let Backbone { config, weights } = open(model)?;
     // As in RoBERTa, <mask> is the last token.
     let mask = config.vocab_size as u32 - 1;
-    let tuning = Tuning::read(Path::new(prompt), &config, &weights, mask, false)?.tuning;
+    let tuning = Tuning::read(Path::new(prompt), &config, &weights, mask, ReadAs::default())?.tuning;
     let trains = matches!(task, "step" | "gradient");
     let gradients = if trains { Gradients::Tuned } else { Gradients::Nothing };
     let precision = if precision == "bf16" { Precision::Bf16 } else { Precision::F32 };

@@ -172,6 +172,10 @@ pub struct Tuned {
     /// Put the <mask> row before a loaded prompt that does not start with it
     #[arg(long)]
     pub prepend_mask: bool,
+
+    /// Answer with the label words although a classifier was saved with the tuned parameters
+    #[arg(long)]
+    pub verbalizer: bool,
 }
 
 impl Tuned {
@@ -181,6 +185,7 @@ impl Tuned {
         let mut tuned = options::Tuned::default();
         (tuned.method, tuned.prompt_size, tuned.load) = (method, prompt_size, load);
         (tuned.resume_from, tuned.prepend_mask) = (self.resume_from.clone(), self.prepend_mask);
+        tuned.verbalizer = self.verbalizer;
         tuned
     }
 }

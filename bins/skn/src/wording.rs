@@ -39,6 +39,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("splits", "--splits"),
     ("task_file", "--task-file"),
     ("text_averages", "--text_ths_path"),
+    ("verbalizer", "--verbalizer"),
     ("words", "--verb"),
 ];
 

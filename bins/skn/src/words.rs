@@ -127,6 +127,7 @@ impl Words {
         self.unless("--model_type", tuned.method.name(), TunedMethod::default().name());
         self.optional("--prompt_size", tuned.prompt_size);
         self.flag("--prepend-mask", tuned.prepend_mask);
+        self.flag("--verbalizer", tuned.verbalizer);
     }
 
     fn layers(&mut self, layers: LayerRange) {
@@ -229,6 +230,7 @@ impl Words {
         self.unless("--round-width", options.round_width.get(), 1);
         self.flag("--dense", options.dense);
         self.flag("--prepend-mask", options.prepend_mask);
+        self.flag("--verbalizer", options.verbalizer);
         "skn-prune"
     }
 
@@ -281,6 +283,7 @@ mod tests {
     fn tuned() -> Tuned {
         let mut tuned = Tuned::of("run").by(TunedMethod::PrunePrompt);
         (tuned.prompt_size, tuned.prepend_mask) = (Some(some(5)), true);
+        tuned.verbalizer = true;
         tuned
     }
 
@@ -336,7 +339,7 @@ mod tests {
         (prune.subject, prune.fold, prune.dense) = (subject(), Fold::PerPositionGroup, true);
         (prune.text_averages, prune.round_width) = (Some("text".into()), some(64));
         prune.layers = LayerRange { low_layer: Some(1), high_layer: Some(2) };
-        (prune.prepend_mask, prune.overwrite) = (true, true);
+        (prune.prepend_mask, prune.verbalizer, prune.overwrite) = (true, true, true);
         check(prune.into());
 
         let mut report = DrawReport::new("run");

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::error::{ArtifactError, Result};
-use crate::foreign::{Foreign, Wanted};
+use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
 
 /// A JSON record above this size is not of this world.
 const MAX_JSON: u64 = 1 << 30;
@@ -150,7 +150,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// # Errors
 /// If the text is something else; the message names line and column, or what the file is instead of JSON.
 pub fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8], expected: &str) -> Result<T> {
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     serde_json::from_slice(text).map_err(|error| match Foreign::of(bytes) {
         Some(found) => ArtifactError::format(path, "start of the file", expected, found.told(Wanted::Text)),
         None => {

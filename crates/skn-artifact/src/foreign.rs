@@ -1,5 +1,9 @@
 //! Files that are something else than their place or their name says.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 /// The mark that programs on Windows put before text in UTF-8: U+FEFF, no part of the text.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -110,6 +114,14 @@ impl Foreign {
             _ if is_html(start) => Self::Html,
             _ => return None,
         })
+    }
+
+    /// What a file is by its first bytes; nothing for what is none of these, or can't be read.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let mut start = Vec::new();
+        let file = File::open(path).ok().filter(|_| path.is_file())?;
+        file.take(Self::LOOKED_AT as u64).read_to_end(&mut start).ok()?;
+        Self::of(&start)
     }
 
     /// What it is, in words: `a Git LFS pointer`.

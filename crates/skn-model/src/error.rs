@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use skn_artifact::{ArtifactError, ErrorKind};
 use skn_hub::HubError;
@@ -83,6 +83,16 @@ impl ModelError {
     /// Wraps the error of a [`Hook`](crate::Hook).
     pub fn hook(site: Site, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Hook { site: site.to_string(), source: Box::new(source) }
+    }
+
+    pub(crate) fn field(file: &Path, field: &str, expected: impl ToString, found: impl ToString) -> Self {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Self::Config { file: file.into(), field: field.into(), expected, found }
+    }
+
+    pub(crate) fn weight(file: &Path, tensor: &str, expected: impl ToString, found: impl ToString) -> Self {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Self::Weight { file: file.into(), tensor: tensor.into(), expected, found }
     }
 
     pub(crate) fn input(what: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {

@@ -66,9 +66,17 @@ impl Family {
     /// The name under which this crate knows a stored tensor: older files say `gamma` and `beta`, those of an encoder
     /// saved alone leave out what all its names begin with.
     pub(crate) fn canonical(self, stored: &str) -> String {
-        let name = stored.replace(".gamma", ".weight").replace(".beta", ".bias");
+        let renamed = [(".gamma", ".weight"), (".beta", ".bias")].into_iter();
+        let mut renamed = renamed.filter_map(|(old, new)| Some(stored.strip_suffix(old)?.to_owned() + new));
+        let name = renamed.next().unwrap_or_else(|| stored.into());
         let bare = ["embeddings.", "encoder."].iter().any(|prefix| name.starts_with(prefix));
         if bare { format!("{}.{name}", self.prefix()) } else { name }
+    }
+
+    /// Whether a tensor belongs to the pooler, which no masked language model computes.
+    pub(crate) fn is_pooler(self, name: &str) -> bool {
+        let bare = name.strip_prefix(self.prefix()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
+        bare.starts_with("pooler.")
     }
 
     /// The matrix of the masked-LM head.

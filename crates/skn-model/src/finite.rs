@@ -25,10 +25,5 @@ pub(crate) fn not_finite(values: &[f32]) -> Option<usize> {
 
 /// The error of a tensor that holds such a number.
 pub(crate) fn infinite(file: &Path, tensor: &str, place: usize, value: f32) -> ModelError {
-    ModelError::Weight {
-        file: file.into(),
-        tensor: tensor.into(),
-        expected: "finite numbers".into(),
-        found: format!("{value} at element {place}"),
-    }
+    ModelError::weight(file, tensor, "finite numbers", format!("{value} at element {place}"))
 }

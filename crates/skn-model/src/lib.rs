@@ -66,7 +66,7 @@ pub use crate::roberta::{Gradients, Roberta, Scored};
 pub use crate::sequences::Sequences;
 pub use crate::shapes::shapes;
 pub use crate::site::Site;
-pub use crate::tuning::{Method, ReadTuning, Tuning};
+pub use crate::tuning::{Method, ReadAs, ReadTuning, Tuning, not_a_tuning_folder};
 pub use crate::weights::Weights;
 pub use skn_kernels::{Isa, Precision, keep_candle_on_calling_thread, keep_freed_memory};
 

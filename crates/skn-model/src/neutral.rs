@@ -19,17 +19,7 @@ impl Neutral {
         if value.is_null() || (self.accepts)(value) {
             return Ok(());
         }
-        Err(self.error(file, value))
-    }
-
-    /// The error of a value that is not accepted.
-    pub(crate) fn error(&self, file: &Path, found: impl ToString) -> ModelError {
-        ModelError::Config {
-            file: file.into(),
-            field: self.field.into(),
-            expected: self.expected.into(),
-            found: found.to_string(),
-        }
+        Err(ModelError::field(file, self.field, self.expected, value))
     }
 }
 

@@ -7,15 +7,24 @@ use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::hash::hash_of_values;
 use crate::shapes::shapes;
+use adapter_shapes::{adapter_shapes, adapter_width};
 
+mod absent;
+mod adapter_hub;
+mod adapter_shapes;
 mod files;
 mod method;
 mod names;
+mod peft;
 mod read;
+mod read_tuning;
+mod source;
 
+pub use absent::not_a_tuning_folder;
 pub use method::Method;
 pub(crate) use names::{ADAPTER_NAME, PROMPT_NAME};
-pub use read::ReadTuning;
+pub use read_tuning::ReadTuning;
+pub use source::ReadAs;
 
 /// A [`Method`] with the values of its parameters, or the bare model.
 #[derive(Clone, Debug)]
@@ -80,7 +89,7 @@ impl Tuning {
             return Err(ModelError::input("adapter reduction", expected, reduction));
         }
         let mut tensors = BTreeMap::new();
-        for (name, shape) in adapter_shapes(config, width) {
+        for (name, shape) in (0..config.layers()).flat_map(|layer| adapter_shapes(config, layer, width)) {
             let mut values = vec![0f32; shape.iter().product()];
             if name.ends_with(".weight") {
                 let key = Key::new(seed, Purpose::AdapterInit).layer(tensors.len() as u32);
@@ -160,10 +169,14 @@ impl Tuning {
         }
     }
 
+    /// A layer's adapter is whole, or left out.
     fn check_complete(&self, expected: &BTreeMap<String, Vec<usize>>) -> Result<()> {
+        if expected.is_empty() {
+            return Err(ModelError::input("adapters", "an adapter in a layer or more", "none"));
+        }
         match expected.keys().find(|name| !self.tensors.contains_key(*name)) {
             None => Ok(()),
-            Some(name) => Err(ModelError::input(name, "a tensor for every layer", "nothing")),
+            Some(name) => Err(ModelError::input(name, "a tensor of the layer's adapter", "nothing")),
         }
     }
 
@@ -176,26 +189,10 @@ impl Tuning {
             }
             Some(Method::Bias) => shapes(config).into_iter().filter(|(name, _)| self.trains(name)).collect(),
             Some(Method::Adapter) => {
-                let down = self.tensors.iter().find(|(name, _)| name.ends_with("adapter_down.0.bias"));
-                let width = down.map_or(0, |(_, bias)| bias.elem_count());
-                adapter_shapes(config, width).into_iter().collect()
+                let of = |layer| Some((layer, adapter_width(&self.tensors, config, layer)?));
+                let layers = (0..config.layers()).filter_map(of);
+                layers.flat_map(|(layer, width)| adapter_shapes(config, layer, width)).collect()
             }
         })
     }
-}
-
-/// Every tensor of adapters whose bottleneck has this width.
-fn adapter_shapes(config: &Config, width: usize) -> Vec<(String, Vec<usize>)> {
-    let hidden = config.hidden_size;
-    (0..config.layers())
-        .flat_map(|layer| {
-            let name = format!("{}.output.adapters.{ADAPTER_NAME}", config.family.layer(layer));
-            [
-                (format!("{name}.adapter_down.0.weight"), vec![width, hidden]),
-                (format!("{name}.adapter_down.0.bias"), vec![width]),
-                (format!("{name}.adapter_up.weight"), vec![hidden, width]),
-                (format!("{name}.adapter_up.bias"), vec![hidden]),
-            ]
-        })
-        .collect()
 }

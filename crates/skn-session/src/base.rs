@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skn_artifact::names::file;
 use skn_artifact::{ModelIdentity, VerbalizerRecord};
 use skn_data::{DataError, Encoded, Example, Join, Task, TextEncoder, Verbalizer};
-use skn_model::{Gradients, Method, Roberta, Tuning};
+use skn_model::{Gradients, Method, ModelFolder, ReadAs, Roberta, Tuning};
 
 use crate::cache::real;
 use crate::error::{Result, SessionError};
@@ -70,6 +70,9 @@ impl<'s> Base<'s> {
     pub(crate) fn read(session: &'s Session, named: Named, subject: &Subject, tuned: &Tuned) -> Result<Self> {
         let Named { source, model: model_name, task, task_file, data, max_data, .. } = named;
         let folder = model_name.folder()?;
+        if !model_name.is_of_source() {
+            tell_tuned(&folder, tuned);
+        }
         let place = if folder.is_embedded() { PathBuf::new() } else { real(folder.place()) };
         let id = folder.id().to_owned();
         let (model, encoder) = session.cache.model(&place, &id, || {
@@ -134,7 +137,7 @@ impl<'s> Base<'s> {
                 Method::Adapter => Tuning::new_adapter(config, ADAPTER_REDUCTION, self.seed)?,
             });
         }
-        let tuning = self.loaded_tuning(tuned.prepend_mask)?;
+        let tuning = self.loaded_tuning(tuned.read_as())?;
         check_method(&tuning, tuned.method)?;
         if tuned.method == TunedMethod::PrunePrompt && config.kept_neurons.is_none() {
             tracing::warn!(
@@ -158,7 +161,7 @@ impl<'s> Base<'s> {
     ///
     /// # Errors
     /// If there are none, or they do not fit the model.
-    pub(crate) fn loaded_tuning(&self, prepend_mask: bool) -> Result<Tuning> {
+    pub(crate) fn loaded_tuning(&self, how: ReadAs) -> Result<Tuning> {
         let Some(source) = &self.source else {
             return Err(SessionError::usage(
                 "option `resume_from` RUN: expected a run with tuned parameters, found none",
@@ -168,7 +171,7 @@ impl<'s> Base<'s> {
             source.check_files()?;
         }
         let mask = self.encoder.mask_id();
-        let read = Tuning::read(&source.best, &self.model.config, &self.model.weights, mask, prepend_mask)?;
+        let read = Tuning::read(&source.best, &self.model.config, &self.model.weights, mask, how)?;
         if let Some(warning) = read.warning {
             tracing::warn!("{}: {warning}", source.best.display());
         }
@@ -299,6 +302,17 @@ fn answers(encoder: &TextEncoder, task: &Task) -> Result<Verbalizer> {
     Ok(verbalizer)
 }
 
+/// Says that a model's folder holds tuned parameters too, with which transformers would load it.
+fn tell_tuned(folder: &ModelFolder, tuned: &Tuned) {
+    let found = file::TUNED.iter().find(|name| folder.place().join(name).is_file());
+    if let Some(name) = found.filter(|_| !tuned.load) {
+        let place = folder.place().display();
+        tracing::warn!(
+            "{place}: its tuned parameters ({name}) are not loaded with the model; option `resume_from` with option `load` does that"
+        );
+    }
+}
+
 /// Says which options have nothing to act on.
 fn tell_idle(tuned: &Tuned) {
     if tuned.method.method() != Method::Prompt && tuned.prompt_size.is_some() {
@@ -312,6 +326,9 @@ fn tell_idle(tuned: &Tuned) {
     }
     if tuned.prepend_mask && !tuned.load {
         tracing::warn!("option `prepend_mask`: goes with option `load`; it changes nothing");
+    }
+    if tuned.verbalizer && !tuned.load {
+        tracing::warn!("option `verbalizer`: goes with option `load`; it changes nothing");
     }
 }
 

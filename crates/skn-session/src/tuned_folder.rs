@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, stage};
 use skn_artifact::{RunRecord, SkillConfig, SplitRecord, hash_file, read_json};
+use skn_model::not_a_tuning_folder;
 
 use crate::error::{Result, SessionError};
 use crate::provenance;
@@ -28,11 +29,15 @@ impl TunedFolder {
     /// Looks at what is there.
     ///
     /// # Errors
-    /// If there is no such folder, a link in it leads to nothing, or its `skn.json` or the run's record can't be read.
+    /// If there is no such folder, a file in its place, a link in it leads to nothing, or its `skn.json` or the run's record
+    /// can't be read.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.is_dir();
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
         skn_hub::follow(&path, &path)?;
+        if path.is_file() {
+            return Err(not_a_tuning_folder(&path).into());
+        }
         if !path.is_dir() {
             return Err(SessionError::input(format!(
                 "{}: no such folder; expected a run or tuned parameters",

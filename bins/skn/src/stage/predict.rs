@@ -38,6 +38,10 @@ pub struct Predict {
     #[arg(long)]
     prepend_mask: bool,
 
+    /// Answer with the label words although a classifier was saved with the tuned parameters
+    #[arg(long)]
+    verbalizer: bool,
+
     /// Prompt positions of an untuned model, the <mask> row counted [default: 16]
     #[arg(long = "prompt_size", value_name = "P")]
     prompt_size: Option<NonZeroUsize>,
@@ -111,6 +115,7 @@ impl Predict {
             (self.prompt_size.is_some() && tuned, "prompt_size", "an untuned model"),
             (self.seed.is_some() && tuned, "seed", "an untuned model"),
             (self.prepend_mask && !tuned, "prepend-mask", "--resume_from"),
+            (self.verbalizer && !tuned, "verbalizer", "--resume_from"),
         ];
         for (_, flag, of) in idle.into_iter().filter(|(idle, _, _)| *idle) {
             tracing::warn!("--{flag}: goes with {of}; it changes nothing");
@@ -119,7 +124,7 @@ impl Predict {
         options.subject = self.subject.options(self.seed.unwrap_or(0));
         options.tuned = self.resume_from.as_ref().map(Tuned::of).unwrap_or_default();
         options.tuned.load |= self.from_pretrained;
-        options.tuned.prepend_mask = self.prepend_mask;
+        (options.tuned.prepend_mask, options.tuned.verbalizer) = (self.prepend_mask, self.verbalizer);
         options.tuned.prompt_size = self.prompt_size.filter(|_| !tuned);
         options.batch = self.at_once.batch;
         options

@@ -61,6 +61,10 @@ pub struct Prune {
     #[arg(long)]
     prepend_mask: bool,
 
+    /// Answer with the label words although a classifier was saved with the tuned parameters
+    #[arg(long)]
+    verbalizer: bool,
+
     #[command(flatten)]
     pub(crate) compute: Compute,
     #[command(flatten)]
@@ -97,7 +101,7 @@ impl Prune {
         (prune.fold, prune.text_averages) = (self.fold.into(), self.text_ths_path.clone());
         (prune.layers, prune.round_width) = (self.layers.options(), self.round_width);
         (prune.dense, prune.prepend_mask) = (self.dense, self.prepend_mask);
-        prune.overwrite = self.destination.force;
+        (prune.verbalizer, prune.overwrite) = (self.verbalizer, self.destination.force);
         prune
     }
 }

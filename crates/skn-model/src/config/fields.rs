@@ -1,5 +1,5 @@
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use skn_kernels::Activation;
@@ -49,12 +49,7 @@ pub(super) struct Fields<'a> {
 
 impl Fields<'_> {
     pub(super) fn error(&self, field: &str, expected: impl ToString, found: impl ToString) -> ModelError {
-        ModelError::Config {
-            file: PathBuf::from(self.file),
-            field: field.into(),
-            expected: expected.to_string(),
-            found: found.to_string(),
-        }
+        ModelError::field(self.file, field, expected, found)
     }
 
     fn present(&self, field: &str) -> Option<&Value> {

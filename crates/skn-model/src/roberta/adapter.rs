@@ -3,7 +3,6 @@ use skn_kernels::{Activation, LayerNorm, Linear, Precision};
 
 use super::supply::TensorSupply;
 use crate::error::Result;
-use crate::tuning::Method;
 
 /// Pfeiffer's bottleneck (Pfeiffer et al., 2021) after the FFN.
 pub(super) struct Adapter {
@@ -12,12 +11,13 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    /// The adapter of this name, if the tuning has any.
+    /// The adapter of this name, if the tuning has one.
     pub(super) fn new(supply: &mut TensorSupply<'_>, name: &str) -> Result<Option<Self>> {
-        if supply.tuning().method() != Some(Method::Adapter) {
+        let down = format!("{name}.adapter_down.0");
+        if supply.tuning().tensor(&format!("{down}.weight")).is_none() {
             return Ok(None);
         }
-        let down = supply.linear(&format!("{name}.adapter_down.0"))?;
+        let down = supply.linear(&down)?;
         Ok(Some(Self { down, up: supply.linear(&format!("{name}.adapter_up"))? }))
     }
 

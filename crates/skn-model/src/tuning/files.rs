@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use skn_artifact::names::file::{ADAPTER_CONFIG, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS};
 use skn_artifact::{Array, TensorBundle};
 
+use super::adapter_shapes::adapter_width;
 use super::names::{ADAPTER_NAME, PROMPT_NAME};
 use super::{Method, Tuning};
 use crate::config::Config;
@@ -36,10 +37,10 @@ impl Tuning {
         if self.method == Some(Method::Bias) {
             return Ok(vec![(BIAS_TENSORS.into(), bundle_bytes(tensors)?)]);
         }
-        let width = self.tensors.iter().find(|(name, _)| name.ends_with("adapter_down.0.bias"));
-        let width = width.map_or(1, |(_, bias)| bias.elem_count().max(1));
+        let width = |layer| adapter_width(&self.tensors, config, layer).map(|width| width.max(1));
+        let widths: Vec<_> = (0..config.layers()).map(width).collect();
         Ok(vec![
-            (ADAPTER_CONFIG.into(), json_bytes(&adapter_config(config, model, width))),
+            (ADAPTER_CONFIG.into(), json_bytes(&adapter_config(config, model, &widths))),
             (ADAPTER_TENSORS.into(), bundle_bytes(tensors)?),
         ])
     }
@@ -92,14 +93,28 @@ fn reduction_factor(hidden: usize, width: usize) -> Value {
     }
 }
 
-fn adapter_config(config: &Config, model: &str, width: usize) -> Value {
+/// The same of all layers: one number, or where they differ one for each that has an adapter.
+fn reduction_factors(hidden: usize, widths: &[Option<usize>]) -> Value {
+    let mut all = widths.iter().flatten();
+    let first = all.next().copied().unwrap_or(1);
+    if all.all(|&width| width == first) {
+        return reduction_factor(hidden, first);
+    }
+    let each = widths.iter().enumerate();
+    let each =
+        each.filter_map(|(layer, width)| Some((layer.to_string(), reduction_factor(hidden, (*width)?))));
+    Value::Object(each.collect())
+}
+
+fn adapter_config(config: &Config, model: &str, widths: &[Option<usize>]) -> Value {
+    let left_out: Vec<usize> = (0..widths.len()).filter(|&layer| widths[layer].is_none()).collect();
     json!({
         "config": {
             "adapter_residual_before_ln": false, "cross_adapter": false, "dropout": 0.0, "init_weights": "bert",
-            "inv_adapter": null, "inv_adapter_reduction_factor": null, "is_parallel": false, "leave_out": [],
+            "inv_adapter": null, "inv_adapter_reduction_factor": null, "is_parallel": false, "leave_out": left_out,
             "ln_after": false, "ln_before": false, "mh_adapter": false, "non_linearity": "relu",
             "original_ln_after": true, "original_ln_before": true, "output_adapter": true, "phm_layer": false,
-            "reduction_factor": reduction_factor(config.hidden_size, width), "residual_before_ln": true,
+            "reduction_factor": reduction_factors(config.hidden_size, widths), "residual_before_ln": true,
             "scaling": 1.0, "use_gating": false,
         },
         "hidden_size": config.hidden_size, "model_class": config.model_class(), "model_name": model,

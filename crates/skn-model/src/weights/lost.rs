@@ -1,6 +1,6 @@
 //! What is said of a tensor that is not there.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use skn_artifact::TensorFile;
@@ -18,12 +18,12 @@ const WRAPPERS: [(&str, &str); 5] = [
 ];
 
 /// The error of a tensor that a model needs and `files` lack.
-pub(super) fn missing(file: PathBuf, name: &str, files: &[Arc<TensorFile>], family: Family) -> ModelError {
+pub(super) fn missing(file: &Path, name: &str, files: &[Arc<TensorFile>], family: Family) -> ModelError {
     let stored: Vec<&str> = files.iter().flat_map(|file| file.names()).collect();
     let found = prefixed(name, &stored, family)
         .or_else(|| beside(name, &stored))
         .unwrap_or_else(|| format!("nothing{}", some_of(&stored)));
-    ModelError::Weight { file, tensor: name.into(), expected: "a tensor".into(), found }
+    ModelError::weight(file, name, "a tensor", found)
 }
 
 /// If it is there with something else before its name.

@@ -14,11 +14,6 @@ impl NoHead {
     pub(crate) fn error(&self) -> ModelError {
         let hint = "nothing: the model has no masked-LM head, so it gives no logits to tune or to answer by; \
                     use a checkpoint that has one (AutoModelForMaskedLM in Python), or probe it with acc_mean and acc_max";
-        ModelError::Weight {
-            file: self.file.clone(),
-            tensor: self.tensor.clone(),
-            expected: "a tensor".into(),
-            found: hint.into(),
-        }
+        ModelError::weight(&self.file, &self.tensor, "a tensor", hint)
     }
 }

@@ -71,13 +71,12 @@ impl<'a> Places<'a> {
     pub(super) fn need(&self, name: &str) -> Result<Place<'a>> {
         match self.of.get(name).map_or(&[][..], Vec::as_slice) {
             [place] => Ok(*place),
-            [] => Err(missing(self.file.clone(), name, self.files, self.family)),
-            [(_, stored), (file, other), ..] => Err(ModelError::Weight {
-                file: self.file.clone(),
-                tensor: (*stored).into(),
-                expected: "one tensor of this name".into(),
-                found: format!("`{other}` in {} too, which is the same parameter", file.path().display()),
-            }),
+            [] => Err(missing(&self.file, name, self.files, self.family)),
+            [(_, stored), (file, other), ..] => {
+                let found =
+                    format!("`{other}` in {} too, which is the same parameter", file.path().display());
+                Err(ModelError::weight(&self.file, stored, "one tensor of this name", found))
+            }
         }
     }
 }

@@ -122,15 +122,11 @@ fn check_twins(places: &Places<'_>, family: Family, digests: &[TensorDigest]) ->
         if let (Some(found), Some(known)) = (digest(twin), digest(&name))
             && !found.same_data(known)
         {
-            return Err(ModelError::Weight {
-                file: places.file.clone(),
-                tensor: found.name().into(),
-                expected: format!(
-                    "the numbers of `{}`, to which config.json ties it (tie_word_embeddings)",
-                    known.name()
-                ),
-                found: "others; leave out the one that is not meant".into(),
-            });
+            let known = known.name();
+            let expected =
+                format!("the numbers of `{known}`, to which config.json ties it (tie_word_embeddings)");
+            let other = "others; leave out the one that is not meant";
+            return Err(ModelError::weight(&places.file, found.name(), expected, other));
         }
     }
     Ok(())

@@ -65,12 +65,9 @@ impl<'a> Unneeded<'a> {
                 Meaning::Other => unneeded.other.push(stored),
                 Meaning::Beyond => unneeded.layers.extend(layer_of(name, config)),
                 Meaning::Changing(remedy) => {
-                    return Err(ModelError::Weight {
-                        file: file.path().into(),
-                        tensor: stored.into(),
-                        expected: "the tensors of the plain model alone".into(),
-                        found: format!("this one, which changes what the model computes; {remedy}"),
-                    });
+                    let found = format!("this one, which changes what the model computes; {remedy}");
+                    let expected = "the tensors of the plain model alone";
+                    return Err(ModelError::weight(file.path(), stored, expected, found));
                 }
             }
         }
@@ -117,8 +114,7 @@ fn meaning(name: &str, config: &Config) -> Meaning {
     let is_twin = family.twins().iter().any(|(twin, _)| *twin == name);
     let buffer = ["position_ids", "token_type_ids"].iter().any(|buffer| name.ends_with(buffer));
     let within = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-    let pooler = within("pooler") || within(&format!("{}.pooler", family.prefix()));
-    if is_twin || buffer || pooler || within("cls.seq_relationship") {
+    if is_twin || buffer || family.is_pooler(name) || within("cls.seq_relationship") {
         return Meaning::Usual;
     }
     if layer_of(name, config).is_some_and(|layer| layer >= config.layers()) {

@@ -9,6 +9,7 @@ mod case;
 mod cuda;
 mod folders;
 mod foreign;
+mod foreign_tunings;
 mod forward;
 mod gradients;
 mod tunings;

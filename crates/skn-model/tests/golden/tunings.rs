@@ -5,20 +5,21 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::{Value, json};
 use skn_artifact::{Array, TensorBundle};
-use skn_model::{Gradients, Method, ReadTuning, Result, Tuning};
+use skn_model::{Gradients, Method, ReadAs, ReadTuning, Result, Tuning};
 
 use crate::case::{Case, assert_same_bits};
 
-fn write(folder: &Path, files: &[(String, Vec<u8>)]) {
+pub(crate) fn write(folder: &Path, files: &[(String, Vec<u8>)]) {
     files.iter().for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes).unwrap());
 }
 
-fn read(case: &Case, folder: &Path, prepend_mask: bool) -> Result<ReadTuning> {
-    Tuning::read(folder, &case.config, &case.weights, case.mask, prepend_mask)
+pub(crate) fn read(case: &Case, folder: &Path, prepend_mask: bool) -> Result<ReadTuning> {
+    let how = ReadAs { prepend_mask, ..ReadAs::default() };
+    Tuning::read(folder, &case.config, &case.weights, case.mask, how)
 }
 
 /// The files of a tuning in a folder of their own.
-fn saved(case: &Case, tuning: &Tuning) -> tempfile::TempDir {
+pub(crate) fn saved(case: &Case, tuning: &Tuning) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mask = case.weights.mask_embedding(case.mask).unwrap();
     write(folder.path(), &tuning.files(&case.config, "golden", &mask).unwrap());
@@ -26,14 +27,14 @@ fn saved(case: &Case, tuning: &Tuning) -> tempfile::TempDir {
 }
 
 /// Changes a JSON file of a folder.
-fn edit(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) {
+pub(crate) fn edit(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) {
     let path = folder.join(name);
     let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut value);
     std::fs::write(&path, value.to_string()).unwrap();
 }
 
-fn bundle(folder: &Path, name: &str, tensors: &[(&str, Vec<usize>, Vec<f32>)]) {
+pub(crate) fn bundle(folder: &Path, name: &str, tensors: &[(&str, Vec<usize>, Vec<f32>)]) {
     let mut bundle = TensorBundle::new();
     for (name, shape, values) in tensors {
         bundle.insert(*name, Array::f32(shape.clone(), values.clone()).unwrap());

@@ -32,6 +32,8 @@ pub struct Prune {
     pub dense: bool,
     /// Whether the `<mask>` row is put before a loaded prompt that does not start with it.
     pub prepend_mask: bool,
+    /// Whether the label words answer although a classifier was saved with the tuned parameters.
+    pub verbalizer: bool,
     /// The folder of the pruned run.
     pub out: PathBuf,
     /// Whether a pruned model that is there is replaced.
@@ -51,6 +53,7 @@ impl Default for Prune {
             round_width: NonZeroUsize::MIN,
             dense: false,
             prepend_mask: false,
+            verbalizer: false,
             out: PathBuf::new(),
             overwrite: false,
         }
@@ -70,7 +73,8 @@ impl Prune {
     }
 
     pub(crate) fn tuned(&self) -> Tuned {
-        Tuned { prepend_mask: self.prepend_mask, ..Tuned::of(&self.resume_from) }
+        let (prepend_mask, verbalizer) = (self.prepend_mask, self.verbalizer);
+        Tuned { prepend_mask, verbalizer, ..Tuned::of(&self.resume_from) }
     }
 }
 

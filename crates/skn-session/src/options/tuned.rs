@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use skn_model::Method;
+use skn_model::{Method, ReadAs};
 
 /// Tuned parameters: those of a run, or new ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct Tuned {
     pub load: bool,
     /// Whether the `<mask>` row is put before a loaded prompt that does not start with it.
     pub prepend_mask: bool,
+    /// Whether the label words answer although a classifier was saved with the loaded parameters.
+    pub verbalizer: bool,
 }
 
 impl Tuned {
@@ -28,6 +30,11 @@ impl Tuned {
     /// The tuned parameters of a run.
     pub fn of(run: impl Into<PathBuf>) -> Self {
         Self { resume_from: Some(run.into()), load: true, ..Self::default() }
+    }
+
+    /// How the tuned parameters there are taken.
+    pub(crate) fn read_as(&self) -> ReadAs {
+        ReadAs { prepend_mask: self.prepend_mask, verbalizer: self.verbalizer }
     }
 
     /// The same, tuned by another method.

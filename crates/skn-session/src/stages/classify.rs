@@ -63,7 +63,7 @@ impl Session {
         let base = Base::load(self, &options.subject, &options.tuned)?;
         let tuning = match options.tuned.load {
             // Whatever method it was tuned by.
-            true => base.loaded_tuning(options.tuned.prepend_mask)?,
+            true => base.loaded_tuning(options.tuned.read_as())?,
             false => base.tuning(&options.tuned)?,
         };
         let model = base.roberta(&tuning, Gradients::Nothing)?;

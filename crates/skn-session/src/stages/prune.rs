@@ -66,7 +66,7 @@ impl Session {
         let setup = Setup::load(self, &options.subject, &options.tuned())?;
         let layers = pruned_layers(options, &setup)?;
         let mask = MaskFile::read(&options.mask, &setup.base)?;
-        let tuning = setup.base.loaded_tuning(options.prepend_mask)?;
+        let tuning = setup.base.loaded_tuning(options.tuned().read_as())?;
         mask.tell_other_tuning(&tuning)?;
         let cuts = cuts(options, &setup, &mask.mask, &tuning)?;
         let mut writer = RunWriter::open(self, options.clone(), out, stage::PRUNE, options.overwrite)?;

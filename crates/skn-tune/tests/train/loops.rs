@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use skn_artifact::{MetricRecord, SkillConfig, hash_file, read_json};
-use skn_model::{Gradients, Tuning};
+use skn_model::{Gradients, ReadAs, Tuning};
 use skn_tune::{ClipScope, Outcome, Stopped, TrainOptions};
 
 use crate::support::{Case, Golden, Stop, hashes};
@@ -58,7 +58,7 @@ fn the_best_folder_is_whole_and_scores_what_it_says() {
         assert_eq!(&hash_file(&best.join(name)).unwrap(), sha256);
     }
     let Golden { config, weights, encoder, .. } = &case.golden;
-    let read = Tuning::read(&best, config, weights, encoder.mask_id(), false).unwrap();
+    let read = Tuning::read(&best, config, weights, encoder.mask_id(), ReadAs::default()).unwrap();
     assert!(read.warning.is_none());
     // Evaluated again without training: one step of rate 0.
     let options = TrainOptions { max_steps: Some(1), ..case.options.clone() };
@@ -93,7 +93,7 @@ fn each_method_trains_and_saves() {
         assert!(folder.path().join("best").join(file).is_file(), "{file}");
         let Golden { config, weights, encoder, .. } = &case.golden;
         let best = folder.path().join("best");
-        let read = Tuning::read(&best, config, weights, encoder.mask_id(), false).unwrap();
+        let read = Tuning::read(&best, config, weights, encoder.mask_id(), ReadAs::default()).unwrap();
         assert_eq!(read.tuning.method(), case.tuning.method());
     }
 }
