@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use skn_artifact::{Array, TensorBundle, TensorFile};
 use support::{Desk, copy, golden, write};
@@ -15,14 +16,20 @@ const TRAIN: &str = "skn-train --data_path data/raw/sst2 --save_to run --epoch 1
 fn broken_model(desk: &Desk, change: impl FnOnce(&mut TensorBundle)) {
     copy(&golden().join("model"), &desk.path("model"));
     let path = desk.path("model/model.safetensors");
-    let file = TensorFile::read(&path).unwrap();
+    let mut bundle = bundle_of(&path);
+    change(&mut bundle);
+    write(&path, bundle.to_bytes().unwrap());
+}
+
+/// The floats of a file, to be written again.
+fn bundle_of(path: &Path) -> TensorBundle {
+    let file = TensorFile::read(path).unwrap();
     let mut bundle = TensorBundle::new();
     for name in file.names() {
         let (shape, values) = file.f32(name, None).unwrap();
         bundle.insert(name, Array::f32(shape, values).unwrap());
     }
-    change(&mut bundle);
-    write(&path, bundle.to_bytes().unwrap());
+    bundle
 }
 
 #[test]
@@ -118,12 +125,16 @@ fn what_has_nothing_to_act_on() {
     }
     let said = desk.run("skn-probe -p --resume_from run --model_type RobertaPrunePrompt --save_to y");
     assert!(said.code == 0 && said.stderr.contains("is not pruned"), "{}", said.stderr);
-    let idle = "skn-probe --resume_from run --save_to z --repeats 3 --prepend-mask --model_type RobertaBias";
+    let idle = "skn-probe --resume_from run --save_to z --repeats 3 --prepend-mask --verbalizer --model_type RobertaBias";
     let said = desk.run(&format!("{idle} --prompt_size 4 --splits train"));
     assert_eq!(said.code, 0, "{}", said.stderr);
-    for flag in
-        ["--repeats: goes with", "--prepend-mask: goes with -p", "--resume_from without -p", "--prompt_size"]
-    {
+    for flag in [
+        "--repeats: goes with",
+        "--prepend-mask: goes with -p",
+        "--verbalizer: goes with -p",
+        "--resume_from without -p",
+        "--prompt_size",
+    ] {
         assert!(said.stderr.contains(flag), "{flag} in {}", said.stderr);
     }
 }
@@ -146,8 +157,71 @@ fn answers_of_a_tuned_model_and_of_one_as_it_is() {
     for flag in ["--seed: goes with", "--prompt_size: goes with"] {
         assert!(said.stderr.contains(flag), "{flag} in {}", said.stderr);
     }
-    let said = desk.run("skn-predict --model demo --task sentiment --prepend-mask --input texts");
-    assert!(said.code == 0 && said.stderr.contains("--prepend-mask: goes with"), "{}", said.stderr);
+    let said =
+        desk.run("skn-predict --model demo --task sentiment --prepend-mask --verbalizer --input texts");
+    for flag in ["--prepend-mask: goes with", "--verbalizer: goes with"] {
+        assert!(said.code == 0 && said.stderr.contains(flag), "{flag} in {}", said.stderr);
+    }
+}
+
+/// A prompt as PEFT saves it for SEQ_CLS: the classifier answers there.
+#[test]
+fn tuned_parameters_of_other_tools() {
+    let desk = Desk::original();
+    desk.ok("skn-train --model demo --task sentiment --epoch 1 --max-steps 40 --lr 0.005 --save_to run");
+    write(&desk.path("texts"), "the food was not bad .\n");
+    let tuned = desk.ok("skn-predict --resume_from run --input texts");
+    let mut config = desk.json("run/best/adapter_config.json");
+    (config["task_type"], config["modules_to_save"]) = ("SEQ_CLS".into(), vec!["classifier", "score"].into());
+    write(&desk.path("peft/adapter_config.json"), config.to_string());
+    let tensors = "adapter_model.safetensors";
+    let mut bundle = bundle_of(&desk.path("run/best").join(tensors));
+    bundle.insert("base_model.classifier.out_proj.bias", Array::f32(vec![2], vec![0.5; 2]).unwrap());
+    write(&desk.path("peft").join(tensors), bundle.to_bytes().unwrap());
+    let line = "skn-predict --model demo --task sentiment --input texts --resume_from";
+    desk.fails(&format!("{line} peft"), 3, &["modules_to_save", "classifier", "--verbalizer answers"]);
+    assert_eq!(desk.ok(&format!("{line} peft --verbalizer")), tuned);
+
+    let prompt = b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\x0f\0\x13\0task_prompt/data.pkl";
+    write(&desk.path("task_prompt.pt"), prompt);
+    write(&desk.path("prompts/task_prompt.pt"), prompt);
+    for place in ["task_prompt.pt", "prompts"] {
+        desk.fails(
+            &format!("{line} {place}"),
+            3,
+            &["pickle", "torch.load(\"task_prompt.pt\"", "PROMPT_TUNING"],
+        );
+    }
+    desk.fails(&format!("{line} peft/{tensors}"), 3, &["give the folder"]);
+    // Without `--model` the file says which it is.
+    write(
+        &desk.path("peft/adapter_config.json"),
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+    );
+    let line = "skn-predict --task sentiment --input texts --resume_from peft";
+    desk.fails(line, 3, &["adapter_config.json", "git lfs pull"]);
+}
+
+/// What a model's files hold beside the model is told.
+#[test]
+fn what_a_model_holds_beside() {
+    let desk = Desk::original();
+    broken_model(&desk, |bundle| {
+        bundle.insert("classifier.out_proj.bias", Array::f32(vec![2], vec![0.5; 2]).unwrap());
+    });
+    let config = fs::read_to_string(desk.path("model/config.json")).unwrap();
+    let fewer = config.replace("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 3");
+    write(&desk.path("model/config.json"), fewer);
+    write(&desk.path("model/adapter_model.safetensors"), "");
+    let said = desk.run(&format!("{TRAIN} --model model"));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for told in [
+        "does not use classifier.out_proj.bias",
+        "has 4 layers; the first 3 are used",
+        "tuned parameters (adapter_model.safetensors) are not loaded",
+    ] {
+        assert!(said.stderr.matches(told).count() == 1, "{told} in {}", said.stderr);
+    }
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -81,16 +81,17 @@ pub(super) fn read_adapter(source: &Source<'_>, model: &Config) -> Result<Tuning
     let file = source.tensors(ADAPTER_TENSORS)?;
     let named = config.get("name").and_then(Value::as_str);
     let chosen = choose(&file, source.family, named)?;
-    let mut tensors = BTreeMap::new();
+    let (mut tensors, mut others) = (BTreeMap::new(), Vec::new());
     for stored in file.names() {
         match canonical(stored, source.family) {
-            None => source.pass_over(&file, stored)?,
+            None => others.push(stored),
             Some((adapter, name)) if adapter == chosen => {
                 tensors.insert(name, read_tensor(&file, stored)?);
             }
             Some(_) => {}
         }
     }
+    source.pass_over(&file, &others)?;
     let tuning = Tuning { method: Some(Method::Adapter), mask_row: true, tensors };
     check_layers(&source.config_file(), &file, &details, &tuning, model)?;
     Ok(tuning)

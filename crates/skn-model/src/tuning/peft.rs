@@ -46,8 +46,8 @@ pub(super) fn read_prompt(source: &Source<'_>, weights: &Weights, mask: u32) -> 
     let file = source.tensors(PEFT_TENSORS)?;
     let path = file.path();
     let (shape, values) = file.f32(PROMPT_NAME, None)?;
-    let mut others = file.names().filter(|name| *name != PROMPT_NAME);
-    others.try_for_each(|name| source.pass_over(&file, name))?;
+    let others: Vec<&str> = file.names().filter(|name| *name != PROMPT_NAME).collect();
+    source.pass_over(&file, &others)?;
     check_finite(path, PROMPT_NAME, &values)?;
     let [rows, hidden] = shape[..] else {
         return Err(ModelError::weight(path, PROMPT_NAME, "a matrix", format!("{shape:?}")));

@@ -56,12 +56,12 @@ impl Tuning {
 fn read_bias(source: &Source<'_>) -> Result<Tuning> {
     let file = source.tensors(BIAS_TENSORS)?;
     let [_, (twin, bias)] = source.family.twins();
+    let (classifiers, others): (Vec<_>, Vec<_>) = file.names().partition(|name| is_classifier(name));
+    source.pass_over(&file, &classifiers)?;
     let mut tensors = BTreeMap::new();
-    for stored in file.names() {
+    for stored in others {
         let name = source.family.canonical(stored);
-        if is_classifier(stored) {
-            source.pass_over(&file, stored)?;
-        } else if !source.family.is_pooler(&name) {
+        if !source.family.is_pooler(&name) {
             let name = if name == twin { bias.clone() } else { name };
             let tensor = read_tensor(&file, stored)?;
             if let Some(other) = tensors.insert(name.clone(), tensor.clone())

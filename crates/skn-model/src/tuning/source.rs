@@ -42,22 +42,24 @@ impl Source<'_> {
         Ok(skn_artifact::read_json(&self.config_file())?)
     }
 
-    /// Passes over a tensor that is none of the tuned parameters, if it is a classifier's and the user says that it does not
+    /// Passes over tensors that are none of the tuned parameters, if they are a classifier's and the user says that it does not
     /// answer.
     ///
     /// # Errors
-    /// Names it otherwise: who saved it computes something else.
-    pub(super) fn pass_over(&self, file: &TensorFile, tensor: &str) -> Result<()> {
-        let error = |expected, found| ModelError::weight(file.path(), tensor, expected, found);
-        match (is_classifier(tensor), self.how.verbalizer) {
-            (true, true) => {
-                tracing::info!("{}: `{tensor}` is not used: the label words answer", file.path().display());
+    /// Names the first otherwise: who saved it computes something else.
+    pub(super) fn pass_over(&self, file: &TensorFile, others: &[&str]) -> Result<()> {
+        let error = |tensor, expected, found| Err(ModelError::weight(file.path(), tensor, expected, found));
+        if let Some(other) = others.iter().find(|name| !is_classifier(name)) {
+            return error(other, "tuned parameters alone", "this one, which changes what the model computes");
+        }
+        match others {
+            [first, ..] if !self.how.verbalizer => error(first, "no classifier", CLASSIFIER),
+            [_, ..] => {
+                let (file, names) = (file.path().display(), others.join(", "));
+                tracing::info!("{file}: the label words answer; a classifier is not used: {names}");
                 Ok(())
             }
-            (true, false) => Err(error("no classifier", CLASSIFIER)),
-            (false, _) => {
-                Err(error("tuned parameters alone", "this one, which changes what the model computes"))
-            }
+            [] => Ok(()),
         }
     }
 }
