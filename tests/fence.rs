@@ -237,3 +237,48 @@ mod limits {
         assert!(!std::path::Path::new(&format!("/proc/{reader}")).exists(), "the child is still there");
     }
 }
+
+/// A FIFO that nobody writes to, a device without an end, a file that no vocabulary is as large as: each is named at once.
+#[cfg(unix)]
+#[test]
+fn special_files_are_not_read() {
+    let fifo = |desk: &Desk, name: &str| {
+        let path = desk.path(name);
+        fs::remove_file(&path).ok();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    };
+    for name in ["tokenizer.json", "model.safetensors", "tokenizer_config.json"] {
+        let desk = Desk::original();
+        let line = with_model(&desk);
+        fifo(&desk, &format!("model/{name}"));
+        desk.fails(&line, 3, &[name, "FIFO"]);
+        fs::remove_file(desk.path(&format!("model/{name}"))).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", desk.path(&format!("model/{name}"))).unwrap();
+        desk.fails(&line, 3, &[name, "a device"]);
+    }
+    let desk = Desk::original();
+    let line = with_model(&desk);
+    fs::remove_file(desk.path("model/tokenizer.json")).unwrap();
+    fs::File::create(desk.path("model/merges.txt")).unwrap().set_len(1 << 30).unwrap();
+    desk.fails(&line, 3, &["merges.txt", "1073741824 bytes"]);
+
+    let desk = Desk::new();
+    let line = "skn-train --model demo --task sst2 --epoch 1 --save_to run --data";
+    for name in ["train.csv", "train.jsonl", "train.parquet"] {
+        fifo(&desk, &format!("{name}.d/{name}"));
+        desk.fails(&format!("{line} {name}.d/{name}"), 3, &[name, "FIFO"]);
+        write(&desk.path(&format!("{name}.d/validation.csv")), "sentence,label\na,1\n");
+        desk.fails(&format!("{line} {name}.d"), 3, &[name, "FIFO"]);
+    }
+    fifo(&desk, "task.toml");
+    desk.fails(
+        "skn-train --model demo --task-file task.toml --data d --save_to run",
+        3,
+        &["task.toml", "FIFO"],
+    );
+    fifo(&desk, "run/run.json");
+    desk.fails("skn-verify run", 3, &["run.json", "FIFO"]);
+    fifo(&desk, "mask.safetensors");
+    desk.fails("skn-mask --model demo --task sentiment --info_path mask --save_to r", 3, &["mask", "FIFO"]);
+}

@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{ArtifactError, Result};
 use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
+use crate::regular::{open_regular, read_regular};
 
 /// A JSON record above this size is not of this world.
 const MAX_JSON: u64 = 1 << 30;
@@ -106,11 +107,11 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// If it is not there or can't be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(missing_or(path, "read"))
+    read_regular(path, u64::MAX).map_err(missing_or(path, "read"))
 }
 
 pub(crate) fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(missing_or(path, "open"))
+    open_regular(path).map_err(missing_or(path, "open"))
 }
 
 fn missing_or(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> ArtifactError {
@@ -166,14 +167,16 @@ pub fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8], expected: &str
 /// # Errors
 /// If neither exists.
 pub fn resolve(path: &Path, extension: &str) -> Result<PathBuf> {
-    if path.is_file() {
+    // What is there and can't be read is said by who reads it.
+    let is_there = |path: &Path| path.exists() && !path.is_dir();
+    if is_there(path) {
         return Ok(path.into());
     }
     let mut extended = path.as_os_str().to_os_string();
     extended.push(".");
     extended.push(extension);
     let extended = PathBuf::from(extended);
-    if extended.is_file() {
+    if is_there(&extended) {
         return Ok(extended);
     }
     Err(ArtifactError::Missing { file: path.into(), hint: format!("; nor {}", extended.display()) })

@@ -1,8 +1,9 @@
 //! Files that are something else than their place or their name says.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+use crate::regular::open_regular;
 
 /// The mark that programs on Windows put before text in UTF-8: U+FEFF, no part of the text.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -119,7 +120,7 @@ impl Foreign {
     /// What a file is by its first bytes; nothing for what is none of these, or can't be read.
     pub fn of_file(path: &Path) -> Option<Self> {
         let mut start = Vec::new();
-        let file = File::open(path).ok().filter(|_| path.is_file())?;
+        let file = open_regular(path).ok()?;
         file.take(Self::LOOKED_AT as u64).read_to_end(&mut start).ok()?;
         Self::of(&start)
     }

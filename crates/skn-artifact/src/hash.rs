@@ -1,10 +1,10 @@
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{ArtifactError, Result};
+use crate::regular::open_regular;
 
 /// SHA-256 of bytes, as 64 hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
@@ -16,7 +16,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// If it can't be read.
 pub fn hash_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(ArtifactError::io(path, "open"))?;
+    let mut file = open_regular(path).map_err(ArtifactError::io(path, "open"))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -31,6 +31,7 @@ mod kind;
 mod lock;
 pub mod names;
 mod records;
+mod regular;
 mod tensors;
 mod visible;
 
@@ -47,6 +48,7 @@ pub use crate::records::{
     PerturbationResult, PerturbationSetting, Points, RunRecord, SkillConfig, SplitRecord, StageRecord,
     Summary, VerbalizerRecord, Verification, verify,
 };
+pub use crate::regular::{open_regular, read_regular};
 pub use crate::tensors::{TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash};
 pub use crate::visible::{visible, visible_json};
 

@@ -1,10 +1,8 @@
 //! Small files beside the data: tasks, and what says where the data are and what is in them.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use skn_artifact::{BYTE_ORDER_MARK, Foreign, Wanted};
+use skn_artifact::{BYTE_ORDER_MARK, Foreign, Wanted, read_regular};
 
 use crate::error::{DataError, Result};
 
@@ -13,16 +11,8 @@ const MOST_BESIDE: u64 = 64 << 20;
 
 /// The bytes of a file that says how data lie, without the mark that programs on Windows put before text.
 pub(crate) fn read_bytes(path: &Path, file: &str) -> Result<Vec<u8>> {
-    let wrong = |source| DataError::Io { file: file.to_owned(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(wrong)?.take(MOST_BESIDE + 1).read_to_end(&mut bytes).map_err(wrong)?;
-    if bytes.len() as u64 > MOST_BESIDE {
-        return Err(DataError::Malformed {
-            file: file.to_owned(),
-            place: format!("byte {MOST_BESIDE}"),
-            reason: "expected the end of the file; no file of this kind is longer".to_owned(),
-        });
-    }
+    let mut bytes =
+        read_regular(path, MOST_BESIDE).map_err(|source| DataError::Io { file: file.to_owned(), source })?;
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use skn_artifact::read_regular;
+
 use crate::environment::Environment;
 use crate::error::{HubError, Result};
 use crate::folder::{names, part_of_download};
@@ -56,7 +58,7 @@ impl Cache {
     fn commit(&self, repository: &Repository, snapshots: &Path) -> Result<Option<String>> {
         let Repository { name, revision, .. } = repository;
         let refs = self.repository(repository).join("refs");
-        if let Ok(text) = std::fs::read_to_string(refs.join(revision)) {
+        if let Ok(text) = reference(&refs.join(revision)) {
             return Ok(Some(text.trim().to_string()).filter(|commit| is_commit(commit)));
         }
         let mut commits = names(snapshots);
@@ -118,4 +120,9 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<String>) {
             false => found.push(format!("{prefix}{name}")),
         }
     }
+}
+
+/// What a reference says: a commit, and nothing long.
+fn reference(path: &Path) -> std::io::Result<String> {
+    String::from_utf8(read_regular(path, 4096)?).map_err(std::io::Error::other)
 }

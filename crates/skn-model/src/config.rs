@@ -139,7 +139,7 @@ mod tests {
 
     pub(super) fn golden() -> Map<String, Value> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model/config.json");
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        serde_json::from_slice(&skn_artifact::read_regular(Path::new(path), 1 << 20).unwrap()).unwrap()
     }
 
     pub(super) fn parse(raw: &Map<String, Value>) -> Result<Config> {

@@ -4,11 +4,14 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use skn_artifact::names::file;
-use skn_artifact::{ArtifactError, TensorFile, parse_json};
+use skn_artifact::{ArtifactError, TensorFile, parse_json, read_regular};
 use skn_hub::Snapshot;
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+
+/// A configuration, a vocabulary or whatever lies beside the weights is not larger.
+const MOST_BESIDE: u64 = 1 << 28;
 
 /// A model in Hugging Face form: a folder on disk, or files embedded in the program.
 #[derive(Clone, Debug)]
@@ -73,7 +76,7 @@ impl ModelFolder {
             return Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)));
         }
         let Some(path) = self.path(name)? else { return Ok(None) };
-        match std::fs::read(&path) {
+        match read_regular(&path, MOST_BESIDE) {
             Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.missing(name, &error.to_string())),

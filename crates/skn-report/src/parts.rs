@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use skn_artifact::{
     ArtifactError, InferencePerformance, InferenceTime, MetricRecord, PerturbationResult, RunRecord,
-    SkillConfig, Summary, TensorFile, read_json,
+    SkillConfig, Summary, TensorFile, open_regular, read_json,
 };
 
 use skn_artifact::names::{file, kind};
@@ -286,7 +286,7 @@ fn journal(path: &Path) -> Result<Vec<MetricRecord>> {
     if !path.is_file() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(path).map_err(|source| ArtifactError::Io {
+    let text = open_regular(path).and_then(std::io::read_to_string).map_err(|source| ArtifactError::Io {
         file: path.into(),
         operation: "read",
         source,

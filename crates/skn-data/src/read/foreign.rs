@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
-use skn_artifact::{Foreign, Wanted};
+use skn_artifact::{Foreign, Wanted, open_regular};
 
 use super::folder::shown;
 use super::row_decoder::RowDecoder;
@@ -32,7 +32,7 @@ pub(super) fn start_of(file: &mut File) -> io::Result<Vec<u8>> {
 
 /// What a file is whose name says nothing, if it is known.
 pub(super) fn of_file(path: &Path) -> Result<Option<Foreign>> {
-    let start = File::open(path).and_then(|mut file| start_of(&mut file));
+    let start = open_regular(path).and_then(|mut file| start_of(&mut file));
     let start = start.map_err(|source| DataError::Io { file: shown(path), source })?;
     Ok(Foreign::of(&start))
 }

@@ -37,7 +37,7 @@ impl SplitFiles {
 pub(crate) fn locate(path: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
     inside(path, path)?;
     let found = fs::metadata(path).map_err(|source| DataError::Io { file: shown(path), source })?;
-    let splits = if found.is_file() {
+    let splits = if !found.is_dir() {
         vec![(ONLY_SPLIT.to_owned(), SplitFiles::one(format_of_file(path)?, path.to_owned()))]
     } else if is_there(&path.join("state.json")) {
         vec![(ONLY_SPLIT.to_owned(), saved_table(path, path, task)?)]

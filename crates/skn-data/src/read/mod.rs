@@ -16,9 +16,10 @@ mod row_decoder;
 mod shards;
 mod table;
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
+
+use skn_artifact::open_regular;
 
 use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
@@ -107,7 +108,7 @@ fn read_split(files: &SplitFiles, mut decoder: RowDecoder<'_>) -> Result<()> {
     for path in &files.paths {
         let name = path.display().to_string();
         let wrong = |source| DataError::Io { file: name.clone(), source };
-        let mut file = File::open(path).map_err(wrong)?;
+        let mut file = open_regular(path).map_err(wrong)?;
         decoder.open(&name, file.metadata().map_err(wrong)?.len())?;
         let start = foreign::start_of(&mut file).map_err(wrong)?;
         foreign::refuse(&start, files.format, &decoder)?;

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, key, stage};
-use skn_artifact::{ArtifactError, RunRecord, TensorBundle, TensorFile};
+use skn_artifact::{ArtifactError, RunRecord, TensorBundle, TensorFile, read_regular};
 use skn_counts::Performance;
 use skn_probing::{Average, Metadata, Pool, Positions};
 
@@ -44,7 +44,7 @@ impl Session {
         let mut merged = BTreeMap::new();
         for name in names {
             let bundle = merge(&shards, &name)?;
-            let there = std::fs::read(run.join(&name)).ok();
+            let there = read_regular(&run.join(&name), u64::MAX).ok();
             if there.as_ref() != Some(&bundle.to_bytes()?) {
                 merged.insert(name, bundle);
             }
@@ -66,7 +66,7 @@ impl Session {
         }
         if !run.join(file::SPLIT).is_file() {
             let split = shards[0].join(file::SPLIT);
-            let read = std::fs::read(&split);
+            let read = read_regular(&split, u64::MAX);
             writer.bytes(
                 file::SPLIT,
                 read.map_err(|error| SessionError::input(format!("{}: {error}", split.display())))?,
