@@ -2,8 +2,12 @@
 
 use crate::task::Task;
 
-/// Names that differ in case, or in how they separate words, are the same: `Not Entailment` is `not_entailment`.
+/// Names that differ in case, or in how they separate words, are the same: `Not Entailment` is `not_entailment`. What has no
+/// letter has no words: `-1` is not `1`.
 pub(crate) fn folded(name: &str) -> String {
+    if !name.chars().any(char::is_alphabetic) {
+        return name.trim().to_owned();
+    }
     let letters = name.trim().chars().filter(|letter| !matches!(letter, ' ' | '_' | '-'));
     letters.flat_map(char::to_lowercase).collect()
 }
@@ -20,10 +24,22 @@ impl Task {
         class_of(name, &self.names, |of, same| of.iter().any(|other| same(other)))
     }
 
-    /// The class whose name, as the task file spells it, is a number: stars from 1 to 5, say.
+    /// The class whose name, or without names whose word, is a number: stars from 1 to 5, say.
     pub(crate) fn class_of_number(&self, number: i64) -> Option<usize> {
         let number = number.to_string();
-        only(&self.names, |of| of.iter().any(|name| name.trim() == number))
+        match self.names.is_empty() {
+            true => only(&self.labels, |word| word.trim() == number),
+            false => only(&self.names, |of| of.iter().any(|name| name.trim() == number)),
+        }
+    }
+
+    /// Whether numbers in data are names, or without names words, of the task file, and not the places of classes.
+    pub(crate) fn names_are_numbers(&self) -> bool {
+        let is_number = |name: &String| name.trim().parse::<i64>().is_ok();
+        match self.names.is_empty() {
+            true => self.labels.iter().any(is_number),
+            false => self.names.iter().flatten().any(is_number),
+        }
     }
 
     /// The names of the classes for an error: those that the task gives, else the words that answer.

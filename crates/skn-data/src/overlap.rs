@@ -36,9 +36,10 @@ impl Overlap {
     ///                 {"sentence": "dull", "label": 0}"#;
     /// let test = br#"{"sentence": "So good ", "label": 1}"#;
     /// let data = Dataset::from_jsonl(&[("train", train), ("validation", test)], &Task::builtin("sst2")?)?;
-    /// let splits = split(data, &Task::builtin("sst2")?, 3)?;
+    /// // Of two rows one is train, the other dev.
+    /// let splits = split(data, &Task::builtin("sst2")?, 0)?;
     /// let found = Overlap::of(&splits);
-    /// assert!(found.iter().all(|overlap| overlap.count <= 1));
+    /// assert_eq!(found.len(), usize::from(splits.train[0].text.as_str() == "so good"));
     /// # Ok::<(), skn_data::DataError>(())
     /// ```
     pub fn of(splits: &Splits) -> Vec<Self> {

@@ -54,12 +54,21 @@ pub struct RowWriter<W> {
     pending: u32,
     heads: Vec<u8>,
     texts: Vec<u8>,
+    notes: usize,
 }
 
 impl<W: Write> RowWriter<W> {
     /// Sends to `out`, which need not be buffered.
     pub fn new(out: W) -> Self {
-        Self { out, file: Default::default(), rows: 0, pending: 0, heads: Vec::new(), texts: Vec::new() }
+        Self {
+            out,
+            file: Default::default(),
+            rows: 0,
+            pending: 0,
+            heads: Vec::new(),
+            texts: Vec::new(),
+            notes: 0,
+        }
     }
 
     /// Says that this was all.
@@ -131,6 +140,11 @@ impl<W: Write> Receiver for RowWriter<W> {
 
     fn note(&mut self, message: &str) -> Result<()> {
         self.send_rows()?;
+        // More are of no use to anybody, and the receiver takes no more.
+        if self.notes == MOST_NOTES {
+            return Ok(());
+        }
+        self.notes += 1;
         let message = cut(message);
         self.send(&[b"N", &(message.len() as u32).to_le_bytes(), message])
     }
@@ -414,13 +428,13 @@ mod tests {
         let mut writer = RowWriter::new(&mut pipe);
         writer.split("train").unwrap();
         writer.row(Row { text: "a", pair: None, label: 0 }).unwrap();
-        writer.note("separated by ;").unwrap();
+        (0..2 * MOST_NOTES).for_each(|_| writer.note("separated by ;").unwrap());
         writer.row(Row { text: "b", pair: None, label: 1 }).unwrap();
         writer.finish().unwrap();
         let task = golden::task();
         let mut reader = RowReader::new(&pipe[..], &task, u64::MAX);
         assert_eq!(reader.read().unwrap().splits["train"].len(), 2);
-        assert_eq!(reader.notes(), ["separated by ;"]);
+        assert_eq!(reader.notes(), ["separated by ;"; MOST_NOTES]);
     }
 
     #[test]

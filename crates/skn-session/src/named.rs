@@ -89,7 +89,9 @@ impl Named {
             );
         }
         for (split, rows) in &splits.unlabelled {
-            tracing::info!("split {split}: {rows} rows without a label are left out");
+            tracing::info!(
+                "split {split}: rows left out that have no label, or one that the task does not use: {rows}"
+            );
         }
         Ok(splits)
     }

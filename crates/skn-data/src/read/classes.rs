@@ -6,17 +6,46 @@ use crate::task::{OtherLabels, Task};
 
 /// What a data set called its classes first, and which these are: other splits and files may number them otherwise.
 #[derive(Debug, Default)]
-pub(crate) struct Reference(Vec<(String, i64)>);
+pub(crate) struct Reference {
+    names: Vec<(String, i64)>,
+    /// Whether data that name their classes number them otherwise than the task.
+    reordered: bool,
+    /// Whether there were numbers in data that name no classes.
+    pub(crate) bare_numbers: bool,
+}
 
 impl Reference {
     fn class(&self, name: &str) -> Option<i64> {
         let wanted = folded(name);
-        let exact = self.0.iter().find(|(other, _)| other == name);
-        exact.or_else(|| self.0.iter().find(|(other, _)| folded(other) == wanted)).map(|(_, class)| *class)
+        let exact = self.names.iter().find(|(other, _)| other == name);
+        exact
+            .or_else(|| self.names.iter().find(|(other, _)| folded(other) == wanted))
+            .map(|(_, class)| *class)
+    }
+
+    /// Notes what more names mean.
+    ///
+    /// # Errors
+    ///
+    /// Says so if one meant something else before.
+    fn note<'n>(&mut self, names: impl Iterator<Item = (&'n String, i64)>) -> Result<(), String> {
+        for (name, class) in names {
+            match self.class(name) {
+                None => self.names.push((name.clone(), class)),
+                Some(before) if before != class => {
+                    return Err(format!(
+                        "it numbers its class {name:?} {class}, but the data read before it number that {before}; label_map may \
+                         speak of names"
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn shown(&self) -> String {
-        self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+        self.names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -29,6 +58,9 @@ pub(crate) struct Classes {
     classes: Vec<i64>,
     /// Whether the task's map speaks of these names.
     map_means_names: bool,
+    /// The names of classes in data that number them otherwise than the task, while this file has numbers without names: nobody
+    /// can say which they are.
+    other_order: Option<String>,
 }
 
 impl Classes {
@@ -43,7 +75,8 @@ impl Classes {
         reference: &mut Reference,
     ) -> Result<(Self, Option<String>), String> {
         if names.is_empty() {
-            return Ok((Self::default(), None));
+            let other_order = reference.reordered.then(|| reference.shown());
+            return Ok((Self { other_order, ..Self::default() }, None));
         }
         let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
         if let Some((_, name)) = twice {
@@ -51,15 +84,24 @@ impl Classes {
         }
         if !task.label_map.is_empty() {
             let map_means_names = names.iter().any(|name| mapped_name(task, name).is_some());
-            return Ok((Self { names, classes: Vec::new(), map_means_names }, None));
+            if !map_means_names {
+                // It speaks of numbers, so these must mean the same everywhere.
+                reference.note((0..).zip(&names).map(|(number, name)| (name, number)))?;
+            }
+            return Ok((Self { names, map_means_names, ..Self::default() }, None));
         }
         let (classes, note) = resolve(&names, task, reference)?;
-        for (name, class) in names.iter().zip(&classes) {
-            if reference.class(name).is_none() {
-                reference.0.push((name.clone(), *class));
+        reference.note(names.iter().zip(classes.iter().copied()))?;
+        if !classes.iter().copied().eq(0..classes.len() as i64) {
+            if reference.bare_numbers {
+                return Err(format!(
+                    "its classes are {}, in another order than the task's, but data read before it have numbers without names",
+                    names.join(", ")
+                ));
             }
+            reference.reordered = true;
         }
-        Ok((Self { names, classes, map_means_names: false }, note))
+        Ok((Self { names, classes, ..Self::default() }, note))
     }
 
     /// The names of 0, 1, .., as the file calls them.
@@ -67,22 +109,24 @@ impl Classes {
         &self.names
     }
 
+    /// What to expect of labels where numbers alone can't say it.
+    pub(crate) fn other_order(&self) -> Option<&str> {
+        self.other_order.as_deref()
+    }
+
     /// The class of a number; nothing for a number that is none.
     pub(crate) fn of_number(&self, number: i64, task: &Task) -> Option<i64> {
         if !task.label_map.is_empty() {
             return self.mapped_number(number, task);
         }
-        if number == UNLABELLED {
-            return Some(UNLABELLED);
-        }
-        let place = usize::try_from(number).ok()?;
-        match self.names.is_empty() {
-            false => self.classes.get(place).copied(),
-            true => task
-                .class_of_number(number)
-                .or(Some(place).filter(|class| *class < task.classes()))
-                .map(|class| class as i64),
-        }
+        let place = || usize::try_from(number).ok();
+        let class = match self.names.is_empty() {
+            false => place().and_then(|place| self.classes.get(place).copied()),
+            true if self.other_order.is_some() => None,
+            true if task.names_are_numbers() => task.class_of_number(number).map(|class| class as i64),
+            true => Some(number),
+        };
+        class.filter(|class| is_class(*class, task)).or_else(|| unlabelled(number))
     }
 
     /// The class of a word: a name of the file, one of the task, a number or a truth value as a text; nothing if it is none.
@@ -97,31 +141,36 @@ impl Classes {
             let named = mapped_name(task, text);
             return named.or_else(|| self.mapped_number(number()?, task)).or_else(|| left_out(task));
         }
-        let place = self.names.iter().position(|name| name == text);
-        let named = place.and_then(|place| self.classes.get(place).copied());
-        named
-            .or_else(|| task.class_named(text).map(|class| class as i64))
-            .or_else(|| self.of_number(number()?, task))
+        if let Some(place) = self.names.iter().position(|name| name == text) {
+            return self.classes.get(place).copied().filter(|class| is_class(*class, task));
+        }
+        task.class_named(text).map(|class| class as i64).or_else(|| self.of_number(number()?, task))
     }
 
     /// The class that the task's map gives a number, or a name by its number.
     fn mapped_number(&self, number: i64, task: &Task) -> Option<i64> {
-        if number == UNLABELLED {
-            return Some(UNLABELLED);
-        }
         let mapped = match usize::try_from(number).ok().and_then(|place| self.names.get(place)) {
             Some(name) if self.map_means_names => mapped_name(task, name),
             // A number beyond the names has none.
             None if self.map_means_names => None,
             _ => task.label_map.get(&number.to_string()).map(|class| *class as i64),
         };
-        mapped.or_else(|| left_out(task))
+        mapped.or_else(|| unlabelled(number)).or_else(|| left_out(task))
     }
 
-    /// The class of a truth value: as the task's map calls it, else 1 for true.
+    /// The class of a truth value: as the task's map or names call it, else 1 for true.
     pub(crate) fn of_truth(&self, value: bool, task: &Task) -> Option<i64> {
-        mapped_name(task, &value.to_string()).or_else(|| self.of_number(i64::from(value), task))
+        self.of_text(if value { "true" } else { "false" }, task)
     }
+}
+
+/// -1 says that there is no label, unless it is the name of a class.
+fn unlabelled(number: i64) -> Option<i64> {
+    (number == UNLABELLED).then_some(UNLABELLED)
+}
+
+fn is_class(class: i64, task: &Task) -> bool {
+    (0..task.classes() as i64).contains(&class)
 }
 
 /// The class of a key of the task's map: spelled so, or the only one that differs in case or separators alone.
@@ -152,11 +201,10 @@ fn resolve(
         .collect();
     let by_name: Option<Vec<i64>> = named.iter().copied().collect();
     let by_number = || -> Option<Vec<i64>> {
-        let number =
-            |name: &String| numbered(name).filter(|class| (0..task.classes() as i64).contains(class));
+        let number = |name: &String| numbered(name).filter(|class| is_class(*class, task));
         names.iter().map(number).collect()
     };
-    let hint = "`names` in the task file says what its classes are called in data";
+    let hint = "`names` in a task file says what data call its classes";
     if !task.names.is_empty() {
         return match by_name.or_else(by_number) {
             Some(classes) => Ok((classes, None)),
@@ -166,7 +214,7 @@ fn resolve(
             )),
         };
     }
-    if !reference.0.is_empty() {
+    if !reference.names.is_empty() {
         let classes: Option<Vec<i64>> = names.iter().map(|name| reference.class(name)).collect();
         return match classes {
             Some(classes) => Ok((classes, None)),
@@ -198,10 +246,10 @@ fn resolve(
     ))
 }
 
-/// The number that a name is: `3`, or `LABEL_3`, as transformers calls classes that nobody named.
+/// The number that a name is: `3`, a truth value, or `LABEL_3`, as transformers calls classes that nobody named.
 fn numbered(name: &str) -> Option<i64> {
     let name = name.trim();
-    name.strip_prefix("LABEL_").unwrap_or(name).parse().ok()
+    truth(name).map(i64::from).or_else(|| name.strip_prefix("LABEL_").unwrap_or(name).parse().ok())
 }
 
 /// The integer that a text or a float says, which may have a fraction of zero: pandas writes integers beside gaps so.

@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::{fmt, io};
 
 use super::cell::{Cell, Cells, describe};
-use super::classes::{Classes, Reference, whole};
+use super::classes::{Classes, Reference};
 use crate::dataset::UNLABELLED;
 use crate::error::{DataError, Result, RowPlace, names};
 use crate::rows::{Receiver, Row};
@@ -41,6 +42,8 @@ pub(crate) struct RowDecoder<'t> {
     /// What the labels of the present file mean.
     classes: Classes,
     reference: &'t mut Reference,
+    /// What was told of the split.
+    told: BTreeSet<String>,
 }
 
 impl<'t> RowDecoder<'t> {
@@ -59,7 +62,17 @@ impl<'t> RowDecoder<'t> {
     ) -> Result<Self> {
         receiver.split(split)?;
         let (file, classes) = (String::new(), Classes::default());
-        Ok(Self { file, task, receiver, rows: 0, split, folder_names, classes, reference })
+        Ok(Self {
+            file,
+            task,
+            receiver,
+            rows: 0,
+            split,
+            folder_names,
+            classes,
+            reference,
+            told: BTreeSet::new(),
+        })
     }
 
     /// The next rows come from `file`, which has `bytes` bytes.
@@ -69,10 +82,13 @@ impl<'t> RowDecoder<'t> {
         self.name_classes(Vec::new())
     }
 
-    /// Tells something that is no error, with the file's name and the split.
+    /// Tells something that is no error, with the file's name and the split; of many files of a split with the first alone.
     pub(crate) fn note(&mut self, message: impl fmt::Display) -> Result<()> {
-        let message = format!("{}, split {}: {message}", self.file, self.split);
-        self.receiver.note(&message)
+        let message = message.to_string();
+        if !self.told.insert(message.clone()) {
+            return Ok(());
+        }
+        self.receiver.note(&format!("{}, split {}: {message}", self.file, self.split))
     }
 
     /// The file says that it unpacks to so many bytes.
@@ -83,7 +99,7 @@ impl<'t> RowDecoder<'t> {
     /// The file names classes 0, 1, ..; used unless the folder does.
     pub(crate) fn name_classes(&mut self, names: Vec<String>) -> Result<()> {
         let names = if self.folder_names.is_empty() { names } else { self.folder_names.clone() };
-        if names == self.classes.names() {
+        if !names.is_empty() && names == self.classes.names() {
             return Ok(());
         }
         let understood = Classes::of(names, self.task, self.reference);
@@ -130,11 +146,17 @@ impl<'t> RowDecoder<'t> {
     }
 
     fn lacks(&self, column: &str, columns: &[&str]) -> DataError {
+        let shown = columns.iter().map(|name| match name.trim() == *name {
+            true => (*name).to_owned(),
+            false => format!("{name:?}"),
+        });
+        let shown: Vec<String> = shown.collect();
         DataError::MissingColumn {
             file: self.file.clone(),
             split: self.split.to_owned(),
             column: column.to_owned(),
-            found: names(columns),
+            // A blank around a name is easily overlooked.
+            found: names(&shown.iter().map(String::as_str).collect::<Vec<_>>()),
         }
     }
 
@@ -155,18 +177,25 @@ impl<'t> RowDecoder<'t> {
         }
     }
 
-    fn label(&self, place: Place, cell: &Cell<'_>) -> Result<i64> {
+    fn label(&mut self, place: Place, cell: &Cell<'_>) -> Result<i64> {
         let task = self.task;
         let class = match cell {
             Cell::Null | Cell::Missing => Some(UNLABELLED),
             // A gap among numbers, as pandas writes it.
             Cell::Float(number) if number.is_nan() => Some(UNLABELLED),
-            Cell::Float(number) => whole(*number).and_then(|number| self.classes.of_number(number, task)),
+            Cell::Float(number) => self.classes.of_text(&format!("{number:?}"), task),
             Cell::Integer(number) => self.classes.of_number(*number, task),
             Cell::Boolean(value) => self.classes.of_truth(*value, task),
             Cell::Text(text) => self.classes.of_text(text, task),
             Cell::Other(_) => None,
         };
+        let is_bare = || self.classes.names().is_empty() && class.is_some_and(|class| class != UNLABELLED);
+        if !self.reference.bare_numbers && is_bare() {
+            self.reference.bare_numbers |= match cell {
+                Cell::Text(text) => text.trim().parse::<f64>().is_ok(),
+                _ => true,
+            };
+        }
         class.ok_or_else(|| self.no_class(place, cell))
     }
 
@@ -178,7 +207,12 @@ impl<'t> RowDecoder<'t> {
             Cell::Text(text) => text.trim().parse().ok(),
             _ => None,
         };
+        let other_order = self.classes.other_order().filter(|_| task.label_map.is_empty());
         let expected = match cell {
+            _ if other_order.is_some() => format!(
+                "a class by its name: the data read before it number them {}, otherwise than the task",
+                other_order.unwrap_or_default()
+            ),
             Cell::Other(_) => "a class".to_owned(),
             _ if !task.label_map.is_empty() => self.mapped_labels(),
             _ if names.is_empty() && task.names.is_empty() && number.is_some() => {

@@ -36,7 +36,8 @@ pub(super) fn columns(schema: &Schema, decoder: &mut RowDecoder<'_>) -> Result<V
     for (n, position) in positions.iter().enumerate() {
         check_type(decoder, n == decoder.task.text.len(), schema.field(*position))?;
     }
-    decoder.name_classes(class_names(schema, &decoder.task.label))?;
+    let names = class_names(schema, decoder)?;
+    decoder.name_classes(names)?;
     positions.sort_unstable();
     Ok(positions)
 }
@@ -55,15 +56,21 @@ impl Info {
     }
 }
 
-/// The names of the classes in the metadata of a file's schema. What can't be read there names none: only labels in
-/// words need them, and these are then refused with their row.
-fn class_names(schema: &Schema, label: &str) -> Vec<String> {
+/// The names of the classes in the metadata of a file's schema. What can't be read there names none, and is told.
+fn class_names(schema: &Schema, decoder: &mut RowDecoder<'_>) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct HuggingFace {
         info: Info,
     }
-    let written = schema.metadata().get("huggingface").and_then(|json| serde_json::from_str(json).ok());
-    written.map_or_else(Vec::new, |HuggingFace { info }| info.class_names(label))
+    let Some(json) = schema.metadata().get("huggingface") else { return Ok(Vec::new()) };
+    match serde_json::from_str(json) {
+        Ok(HuggingFace { info }) => Ok(info.class_names(&decoder.task.label)),
+        Err(error) => {
+            let told = "what Hugging Face datasets wrote beside its schema can't be read, so its classes have no names";
+            decoder.note(format!("{told}: {error}"))?;
+            Ok(Vec::new())
+        }
+    }
 }
 
 fn check_type(decoder: &RowDecoder<'_>, is_label: bool, field: &Field) -> Result<(), DataError> {

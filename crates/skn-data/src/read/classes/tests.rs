@@ -117,7 +117,7 @@ fn built_in_tasks_know_their_classes() {
     assert!(
         error.contains(
             "the data call their classes spam, ham; task sst2 calls its negative or neg, positive or pos"
-        ) && error.contains("`names` in the task file"),
+        ) && error.contains("`names` in a task file"),
         "{error}"
     );
     // Its words are negative and positive, but the data's are those of another sub-task.
@@ -144,8 +144,11 @@ fn names_that_can_be_no_classes_are_refused() {
     );
     // Fewer names than classes, none of which is known: nobody can say which is missing.
     assert!(named(&["x", "y"], &[0, 1], &three("")).is_err());
-    // Names of the task's own, in the data's order.
+    // Names of the task's own, in the data's order; of more names than classes the last are none.
     assert_eq!(named(&["x", "y", "z"], &[2, 0], &three("")).unwrap(), [2, 0]);
+    assert_eq!(named(&["x", "y", "z"], &[1, 0], &task("")).unwrap(), [1, 0]);
+    let error = named(&["x", "y", "z"], &[2], &task("")).unwrap_err().to_string();
+    assert!(error.contains("expected a class number or one of x, y, z, found the number 2"), "{error}");
     assert!(
         named(&["x", "x"], &[0], &task(""))
             .unwrap_err()
@@ -167,8 +170,112 @@ fn names_of_a_task_file() {
     );
     refused(Format::Csv, "a,label\nv,3\n", &stars, "expected a class number, or one of 1 or 2, 4 or 5");
     assert_eq!(named(&["5", "1"], &[0, 1], &stars).unwrap(), [1, 0]);
-    let bools = task("names = [\"false\", \"true\"]");
-    assert_eq!(labels(&rows(Format::Jsonl, "{\"a\":\"\",\"label\":true}", &bools).unwrap()), [1]);
+    let bools = task("names = [\"true\", \"false\"]");
+    assert_eq!(labels(&rows(Format::Jsonl, "{\"a\":\"\",\"label\":true}", &bools).unwrap()), [0]);
+    assert_eq!(labels(&rows(Format::Csv, "a,label\nx,true\ny,False\n", &bools).unwrap()), [0, 1]);
+}
+
+/// The labels of CSV, JSON Lines and both tables of Arrow, of the same numbers.
+fn in_every_form(numbers: &[i64], task: &Task) -> Vec<Result<Vec<i64>, String>> {
+    let csv: String = numbers.iter().map(|number| format!("x,{number}\n")).collect();
+    let lines: String =
+        numbers.iter().map(|number| format!("{{\"a\":\"x\",\"label\":{number}}}\n")).collect();
+    let text = [(Format::Csv, format!("a,label\n{csv}").into_bytes()), (Format::Jsonl, lines.into_bytes())];
+    let forms = text.into_iter().chain(tables(table(integers(numbers))));
+    forms
+        .map(|(form, bytes)| {
+            rows(form, bytes, task).map(|rows| labels(&rows)).map_err(|error| error.to_string())
+        })
+        .collect()
+}
+
+#[test]
+fn the_same_numbers_mean_the_same_in_every_form() {
+    type Case<'c> = (&'c str, &'c [i64], Option<&'c [i64]>);
+    let cases: [Case<'_>; 8] = [
+        ("", &[-1, 0, 1], Some(&[-1, 0, 1])),
+        ("[label_map]\n0 = 0\n1 = 1\n", &[-1, 0, 1], Some(&[-1, 0, 1])),
+        ("names = [\"1\", \"2\"]", &[-1, 1, 2], Some(&[-1, 0, 1])),
+        // -1 may be a class.
+        ("[label_map]\n-1 = 0\n1 = 1\n", &[-1, 1], Some(&[0, 1])),
+        ("names = [\"-1\", \"1\"]", &[-1, 1], Some(&[0, 1])),
+        ("names = [\"-2\", \"2\"]", &[-2, -1, 2], Some(&[0, -1, 1])),
+        // Where names are numbers, a number that is none of them is no place.
+        ("names = [\"1\", \"2\"]", &[0, 1], None),
+        ("[label_map]\n1 = 0\n2 = 1\n", &[-1, 3], None),
+    ];
+    for (more, numbers, expected) in cases {
+        for found in in_every_form(numbers, &task(more)) {
+            assert_eq!(found.ok().as_deref(), expected, "{more} {numbers:?}");
+        }
+    }
+}
+
+/// Words that are numbers, or truth values, are what labels say, in every form.
+#[test]
+fn words_that_are_numbers() {
+    let words = |words: &str| {
+        let keys = "name = \"t\"\ntext = [\"a\"]\nsplits.train = \"train\"\n";
+        Task::from_toml(&format!("{keys}labels = [{words}]\n"), "t.toml").unwrap()
+    };
+    let stars = words("\"1\", \"2\", \"3\", \"4\", \"5\"");
+    for found in in_every_form(&[1, 2, 3, 4, -1], &stars) {
+        assert_eq!(found.unwrap(), [0, 1, 2, 3, -1]);
+    }
+    assert!(in_every_form(&[0], &stars).iter().all(Result::is_err));
+    for found in in_every_form(&[0, 1], &words("\"1\", \"0\"")) {
+        assert_eq!(found.unwrap(), [1, 0]);
+    }
+    let task = words("\"True\", \"False\"");
+    assert_eq!(labels(&rows(Format::Jsonl, "{\"a\":\"\",\"label\":true}", &task).unwrap()), [0]);
+    assert_eq!(labels(&rows(Format::Csv, "a,label\nx,True\n", &task).unwrap()), [0]);
+    // Names that are truth values mean these.
+    assert_eq!(named(&["True", "False"], &[0, 1], &super::super::tests::task("")).unwrap(), [1, 0]);
+    // Halves and whole floats of a map, as they are written.
+    let halves = super::super::tests::task("[label_map]\n\"0.5\" = 0\n\"1.0\" = 1\n");
+    assert_eq!(labels(&rows(Format::Csv, "a,label\nx,0.5\ny,1.0\n", &halves).unwrap()), [0, 1]);
+    for (form, bytes) in tables(table(Arc::new(Float64Array::from(vec![0.5, 1.0])))) {
+        assert_eq!(labels(&rows(form, bytes, &halves).unwrap()), [0, 1]);
+    }
+}
+
+/// Names in one split, in another order than the task's, and bare numbers in the other: nobody can say what these are.
+#[test]
+fn numbers_beside_names_in_another_order_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let huggingface = format!("{{\"info\": {}}}", info(&["neutral", "negative", "positive"]));
+    let named = parquet_of(table(integers(&[0, 1, 2])), Some(&huggingface), Compression::SNAPPY);
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    write("train.parquet", &named);
+    write("test.csv", b"a,label\nx,0\n");
+    let message = message_of(folder.path(), &three(""));
+    assert!(
+        message.contains("expected a class by its name") && message.contains("neutral, negative, positive"),
+        "{message}"
+    );
+    write("test.csv", b"a,label\nx,neutral\ny,-1\n");
+    assert_eq!(split_labels(&read_dataset(folder.path(), &three("")).unwrap(), "test"), [1, -1]);
+    // The other way round.
+    for name in ["train.parquet", "test.csv"] {
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    write("train.csv", b"a,label\nx,0\n");
+    write("test.parquet", &named);
+    let message = message_of(folder.path(), &three(""));
+    assert!(message.contains("in another order than the task's"), "{message}");
+}
+
+#[test]
+fn a_map_of_numbers_needs_one_order_of_names() {
+    let task = task("splits.test = \"test\"\n[label_map]\n0 = 1\n1 = 0\n");
+    let folder = saved(&[("train", &["neg", "pos"], &[0, 1]), ("test", &["pos", "neg"], &[0, 1])]);
+    let message = message_of(folder.path(), &task);
+    assert!(
+        message.contains("it numbers its class \"pos\" 0, but the data read before it number that 1"),
+        "{message}"
+    );
+    let folder = saved(&[("train", &["neg", "pos"], &[0, 1]), ("test", &["neg", "pos"], &[0, -1])]);
+    assert_eq!(split_labels(&read_dataset(folder.path(), &task).unwrap(), "test"), [1, -1]);
 }
 
 #[test]
@@ -242,6 +349,13 @@ fn dictionaries_and_floats_are_read_by_value() {
     for (form, bytes) in tables(table(Arc::new(category))) {
         assert_eq!(labels(&rows(form, bytes, &task("")).unwrap()), [0, 1, -1], "{form}");
     }
+    // A category of truth values, which Parquet's library reads as bits alone.
+    let values: ArrayRef = Arc::new(BooleanArray::from(vec![false, true]));
+    let category = DictionaryArray::<Int8Type>::try_new(Int8Array::from(vec![1, 0, 1]), values).unwrap();
+    let stream = stream(table(Arc::new(category)));
+    assert_eq!(labels(&rows(Format::Arrow, stream, &task("")).unwrap()), [1, 0, 1]);
+    let bytes = include_bytes!("category_of_bool.parquet");
+    assert_eq!(labels(&rows(Format::Parquet, bytes, &task("")).unwrap()), [1, 0, 1, 0]);
     for (form, bytes) in tables(table(Arc::new(Float32Array::from(vec![1.0, 0.0, -1.0])))) {
         assert_eq!(labels(&rows(form, bytes, &task("")).unwrap()), [1, 0, -1], "{form}");
     }
