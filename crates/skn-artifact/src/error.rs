@@ -71,6 +71,18 @@ pub enum ArtifactError {
         found: usize,
     },
 
+    /// A file of a run would be written through a link.
+    #[error(
+        "{file}: a link to {target}; files of a run are neither written nor removed through links: remove it, or make the run's folder \
+         itself a link"
+    )]
+    Link {
+        /// The link.
+        file: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+
     /// Another program works on the run.
     #[error("{folder}: another run works here: {holder}")]
     Locked {
@@ -114,9 +126,11 @@ impl ArtifactError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { operation: "open" | "read", .. } => ErrorKind::Input,
-            Self::Missing { .. } | Self::Format { .. } | Self::Tensor { .. } | Self::Exists { .. } => {
-                ErrorKind::Input
-            }
+            Self::Missing { .. }
+            | Self::Link { .. }
+            | Self::Format { .. }
+            | Self::Tensor { .. }
+            | Self::Exists { .. } => ErrorKind::Input,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Io { .. } | Self::Shape { .. } => ErrorKind::Failed,
         }

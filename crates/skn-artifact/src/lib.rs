@@ -28,6 +28,7 @@ mod foreign;
 mod hash;
 mod journal;
 mod kind;
+mod link;
 mod lock;
 pub mod names;
 mod records;
@@ -42,6 +43,7 @@ pub use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
 pub use crate::hash::{hash_file, sha256_hex};
 pub use crate::journal::Journal;
 pub use crate::kind::ErrorKind;
+pub use crate::link::refuse_link;
 pub use crate::lock::RunLock;
 pub use crate::records::{
     BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, MetricRecord, ModelIdentity, PartRecord,

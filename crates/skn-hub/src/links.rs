@@ -19,7 +19,13 @@ pub fn follow(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
         Err(source) => return missing(path, source),
     };
     let unreadable = |source| HubError::Unreadable { path: root.into(), source };
-    let root = root.canonicalize().map_err(unreadable)?;
+    // Of a file that the user named its folder says whether it is one of a snapshot.
+    let named = if root.is_dir() {
+        root
+    } else {
+        root.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+    };
+    let root = named.canonicalize().map_err(unreadable)?;
     match Snapshot::around(&root) {
         Some(snapshot) if !snapshot.holds(&real) => {
             Err(HubError::LeadsOut { path: path.into(), repository: snapshot.repository_folder().into() })

@@ -10,7 +10,7 @@ use skn_data::{Dataset, Task, TextEncoder};
 use crate::error::Result;
 use crate::loaded::LoadedModel;
 use crate::options::Size;
-use crate::place::DEPTH;
+use crate::walk::walk;
 
 /// The most models that are kept ..
 const MODELS: usize = 4;
@@ -131,23 +131,15 @@ fn identity(_: &Metadata) -> [i64; 3] {
 /// The files of a place, as deep as readers look, also where links lead; none of a place that is in no file system.
 fn state(place: &Path) -> Vec<State> {
     let mut found = Vec::new();
-    collect(place, 0, &mut found);
+    walk(place, &mut |place| {
+        if let Ok(meta) = std::fs::metadata(place)
+            && !meta.is_dir()
+        {
+            found.push((place.into(), meta.len(), meta.modified().ok(), identity(&meta)));
+        }
+    });
     found.sort();
     found
-}
-
-fn collect(place: &Path, depth: usize, found: &mut Vec<State>) {
-    let Ok(meta) = std::fs::metadata(place) else { return };
-    if meta.is_dir() && depth == DEPTH {
-        return;
-    }
-    if meta.is_dir() {
-        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
-            collect(&entry.path(), depth + 1, found);
-        }
-    } else {
-        found.push((place.into(), meta.len(), meta.modified().ok(), identity(&meta)));
-    }
 }
 
 #[cfg(test)]

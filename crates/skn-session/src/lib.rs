@@ -40,6 +40,7 @@ mod session;
 mod setup;
 mod stages;
 mod tuned_folder;
+mod walk;
 
 pub use crate::chain::{ChainEvent, Step};
 pub use crate::error::{Result, SessionError};

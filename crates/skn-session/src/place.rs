@@ -9,10 +9,7 @@ use skn_model::ModelFolder;
 
 use crate::error::{Result, SessionError};
 use crate::options::Subject;
-
-/// No reader looks for files deeper in a place, and rather less deep: `<configuration>/<split>/0000.parquet`. Links to
-/// folders are followed, and so one that leads round in a circle ends.
-pub(crate) const DEPTH: usize = 4;
+use crate::walk::walk;
 
 /// Finds the model that a user names: `demo`, an existing folder, or `owner/name[@revision]` in the local Hugging
 /// Face cache. An existing folder wins over the cache.
@@ -130,21 +127,13 @@ fn cached(repository: &Repository) -> Result<Option<PathBuf>> {
 fn tell_links(place: &Path) {
     let of_cache = || place.canonicalize().is_ok_and(|place| Snapshot::around(&place).is_some());
     if tracing::enabled!(tracing::Level::DEBUG) && !of_cache() {
-        links(place, 0, &mut |link, real| tracing::debug!("{}: read as {}", link.display(), real.display()));
-    }
-}
-
-/// The links in a place that lead somewhere, as deep as readers look.
-fn links(place: &Path, depth: usize, found: &mut impl FnMut(&Path, &Path)) {
-    if place.is_symlink()
-        && let Ok(real) = place.canonicalize()
-    {
-        found(place, &real);
-    }
-    if depth < DEPTH {
-        for entry in place.read_dir().into_iter().flatten().flatten() {
-            links(&entry.path(), depth + 1, found);
-        }
+        walk(place, &mut |path| {
+            if path.is_symlink()
+                && let Ok(real) = path.canonicalize()
+            {
+                tracing::debug!("{}: read as {}", path.display(), real.display());
+            }
+        });
     }
 }
 

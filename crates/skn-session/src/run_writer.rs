@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, sha256_hex,
-    write_file,
+    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, refuse_link,
+    sha256_hex, write_file,
 };
 
 use crate::error::{Result, SessionError};
@@ -163,6 +163,7 @@ impl RunWriter {
             self.record.outputs.insert(name, sha256_hex(&bytes));
         }
         for name in &self.obsolete {
+            refuse_link(&self.folder, Path::new(name))?;
             let path = self.folder.join(name);
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -212,23 +213,6 @@ impl RunWriter {
         let record = StageRecord { finished, seconds, ..self.record };
         Ok(RunRecord::update(&self.folder, &self.entry, record, &self.obsolete)?)
     }
-}
-
-/// Refuses to write a file of a run through a link, which leads who knows where. The run's folder itself may be one.
-fn refuse_link(run: &Path, name: &Path) -> Result<()> {
-    let mut path = run.to_path_buf();
-    for part in name.components() {
-        path.push(part);
-        if path.is_symlink() {
-            let target = std::fs::read_link(&path).unwrap_or_default();
-            return Err(SessionError::input(format!(
-                "{}: a link to {}; files of a run are not written through links: remove it, or make the run's folder itself a link",
-                path.display(),
-                target.display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Seconds since 1970.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ArtifactError, Result};
 use crate::file::{Overwrite, read_json, write_json};
+use crate::link::refuse_link;
 use crate::names::file;
 
 /// `RUN/run.json`: how everything in the run came about, by stage.
@@ -114,6 +115,7 @@ impl RunRecord {
         }
         let names: Vec<String> = older.into_values().flat_map(|stage| stage.outputs.into_keys()).collect();
         for name in &names {
+            refuse_link(run, Path::new(name))?;
             let file = run.join(name);
             match std::fs::remove_file(&file) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
