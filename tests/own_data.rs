@@ -251,10 +251,12 @@ fn ways(name: &str, says: &str) -> Vec<Vec<(String, Vec<u8>)>> {
                 .map(|codec| one(&parquet(codec)))
                 .to_vec()
         }
-        "train/0000.parquet" | "train/part-00000-c000.snappy.parquet" => {
+        "train/0000.parquet"
+        | "train/part-00000-c000.snappy.parquet"
+        | "train.parquet/part-00000.parquet" => {
             vec![one(&parquet(Compression::SNAPPY))]
         }
-        "train.jsonl" | "train.json" => {
+        "train.jsonl" | "train.ndjson" | "train.json" => {
             ["an object a line", "one after another", "list", "`NaN`"].into_iter().for_each(has);
             let line = y.replace('\n', "");
             [format!("{x}\n{line}\n"), format!("{}\n{y}", x.replace(", ", ",\n")), format!("[{x}, {y}]")]

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use skn_artifact::names::file;
-use skn_artifact::{ArtifactError, TensorFile, parse_json, read_regular};
+use skn_artifact::{ArtifactError, Foreign, TensorFile, Wanted, parse_json, read_regular};
 use skn_hub::Snapshot;
 
 use crate::config::Config;
@@ -138,6 +138,11 @@ impl ModelFolder {
         let expected = "model.safetensors or model.safetensors.index.json";
         if !pickled.exists() {
             return self.lacks(expected, "save the model with safe_serialization=True");
+        }
+        if let Some(pointer @ Foreign::LfsPointer) = Foreign::of_file(&pickled) {
+            let told = pointer.told(Wanted::Tensors);
+            return self
+                .missing(expected, &format!("pytorch_model.bin is {told}; a model.safetensors is read"));
         }
         let hint = "pytorch_model.bin is a pickle, which may run code and is not read; convert it in Python: \
                     AutoModelForMaskedLM.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)";

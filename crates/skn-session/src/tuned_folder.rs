@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, stage};
-use skn_artifact::{RunRecord, SkillConfig, SplitRecord, hash_file, read_json};
+use skn_artifact::{Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, read_json};
 use skn_model::not_a_tuning_folder;
 
 use crate::error::{Result, SessionError};
@@ -32,7 +32,7 @@ impl TunedFolder {
     /// If there is no such folder, a file in its place, a link in it leads to nothing, or its `skn.json` or the run's record
     /// can't be read.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.is_dir();
+        let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.exists();
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
         skn_hub::follow(&path, &path)?;
         if path.is_file() {
@@ -84,6 +84,15 @@ impl TunedFolder {
             }
             let found = hash_file(&file)?;
             if found != *expected {
+                if let Some(foreign) =
+                    Foreign::of_file(&file).filter(|foreign| *foreign != Foreign::Safetensors)
+                {
+                    let told = foreign.told(Wanted::Tensors);
+                    return Err(SessionError::input(format!(
+                        "{}: expected tensors, found {told}",
+                        file.display()
+                    )));
+                }
                 let file = file.display();
                 return Err(SessionError::input(format!(
                     "{file}: expected SHA-256 {expected} (skn.json), found {found}"

@@ -85,6 +85,11 @@ impl TensorFile {
         self.entries.keys().map(String::as_str)
     }
 
+    /// The name of a tensor as the file has it, if there is one of this name.
+    pub fn stored_name(&self, name: &str) -> Option<&str> {
+        self.entries.get_key_value(name).map(|(name, _)| name.as_str())
+    }
+
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)

@@ -48,15 +48,25 @@ fn skip_blanks(input: &mut impl BufRead) -> io::Result<(u64, Option<u8>)> {
     }
 }
 
-/// Whether the object that begins on the first line ends on another one, if there are `more`; in a file that is not named
-/// JSON Lines also whether there are several on that line.
+/// Whether the object that begins on the first line ends on another one, if there are `more`, or another one begins on that
+/// line.
 fn is_stream(first: &[u8], more: bool, format: Format) -> bool {
     let changed = finite(first);
     let mut json = serde_json::Deserializer::from_slice(changed.as_deref().unwrap_or(first));
     match IgnoredAny::deserialize(&mut json) {
-        Ok(_) => format == Format::Json && json.end().is_err(),
+        Ok(_) => {
+            format == Format::Json && json.end().is_err() || goes_on(changed.as_deref().unwrap_or(first))
+        }
         Err(error) => more && error.is_eof(),
     }
+}
+
+/// Whether another object begins behind the first one of a line.
+fn goes_on(line: &[u8]) -> bool {
+    let mut objects = serde_json::Deserializer::from_slice(line).into_iter::<IgnoredAny>();
+    let is_whole = objects.next().is_some_and(|object| object.is_ok());
+    let rest = line.get(objects.byte_offset()..).unwrap_or_default();
+    is_whole && rest.trim_ascii_start().starts_with(b"{")
 }
 
 /// Hands the objects of a file to the decoder.

@@ -201,6 +201,10 @@ fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<S
             found: format!("{} and {}", shown(&others[0]), shown(&paths[0])),
         }),
         (None, _) => {
+            let any = Task { format: None, ..task.clone() };
+            if let (Some(_), [(found, _), ..]) = (task.format, &shards::of(folder, split, &any)?[..]) {
+                check_format(folder, task, *found)?;
+            }
             // It may be a folder's name, and that a link.
             skn_hub::follow(root, &folder.join(split))?;
             Err(no_file(folder, split, task)?)

@@ -40,7 +40,7 @@ use row_decoder::RowDecoder;
 /// `data`, or one for each configuration, of which there must be one alone or one with the task's name. For a task that
 /// needs no data nothing is read.
 ///
-/// Links are followed inside `path` only; in a snapshot of the Hugging Face cache inside its repository's folder.
+/// Links are followed wherever they lead; in a snapshot of the Hugging Face cache inside its repository's folder.
 ///
 /// Files are read in this process, piece by piece: CSV and JSON row by row, Arrow by record batch, Parquet by page. The
 /// Arrow and Parquet libraries panic on some damaged files; that is caught and becomes an error, after the panic hook has

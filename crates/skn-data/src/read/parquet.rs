@@ -1,6 +1,10 @@
-use arrow_schema::ArrowError;
+use std::sync::Arc;
+
+use arrow_schema::{ArrowError, DataType, Field, Schema};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
@@ -24,7 +28,8 @@ pub(crate) fn read(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'
 
 fn read_batches(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'_>) -> Result<()> {
     let damaged = |decoder: &RowDecoder<'_>, error: ParquetError| decoder.malformed("footer", error);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|error| damaged(decoder, error))?;
+    let footer = footer(&input).map_err(|error| damaged(decoder, error))?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, footer);
     let columns = table::columns(builder.schema(), decoder)?;
     let told = builder.metadata().file_metadata().num_rows();
     let chunks = || chunks(builder.metadata(), &columns);
@@ -46,6 +51,24 @@ fn read_batches(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'_>)
         return Err(decoder.malformed("footer", format!("expected {told} rows, as it says, found {found}")));
     }
     Ok(())
+}
+
+/// The footer of a file. Columns that were dictionaries of other than strings, as pandas writes categories, are read as what they
+/// hold: the library can't make such dictionaries of all types.
+fn footer(input: &impl ChunkReader) -> Result<ArrowReaderMetadata, ParquetError> {
+    let footer = ArrowReaderMetadata::load(input, ArrowReaderOptions::new())?;
+    let plain = |field: &Arc<Field>| match field.data_type() {
+        DataType::Dictionary(_, value) if !value.is_string() => {
+            Arc::new(field.as_ref().clone().with_data_type(value.as_ref().clone()))
+        }
+        _ => Arc::clone(field),
+    };
+    let fields: Vec<Arc<Field>> = footer.schema().fields().iter().map(plain).collect();
+    if footer.schema().fields().iter().eq(fields.iter()) {
+        return Ok(footer);
+    }
+    let schema = Arc::new(Schema::new_with_metadata(fields, footer.schema().metadata().clone()));
+    ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), ArrowReaderOptions::new().with_schema(schema))
 }
 
 /// The pieces of the wanted columns. A column that has several columns within it can't be wanted.

@@ -11,6 +11,9 @@ use crate::task::Task;
 /// Files beside the data that have one of their extensions.
 const BESIDE: [&str; 4] = ["dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"];
 
+/// What may stand behind a split's name in that of its folder.
+const FOLDERS: [&str; 5] = ["", ".parquet", ".csv", ".json", ".jsonl"];
+
 /// The files of a split in a folder, in the order of their rows, for each extension that is there: `<split>.csv`, shards
 /// `<split>-00000-of-00002.csv` or, of Parquet, `<split>-*.parquet`; or else what is in the folder `<split>`.
 ///
@@ -21,10 +24,12 @@ pub(super) fn of(folder: &Path, split: &str, task: &Task) -> Result<Vec<(Format,
         files.retain(|name| is_of_split(name, split, extension));
     }
     found.retain(|_, files| !files.is_empty());
-    let below = folder.join(split);
-    let (folder, found) = match found.is_empty() && below.is_dir() {
-        true => (below.as_path(), of_folder(&below, split, task)?),
-        false => {
+    // Spark and Dask name a split's folder as others name its file: `train.parquet`.
+    let named_so = FOLDERS.map(|extension| folder.join(format!("{split}{extension}")));
+    let below = named_so.into_iter().find(|below| below.is_dir());
+    let (folder, found) = match &below {
+        Some(below) if found.is_empty() => (below.as_path(), of_folder(below, split, task)?),
+        _ => {
             found.values_mut().for_each(|files| sort(files));
             for files in found.values() {
                 let expected = lacks(files, split);

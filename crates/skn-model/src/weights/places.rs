@@ -43,7 +43,7 @@ impl<'a> Places<'a> {
     fn find_twins(&mut self) {
         for file in self.files {
             for (twin, kept) in file.metadata() {
-                if let Some(kept) = file.names().find(|name| name == kept) {
+                if let Some(kept) = file.stored_name(kept) {
                     self.of.entry(self.family.canonical(twin)).or_insert_with(|| vec![(file, kept)]);
                 }
             }

@@ -154,3 +154,12 @@ fn of_several_folders_the_one_with_the_splits_is_read() {
     assert_eq!(read_files(&["a/train.csv", "t/train.csv", "t/test.csv"], "train"), ["t train.csv"]);
     refused_with(&["data/other.csv"], "data: expected split \"train\"");
 }
+
+/// What stands in a folder is of another form than the task insists on: that is said, and nothing of what is missing.
+#[test]
+fn another_form_than_the_task_s_is_named() {
+    let folder = TempDir::new().unwrap();
+    put(folder.path().join("train.parquet"), small_parquet());
+    let message = message_of(folder.path(), &task("format = \"csv\""));
+    assert!(message.contains("expected csv files, as task t says, found parquet"), "{message}");
+}

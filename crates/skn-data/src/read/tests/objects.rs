@@ -29,10 +29,8 @@ fn every_way_to_write_objects_down_is_read_under_both_names() {
             two_rows(format, format!("\u{feff}\r\n\n  {}", way.replace('\n', "\r\n")));
         }
     }
-    // Several on the first line: JSON Lines has one a line.
     let one_line = "{\"a\": \"x\", \"label\": 1} {\"a\": \"y\", \"label\": 0}\n";
-    two_rows(Format::Json, one_line);
-    refused(Format::Jsonl, one_line, &task(""), "line 1: byte 24: trailing characters");
+    [Format::Json, Format::Jsonl].into_iter().for_each(|format| two_rows(format, one_line));
     assert!(rows(Format::Jsonl, " \n\n", &task("")).unwrap().is_empty());
 }
 
@@ -162,4 +160,19 @@ fn other_encodings_are_named() {
             "line 2: byte 11: invalid unicode code point; if the file is not UTF-8",
         );
     }
+}
+
+#[test]
+fn several_objects_on_a_line_are_read_whatever_the_name() {
+    let objects = "{\"a\": \"x\", \"label\": 1} {\"a\": \"y\", \"label\": 0}\n{\"a\": \"z\", \"label\": 1}\n";
+    for format in [Format::Json, Format::Jsonl] {
+        let rows = rows(format, objects, &task("")).unwrap();
+        assert_eq!((texts(&rows), labels(&rows)), (vec!["x", "y", "z"], vec![1, 0, 1]));
+    }
+    refused(
+        Format::Jsonl,
+        "{\"a\": \"x\", \"label\": 1} x\n",
+        &task(""),
+        "line 1: byte 24: trailing characters",
+    );
 }
