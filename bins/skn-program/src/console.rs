@@ -215,7 +215,7 @@ pub fn print(text: &str) -> std::io::Result<()> {
 /// The same of JSON, which says the same to who reads it.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(json: &str) -> std::io::Result<()> {
     write_result(&visible_json(json))
 }

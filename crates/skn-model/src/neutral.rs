@@ -15,11 +15,14 @@ pub(crate) struct Neutral {
 impl Neutral {
     /// Refuses another value. null is accepted, as an absent field is.
     pub(crate) fn check(&self, fields: &Map<String, Value>, file: &Path) -> Result<()> {
-        let value = fields.get(self.field).unwrap_or(&Value::Null);
-        if value.is_null() || (self.accepts)(value) {
-            return Ok(());
+        // Python takes null for false.
+        let null_is_neutral = !(self.accepts)(&Value::Bool(true));
+        match fields.get(self.field) {
+            None => Ok(()),
+            Some(Value::Null) if null_is_neutral => Ok(()),
+            Some(value) if (self.accepts)(value) => Ok(()),
+            Some(value) => Err(ModelError::field(file, self.field, self.expected, value)),
         }
-        Err(ModelError::field(file, self.field, self.expected, value))
     }
 }
 

@@ -178,6 +178,7 @@ mod tests {
             ("position_embedding_type", json!("relative_key"), "absolute"),
             ("is_decoder", json!(true), "false"),
             ("tie_word_embeddings", json!(false), "true"),
+            ("tie_word_embeddings", json!(null), "true"),
             ("add_cross_attention", json!(true), "false"),
             ("pruned_heads", json!({"3": [0, 2]}), "heads"),
             (
