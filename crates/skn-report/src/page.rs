@@ -88,14 +88,14 @@ fn result(parts: &Parts, figures: &[Figure]) -> Markup {
     html! {
         section id="result" {
             h2 { "Result" }
+            @for overlap in overlaps(&parts.record) {
+                p.warning { "Seen in training: " (overlap) ". Scores on them tell nothing of new texts." }
+            }
             @if let Some(summary) = &parts.summary {
                 (findings(summary, parts.metric().unwrap_or("the metric")))
                 (show(figures, &named(&["summary"]), Some(result_tables(summary, parts.metric().unwrap_or("metric")))))
             } @else {
                 (missing("The final table (summary.json) is", "skn-run"))
-            }
-            @for overlap in overlaps(&parts.record) {
-                p.warning { "Seen in training: " (overlap) ". Scores on them tell nothing of new texts." }
             }
         }
     }
