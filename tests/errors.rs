@@ -439,7 +439,7 @@ fn texts_that_are_none() {
     desk.fails(&format!("{predict} run"), 3, &["run: ", "expected a file"]);
     desk.fails(&format!("{predict} nowhere"), 3, &["nowhere: "]);
     write(&desk.path("texts"), b"one\ttwo\nthree\tf\xffour\n");
-    desk.fails(&format!("{predict} texts"), 3, &["texts: line 2: expected UTF-8"]);
+    desk.fails(&format!("{predict} texts"), 3, &["texts: line 2: not UTF-8"]);
     write(&desk.path("texts"), "one\ttwo\nthree\n");
     desk.fails(&format!("{predict} texts"), 3, &["texts: line 2: expected two texts"]);
     write(&desk.path("texts"), "");

@@ -34,6 +34,7 @@ pub mod names;
 mod records;
 mod regular;
 mod tensors;
+mod text;
 mod visible;
 
 pub use crate::array::{Array, DType, Data};
@@ -52,6 +53,7 @@ pub use crate::records::{
 };
 pub use crate::regular::{open_regular, read_regular};
 pub use crate::tensors::{TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash};
+pub use crate::text::{NotText, not_utf8, text_of};
 pub use crate::visible::{visible, visible_json};
 
 #[cfg(doctest)]

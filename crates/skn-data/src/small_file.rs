@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use skn_artifact::{BYTE_ORDER_MARK, Foreign, Wanted, read_regular};
+use skn_artifact::{BYTE_ORDER_MARK, Foreign, NotText, Wanted, read_regular, text_of};
 
 use crate::error::{DataError, Result};
 
@@ -34,12 +34,10 @@ pub(crate) fn refuse_foreign(bytes: &[u8], file: &str) -> Result<()> {
 /// The text of a file; errors call it `file`.
 pub(crate) fn read_text(path: &Path, file: &str) -> Result<String> {
     let bytes = read_bytes(path, file)?;
-    refuse_foreign(&bytes, file)?;
-    String::from_utf8(bytes).map_err(|error| DataError::Malformed {
-        file: file.to_owned(),
-        place: format!("byte {}", error.utf8_error().valid_up_to()),
-        reason: "not UTF-8".to_owned(),
-    })
+    match text_of(&bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(NotText { place, reason }) => Err(DataError::Malformed { file: file.to_owned(), place, reason }),
+    }
 }
 
 /// Whether `name` is the name of one file or folder, and no way to another place.

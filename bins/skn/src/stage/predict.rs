@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_artifact::{BYTE_ORDER_MARK, Foreign, Wanted};
+use skn_artifact::text_of;
 use skn_program::Failure;
 use skn_session::options::{Classify, Tuned};
 use skn_session::{Answer as Found, Text};
@@ -138,19 +138,7 @@ impl Predict {
             false => std::fs::File::open(&self.input).and_then(|mut file| file.read_to_end(&mut bytes)),
         };
         read.map_err(|error| Failure::input(format!("{name}: {error}; expected a file of texts")))?;
-        if let Some(found) = Foreign::of(&bytes) {
-            let told = found.told(Wanted::Text);
-            return Err(Failure::input(format!("{name}: expected a text a line, found {told}")));
-        }
-        // The mark that programs on Windows put before UTF-8 is no part of the first text.
-        if bytes.starts_with(BYTE_ORDER_MARK) {
-            bytes.drain(..BYTE_ORDER_MARK.len());
-        }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
-            Failure::input(format!("{name}: line {line}: expected UTF-8, found other bytes"))
-        })?;
+        let text = text_of(&bytes).map_err(|wrong| Failure::input(format!("{name}: {wrong}")))?;
         if text.is_empty() {
             return Err(Failure::input(format!("{name}: expected a text a line, found nothing")));
         }

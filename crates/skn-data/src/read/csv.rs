@@ -4,10 +4,11 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder, StringRecord};
+use skn_artifact::not_utf8;
 
 use self::quotes::Quotes;
 use super::cell::{Cell, no_cells};
-use super::encoding::{not_utf8, skip_mark};
+use super::encoding::skip_mark;
 use super::row_decoder::{Place, RowDecoder};
 use crate::error::{DataError, Result};
 use crate::task::may_delimit;

@@ -5,11 +5,12 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use skn_artifact::not_utf8;
 
 use self::finite::{Finite, finite};
 use self::row::RowSeed;
 use super::cell::{Cell, Cells};
-use super::encoding::{not_utf8, skip_mark};
+use super::encoding::skip_mark;
 use super::row_decoder::{Place, RowDecoder};
 use crate::error::{DataError, Result};
 use crate::format::Format;
