@@ -49,7 +49,7 @@ const DATA: Option<&str> =
 const MODEL: Option<&str> =
     Some("skn-train --task-file task.toml --epoch 1 --save_to run --data data/csv --model");
 
-const FORMS: [Form; 21] = [
+const FORMS: [Form; 22] = [
     Form {
         name: "arrow",
         make: |to| data(to, "arrow/validation/data-00000-of-00001.arrow", "arrow"),
@@ -90,6 +90,7 @@ const FORMS: [Form; 21] = [
         read: tokenizer,
         fenced: MODEL,
     },
+    Form { name: "added_tokens", make: added_tokens, read: tokenizer, fenced: None },
     Form { name: "records", make: record, read: records, fenced: None },
 ];
 
@@ -239,6 +240,18 @@ fn weights(file: &Path) -> bool {
 fn older(to: &Path, name: &str) -> PathBuf {
     fs::remove_file(model(to, "tokenizer.json")).unwrap();
     to.join(name)
+}
+
+/// Tokens behind the vocabulary of the older files, as transformers wrote them.
+fn added_tokens(to: &Path) -> PathBuf {
+    let file = older(to, "added_tokens.json");
+    // Newer settings say what was added, and then that file is not asked.
+    fs::remove_file(to.join("tokenizer_config.json")).ok();
+    let vocabulary: serde_json::Value =
+        serde_json::from_slice(&fs::read(to.join("vocab.json")).unwrap()).unwrap();
+    let next = vocabulary.as_object().unwrap().len();
+    write(&file, serde_json::json!({"[USER]": next, "[URL]": next + 1, "<sep>": next + 2}).to_string());
+    file
 }
 
 fn tokenizer(file: &Path) -> bool {
@@ -512,6 +525,7 @@ mod mutants_of {
         vocab,
         merges,
         tokenizer_config,
+        added_tokens,
         records
     );
 }
