@@ -482,3 +482,23 @@ fn control_characters_are_spelled_out() {
         "the names are shown"
     );
 }
+
+/// What the original implementation left, and what git left of a large file, are named for what they are.
+#[test]
+fn tuned_parameters_that_are_something_else() {
+    let desk = Desk::new();
+    let line = "skn-probe --model demo --task sentiment -p --probe_type acc --save_to other --resume_from";
+    // The first bytes of torch.save's zip: its first file is `best-backbone/data.pkl`.
+    let zip = b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x16\0\x0c\0best-backbone/data.pkl";
+    write(&desk.path("old/best-backbone"), zip);
+    desk.fails(&format!("{line} old/best-backbone"), 3, &["old/best-backbone", "torch.save"]);
+
+    desk.ok("skn-train --model demo --task sentiment --prompt_size 4 --max-steps 1 --save_to run");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 6304\n";
+    write(&desk.path("run/best/adapter_model.safetensors"), pointer);
+    desk.fails(
+        &format!("{line} run"),
+        3,
+        &["run/best/adapter_model.safetensors", "Git LFS pointer", "git lfs pull"],
+    );
+}

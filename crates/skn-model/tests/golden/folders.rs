@@ -371,6 +371,9 @@ fn folders_that_are_none_are_refused() {
     assert_refused(empty.path(), &["model.safetensors", "safe_serialization"]);
     std::fs::write(empty.path().join("pytorch_model.bin"), [0x80, 2]).unwrap();
     assert_refused(empty.path(), &["pytorch_model.bin is a pickle"]);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n";
+    std::fs::write(empty.path().join("pytorch_model.bin"), pointer).unwrap();
+    assert_refused(empty.path(), &["pytorch_model.bin is a Git LFS pointer", "a model.safetensors is read"]);
     std::fs::write(empty.path().join("model.safetensors"), [0x80, 2, 0, 0, 0, 0, 0, 0, 0]).unwrap();
     assert_refused(empty.path(), &["model.safetensors", "pickle"]);
 }
