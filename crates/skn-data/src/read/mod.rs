@@ -9,6 +9,7 @@ mod encoding;
 mod folder;
 mod foreign;
 mod json;
+mod known;
 mod locate;
 mod memory;
 mod parquet;

@@ -3,6 +3,7 @@ use std::{fmt, io};
 
 use super::cell::{Cell, Cells, describe};
 use super::classes::{Classes, Reference};
+use super::known::Known;
 use crate::dataset::UNLABELLED;
 use crate::error::{DataError, Result, RowPlace, names};
 use crate::rows::{Receiver, Row};
@@ -44,6 +45,8 @@ pub(crate) struct RowDecoder<'t> {
     reference: &'t mut Reference,
     /// What was told of the split.
     told: BTreeSet<String>,
+    /// The classes of labels that came in the present file, so that names are compared once for each and not for each row.
+    known: Known,
 }
 
 impl<'t> RowDecoder<'t> {
@@ -72,6 +75,7 @@ impl<'t> RowDecoder<'t> {
             classes,
             reference,
             told: BTreeSet::new(),
+            known: Known::default(),
         })
     }
 
@@ -106,6 +110,7 @@ impl<'t> RowDecoder<'t> {
         let column = || format!("column {:?}", self.task.label);
         let (classes, note) = understood.map_err(|reason| self.malformed(column(), reason))?;
         self.classes = classes;
+        self.known = Known::default();
         note.map_or(Ok(()), |note| self.note(note))
     }
 
@@ -178,6 +183,9 @@ impl<'t> RowDecoder<'t> {
     }
 
     fn label(&mut self, place: Place, cell: &Cell<'_>) -> Result<i64> {
+        if let Some(class) = self.known.class(cell) {
+            return Ok(class);
+        }
         let task = self.task;
         let class = match cell {
             Cell::Null | Cell::Missing => Some(UNLABELLED),
@@ -196,7 +204,9 @@ impl<'t> RowDecoder<'t> {
                 _ => true,
             };
         }
-        class.ok_or_else(|| self.no_class(place, cell))
+        let class = class.ok_or_else(|| self.no_class(place, cell))?;
+        self.known.note(cell, class);
+        Ok(class)
     }
 
     /// What is said of a label that is no class.
