@@ -2,11 +2,15 @@
 //! beyond the fence's limits of time and memory; where a library aborts, the fence must turn that into an exit code.
 //!
 //! The mutants of a form are read by a child process (this test program again), many in one, with the limits set anew for
-//! each. If it is killed, its parent knows at which mutant, and goes on behind it. `SKN_MUTANTS=20000` makes more of them,
-//! `SKN_MUTANTS_FROM=2000` others.
+//! each. If it is killed, its parent knows at which mutant, and goes on behind it. `SKN_CASES=20000` makes more of them,
+//! `SKN_FROM=2000` others.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
+#[path = "support/cases.rs"]
+mod cases;
+#[path = "support/damage.rs"]
+mod damage;
 mod support;
 
 use std::borrow::Cow;
@@ -24,13 +28,13 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use candle_core::Device;
+use damage::mutant;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use skn_artifact::{RunRecord, SkillConfig, SplitRecord, TensorBundle, TensorFile, read_json};
 use skn_data::{Task, TextEncoder, TokenizerFiles, read_dataset};
 use skn_model::{ModelFolder, Weights};
-use skn_random::{Key, Purpose, Rng};
 use support::{Desk, copy, golden, write};
 
 /// What is damaged, and how it is read.
@@ -275,123 +279,13 @@ fn records(file: &Path) -> bool {
     split | read_json::<SkillConfig>(file).is_ok() | read_json::<RunRecord>(file).is_ok()
 }
 
-/// A damaged copy. The same number gives the same damage.
-fn mutant(whole: &[u8], number: u64) -> Vec<u8> {
-    let mut dice = Dice(Key::new(number, Purpose::Corpus).rng());
-    let mut bytes = whole.to_vec();
-    for _ in 0..=dice.below(3) {
-        if bytes.is_empty() {
-            break;
-        }
-        damage(&mut bytes, &mut dice);
-    }
-    bytes
-}
-
-struct Dice(Rng);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        self.0.below(most.max(1))
-    }
-
-    fn range(&mut self, length: usize) -> Range<usize> {
-        let start = self.below(length);
-        let longest = if self.below(4) == 0 { length - start } else { 16.min(length - start) };
-        start..start + self.below(longest + 1)
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
-
-fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
-    let place = dice.below(bytes.len());
-    match dice.below(9) {
-        0 | 1 => bytes[place] ^= 1 << dice.below(8),
-        2 => bytes[place] = dice.one_of(&[0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'\n', b',']),
-        3 => bytes.truncate(place),
-        4 => drop(bytes.drain(dice.range(bytes.len()))),
-        5 => {
-            let piece = bytes[dice.range(bytes.len())].to_vec();
-            bytes.splice(place..place, piece);
-        }
-        6 => {
-            let piece = bytes[dice.range(bytes.len())].to_vec();
-            let end = bytes.len().min(place + piece.len());
-            bytes.splice(place..end, piece);
-        }
-        7 => swap_number(bytes, place, dice),
-        _ => edit_length(bytes, dice),
-    }
-}
-
-/// Another number in the place of the next one that is written in digits.
-fn swap_number(bytes: &mut Vec<u8>, from: usize, dice: &mut Dice) {
-    let Some(start) = bytes[from..].iter().position(u8::is_ascii_digit).map(|start| from + start) else {
-        return;
-    };
-    let length = bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let other = dice.one_of(&[
-        "0",
-        "-1",
-        "1",
-        "2147483648",
-        "4294967296",
-        "9223372036854775807",
-        "18446744073709551615",
-        "1e308",
-        "1e999",
-        "\"12\"",
-        "null",
-        "[]",
-        "0.5",
-        "100000000",
-    ]);
-    bytes.splice(start..start + length, other.bytes());
-}
-
-/// A number of 2, 4 or 8 bytes, as lengths and offsets are kept, at the beginning, at the end or anywhere.
-fn edit_length(bytes: &mut [u8], dice: &mut Dice) {
-    let size = dice.one_of(&[2, 4, 8]);
-    let Some(last) = bytes.len().checked_sub(size) else { return };
-    let near = last.min(256);
-    let place = match dice.below(3) {
-        0 => dice.below(near + 1),
-        1 => last - dice.below(near + 1),
-        _ => dice.below(last + 1),
-    };
-    let place = if dice.below(2) == 0 { place & !(size - 1) } else { place };
-    let number = dice.one_of(&[
-        0,
-        1,
-        0x7f,
-        0xff,
-        0x7fff,
-        0xffff,
-        0x7fff_ffff,
-        0xffff_ffff,
-        1 << 30,
-        i64::MAX as u64,
-        u64::MAX,
-        1 << 40,
-    ]);
-    bytes[place..place + size].copy_from_slice(&number.to_le_bytes()[..size]);
-}
-
-fn number_in(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(otherwise)
-}
-
 /// What happens to a form's mutants.
 #[track_caller]
 fn check(name: &str) {
     let form = FORMS.iter().find(|form| form.name == name).unwrap();
     let desk = Desk::new();
     let log = desk.path("log");
-    let first = number_in("SKN_MUTANTS_FROM", 0);
-    let end = first + number_in("SKN_MUTANTS", 2000);
+    let Range { start: first, end } = cases::range(2000);
     let (mut next, mut killed, mut wrong) = (first, Vec::new(), String::new());
     let (mut taken, mut refused) = (0, 0);
     while next < end {

@@ -1,0 +1,15 @@
+//! What a user does to the programs when things go wrong: they are killed, their disk is full, their files are damaged. Each
+//! module is a row of RELIABILITY.md; a case is decided by its number, and one that fails is printed as the command that repeats it.
+//!
+//! `cargo test --test torture` runs CI's numbers, `SKN_FROM=1000 SKN_CASES=500 cargo test --test torture -- statistics` a campaign of
+//! one row.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+#[path = "../support/cases.rs"]
+mod cases;
+#[path = "../support/damage.rs"]
+mod damage;
+mod merges;
+#[path = "../support/mod.rs"]
+mod support;
