@@ -11,8 +11,15 @@
 mod choice;
 mod content;
 mod fetch;
+mod fetched;
+mod here;
+mod http;
+mod listing;
 mod remote;
 mod settings;
+mod shards;
 mod store;
+mod work;
 
-pub use crate::fetch::{Fetch, Fetched, FetchedFile, program};
+pub use crate::fetch::{Fetch, program};
+pub use crate::fetched::{Fetched, FetchedFile};

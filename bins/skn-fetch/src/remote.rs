@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
-use serde::Deserialize;
 use skn_hub::{self as hub, Kind, Repository};
 use skn_program::Failure;
-use ureq::http::{Response, StatusCode, Uri};
+use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
 use crate::content::{Expected, Hash};
+use crate::http::{content_range, header, origin, percent_encoded, place_of, redirected};
+use crate::listing::{Info, Listing, Sibling};
 use crate::settings::Token;
 
 /// A server that says nothing for so long has gone away.
@@ -49,23 +50,6 @@ impl From<Trouble> for anyhow::Error {
             Trouble::Passing(error) | Trouble::NoSuchRange(error) | Trouble::Lasting(error) => error,
         }
     }
-}
-
-/// What a repository has at a revision.
-pub(crate) struct Listing {
-    /// The commit of the revision.
-    pub(crate) commit: String,
-    /// The files.
-    pub(crate) files: Vec<Listed>,
-}
-
-/// A file of a repository.
-#[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    /// Its name, with slashes.
-    pub(crate) name: String,
-    /// Its length and hash, if the Hub lists them.
-    pub(crate) expected: Option<Expected>,
 }
 
 /// A repository on the Hub.
@@ -308,138 +292,7 @@ impl Said {
     }
 }
 
-/// The Hub's description of a repository, as `?blobs=true` asks for it.
-#[derive(Deserialize)]
-struct Info {
-    sha: String,
-    siblings: Vec<Sibling>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Sibling {
-    rfilename: String,
-    size: Option<u64>,
-    blob_id: Option<String>,
-    lfs: Option<Large>,
-}
-
-#[derive(Deserialize)]
-struct Large {
-    sha256: String,
-    size: u64,
-}
-
-impl Sibling {
-    /// Checked; a name that would lead out of the folder is the error.
-    fn listed(self) -> Result<Listed, String> {
-        let Self { rfilename: name, size, blob_id, lfs } = self;
-        let part = |part: &str| !part.is_empty() && part != "." && part != "..";
-        if !name.split('/').all(part) || name.contains(['\\', ':']) || name.contains(char::is_control) {
-            return Err(name);
-        }
-        let (size, hash) = match lfs {
-            Some(Large { sha256, size }) => (Some(size), Hash::parse(&sha256)),
-            None => (size, blob_id.as_deref().and_then(Hash::parse)),
-        };
-        Ok(Listed { name, expected: size.zip(hash).map(|(size, hash)| Expected { size, hash }) })
-    }
-}
-
-fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
-    response.headers().get(name)?.to_str().ok()
-}
-
-/// First byte and length of the whole, of a header such as `bytes 5-9/10`.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let start = range.split_once('-')?.0.parse().ok()?;
-    Some((start, total.parse().ok()))
-}
-
-/// Scheme, host and port.
-fn origin(url: &str) -> Option<(String, String, Option<u16>)> {
-    let uri: Uri = url.parse().ok()?;
-    Some((uri.scheme_str()?.to_string(), uri.host()?.to_ascii_lowercase(), uri.port_u16()))
-}
-
-/// Where a redirect from `url` leads; nothing if not to http or https, or from https to http.
-fn redirected(url: &str, to: &str) -> Option<String> {
-    let from: Uri = url.parse().ok()?;
-    let (scheme, authority) = (from.scheme_str()?, from.authority()?);
-    let to = match to.strip_prefix('/') {
-        Some(rest) if rest.starts_with('/') => format!("{scheme}:{to}"),
-        Some(_) => format!("{scheme}://{authority}{to}"),
-        None => to.to_string(),
-    };
-    let next: Uri = to.parse().ok()?;
-    match next.scheme_str()? {
-        "https" => Some(to),
-        "http" if scheme == "http" => Some(to),
-        _ => None,
-    }
-}
-
-/// An address without what may be secret in it: the signature in a redirect's query.
-fn place_of(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_string()
-}
-
-/// A path of a URL; slashes stay.
-fn percent_encoded(name: &str) -> String {
-    let mut encoded = String::new();
-    for byte in name.bytes() {
-        match byte {
-            byte if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) => encoded.push(byte.into()),
-            byte => encoded += &format!("%{byte:02X}"),
-        }
-    }
-    encoded
-}
-
 fn unreachable(place: &str, error: &ureq::Error) -> anyhow::Error {
     let hint = "is the network there? without it, what is in the cache is found with --offline";
     Failure::offline(format!("{place}: can't be reached: {error}; {hint}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_lead_to_the_web_and_never_to_less_safety() {
-        let hub = "https://hub/a/resolve/x";
-        assert_eq!(redirected(hub, "/b?c=1").unwrap(), "https://hub/b?c=1");
-        assert_eq!(redirected(hub, "//cdn/b").unwrap(), "https://cdn/b");
-        assert_eq!(redirected(hub, "https://cdn/b").unwrap(), "https://cdn/b");
-        assert_eq!(redirected("http://hub:1/a", "/b").unwrap(), "http://hub:1/b");
-        for wrong in ["http://cdn/b", "file:///etc/passwd", "b", ""] {
-            assert_eq!(redirected(hub, wrong), None, "{wrong}");
-        }
-        assert_eq!(place_of("https://cdn/b?signature=s"), "https://cdn/b");
-    }
-
-    #[test]
-    fn file_names_that_lead_elsewhere_are_refused() {
-        let listed = |name: &str| {
-            Sibling { rfilename: name.into(), size: None, blob_id: None, lfs: None }.listed().is_ok()
-        };
-        assert!(listed("a/b c.json") && listed("..a"));
-        for wrong in ["", "/a", "a//b", "../a", "a/..", "a\\b", "c:x", "a\0"] {
-            assert!(!listed(wrong), "{wrong:?}");
-        }
-        assert_eq!(percent_encoded("a b/c#?.json"), "a%20b/c%23%3F.json");
-    }
-
-    #[test]
-    fn hashes_and_ranges_are_read_from_headers() {
-        let digits = "0123456789abcdef0123456789abcdef01234567";
-        assert_eq!(Hash::parse_etag(&format!("W/\"{digits}\"")), Some(Hash::Git(digits.into())));
-        for wrong in ["", "\"../../x\"", "0123", &digits.to_uppercase()] {
-            assert_eq!(Hash::parse_etag(wrong), None);
-        }
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
-        assert_eq!(content_range("bytes */10"), None);
-    }
 }
