@@ -68,6 +68,19 @@ pub struct Manners {
     pub relabels: bool,
     /// Contents stop after the first `cut` bytes and the connection stays open.
     pub stalls: bool,
+    /// What comes a byte at a time, 20 a second.
+    pub dribbles: Option<Dribble>,
+}
+
+/// A part of what a server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dribble {
+    /// The list of files.
+    List,
+    /// The headers of contents.
+    Heads,
+    /// Contents.
+    Contents,
 }
 
 impl Manners {
@@ -115,6 +128,7 @@ impl Hub {
             moved_to: None,
             relabels: false,
             stalls: false,
+            dribbles: None,
         })
     }
 
@@ -205,12 +219,26 @@ fn serve(stream: &TcpStream, manners: &Mutex<Manners>, log: &Mutex<Vec<Asked>>) 
     log.lock().unwrap().push(asked.clone());
     let answer = answer(&asked, &mut manners.lock().unwrap());
     let mut stream = stream;
-    stream.write_all(answer.head.as_bytes())?;
-    stream.write_all(&answer.body)?;
+    let dribbles = manners.lock().unwrap().dribbles;
+    let of_list = asked.path.starts_with("/api/");
+    write(stream, answer.head.as_bytes(), dribbles == Some(Dribble::Heads) && !of_list)?;
+    let part = if of_list { Dribble::List } else { Dribble::Contents };
+    write(stream, &answer.body, dribbles == Some(part))?;
     stream.flush()?;
     if answer.stalls {
         // Until the client is gone.
         stream.read_to_end(&mut Vec::new())?;
+    }
+    Ok(())
+}
+
+fn write(mut stream: &TcpStream, bytes: &[u8], dribbles: bool) -> std::io::Result<()> {
+    if !dribbles {
+        return stream.write_all(bytes);
+    }
+    for byte in bytes {
+        stream.write_all(&[*byte])?;
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
     Ok(())
 }

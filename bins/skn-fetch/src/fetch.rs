@@ -15,6 +15,7 @@ use crate::content::Hash;
 use crate::fetched::{Fetched, FetchedFile, fetched};
 use crate::here::Here;
 use crate::listing::Listed;
+use crate::patience::Watch;
 use crate::remote::Remote;
 use crate::settings::{self, Token};
 use crate::shards::shards;
@@ -65,6 +66,15 @@ pub struct Fetch {
     /// HF_DATASETS_OFFLINE=1 too)
     #[arg(long)]
     offline: bool,
+
+    /// Fewest bytes a second; slower for half a minute (HF_HUB_DOWNLOAD_TIMEOUT: seconds), it takes another connection,
+    /// and slower for a minute, it gives up. With 0, only where none come
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    least_rate: u64,
+
+    /// Give up after so many seconds in all; what is here by then is kept [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
 
     #[command(flatten)]
     common: Common,
@@ -120,12 +130,14 @@ impl Fetch {
         if token.is_some() && endpoint.starts_with("http:") {
             tracing::warn!("{endpoint}: the token goes there unencrypted");
         }
-        let remote = Remote::new(&repository, &endpoint, token, &cache)?;
-        let listing = remote.list()?;
+        let limits = settings::limits(self.least_rate, self.timeout)?;
+        let watch = Watch::new(console, limits);
+        let remote = Remote::new(&repository, endpoint, token, &cache, limits)?;
+        let listing = remote.list(&watch)?;
         let listed: BTreeMap<String, Listed> =
             listing.files.into_iter().map(|file| (file.name.clone(), file)).collect();
         let store = Store::new(&cache, &repository);
-        let mut work = Work { console, remote, store: &store, commit: &listing.commit, done: 0 };
+        let mut work = Work { console, watch, remote, store: &store, commit: &listing.commit, done: 0 };
         let names = choose(&repository, listed.keys().map(String::as_str), &self.include)?;
         let mut chosen = work.described(names.into_iter().map(|name| listed[name].clone()))?;
         console.begin_bytes(&repository.name, total(&chosen));

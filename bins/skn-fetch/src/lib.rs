@@ -8,6 +8,7 @@
 // Doc comments of flags are help texts.
 #![allow(rustdoc::invalid_html_tags, rustdoc::broken_intra_doc_links, rustdoc::bare_urls)]
 
+mod answer;
 mod choice;
 mod content;
 mod fetch;
@@ -15,6 +16,7 @@ mod fetched;
 mod here;
 mod http;
 mod listing;
+mod patience;
 mod remote;
 mod settings;
 mod shards;

@@ -1,8 +1,6 @@
 //! The Hub as it is reached: what a repository has, and the content of its files.
 
-use std::io::Read;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::Result;
 use hf_hub::api::sync::{Api, ApiBuilder};
@@ -12,53 +10,30 @@ use skn_program::Failure;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
+use crate::answer::{Pieces, Trouble, in_thread};
 use crate::content::{Expected, Hash};
 use crate::http::{content_range, header, origin, percent_encoded, place_of, redirected};
 use crate::listing::{Info, Listing, Sibling};
+use crate::patience::{Limits, Patience, Waited, Watch};
 use crate::settings::Token;
 
-/// A server that says nothing for so long has gone away.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A list of files above this size is not of this world.
-const MAX_LISTING: u64 = 64 << 20;
+const MAX_LISTING: usize = 64 << 20;
 
 /// From one address to the next, at most so often.
 const MAX_REDIRECTS: usize = 10;
 
 const USER_AGENT: &str = concat!("skn-fetch/", env!("CARGO_PKG_VERSION"));
 
-/// A failed request, and whether another try may help.
-pub(crate) enum Trouble {
-    /// The connection or the server failed.
-    Passing(anyhow::Error),
-    /// The server has no bytes from there on.
-    NoSuchRange(anyhow::Error),
-    /// It will fail again.
-    Lasting(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Trouble {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Lasting(error)
-    }
-}
-
-impl From<Trouble> for anyhow::Error {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Passing(error) | Trouble::NoSuchRange(error) | Trouble::Lasting(error) => error,
-        }
-    }
-}
-
-/// A repository on the Hub.
-pub(crate) struct Remote<'a> {
-    repository: &'a Repository,
-    endpoint: &'a str,
+/// A repository on the Hub. A request runs in a thread; one that nobody waits for any more ends with its next byte, or
+/// by itself.
+pub(crate) struct Remote {
+    repository: Repository,
+    endpoint: String,
     token: Option<Token>,
     api: Api,
     agent: Agent,
+    limits: Limits,
 }
 
 /// A content that begins to arrive.
@@ -67,60 +42,63 @@ pub(crate) struct Arriving {
     pub(crate) from: u64,
     /// Length and hash of the whole, as the headers say.
     pub(crate) expected: Option<Expected>,
-    /// The bytes, piece by piece, an empty one at the end. They are read by a thread of their own: a read that waits
-    /// for a silent server does not end when a signal comes.
-    pub(crate) pieces: Receiver<std::io::Result<Vec<u8>>>,
+    /// The bytes.
+    pub(crate) pieces: Pieces,
 }
 
-impl<'a> Remote<'a> {
+/// The beginning of an answer.
+struct Begun {
+    from: u64,
+    expected: Option<Expected>,
+    body: Body,
+}
+
+impl Remote {
     /// A repository at an endpoint. Nothing is sent yet.
     ///
     /// # Errors
     /// If the client can't be made.
     pub(crate) fn new(
-        repository: &'a Repository,
-        endpoint: &'a str,
+        repository: &Repository,
+        endpoint: String,
         token: Option<Token>,
         cache: &hub::Cache,
-    ) -> Result<Self> {
+        limits: Limits,
+    ) -> Result<Arc<Self>> {
         let secret = token.as_ref().map(|token| token.reveal().to_string());
         // hf-hub looks for a token beside the cache by itself, and is given ours instead.
         let api = ApiBuilder::from_cache(Cache::new(cache.folder().into()))
-            .with_endpoint(endpoint.into())
+            .with_endpoint(endpoint.clone())
             .with_token(secret)
             .with_progress(false)
             .with_user_agent("skn-fetch", env!("CARGO_PKG_VERSION"))
             .build()
             .map_err(|error| Failure::offline(format!("{endpoint}: no client can be made: {error}")))?;
+        // Whoever waits gives up before, and says why; this is for the thread that is left then.
+        let [answer, silence] = [limits.answer, limits.silence].map(|it| Some(it.saturating_mul(2)));
         // Redirects are followed here, one by one: the Hub's own headers come with the first answer, and the token
         // goes to nobody else.
         let agent = Agent::config_builder()
             .user_agent(USER_AGENT)
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_per_read(Some(PATIENCE))
+            .timeout_connect(answer)
+            .timeout_send_request(answer)
+            .timeout_recv_response(answer)
+            .timeout_per_read(silence)
             .build()
             .new_agent();
-        Ok(Self { repository, endpoint, token, api, agent })
+        Ok(Arc::new(Self { repository: repository.clone(), endpoint, token, api, agent, limits }))
     }
 
     /// The commit and the files of the repository's revision.
     ///
     /// # Errors
-    /// If the Hub can't be reached, has no such repository or revision, or does not give it to this token.
-    pub(crate) fn list(&self) -> Result<Listing> {
-        let Self { repository, endpoint, .. } = self;
-        let request = self.api.repo(repo(repository, &repository.revision)).info_request();
-        let request = request.query("blobs", "true").config().http_status_as_error(false);
-        let request = request.timeout_connect(Some(PATIENCE)).timeout_per_read(Some(PATIENCE)).build();
-        let mut response = request.call().map_err(|error| unreachable(endpoint, &error))?;
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(&response, None).into());
-        }
-        let body = response.body_mut().with_config().limit(MAX_LISTING).read_to_vec();
-        let body = body.map_err(|error| unreachable(endpoint, &error))?;
+    /// If the Hub can't be reached, has no such repository or revision, or does not give it to this token; if a signal
+    /// came or the time is over.
+    pub(crate) fn list(self: &Arc<Self>, watch: &Watch<'_>) -> Result<Listing> {
+        let Self { repository, endpoint, .. } = &**self;
+        let body = self.listing(watch)?;
         let wrong = |found: String| {
             let name = &repository.name;
             Failure::offline(format!("{name}: {endpoint}: expected the Hub's list of files, found {found}"))
@@ -134,12 +112,73 @@ impl<'a> Remote<'a> {
         Ok(Listing { commit: info.sha, files })
     }
 
-    /// Asks for a file from byte `from` on.
+    fn listing(self: &Arc<Self>, watch: &Watch<'_>) -> Result<Vec<u8>> {
+        let Self { repository, endpoint, limits, .. } = &**self;
+        let remote = Arc::clone(self);
+        let begun = in_thread(move || {
+            let response = remote.ask_for_list()?;
+            Ok((response.into_body(), ()))
+        })?;
+        let mut patience = Patience::new(limits.answer, limits.least_rate);
+        let ((), pieces) = begun.come(&repository.name, endpoint, watch, &mut [&mut patience])?;
+        let mut body = Vec::new();
+        loop {
+            let length = |piece: &std::io::Result<Vec<u8>>| piece.as_ref().map_or(0, Vec::len);
+            let broke =
+                |why: String| Failure::offline(format!("{endpoint}: the list of files broke off: {why}"));
+            match watch.wait(&repository.name, &pieces, &mut [&mut patience], length)? {
+                Waited::Came(Ok(piece)) if piece.is_empty() => return Ok(body),
+                Waited::Came(Ok(piece)) => body.extend(piece),
+                Waited::Came(Err(error)) => return Err(broke(error.to_string())),
+                Waited::Gone => return Err(broke("no more comes".into())),
+                Waited::Slow(slow) => return Err(broke(slow.to_string())),
+            }
+            if body.len() > MAX_LISTING {
+                return Err(broke(format!("it is longer than {MAX_LISTING} bytes")));
+            }
+        }
+    }
+
+    fn ask_for_list(&self) -> Result<Response<Body>, Trouble> {
+        let Self { repository, endpoint, limits, .. } = self;
+        let [answer, silence] = [limits.answer, limits.silence].map(|it| Some(it.saturating_mul(2)));
+        let request = self.api.repo(repo(repository, &repository.revision)).info_request();
+        let request = request.query("blobs", "true").config().http_status_as_error(false);
+        let request = request.timeout_connect(answer).timeout_send_request(answer);
+        let request = request.timeout_recv_response(answer);
+        let request = request.timeout_per_read(silence).build();
+        let response = request.call().map_err(|error| Trouble::Passing(unreachable(endpoint, &error)))?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            _ => Err(self.refused(&response, None)),
+        }
+    }
+
+    /// Asks for a file from byte `from` on, and waits for the answer's headers.
     ///
     /// # Errors
-    /// If the Hub does not give it.
-    pub(crate) fn open(&self, commit: &str, name: &str, from: u64) -> Result<Arriving, Trouble> {
-        let at_hub = self.api.repo(repo(self.repository, commit)).url(&percent_encoded(name));
+    /// If the Hub does not give it; if a signal came or the time is over.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        watch: &Watch<'_>,
+        patience: &mut Patience,
+        (commit, name): (&str, &str),
+        from: u64,
+    ) -> Result<Arriving, Trouble> {
+        let remote = Arc::clone(self);
+        let (of_commit, of_name) = (commit.to_string(), name.to_string());
+        let begun = in_thread(move || {
+            let Begun { from, expected, body } = remote.ask_for(&of_commit, &of_name, from)?;
+            Ok((body, (from, expected)))
+        })?;
+        let mut answer = Patience::new(self.limits.answer, 0);
+        let ((from, expected), pieces) =
+            begun.come(name, &self.endpoint, watch, &mut [&mut answer, patience])?;
+        Ok(Arriving { from, expected, pieces })
+    }
+
+    fn ask_for(&self, commit: &str, name: &str, from: u64) -> Result<Begun, Trouble> {
+        let at_hub = self.api.repo(repo(&self.repository, commit)).url(&percent_encoded(name));
         let mut url = at_hub.clone();
         let mut said = Said::default();
         for _ in 0..MAX_REDIRECTS {
@@ -149,7 +188,7 @@ impl<'a> Remote<'a> {
             }
             let status = response.status();
             if !status.is_redirection() {
-                return self.arriving(response, said, name, from);
+                return self.begun(response, said, name, from);
             }
             let to = header(&response, "location").and_then(|to| redirected(&url, to));
             url = to.ok_or_else(|| {
@@ -164,19 +203,13 @@ impl<'a> Remote<'a> {
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
         }
-        if let (Some(token), true) = (&self.token, origin(url) == origin(self.endpoint)) {
+        if let (Some(token), true) = (&self.token, origin(url) == origin(&self.endpoint)) {
             request = request.header("authorization", format!("Bearer {}", token.reveal()));
         }
         request.call().map_err(|error| Trouble::Passing(unreachable(&place_of(url), &error)))
     }
 
-    fn arriving(
-        &self,
-        response: Response<Body>,
-        said: Said,
-        name: &str,
-        from: u64,
-    ) -> Result<Arriving, Trouble> {
+    fn begun(&self, response: Response<Body>, said: Said, name: &str, from: u64) -> Result<Begun, Trouble> {
         let length = header(&response, "content-length").and_then(|text| text.parse::<u64>().ok());
         let (start, total) = match response.status() {
             StatusCode::OK => (0, length),
@@ -200,13 +233,13 @@ impl<'a> Remote<'a> {
         {
             return Err(wrong_length(name, *size, total).into());
         }
-        Ok(Arriving { from: start, expected, pieces: pieces(response.into_body().into_reader()) })
+        Ok(Begun { from: start, expected, body: response.into_body() })
     }
 
     /// Why the Hub does not give a file, or the whole repository.
     fn refused(&self, response: &Response<Body>, file: Option<&str>) -> Trouble {
-        let Repository { kind, name, revision } = self.repository;
-        let (noun, endpoint, status) = (kind.noun(), self.endpoint, response.status());
+        let Repository { kind, name, revision } = &self.repository;
+        let (noun, endpoint, status) = (kind.noun(), &self.endpoint, response.status());
         let what = file.map_or_else(|| name.clone(), |file| format!("{name}: {file}"));
         let token = "a token with read access (HF_TOKEN or --token-file FILE)";
         let code = header(response, "x-error-code").unwrap_or_default();
@@ -234,26 +267,6 @@ impl<'a> Remote<'a> {
             false => Trouble::Lasting(error),
         }
     }
-}
-
-fn pieces(mut reader: impl Read + Send + 'static) -> Receiver<std::io::Result<Vec<u8>>> {
-    let (sender, receiver) = sync_channel(4);
-    let read = move || {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let piece = match reader.read(&mut buffer) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                read => read.map(|count| buffer[..count].to_vec()),
-            };
-            let last = piece.as_ref().map_or(true, Vec::is_empty);
-            // An error here: nobody wants more.
-            if sender.send(piece).is_err() || last {
-                return;
-            }
-        }
-    };
-    std::thread::spawn(read);
-    receiver
 }
 
 /// A content is of another length than the Hub lists.

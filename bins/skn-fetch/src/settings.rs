@@ -1,14 +1,20 @@
 //! What the flags and the environment ask for.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use skn_hub::{self as hub, variable};
 use skn_program::Failure;
 use ureq::http::Uri;
 
+use crate::patience::Limits;
+
 const ENDPOINT: &str = "https://huggingface.co";
 const TOKEN_PATH: &str = "HF_TOKEN_PATH";
+
+/// Seconds that a server is waited for where no variable says it. Python waits for 10.
+const PATIENCE: u64 = 30;
 
 /// A token of the Hub. It has no `Debug` or `Display`: nothing prints it.
 #[derive(Clone)]
@@ -94,6 +100,31 @@ pub(crate) fn endpoint(flag: Option<&str>) -> Result<String> {
     }
 }
 
+/// How long the Hub is waited for: `HF_HUB_ETAG_TIMEOUT` for answers, `HF_HUB_DOWNLOAD_TIMEOUT` for what follows, and what
+/// the flags say.
+///
+/// # Errors
+/// If a variable is no number of seconds.
+pub(crate) fn limits(least_rate: u64, timeout: Option<u64>) -> Result<Limits> {
+    let of = |name| seconds(name, variable(name).map(|value| value.to_string_lossy().into_owned()));
+    Ok(Limits {
+        answer: of("HF_HUB_ETAG_TIMEOUT")?,
+        silence: of("HF_HUB_DOWNLOAD_TIMEOUT")?,
+        least_rate,
+        whole: timeout.map(Duration::from_secs),
+    })
+}
+
+/// What a variable says; as in Python, 0 is the same as nothing.
+fn seconds(name: &str, value: Option<String>) -> Result<Duration> {
+    let Some(value) = value else { return Ok(Duration::from_secs(PATIENCE)) };
+    match value.trim().parse::<u32>() {
+        Ok(0) => Ok(Duration::from_secs(PATIENCE)),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+        Err(_) => Err(Failure::usage(format!("{name}: expected a whole number of seconds, found {value:?}"))),
+    }
+}
+
 /// The cache: `flag`, else that of the environment.
 ///
 /// # Errors
@@ -119,6 +150,19 @@ mod tests {
         for wrong in ["", "huggingface.co", "ftp://x", "https://", "https://me:secret@host", "http://h?x=1"] {
             let message = endpoint(Some(wrong)).unwrap_err().to_string();
             assert!(message.starts_with("--endpoint: expected") && !message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn times_are_whole_seconds() {
+        let of = |value: &str| seconds("HF_HUB_ETAG_TIMEOUT", Some(value.into()));
+        assert_eq!(of("500").unwrap(), Duration::from_secs(500));
+        assert_eq!(of("0").unwrap(), seconds("HF_HUB_ETAG_TIMEOUT", None).unwrap());
+        for wrong in ["soon", "-1", "1.5", "99999999999"] {
+            let message = of(wrong).unwrap_err().to_string();
+            let expected =
+                format!("HF_HUB_ETAG_TIMEOUT: expected a whole number of seconds, found {wrong:?}");
+            assert_eq!(message, expected);
         }
     }
 

@@ -1,10 +1,8 @@
 //! A repository's folder in the cache: contents, and the links that give them names.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Seek, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
 
 use anyhow::Result;
 use skn_artifact::{ArtifactError, Overwrite, rename_file, write_file};
@@ -12,9 +10,6 @@ use skn_hub::{Cache, Repository};
 use skn_program::Failure;
 
 use crate::content::{Expected, Hash};
-
-/// How long a signal may wait to be seen.
-const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// Where a repository's files go.
 pub(crate) struct Store {
@@ -136,37 +131,15 @@ impl Store {
 }
 
 impl Partial {
-    /// Adds pieces at the end, `at_most` bytes of them. `each` is called with the length after each piece, and also
-    /// while none comes.
+    /// Adds a piece at the end.
     ///
     /// # Errors
-    /// The outer one if writing fails, or `each` does; the inner one if no more pieces come.
-    pub(crate) fn append(
-        &mut self,
-        pieces: &Receiver<std::io::Result<Vec<u8>>>,
-        at_most: u64,
-        each: &dyn Fn(u64) -> Result<()>,
-    ) -> Result<std::io::Result<()>> {
-        self.file.seek(std::io::SeekFrom::Start(self.length)).map_err(io(&self.path, "seek"))?;
-        let mut left = at_most;
-        while left > 0 {
-            match pieces.recv_timeout(HEARTBEAT) {
-                Ok(Ok(piece)) if piece.is_empty() => break,
-                Ok(Ok(piece)) => {
-                    let piece = &piece[..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-                    self.file.write_all(piece).map_err(io(&self.path, "write"))?;
-                    self.length += piece.len() as u64;
-                    left -= piece.len() as u64;
-                }
-                Ok(Err(error)) => return Ok(Err(error)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Err(std::io::ErrorKind::UnexpectedEof.into()));
-                }
-            }
-            each(self.length)?;
-        }
-        Ok(Ok(()))
+    /// If the system refuses.
+    pub(crate) fn append(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.seek(SeekFrom::Start(self.length)).map_err(io(&self.path, "seek"))?;
+        self.file.write_all(piece).map_err(io(&self.path, "write"))?;
+        self.length += piece.len() as u64;
+        Ok(())
     }
 
     /// Forgets what is here.

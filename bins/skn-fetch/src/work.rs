@@ -1,14 +1,17 @@
 //! From the Hub into the store, one content after the other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use skn_program::{Console, Failure};
 
+use crate::answer::Trouble;
 use crate::content::{Expected, Hash};
 use crate::fetched::FetchedFile;
 use crate::listing::Listed;
-use crate::remote::{Remote, Trouble, wrong_length};
+use crate::patience::{Limits, Patience, Waited, Watch};
+use crate::remote::{Remote, wrong_length};
 use crate::store::{Partial, Store};
 
 /// Tries that bring no byte, at most; one that brings some begins the count anew.
@@ -17,7 +20,8 @@ const FRUITLESS: u32 = 3;
 /// A fetch in progress.
 pub(crate) struct Work<'a> {
     pub(crate) console: &'a Console,
-    pub(crate) remote: Remote<'a>,
+    pub(crate) watch: Watch<'a>,
+    pub(crate) remote: Arc<Remote>,
     pub(crate) store: &'a Store,
     pub(crate) commit: &'a str,
     /// Bytes of the files that are finished.
@@ -31,13 +35,24 @@ impl Work<'_> {
         let describe = |Listed { name, expected }| {
             let expected = match expected {
                 Some(expected) => expected,
-                None => self.remote.open(self.commit, &name, 0)?.expected.ok_or_else(|| {
-                    Failure::offline(format!("{name}: the Hub says neither hash nor length to check it by"))
-                })?,
+                None => self.by_headers(&name)?,
             };
             Ok((name, expected))
         };
         files.map(describe).collect()
+    }
+
+    fn by_headers(&self, name: &str) -> Result<Expected> {
+        let arriving = self.remote.open(&self.watch, &mut self.patience(), (self.commit, name), 0)?;
+        arriving.expected.ok_or_else(|| {
+            Failure::offline(format!("{name}: the Hub says neither hash nor length to check it by"))
+        })
+    }
+
+    /// With a file, over all connections: a second one may be better than the first.
+    fn patience(&self) -> Patience {
+        let Limits { answer, silence, least_rate, .. } = self.watch.limits;
+        Patience::new(answer.max(silence).saturating_mul(2), least_rate)
     }
 
     /// Sees to it that a content is here, whole and right.
@@ -91,10 +106,11 @@ impl Work<'_> {
 
     /// Adds what is missing, over as many connections as it takes.
     fn fill(&self, partial: &mut Partial, name: &str, expected: &Expected) -> Result<()> {
+        let mut patience = self.patience();
         let mut fruitless = 0;
         while partial.length < expected.size {
             let before = partial.length;
-            let Err(trouble) = self.add(partial, name, expected) else { continue };
+            let Err(trouble) = self.add(partial, name, expected, &mut patience) else { continue };
             let error = match trouble {
                 Trouble::Passing(error) => error,
                 Trouble::NoSuchRange(error) => {
@@ -104,22 +120,28 @@ impl Work<'_> {
                 Trouble::Lasting(error) => return Err(error),
             };
             fruitless = if partial.length > before { 0 } else { fruitless + 1 };
-            if fruitless == FRUITLESS {
+            if fruitless == FRUITLESS || patience.out().is_some() {
                 let (here, all) = (partial.length, expected.size);
                 let hint = "the same command goes on from there";
                 return Err(error.context(format!("{name}: {here} of {all} bytes are here; {hint}")));
             }
             tracing::debug!("{error}; another try");
             std::thread::sleep(Duration::from_millis(250) * fruitless);
-            self.check_signal(name)?;
+            self.watch.check(name)?;
         }
         Ok(())
     }
 
     /// Adds what one connection brings.
-    fn add(&self, partial: &mut Partial, name: &str, expected: &Expected) -> Result<(), Trouble> {
+    fn add(
+        &self,
+        partial: &mut Partial,
+        name: &str,
+        expected: &Expected,
+        patience: &mut Patience,
+    ) -> Result<(), Trouble> {
         let asked = partial.length;
-        let arriving = self.remote.open(self.commit, name, asked)?;
+        let arriving = self.remote.open(&self.watch, patience, (self.commit, name), asked)?;
         if let Some(found) = arriving.expected.filter(|found| found != expected) {
             return Err(match found.size == expected.size {
                 true => Failure::offline(format!("{name}: expected {}, found {}", expected.hash, found.hash)),
@@ -130,30 +152,30 @@ impl Work<'_> {
         if arriving.from < asked {
             partial.restart()?;
         }
-        let each = |length| {
-            self.console.reach(self.done + length);
-            self.check_signal(name)
-        };
-        // One more than should come, to see whether it does.
-        let at_most = (expected.size - partial.length).saturating_add(1);
-        match partial.append(&arriving.pieces, at_most, &each)? {
-            Err(error) => {
-                Err(Trouble::Passing(Failure::offline(format!("{name}: the connection broke: {error}"))))
+        let Limits { silence, least_rate, .. } = self.watch.limits;
+        let mut of_connection = Patience::new(silence, least_rate);
+        let passing = |why: String| Err(Trouble::Passing(Failure::offline(format!("{name}: {why}"))));
+        // One byte more than should come is waited for, to see whether it does.
+        while partial.length <= expected.size {
+            let length = |piece: &std::io::Result<Vec<u8>>| piece.as_ref().map_or(0, Vec::len);
+            let patience = &mut [&mut of_connection, patience];
+            match self.watch.wait(name, &arriving.pieces, patience, length)? {
+                Waited::Came(Ok(piece)) if piece.is_empty() => break,
+                Waited::Came(Ok(piece)) => {
+                    let most = (expected.size - partial.length).saturating_add(1);
+                    let most = piece.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+                    partial.append(&piece[..most])?;
+                    self.console.reach(self.done + partial.length);
+                }
+                Waited::Came(Err(error)) => return passing(format!("the connection broke: {error}")),
+                Waited::Gone => return passing("the connection broke".into()),
+                Waited::Slow(slow) => return passing(slow.to_string()),
             }
-            Ok(()) if partial.length > expected.size => Err(wrong_length(name, expected.size, "more").into()),
-            Ok(()) if partial.length < expected.size => {
-                Err(Trouble::Passing(wrong_length(name, expected.size, partial.length)))
-            }
-            Ok(()) => Ok(()),
         }
-    }
-
-    fn check_signal(&self, name: &str) -> Result<()> {
-        match self.console.signal() {
-            Some(_) => Err(anyhow::anyhow!(
-                "{name}: what is here of it is kept; the same command goes on from there"
-            )),
-            None => Ok(()),
+        match partial.length {
+            found if found > expected.size => Err(wrong_length(name, expected.size, "more").into()),
+            found if found < expected.size => Err(Trouble::Passing(wrong_length(name, expected.size, found))),
+            _ => Ok(()),
         }
     }
 }
