@@ -1,13 +1,12 @@
 //! What the content of a file ought to be.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
 use sha1::{Digest, Sha1};
-use skn_artifact::hash_file;
+use skn_artifact::{hash_file, open_regular};
 use skn_program::Failure;
 
 /// The hash by which the Hub and its cache name a content.
@@ -86,7 +85,7 @@ impl Expected {
 
 /// SHA-1 of `blob LENGTH\0` and the content: what git calls a file.
 fn git_hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(unreadable(path))?;
+    let mut file = open_regular(path).map_err(unreadable(path))?;
     let length = file.metadata().map_err(unreadable(path))?.len();
     let mut hash = Sha1::new();
     hash.update(format!("blob {length}\0"));

@@ -15,6 +15,7 @@ use crate::content::Hash;
 use crate::fetched::{Fetched, FetchedFile, fetched};
 use crate::here::Here;
 use crate::listing::Listed;
+use crate::names::{check_files, check_repository};
 use crate::patience::Watch;
 use crate::remote::Remote;
 use crate::settings::{self, Token};
@@ -125,6 +126,7 @@ impl Fetch {
             let patterns = &self.include;
             return Here { repository: &repository, cache: &cache, patterns, said_by }.check();
         }
+        check_repository(&cache.repository(&repository), &repository)?;
         let endpoint = settings::endpoint(self.endpoint.as_deref())?;
         let token = Token::find(self.token_file.as_deref())?;
         if token.is_some() && endpoint.starts_with("http:") {
@@ -139,6 +141,7 @@ impl Fetch {
         let store = Store::new(&cache, &repository);
         let mut work = Work { console, watch, remote, store: &store, commit: &listing.commit, done: 0 };
         let names = choose(&repository, listed.keys().map(String::as_str), &self.include)?;
+        check_files(&store.aside(&listing.commit), names.iter().copied())?;
         let mut chosen = work.described(names.into_iter().map(|name| listed[name].clone()))?;
         console.begin_bytes(&repository.name, total(&chosen));
         let mut kept = Vec::new();
@@ -149,12 +152,13 @@ impl Fetch {
             let missing =
                 shards.into_iter().filter(|shard| chosen.iter().all(|(name, _)| *name != shard.name));
             chosen.extend(work.described(missing)?);
+            check_files(&store.aside(&listing.commit), chosen.iter().map(|(name, _)| name.as_str()))?;
             console.begin_bytes(&repository.name, expected.size.saturating_add(total(&chosen)));
         }
         for (name, expected) in &chosen {
             kept.push(work.obtain(name, expected)?);
         }
-        self.publish(&repository, &store, &listing.commit, kept)
+        publish(&repository, &work, &listing.commit, kept)
     }
 
     fn repository(&self) -> Result<Repository> {
@@ -176,32 +180,27 @@ impl Fetch {
             Failure::usage(format!("{text}: expected owner/name or owner/name@revision on the Hub"))
         })
     }
+}
 
-    /// Gives the contents their names, which makes them visible: all are here by now. The configuration comes last,
-    /// since by it a model is found; the revision after it.
-    fn publish(
-        &self,
-        repository: &Repository,
-        store: &Store,
-        commit: &str,
-        mut kept: Vec<(FetchedFile, Hash)>,
-    ) -> Result<Fetched> {
-        kept.sort_by_key(|(file, _)| (file.name == "config.json", file.name.clone()));
-        for (file, hash) in &kept {
-            store.link(commit, &file.name, hash)?;
-        }
-        store.refer(&repository.revision, commit)?;
-        let new: Vec<&FetchedFile> = kept.iter().map(|(file, _)| file).filter(|file| file.fetched).collect();
-        let bytes = new.iter().map(|file| file.size).sum::<u64>();
-        tracing::info!(
-            "{}: {} files, {} of them ({bytes} bytes) fetched now, all checked",
-            repository.name,
-            kept.len(),
-            new.len()
-        );
-        let files = kept.into_iter().map(|(file, _)| file).collect();
-        Ok(fetched(repository, commit, store.snapshot(commit), files))
-    }
+/// Gives the contents their names, which makes them visible: all are here by now.
+fn publish(
+    repository: &Repository,
+    work: &Work<'_>,
+    commit: &str,
+    kept: Vec<(FetchedFile, Hash)>,
+) -> Result<Fetched> {
+    let names: Vec<(&str, &Hash)> = kept.iter().map(|(file, hash)| (file.name.as_str(), hash)).collect();
+    work.store.publish(&work.watch, &repository.revision, commit, &names)?;
+    let new: Vec<&FetchedFile> = kept.iter().map(|(file, _)| file).filter(|file| file.fetched).collect();
+    let bytes = new.iter().map(|file| file.size).sum::<u64>();
+    tracing::info!(
+        "{}: {} files, {} of them ({bytes} bytes) fetched now, all checked",
+        repository.name,
+        kept.len(),
+        new.len()
+    );
+    let files = kept.into_iter().map(|(file, _)| file).collect();
+    Ok(fetched(repository, commit, work.store.snapshot(commit), files))
 }
 
 #[cfg(test)]

@@ -11,12 +11,15 @@
 mod answer;
 mod choice;
 mod content;
+mod disk;
 mod fetch;
 mod fetched;
 mod here;
 mod http;
 mod listing;
+mod names;
 mod patience;
+mod publish;
 mod remote;
 mod settings;
 mod shards;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use skn_program::{Console, Failure};
 
 /// How long a signal may wait to be seen.
-const HEARTBEAT: Duration = Duration::from_millis(100);
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// What flags and environment say.
 #[derive(Clone, Copy, Debug)]

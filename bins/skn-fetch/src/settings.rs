@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use skn_artifact::read_regular;
 use skn_hub::{self as hub, variable};
 use skn_program::Failure;
 use ureq::http::Uri;
@@ -12,6 +13,9 @@ use crate::patience::Limits;
 
 const ENDPOINT: &str = "https://huggingface.co";
 const TOKEN_PATH: &str = "HF_TOKEN_PATH";
+
+/// A file above this size holds something else than a token.
+const LONGEST_TOKEN: u64 = 1 << 16;
 
 /// Seconds that a server is waited for where no variable says it. Python waits for 10.
 const PATIENCE: u64 = 30;
@@ -54,8 +58,9 @@ impl Token {
 
     fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        let text = std::fs::read_to_string(path);
-        Self::new(&text.map_err(|error| Failure::input(format!("{place}: can't be read: {error}")))?, &place)
+        let bytes = read_regular(path, LONGEST_TOKEN);
+        let bytes = bytes.map_err(|error| Failure::input(format!("{place}: can't be read: {error}")))?;
+        Self::new(&String::from_utf8_lossy(&bytes), &place)
     }
 
     fn new(text: &str, place: &str) -> Result<Self> {

@@ -3,13 +3,17 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Result;
-use skn_artifact::{ArtifactError, Overwrite, rename_file, write_file};
+use skn_artifact::{Overwrite, read_regular, rename_file, write_file};
 use skn_hub::{Cache, Repository};
 use skn_program::Failure;
 
 use crate::content::{Expected, Hash};
+use crate::disk::{error, make};
+use crate::patience::{HEARTBEAT, Watch};
+use crate::publish::{ASIDE, Publication};
 
 /// Where a repository's files go.
 pub(crate) struct Store {
@@ -43,18 +47,28 @@ impl Store {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Whether a content is here, whole and right. One that is not is taken away, so that it is fetched anew.
+    /// Whether a content is here, whole and right.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(crate) fn has(&self, expected: &Expected) -> Result<bool> {
+        let blob = self.blob(&expected.hash);
+        Ok(blob.is_file() && expected.wrong_of(&blob)?.is_none())
+    }
+
+    /// The same, of a content that nobody else is at. One that is wrong is taken away, so that nobody reads it while it is
+    /// fetched anew.
     ///
     /// # Errors
     /// If it can't be read or taken away.
-    pub(crate) fn has(&self, expected: &Expected) -> Result<bool> {
+    pub(crate) fn has_still(&self, expected: &Expected, _held: &Partial) -> Result<bool> {
         let blob = self.blob(&expected.hash);
         if !blob.is_file() {
             return Ok(false);
         }
         let Some(wrong) = expected.wrong_of(&blob)? else { return Ok(true) };
         tracing::warn!("{}: {wrong}; it is fetched anew", blob.display());
-        fs::remove_file(&blob).map_err(io(&blob, "remove"))?;
+        fs::remove_file(&blob).map_err(error(&blob, "remove"))?;
         Ok(false)
     }
 
@@ -66,21 +80,17 @@ impl Store {
     /// If another program is at it, or the file can't be made.
     pub(crate) fn partial(&self, hash: &Hash) -> Result<Partial> {
         let path = self.folder.join("blobs").join(format!("{}.incomplete", hash.digits()));
-        make(&self.locks)?;
         make(&self.folder.join("blobs"))?;
-        let lock_path = self.locks.join(format!("{}.lock", hash.digits()));
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true);
-        let lock = options.open(&lock_path).map_err(io(&lock_path, "create"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Failure::locked(format!("{}: another program fetches this", path.display())));
-            }
-            Err(TryLockError::Error(error)) => return Err(io(&lock_path, "lock")(error).into()),
+        let Some(lock) = self.lock(&self.locks.join(format!("{}.lock", hash.digits())))? else {
+            return Err(Failure::locked(format!("{}: another program fetches this", path.display())));
+        };
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(Failure::input(format!("{}: expected a file, found something else", path.display())));
         }
-        let file = options.open(&path).map_err(io(&path, "create"))?;
-        let length = file.metadata().map_err(io(&path, "read"))?.len();
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(error(&path, "create"))?;
+        let length = file.metadata().map_err(error(&path, "read"))?.len();
         Ok(Partial { path, file, length, _lock: lock })
     }
 
@@ -90,7 +100,7 @@ impl Store {
     /// If it is not what it should be, or the system refuses.
     pub(crate) fn complete(&self, partial: &Partial, expected: &Expected) -> Result<Option<String>> {
         let Partial { path, file, .. } = partial;
-        file.sync_all().map_err(io(path, "sync"))?;
+        file.sync_all().map_err(error(path, "sync"))?;
         let wrong = expected.wrong_of(path)?;
         if wrong.is_none() {
             rename_file(path, &self.blob(&expected.hash))?;
@@ -98,34 +108,74 @@ impl Store {
         Ok(wrong)
     }
 
-    /// Lets a name in a commit's folder lead to a content.
-    ///
-    /// # Errors
-    /// If the system refuses.
-    pub(crate) fn link(&self, commit: &str, name: &str, hash: &Hash) -> Result<()> {
-        let path = self.snapshot(commit).join(name);
-        let folder = path.parent().unwrap_or(&self.folder);
-        make(folder)?;
-        // From snapshots/<commit>/<folders of the name> up to the repository's folder.
-        let up = "../".repeat(2 + name.matches('/').count());
-        let target = format!("{up}blobs/{}", hash.digits());
-        if fs::read_link(&path).is_ok_and(|found| found == Path::new(&target)) {
-            return Ok(());
-        }
-        let temporary = folder.join(format!(".{}.{}.tmp", hash.digits(), std::process::id()));
-        point(&target, &self.blob(hash), &temporary).map_err(io(&path, "link"))?;
-        Ok(rename_file(&temporary, &path)?)
+    /// The folder in which a commit's snapshot is built.
+    pub(crate) fn aside(&self, commit: &str) -> PathBuf {
+        self.folder.join(ASIDE).join(format!("{commit}.new"))
     }
 
-    /// Lets a revision mean a commit.
+    /// Gives contents that are all here their names, and lets a revision mean the commit. What is read by commit or by
+    /// revision is what was there before or all of it, or nothing where nothing was.
     ///
     /// # Errors
-    /// If the system refuses.
-    pub(crate) fn refer(&self, revision: &str, commit: &str) -> Result<()> {
-        if revision == commit {
+    /// If the system refuses, or another program does the same for too long.
+    pub(crate) fn publish(
+        &self,
+        watch: &Watch<'_>,
+        revision: &str,
+        commit: &str,
+        files: &[(&str, &Hash)],
+    ) -> Result<()> {
+        let _lock = self.only_one(watch, commit)?;
+        // A snapshot without a reference counts as `main`, a reference without a snapshot as nothing. Where there are
+        // others, they must stay what the revision means until this one is there.
+        let others = self.folder.join("snapshots").read_dir().is_ok_and(|mut found| found.next().is_some());
+        let first = !others && !self.reference(revision).exists();
+        if first {
+            self.refer(revision, commit)?;
+        }
+        Publication { repository: &self.folder, commit, files }.publish()?;
+        self.refer(revision, commit)
+    }
+
+    /// Waits until nobody else publishes the commit, which takes moments.
+    fn only_one(&self, watch: &Watch<'_>, commit: &str) -> Result<File> {
+        let path = self.locks.join(format!("{commit}.lock"));
+        let began = Instant::now();
+        loop {
+            match self.lock(&path)? {
+                Some(lock) => return Ok(lock),
+                None if began.elapsed() > watch.limits.silence => {
+                    return Err(Failure::locked(format!("{}: another program has it", path.display())));
+                }
+                None => std::thread::sleep(HEARTBEAT),
+            }
+            watch.check(commit)?;
+        }
+    }
+
+    fn lock(&self, path: &Path) -> Result<Option<File>> {
+        make(&self.locks)?;
+        let mut options = OpenOptions::new();
+        let lock = options.create(true).truncate(false).write(true).open(path);
+        let lock = lock.map_err(error(path, "create"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(found)) => Err(error(path, "lock")(found).into()),
+        }
+    }
+
+    fn reference(&self, revision: &str) -> PathBuf {
+        self.folder.join("refs").join(revision)
+    }
+
+    fn refer(&self, revision: &str, commit: &str) -> Result<()> {
+        let path = self.reference(revision);
+        let says = |found: Vec<u8>| found == commit.as_bytes();
+        if revision == commit || read_regular(&path, 4096).is_ok_and(says) {
             return Ok(());
         }
-        let path = self.folder.join("refs").join(revision);
+        make(path.parent().unwrap_or(&self.folder))?;
         Ok(write_file(&path, Overwrite::Replace, commit.as_bytes())?)
     }
 }
@@ -136,8 +186,8 @@ impl Partial {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn append(&mut self, piece: &[u8]) -> Result<()> {
-        self.file.seek(SeekFrom::Start(self.length)).map_err(io(&self.path, "seek"))?;
-        self.file.write_all(piece).map_err(io(&self.path, "write"))?;
+        self.file.seek(SeekFrom::Start(self.length)).map_err(error(&self.path, "seek"))?;
+        self.file.write_all(piece).map_err(error(&self.path, "write"))?;
         self.length += piece.len() as u64;
         Ok(())
     }
@@ -147,7 +197,7 @@ impl Partial {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        self.file.set_len(0).map_err(io(&self.path, "truncate"))?;
+        self.file.set_len(0).map_err(error(&self.path, "truncate"))?;
         self.length = 0;
         Ok(())
     }
@@ -157,25 +207,4 @@ impl Partial {
         // It has no name that anybody reads; the next run would check it again.
         fs::remove_file(&self.path).ok();
     }
-}
-
-#[cfg(unix)]
-fn point(target: &str, _: &Path, link: &Path) -> std::io::Result<()> {
-    fs::remove_file(link).ok();
-    std::os::unix::fs::symlink(target, link)
-}
-
-/// Links need rights that users of other systems may not have: a copy does too, as in `huggingface_hub`.
-#[cfg(not(unix))]
-fn point(_: &str, blob: &Path, link: &Path) -> std::io::Result<()> {
-    fs::copy(blob, link).map(|_| ())
-}
-
-fn make(folder: &Path) -> Result<()> {
-    Ok(fs::create_dir_all(folder).map_err(io(folder, "make the folder"))?)
-}
-
-fn io(path: &Path, operation: &'static str) -> impl FnOnce(std::io::Error) -> ArtifactError {
-    let file = path.to_path_buf();
-    move |source| ArtifactError::Io { file, operation, source }
 }

@@ -72,7 +72,7 @@ impl Work<'_> {
     fn fetch(&self, name: &str, expected: &Expected) -> Result<()> {
         let mut partial = self.store.partial(&expected.hash)?;
         // Whoever held the lock may have finished meanwhile.
-        if self.store.has(expected)? {
+        if self.store.has_still(expected, &partial)? {
             partial.discard();
             return Ok(());
         }
