@@ -182,6 +182,31 @@ fn a_content_that_was_removed_is_missed_and_fetched_again() {
     }
 }
 
+/// huggingface_hub 2 keeps a large content once for all repositories of a cache, under another name.
+#[cfg(unix)]
+#[test]
+fn a_content_that_repositories_share_is_checked_by_its_own_hash() {
+    let (hub, desk) = (model(), Desk::new());
+    desk.ok(&hub, "owner/name");
+    let blob = desk.blob(&hub.stored("model.safetensors").hash());
+    let shared = desk.repository("blobs/ab").join("ab".repeat(32));
+    fs::create_dir_all(shared.parent().unwrap()).unwrap();
+    fs::rename(&blob, &shared).unwrap();
+    std::os::unix::fs::symlink(format!("../../blobs/ab/{}", "ab".repeat(32)), &blob).unwrap();
+    desk.ok(&hub, "owner/name --offline");
+    hub.asked();
+    desk.ok(&hub, "owner/name");
+    assert_eq!(fetching::contents(&hub), [""; 0]);
+    let mut bytes = weights();
+    bytes[77] ^= 1;
+    fs::write(&shared, &bytes).unwrap();
+    desk.fails(&hub, "owner/name --offline", 4, &["model.safetensors: expected SHA-256"]);
+    // Fetched for this repository alone: others may mean what is there.
+    desk.ok(&hub, "owner/name");
+    assert_eq!(fs::read(&blob).unwrap(), weights());
+    assert_eq!(fs::read(&shared).unwrap(), bytes);
+}
+
 #[test]
 fn a_commit_may_be_short_where_it_is_here() {
     let (hub, desk) = (model(), Desk::new());

@@ -53,7 +53,7 @@ impl Here<'_> {
             let path = folder.join(&name);
             match hub::follow(&folder, &path) {
                 Ok(Some(real)) => {
-                    check_here(&real, &name).map_err(|error| wrong(error.to_string()))?.map_err(wrong)
+                    check_here(&path, &real, &name).map_err(|error| wrong(error.to_string()))?.map_err(wrong)
                 }
                 Ok(None) => Err(wrong("is not there".into())),
                 // That a content was taken away says itself what to do.
@@ -66,11 +66,13 @@ impl Here<'_> {
     }
 }
 
-/// A file of a snapshot, by the path of its content: checked by the hash that this is named by. The inner error is what is
-/// wrong.
-fn check_here(real: &Path, name: &str) -> Result<Result<FetchedFile, String>> {
+/// A file of a snapshot, with the path of its content: checked by the hash that it leads to. That may be a link itself, to a
+/// content that several repositories share and that has another name. The inner error is what is wrong.
+fn check_here(path: &Path, real: &Path, name: &str) -> Result<Result<FetchedFile, String>> {
     let size = std::fs::metadata(real)?.len();
-    let hash = real.file_name().and_then(|name| name.to_str()).and_then(Hash::parse);
+    let target = path.read_link().ok();
+    let hash =
+        target.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).and_then(Hash::parse);
     if let Some(hash) = &hash
         && let Some(wrong) = (Expected { size, hash: hash.clone() }).wrong_of(real)?
     {

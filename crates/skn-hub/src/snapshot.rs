@@ -42,11 +42,13 @@ impl Snapshot {
         self.folder.parent().and_then(Path::parent).unwrap_or(&self.folder)
     }
 
-    /// Whether a file, whose path has no links, is the repository's. Its `blobs` may be a link to a larger disk.
+    /// Whether a file, whose path has no links, is the repository's. Its `blobs` may be a link to a larger disk, and
+    /// huggingface_hub 2 keeps large contents once for all repositories, in the `blobs` of the cache.
     pub(crate) fn holds(&self, file: &Path) -> bool {
         let folder = self.repository_folder();
-        file.starts_with(folder)
-            || folder.join("blobs").canonicalize().is_ok_and(|blobs| file.starts_with(blobs))
+        let within =
+            |folder: &Path| folder.join("blobs").canonicalize().is_ok_and(|blobs| file.starts_with(blobs));
+        file.starts_with(folder) || within(folder) || folder.parent().is_some_and(within)
     }
 
     /// The command line that fetches what is missing of it.

@@ -270,6 +270,24 @@ mod links {
         assert_eq!(real, Some(disk.path().canonicalize().unwrap().join("4d7a")));
     }
 
+    /// As huggingface_hub 2 leaves it: the content of a repository is a link itself.
+    #[test]
+    fn to_contents_that_all_repositories_share_are_followed() {
+        let desk = Desk::new();
+        let folder = snapshot(&desk);
+        let shared = desk.folder.path().join("blobs/4d");
+        std::fs::create_dir_all(&shared).unwrap();
+        std::fs::rename(desk.path("blobs/4d7a"), shared.join("4d99")).unwrap();
+        symlink("../../blobs/4d/4d99", desk.path("blobs/4d7a")).unwrap();
+        let real = follow(&folder, &folder.join("config.json")).unwrap();
+        assert_eq!(real, Some(shared.canonicalize().unwrap().join("4d99")));
+        // Nothing else of the cache.
+        std::fs::create_dir(desk.folder.path().join("models--other--one")).unwrap();
+        std::fs::write(desk.folder.path().join("models--other--one/secret"), "").unwrap();
+        symlink("../../../models--other--one/secret", folder.join("vocab.json")).unwrap();
+        assert!(matches!(follow(&folder, &folder.join("vocab.json")), Err(HubError::LeadsOut { .. })));
+    }
+
     #[test]
     fn of_a_plain_folder_lead_anywhere() {
         let (desk, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
