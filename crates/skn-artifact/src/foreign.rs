@@ -196,12 +196,13 @@ impl Foreign {
 /// The length of a header of JSON, and the header's beginning.
 fn is_safetensors(start: &[u8]) -> bool {
     let length = start.first_chunk().map(|length| u64::from_le_bytes(*length));
-    length.is_some_and(|length| (2..1 << 32).contains(&length)) && start[8..].starts_with(b"{\"")
+    length.is_some_and(|length| (2..1 << 32).contains(&length))
+        && start.get(8..).is_some_and(|header| header.starts_with(b"{\""))
 }
 
 fn is_html(start: &[u8]) -> bool {
     let text = start.trim_ascii_start();
-    let begins = |tag: &[u8]| text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag);
+    let begins = |tag: &[u8]| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
     begins(b"<!doctype html") || begins(b"<html")
 }
 

@@ -25,7 +25,8 @@ pub mod key {
     pub const SHARD: &str = "skn.shard";
     /// What [`WIDTHS`] says of layers that have so many neurons each; nothing of layers that are all alike.
     pub fn widths(widths: &[usize]) -> Option<String> {
-        widths.iter().any(|&width| width != widths[0]).then(|| widths_text(widths))
+        let differ = widths.first().is_some_and(|first| widths.iter().any(|width| width != first));
+        differ.then(|| widths_text(widths))
     }
 
     /// The same of any layers.

@@ -1,4 +1,20 @@
+// What others wrote is read here: no byte of it may end the program, or become another number.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 use std::collections::BTreeMap;
+use std::iter::repeat_n;
 use std::path::Path;
 
 use skn_artifact::names::{key, kind, schema};
@@ -55,14 +71,14 @@ impl Performance {
     pub fn read(file: &TensorFile) -> Result<Self> {
         let (path, pool) = (file.path(), pool(file)?);
         let (_, total) = file.i64("total", Some(&[1]))?;
-        let total = total[0];
+        let total = total.first().copied().unwrap_or(0);
         if !(1..=MAX_TEXTS).contains(&total) {
             return Err(CountsError::file(path, "tensor `total`", format!("1 to {MAX_TEXTS}"), total));
         }
         let (shape, correct) = file.i64("correct", None)?;
         let by_class = by_class(file, &shape)?;
         let one_vs_rest = by_class.as_ref().is_some_and(|counted| counted.positives.len() > 1);
-        let dims = shape[usize::from(one_vs_rest).min(shape.len())..].to_vec();
+        let (_, dims) = shape.split_at(usize::from(one_vs_rest).min(shape.len()));
         let fits = match pool {
             Some(pool) => dims.len() == if pool.is_of_text() { 2 } else { 3 },
             None => (2..=3).contains(&dims.len()),
@@ -70,10 +86,13 @@ impl Performance {
         if !fits || shape.contains(&0) || dims.last().is_some_and(|&width| i32::try_from(width).is_err()) {
             return Err(wrong_shape(path, pool, one_vs_rest, &shape));
         }
-        let widths = widths(file, dims[0], dims[dims.len() - 1])?;
+        let (Some(&layers), Some(&widest)) = (dims.first(), dims.last()) else {
+            return Err(wrong_shape(path, pool, one_vs_rest, &shape));
+        };
+        let widths = widths(file, layers, widest)?;
         // Only of pooled activations there are two kinds.
         let pool = pool.or((dims.len() == 3).then_some(Pool::Position));
-        let read = Self { file: path.into(), pool, dims, widths, correct, by_class, total };
+        let read = Self { file: path.into(), pool, dims: dims.to_vec(), widths, correct, by_class, total };
         read.check(file)?;
         Ok(read)
     }
@@ -90,8 +109,9 @@ impl Performance {
         }
         self.check_range("true_positive", &counted.true_positive, self.total)?;
         let each = self.correct.len() / counted.positives.len();
-        for (place, (&correct, &hit)) in self.correct.iter().zip(&counted.true_positive).enumerate() {
-            let positives = counted.positives[place / each];
+        let positives = counted.positives.iter().flat_map(|&count| repeat_n(count, each));
+        let counts = self.correct.iter().zip(&counted.true_positive).zip(positives);
+        for (place, ((&correct, &hit), positives)) in counts.enumerate() {
             // What is right besides is of the rest.
             if hit > positives || !(0..=self.total - positives).contains(&(correct - hit)) {
                 let expected = format!("a count that fits {correct} right and {positives} of the class");
@@ -108,10 +128,10 @@ impl Performance {
         for of_class in counted.true_positive.chunks_exact(each) {
             fires.iter_mut().zip(of_class).for_each(|(fires, hit)| *fires += hit);
         }
-        for (place, &correct) in self.correct.iter().enumerate() {
-            let (positives, hit) = (counted.positives[place / each], counted.true_positive[place]);
+        let positives = counted.positives.iter().flat_map(|&count| repeat_n(count, each));
+        let counts = self.correct.iter().zip(&counted.true_positive).zip(positives);
+        for (place, (((&correct, &hit), positives), &fires)) in counts.zip(fires.iter().cycle()).enumerate() {
             let says = self.total - positives - correct + 2 * hit;
-            let fires = fires[place % each];
             if says != fires {
                 let expected =
                     format!("a count of a neuron that fires for {fires} texts, as all classes say");
@@ -134,24 +154,24 @@ impl Performance {
         }
         let (_, found) = file.f32("accuracy", Some(&self.shape()))?;
         let expected = self.accuracy();
-        match expected.iter().zip(&found).position(|(expected, found)| expected.to_bits() != found.to_bits())
-        {
+        let other = |(_, (expected, found)): &(usize, (&f32, &f32))| expected.to_bits() != found.to_bits();
+        match expected.iter().zip(&found).enumerate().find(other) {
             None => Ok(()),
-            Some(place) => {
-                let expected = format!("{}, the share of `correct`", expected[place]);
+            Some((place, (expected, found))) => {
+                let expected = format!("{expected}, the share of `correct`");
                 let place_in = format!("tensor `accuracy`, element {place}");
-                Err(CountsError::file(&self.file, place_in, expected, found[place]))
+                Err(CountsError::file(&self.file, place_in, expected, found))
             }
         }
     }
 
     fn check_range(&self, tensor: &str, counts: &[i64], most: i64) -> Result<()> {
-        match counts.iter().position(|count| !(0..=most).contains(count)) {
+        match counts.iter().enumerate().find(|(_, count)| !(0..=most).contains(*count)) {
             None => Ok(()),
-            Some(place) => {
+            Some((place, count)) => {
                 let expected = format!("0 to {most}, the total");
                 let place_in = format!("tensor `{tensor}`, element {place}");
-                Err(CountsError::file(&self.file, place_in, expected, counts[place]))
+                Err(CountsError::file(&self.file, place_in, expected, count))
             }
         }
     }

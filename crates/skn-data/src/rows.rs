@@ -61,11 +61,11 @@ pub trait Receiver {
 }
 
 /// The bytes of a row's texts, which must fit into one shared string.
-pub(crate) fn check_length(row: Row<'_>, number: usize) -> Result<usize> {
+pub(crate) fn check_length(row: Row<'_>, number: u64) -> Result<usize> {
     let bytes = row.text.len() + row.pair.map_or(0, str::len);
     if bytes <= MOST_SHARED {
         return Ok(bytes);
     }
     let reason = format!("its texts have {bytes} bytes; at most {MOST_SHARED} are read");
-    Err(DataError::Row { row: number as u64, reason })
+    Err(DataError::Row { row: number, reason })
 }

@@ -25,8 +25,9 @@ impl<T: ?Sized> Shared<T> {
 
     /// A stretch, which must be one of `all`; none if it ends beyond [`MOST_SHARED`].
     pub(crate) fn stretch(all: &Arc<Box<T>>, stretch: Range<usize>) -> Option<Self> {
-        let fits = stretch.end <= MOST_SHARED;
-        fits.then(|| Self { all: Arc::clone(all), start: stretch.start as u32, end: stretch.end as u32 })
+        let start = u32::try_from(stretch.start).ok()?;
+        let end = u32::try_from(stretch.end).ok().filter(|end| *end < TO_THE_END)?;
+        Some(Self { all: Arc::clone(all), start, end })
     }
 }
 

@@ -1,5 +1,20 @@
 //! Small files beside the data: tasks, and what says where the data are and what is in them.
 
+// What others wrote is read here: no byte of it may end the program, or become another number.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 use std::path::Path;
 
 use skn_artifact::{BYTE_ORDER_MARK, Foreign, NotText, Wanted, read_regular, text_of};

@@ -11,6 +11,21 @@
 //! | `E` | reading failed: kind of error u8, length of the message u32, message; the last frame |
 //! | `.` | the end: number of all rows u64; the last frame |
 
+// What others wrote is read here: no byte of it may end the program, or become another number.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 use std::io::{self, Read, Write};
 use std::mem::take;
 use std::sync::Arc;
@@ -90,7 +105,7 @@ impl<W: Write> RowWriter<W> {
     pub fn fail(mut self, kind: u8, message: &str) -> Result<()> {
         self.send_rows()?;
         let message = cut(message);
-        self.send(&[b"E", &[kind], &(message.len() as u32).to_le_bytes(), message])
+        self.send(&[b"E", &[kind], &length(message)?, message])
     }
 
     fn send_rows(&mut self) -> Result<()> {
@@ -108,7 +123,7 @@ impl<W: Write> RowWriter<W> {
 
     fn send_file(&mut self, unpacked: u64) -> Result<()> {
         let (name, bytes) = take(&mut self.file);
-        let length = (name.len() as u32).to_le_bytes();
+        let length = length(name.as_bytes())?;
         self.send(&[b"F", &bytes.to_le_bytes(), &unpacked.to_le_bytes(), &length, name.as_bytes()])?;
         self.file = (name, bytes);
         Ok(())
@@ -124,7 +139,7 @@ impl<W: Write> RowWriter<W> {
 impl<W: Write> Receiver for RowWriter<W> {
     fn split(&mut self, name: &str) -> Result<()> {
         self.send_rows()?;
-        self.send(&[b"S", &(name.len() as u32).to_le_bytes(), name.as_bytes()])
+        self.send(&[b"S", &length(name.as_bytes())?, name.as_bytes()])
     }
 
     fn file(&mut self, name: &str, bytes: u64) -> Result<()> {
@@ -146,17 +161,17 @@ impl<W: Write> Receiver for RowWriter<W> {
         }
         self.notes += 1;
         let message = cut(message);
-        self.send(&[b"N", &(message.len() as u32).to_le_bytes(), message])
+        self.send(&[b"N", &length(message)?, message])
     }
 
     fn row(&mut self, row: Row<'_>) -> Result<()> {
-        let bytes = check_length(row, self.rows as usize)?;
+        let bytes = check_length(row, self.rows)?;
         if self.texts.len() + bytes > FRAME_BYTES || self.pending as usize == FRAME_ROWS {
             self.send_rows()?;
         }
         self.heads.extend_from_slice(&row.label.to_le_bytes());
         for text in std::iter::once(row.text).chain(row.pair) {
-            self.heads.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            self.heads.extend_from_slice(&length(text.as_bytes())?);
             self.texts.extend_from_slice(text.as_bytes());
         }
         self.pending += 1;
@@ -168,8 +183,16 @@ impl<W: Write> Receiver for RowWriter<W> {
 /// A message, not longer than one may be.
 fn cut(message: &str) -> &[u8] {
     let most = message.len().min(MOST_NAME as usize);
-    let end = (0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
-    &message.as_bytes()[..end]
+    (0..=most).rev().find_map(|end| message.get(..end)).unwrap_or_default().as_bytes()
+}
+
+/// The length of something, as frames have it.
+fn length(bytes: &[u8]) -> Result<[u8; 4]> {
+    let length = u32::try_from(bytes.len()).map_err(|_| DataError::Io {
+        file: "(pipe)".to_owned(),
+        source: io::Error::other(format!("a name or text of {} bytes", bytes.len())),
+    })?;
+    Ok(length.to_le_bytes())
 }
 
 /// Receives what a [`RowWriter`] sends, and trusts nothing in it.
@@ -333,7 +356,8 @@ impl<'t, R: Read> RowReader<'t, R> {
         };
         for mut head in heads.chunks_exact(size) {
             let label = i64::from_le_bytes(number(&mut head)?);
-            if !(UNLABELLED..self.task.classes() as i64).contains(&label) {
+            let is_class = usize::try_from(label).is_ok_and(|class| class < self.task.classes());
+            if label != UNLABELLED && !is_class {
                 return Err(Broken::Invalid("a label that is not a class"));
             }
             let first = text(&mut head)?;
@@ -355,7 +379,8 @@ impl<'t, R: Read> RowReader<'t, R> {
 
     fn bytes(&mut self, length: u64) -> Result<Vec<u8>, Broken> {
         // Memory is asked for as bytes come, not as they are promised.
-        let mut bytes = Vec::with_capacity(length.min(2 * FRAME_BYTES as u64) as usize);
+        const MOST: usize = 2 * FRAME_BYTES;
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(MOST).min(MOST));
         self.input.by_ref().take(length).read_to_end(&mut bytes).map_err(Broken::Ended)?;
         if bytes.len() as u64 == length { Ok(bytes) } else { Err(Broken::Ended(ended())) }
     }

@@ -142,7 +142,7 @@ impl<V: Fn(&str) -> Option<OsString>> Environment<V> {
 
 /// How long `$NAME` or `${NAME}` at the beginning of a text is; 0 if neither is there.
 fn reference(text: &str) -> usize {
-    let rest = &text[1..];
+    let Some(rest) = text.strip_prefix('$') else { return 0 };
     if rest.starts_with('{') {
         return rest.find('}').map_or(0, |end| end + 2);
     }

@@ -10,6 +10,21 @@
 //! assert_eq!(repository.fetch_command(), "skn-fetch --dataset stanfordnlp/sst2 --revision refs/convert/parquet");
 //! ```
 
+// What others wrote is read here: no byte of it may end the program, or become another number.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 mod cache;
 mod environment;
 mod error;

@@ -7,11 +7,11 @@ use crate::error::{ModelError, Result};
 /// # Errors
 /// Names the first that is not.
 pub(crate) fn check_finite(file: &Path, tensor: &str, values: &[f32]) -> Result<()> {
-    not_finite(values).map_or(Ok(()), |place| Err(infinite(file, tensor, place, values[place])))
+    not_finite(values).map_or(Ok(()), |(place, value)| Err(infinite(file, tensor, place, value)))
 }
 
-/// The place of the first number that is NaN or infinite.
-pub(crate) fn not_finite(values: &[f32]) -> Option<usize> {
+/// The first number that is NaN or infinite, and its place before it.
+pub(crate) fn not_finite(values: &[f32]) -> Option<(usize, f32)> {
     // A sum of `0 x` is 0 or NaN, and unlike a search it is computed sixteen values at a time.
     let mut lanes = [0f32; 16];
     for chunk in values.chunks(16) {
@@ -20,7 +20,7 @@ pub(crate) fn not_finite(values: &[f32]) -> Option<usize> {
         }
     }
     let finite = lanes.iter().all(|lane| *lane == 0.0);
-    if finite { None } else { values.iter().position(|value| !value.is_finite()) }
+    if finite { None } else { values.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) }
 }
 
 /// The error of a tensor that holds such a number.

@@ -48,6 +48,11 @@ pub(crate) fn head_shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
     all
 }
 
+/// The first tensor of the masked-LM head, by which its absence is told.
+pub(crate) fn head_tensor(config: &Config) -> String {
+    format!("{}.weight", config.family.head_dense())
+}
+
 fn push_norm(all: &mut Vec<(String, Vec<usize>)>, name: &str, width: usize) {
     all.push((format!("{name}.weight"), vec![width]));
     all.push((format!("{name}.bias"), vec![width]));

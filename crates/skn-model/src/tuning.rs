@@ -1,3 +1,18 @@
+// What others wrote is read here: no byte of it may end the program, or become another number.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
@@ -56,6 +71,7 @@ impl Tuning {
             return Err(ModelError::input("prompt size", expected, size));
         }
         let mut rng = Key::new(seed, Purpose::PromptInit).rng();
+        #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
         let values: Vec<f32> = (0..rows * config.hidden_size).map(|_| (rng.normal() / 30.0) as f32).collect();
         Self::prompt(Tensor::from_vec(values, (rows, config.hidden_size), &Device::Cpu)?, true)
     }
@@ -89,11 +105,13 @@ impl Tuning {
             return Err(ModelError::input("adapter reduction", expected, reduction));
         }
         let mut tensors = BTreeMap::new();
-        for (name, shape) in (0..config.layers()).flat_map(|layer| adapter_shapes(config, layer, width)) {
+        let shapes = (0..config.layers()).flat_map(|layer| adapter_shapes(config, layer, width));
+        for (place, (name, shape)) in (0u32..).zip(shapes) {
             let mut values = vec![0f32; shape.iter().product()];
             if name.ends_with(".weight") {
-                let key = Key::new(seed, Purpose::AdapterInit).layer(tensors.len() as u32);
+                let key = Key::new(seed, Purpose::AdapterInit).layer(place);
                 let mut rng = key.rng();
+                #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
                 values.fill_with(|| (rng.normal() * 0.02) as f32);
             }
             tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
@@ -114,7 +132,9 @@ impl Tuning {
     /// P: the rows before `<s>`, the `<mask>` row included.
     pub fn prompt_rows(&self) -> usize {
         let prompt = match self.method {
-            Some(Method::Prompt) => self.tensors.get(PROMPT_NAME).map_or(0, |rows| rows.dims()[0]),
+            Some(Method::Prompt) => {
+                self.tensors.get(PROMPT_NAME).map_or(0, |rows| rows.dims().first().copied().unwrap_or(0))
+            }
             _ => 0,
         };
         prompt + usize::from(self.mask_row)

@@ -1,3 +1,18 @@
+// What others wrote is read here: no byte of it may end the program, or become another number.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -8,7 +23,7 @@ use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::family::Family;
 use crate::hash::hash_of_values;
-use crate::shapes::{has_head, head_shapes, needed_shapes};
+use crate::shapes::{has_head, head_tensor, needed_shapes};
 
 mod lost;
 mod no_head;
@@ -66,7 +81,7 @@ impl Weights {
     pub fn from_tensors(config: &Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut kept = BTreeMap::new();
         let no_head = (!has_head(config, |name| tensors.contains_key(name)))
-            .then(|| NoHead { file: "(in memory)".into(), tensor: head_shapes(config)[0].0.clone() });
+            .then(|| NoHead { file: "(in memory)".into(), tensor: head_tensor(config) });
         for (name, shape) in needed_shapes(config, no_head.is_none()) {
             let tensor =
                 tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;

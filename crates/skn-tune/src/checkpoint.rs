@@ -1,3 +1,18 @@
+// What others wrote is read here: no byte of it may end the program, or become another number.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -7,8 +7,10 @@ pub(super) fn decode_floats(dtype: DType, bytes: &[u8], values: &mut Vec<f32>) {
     fn each<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, from: impl Fn([u8; N]) -> f32) {
         values.extend(bytes.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)));
     }
+    #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
+    let rounded = |bytes| f64::from_le_bytes(bytes) as f32;
     match dtype {
-        DType::F64 => each(bytes, values, |bytes| f64::from_le_bytes(bytes) as f32),
+        DType::F64 => each(bytes, values, rounded),
         DType::F16 => each(bytes, values, |bytes| f16::from_le_bytes(bytes).to_f32()),
         DType::BF16 => each(bytes, values, |bytes| bf16::from_le_bytes(bytes).to_f32()),
         _ => each(bytes, values, f32::from_le_bytes),

@@ -73,11 +73,11 @@ pub(super) fn header_of(path: &Path, storage: &Storage, length: usize) -> Result
         return Err(not_safetensors(format!("{length} bytes")));
     };
     let size = u64::from_le_bytes(*size);
-    let available = (length - 8).min(MAX_HEADER) as u64;
-    if size > available {
+    let available = (length - 8).min(MAX_HEADER);
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size <= available) else {
         return Err(not_safetensors(format!("a header of {size} bytes where {available} are possible")));
-    }
-    let data = 8 + size as usize;
+    };
+    let data = 8 + size;
     let header = storage.bytes(path, 8..data)?;
     let header = serde_json::from_slice(&header).map_err(|error| not_safetensors(error.to_string()))?;
     Ok((header, data))

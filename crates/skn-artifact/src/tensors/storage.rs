@@ -30,7 +30,15 @@ impl Storage {
 
     pub(super) fn bytes(&self, path: &Path, range: Range<usize>) -> Result<Cow<'_, [u8]>> {
         match self {
-            Self::Memory(bytes) => Ok(Cow::Borrowed(&bytes[range])),
+            Self::Memory(bytes) => match bytes.get(range.clone()) {
+                Some(bytes) => Ok(Cow::Borrowed(bytes)),
+                None => Err(ArtifactError::format(
+                    path,
+                    "size",
+                    format!("at least {} bytes", range.end),
+                    bytes.len(),
+                )),
+            },
             Self::File(file) => {
                 let mut bytes = vec![0; range.len()];
                 read_at(file, path, range.start, &mut bytes)?;

@@ -151,17 +151,18 @@ impl TensorFile {
             let expected = format!("rows below {count}");
             return Err(ArtifactError::tensor(&self.path, name, expected, format!("{rows:?}")));
         }
-        let bytes = [rows.start, rows.end].map(|row| self.data + entry.start + row * width * dtype.size());
+        let [start, end] =
+            [rows.start, rows.end].map(|row| self.data + entry.start + row * width * dtype.size());
         match &self.storage {
             Storage::File(file) if dtype == DType::F32 => {
                 let before = values.len();
                 values.resize(before + rows.len() * width, 0.0);
-                let values = &mut values[before..];
-                read_at(file, &self.path, bytes[0], bytemuck::cast_slice_mut(values))?;
+                let (_, values) = values.split_at_mut(before);
+                read_at(file, &self.path, start, bytemuck::cast_slice_mut(values))?;
                 to_native(values);
             }
             storage => {
-                let bytes = storage.bytes(&self.path, bytes[0]..bytes[1])?;
+                let bytes = storage.bytes(&self.path, start..end)?;
                 decode_floats(dtype, &bytes, values);
             }
         }
@@ -285,20 +286,24 @@ impl TensorFile {
         const PIECE: usize = 1 << 18;
         let all = self.data + entry.start..self.data + entry.end;
         let mut hash = Sha256::new();
-        let to_read = if matches!(self.storage, Storage::File(_)) { PIECE.min(all.len()) } else { 0 };
-        let mut read = vec![0f64; to_read.div_ceil(size_of::<f64>())];
+        // Of whole numbers, so that what is read can be taken for them.
+        let mut read = Vec::<f64>::new();
         for start in all.clone().step_by(PIECE) {
             let range = start..all.end.min(start + PIECE);
-            let bytes = match &self.storage {
-                Storage::Memory(bytes) => &bytes[range],
-                Storage::File(file) => {
-                    let bytes = &mut bytemuck::cast_slice_mut(&mut read)[..range.len()];
-                    read_at(file, &self.path, range.start, bytes)?;
-                    bytes
+            match &self.storage {
+                Storage::Memory(_) => {
+                    let bytes = self.storage.bytes(&self.path, range)?;
+                    hash.update(&bytes);
+                    each(&bytes);
                 }
-            };
-            hash.update(bytes);
-            each(bytes);
+                Storage::File(file) => {
+                    read.resize(range.len().div_ceil(size_of::<f64>()), 0.0);
+                    let (bytes, _) = bytemuck::cast_slice_mut(&mut read).split_at_mut(range.len());
+                    read_at(file, &self.path, range.start, bytes)?;
+                    hash.update(&*bytes);
+                    each(bytes);
+                }
+            }
         }
         let (dtype, shape, sha256) = (entry.dtype.clone(), entry.shape.clone(), hash.finalize().into());
         Ok(TensorDigest { name: name.into(), dtype, shape, sha256 })

@@ -72,7 +72,7 @@ impl TextEncoder {
     /// The part of a text that is kept.
     fn cut<'t>(&self, text: &'t [u32], room: usize) -> &'t [u32] {
         let kept = text.len().min(room);
-        if self.cuts_left() { &text[text.len() - kept..] } else { &text[..kept] }
+        if self.cuts_left() { text.split_at(text.len() - kept).1 } else { text.split_at(kept).0 }
     }
 }
 

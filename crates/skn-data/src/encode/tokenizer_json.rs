@@ -141,7 +141,7 @@ fn bert_json(text: &str, settings: &Settings) -> Value {
 /// A text, or the line that is none.
 fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     std::str::from_utf8(bytes)
-        .map_err(|error| 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count())
+        .map_err(|error| 1 + bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count())
 }
 
 #[cfg(test)]

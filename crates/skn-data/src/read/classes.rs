@@ -78,7 +78,8 @@ impl Classes {
             let other_order = reference.reordered.then(|| reference.shown());
             return Ok((Self { other_order, ..Self::default() }, None));
         }
-        let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
+        let twice =
+            names.iter().enumerate().find(|(place, name)| names.iter().take(*place).any(|it| it == *name));
         if let Some((_, name)) = twice {
             return Err(format!("two of its classes are called {name:?}"));
         }
@@ -92,7 +93,7 @@ impl Classes {
         }
         let (classes, note) = resolve(&names, task, reference)?;
         reference.note(names.iter().zip(classes.iter().copied()))?;
-        if !classes.iter().copied().eq(0..classes.len() as i64) {
+        if !classes.iter().copied().eq((0..).take(classes.len())) {
             if reference.bare_numbers {
                 return Err(format!(
                     "its classes are {}, in another order than the task's, but data read before it have numbers without names",
@@ -123,7 +124,7 @@ impl Classes {
         let class = match self.names.is_empty() {
             false => place().and_then(|place| self.classes.get(place).copied()),
             true if self.other_order.is_some() => None,
-            true if task.names_are_numbers() => task.class_of_number(number).map(|class| class as i64),
+            true if task.names_are_numbers() => task.class_of_number(number).map(as_number),
             true => Some(number),
         };
         class.filter(|class| is_class(*class, task)).or_else(|| unlabelled(number))
@@ -144,7 +145,7 @@ impl Classes {
         if let Some(place) = self.names.iter().position(|name| name == text) {
             return self.classes.get(place).copied().filter(|class| is_class(*class, task));
         }
-        task.class_named(text).map(|class| class as i64).or_else(|| self.of_number(number()?, task))
+        task.class_named(text).map(as_number).or_else(|| self.of_number(number()?, task))
     }
 
     /// The class that the task's map gives a number, or a name by its number.
@@ -153,7 +154,7 @@ impl Classes {
             Some(name) if self.map_means_names => mapped_name(task, name),
             // A number beyond the names has none.
             None if self.map_means_names => None,
-            _ => task.label_map.get(&number.to_string()).map(|class| *class as i64),
+            _ => task.label_map.get(&number.to_string()).copied().map(as_number),
         };
         mapped.or_else(|| unlabelled(number)).or_else(|| left_out(task))
     }
@@ -170,17 +171,23 @@ fn unlabelled(number: i64) -> Option<i64> {
 }
 
 fn is_class(class: i64, task: &Task) -> bool {
-    (0..task.classes() as i64).contains(&class)
+    usize::try_from(class).is_ok_and(|class| class < task.classes())
+}
+
+/// A class of a task as rows have it.
+#[expect(clippy::cast_possible_wrap, reason = "it is the place of a word in a list, and no list is so long")]
+fn as_number(class: usize) -> i64 {
+    class as i64
 }
 
 /// The class of a key of the task's map: spelled so, or the only one that differs in case or separators alone.
 fn mapped_name(task: &Task, name: &str) -> Option<i64> {
     if let Some(class) = task.label_map.get(name.trim()) {
-        return Some(*class as i64);
+        return Some(as_number(*class));
     }
     let wanted = folded(name);
     let mut alike = task.label_map.iter().filter(|(key, _)| folded(key) == wanted);
-    alike.next().filter(|_| alike.next().is_none()).map(|(_, class)| *class as i64)
+    alike.next().filter(|_| alike.next().is_none()).map(|(_, class)| as_number(*class))
 }
 
 fn left_out(task: &Task) -> Option<i64> {
@@ -197,7 +204,7 @@ fn resolve(
     let named: Vec<Option<i64>> = names
         .iter()
         .map(|name| if task.names.is_empty() { task.class_named(name) } else { task.class_of_name(name) })
-        .map(|class| class.map(|class| class as i64))
+        .map(|class| class.map(as_number))
         .collect();
     let by_name: Option<Vec<i64>> = named.iter().copied().collect();
     let by_number = || -> Option<Vec<i64>> {
@@ -227,8 +234,7 @@ fn resolve(
     if let Some(classes) = by_name.or_else(by_number) {
         return Ok((classes, None));
     }
-    let in_place =
-        named.iter().enumerate().all(|(place, class)| class.is_none_or(|class| class == place as i64));
+    let in_place = named.iter().zip(0..).all(|(class, place)| class.is_none_or(|class| class == place));
     if !in_place || names.len() < task.classes() {
         return Err(format!(
             "the data call their classes {shown}; task {} calls its {known}; {hint}",
@@ -241,7 +247,7 @@ fn resolve(
         .map(|(name, word)| format!("{name} is answered by {:?}", word.trim()))
         .collect();
     Ok((
-        (0..names.len() as i64).collect(),
+        (0..).take(names.len()).collect(),
         Some(format!("classes in the data's order: {}", pairs.join(", "))),
     ))
 }
@@ -260,6 +266,7 @@ fn whole_number(text: &str) -> Option<i64> {
 /// A float that is an integer.
 pub(crate) fn whole(number: f64) -> Option<i64> {
     // Larger ones are no classes, and not exact.
+    #[expect(clippy::cast_possible_truncation, reason = "it is an integer below 1e15")]
     (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i64)
 }
 

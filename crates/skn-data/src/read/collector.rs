@@ -58,7 +58,7 @@ impl Receiver for Collector {
     }
 
     fn row(&mut self, row: Row<'_>) -> Result<()> {
-        let bytes = check_length(row, self.rows.len() + self.pending.len())?;
+        let bytes = check_length(row, (self.rows.len() + self.pending.len()) as u64)?;
         if self.shared.len() + bytes > SHARED {
             self.share();
         }

@@ -195,11 +195,15 @@ fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<S
             let paths = paths.iter().map(|path| inside(root, path)).collect::<Result<_>>()?;
             Ok(SplitFiles { format, paths, class_names: Vec::new() })
         }
-        (Some((_, paths)), Some((_, others))) => Err(DataError::NotFound {
-            place: shown(folder),
-            expected: format!("one file of split {split:?}"),
-            found: format!("{} and {}", shown(&others[0]), shown(&paths[0])),
-        }),
+        (Some((_, paths)), Some((_, others))) => {
+            let two: Vec<String> =
+                [&others, &paths].into_iter().flat_map(|all| all.first()).map(|path| shown(path)).collect();
+            Err(DataError::NotFound {
+                place: shown(folder),
+                expected: format!("one file of split {split:?}"),
+                found: two.join(" and "),
+            })
+        }
         (None, _) => {
             let any = Task { format: None, ..task.clone() };
             if let (Some(_), [(found, _), ..]) = (task.format, &shards::of(folder, split, &any)?[..]) {

@@ -168,9 +168,15 @@ impl<'t> RowDecoder<'t> {
     /// Takes a row: the cells of the wanted columns.
     pub(crate) fn push(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
         let task = self.task;
-        let text = |n: usize| task.text.get(n).map(|column| self.text(place, column, &cells[n])).transpose();
+        let text = |n: usize| {
+            task.text
+                .get(n)
+                .zip(cells.get(n))
+                .map(|(column, cell)| self.text(place, column, cell))
+                .transpose()
+        };
         let (text, pair) = (text(0)?.unwrap_or_default(), text(1)?);
-        let label = self.label(place, &cells[task.text.len()])?;
+        let label = self.label(place, cells.get(task.text.len()).unwrap_or(&Cell::Missing))?;
         self.rows += 1;
         self.receiver.row(Row { text, pair, label })
     }

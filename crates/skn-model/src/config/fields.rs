@@ -60,7 +60,9 @@ impl Fields<'_> {
         let expected = || format!("an integer from {} to {}", range.start(), range.end());
         let value = self.present(field).ok_or_else(|| self.error(field, expected(), "nothing"))?;
         let number = value.as_u64().filter(|number| range.contains(number));
-        number.map(|number| number as usize).ok_or_else(|| self.error(field, expected(), value))
+        number
+            .and_then(|number| usize::try_from(number).ok())
+            .ok_or_else(|| self.error(field, expected(), value))
     }
 
     pub(super) fn integer_or(
@@ -79,6 +81,12 @@ impl Fields<'_> {
             .as_f64()
             .filter(|number| range.contains(number))
             .ok_or_else(|| self.error(field, expected(), value))
+    }
+
+    /// A share of something, below 1.
+    #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
+    pub(super) fn share_or(&self, field: &str, default: f64) -> Result<f32> {
+        Ok(self.number_or(field, 0.0..=0.999, default)? as f32)
     }
 
     /// `model_type`; without it nothing tells a RoBERTa's positions from a BERT's.
@@ -121,8 +129,8 @@ impl Fields<'_> {
         let field = "skn_intermediate_sizes";
         let Some(value) = self.present(field) else { return Ok(vec![width; layers]) };
         let widths: Option<Vec<usize>> = value.as_array().and_then(|items| {
-            let widths = items.iter().map(|item| item.as_u64().filter(|&item| item <= width as u64));
-            widths.map(|width| width.map(|width| width as usize)).collect()
+            let number = |item: &Value| usize::try_from(item.as_u64()?).ok();
+            items.iter().map(|item| number(item).filter(|&item| item <= width)).collect()
         });
         let expected = format!("{layers} integers from 0 to {width}");
         widths.filter(|widths| widths.len() == layers).ok_or_else(|| self.error(field, expected, value))

@@ -12,11 +12,11 @@ impl Config {
         if kept.len() != self.layers() {
             return Err(ModelError::input("kept neurons", format!("{} layers", self.layers()), kept.len()));
         }
-        let original = (0..self.layers()).map(|layer| self.compose_kept(layer, kept[layer].as_deref()));
+        let layers = kept.iter().zip(&self.intermediate_sizes).enumerate();
+        let original = layers.map(|(layer, (kept, &width))| self.compose_kept(layer, width, kept.as_deref()));
         let original = original.collect::<Result<Vec<_>>>()?;
-        let sizes: Vec<usize> = (0..self.layers())
-            .map(|layer| original[layer].as_ref().map_or(self.intermediate_sizes[layer], Vec::len))
-            .collect();
+        let sizes = original.iter().zip(&self.intermediate_sizes);
+        let sizes: Vec<usize> = sizes.map(|(kept, &width)| kept.as_ref().map_or(width, Vec::len)).collect();
         let mut config = self.clone();
         config.raw.insert("skn_intermediate_sizes".into(), json!(sizes));
         config.raw.insert("skn_kept_neurons".into(), json!(original));
@@ -25,24 +25,21 @@ impl Config {
         Ok(config)
     }
 
-    /// Neurons `kept` of a layer, named as they were before any pruning.
-    fn compose_kept(&self, layer: usize, kept: Option<&[u32]>) -> Result<Option<Vec<u32>>> {
-        let earlier = self.kept_neurons.as_ref().and_then(|layers| layers[layer].clone());
+    /// Neurons `kept` of a layer, which has `width` now, named as they were before any pruning.
+    fn compose_kept(&self, layer: usize, width: usize, kept: Option<&[u32]>) -> Result<Option<Vec<u32>>> {
+        let earlier = self.kept_neurons.as_ref().and_then(|layers| layers.get(layer)?.clone());
         let Some(kept) = kept else { return Ok(earlier) };
-        let width = self.intermediate_sizes[layer];
-        let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
-        if !ascending || kept.last().is_some_and(|&last| last as usize >= width) {
+        let wrong = || {
             let expected = format!("ascending indexes below {width}");
-            return Err(ModelError::input(
-                format!("kept neurons of layer {layer}"),
-                expected,
-                format!("{kept:?}"),
-            ));
+            ModelError::input(format!("kept neurons of layer {layer}"), expected, format!("{kept:?}"))
+        };
+        let ascending = kept.is_sorted_by(|one, next| one < next);
+        if !ascending || kept.last().is_some_and(|&last| last as usize >= width) {
+            return Err(wrong());
         }
-        Ok(Some(match earlier {
-            Some(earlier) => kept.iter().map(|&index| earlier[index as usize]).collect(),
-            None => kept.to_vec(),
-        }))
+        let Some(earlier) = earlier else { return Ok(Some(kept.to_vec())) };
+        let names = kept.iter().map(|&index| earlier.get(index as usize).copied());
+        names.collect::<Option<_>>().map(Some).ok_or_else(wrong)
     }
 }
 

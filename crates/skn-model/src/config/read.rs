@@ -38,8 +38,8 @@ impl Config {
             max_position_embeddings: fields.integer("max_position_embeddings", 1..=MAX_VOCABULARY)?,
             type_vocab_size: fields.integer_or("type_vocab_size", 1..=MAX_WIDTH, 2)?,
             layer_norm_eps: fields.number_or("layer_norm_eps", 0.0..=1.0, 1e-12)?,
-            hidden_dropout: fields.number_or("hidden_dropout_prob", 0.0..=0.999, 0.1)? as f32,
-            attention_dropout: fields.number_or("attention_probs_dropout_prob", 0.0..=0.999, 0.1)? as f32,
+            hidden_dropout: fields.share_or("hidden_dropout_prob", 0.1)?,
+            attention_dropout: fields.share_or("attention_probs_dropout_prob", 0.1)?,
             first_position: match family {
                 Family::Roberta => fields.integer_or("pad_token_id", 0..=MAX_VOCABULARY, 1)? + 1,
                 Family::Bert => 0,
@@ -92,7 +92,7 @@ impl Config {
             None => width == self.intermediate_size,
             Some(neurons) => {
                 neurons.len() == width
-                    && neurons.windows(2).all(|pair| pair[0] < pair[1])
+                    && neurons.is_sorted_by(|one, next| one < next)
                     && neurons.last().is_none_or(|&last| (last as usize) < self.intermediate_size)
             }
         };

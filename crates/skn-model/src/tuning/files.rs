@@ -107,7 +107,8 @@ fn reduction_factors(hidden: usize, widths: &[Option<usize>]) -> Value {
 }
 
 fn adapter_config(config: &Config, model: &str, widths: &[Option<usize>]) -> Value {
-    let left_out: Vec<usize> = (0..widths.len()).filter(|&layer| widths[layer].is_none()).collect();
+    let left_out: Vec<usize> =
+        widths.iter().enumerate().filter(|(_, width)| width.is_none()).map(|(layer, _)| layer).collect();
     json!({
         "config": {
             "adapter_residual_before_ln": false, "cross_adapter": false, "dropout": 0.0, "init_weights": "bert",

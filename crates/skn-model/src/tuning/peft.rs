@@ -61,8 +61,9 @@ pub(super) fn read_prompt(source: &Source<'_>, weights: &Weights, mask: u32) -> 
         let rows = Tensor::from_slice(values, (values.len() / hidden, hidden), &Device::Cpu)?;
         Tuning::prompt(rows, mask_row)
     };
-    if is_mask_row(&values[..hidden], &embedding) {
-        return Ok(prompt(&values[hidden..], true)?.into());
+    let (first, others) = values.split_at(hidden);
+    if is_mask_row(first, &embedding) {
+        return Ok(prompt(others, true)?.into());
     }
     let prepend_mask = source.how.prepend_mask;
     let where_answered = if prepend_mask {

@@ -47,7 +47,8 @@ impl Tuning {
                 return Err(ModelError::MissingFile { folder: folder.into(), expected, hint });
             }
         };
-        read.tuning.check(config).map_err(|error| at_file(error, &folder.join(found[0])))?;
+        let file = found.first().copied().unwrap_or_default();
+        read.tuning.check(config).map_err(|error| at_file(error, &folder.join(file)))?;
         Ok(read)
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{ModelError, Result};
 use crate::family::Family;
 use crate::finite::{infinite, not_finite};
 use crate::folder::ModelFolder;
-use crate::shapes::{has_head, head_shapes, needed_shapes};
+use crate::shapes::{has_head, head_tensor, needed_shapes};
 
 impl Weights {
     /// Reads the weights that `config` asks for, each checked against its shape before it is made, and each value
@@ -32,7 +32,7 @@ impl Weights {
         let files: Vec<_> = folder.weight_files()?.into_iter().map(Arc::new).collect();
         let places = Places::new(folder, &files, config.family);
         let no_head = (!has_head(config, |name| places.has(name)))
-            .then(|| NoHead { file: places.file.clone(), tensor: head_shapes(config)[0].0.clone() });
+            .then(|| NoHead { file: places.file.clone(), tensor: head_tensor(config) });
         let shapes: Vec<_> = needed_shapes(config, no_head.is_none()).collect();
         let names: BTreeSet<&str> = shapes.iter().map(|(name, _)| name.as_str()).collect();
         let unneeded = Unneeded::of(&places, config, |name| names.contains(name))?;
@@ -89,7 +89,7 @@ impl Job<'_> {
         let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);
         let digest = self.file.scan_f32(self.stored, Some(shape), |piece| {
             if wrong.is_none() {
-                wrong = not_finite(piece).map(|place| (seen + place, piece[place]));
+                wrong = not_finite(piece).map(|(place, value)| (seen + place, value));
             }
             seen += piece.len();
             if keeps {

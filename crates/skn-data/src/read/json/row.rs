@@ -36,8 +36,8 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
         self.keys.clear();
         while let Some(Text(key)) = map.next_key()? {
             note_key(self.keys, &key);
-            match self.wanted.iter().position(|wanted| *wanted == key) {
-                Some(place) => cells[place] = map.next_value()?,
+            match self.wanted.iter().zip(&mut cells).find(|(wanted, _)| **wanted == key) {
+                Some((_, cell)) => *cell = map.next_value()?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
