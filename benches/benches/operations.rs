@@ -7,7 +7,7 @@ use std::time::Duration;
 use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use skn_bench::{Lengths, PROMPT_ROWS};
-use skn_kernels::{Activation, Dropout, LayerNorm, Linear, Packing, attention, dropout};
+use skn_kernels::{Activation, AttentionForm, Dropout, LayerNorm, Linear, Packing, attention, dropout};
 use skn_random::{Key, Purpose};
 
 const HIDDEN: usize = 768;
@@ -29,18 +29,19 @@ fn main() {
 /// Attention's work grows with the length of the sequences, the others' does not.
 fn attentions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("operations");
+    let form = AttentionForm::encoder(HIDDEN, HEADS).unwrap();
     for lengths in [Lengths::Sst2Dev, Lengths::Fixed(32), Lengths::Fixed(128), Lengths::Fixed(512)] {
         let packing = packing(lengths);
         let [q, k, v] = [0, 1, 2].map(|which| random(which, &[packing.rows(), HIDDEN]));
         let (all, answers) = (packing.all_rows(), packing.first_rows(1));
         group.throughput(Throughput::Elements(packing.rows() as u64));
         group.bench_function(BenchmarkId::new("attention", lengths.name()), |bencher| {
-            bencher.iter(|| attention(&q, &k, &v, &packing, &all, HEADS, None).unwrap());
+            bencher.iter(|| attention(&q, &k, &v, &packing, &all, &form, None).unwrap());
         });
         if lengths == Lengths::Sst2Dev {
             let q = random(0, &[answers.len(), HIDDEN]);
             group.bench_function(BenchmarkId::new("attention of answers", lengths.name()), |bencher| {
-                bencher.iter(|| attention(&q, &k, &v, &packing, &answers, HEADS, None).unwrap());
+                bencher.iter(|| attention(&q, &k, &v, &packing, &answers, &form, None).unwrap());
             });
         }
     }

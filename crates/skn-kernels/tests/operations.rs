@@ -8,8 +8,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 use skn_kernels::{
-    Activation, Dropout, LayerNorm, Linear, Packing, Precision, RowSelection, SelfAttention, attention,
-    composed, dropout, select_rows,
+    Activation, AttentionForm, Dropout, LayerNorm, Linear, Packing, Precision, RowSelection, SelfAttention,
+    attention, composed, dropout, select_rows,
 };
 
 const ACTIVATIONS: [Activation; 4] =
@@ -243,14 +243,24 @@ fn wrong_shapes_are_named() {
     assert!(norm.forward_residual(&numbers(&[3, 3], 1), &numbers(&[2, 3], 1), None).is_err());
     let (packing, x) = (packing(&[2, 1]), numbers(&[3, 6], 1));
     let all = packing.all_rows();
-    assert!(attention(&x, &x, &x, &packing, &all, 4, None).is_err(), "4 heads of 6 columns");
-    assert!(attention(&x, &x, &x, &packing, &all, 0, None).is_err(), "no heads");
+    assert!(attention(&x, &x, &x, &packing, &all, &form(8, 4), None).is_err(), "8 columns of 6");
     assert!(
-        attention(&x, &x, &x, &packing, &packing.first_rows(1), 2, None).is_err(),
+        attention(&x, &x, &x, &packing, &all, &AttentionForm { heads: 0, ..form(6, 2) }, None).is_err(),
+        "no heads"
+    );
+    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let form = AttentionForm { scale, ..form(6, 2) };
+        assert!(attention(&x, &x, &x, &packing, &all, &form, None).is_err(), "scale {scale}");
+    }
+    assert!(
+        attention(&x, &x, &x, &packing, &packing.first_rows(1), &form(6, 2), None).is_err(),
         "3 rows for 2 queries"
     );
     let few_keys = Dropout::new(0.5, keys(&[1])).unwrap();
-    assert!(attention(&x, &x, &x, &packing, &all, 2, Some(&few_keys)).is_err(), "one key for two sequences");
+    assert!(
+        attention(&x, &x, &x, &packing, &all, &form(6, 2), Some(&few_keys)).is_err(),
+        "one key for two sequences"
+    );
     assert!(dropout(&x, &all, &few_keys).is_err(), "one key for two sequences");
     assert!(dropout(&x, &packing.first_rows(1), &few_keys).is_err(), "3 rows for 2");
     assert!(select_rows(&numbers(&[2, 6], 1), &all).is_err());
@@ -347,6 +357,11 @@ fn only_the_trained_half_of_a_layer_norm_gets_a_gradient() {
     assert!(gradients.get(weight).is_none() && gradients.get(x).is_none() && gradients.get(bias).is_some());
 }
 
+/// An encoder's form.
+fn form(hidden: usize, heads: usize) -> AttentionForm {
+    AttentionForm::encoder(hidden, heads).unwrap()
+}
+
 fn check_attention(
     packing: &Packing,
     queries: &RowSelection,
@@ -358,10 +373,11 @@ fn check_attention(
     let all = [packing.rows(), hidden];
     let variables = variables(&[&[queries.len(), hidden], &all, &all]);
     let [q, k, v] = &variables[..] else { panic!("three tensors") };
+    let form = form(hidden, heads);
     check(
         &variables,
-        || attention(q, k, v, packing, queries, heads, mask),
-        || composed::attention(q, k, v, packing, queries, heads, mask),
+        || attention(q, k, v, packing, queries, &form, mask),
+        || composed::attention(q, k, v, packing, queries, &form, mask),
     );
 }
 
@@ -399,7 +415,7 @@ fn attention_gradients_are_slopes() {
     let variables = variables(&[&[5, 12], &[11, 12], &[11, 12]]);
     let [q, k, v] = &variables[..] else { panic!("three tensors") };
     for mask in [None, Some(&mask)] {
-        check_differences(&variables, || attention(q, k, v, &packing, &queries, 3, mask));
+        check_differences(&variables, || attention(q, k, v, &packing, &queries, &form(12, 3), mask));
     }
 }
 
@@ -424,7 +440,7 @@ fn composed_self_attention(
     let [q, k, v] = layers;
     let q = q.forward(asking, Activation::Identity)?;
     let (k, v) = (k.forward(x, Activation::Identity)?, v.forward(x, Activation::Identity)?);
-    composed::attention(&q, &k, &v, queries.packing(), queries, heads, mask)
+    composed::attention(&q, &k, &v, queries.packing(), queries, &form(x.dim(1)?, heads), mask)
 }
 
 #[test]
@@ -437,7 +453,7 @@ fn self_attention_is_its_composition() {
                 let hidden = heads * width;
                 let layers = projections(hidden, Precision::F32);
                 let [q, k, v] = layers.clone();
-                let ours = SelfAttention::new(q, k, v, heads).unwrap();
+                let ours = SelfAttention::new(q, k, v, form(hidden, heads)).unwrap();
                 // One leaf for the batch and another for the rows that ask, so that each gradient is seen alone.
                 let variables = variables(&[&[packing.rows(), hidden], &[queries.len(), hidden]]);
                 let [x, asking] = &variables[..] else { panic!("two tensors") };
@@ -461,7 +477,7 @@ fn self_attention_is_its_composition() {
 fn self_attention_of_one_row_each_has_slopes_and_bits_of_its_own() {
     let together = packing(&[4, 7]);
     let [q, k, v] = projections(12, Precision::F32);
-    let ours = SelfAttention::new(q, k, v, 3).unwrap();
+    let ours = SelfAttention::new(q, k, v, form(12, 3)).unwrap();
     let variables = variables(&[&[11, 12], &[2, 12]]);
     let [x, asking] = &variables[..] else { panic!("two tensors") };
     let answers = together.first_rows(1);
@@ -477,7 +493,7 @@ fn self_attention_in_bf16_is_near() {
     let packing = packing(&[20, 3]);
     let layers = projections(64, Precision::F32);
     let [q, k, v] = layers.clone();
-    let mut ours = SelfAttention::new(q, k, v, 4).unwrap();
+    let mut ours = SelfAttention::new(q, k, v, form(64, 4)).unwrap();
     ours.set_precision(Precision::Bf16);
     let (x, asking) = (numbers(&[23, 64], 1), numbers(&[2, 64], 2));
     let answers = packing.first_rows(1);
@@ -503,7 +519,7 @@ fn layers_that_train_get_their_gradients_through_one_row_each() {
     };
     let ours = || {
         let [q, k, v] = layers();
-        SelfAttention::new(q, k, v, 2)?.forward(&x, &asking, &answers, None)
+        SelfAttention::new(q, k, v, form(8, 2))?.forward(&x, &asking, &answers, None)
     };
     check(&tracked, ours, || composed_self_attention(&layers(), &x, &asking, &answers, 2, None));
     let gradients = loss(&ours().unwrap()).backward().unwrap();
@@ -516,12 +532,12 @@ fn layers_that_train_get_their_gradients_through_one_row_each() {
 #[test]
 fn self_attention_of_wrong_shapes_is_refused() {
     let [q, k, v] = projections(8, Precision::F32);
-    let error = |heads| SelfAttention::new(q.clone(), k.clone(), v.clone(), heads).unwrap_err().to_string();
+    let error = |heads| AttentionForm::encoder(8, heads).unwrap_err().to_string();
     assert!(error(3).contains("divides 8, found 3") && error(0).contains("found 0"));
     let narrow = Linear::new(numbers(&[4, 8], 1), None).unwrap();
-    let error = SelfAttention::new(q.clone(), narrow, v.clone(), 2).unwrap_err().to_string();
+    let error = SelfAttention::new(q.clone(), narrow, v.clone(), form(8, 2)).unwrap_err().to_string();
     assert!(error.contains("key weight [8, 8], found [4, 8]"), "{error}");
-    let ours = SelfAttention::new(q, k, v, 2).unwrap();
+    let ours = SelfAttention::new(q, k, v, form(8, 2)).unwrap();
     let answers = packing(&[3]).first_rows(1);
     let error = ours.forward(&numbers(&[4, 8], 1), &numbers(&[1, 8], 2), &answers, None).unwrap_err();
     assert!(error.to_string().contains("expected [3, 8]"), "{error}");
@@ -533,7 +549,7 @@ fn attention_of_equal_keys_is_the_mean() {
     let (q, k) = (numbers(&[3, 4], 1), Tensor::zeros((3, 4), candle_core::DType::F32, &Device::Cpu).unwrap());
     let v = Tensor::new(&[[3f32, 0.0, 1.0, 6.0], [0.0, 0.0, 2.0, 3.0], [0.0, 9.0, 3.0, 0.0]], &Device::Cpu)
         .unwrap();
-    let found = attention(&q, &k, &v, &packing, &packing.all_rows(), 2, None).unwrap();
+    let found = attention(&q, &k, &v, &packing, &packing.all_rows(), &form(4, 2), None).unwrap();
     let expected = Tensor::new(&[[1f32, 3.0, 2.0, 3.0]; 3], &Device::Cpu).unwrap();
     assert_close(&found, &expected, 1e-6, "values");
 }
@@ -545,7 +561,7 @@ fn nothing_at_all_is_fine() {
     let x = Var::from_tensor(&numbers(&[3, 8], 1)).unwrap();
     let empty = select_rows(&x, &none).unwrap();
     assert_eq!(empty.dims(), [0, 8]);
-    let mixed = attention(&empty, &x, &x, &packing, &none, 2, None).unwrap();
+    let mixed = attention(&empty, &x, &x, &packing, &none, &form(8, 2), None).unwrap();
     assert_eq!(mixed.dims(), [0, 8]);
     let norm = LayerNorm::new(numbers(&[8], 1), numbers(&[8], 2), 1e-5).unwrap();
     let mask = Dropout::new(0.5, keys(&[1, 2])).unwrap();
@@ -633,9 +649,10 @@ fn a_sequence_alone_has_the_bits_it_has_in_a_batch() {
     let part: Vec<Var> =
         all.iter().map(|x| Var::from_tensor(&x.narrow(0, 3, 37).unwrap()).unwrap()).collect();
     let in_batch =
-        attention(&all[0], &all[1], &all[2], &together, &together.all_rows(), 4, Some(&mask)).unwrap();
+        attention(&all[0], &all[1], &all[2], &together, &together.all_rows(), &form(32, 4), Some(&mask))
+            .unwrap();
     let by_itself =
-        attention(&part[0], &part[1], &part[2], &alone, &alone.all_rows(), 4, Some(&own)).unwrap();
+        attention(&part[0], &part[1], &part[2], &alone, &alone.all_rows(), &form(32, 4), Some(&own)).unwrap();
     assert_eq!(values(&in_batch.narrow(0, 3, 37).unwrap()), values(&by_itself));
     let (in_batch_gradients, own_gradients) =
         (in_batch.sum_all().unwrap().backward().unwrap(), by_itself.sum_all().unwrap().backward().unwrap());
@@ -646,7 +663,7 @@ fn a_sequence_alone_has_the_bits_it_has_in_a_batch() {
     // Neither does a query's result depend on which others are asked.
     let asked = together.select(&[4, 20, 39]).unwrap();
     let q = select_rows(&all[0], &asked).unwrap();
-    let some = attention(&q, &all[1], &all[2], &together, &asked, 4, Some(&mask)).unwrap();
+    let some = attention(&q, &all[1], &all[2], &together, &asked, &form(32, 4), Some(&mask)).unwrap();
     assert_eq!(values(&some), values(&select_rows(&in_batch, &asked).unwrap()));
 }
 

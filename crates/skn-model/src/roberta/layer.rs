@@ -1,6 +1,7 @@
 use candle_core::Tensor;
 use skn_kernels::{
-    Activation, LayerNorm, Linear, Precision, RowSelection, SelfAttention, dropout, select_rows,
+    Activation, AttentionForm, LayerNorm, Linear, Precision, RowSelection, SelfAttention, dropout,
+    select_rows,
 };
 
 use super::adapter::Adapter;
@@ -28,9 +29,10 @@ impl Layer {
         let query = supply.linear(&format!("{name}.attention.self.query"))?;
         let key = supply.linear(&format!("{name}.attention.self.key"))?;
         let value = supply.linear(&format!("{name}.attention.self.value"))?;
+        let form = AttentionForm::encoder(config.hidden_size, config.num_attention_heads)?;
         Ok(Self {
             activation: config.activation(),
-            attention: SelfAttention::new(query, key, value, config.num_attention_heads)?,
+            attention: SelfAttention::new(query, key, value, form)?,
             attention_output: supply.linear(&format!("{name}.attention.output.dense"))?,
             attention_norm: supply.norm(&format!("{name}.attention.output.LayerNorm"), eps)?,
             intermediate: supply.linear(&format!("{name}.intermediate.dense"))?,
