@@ -1,0 +1,11 @@
+//! Every operation against its composition of candle's operations, and its gradients against finite differences; bits
+//! that do not depend on neighbours; masks that do not depend on the batch.
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
+
+mod attention;
+mod common;
+mod dropout;
+mod linear;
+mod norm;
+mod rows;
+mod self_attention;

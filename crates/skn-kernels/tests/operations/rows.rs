@@ -1,0 +1,104 @@
+//! What holds for all operations: bits of a row alone, nothing at all, wrong shapes.
+
+use std::slice::from_ref;
+
+use candle_core::{DType, Result, Tensor, Var};
+use skn_kernels::{Activation, AttentionForm, Dropout, LayerNorm, Linear, attention, dropout, select_rows};
+
+use crate::common::{check_differences, form, gradient, gradient_of, keys, numbers, packing, values};
+
+#[test]
+fn wrong_shapes_are_named() {
+    let message = |result: Result<Tensor>| result.unwrap_err().to_string();
+    let layer = Linear::new(numbers(&[3, 2], 1), None).unwrap();
+    let found = message(layer.forward(&numbers(&[4, 5], 1), Activation::Identity));
+    assert!(found.contains("linear: expected [rows, 2], found [4, 5]"), "{found}");
+    assert!(Linear::new(numbers(&[3, 2], 1), Some(numbers(&[2], 1))).is_err());
+    assert!(Linear::new(numbers(&[3], 1), None).is_err());
+    let doubles = numbers(&[4, 2], 1).to_dtype(DType::F64).unwrap();
+    let found = message(layer.forward(&doubles, Activation::Identity));
+    assert!(found.contains("linear: expected f32, found F64"), "{found}");
+    assert!(LayerNorm::new(numbers(&[3], 1), numbers(&[2], 1), 1e-5).is_err());
+    let norm = LayerNorm::new(numbers(&[3], 1), numbers(&[3], 1), 1e-5).unwrap();
+    assert!(norm.forward(&numbers(&[3, 2], 1)).is_err());
+    assert!(norm.forward_residual(&numbers(&[3, 3], 1), &numbers(&[2, 3], 1), None).is_err());
+    let (packing, x) = (packing(&[2, 1]), numbers(&[3, 6], 1));
+    let all = packing.all_rows();
+    assert!(attention(&x, &x, &x, &packing, &all, &form(8, 4), None).is_err(), "8 columns of 6");
+    assert!(
+        attention(&x, &x, &x, &packing, &all, &AttentionForm { heads: 0, ..form(6, 2) }, None).is_err(),
+        "no heads"
+    );
+    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let form = AttentionForm { scale, ..form(6, 2) };
+        assert!(attention(&x, &x, &x, &packing, &all, &form, None).is_err(), "scale {scale}");
+    }
+    assert!(
+        attention(&x, &x, &x, &packing, &packing.first_rows(1), &form(6, 2), None).is_err(),
+        "3 rows for 2 queries"
+    );
+    let few_keys = Dropout::new(0.5, keys(&[1])).unwrap();
+    assert!(
+        attention(&x, &x, &x, &packing, &all, &form(6, 2), Some(&few_keys)).is_err(),
+        "one key for two sequences"
+    );
+    assert!(dropout(&x, &all, &few_keys).is_err(), "one key for two sequences");
+    assert!(dropout(&x, &packing.first_rows(1), &few_keys).is_err(), "3 rows for 2");
+    assert!(select_rows(&numbers(&[2, 6], 1), &all).is_err());
+}
+
+#[test]
+fn nothing_at_all_is_fine() {
+    let packing = packing(&[0, 3]);
+    let none = packing.first_rows(0);
+    let x = Var::from_tensor(&numbers(&[3, 8], 1)).unwrap();
+    let empty = select_rows(&x, &none).unwrap();
+    assert_eq!(empty.dims(), [0, 8]);
+    let mixed = attention(&empty, &x, &x, &packing, &none, &form(8, 2), None).unwrap();
+    assert_eq!(mixed.dims(), [0, 8]);
+    let norm = LayerNorm::new(numbers(&[8], 1), numbers(&[8], 2), 1e-5).unwrap();
+    let mask = Dropout::new(0.5, keys(&[1, 2])).unwrap();
+    let y = dropout(&norm.forward_residual(&mixed, &empty, None).unwrap(), &none, &mask).unwrap();
+    assert_eq!(y.dims(), [0, 8]);
+    let gradients = y.sum_all().unwrap().backward().unwrap();
+    assert!(values(&gradient(&gradients, &x)).iter().all(|&value| value == 0.0));
+}
+
+#[test]
+fn a_row_alone_has_the_bits_it_has_in_a_batch() {
+    let x = Var::from_tensor(&numbers(&[145, 100], 1)).unwrap();
+    let layer = Linear::new(numbers(&[70, 100], 2), Some(numbers(&[70], 3))).unwrap();
+    let norm = LayerNorm::new(numbers(&[100], 4), numbers(&[100], 5), 1e-5).unwrap();
+    let run = |x: &Tensor| -> Vec<Tensor> {
+        let gelu = layer.forward(x, Activation::Gelu).unwrap();
+        let relu = layer.forward(x, Activation::Relu).unwrap();
+        vec![gelu, relu, norm.forward(x).unwrap(), norm.forward_residual(x, x, None).unwrap()]
+    };
+    let (all, all_gradients) = (run(&x), run(&x).iter().map(gradient_of(&x)).collect::<Vec<_>>());
+    for row in [0, 11, 12, 131, 132, 144] {
+        let alone = Var::from_tensor(&x.narrow(0, row, 1).unwrap()).unwrap();
+        for (all, one) in all.iter().zip(run(&alone)) {
+            assert_eq!(values(&all.get(row).unwrap()), values(&one), "row {row}");
+        }
+        let alone_gradients = run(&alone);
+        for (all, one) in all_gradients.iter().zip(alone_gradients.iter().map(gradient_of(&alone))) {
+            assert_eq!(values(&all.get(row).unwrap()), values(&one), "gradient of row {row}");
+        }
+        // Without a gradient the activation is part of the product: the same bits.
+        for (all, one) in all.iter().zip(run(&alone.as_detached_tensor())) {
+            assert_eq!(values(&all.get(row).unwrap()), values(&one), "row {row} without a graph");
+        }
+    }
+}
+
+#[test]
+fn selected_rows_pass_their_gradients_back() {
+    let packing = packing(&[2, 3]);
+    let x = Var::from_tensor(&numbers(&[5, 4], 1)).unwrap();
+    let rows = packing.select(&[1, 2]).unwrap();
+    let selected = select_rows(&x, &rows).unwrap();
+    assert_eq!(values(&selected), values(&x.narrow(0, 1, 2).unwrap()));
+    check_differences(from_ref(&x), || select_rows(&x, &rows));
+    let all = packing.all_rows();
+    check_differences(from_ref(&x), || select_rows(&x, &all));
+}
