@@ -7,7 +7,7 @@ use std::time::Duration;
 use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use skn_bench::{Lengths, PROMPT_ROWS};
-use skn_kernels::{Activation, AttentionForm, Dropout, LayerNorm, Linear, Packing, attention, dropout};
+use skn_kernels::{Activation, AttentionForm, Dropout, LayerNorm, Linear, Packing, RmsNorm, attention, dropout};
 use skn_random::{Key, Purpose};
 
 const HIDDEN: usize = 768;
@@ -52,8 +52,14 @@ fn elementwise(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("operations");
     group.throughput(Throughput::Elements(ROWS as u64));
     let [x, residual] = [0, 1].map(|which| random(which, &[ROWS, HIDDEN]));
-    let norm = LayerNorm::new(random(2, &[HIDDEN]), random(3, &[HIDDEN]), 1e-5).unwrap();
+    let norm = LayerNorm::new(random(2, &[HIDDEN]), Some(random(3, &[HIDDEN])), 1e-5).unwrap();
     group.bench_function("layer norm", |bencher| bencher.iter(|| norm.forward(&x).unwrap()));
+    let rms = RmsNorm::new(random(2, &[HIDDEN]), 1e-5).unwrap();
+    group.bench_function("rms norm", |bencher| bencher.iter(|| rms.forward(&x).unwrap()));
+    let of_heads = RmsNorm::new(random(2, &[HIDDEN / HEADS]), 1e-5).unwrap();
+    group.bench_function("rms norm of heads", |bencher| {
+        bencher.iter(|| of_heads.forward_heads(&x, HEADS).unwrap());
+    });
     group.bench_function("layer norm of a sum", |bencher| {
         bencher.iter(|| norm.forward_residual(&x, &residual, None).unwrap());
     });

@@ -6,7 +6,7 @@
 
 mod attention;
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Result, Tensor, bail};
 
 use crate::activation::Activation;
 use crate::mask::Dropout;
@@ -42,6 +42,21 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> R
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     let normalised = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
     normalised.broadcast_mul(weight)?.broadcast_add(bias)
+}
+
+/// Root mean square normalisation of as many numbers at a time as there are weights; see [`RmsNorm`](crate::RmsNorm).
+///
+/// # Errors
+/// If the width of `x` is no multiple of the weight's.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let (rows, columns) = x.dims2()?;
+    let width = weight.dim(0)?;
+    if width == 0 || columns % width != 0 {
+        bail!("rms norm: expected [rows, a multiple of {width}], found [{rows}, {columns}]");
+    }
+    let heads = x.reshape((rows, columns / width, width))?;
+    let mean = heads.sqr()?.mean_keepdim(D::Minus1)?;
+    heads.broadcast_div(&(mean + epsilon)?.sqrt()?)?.broadcast_mul(weight)?.reshape((rows, columns))
 }
 
 /// Dropout; see [`dropout`](crate::dropout()).

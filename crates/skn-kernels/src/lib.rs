@@ -3,7 +3,7 @@
 //! Sequences of a batch stand one after another in one matrix `[rows, width]`, without padding; a [`Packing`] says
 //! where each starts. Tensors are f32.
 //!
-//! - [`Linear`] with its bias and activation, [`LayerNorm`], [`attention()`] inside each sequence, [`dropout()`]
+//! - [`Linear`] with its bias and activation, [`LayerNorm`], [`RmsNorm`], [`attention()`] inside each sequence, [`dropout()`]
 //!   keyed by sequence, [`select_rows`].
 //! - Gradients go to the input and to exactly those parameters that are variables: a frozen weight is captured by
 //!   the operation and never part of the graph.
@@ -41,6 +41,7 @@ mod operand;
 mod packing;
 mod panels;
 mod product;
+mod rms_norm;
 mod self_attention;
 mod simd;
 mod transpose;
@@ -58,6 +59,7 @@ pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::operand::Precision;
 pub use crate::packing::{Packing, RowSelection};
+pub use crate::rms_norm::RmsNorm;
 pub use crate::self_attention::SelfAttention;
 pub use crate::simd::Isa;
 

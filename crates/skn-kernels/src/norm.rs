@@ -27,11 +27,15 @@ struct Frozen {
 }
 
 impl LayerNorm {
-    /// With weight and bias `[width]`.
+    /// With weight and bias `[width]` (0 if there is none).
     ///
     /// # Errors
     /// If their shapes differ, or one is not f32.
-    pub fn new(weight: Tensor, bias: Tensor, epsilon: f64) -> Result<Self> {
+    pub fn new(weight: Tensor, bias: Option<Tensor>, epsilon: f64) -> Result<Self> {
+        let bias = match bias {
+            Some(bias) => bias,
+            None => Tensor::zeros(weight.shape(), weight.dtype(), weight.device())?,
+        };
         if weight.rank() != 1 || weight.dims() != bias.dims() {
             bail!(
                 "layer norm: expected weight and bias of one length, found {:?} and {:?}",

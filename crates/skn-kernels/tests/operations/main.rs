@@ -7,5 +7,6 @@ mod common;
 mod dropout;
 mod linear;
 mod norm;
+mod rms_norm;
 mod rows;
 mod self_attention;

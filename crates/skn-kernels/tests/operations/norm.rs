@@ -15,14 +15,16 @@ fn layer_norm_is_its_composition() {
         // A row of width 1 has no variance: without a larger epsilon its gradient is rounding alone.
         let epsilon = if width == 1 { 1.0 } else { 1e-5 };
         let theirs = |x: &Tensor| composed::layer_norm(x, weight, bias, epsilon);
-        let trained = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), epsilon).unwrap();
+        let trained =
+            LayerNorm::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()), epsilon).unwrap();
         check(&variables, || trained.forward(x), || theirs(x));
         check(
             &variables,
             || trained.forward_residual(x, residual, None),
             || theirs(&(x.as_tensor() + residual.as_tensor())?),
         );
-        let frozen = LayerNorm::new(weight.as_detached_tensor(), bias.as_detached_tensor(), epsilon).unwrap();
+        let frozen =
+            LayerNorm::new(weight.as_detached_tensor(), Some(bias.as_detached_tensor()), epsilon).unwrap();
         let inputs = [x.clone(), residual.clone()];
         check(&inputs, || frozen.forward(x), || theirs(x));
         check(
@@ -41,8 +43,8 @@ fn dropout_before_the_sum_is_dropout_and_the_sum() {
     let mask = Dropout::new(0.4, keys(&[7, 8])).unwrap();
     let variables = variables(&[&[3, 37], &[37], &[37], &[3, 37]]);
     let [x, weight, bias, residual] = &variables[..] else { panic!("four tensors") };
-    let trained = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), 1e-5).unwrap();
-    let frozen = LayerNorm::new(weight.as_detached_tensor(), bias.as_detached_tensor(), 1e-5).unwrap();
+    let trained = LayerNorm::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()), 1e-5).unwrap();
+    let frozen = LayerNorm::new(weight.as_detached_tensor(), Some(bias.as_detached_tensor()), 1e-5).unwrap();
     let theirs =
         |norm: &LayerNorm| norm.forward_residual(&composed::dropout(x, &rows, &mask)?, residual, None);
     let ours = |norm: &LayerNorm| norm.forward_residual(x, residual, Some((&rows, &mask)));
@@ -63,9 +65,9 @@ fn dropout_before_the_sum_is_dropout_and_the_sum() {
 fn layer_norm_gradients_are_slopes() {
     let variables = variables(&[&[3, 21], &[21], &[21], &[3, 21]]);
     let [x, weight, bias, residual] = &variables[..] else { panic!("four tensors") };
-    let norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), 1e-5).unwrap();
+    let norm = LayerNorm::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()), 1e-5).unwrap();
     check_differences(&variables, || norm.forward_residual(x, residual, None));
-    let frozen = LayerNorm::new(weight.as_detached_tensor(), bias.as_detached_tensor(), 1e-5).unwrap();
+    let frozen = LayerNorm::new(weight.as_detached_tensor(), Some(bias.as_detached_tensor()), 1e-5).unwrap();
     check_differences(&[x.clone(), residual.clone()], || frozen.forward_residual(x, residual, None));
     check_differences(from_ref(x), || frozen.forward(x));
 }
@@ -74,7 +76,7 @@ fn layer_norm_gradients_are_slopes() {
 fn only_the_trained_half_of_a_layer_norm_gets_a_gradient() {
     let variables = variables(&[&[2, 6], &[6], &[6]]);
     let [x, weight, bias] = &variables[..] else { panic!("three tensors") };
-    let norm = LayerNorm::new(weight.as_detached_tensor(), bias.as_tensor().clone(), 1e-5).unwrap();
+    let norm = LayerNorm::new(weight.as_detached_tensor(), Some(bias.as_tensor().clone()), 1e-5).unwrap();
     let gradients = loss(&norm.forward(&x.as_detached_tensor()).unwrap()).backward().unwrap();
     assert!(gradients.get(weight).is_none() && gradients.get(x).is_none() && gradients.get(bias).is_some());
 }

@@ -18,8 +18,8 @@ fn wrong_shapes_are_named() {
     let doubles = numbers(&[4, 2], 1).to_dtype(DType::F64).unwrap();
     let found = message(layer.forward(&doubles, Activation::Identity));
     assert!(found.contains("linear: expected f32, found F64"), "{found}");
-    assert!(LayerNorm::new(numbers(&[3], 1), numbers(&[2], 1), 1e-5).is_err());
-    let norm = LayerNorm::new(numbers(&[3], 1), numbers(&[3], 1), 1e-5).unwrap();
+    assert!(LayerNorm::new(numbers(&[3], 1), Some(numbers(&[2], 1)), 1e-5).is_err());
+    let norm = LayerNorm::new(numbers(&[3], 1), Some(numbers(&[3], 1)), 1e-5).unwrap();
     assert!(norm.forward(&numbers(&[3, 2], 1)).is_err());
     assert!(norm.forward_residual(&numbers(&[3, 3], 1), &numbers(&[2, 3], 1), None).is_err());
     let (packing, x) = (packing(&[2, 1]), numbers(&[3, 6], 1));
@@ -56,7 +56,7 @@ fn nothing_at_all_is_fine() {
     assert_eq!(empty.dims(), [0, 8]);
     let mixed = attention(&empty, &x, &x, &packing, &none, &form(8, 2), None).unwrap();
     assert_eq!(mixed.dims(), [0, 8]);
-    let norm = LayerNorm::new(numbers(&[8], 1), numbers(&[8], 2), 1e-5).unwrap();
+    let norm = LayerNorm::new(numbers(&[8], 1), Some(numbers(&[8], 2)), 1e-5).unwrap();
     let mask = Dropout::new(0.5, keys(&[1, 2])).unwrap();
     let y = dropout(&norm.forward_residual(&mixed, &empty, None).unwrap(), &none, &mask).unwrap();
     assert_eq!(y.dims(), [0, 8]);
@@ -68,7 +68,7 @@ fn nothing_at_all_is_fine() {
 fn a_row_alone_has_the_bits_it_has_in_a_batch() {
     let x = Var::from_tensor(&numbers(&[145, 100], 1)).unwrap();
     let layer = Linear::new(numbers(&[70, 100], 2), Some(numbers(&[70], 3))).unwrap();
-    let norm = LayerNorm::new(numbers(&[100], 4), numbers(&[100], 5), 1e-5).unwrap();
+    let norm = LayerNorm::new(numbers(&[100], 4), Some(numbers(&[100], 5)), 1e-5).unwrap();
     let run = |x: &Tensor| -> Vec<Tensor> {
         let gelu = layer.forward(x, Activation::Gelu).unwrap();
         let relu = layer.forward(x, Activation::Relu).unwrap();

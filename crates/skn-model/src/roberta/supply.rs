@@ -96,6 +96,6 @@ impl<'a> TensorSupply<'a> {
     pub(super) fn norm(&mut self, name: &str, eps: f64) -> Result<LayerNorm> {
         let weight = self.get(&format!("{name}.weight"))?;
         let bias = self.get(&format!("{name}.bias"))?;
-        Ok(LayerNorm::new(weight, bias, eps)?)
+        Ok(LayerNorm::new(weight, Some(bias), eps)?)
     }
 }
