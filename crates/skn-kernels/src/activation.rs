@@ -14,6 +14,8 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `x / (1 + e^-x)`: SiLU, also called swish.
+    Silu,
 }
 
 impl Activation {
@@ -24,6 +26,7 @@ impl Activation {
             Self::Identity => {}
             Self::Gelu => gelu(isa, values, stride, width),
             Self::GeluTanh => gelu_tanh(isa, values, stride, width),
+            Self::Silu => silu(isa, values, stride, width),
             Self::Relu => {
                 for row in values.chunks_mut(stride.max(1)) {
                     // Not `max`, which would turn what is not a number into 0 and hide it.
@@ -42,6 +45,7 @@ impl Activation {
             Self::Identity => {}
             Self::Gelu => gelu_gradient(isa, x, gradient),
             Self::GeluTanh => gelu_tanh_gradient(isa, x, gradient),
+            Self::Silu => silu_gradient(isa, x, gradient),
             Self::Relu => relu_gradient(x, gradient),
         }
     }
@@ -143,6 +147,35 @@ fn gelu_tanh_gradient_body<const FUSED: bool>(x: &[f32], gradient: &mut [f32]) {
     });
 }
 
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+fn logistic<const FUSED: bool>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<FUSED>(-x))
+}
+
+#[inline(always)]
+fn silu_body<const FUSED: bool>(values: &mut [f32], stride: usize, width: usize) {
+    for row in values.chunks_mut(stride.max(1)) {
+        for_each_chunk(&mut row[..width], |chunk| {
+            for value in chunk {
+                *value *= logistic::<FUSED>(*value);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+fn silu_gradient_body<const FUSED: bool>(x: &[f32], gradient: &mut [f32]) {
+    let mut start = 0;
+    for_each_chunk(gradient, |chunk| {
+        for (gradient, x) in chunk.iter_mut().zip(chunk_at(x, start)) {
+            let share = logistic::<FUSED>(x);
+            *gradient *= share * multiply_add::<FUSED>(x, 1.0 - share, 1.0);
+        }
+        start += LANES;
+    });
+}
+
 multiversioned!(
     /// GELU (Hendrycks and Gimpel, 2016) in its exact form, in place: `x` times the standard normal distribution
     /// function at `x`, for the first `width` numbers of every `stride`.
@@ -159,6 +192,14 @@ multiversioned!(
 multiversioned!(
     /// Multiplies `gradient` by the derivative of [`gelu_tanh`] at `x`.
     gelu_tanh_gradient = gelu_tanh_gradient_body(x: &[f32], gradient: &mut [f32])
+);
+multiversioned!(
+    /// SiLU (Elfwing et al., 2017), as [`gelu`].
+    silu = silu_body(values: &mut [f32], stride: usize, width: usize)
+);
+multiversioned!(
+    /// Multiplies `gradient` by the derivative of [`silu`] at `x`.
+    silu_gradient = silu_gradient_body(x: &[f32], gradient: &mut [f32])
 );
 
 #[cfg(test)]
@@ -221,11 +262,32 @@ mod tests {
     }
 
     #[test]
+    fn silu_and_its_derivative_are_exact() {
+        for isa in Isa::available() {
+            let xs: Vec<f32> = (-1000..=1000).map(|i| i as f32 / 10.0).collect();
+            let mut values = xs.clone();
+            silu(isa, &mut values, xs.len(), xs.len());
+            let mut gradients = vec![1.0; xs.len()];
+            silu_gradient(isa, &xs, &mut gradients);
+            for ((&x, &value), &gradient) in xs.iter().zip(&values).zip(&gradients) {
+                let x = f64::from(x);
+                let share = 1.0 / (1.0 + (-x).exp());
+                let error = (f64::from(value) - x * share).abs();
+                assert!(error < 1e-6 * (1.0 + x.abs()), "{isa:?} silu({x}) = {value}");
+                let derivative = share * (1.0 + x * (1.0 - share));
+                assert!((f64::from(gradient) - derivative).abs() < 1e-6, "{isa:?} silu'({x}) = {gradient}");
+            }
+        }
+    }
+
+    #[test]
     fn numbers_that_are_none_stay_so() {
         for isa in Isa::available() {
-            let mut values = [f32::NAN, 1.0, f32::INFINITY];
-            gelu(isa, &mut values, 3, 3);
-            assert!(values[0].is_nan() && values[1].is_finite() && values[2] == f32::INFINITY);
+            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+                let mut values = [f32::NAN, 1.0, f32::INFINITY];
+                activation.apply(isa, &mut values, 3, 3);
+                assert!(values[0].is_nan() && values[1].is_finite() && values[2] == f32::INFINITY);
+            }
         }
     }
 }

@@ -24,13 +24,26 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation
     } else {
         x.matmul(&weight.t()?)?
     };
-    let y = y.broadcast_add(bias)?;
+    activate(&y.broadcast_add(bias)?, activation)
+}
+
+/// An activation of each element.
+fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
-        Activation::Identity => Ok(y),
-        Activation::Gelu => y.gelu_erf(),
-        Activation::GeluTanh => y.gelu(),
-        Activation::Relu => y.relu(),
+        Activation::Identity => Ok(x.clone()),
+        Activation::Gelu => x.gelu_erf(),
+        Activation::GeluTanh => x.gelu(),
+        Activation::Relu => x.relu(),
+        Activation::Silu => x.silu(),
     }
+}
+
+/// `activation(gate) * up`, element by element; see [`gated`](crate::gated()).
+///
+/// # Errors
+/// If the shapes differ.
+pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    activate(gate, activation)? * up
 }
 
 /// Layer normalisation of each row of `x`.

@@ -1,3 +1,4 @@
+mod gated;
 mod operation;
 mod weight;
 
@@ -10,6 +11,7 @@ use crate::activation::Activation;
 use crate::composed;
 use crate::cpu::expect_f32;
 use crate::operand::Precision;
+use gated::Gated;
 use operation::{Finish, Frozen, Trained};
 use weight::{Features, Original, Packed};
 
@@ -165,16 +167,19 @@ impl Linear {
         self.features.outputs
     }
 
+    fn check(&self, x: &Tensor) -> Result<()> {
+        match x.dims() {
+            [_, inputs] if *inputs == self.features.inputs => expect_f32("linear", x),
+            found => bail!("linear: expected [rows, {}], found {found:?}", self.features.inputs),
+        }
+    }
+
     /// `activation(x W^T + b)` of `x` `[rows, in]`: `[rows, out]`.
     ///
     /// # Errors
     /// If `x` has another width or is not f32.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        match x.dims() {
-            [_, inputs] if *inputs == self.features.inputs => {}
-            found => bail!("linear: expected [rows, {}], found {found:?}", self.features.inputs),
-        }
-        expect_f32("linear", x)?;
+        self.check(x)?;
         if !x.device().is_cpu() {
             return composed::linear(x, &self.weight()?, &self.bias, activation);
         }
@@ -193,6 +198,36 @@ impl Linear {
                     let finish = Finish::without_gradient(activation);
                     x.apply_op2_no_bwd(&bias, &Frozen { packed, finish })
                 }
+            }
+        }
+    }
+
+    /// `activation(gate) * up`, element by element, of this layer's result `gate` and another layer's result `up` for the
+    /// same `x` `[rows, in]`: `[rows, out]`. It has the bits of [`gated`](crate::gated()) of both results; if nothing trains
+    /// in either layer the gate's result passes through no memory.
+    ///
+    /// # Errors
+    /// If the layers have different shapes, `x` has another width, or is not f32.
+    pub fn forward_gated(&self, up: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        if self.features != up.features {
+            bail!(
+                "linear: expected a gate and an up layer of one shape, found {:?} and {:?}",
+                [self.features.outputs, self.features.inputs],
+                [up.features.outputs, up.features.inputs]
+            );
+        }
+        self.check(x)?;
+        let biases = [&self.bias, &up.bias];
+        match (&self.weight, &up.weight) {
+            (Weight::Frozen(gate), Weight::Frozen(up))
+                if x.device().is_cpu() && !biases.iter().any(|bias| bias.track_op()) =>
+            {
+                let layers = [Arc::clone(gate), Arc::clone(up)];
+                Gated::new(layers, biases.map(Tensor::clone), activation).forward(&x.contiguous()?)
+            }
+            _ => {
+                let gate = self.forward(x, Activation::Identity)?;
+                crate::gated::gated(&gate, &up.forward(x, Activation::Identity)?, activation)
             }
         }
     }

@@ -69,6 +69,12 @@ fn rows_at_once(isa: Isa) -> usize {
     }
 }
 
+/// Which rows and columns of a product a part of it is.
+pub(crate) struct Place {
+    pub(crate) rows: Range<usize>,
+    pub(crate) columns: Range<usize>,
+}
+
 /// Elements of packed matrices that products are made with.
 pub(crate) trait Multiply: Element {
     /// The product of [`Panels::multiply_into`] with the factors that there are instructions for.
@@ -78,7 +84,7 @@ pub(crate) trait Multiply: Element {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        finish: impl FnMut(&mut ViewMut<'_>),
+        finish: impl FnMut(Place, &mut ViewMut<'_>),
     );
 }
 
@@ -89,7 +95,7 @@ impl Multiply for f32 {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        finish: impl FnMut(&mut ViewMut<'_>),
+        finish: impl FnMut(Place, &mut ViewMut<'_>),
     ) {
         right.multiply_into::<f32>(isa, left, bias, out, finish);
     }
@@ -104,7 +110,7 @@ impl Multiply for Pair {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        finish: impl FnMut(&mut ViewMut<'_>),
+        finish: impl FnMut(Place, &mut ViewMut<'_>),
     ) {
         if isa.multiplies_bf16() {
             right.multiply_into::<Pair>(isa, left, bias, out, finish);
@@ -136,9 +142,24 @@ impl<T: Multiply> Panels<T> {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        finish: impl FnMut(&mut ViewMut<'_>),
+        mut finish: impl FnMut(&mut ViewMut<'_>),
     ) {
-        T::multiply_into(Right { panels: self, transposed: false }, isa, left, bias, out, finish);
+        let right = Right { panels: self, transposed: false };
+        T::multiply_into(right, isa, left, bias, out, |_, part| finish(part));
+    }
+
+    /// As [`Self::multiply`], where `finish` is told which part it gets.
+    pub(crate) fn multiply_placed(
+        &self,
+        isa: Isa,
+        left: View<'_>,
+        bias: &[f32],
+        finish: impl FnMut(Place, &mut ViewMut<'_>),
+    ) -> Vec<f32> {
+        let mut out = vec![0f32; left.rows * self.columns()];
+        let right = Right { panels: self, transposed: false };
+        T::multiply_into(right, isa, left, bias, &mut ViewMut::dense(&mut out, self.columns()), finish);
+        out
     }
 
     /// `left [rows, columns]` x the transpose of self: `[rows, inner]`, with the bits of the product with that transpose,
@@ -146,7 +167,7 @@ impl<T: Multiply> Panels<T> {
     pub(crate) fn multiply_transposed(&self, isa: Isa, left: View<'_>) -> Vec<f32> {
         let mut out = vec![0f32; left.rows * self.rows()];
         let right = Right { panels: self, transposed: true };
-        T::multiply_into(right, isa, left, &[], &mut ViewMut::dense(&mut out, self.rows()), |_| {});
+        T::multiply_into(right, isa, left, &[], &mut ViewMut::dense(&mut out, self.rows()), |_, _| {});
         out
     }
 }
@@ -159,7 +180,7 @@ impl<T: Element> Right<'_, T> {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        mut finish: impl FnMut(&mut ViewMut<'_>),
+        mut finish: impl FnMut(Place, &mut ViewMut<'_>),
     ) where
         T: As<F>,
     {
@@ -176,7 +197,8 @@ impl<T: Element> Right<'_, T> {
                 for panel in 0..panels {
                     product.column_of_tiles(out, rows.clone(), slab.clone(), panel, &mut made);
                     if slab.end == inner {
-                        finish(&mut out.part(rows.clone(), self.columns_of(panel)));
+                        let place = Place { rows: rows.clone(), columns: self.columns_of(panel) };
+                        finish(place, &mut out.part(rows.clone(), self.columns_of(panel)));
                     }
                 }
             }

@@ -11,7 +11,7 @@ use crate::operand::{Operand, Precision, made};
 use crate::panels::Panels;
 
 /// Inputs and outputs of a layer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Features {
     pub(super) inputs: usize,
     pub(super) outputs: usize,

@@ -4,8 +4,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
 use skn_kernels::{Activation, AttentionForm, Packing};
 
-pub(crate) const ACTIVATIONS: [Activation; 4] =
-    [Activation::Identity, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+pub(crate) const ACTIVATIONS: [Activation; 5] =
+    [Activation::Identity, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu];
 
 /// Numbers from -1 to 1, the same for the same seed.
 pub(crate) fn numbers(shape: &[usize], seed: u32) -> Tensor {

@@ -49,7 +49,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn linear_is_its_composition_for_all_sizes(
-        rows in 1usize..30, inputs in 1usize..50, outputs in 1usize..70, trained in 0usize..8, activation in 0usize..4
+        rows in 1usize..30, inputs in 1usize..50, outputs in 1usize..70, trained in 0usize..8, activation in 0usize..ACTIVATIONS.len()
     ) {
         check_linear(rows, inputs, outputs, trained, ACTIVATIONS[activation]);
     }
