@@ -11,6 +11,7 @@ use candle_core::{D, Result, Tensor, bail};
 use crate::activation::Activation;
 use crate::mask::Dropout;
 use crate::packing::RowSelection;
+use crate::rotary::Rotary;
 pub use attention::attention;
 
 /// `activation(x weight^T + bias)`.
@@ -70,6 +71,14 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
     let heads = x.reshape((rows, columns / width, width))?;
     let mean = heads.sqr()?.mean_keepdim(D::Minus1)?;
     heads.broadcast_div(&(mean + epsilon)?.sqrt()?)?.broadcast_mul(weight)?.reshape((rows, columns))
+}
+
+/// Rotary positions; see [`Rotary::apply`](crate::Rotary::apply).
+///
+/// # Errors
+/// If the shapes do not fit together.
+pub fn rotary(x: &Tensor, rows: &RowSelection, rotary: &Rotary) -> Result<Tensor> {
+    rotary.turned(x, rows)?.composed(x)
 }
 
 /// Dropout; see [`dropout`](crate::dropout()).

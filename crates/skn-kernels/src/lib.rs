@@ -43,6 +43,7 @@ mod packing;
 mod panels;
 mod product;
 mod rms_norm;
+mod rotary;
 mod self_attention;
 mod simd;
 mod transpose;
@@ -62,6 +63,7 @@ pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::operand::Precision;
 pub use crate::packing::{Packing, RowSelection};
 pub use crate::rms_norm::RmsNorm;
+pub use crate::rotary::Rotary;
 pub use crate::self_attention::SelfAttention;
 pub use crate::simd::Isa;
 

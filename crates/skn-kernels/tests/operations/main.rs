@@ -9,5 +9,6 @@ mod gated;
 mod linear;
 mod norm;
 mod rms_norm;
+mod rotary;
 mod rows;
 mod self_attention;
