@@ -1,3 +1,4 @@
+mod blocks;
 mod form;
 mod operation;
 mod softmax;
@@ -8,14 +9,15 @@ use crate::composed;
 use crate::cpu::expect_f32;
 use crate::mask::Dropout;
 use crate::packing::{Packing, RowSelection};
-pub use form::AttentionForm;
+pub use form::{AttentionForm, Sees};
 use operation::Attention;
 
 /// Scaled dot-product attention (Vaswani et al., 2017, equation 1) of several heads, inside each sequence:
-/// `softmax(scale q k^T) v`.
+/// `softmax(scale q k^T) v`, over the keys that each query sees; see [`AttentionForm`] for what else there is.
 ///
-/// `k` and `v` are `[all rows, heads * head width]`, `q` and the result `[queries, heads * head width]`. Dropout falls on
-/// the probabilities; the one of head `h` between the query at position `p` and key `j` of `n` is number
+/// `k` and `v` are `[all rows, key/value heads * head width]`, `q` and the result `[queries, heads * head width]`. Queries are
+/// computed in blocks, without the keys that none of a block sees. A query's result does not depend on which others are
+/// asked. Dropout falls on the probabilities; the one of head `h` between the query at position `p` and key `j` of `n` is number
 /// `(p * heads + h) * n + j` of its sequence.
 ///
 /// # Errors
@@ -31,11 +33,15 @@ pub fn attention(
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
     form.check()?;
-    let hidden = form.heads * form.head_width;
-    for (name, tensor, rows) in [("q", q, queries.len()), ("k", k, packing.rows()), ("v", v, packing.rows())]
-    {
-        if tensor.dims() != [rows, hidden] {
-            bail!("attention: expected {name} [{rows}, {hidden}], found {:?}", tensor.dims());
+    let (of_query, of_key) = (form.query_width(), form.key_width());
+    let expected = [
+        ("q", q, [queries.len(), of_query]),
+        ("k", k, [packing.rows(), of_key]),
+        ("v", v, [packing.rows(), of_key]),
+    ];
+    for (name, tensor, expected) in expected {
+        if tensor.dims() != expected {
+            bail!("attention: expected {name} {expected:?}, found {:?}", tensor.dims());
         }
         expect_f32("attention", tensor)?;
     }
@@ -51,15 +57,16 @@ pub fn attention(
 }
 
 /// `softmax(scale q x^T) x` inside each sequence: keys and values are the rows themselves, `x` `[all rows, width]`, and
-/// each row of `queries` asks `per_row` times, `q` being `[queries * per_row, width]`.
+/// each row of `queries` asks `per_row` times, `q` being `[queries * per_row, width]`. Of the form it has the scale and what
+/// is seen.
 pub(crate) fn attention_of_rows(
     q: &Tensor,
     x: &Tensor,
     queries: &RowSelection,
     per_row: usize,
-    scale: f32,
+    form: &AttentionForm,
 ) -> Result<Tensor> {
-    let form = AttentionForm { heads: 1, head_width: x.dim(1)?, scale };
+    let form = AttentionForm { heads: 1, key_value_heads: 1, head_width: x.dim(1)?, soft_cap: None, ..*form };
     let op = Attention { queries: queries.clone(), form, queries_per_row: per_row, dropout: None };
     let x = x.contiguous()?;
     q.contiguous()?.apply_op3(&x, &x, op)

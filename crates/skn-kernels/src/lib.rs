@@ -52,7 +52,7 @@ mod view;
 use candle_core::{Result, Tensor};
 
 pub use crate::activation::Activation;
-pub use crate::attention::{AttentionForm, attention};
+pub use crate::attention::{AttentionForm, Sees, attention};
 pub use crate::dropout::dropout;
 pub use crate::freed::keep_freed_memory;
 pub use crate::gated::gated;

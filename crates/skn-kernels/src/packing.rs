@@ -55,6 +55,12 @@ impl Packing {
         RowSelection { one_each: n == 1, ..rows }
     }
 
+    /// The last `n` rows of each sequence, or all of a shorter one.
+    pub fn last_rows(&self, n: usize) -> RowSelection {
+        let rows = self.collect(|range| range.start.max(range.end.saturating_sub(n))..range.end);
+        RowSelection { one_each: n == 1, ..rows }
+    }
+
     fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> RowSelection {
         let mut rows = RowList::default();
         for sequence in 0..self.len() {
@@ -125,8 +131,8 @@ pub struct RowSelection {
 }
 
 impl RowSelection {
-    /// Whether these were asked for as [`Packing::first_rows(1)`](Packing::first_rows). Others may happen to be the same
-    /// rows, but with other texts in the batch they would not be: what is computed must not depend on that.
+    /// Whether these were asked for as [`Packing::first_rows(1)`](Packing::first_rows) or
+    /// [`Packing::last_rows(1)`](Packing::last_rows). Others may happen to be the same rows, but with other texts in the batch they would not be: what is computed must not depend on that.
     pub(crate) fn is_one_each(&self) -> bool {
         self.one_each
     }
@@ -195,6 +201,11 @@ mod tests {
         let all = packing.all_rows();
         assert_eq!((all.sequence(), all.position()), (&[0, 0, 0, 2, 2][..], &[0, 1, 2, 0, 1][..]));
         assert_eq!(packing.first_rows(1).number(), [0, 3]);
+        assert_eq!(packing.last_rows(1).number(), [2, 4]);
+        let last = packing.last_rows(2);
+        assert_eq!((last.number(), last.position()), (&[1, 2, 3, 4][..], &[1, 2, 0, 1][..]));
+        assert!(packing.last_rows(9).is_all() && packing.last_rows(0).is_empty());
+        assert!(packing.last_rows(1).is_one_each() && !last.is_one_each());
         let some = packing.select(&[1, 3]).unwrap();
         assert_eq!((some.sequence(), some.position(), some.is_all()), (&[0, 2][..], &[1, 0][..], false));
         assert_eq!((all.of_sequence(1), all.of_sequence(2)), (3..3, 3..5));

@@ -97,7 +97,7 @@ impl Multiply for f32 {
         out: &mut ViewMut<'_>,
         finish: impl FnMut(Place, &mut ViewMut<'_>),
     ) {
-        right.multiply_into::<f32>(isa, left, bias, out, finish);
+        right.multiply_into::<f32>(isa, left, Some(bias), out, finish);
     }
 }
 
@@ -113,9 +113,9 @@ impl Multiply for Pair {
         finish: impl FnMut(Place, &mut ViewMut<'_>),
     ) {
         if isa.multiplies_bf16() {
-            right.multiply_into::<Pair>(isa, left, bias, out, finish);
+            right.multiply_into::<Pair>(isa, left, Some(bias), out, finish);
         } else {
-            right.multiply_into::<f32>(isa, left, bias, out, finish);
+            right.multiply_into::<f32>(isa, left, Some(bias), out, finish);
         }
     }
 }
@@ -144,7 +144,7 @@ impl<T: Multiply> Panels<T> {
         out: &mut ViewMut<'_>,
         mut finish: impl FnMut(&mut ViewMut<'_>),
     ) {
-        let right = Right { panels: self, transposed: false };
+        let right = Right::whole(self);
         T::multiply_into(right, isa, left, bias, out, |_, part| finish(part));
     }
 
@@ -157,7 +157,7 @@ impl<T: Multiply> Panels<T> {
         finish: impl FnMut(Place, &mut ViewMut<'_>),
     ) -> Vec<f32> {
         let mut out = vec![0f32; left.rows * self.columns()];
-        let right = Right { panels: self, transposed: false };
+        let right = Right::whole(self);
         T::multiply_into(right, isa, left, bias, &mut ViewMut::dense(&mut out, self.columns()), finish);
         out
     }
@@ -166,19 +166,39 @@ impl<T: Multiply> Panels<T> {
     /// packed. Parts of panels are turned as they are needed, which takes less than keeping them would take memory.
     pub(crate) fn multiply_transposed(&self, isa: Isa, left: View<'_>) -> Vec<f32> {
         let mut out = vec![0f32; left.rows * self.rows()];
-        let right = Right { panels: self, transposed: true };
+        let right = Right::transpose(self);
         T::multiply_into(right, isa, left, &[], &mut ViewMut::dense(&mut out, self.rows()), |_, _| {});
         out
     }
 }
 
+impl Panels<f32> {
+    /// Writes `left` x some numbers of the inner index and some columns of self to `out`. The columns start with those of a
+    /// panel.
+    pub(crate) fn multiply_part(
+        &self,
+        isa: Isa,
+        left: View<'_>,
+        [inner, columns]: [Range<usize>; 2],
+        out: &mut ViewMut<'_>,
+    ) {
+        Right::part(self, inner, columns).multiply_into::<f32>(isa, left, Some(&[]), out, |_, _| {});
+    }
+
+    /// Adds `left x self` to `out`. Each of its numbers goes on with the chain that it is, so that a product in parts, which
+    /// begins with zeros, has the bits of the whole one.
+    pub(crate) fn multiply_adding(&self, isa: Isa, left: View<'_>, out: &mut ViewMut<'_>) {
+        Right::whole(self).multiply_into::<f32>(isa, left, None, out, |_, _| {});
+    }
+}
+
 impl<T: Element> Right<'_, T> {
-    /// See [`Panels::multiply_into`].
+    /// See [`Panels::multiply_into`]; without a bias the product is added to what is there.
     fn multiply_into<F: Factor>(
         &self,
         isa: Isa,
         left: View<'_>,
-        bias: &[f32],
+        bias: Option<&[f32]>,
         out: &mut ViewMut<'_>,
         mut finish: impl FnMut(Place, &mut ViewMut<'_>),
     ) where
@@ -211,7 +231,7 @@ struct Product<'a, T, F> {
     isa: Isa,
     right: Right<'a, T>,
     left: Part<'a, F>,
-    bias: &'a [f32],
+    bias: Option<&'a [f32]>,
 }
 
 impl<T: As<F>, F: Factor> Product<'_, T, F> {
@@ -226,13 +246,13 @@ impl<T: As<F>, F: Factor> Product<'_, T, F> {
     ) {
         let columns = self.right.columns_of(panel);
         let mut bias = [0f32; PANEL];
-        if !self.bias.is_empty() {
-            bias[..columns.len()].copy_from_slice(&self.bias[columns.clone()]);
+        if let Some(values) = self.bias.filter(|values| !values.is_empty()) {
+            bias[..columns.len()].copy_from_slice(&values[columns.clone()]);
         }
         let tiles = rows.len().div_ceil(TILE);
         let depth = depth(self.isa);
         for inner in steps(slab.clone(), depth) {
-            let start = if inner.start == 0 { Some(&bias) } else { None };
+            let start = (inner.start == 0 && self.bias.is_some()).then_some(&bias);
             // What is multiplied after this part of the panel. Each tile fetches its share of it.
             let (after, steps_after) = if inner.end < slab.end {
                 (panel, inner.end..slab.end.min(inner.end + depth))
@@ -242,7 +262,7 @@ impl<T: As<F>, F: Factor> Product<'_, T, F> {
             let mut next = [const { Piece::none() }; PIECES];
             let pieces = next.iter_mut().zip(self.right.pieces::<F>(after, steps_after));
             let count = pieces.map(|(next, piece)| *next = Piece::of(piece)).count();
-            let weights = self.right.part(self.isa, panel, inner.clone(), made);
+            let weights = self.right.steps(self.isa, panel, inner.clone(), made);
             for (place, tile) in steps(rows.clone(), TILE).enumerate() {
                 let tile_rows = tile.len();
                 let tile = Tile {

@@ -25,7 +25,7 @@ use absorbed::Absorbed;
 /// So the rows themselves are keys and values, and the two products are made for the asking rows alone. That is the same
 /// function but for the order of its sums, and it is differentiable in everything; it is done on the CPU when there is
 /// no dropout, after which the `p_j` don't sum to 1, the rows are [`Packing::first_rows(1)`](crate::Packing::first_rows),
-/// and the heads are together as wide as the rows.
+/// and heads of queries and of keys are together as wide as the rows, without a soft cap, from which nothing falls out.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
     query: Linear,
@@ -37,14 +37,18 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// Self-attention of a form: each layer is `[heads * head width, hidden]`.
+    /// Self-attention of a form: the query layer is `[heads * head width, hidden]`, the others are
+    /// `[key/value heads * head width, hidden]`.
     ///
     /// # Errors
     /// If the form is none ([`AttentionForm`]), or a layer has another shape.
     pub fn new(query: Linear, key: Linear, value: Linear, form: AttentionForm) -> Result<Self> {
         form.check()?;
-        let expected = [form.heads * form.head_width, query.in_features()];
-        for (name, layer) in [("query", &query), ("key", &key), ("value", &value)] {
+        let hidden = query.in_features();
+        let (of_query, of_key) = ([form.query_width(), hidden], [form.key_width(), hidden]);
+        for (name, layer, expected) in
+            [("query", &query, of_query), ("key", &key, of_key), ("value", &value, of_key)]
+        {
             let found = [layer.out_features(), layer.in_features()];
             if found != expected {
                 bail!("self-attention: expected a {name} weight {expected:?}, found {found:?}");
@@ -65,8 +69,10 @@ impl SelfAttention {
 
     /// Makes ready to absorb keys and values as they are now, where that can be done.
     fn absorb(&mut self) {
-        let whole = self.form.heads * self.form.head_width == self.query.in_features();
-        self.absorbed = whole.then(|| Arc::new(Absorbed::new(&self.key, &self.value, &self.form)));
+        let hidden = self.query.in_features();
+        let whole = self.form.query_width() == hidden && self.form.key_width() == hidden;
+        self.absorbed = (whole && self.form.soft_cap.is_none())
+            .then(|| Arc::new(Absorbed::new(&self.key, &self.value, &self.form)));
     }
 
     /// Packs frozen weights for passes without a gradient now instead of at the first of them: those for one asking row

@@ -1,16 +1,17 @@
-//! Attention on candle's graph, a head of a sequence at a time.
+//! Attention on candle's graph: a block of queries of a head of a sequence at a time.
 
 use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
+use super::blocks::{Block, blocks};
 use super::form::AttentionForm;
-use super::softmax::{softmax, softmax_gradient};
+use super::softmax::{cap_gradient, cap_scores, softmax, softmax_gradient};
 use crate::cpu::{slice, with_slices};
 use crate::mask::Dropout;
 use crate::packing::RowSelection;
 use crate::panels::Panels;
-use crate::simd::{Isa, LANES};
+use crate::simd::Isa;
 use crate::view::{View, ViewMut};
 
 /// Attention of `queries`, whose batch the keys are of.
@@ -22,136 +23,225 @@ pub(super) struct Attention {
     pub(super) dropout: Option<Dropout>,
 }
 
-/// One head of one sequence: which parts of the matrices it works on.
-struct Head<'a> {
-    queries: Range<usize>,
+/// The keys and values of one head of a sequence, and who asks for them.
+struct KeyHead<'a> {
+    form: &'a AttentionForm,
+    /// Its number among the heads of keys.
+    number: usize,
+    /// The rows of keys.
     keys: Range<usize>,
-    columns: Range<usize>,
-    hidden: usize,
-    scale: f32,
-    /// Factors of dropout, for each query the first one of this head, and how far the next query's are.
-    factors: Option<(&'a [f32], usize)>,
+    blocks: &'a [Block],
+    factors: &'a Factors<'a>,
 }
 
-impl Head<'_> {
-    fn view<'a>(&self, matrix: &'a [f32], rows: &Range<usize>) -> View<'a> {
-        let values = &matrix[rows.start * self.hidden + self.columns.start..];
-        View { values, rows: rows.len(), columns: self.columns.len(), stride: self.hidden }
+/// Factors of dropout of a sequence.
+struct Factors<'a> {
+    dropout: Option<&'a Dropout>,
+    queries: &'a RowSelection,
+    sequence: usize,
+    heads: usize,
+    keys: usize,
+    /// `[queries, heads, keys]`, if all queries are one block: made at once they take less time, but for a long text too much
+    /// memory.
+    all: Option<Vec<f32>>,
+}
+
+/// The softmax of the scores of a block.
+struct Probabilities {
+    plain: Vec<f32>,
+    /// After dropout, if there is any.
+    dropped: Option<Vec<f32>>,
+    /// The scores after their soft cap, if they have one.
+    capped: Option<Vec<f32>>,
+}
+
+impl Probabilities {
+    fn dropped(&self) -> &[f32] {
+        self.dropped.as_deref().unwrap_or(&self.plain)
+    }
+}
+
+/// Some rows and the columns of one head of a matrix with so many heads.
+fn part<'a>(matrix: &'a [f32], rows: &Range<usize>, head: usize, heads: usize, width: usize) -> View<'a> {
+    let values = &matrix[(rows.start * heads + head) * width..];
+    View { values, rows: rows.len(), columns: width, stride: heads * width }
+}
+
+/// As [`part`], to write to.
+fn part_mut<'a>(
+    matrix: &'a mut [f32],
+    rows: &Range<usize>,
+    head: usize,
+    heads: usize,
+    width: usize,
+) -> ViewMut<'a> {
+    let values = &mut matrix[(rows.start * heads + head) * width..];
+    ViewMut { values, columns: width, stride: heads * width }
+}
+
+impl KeyHead<'_> {
+    /// Keys, or values.
+    fn of_keys<'a>(&self, matrix: &'a [f32]) -> View<'a> {
+        part(matrix, &self.keys, self.number, self.form.key_value_heads, self.form.head_width)
     }
 
-    fn view_mut<'a>(&self, matrix: &'a mut [f32], rows: &Range<usize>) -> ViewMut<'a> {
-        let values = &mut matrix[rows.start * self.hidden + self.columns.start..];
-        ViewMut { values, columns: self.columns.len(), stride: self.hidden }
+    /// A block of what is shaped as queries.
+    fn of_queries<'a>(&self, matrix: &'a [f32], head: usize, block: &Block) -> View<'a> {
+        part(matrix, &block.queries, head, self.form.heads, self.form.head_width)
     }
 
-    /// Numbers from one query's probabilities to the next one's: whole vectors, the rest being 0.
-    fn stride(&self) -> usize {
-        self.keys.len().next_multiple_of(LANES)
+    fn of_queries_mut<'a>(&self, matrix: &'a mut [f32], head: usize, block: &Block) -> ViewMut<'a> {
+        part_mut(matrix, &block.queries, head, self.form.heads, self.form.head_width)
     }
 
-    fn scores<'a>(&self, values: &'a [f32]) -> View<'a> {
-        View { values, rows: self.queries.len(), columns: self.keys.len(), stride: self.stride() }
+    /// The heads that ask for these keys.
+    fn heads(&self) -> Range<usize> {
+        self.number * self.form.group()..(self.number + 1) * self.form.group()
     }
 
-    /// `left right^T`, a number for each query and key.
-    fn products(&self, isa: Isa, left: View<'_>, right: View<'_>) -> Vec<f32> {
-        let mut scores = vec![0f32; self.queries.len() * self.stride()];
-        let mut out = ViewMut { values: &mut scores, columns: self.keys.len(), stride: self.stride() };
-        Panels::<f32>::of_transposed(right).multiply_into(isa, left, &[], &mut out, |_| {});
+    /// `left` times keys or values, transposed: a number for each query and key of a block.
+    fn products(&self, isa: Isa, left: View<'_>, right: &Panels, block: &Block) -> Vec<f32> {
+        let mut scores = vec![0f32; block.queries.len() * block.stride()];
+        let mut out = ViewMut { values: &mut scores, columns: block.keys.len(), stride: block.stride() };
+        right.multiply_part(isa, left, [0..self.form.head_width, block.keys.clone()], &mut out);
         scores
     }
 
-    /// The softmax of the scores, and the same after dropout if there is any.
-    fn probabilities(&self, isa: Isa, q: &[f32], k: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
-        let mut scores = self.products(isa, self.view(q, &self.queries), self.view(k, &self.keys));
-        softmax(isa, &mut scores, self.stride(), self.keys.len(), self.scale);
-        let dropped = self.factors.map(|(factors, step)| {
-            let mut dropped = scores.clone();
-            for (row, factors) in dropped.chunks_exact_mut(self.stride()).zip(factors.chunks(step)) {
-                row.iter_mut().zip(&factors[..self.keys.len()]).for_each(|(p, factor)| *p *= factor);
-            }
-            dropped
-        });
-        (scores, dropped)
+    fn probabilities(
+        &self,
+        isa: Isa,
+        q: &[f32],
+        keys: &Panels,
+        head: usize,
+        block: &Block,
+    ) -> Result<Probabilities> {
+        let mut plain = self.products(isa, self.of_queries(q, head, block), keys, block);
+        let (stride, seen, mut scale, mut capped) = (block.stride(), &block.seen, self.form.scale, None);
+        if let Some(cap) = self.form.soft_cap {
+            cap_scores(isa, &mut plain, stride, seen, scale, cap);
+            (scale, capped) = (1.0, Some(plain.clone()));
+        }
+        softmax(isa, &mut plain, stride, seen, scale);
+        let dropped = self.factors.apply(&plain, head, block)?;
+        Ok(Probabilities { plain, dropped, capped })
     }
 
-    fn forward(&self, isa: Isa, [q, k, v]: [&[f32]; 3], out: &mut [f32]) {
-        let (probabilities, dropped) = self.probabilities(isa, q, k);
-        let left = self.scores(dropped.as_deref().unwrap_or(&probabilities));
-        let mut out = self.view_mut(out, &self.queries);
-        Panels::<f32>::of(self.view(v, &self.keys)).multiply_into(isa, left, &[], &mut out, |_| {});
-    }
-
-    /// With `p` the probabilities, `m` the factors of dropout and `g` the gradient of the result:
-    /// `dv_j = sum over queries of p_j m_j g`, `ds_j = p_j (m_j g . v_j - sum over i of p_i m_i g . v_i)`,
-    /// `dq = scale * sum over j of ds_j k_j`, `dk_j = scale * sum over queries of ds_j q`.
-    fn backward(&self, isa: Isa, [q, k, v, g]: [&[f32]; 4], [dq, dk, dv]: [&mut [f32]; 3]) {
-        let (probabilities, dropped) = self.probabilities(isa, q, k);
-        let dropped = dropped.as_deref().unwrap_or(&probabilities);
-        let g = self.view(g, &self.queries);
-        let mut scores = self.products(isa, g, self.view(v, &self.keys));
-        softmax_gradient(isa, &mut scores, &probabilities, dropped, self.stride(), self.scale);
-        let of_queries = |queries: View<'_>, weights: &[f32], out: &mut [f32]| {
-            let weights = self.scores(weights).transposed();
-            let left = View::dense(&weights, self.keys.len(), self.queries.len());
-            Panels::<f32>::of(queries).multiply_into(
-                isa,
-                left,
-                &[],
-                &mut self.view_mut(out, &self.keys),
-                |_| {},
-            );
-        };
-        of_queries(g, dropped, dv);
-        of_queries(self.view(q, &self.queries), &scores, dk);
-        let mut dq = self.view_mut(dq, &self.queries);
-        Panels::<f32>::of(self.view(k, &self.keys)).multiply_into(
-            isa,
-            self.scores(&scores),
-            &[],
-            &mut dq,
-            |_| {},
-        );
-    }
-}
-
-impl Attention {
-    /// Calls `each` for every head of every sequence that has queries.
-    fn for_each_head(&self, mut each: impl FnMut(&Head<'_>)) -> Result<()> {
-        let (packing, form) = (self.queries.packing(), &self.form);
-        for sequence in 0..packing.len() {
-            let (queries, keys) = (self.queries.of_sequence(sequence), packing.range(sequence));
-            if queries.is_empty() {
-                continue;
-            }
-            let factors = self.factors(sequence, &queries, keys.len())?;
-            let queries = queries.start * self.queries_per_row..queries.end * self.queries_per_row;
-            for head in 0..form.heads {
-                let factors =
-                    factors.as_deref().map(|all| (&all[head * keys.len()..], form.heads * keys.len()));
-                each(&Head {
-                    queries: queries.clone(),
-                    keys: keys.clone(),
-                    columns: head * form.head_width..(head + 1) * form.head_width,
-                    hidden: form.heads * form.head_width,
-                    scale: form.scale,
-                    factors,
-                });
+    fn forward(&self, isa: Isa, [q, k, v]: [&[f32]; 3], out: &mut [f32]) -> Result<()> {
+        let keys = Panels::<f32>::of_transposed(self.of_keys(k));
+        let values = Panels::<f32>::of(self.of_keys(v));
+        for head in self.heads() {
+            for block in self.blocks {
+                let probabilities = self.probabilities(isa, q, &keys, head, block)?;
+                let (left, part) = (block.scores(probabilities.dropped()), block.keys.clone());
+                let mut out = self.of_queries_mut(out, head, block);
+                values.multiply_part(isa, left, [part, 0..self.form.head_width], &mut out);
             }
         }
         Ok(())
     }
 
-    /// Factors of dropout of a sequence, `[queries, heads, keys]`.
-    fn factors(&self, sequence: usize, queries: &Range<usize>, keys: usize) -> Result<Option<Vec<f32>>> {
-        let Some(dropout) = &self.dropout else { return Ok(None) };
-        let width = self.form.heads * keys;
-        let mut factors = vec![0f32; queries.len() * width];
-        for (query, factors) in queries.clone().zip(factors.chunks_exact_mut(width)) {
-            let first = u64::from(self.queries.position()[query]) * width as u64;
-            dropout.factors(sequence, first, factors)?;
+    /// With `p` the probabilities, `m` the factors of dropout and `g` the gradient of the result:
+    /// `dv_j = sum over queries of p_j m_j g`, `ds_j = p_j (m_j g . v_j - sum over i of p_i m_i g . v_i)`,
+    /// `dq = scale * sum over j of ds_j k_j`, `dk_j = scale * sum over queries of ds_j q`. A soft cap takes `ds_j` times its
+    /// slope. Queries are those of all heads that ask for these keys, a block after the other.
+    fn backward(&self, isa: Isa, [q, k, v, g]: [&[f32]; 4], [dq, dk, dv]: [&mut [f32]; 3]) -> Result<()> {
+        let keys = Panels::<f32>::of_transposed(self.of_keys(k));
+        let values = Panels::<f32>::of_transposed(self.of_keys(v));
+        let rows = Panels::<f32>::of(self.of_keys(k));
+        for head in self.heads() {
+            for block in self.blocks {
+                let probabilities = self.probabilities(isa, q, &keys, head, block)?;
+                let gradient = self.of_queries(g, head, block);
+                let mut scores = self.products(isa, gradient, &values, block);
+                let scale = if self.form.soft_cap.is_some() { 1.0 } else { self.form.scale };
+                let both = [&probabilities.plain[..], probabilities.dropped()];
+                softmax_gradient(isa, &mut scores, both, block.stride(), &block.seen, scale);
+                if let (Some(cap), Some(capped)) = (self.form.soft_cap, &probabilities.capped) {
+                    cap_gradient(isa, &mut scores, capped, self.form.scale, cap);
+                }
+                self.add_to_keys(isa, gradient, probabilities.dropped(), block, dv);
+                self.add_to_keys(isa, self.of_queries(q, head, block), &scores, block, dk);
+                let part = [block.keys.clone(), 0..self.form.head_width];
+                let mut dq = self.of_queries_mut(dq, head, block);
+                rows.multiply_part(isa, block.scores(&scores), part, &mut dq);
+            }
         }
-        Ok(Some(factors))
+        Ok(())
+    }
+
+    /// Adds the queries, each as often as a key's weight says, to each key of a block.
+    fn add_to_keys(&self, isa: Isa, queries: View<'_>, weights: &[f32], block: &Block, out: &mut [f32]) {
+        let weights = block.scores(weights).transposed();
+        let left = View::dense(&weights, block.keys.len(), block.queries.len());
+        let keys = self.keys.start + block.keys.start..self.keys.start + block.keys.end;
+        let heads = self.form.key_value_heads;
+        let mut out = part_mut(out, &keys, self.number, heads, self.form.head_width);
+        Panels::<f32>::of(queries).multiply_adding(isa, left, &mut out);
+    }
+}
+
+impl Factors<'_> {
+    /// The number in its sequence of the first factor of a query's head.
+    fn first(&self, query: usize, head: usize) -> u64 {
+        (u64::from(self.queries.position()[query]) * self.heads as u64 + head as u64) * self.keys as u64
+    }
+
+    /// Makes all of them, if there are any.
+    fn make_all(&mut self, asking: Range<usize>) -> Result<()> {
+        let Some(dropout) = self.dropout else { return Ok(()) };
+        let width = self.heads * self.keys;
+        let mut factors = vec![0f32; asking.len() * width];
+        for (query, factors) in asking.zip(factors.chunks_exact_mut(width)) {
+            dropout.factors(self.sequence, self.first(query, 0), factors)?;
+        }
+        self.all = Some(factors);
+        Ok(())
+    }
+
+    /// The probabilities of a head of a block after dropout, if there is any.
+    fn apply(&self, probabilities: &[f32], head: usize, block: &Block) -> Result<Option<Vec<f32>>> {
+        let Some(dropout) = self.dropout else { return Ok(None) };
+        let (mut dropped, keys) = (probabilities.to_vec(), block.keys.clone());
+        let drop = |row: &mut [f32], factors: &[f32]| {
+            row[..keys.len()].iter_mut().zip(factors).for_each(|(p, factor)| *p *= factor);
+        };
+        let rows = dropped.chunks_exact_mut(block.stride());
+        if let Some(all) = &self.all {
+            let of_head = all.get(head * self.keys..).unwrap_or_default().chunks(self.heads * self.keys);
+            rows.zip(of_head).for_each(|(row, factors)| drop(row, &factors[keys.clone()]));
+            return Ok(Some(dropped));
+        }
+        let mut factors = vec![0f32; keys.len()];
+        for (query, row) in block.asking.clone().zip(rows) {
+            dropout.factors(self.sequence, self.first(query, head) + keys.start as u64, &mut factors)?;
+            drop(row, &factors);
+        }
+        Ok(Some(dropped))
+    }
+}
+
+impl Attention {
+    /// Calls `each` for every head of keys of every sequence that has queries.
+    fn for_each_head(&self, mut each: impl FnMut(&KeyHead<'_>) -> Result<()>) -> Result<()> {
+        let (packing, form) = (self.queries.packing(), &self.form);
+        for sequence in 0..packing.len() {
+            let (asking, keys) = (self.queries.of_sequence(sequence), packing.range(sequence));
+            if asking.is_empty() {
+                continue;
+            }
+            let (positions, per_row) = (self.queries.position(), self.queries_per_row);
+            let blocks = blocks(asking.clone(), positions, keys.len(), per_row, form.sees);
+            let (queries, dropout) = (&self.queries, self.dropout.as_ref());
+            let mut factors =
+                Factors { dropout, queries, sequence, heads: form.heads, keys: keys.len(), all: None };
+            if blocks.len() == 1 {
+                factors.make_all(asking)?;
+            }
+            for number in 0..form.key_value_heads {
+                each(&KeyHead { form, number, keys: keys.clone(), blocks: &blocks, factors: &factors })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,24 +12,40 @@ use crate::simd::Isa;
 /// Elements of a piece that is fetched ahead, at most.
 const PIECE: usize = 1024;
 
-/// The right-hand side of a product: a matrix as it was packed, or the transpose of that.
+/// The right-hand side of a product: a matrix as it was packed, a part of it, or its transpose.
 #[derive(Clone, Copy)]
 pub(crate) struct Right<'a, T> {
-    pub(super) panels: &'a Panels<T>,
-    pub(super) transposed: bool,
+    panels: &'a Panels<T>,
+    transposed: bool,
+    first_panel: usize,
+    columns: usize,
+    first_step: usize,
+    inner: usize,
 }
 
 impl<'a, T: Element> Right<'a, T> {
+    /// The matrix as it was packed.
+    pub(super) fn whole(panels: &'a Panels<T>) -> Self {
+        let (columns, inner) = (panels.columns(), panels.rows());
+        Self { panels, transposed: false, first_panel: 0, columns, first_step: 0, inner }
+    }
+
+    /// Its transpose.
+    pub(super) fn transpose(panels: &'a Panels<T>) -> Self {
+        let (columns, inner) = (panels.rows(), panels.columns());
+        Self { panels, transposed: true, first_panel: 0, columns, first_step: 0, inner }
+    }
+
     /// Numbers along the inner index.
     #[inline]
     pub(super) fn inner(&self) -> usize {
-        if self.transposed { self.panels.columns() } else { self.panels.rows() }
+        self.inner
     }
 
     /// Columns of the result.
     #[inline]
     pub(super) fn columns(&self) -> usize {
-        if self.transposed { self.panels.rows() } else { self.panels.columns() }
+        self.columns
     }
 
     /// Columns of the result that a panel gives.
@@ -55,7 +71,8 @@ impl<'a, T: Element> Right<'a, T> {
             (Some(blocks.map(block)), None)
         } else {
             let steps = packed_steps::<T, F>(inner);
-            (None, Some(panel * depth + steps.start..panel * depth + steps.end))
+            let first = (self.first_panel + panel) * depth + self.first_step;
+            (None, Some(first + steps.start..first + steps.end))
         };
         let lying = lying.into_iter().flat_map(|steps| pieces_of(steps, PIECE / PANEL));
         let pieces = turned.into_iter().flatten().chain(lying);
@@ -64,7 +81,7 @@ impl<'a, T: Element> Right<'a, T> {
 
     /// Some steps of a panel, counted in factors; made in `made` unless they lie somewhere.
     #[inline]
-    pub(super) fn part<'m, F: Element>(
+    pub(super) fn steps<'m, F: Element>(
         &self,
         isa: Isa,
         panel: usize,
@@ -84,9 +101,26 @@ impl<'a, T: Element> Right<'a, T> {
             }
             return &made[..inner.len() * PANEL];
         }
-        let (first, steps) = (panel * self.panels.steps(), packed_steps::<T, F>(inner.clone()));
+        let first = (self.first_panel + panel) * self.panels.steps() + self.first_step;
+        let steps = packed_steps::<T, F>(inner.clone());
         let steps = &self.panels.elements()[(first + steps.start) * PANEL..(first + steps.end) * PANEL];
         &T::factors(isa, steps, made)[..inner.len() * PANEL]
+    }
+}
+
+impl<'a> Right<'a, f32> {
+    /// Some numbers of the inner index and some columns, which start with those of a panel.
+    pub(super) fn part(panels: &'a Panels<f32>, inner: Range<usize>, columns: Range<usize>) -> Self {
+        let whole = Self::whole(panels);
+        assert!(columns.start.is_multiple_of(PANEL));
+        assert!(inner.end <= whole.inner && columns.end <= whole.columns);
+        Self {
+            first_panel: columns.start / PANEL,
+            columns: columns.len(),
+            first_step: inner.start,
+            inner: inner.len(),
+            ..whole
+        }
     }
 }
 

@@ -207,3 +207,48 @@ fn vector_sets_agree_in_every_bit() {
         products.map(|isa| panels.multiply(isa, View::dense(&left, 25, 100), &[], |_| {})).collect();
     assert!(products.windows(2).all(|pair| pair[0] == pair[1]));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    /// Zeros beside a part are as good as a part, and a product may go on in parts of the inner index: to the bit.
+    #[test]
+    fn parts_of_a_panel_are_products_with_zeros(
+        rows in 0usize..30, inner in 0usize..1700, columns in 0usize..150, seed: u32, cut in 0f64..1.0
+    ) {
+        let (left, weight) = (numbers(rows * inner, seed), numbers(inner * columns, seed ^ 1));
+        let (left, weight) = (View::dense(&left, rows, inner), View::dense(&weight, inner, columns));
+        let middle = (cut * inner as f64) as usize;
+        let first_column = ((cut * columns as f64) as usize / PANEL) * PANEL;
+        for isa in Isa::available() {
+            let panels = Panels::<f32>::of(weight);
+            let whole = panels.multiply(isa, left, &[], |_| {});
+            // From a column on, for all of the inner index.
+            let width = columns - first_column;
+            let mut found = vec![7f32; rows * width];
+            let out = &mut ViewMut::dense(&mut found, width);
+            panels.multiply_part(isa, left, [0..inner, first_column..columns], out);
+            for (found, whole) in found.chunks(width.max(1)).zip(whole.chunks(columns.max(1))) {
+                prop_assert_eq!(found, &whole[first_column..], "{:?}", isa);
+            }
+            // From a number of the inner index on: what lies before counts as 0.
+            let mut zeros = left.values.to_vec();
+            zeros.chunks_mut(inner.max(1)).for_each(|row| row[..middle].fill(0.0));
+            let expected = panels.multiply(isa, View::dense(&zeros, rows, inner), &[], |_| {});
+            let rest = View {
+                values: left.values.get(middle..).unwrap_or_default(), columns: inner - middle, ..left
+            };
+            let mut found = vec![7f32; rows * columns];
+            let out = &mut ViewMut::dense(&mut found, columns);
+            panels.multiply_part(isa, rest, [middle..inner, 0..columns], out);
+            prop_assert_eq!(found, expected, "{:?}", isa);
+            // One part after the other.
+            let mut found = vec![0f32; rows * columns];
+            for part in [0..middle, middle..inner] {
+                let weight = View { values: &weight.values[part.start * columns..], rows: part.len(), ..weight };
+                let left = View { values: left.values.get(part.start..).unwrap_or_default(), columns: part.len(), ..left };
+                Panels::<f32>::of(weight).multiply_adding(isa, left, &mut ViewMut::dense(&mut found, columns));
+            }
+            prop_assert_eq!(found, whole, "{:?}", isa);
+        }
+    }
+}

@@ -50,7 +50,7 @@ impl Absorbed {
         expect_f32("self-attention", x)?;
         let (weight, bias) = self.key.parameters()?;
         let asked = query.contiguous()?.apply_op3(&weight, &bias, Spread(Arc::clone(&self.key)))?;
-        let mixed = attention_of_rows(&asked, x, queries, form.heads, form.scale)?;
+        let mixed = attention_of_rows(&asked, x, queries, form.heads, form)?;
         let (weight, bias) = self.value.parameters()?;
         mixed.apply_op3(&weight, &bias, Gather(Arc::clone(&self.value)))
     }

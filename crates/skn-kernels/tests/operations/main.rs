@@ -5,6 +5,7 @@
 mod attention;
 mod common;
 mod dropout;
+mod forms;
 mod gated;
 mod linear;
 mod norm;
