@@ -3,8 +3,9 @@
 //! Sequences of a batch stand one after another in one matrix `[rows, width]`, without padding; a [`Packing`] says
 //! where each starts. Tensors are f32.
 //!
-//! - [`Linear`] with its bias and activation, [`LayerNorm`], [`RmsNorm`], [`attention()`] inside each sequence, [`dropout()`]
-//!   keyed by sequence, [`select_rows`].
+//! - [`Linear`] with its bias and activation, two of them as a gated FFN has them ([`Linear::forward_gated`], [`gated()`]),
+//!   [`LayerNorm`], [`RmsNorm`], [`Rotary`] positions, [`attention()`] inside each sequence in the forms of encoders and
+//!   decoders ([`AttentionForm`]), [`SelfAttention`] with its layers, [`dropout()`] keyed by sequence, [`select_rows`].
 //! - Gradients go to the input and to exactly those parameters that are variables: a frozen weight is captured by
 //!   the operation and never part of the graph.
 //! - On the CPU each operation has a kernel of its own, compiled for AVX-512, for AVX2 and portably, and chosen when

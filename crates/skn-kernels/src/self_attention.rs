@@ -10,9 +10,12 @@ use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::operand::Precision;
 use crate::packing::RowSelection;
+use crate::rms_norm::RmsNorm;
+use crate::rotary::Rotary;
 use absorbed::Absorbed;
 
-/// Self-attention of several heads with its query, key and value layers; see [`attention`].
+/// Self-attention of several heads with its query, key and value layers; see [`attention`]. Queries and keys may be normalised
+/// ([`Self::with_norms`]) and then turned ([`Self::with_rotary`]).
 ///
 /// Where one row of each sequence asks, as in the last layer of a classifier, no key and no value is computed: with
 /// `q_h` the query of a head and `W_h`, `b_h` the head's rows of a layer,
@@ -23,15 +26,24 @@ use absorbed::Absorbed;
 /// ```
 ///
 /// So the rows themselves are keys and values, and the two products are made for the asking rows alone. That is the same
-/// function but for the order of its sums, and it is differentiable in everything; it is done on the CPU when there is
-/// no dropout, after which the `p_j` don't sum to 1, the rows are [`Packing::first_rows(1)`](crate::Packing::first_rows),
-/// and heads of queries and of keys are together as wide as the rows, without a soft cap, from which nothing falls out.
+/// function but for the order of its sums, and it is differentiable in everything; it is done on the CPU
+///
+/// - where the rows are [`Packing::first_rows(1)`](crate::Packing::first_rows) or
+///   [`Packing::last_rows(1)`](crate::Packing::last_rows), whatever of their sequence they see;
+/// - without dropout, after which the `p_j` don't sum to 1;
+/// - where a query layer and a key layer have as many outputs as inputs. Grouped heads share small matrices, whose products
+///   with the rows are too cheap to be spared;
+/// - without norms and rotation: then a key is no linear function of its row, or another one at each position;
+/// - without a soft cap, from which nothing falls out.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
     query: Linear,
     key: Linear,
     value: Linear,
     form: AttentionForm,
+    /// Of queries and of keys.
+    norms: Option<[RmsNorm; 2]>,
+    rotary: Option<Rotary>,
     /// If keys and values can be absorbed.
     absorbed: Option<Arc<Absorbed>>,
 }
@@ -54,9 +66,45 @@ impl SelfAttention {
                 bail!("self-attention: expected a {name} weight {expected:?}, found {found:?}");
             }
         }
-        let mut new = Self { query, key, value, form, absorbed: None };
+        let mut new = Self { query, key, value, form, norms: None, rotary: None, absorbed: None };
         new.absorb();
         Ok(new)
+    }
+
+    /// The same, with norms of queries and of keys, each as wide as a head, for each head by itself, or as wide as all heads.
+    ///
+    /// # Errors
+    /// If one has another width.
+    pub fn with_norms(mut self, query: RmsNorm, key: RmsNorm) -> Result<Self> {
+        let (width, form) = (self.form.head_width, &self.form);
+        for (name, norm, all) in [("query", &query, form.query_width()), ("key", &key, form.key_width())] {
+            if ![width, all].contains(&norm.width()) {
+                bail!(
+                    "self-attention: expected a {name} norm of width {width} or {all}, found {}",
+                    norm.width()
+                );
+            }
+        }
+        self.norms = Some([query, key]);
+        self.absorb();
+        Ok(self)
+    }
+
+    /// The same, queries and keys turned by their positions, after their norms if there are any.
+    ///
+    /// # Errors
+    /// If it turns heads of another width.
+    pub fn with_rotary(mut self, rotary: Rotary) -> Result<Self> {
+        if rotary.head_width() != self.form.head_width {
+            bail!(
+                "self-attention: expected rotary positions of heads of {}, found {}",
+                self.form.head_width,
+                rotary.head_width()
+            );
+        }
+        self.rotary = Some(rotary);
+        self.absorb();
+        Ok(self)
     }
 
     /// The same, frozen weights multiplied in another precision.
@@ -71,8 +119,9 @@ impl SelfAttention {
     fn absorb(&mut self) {
         let hidden = self.query.in_features();
         let whole = self.form.query_width() == hidden && self.form.key_width() == hidden;
-        self.absorbed = (whole && self.form.soft_cap.is_none())
-            .then(|| Arc::new(Absorbed::new(&self.key, &self.value, &self.form)));
+        let linear = self.norms.is_none() && self.rotary.is_none() && self.form.soft_cap.is_none();
+        self.absorbed =
+            (whole && linear).then(|| Arc::new(Absorbed::new(&self.key, &self.value, &self.form)));
     }
 
     /// Packs frozen weights for passes without a gradient now instead of at the first of them: those for one asking row
@@ -106,8 +155,17 @@ impl SelfAttention {
         if let Some(absorbed) = self.absorbed.as_ref().filter(|_| alone) {
             return absorbed.forward(&query, x, queries, &self.form);
         }
-        let key = self.key.forward(x, Activation::Identity)?;
+        let packing = queries.packing();
+        let (mut query, mut key) = (query, self.key.forward(x, Activation::Identity)?);
+        if let Some([of_query, of_key]) = &self.norms {
+            query = of_query.forward_heads(&query, self.form.query_width() / of_query.width())?;
+            key = of_key.forward_heads(&key, self.form.key_width() / of_key.width())?;
+        }
+        if let Some(rotary) = &self.rotary {
+            query = rotary.apply(&query, queries)?;
+            key = rotary.apply(&key, &packing.all_rows())?;
+        }
         let value = self.value.forward(x, Activation::Identity)?;
-        attention(&query, &key, &value, queries.packing(), queries, &self.form, dropout)
+        attention(&query, &key, &value, packing, queries, &self.form, dropout)
     }
 }

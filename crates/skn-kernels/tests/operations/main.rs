@@ -4,6 +4,7 @@
 
 mod attention;
 mod common;
+mod decoder_attention;
 mod dropout;
 mod forms;
 mod gated;
