@@ -7,7 +7,10 @@ use std::time::Duration;
 use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use skn_bench::{Lengths, PROMPT_ROWS};
-use skn_kernels::{Activation, AttentionForm, Dropout, LayerNorm, Linear, Packing, RmsNorm, attention, dropout};
+use skn_kernels::{
+    Activation, AttentionForm, Dropout, LayerNorm, Linear, Packing, RmsNorm, Rotary, Sees, attention,
+    dropout, gated,
+};
 use skn_random::{Key, Purpose};
 
 const HIDDEN: usize = 768;
@@ -23,6 +26,7 @@ fn main() {
     attentions(&mut criterion);
     elementwise(&mut criterion);
     gelu(&mut criterion);
+    decoder(&mut criterion);
     criterion.final_summary();
 }
 
@@ -82,6 +86,57 @@ fn gelu(criterion: &mut Criterion) {
             });
         }
     }
+    group.finish();
+}
+
+/// What a decoder has beside that, with the widths of SmolLM2-135M: causal attention with three heads for each head of keys
+/// against the same with rows that see all, a window of 64 rows, rotation, and the neurons of a gated FFN in one operation and in
+/// three.
+fn decoder(criterion: &mut Criterion) {
+    const WIDTH: usize = 64;
+    let form = AttentionForm {
+        heads: 9,
+        key_value_heads: 3,
+        head_width: WIDTH,
+        scale: 0.125,
+        soft_cap: None,
+        sees: Sees::CAUSAL,
+    };
+    let window = Sees { before: Some(63), after: Some(0) };
+    let mut group = criterion.benchmark_group("operations");
+    for lengths in [Lengths::Sst2Dev, Lengths::Fixed(32), Lengths::Fixed(128), Lengths::Fixed(512)] {
+        let packing = packing(lengths);
+        let rows = packing.rows();
+        let (q, [k, v]) =
+            (random(0, &[rows, 9 * WIDTH]), [1, 2].map(|which| random(which, &[rows, 3 * WIDTH])));
+        let all = packing.all_rows();
+        group.throughput(Throughput::Elements(rows as u64));
+        for (name, sees) in [("causal", Sees::CAUSAL), ("window", window), ("whole", Sees::ALL)] {
+            let form = AttentionForm { sees, ..form };
+            group.bench_function(
+                BenchmarkId::new(format!("grouped attention, {name}"), lengths.name()),
+                |bencher| {
+                    bencher.iter(|| attention(&q, &k, &v, &packing, &all, &form, None).unwrap());
+                },
+            );
+        }
+    }
+    group.throughput(Throughput::Elements(ROWS as u64));
+    let frequencies: Vec<f64> = (0..32).map(|i| 100_000f64.powf(-f64::from(i) / 32.0)).collect();
+    let rotary = Rotary::new(&frequencies, WIDTH).unwrap();
+    let (packing, x) = (Packing::from_starts(&[0, ROWS]).unwrap(), random(0, &[ROWS, 9 * WIDTH]));
+    let all = packing.all_rows();
+    group.bench_function("rotary", |bencher| bencher.iter(|| rotary.apply(&x, &all).unwrap()));
+    let [gate, up] = [1, 2].map(|which| Linear::new(random(which, &[1536, 9 * WIDTH]), None).unwrap());
+    group.bench_function("gated FFN", |bencher| {
+        bencher.iter(|| gate.forward_gated(&up, &x, Activation::Silu).unwrap());
+    });
+    group.bench_function("gated FFN in three", |bencher| {
+        bencher.iter(|| {
+            let [gate, up] = [&gate, &up].map(|layer| layer.forward(&x, Activation::Identity).unwrap());
+            gated(&gate, &up, Activation::Silu).unwrap()
+        });
+    });
     group.finish();
 }
 
