@@ -118,13 +118,10 @@ impl Config {
     }
 
     fn parameters_exact(&self) -> u128 {
-        let hidden = self.hidden_size as u128;
-        let tables = self.vocab_size + self.max_position_embeddings + self.type_vocab_size;
-        let attention = 4 * (hidden * hidden + hidden) + 4 * hidden;
-        let ffn = |&width: &usize| width as u128 * (2 * hidden + 1) + hidden;
-        let layers: u128 = self.intermediate_sizes.iter().map(|width| attention + ffn(width)).sum();
-        let head = hidden * hidden + 3 * hidden + self.vocab_size as u128;
-        tables as u128 * hidden + 2 * hidden + layers + head
+        let numbers = |shape: Vec<usize>| shape.into_iter().map(|size| size as u128).product::<u128>();
+        self.modules()
+            .flat_map(|module| module.tensors().map(move |(_, shape)| numbers(shape)).collect::<Vec<_>>())
+            .sum()
     }
 
     /// Multiply-adds of one sequence of `rows` rows up to the answer's logits. The last layer is computed at the answer's row,

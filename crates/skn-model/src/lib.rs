@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod architecture;
 mod config;
 mod error;
 mod family;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use crate::architecture::{LayerPart, Module, Part};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::weights::Weights;
@@ -70,7 +71,11 @@ pub fn prune(
     let mut tensors = weights.to_tensors()?;
     for (layer, cut) in cuts.iter().enumerate() {
         if let Some(cut) = cut {
-            cut_layer(&mut tensors, weights, &config.family.layer(layer), cut, form)?;
+            let [up, down] =
+                [LayerPart::Up, LayerPart::Down].map(|part| config.module(Part::Layer(layer, part)));
+            if let (Some(up), Some(down)) = (up, down) {
+                cut_layer(&mut tensors, weights, [&up, &down], cut, form)?;
+            }
         }
     }
     let config = if form == PrunedForm::Narrow { narrow } else { config.clone() };
@@ -81,32 +86,27 @@ pub fn prune(
 fn cut_layer(
     tensors: &mut BTreeMap<String, Tensor>,
     weights: &Weights,
-    name: &str,
+    [up, down]: [&Module; 2],
     cut: &LayerCut,
     form: PrunedForm,
 ) -> Result<()> {
-    let output = weights.get(&format!("{name}.output.dense.weight"))?;
+    let output = weights.get(&down.weight())?;
     let (hidden, width) = output.dims2()?;
     if cut.folded.len() != width {
-        return Err(ModelError::input(format!("means of {name}"), width, cut.folded.len()));
+        return Err(ModelError::input(format!("means of {}", up.name), width, cut.folded.len()));
     }
     let device = output.device();
     let rows = output.to_vec2::<f32>()?;
-    let bias = weights.get(&format!("{name}.output.dense.bias"))?.to_vec1::<f32>()?;
+    let bias = weights.get(&down.bias())?.to_vec1::<f32>()?;
     let bias: Vec<f32> = rows.iter().zip(bias).map(|(row, bias)| fold(row, bias, &cut.folded)).collect();
-    tensors.insert(format!("{name}.output.dense.bias"), Tensor::new(bias, device)?);
+    tensors.insert(down.bias(), Tensor::new(bias, device)?);
     if form == PrunedForm::Dense {
         let mut keep = vec![0f32; width];
         cut.kept.iter().for_each(|&neuron| keep[neuron as usize] = 1.0);
-        tensors.insert(
-            format!("{name}.output.dense.weight"),
-            output.broadcast_mul(&Tensor::new(keep, device)?)?,
-        );
+        tensors.insert(down.weight(), output.broadcast_mul(&Tensor::new(keep, device)?)?);
         return Ok(());
     }
-    let inputs =
-        ["intermediate.dense.weight", "intermediate.dense.bias"].map(|part| format!("{name}.{part}"));
-    for part in inputs {
+    for part in [up.weight(), up.bias()] {
         let tensor = weights.get(&part)?;
         let shape = tensor.dims().iter().skip(1);
         let shape: Vec<usize> = std::iter::once(cut.kept.len()).chain(shape.copied()).collect();
@@ -117,7 +117,7 @@ fn cut_layer(
     }
     let columns = rows.iter().flat_map(|row| cut.kept.iter().map(|&neuron| row[neuron as usize]));
     let columns = Tensor::from_vec(columns.collect::<Vec<_>>(), (hidden, cut.kept.len()), device)?;
-    tensors.insert(format!("{name}.output.dense.weight"), columns);
+    tensors.insert(down.weight(), columns);
     Ok(())
 }
 

@@ -54,7 +54,7 @@ impl Roberta {
         gradients: Gradients,
     ) -> Result<Self> {
         tuning.check(config)?;
-        let mut supply = TensorSupply::new(weights, tuning, gradients);
+        let mut supply = TensorSupply::new(config, weights, tuning, gradients);
         let encoder = Encoder::new(&mut supply, config, mask)?;
         let head = match weights.no_head() {
             Some(no_head) => Err(no_head.clone()),

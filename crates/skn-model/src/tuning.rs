@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::hash::hash_of_values;
 use crate::shapes::shapes;
+pub(crate) use adapter_shapes::adapter_of;
 use adapter_shapes::{adapter_shapes, adapter_width};
 
 mod absent;
@@ -37,7 +38,7 @@ mod source;
 
 pub use absent::not_a_tuning_folder;
 pub use method::Method;
-pub(crate) use names::{ADAPTER_NAME, PROMPT_NAME};
+pub(crate) use names::PROMPT_NAME;
 pub use read_tuning::ReadTuning;
 pub use source::ReadAs;
 

@@ -19,11 +19,11 @@ use std::sync::OnceLock;
 use candle_core::{Device, Tensor};
 use skn_artifact::{Array, TensorBundle};
 
+use crate::architecture::{Names, Part};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::family::Family;
 use crate::hash::hash_of_values;
-use crate::shapes::{has_head, head_tensor, needed_shapes};
+use crate::shapes::{first_of_head, has_head, needed};
 
 mod lost;
 mod no_head;
@@ -53,7 +53,7 @@ pub struct Weights {
     tensors: BTreeMap<String, Weight>,
     device: Device,
     sha256: String,
-    family: Family,
+    names: &'static Names,
     no_head: Option<NoHead>,
 }
 
@@ -81,8 +81,10 @@ impl Weights {
     pub fn from_tensors(config: &Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut kept = BTreeMap::new();
         let no_head = (!has_head(config, |name| tensors.contains_key(name)))
-            .then(|| NoHead { file: "(in memory)".into(), tensor: head_tensor(config) });
-        for (name, shape) in needed_shapes(config, no_head.is_none()) {
+            .then(|| NoHead { file: "(in memory)".into(), tensor: first_of_head(config) });
+        for (name, shape) in
+            needed(config, no_head.is_none()).flat_map(|module| module.tensors().collect::<Vec<_>>())
+        {
             let tensor =
                 tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;
             if tensor.dims() != shape {
@@ -90,12 +92,10 @@ impl Weights {
             }
             kept.insert(name, tensor);
         }
-        let family = config.family;
-        let words = kept.get(&family.embeddings("word_embeddings.weight"));
-        let device = words.map_or(Device::Cpu, |words| words.device().clone());
+        let device = kept.values().next().map_or(Device::Cpu, |tensor| tensor.device().clone());
         let sha256 = hash_of_values(kept.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
         let tensors = kept.into_iter().map(|(name, tensor)| (name, Weight::Tensor(tensor))).collect();
-        Ok(Self { tensors, device, sha256, family, no_head })
+        Ok(Self { tensors, device, sha256, names: config.family.names(), no_head })
     }
 
     /// The tensor of a name; read anew if it stayed in its file.
@@ -166,13 +166,18 @@ impl Weights {
     /// # Errors
     /// If the token is not in the vocabulary.
     pub fn mask_embedding(&self, mask: u32) -> Result<Vec<f32>> {
-        let words = self.table(&self.family.embeddings("word_embeddings.weight"))?;
+        let words = self.table(&self.words())?;
         let vocabulary = words.len()?;
         if mask as usize >= vocabulary {
             let expected = format!("less than vocab_size {vocabulary}");
             return Err(ModelError::input("id of the <mask> token", expected, mask));
         }
         Ok(words.row(mask)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// The name of the table of words.
+    fn words(&self) -> String {
+        self.names.of(Part::Words).map_or_else(String::new, |name| format!("{name}.weight"))
     }
 
     /// The bytes of a `model.safetensors` with these weights.

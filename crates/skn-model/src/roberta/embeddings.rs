@@ -3,6 +3,7 @@ use skn_kernels::{LayerNorm, RowSelection, dropout};
 
 use super::batch::{Batch, DropoutSite};
 use super::supply::TensorSupply;
+use crate::architecture::Part;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::sequences::Sequences;
@@ -25,20 +26,19 @@ pub(super) struct Embeddings {
 impl Embeddings {
     /// `mask` is the id of the `<mask>` token.
     pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config, mask: u32) -> Result<Self> {
-        let family = config.family;
-        let words = supply.table(&family.embeddings("word_embeddings.weight"))?;
+        let words = supply.table(Part::Words)?;
         let prefix = prefix(supply, &words, mask, config)?;
         let prompt_rows = prefix.iter().map(|rows| rows.dim(0)).sum::<candle_core::Result<usize>>()?;
         Ok(Self {
             device: supply.weights().device().clone(),
             words,
-            positions: supply.get(&family.embeddings("position_embeddings.weight"))?,
+            positions: supply.small_table(Part::Positions)?,
             first_position: config.first_position,
-            token_types: supply.get(&family.embeddings("token_type_embeddings.weight"))?,
+            token_types: supply.small_table(Part::TokenTypes)?,
             segments: config.segments(),
             prefix,
             prompt_rows,
-            norm: supply.norm(&family.embeddings("LayerNorm"), config.layer_norm_eps)?,
+            norm: supply.norm(Part::EmbeddingNorm)?,
         })
     }
 

@@ -3,6 +3,7 @@ use skn_kernels::{Activation, LayerNorm, Linear, Precision};
 
 use super::encoder::Encoder;
 use super::supply::TensorSupply;
+use crate::architecture::Part;
 use crate::config::Config;
 use crate::error::Result;
 use crate::sequences::check_tokens;
@@ -27,12 +28,11 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config) -> Result<Self> {
-        let family = config.family;
         Ok(Self {
-            dense: supply.linear(family.head_dense())?,
+            dense: supply.dense(Part::HeadDense)?,
             activation: config.head_activation(),
-            norm: supply.norm(family.head_norm(), config.layer_norm_eps)?,
-            bias: supply.get(family.head_bias())?,
+            norm: supply.norm(Part::HeadNorm)?,
+            bias: supply.bias(Part::HeadBias)?,
         })
     }
 

@@ -7,9 +7,10 @@ use skn_kernels::{
 use super::adapter::Adapter;
 use super::batch::{Batch, DropoutSite};
 use super::supply::TensorSupply;
+use crate::architecture::{LayerPart, Part};
 use crate::config::Config;
 use crate::error::Result;
-use crate::tuning::ADAPTER_NAME;
+use crate::tuning::adapter_of;
 
 /// A post-LN transformer layer, in two parts: up to the neurons, and on to its output.
 pub(super) struct Layer {
@@ -25,20 +26,20 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn new(supply: &mut TensorSupply<'_>, layer: usize, config: &Config) -> Result<Self> {
-        let (name, eps) = (config.family.layer(layer), config.layer_norm_eps);
-        let query = supply.linear(&format!("{name}.attention.self.query"))?;
-        let key = supply.linear(&format!("{name}.attention.self.key"))?;
-        let value = supply.linear(&format!("{name}.attention.self.value"))?;
+        let part = |part| Part::Layer(layer, part);
+        let query = supply.dense(part(LayerPart::Query))?;
+        let key = supply.dense(part(LayerPart::Key))?;
+        let value = supply.dense(part(LayerPart::Value))?;
         let form = AttentionForm::encoder(config.hidden_size, config.num_attention_heads)?;
         Ok(Self {
             activation: config.activation(),
             attention: SelfAttention::new(query, key, value, form)?,
-            attention_output: supply.linear(&format!("{name}.attention.output.dense"))?,
-            attention_norm: supply.norm(&format!("{name}.attention.output.LayerNorm"), eps)?,
-            intermediate: supply.linear(&format!("{name}.intermediate.dense"))?,
-            output: supply.linear(&format!("{name}.output.dense"))?,
-            output_norm: supply.norm(&format!("{name}.output.LayerNorm"), eps)?,
-            adapter: Adapter::new(supply, &format!("{name}.output.adapters.{ADAPTER_NAME}"))?,
+            attention_output: supply.dense(part(LayerPart::AttentionOutput))?,
+            attention_norm: supply.norm(part(LayerPart::AttentionNorm))?,
+            intermediate: supply.dense(part(LayerPart::Up))?,
+            output: supply.dense(part(LayerPart::Down))?,
+            output_norm: supply.norm(part(LayerPart::OutputNorm))?,
+            adapter: Adapter::new(supply, &adapter_of(config, layer))?,
         })
     }
 

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use candle_core::{Tensor, Var};
 use skn_kernels::{LayerNorm, Linear};
 
-use crate::error::Result;
+use crate::architecture::{Module, Part};
+use crate::config::Config;
+use crate::error::{ModelError, Result};
 use crate::tuning::Tuning;
 use crate::weights::{Table, Weights};
 
@@ -21,6 +23,7 @@ pub enum Gradients {
 
 /// Gives out the tensors of a model: a trainable one as the tensor of a `Var`, which is kept.
 pub(super) struct TensorSupply<'a> {
+    config: &'a Config,
     weights: &'a Weights,
     tuning: &'a Tuning,
     gradients: Gradients,
@@ -31,8 +34,13 @@ pub(super) struct TensorSupply<'a> {
 }
 
 impl<'a> TensorSupply<'a> {
-    pub(super) fn new(weights: &'a Weights, tuning: &'a Tuning, gradients: Gradients) -> Self {
-        Self { weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() }
+    pub(super) fn new(
+        config: &'a Config,
+        weights: &'a Weights,
+        tuning: &'a Tuning,
+        gradients: Gradients,
+    ) -> Self {
+        Self { config, weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() }
     }
 
     /// The weights that tensors are taken from.
@@ -65,12 +73,35 @@ impl<'a> TensorSupply<'a> {
         Ok(tensor)
     }
 
+    /// A part that the model must have.
+    fn module(&self, part: Part) -> Result<Module> {
+        self.config
+            .module(part)
+            .ok_or_else(|| ModelError::input(format!("{part:?}"), "a part of the model", "nothing"))
+    }
+
     /// A matrix whose rows are looked up.
-    pub(super) fn table(&mut self, name: &str) -> Result<Table> {
-        if self.is_frozen(name) && self.tuning.tensor(name).is_none() {
-            return self.weights.table(name);
+    pub(super) fn table(&mut self, part: Part) -> Result<Table> {
+        let name = self.module(part)?.weight();
+        if self.is_frozen(&name) && self.tuning.tensor(&name).is_none() {
+            return self.weights.table(&name);
         }
-        Ok(Table::Tensor(self.get(name)?))
+        Ok(Table::Tensor(self.get(&name)?))
+    }
+
+    /// The numbers of a small table, `[rows, width]`.
+    pub(super) fn small_table(&mut self, part: Part) -> Result<Tensor> {
+        self.get(&self.module(part)?.weight())
+    }
+
+    /// A bias that stands alone.
+    pub(super) fn bias(&mut self, part: Part) -> Result<Tensor> {
+        self.get(&self.module(part)?.bias())
+    }
+
+    /// A dense layer of the model.
+    pub(super) fn dense(&mut self, part: Part) -> Result<Linear> {
+        self.linear(&self.module(part)?.name)
     }
 
     fn is_frozen(&self, name: &str) -> bool {
@@ -78,6 +109,7 @@ impl<'a> TensorSupply<'a> {
         !trains && self.gradients != Gradients::All
     }
 
+    /// A dense layer by what its tensors are called.
     pub(super) fn linear(&mut self, name: &str) -> Result<Linear> {
         let weight = format!("{name}.weight");
         let bias = self.get(&format!("{name}.bias"))?;
@@ -93,9 +125,9 @@ impl<'a> TensorSupply<'a> {
         }
     }
 
-    pub(super) fn norm(&mut self, name: &str, eps: f64) -> Result<LayerNorm> {
-        let weight = self.get(&format!("{name}.weight"))?;
-        let bias = self.get(&format!("{name}.bias"))?;
-        Ok(LayerNorm::new(weight, Some(bias), eps)?)
+    pub(super) fn norm(&mut self, part: Part) -> Result<LayerNorm> {
+        let module = self.module(part)?;
+        let (weight, bias) = (self.get(&module.weight())?, self.get(&module.bias())?);
+        Ok(LayerNorm::new(weight, Some(bias), self.config.layer_norm_eps)?)
     }
 }

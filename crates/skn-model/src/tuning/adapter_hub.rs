@@ -11,9 +11,9 @@ use super::adapter_shapes::adapter_shapes;
 use super::names::ADAPTER_NAME;
 use super::source::{CLASSIFIER, Source, read_tensor, tell_unknown};
 use super::{Method, Tuning};
+use crate::architecture::Names;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::family::Family;
 use crate::neutral::{Neutral, is_empty, is_false, is_true};
 
 /// Every field that changes the formula. What is absent has this value in the library too, but for `original_ln_before`.
@@ -80,10 +80,10 @@ pub(super) fn read_adapter(source: &Source<'_>, model: &Config) -> Result<Tuning
     check_heads(source)?;
     let file = source.tensors(ADAPTER_TENSORS)?;
     let named = config.get("name").and_then(Value::as_str);
-    let chosen = choose(&file, source.family, named)?;
+    let chosen = choose(&file, source.names, named)?;
     let (mut tensors, mut others) = (BTreeMap::new(), Vec::new());
     for stored in file.names() {
-        match canonical(stored, source.family) {
+        match canonical(stored, source.names) {
             None => others.push(stored),
             Some((adapter, name)) if adapter == chosen => {
                 tensors.insert(name, read_tensor(&file, stored)?);
@@ -152,9 +152,9 @@ fn check_heads(source: &Source<'_>) -> Result<()> {
 }
 
 /// Which of a file's adapters is read: the one that the configuration names, or the only one.
-fn choose(file: &TensorFile, family: Family, named: Option<&str>) -> Result<String> {
+fn choose(file: &TensorFile, names: &Names, named: Option<&str>) -> Result<String> {
     let all: BTreeSet<String> =
-        file.names().filter_map(|stored| canonical(stored, family)).map(|(adapter, _)| adapter).collect();
+        file.names().filter_map(|stored| canonical(stored, names)).map(|(adapter, _)| adapter).collect();
     let list = || all.iter().cloned().collect::<Vec<_>>().join(", ");
     let mut adapters = all.iter();
     match (adapters.next(), adapters.next(), named) {
@@ -180,9 +180,9 @@ fn choose(file: &TensorFile, family: Family, named: Option<&str>) -> Result<Stri
 
 /// A stored tensor's adapter, and its name under our own adapter's: `....adapters.<adapter>.adapter_up.bias`. Nothing for what
 /// belongs to no adapter of a layer.
-fn canonical(stored: &str, family: Family) -> Option<(String, String)> {
+fn canonical(stored: &str, names: &Names) -> Option<(String, String)> {
     let new = OLD_NAMES.iter().fold(stored.to_owned(), |name, old| name.replace(old, "adapters"));
-    let name = family.canonical(&new);
+    let name = names.canonical(&new);
     let (before, after) = name.split_once(".adapters.")?;
     let (adapter, part) = after.split_once('.')?;
     Some((adapter.into(), format!("{before}.adapters.{ADAPTER_NAME}.{part}")))

@@ -29,6 +29,7 @@ pub(super) fn adapter_width(
     bias.or_else(|| tensors.keys().any(|tensor| tensor.starts_with(&name)).then_some(0))
 }
 
-fn adapter_of(config: &Config, layer: usize) -> String {
-    format!("{}.output.adapters.{ADAPTER_NAME}", config.family.layer(layer))
+/// What the tensors of a layer's adapter begin with.
+pub(crate) fn adapter_of(config: &Config, layer: usize) -> String {
+    format!("{}.output.adapters.{ADAPTER_NAME}", config.family.names().layer(layer))
 }

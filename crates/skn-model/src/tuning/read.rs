@@ -31,7 +31,7 @@ impl Tuning {
         mask: u32,
         how: ReadAs,
     ) -> Result<ReadTuning> {
-        let source = Source { folder, family: config.family, how };
+        let source = Source { folder, names: config.family.names(), how };
         let found: Vec<&str> = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS]
             .into_iter()
             .filter(|name| folder.join(name).is_file())
@@ -53,17 +53,17 @@ impl Tuning {
     }
 }
 
-/// Biases by the names that a model's file may give them; that of a pooler changes nothing.
+/// Biases by the names that a model's file may give them; those of a pooler change nothing.
 fn read_bias(source: &Source<'_>) -> Result<Tuning> {
     let file = source.tensors(BIAS_TENSORS)?;
-    let [_, (twin, bias)] = source.family.twins();
     let (classifiers, others): (Vec<_>, Vec<_>) = file.names().partition(|name| is_classifier(name));
     source.pass_over(&file, &classifiers)?;
     let mut tensors = BTreeMap::new();
     for stored in others {
-        let name = source.family.canonical(stored);
-        if !source.family.is_pooler(&name) {
-            let name = if name == twin { bias.clone() } else { name };
+        let name = source.names.canonical(stored);
+        if !source.names.is_unused(&name) {
+            let twin = source.names.twins.iter().find(|(twin, _)| *twin == name);
+            let name = twin.map_or(name, |(_, own)| (*own).to_owned());
             let tensor = read_tensor(&file, stored)?;
             if let Some(other) = tensors.insert(name.clone(), tensor.clone())
                 && !same(&other, &tensor)?

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use skn_artifact::TensorFile;
 use skn_artifact::names::file::ADAPTER_CONFIG;
 
+use crate::architecture::Names;
 use crate::error::{ModelError, Result};
-use crate::family::Family;
 use crate::finite::check_finite;
 
 /// How the tuned parameters of a folder are to be taken.
@@ -21,7 +21,8 @@ pub struct ReadAs {
 /// A folder of tuned parameters that is read.
 pub(super) struct Source<'a> {
     pub(super) folder: &'a Path,
-    pub(super) family: Family,
+    /// What the tensors of its model are called.
+    pub(super) names: &'static Names,
     pub(super) how: ReadAs,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use skn_artifact::TensorFile;
 
+use crate::architecture::Names;
 use crate::error::ModelError;
 use crate::family::Family;
 
@@ -18,24 +19,24 @@ const WRAPPERS: [(&str, &str); 5] = [
 ];
 
 /// The error of a tensor that a model needs and `files` lack.
-pub(super) fn missing(file: &Path, name: &str, files: &[Arc<TensorFile>], family: Family) -> ModelError {
+pub(super) fn missing(file: &Path, name: &str, files: &[Arc<TensorFile>], names: &Names) -> ModelError {
     let stored: Vec<&str> = files.iter().flat_map(|file| file.names()).collect();
-    let found = prefixed(name, &stored, family)
+    let found = prefixed(name, &stored, names)
         .or_else(|| beside(name, &stored))
         .unwrap_or_else(|| format!("nothing{}", some_of(&stored)));
     ModelError::weight(file, name, "a tensor", found)
 }
 
 /// If it is there with something else before its name.
-fn prefixed(name: &str, stored: &[&str], family: Family) -> Option<String> {
-    let own = format!("{}.", family.prefix());
+fn prefixed(name: &str, stored: &[&str], names: &Names) -> Option<String> {
+    let own = format!("{}.", names.trunk);
     let bare = name.strip_prefix(&own).unwrap_or(name);
     let mut prefixes = stored.iter().filter_map(|stored| stored.strip_suffix(bare));
     let prefix = prefixes.find(|prefix| prefix.ends_with('.'))?;
-    if let Some(other) = Family::ALL.iter().find(|other| prefix == format!("{}.", other.prefix())) {
+    if let Some(other) = Family::ALL.iter().find(|other| prefix == format!("{}.", other.names().trunk)) {
         return Some(format!(
             "nothing; its names begin with `{}.`, those of this model_type (config.json) with `{own}`",
-            other.prefix()
+            other.names().trunk
         ));
     }
     let prefix = prefix.strip_suffix(&own).unwrap_or(prefix);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use skn_artifact::TensorFile;
 
 use super::lost::missing;
+use crate::architecture::Names;
 use crate::error::{ModelError, Result};
-use crate::family::Family;
 use crate::folder::ModelFolder;
 
 /// A tensor of a model's files, by its name there.
@@ -14,7 +14,7 @@ pub(super) type Place<'a> = (&'a Arc<TensorFile>, &'a str);
 
 /// Where the tensors of a model are, by the names that this crate gives them.
 pub(super) struct Places<'a> {
-    family: Family,
+    names: &'static Names,
     files: &'a [Arc<TensorFile>],
     of: BTreeMap<String, Vec<Place<'a>>>,
     /// The file whose lack of a tensor is to be told.
@@ -22,18 +22,18 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(folder: &ModelFolder, files: &'a [Arc<TensorFile>], family: Family) -> Self {
+    pub(super) fn new(folder: &ModelFolder, files: &'a [Arc<TensorFile>], names: &'static Names) -> Self {
         let mut of = BTreeMap::<_, Vec<_>>::new();
         for file in files {
             for stored in file.names() {
-                of.entry(family.canonical(stored)).or_default().push((file, stored));
+                of.entry(names.canonical(stored)).or_default().push((file, stored));
             }
         }
         let file = match files {
             [only] => only.path().to_path_buf(),
             _ => folder.place().join("model.safetensors.index.json"),
         };
-        let mut places = Self { family, files, of, file };
+        let mut places = Self { names, files, of, file };
         places.find_twins();
         places
     }
@@ -44,13 +44,13 @@ impl<'a> Places<'a> {
         for file in self.files {
             for (twin, kept) in file.metadata() {
                 if let Some(kept) = file.stored_name(kept) {
-                    self.of.entry(self.family.canonical(twin)).or_insert_with(|| vec![(file, kept)]);
+                    self.of.entry(self.names.canonical(twin)).or_insert_with(|| vec![(file, kept)]);
                 }
             }
         }
-        for (twin, name) in self.family.twins() {
-            if let (Some(place), false) = (self.of.get(twin).cloned(), self.has(&name)) {
-                self.of.insert(name, place);
+        for (twin, name) in self.names.twins {
+            if let (Some(place), false) = (self.of.get(*twin).cloned(), self.has(name)) {
+                self.of.insert((*name).to_owned(), place);
             }
         }
     }
@@ -71,7 +71,7 @@ impl<'a> Places<'a> {
     pub(super) fn need(&self, name: &str) -> Result<Place<'a>> {
         match self.of.get(name).map_or(&[][..], Vec::as_slice) {
             [place] => Ok(*place),
-            [] => Err(missing(&self.file, name, self.files, self.family)),
+            [] => Err(missing(&self.file, name, self.files, self.names)),
             [(_, stored), (file, other), ..] => {
                 let found =
                     format!("`{other}` in {} too, which is the same parameter", file.path().display());

@@ -8,12 +8,12 @@ use super::places::Places;
 use super::processors::on_all_processors;
 use super::unneeded::Unneeded;
 use super::{NoHead, Stored, Weight, Weights};
+use crate::architecture::{Form, Module, Names};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::family::Family;
 use crate::finite::{infinite, not_finite};
 use crate::folder::ModelFolder;
-use crate::shapes::{has_head, head_tensor, needed_shapes};
+use crate::shapes::{first_of_head, has_head, needed};
 
 impl Weights {
     /// Reads the weights that `config` asks for, each checked against its shape before it is made, and each value
@@ -30,17 +30,18 @@ impl Weights {
     /// computes that wrote it (adapters, LoRA).
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
         let files: Vec<_> = folder.weight_files()?.into_iter().map(Arc::new).collect();
-        let places = Places::new(folder, &files, config.family);
+        let places = Places::new(folder, &files, config.family.names());
         let no_head = (!has_head(config, |name| places.has(name)))
-            .then(|| NoHead { file: places.file.clone(), tensor: head_tensor(config) });
-        let shapes: Vec<_> = needed_shapes(config, no_head.is_none()).collect();
-        let names: BTreeSet<&str> = shapes.iter().map(|(name, _)| name.as_str()).collect();
+            .then(|| NoHead { file: places.file.clone(), tensor: first_of_head(config) });
+        let tensors = needed(config, no_head.is_none()).flat_map(Needed::of);
+        let tensors: Vec<Needed> = tensors.collect();
+        let names: BTreeSet<&str> = tensors.iter().map(|needed| needed.name.as_str()).collect();
         let unneeded = Unneeded::of(&places, config, |name| names.contains(name))?;
         let mut needed = BTreeMap::<_, Vec<_>>::new();
-        for (name, shape) in shapes {
-            let (file, stored) = places.need(&name)?;
-            file.expect_floats(stored, &shape)?;
-            needed.entry((file.path(), stored)).or_default().push((name, shape));
+        for tensor in tensors {
+            let (file, stored) = places.need(&tensor.name)?;
+            file.expect_floats(stored, &tensor.shape)?;
+            needed.entry((file.path(), stored)).or_default().push(tensor);
         }
         let all = files.iter().flat_map(|file| file.names().map(move |name| (file, name)));
         let jobs = all.map(|(file, stored)| Job {
@@ -56,35 +57,60 @@ impl Weights {
             tensors.extend(weights);
         }
         if no_head.is_none() {
-            check_twins(&places, config.family, &digests)?;
+            check_twins(&places, config.family.names(), &digests)?;
         }
         unneeded.tell(&places, config);
         let sha256 = hash_of_digests(digests);
-        Ok(Self { tensors, device: device.clone(), sha256, family: config.family, no_head })
+        Ok(Self { tensors, device: device.clone(), sha256, names: config.family.names(), no_head })
     }
 }
 
-/// A tensor of a model's files, and what the model calls it, if it needs it, with the shape it must have. One that is tied is
-/// needed under several names.
+/// A tensor that the model needs.
+struct Needed {
+    /// What the model calls it.
+    name: String,
+    /// The shape that it must have.
+    shape: Vec<usize>,
+    /// Whether its rows are looked up, and not multiplied with.
+    is_table: bool,
+}
+
+impl Needed {
+    fn of(module: Module) -> impl Iterator<Item = Self> {
+        let is_table = matches!(module.form, Form::Table { .. });
+        let tensors: Vec<_> = module.tensors().collect();
+        tensors.into_iter().map(move |(name, shape)| Self { name, shape, is_table })
+    }
+
+    /// The shape of a tensor that stays in its file: a matrix, but for a table that is small.
+    fn left_in_file(&self) -> Option<[usize; 2]> {
+        match *self.shape {
+            [rows, columns] if !self.is_table || rows * columns > LARGE_TABLE => Some([rows, columns]),
+            _ => None,
+        }
+    }
+}
+
+/// A tensor of a model's files, and what it is to the model, if it needs it. One that is tied is needed under several names.
 struct Job<'a> {
     file: &'a Arc<TensorFile>,
     stored: &'a str,
-    needed: Vec<(String, Vec<usize>)>,
+    needed: Vec<Needed>,
 }
 
 impl Job<'_> {
     /// How many numbers it has; what nobody needs may have as many as anything.
     fn size(&self) -> usize {
-        self.needed.first().map_or(usize::MAX, |(_, shape)| shape.iter().product())
+        self.needed.first().map_or(usize::MAX, |needed| needed.shape.iter().product())
     }
 
     /// Reads the tensor once: its hash is taken, it is checked to be finite, and kept unless it is read again later.
     fn look_at(self, device: &Device) -> Result<(TensorDigest, Vec<(String, Weight)>)> {
-        let Some((_, shape)) = self.needed.first() else {
+        let Some(Needed { shape, .. }) = self.needed.first() else {
             return Ok((self.file.digest(self.stored)?, Vec::new()));
         };
-        let to_store = |name: &str| if device.is_cpu() { left_in_file(name, shape) } else { None };
-        let keeps = self.needed.iter().any(|(name, _)| to_store(name).is_none());
+        let to_store = |needed: &Needed| if device.is_cpu() { needed.left_in_file() } else { None };
+        let keeps = self.needed.iter().any(|needed| to_store(needed).is_none());
         let kept = if keeps { shape.iter().product() } else { 0 };
         let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);
         let digest = self.file.scan_f32(self.stored, Some(shape), |piece| {
@@ -100,26 +126,26 @@ impl Job<'_> {
             return Err(infinite(self.file.path(), self.stored, place, value));
         }
         let tensor = keeps.then(|| Tensor::from_vec(values, shape.as_slice(), device)).transpose()?;
-        let weight = |name: &str| match to_store(name) {
+        let weight = |needed: &Needed| match to_store(needed) {
             Some(shape) => {
                 let file = Arc::clone(self.file);
                 Some(Weight::Stored(Stored { file, name: self.stored.into(), shape }))
             }
             None => tensor.clone().map(Weight::Tensor),
         };
-        let weights = self.needed.iter().filter_map(|(name, _)| Some((name.clone(), weight(name)?)));
+        let weights = self.needed.iter().filter_map(|needed| Some((needed.name.clone(), weight(needed)?)));
         Ok((digest, weights.collect()))
     }
 }
 
 /// A decoder that was stored beside its twin must hold the same: else transformers 5 takes the one, and 4 the other.
-fn check_twins(places: &Places<'_>, family: Family, digests: &[TensorDigest]) -> Result<()> {
+fn check_twins(places: &Places<'_>, names: &Names, digests: &[TensorDigest]) -> Result<()> {
     let digest = |name: &str| {
         let (_, stored) = places.all().find(|(known, _)| *known == name)?.1;
         digests.iter().find(|digest| digest.name() == stored)
     };
-    for (twin, name) in family.twins() {
-        if let (Some(found), Some(known)) = (digest(twin), digest(&name))
+    for (twin, name) in names.twins {
+        if let (Some(found), Some(known)) = (digest(twin), digest(name))
             && !found.same_data(known)
         {
             let known = known.name();
@@ -136,19 +162,6 @@ fn check_twins(places: &Places<'_>, family: Family, digests: &[TensorDigest]) ->
 /// system's cache, when they are needed: next to what a model of that size computes for a row, reading it takes no time.
 const LARGE_TABLE: usize = 1 << 24;
 
-/// The shape of a tensor that stays in its file: a matrix, but for a table that is small.
-fn left_in_file(name: &str, shape: &[usize]) -> Option<[usize; 2]> {
-    match *shape {
-        [rows, columns] if !is_table(name) || rows * columns > LARGE_TABLE => Some([rows, columns]),
-        _ => None,
-    }
-}
-
-/// Whether it is a table of embeddings, and not a matrix that a layer multiplies with.
-fn is_table(name: &str) -> bool {
-    name.contains(".embeddings.")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +172,7 @@ mod tests {
         let folder = ModelFolder::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/model")).unwrap();
         let config = folder.config().unwrap();
         let in_memory = Weights::read(&folder, &config, &Device::Cpu).unwrap();
-        let name = config.family.embeddings("word_embeddings.weight");
+        let name = in_memory.words();
         assert!(in_memory.stored(&name).is_none(), "a small table is in memory");
 
         let mut in_file = in_memory.clone();
@@ -188,10 +201,12 @@ mod tests {
 
     #[test]
     fn matrices_and_large_tables_are_left_in_their_file() {
-        let (words, dense) = ("roberta.embeddings.word_embeddings.weight", "lm_head.dense.weight");
-        assert_eq!(left_in_file(words, &[50265, 768]), Some([50265, 768]));
-        assert_eq!(left_in_file(words, &[1 << 14, 1 << 10]), None);
-        assert_eq!(left_in_file(dense, &[2, 3]), Some([2, 3]));
-        assert_eq!(left_in_file("lm_head.bias", &[50265]), None);
+        let left = |is_table, shape: &[usize]| {
+            Needed { name: String::new(), shape: shape.to_vec(), is_table }.left_in_file()
+        };
+        assert_eq!(left(true, &[50265, 768]), Some([50265, 768]));
+        assert_eq!(left(true, &[1 << 14, 1 << 10]), None);
+        assert_eq!(left(false, &[2, 3]), Some([2, 3]));
+        assert_eq!(left(false, &[50265]), None);
     }
 }

@@ -63,7 +63,7 @@ impl<'a> Unneeded<'a> {
             match meaning(name, config) {
                 Meaning::Usual => {}
                 Meaning::Other => unneeded.other.push(stored),
-                Meaning::Beyond => unneeded.layers.extend(layer_of(name, config)),
+                Meaning::Beyond => unneeded.layers.extend(config.family.names().layer_of(name)),
                 Meaning::Changing(remedy) => {
                     let found = format!("this one, which changes what the model computes; {remedy}");
                     let expected = "the tensors of the plain model alone";
@@ -110,30 +110,23 @@ fn meaning(name: &str, config: &Config) -> Meaning {
     if let Some((_, remedy)) = CHANGING.iter().find(|(part, _)| name.contains(part)) {
         return Meaning::Changing(remedy);
     }
-    let family = config.family;
-    let is_twin = family.twins().iter().any(|(twin, _)| *twin == name);
+    let names = config.family.names();
+    let is_twin = names.twins.iter().any(|(twin, _)| *twin == name);
     let buffer = ["position_ids", "token_type_ids"].iter().any(|buffer| name.ends_with(buffer));
-    let within = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-    if is_twin || buffer || family.is_pooler(name) || within("cls.seq_relationship") {
+    if is_twin || buffer || names.is_unused(name) {
         return Meaning::Usual;
     }
-    if layer_of(name, config).is_some_and(|layer| layer >= config.layers()) {
+    if names.layer_of(name).is_some_and(|layer| layer >= config.layers()) {
         return Meaning::Beyond;
     }
     // Only a decoder looks at another text.
     if name.contains(".crossattention.") {
         return Meaning::Other;
     }
-    if within(family.prefix()) || within(family.head()) {
+    if names.is_own(name) {
         return Meaning::Changing("only what config.json tells of a plain model is computed here");
     }
     Meaning::Other
-}
-
-/// The layer that a tensor belongs to.
-fn layer_of(name: &str, config: &Config) -> Option<usize> {
-    let rest = name.strip_prefix(config.family.prefix())?.strip_prefix(".encoder.layer.")?;
-    rest.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -167,7 +160,7 @@ mod tests {
         let bert = br#"{"model_type": "bert", "vocab_size": 50, "hidden_size": 4, "num_attention_heads": 2, "intermediate_size": 8,
             "num_hidden_layers": 2, "max_position_embeddings": 16}"#;
         let bert = Config::from_json(bert, Path::new("config.json")).unwrap();
-        let of = |name: &str, config: &Config| match meaning(&config.family.canonical(name), config) {
+        let of = |name: &str, config: &Config| match meaning(&config.family.names().canonical(name), config) {
             Meaning::Usual => "usual",
             Meaning::Other => "other",
             Meaning::Beyond => "beyond",
