@@ -2,6 +2,7 @@ use candle_core::Tensor;
 use skn_kernels::RowSelection;
 
 use crate::error::Result;
+use crate::layout::Layout;
 use crate::site::Site;
 
 /// Which rows must be computed for somebody, in ascending order of how many they are.
@@ -10,7 +11,7 @@ use crate::site::Site;
 pub enum Reads {
     /// None: the hook is not called.
     Nothing,
-    /// Row 0 of each sequence, where the answer is read.
+    /// The row of each sequence where the answer is read.
     Answer,
     /// The prompt rows of each sequence, the `<mask>` row included.
     Prompt,
@@ -23,7 +24,7 @@ pub enum Reads {
 pub struct Rows<'a> {
     pub(crate) rows: &'a RowSelection,
     pub(crate) samples: &'a [u64],
-    pub(crate) prompt_rows: usize,
+    pub(crate) layout: Layout,
 }
 
 impl<'a> Rows<'a> {
@@ -42,7 +43,7 @@ impl<'a> Rows<'a> {
         self.rows.sequence()
     }
 
-    /// For each row its position in its sequence, from 0; the prompt comes first.
+    /// For each row its position in its sequence, from 0.
     pub fn position(&self) -> &'a [u32] {
         self.rows.position()
     }
@@ -52,9 +53,18 @@ impl<'a> Rows<'a> {
         self.samples
     }
 
-    /// How many rows at the start of each sequence are prompt, the `<mask>` row included.
-    pub fn prompt_rows(&self) -> usize {
-        self.prompt_rows
+    /// For each row its place in the prompt, the `<mask>` row's being 0; nothing for a row of text.
+    pub fn prompt_place(&self) -> impl Iterator<Item = Option<usize>> + 'a {
+        let (layout, packing) = (self.layout, self.rows.packing());
+        let rows = self.sequence().iter().zip(self.position());
+        rows.map(move |(&sequence, &position)| {
+            layout.prompt_place(position as usize, packing.range(sequence as usize).len())
+        })
+    }
+
+    /// Where the prompt stands, and where the answer is read.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 pub enum Output {
     /// None: the pass ends with the last layer that a hook reads.
     Nothing,
-    /// Row 0 of each sequence, where the answer is read: `[sequences, hidden]`.
+    /// The row of each sequence where the answer is read: `[sequences, hidden]`.
     #[default]
     Answer,
     /// The given rows, as ascending numbers of the packed batch: `[rows, hidden]`.

@@ -6,6 +6,7 @@ use skn_kernels::Precision;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::hook::Hook;
+use crate::layout::Layout;
 use crate::pass::Pass;
 use crate::roberta::encoder::Encoder;
 use crate::roberta::head::Head;
@@ -107,9 +108,14 @@ impl Roberta {
         self.encoder.device()
     }
 
-    /// P: the rows before `<s>`, the `<mask>` row included.
+    /// Where the prompt stands, and where the answer is read.
+    pub fn layout(&self) -> Layout {
+        self.encoder.layout()
+    }
+
+    /// P: the rows of the prompt, the `<mask>` row included.
     pub fn prompt_rows(&self) -> usize {
-        self.encoder.prompt_rows()
+        self.layout().prompt_rows()
     }
 
     /// The most tokens a text may have, `<s>` and `</s>` included.

@@ -45,15 +45,15 @@ impl<'a, R: Reduction> Watch<'a, R> {
         let pools = [Pool::Mean, Pool::Max].map(|pool| self.reduction.wants(pool, layer));
         let positions = self.reduction.wants(Pool::Position, layer);
         let mut pooled = Pooled::new(width, pools);
-        for (index, (&sequence, &position)) in rows.sequence().iter().zip(rows.position()).enumerate() {
-            let (text, position) = (sequence as usize, position as usize);
-            let prompt = position < rows.prompt_rows();
-            if !(if prompt { positions } else { pooled.wanted() }) {
+        let places = rows.sequence().iter().zip(rows.position()).zip(rows.prompt_place());
+        for (index, ((&sequence, &position), prompt)) in places.enumerate() {
+            let text = sequence as usize;
+            if !(if prompt.is_some() { positions } else { pooled.wanted() }) {
                 continue;
             }
             let row = &values[index * width..][..width];
-            self.check_finite(row, layer, position, text)?;
-            if prompt {
+            self.check_finite(row, layer, position as usize, text)?;
+            if let Some(position) = prompt {
                 self.reduction.take(Place { pool: Pool::Position, layer, position, text }, row)?;
             } else {
                 if pooled.text != text {

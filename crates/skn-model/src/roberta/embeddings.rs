@@ -6,6 +6,7 @@ use super::supply::TensorSupply;
 use crate::architecture::Part;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+use crate::layout::Layout;
 use crate::sequences::Sequences;
 use crate::tuning::{Method, PROMPT_NAME};
 use crate::weights::Table;
@@ -19,7 +20,7 @@ pub(super) struct Embeddings {
     token_types: Tensor,
     segments: bool,
     prefix: Vec<Tensor>,
-    prompt_rows: usize,
+    layout: Layout,
     norm: LayerNorm,
 }
 
@@ -37,7 +38,7 @@ impl Embeddings {
             token_types: supply.small_table(Part::TokenTypes)?,
             segments: config.segments(),
             prefix,
-            prompt_rows,
+            layout: Layout::front(prompt_rows),
             norm: supply.norm(Part::EmbeddingNorm)?,
         })
     }
@@ -51,9 +52,9 @@ impl Embeddings {
         &self.words
     }
 
-    /// The rows before `<s>`.
-    pub(super) fn prompt_rows(&self) -> usize {
-        self.prompt_rows
+    /// Where the prompt stands, and where the answer is read.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then LayerNorm and dropout.
@@ -93,7 +94,7 @@ impl Embeddings {
             .starts
             .iter()
             .zip(batch.seconds)
-            .map(|(start, second)| self.prompt_rows + second - start)
+            .map(|(start, second)| self.layout.rows_in_front() + second - start)
             .collect();
         let each = rows.sequence().iter().zip(rows.position());
         Some(
@@ -104,11 +105,16 @@ impl Embeddings {
 
     /// For each row of the packed batch its place in `[prompt rows; text rows]`.
     fn places(&self, rows: &RowSelection) -> Vec<u32> {
-        let prompt = self.prompt_rows as u32;
+        let (front, prompt) = (self.layout.rows_in_front() as u32, self.layout.prompt_rows() as u32);
         let each = rows.sequence().iter().zip(rows.position()).zip(rows.number());
-        each.map(|((sequence, &position), number)| {
-            // A text row's number counts the prompts of its own and all earlier sequences; only one is there.
-            if position < prompt { position } else { number - sequence * prompt }
+        each.map(|((&sequence, &position), number)| {
+            let all = rows.packing().range(sequence as usize).len();
+            match self.layout.prompt_place(position as usize, all) {
+                Some(place) => place as u32,
+                // A text row's number counts the prompts of all earlier sequences and what stands before it in its own; only one
+                // prompt is there.
+                None => prompt + number - sequence * prompt - front,
+            }
         })
         .collect()
     }

@@ -6,6 +6,7 @@ use super::layer::Layer;
 use super::supply::TensorSupply;
 use crate::config::Config;
 use crate::error::Result;
+use crate::layout::Layout;
 
 /// The embeddings and the layers, which a pass goes up through.
 pub(super) struct Encoder {
@@ -26,9 +27,9 @@ impl Encoder {
         self.embeddings.device()
     }
 
-    /// The rows before `<s>`.
-    pub(super) fn prompt_rows(&self) -> usize {
-        self.embeddings.prompt_rows()
+    /// Where the prompt stands, and where the answer is read.
+    pub(super) fn layout(&self) -> Layout {
+        self.embeddings.layout()
     }
 
     pub(super) fn set_precision(&mut self, precision: Precision) {

@@ -5,6 +5,7 @@ use super::batch::Batch;
 use super::encoder::Encoder;
 use crate::error::{ModelError, Result};
 use crate::hook::{Hook, NoHook, Reads, Rows};
+use crate::layout::Layout;
 use crate::pass::{Output, Pass};
 use crate::sequences::Sequences;
 use crate::site::Site;
@@ -45,13 +46,13 @@ enum At {
 impl<'a> Trunk<'a> {
     /// A pass that has computed nothing yet.
     pub(super) fn new(encoder: &'a Encoder, batch: Sequences<'a>, pass: &Pass) -> Result<Self> {
-        batch.check(&encoder.config, encoder.prompt_rows())?;
-        let starts: Vec<usize> =
-            batch.starts.iter().enumerate().map(|(n, start)| start + n * encoder.prompt_rows()).collect();
+        let (layout, starts) = (encoder.layout(), batch.starts.iter().enumerate());
+        batch.check(&encoder.config, layout.prompt_rows())?;
+        let starts: Vec<usize> = starts.map(|(n, start)| start + n * layout.prompt_rows()).collect();
         let packing = Packing::from_starts(&starts)?;
         let output = match &pass.output {
             Output::Nothing => None,
-            Output::Answer => Some(packing.first_rows(1)),
+            Output::Answer => Some(layout.answers(&packing)?),
             Output::Rows(rows) => Some(packing.select(rows)?),
         };
         let info = Batch { packing, samples: batch.samples, dropout: pass.dropout };
@@ -63,7 +64,7 @@ impl<'a> Trunk<'a> {
         let layers = self.encoder.layers.len();
         let depth = if self.output.is_some() { layers } else { depth(layers, hook) };
         let last_rows =
-            last_rows(depth, self.output.as_ref(), &self.info.packing, self.encoder.prompt_rows(), hook)?;
+            last_rows(depth, self.output.as_ref(), &self.info.packing, self.encoder.layout(), hook)?;
         Ok(Plan { depth, last_rows })
     }
 
@@ -115,7 +116,7 @@ impl<'a> Trunk<'a> {
         let (encoder, info, index) = (self.encoder, &self.info, self.layer);
         let all = index + 1 < plan.depth;
         let rows = if all { info.packing.all_rows() } else { plan.last_rows.clone() };
-        let seen = Rows { rows: &rows, samples: info.samples, prompt_rows: encoder.prompt_rows() };
+        let seen = Rows { rows: &rows, samples: info.samples, layout: encoder.layout() };
         self.at = match std::mem::replace(&mut self.at, At::Texts) {
             At::Texts => At::Input(encoder.embeddings.embed(self.batch, info)?),
             At::Input(x) => {
@@ -157,7 +158,7 @@ fn last_rows(
     depth: usize,
     output: Option<&RowSelection>,
     packing: &Packing,
-    prompt_rows: usize,
+    layout: Layout,
     hook: &dyn Hook,
 ) -> Result<RowSelection> {
     let last = depth.checked_sub(1).map(sites);
@@ -165,8 +166,8 @@ fn last_rows(
     let read = match reads.unwrap_or(Reads::Nothing) {
         Reads::All => return Ok(packing.all_rows()),
         Reads::Nothing => packing.first_rows(0),
-        Reads::Answer => packing.first_rows(1),
-        Reads::Prompt => packing.first_rows(prompt_rows.max(1)),
+        Reads::Answer => layout.answers(packing)?,
+        Reads::Prompt => layout.prompt(packing)?,
     };
     let Some(output) = output else { return Ok(read) };
     let union: std::collections::BTreeSet<u32> =
