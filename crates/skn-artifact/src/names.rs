@@ -64,12 +64,16 @@ pub mod kind {
     pub const MEAN_PERFORMANCE: &str = "mean_perf";
     /// Counts of a text's maximum.
     pub const MAX_PERFORMANCE: &str = "max_perf";
+    /// Counts of a text's last row.
+    pub const LAST_PERFORMANCE: &str = "last_perf";
     /// Averages of prompt positions, which is the file's name too.
     pub const AVERAGE: &str = "train_avg";
     /// Averages of a text's mean.
     pub const MEAN_AVERAGE: &str = "train_mean_avg";
     /// Averages of a text's maximum.
     pub const MAX_AVERAGE: &str = "train_max_avg";
+    /// Averages of a text's last row.
+    pub const LAST_AVERAGE: &str = "train_last_avg";
     /// One neuron's activations.
     pub const POSITIONS: &str = "pos";
     /// Activations of an empty text, which is the file's name too.
@@ -132,6 +136,8 @@ pub mod file {
     pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
     /// Tuned parameters as PEFT writes them: the prompt ..
     pub const PEFT_TENSORS: &str = "adapter_model.safetensors";
+    /// A soft prompt behind the text, which PEFT has no form for.
+    pub const PROMPT_TENSORS: &str = "prompt.safetensors";
     /// .. as AdapterHub does ..
     pub const ADAPTER_TENSORS: &str = "adapter.safetensors";
     /// .. and tuned biases, as this workspace does.
@@ -154,7 +160,7 @@ pub mod file {
         "added_tokens.json",
     ];
     /// Files of tuned parameters, by the tools that write them: PEFT, AdapterHub, and this workspace for biases.
-    pub const TUNED: [&str; 3] = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS];
+    pub const TUNED: [&str; 4] = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS, PROMPT_TENSORS];
 
     /// A tensor file's name: `dev_perf` is `dev_perf.safetensors`.
     pub fn tensors(stem: &str) -> String {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::iter::repeat_n;
 use std::path::Path;
 
-use skn_artifact::names::{key, kind, schema};
+use skn_artifact::names::{key, schema};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 
 use crate::error::{CountsError, Result};
@@ -182,8 +182,7 @@ fn pool(file: &TensorFile) -> Result<Option<Pool>> {
     let Some(found) = file.metadata().get(key::KIND) else { return Ok(None) };
     let known = Pool::ALL.into_iter().find(|pool| pool.performance_kind() == found);
     known.map(Some).ok_or_else(|| {
-        let [one, two, three] = [kind::PERFORMANCE, kind::MEAN_PERFORMANCE, kind::MAX_PERFORMANCE];
-        let expected = format!("{one}, {two} or {three}");
+        let expected = format!("one of {}", Pool::ALL.map(Pool::performance_kind).join(", "));
         CountsError::file(file.path(), format!("metadata {}", key::KIND), expected, found)
     })
 }

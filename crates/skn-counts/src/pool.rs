@@ -10,19 +10,22 @@ pub enum Pool {
     Mean,
     /// The maximum over the same tokens: `[L, F]`.
     Max,
+    /// That of the last of the same tokens: `[L, F]`.
+    Last,
 }
 
 impl Pool {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Position, Self::Mean, Self::Max];
+    pub const ALL: [Self; 4] = [Self::Position, Self::Mean, Self::Max, Self::Last];
 
     /// The name of the file of averages, without extension, which is its kind too: `train_avg`, `train_mean_avg`,
-    /// `train_max_avg`.
+    /// `train_max_avg`, `train_last_avg`.
     pub fn average_file(self) -> &'static str {
         match self {
             Self::Position => kind::AVERAGE,
             Self::Mean => kind::MEAN_AVERAGE,
             Self::Max => kind::MAX_AVERAGE,
+            Self::Last => kind::LAST_AVERAGE,
         }
     }
 
@@ -37,6 +40,7 @@ impl Pool {
             Self::Position => kind::PERFORMANCE,
             Self::Mean => kind::MEAN_PERFORMANCE,
             Self::Max => kind::MAX_PERFORMANCE,
+            Self::Last => kind::LAST_PERFORMANCE,
         }
     }
 

@@ -16,11 +16,16 @@
 use serde_json::{Map, Value};
 use skn_kernels::Activation;
 
+use crate::architecture::{Architecture, Form, HeadForm, LayerPart, Part};
 use crate::family::Family;
+use crate::shapes::tensors;
 
+mod decoders;
+mod encoders;
 mod fields;
 mod pruned;
 mod read;
+mod rotary;
 
 /// The shape of a model: `config.json` of a Hugging Face model folder, checked. [`Family`] tells which there are.
 ///
@@ -34,7 +39,7 @@ pub struct Config {
     pub vocab_size: usize,
     /// Width H of the hidden states.
     pub hidden_size: usize,
-    /// Attention heads; they divide [`Self::hidden_size`].
+    /// Attention heads.
     pub num_attention_heads: usize,
     /// FFN width of each layer; its length is the number of layers L.
     pub intermediate_sizes: Vec<usize>,
@@ -46,9 +51,9 @@ pub struct Config {
     /// Rows of the position table. Positions count from [`Self::first_position`], so a sequence, prompt included,
     /// has at most [`Self::max_sequence`] rows.
     pub max_position_embeddings: usize,
-    /// Rows of the token type table; see [`Self::segments`].
+    /// Rows of the token type table; 0 if there is none. See [`Self::segments`].
     pub type_vocab_size: usize,
-    /// Added to the variance in every LayerNorm.
+    /// Added to the variance in every LayerNorm, or to the mean square in every RMSNorm.
     pub layer_norm_eps: f64,
     /// Dropout probability of hidden states while training.
     pub hidden_dropout: f32,
@@ -57,6 +62,7 @@ pub struct Config {
     /// Position of the first row: of a RoBERTa the id of the padding token + 1, of a BERT 0.
     pub first_position: usize,
     activation: Activation,
+    pub(crate) architecture: Architecture,
     raw: Map<String, Value>,
 }
 
@@ -66,10 +72,20 @@ impl Config {
         self.raw.get("model_type").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// transformers' class of this model with its masked-LM head.
+    /// Names that transformers gives to a tensor beside the one that it has here, and that one.
+    pub(crate) fn twins(&self) -> &'static [(&'static str, &'static str)] {
+        if self.architecture.head == HeadForm::Untied { &[] } else { self.family.names().twins }
+    }
+
+    /// Whether it is a decoder: a row sees no row behind it, and the answer is read at the last one.
+    pub fn is_decoder(&self) -> bool {
+        !matches!(self.architecture.head, HeadForm::Masked(_))
+    }
+
+    /// transformers' class of this model with the head that names words.
     pub(crate) fn model_class(&self) -> &'static str {
         let found = Family::MODEL_TYPES.iter().find(|(name, ..)| *name == self.model_type());
-        found.map_or("AutoModelForMaskedLM", |(_, _, class)| class)
+        found.map_or("AutoModel", |(_, _, class)| class)
     }
 
     /// Whether the second text of a pair has a token type of its own.
@@ -82,12 +98,9 @@ impl Config {
         self.activation
     }
 
-    /// What follows the matrix of the masked-LM head, which is a GELU in every RoBERTa.
-    pub(crate) fn head_activation(&self) -> Activation {
-        match self.family {
-            Family::Roberta => Activation::Gelu,
-            Family::Bert => self.activation,
-        }
+    /// Whether another configuration says the same of what is computed, in whatever fields.
+    pub fn computes_as(&self, other: &Self) -> bool {
+        Self { raw: Map::new(), ..self.clone() } == Self { raw: Map::new(), ..other.clone() }
     }
 
     /// The number of layers L.
@@ -119,21 +132,36 @@ impl Config {
 
     fn parameters_exact(&self) -> u128 {
         let numbers = |shape: Vec<usize>| shape.into_iter().map(|size| size as u128).product::<u128>();
-        self.modules()
-            .flat_map(|module| module.tensors().map(move |(_, shape)| numbers(shape)).collect::<Vec<_>>())
-            .sum()
+        tensors(self, true).map(|(_, _, shape)| numbers(shape)).sum()
     }
 
-    /// Multiply-adds of one sequence of `rows` rows up to the answer's logits. The last layer is computed at the answer's row,
-    /// where keys and values are absorbed ([`skn_kernels::SelfAttention`]): four products with a matrix `[hidden, hidden]` for
-    /// that row, and for each head a product of every row's whole width with the query, and one with the weights.
+    /// Multiply-adds of one sequence of `rows` rows up to the answer's logits. The last layer is computed at the answer's row.
+    /// Where its keys are not rotated, they and the values are absorbed ([`skn_kernels::SelfAttention`]): a product of each with
+    /// that row alone, and for each head a product of every row's whole width with the query, and one with the weights.
     pub fn multiply_adds(&self, rows: usize) -> u64 {
-        let (hidden, rows, heads) = (self.hidden_size as u64, rows as u64, self.num_attention_heads as u64);
-        let layer =
-            |width: usize| rows * (4 * hidden * hidden + 2 * rows * hidden + 2 * hidden * width as u64);
-        let last = |width: usize| 4 * hidden * hidden + 2 * heads * rows * hidden + 2 * hidden * width as u64;
-        let (&of_last, below) = self.intermediate_sizes.split_last().unwrap_or((&0, &[]));
-        below.iter().map(|&width| layer(width)).sum::<u64>() + last(of_last) + hidden * hidden
+        let (attention, rows) = (&self.architecture.attention, rows as u64);
+        let pair = 2 * (attention.heads * attention.head_width) as u64;
+        let dense = |layer: usize, keys: bool| -> u64 {
+            let parts = self.family.names().in_layers.iter();
+            let is_key = |part| matches!(part, LayerPart::Key | LayerPart::Value);
+            let parts = parts.filter(|(part, _)| is_key(*part) == keys);
+            let size = |part| match self.module(Part::Layer(layer, part))?.form {
+                Form::Dense { outputs, inputs, .. } => Some((outputs * inputs) as u64),
+                _ => None,
+            };
+            parts.filter_map(|(part, _)| size(*part)).sum()
+        };
+        let below: u64 = (0..self.layers().saturating_sub(1))
+            .map(|layer| rows * (dense(layer, true) + dense(layer, false) + rows * pair))
+            .sum();
+        let last = self.layers().checked_sub(1).map_or(0, |layer| {
+            let is_absorbed = self.architecture.layers.get(layer).is_some_and(|form| form.rotation.is_none());
+            let (keys, seen) =
+                if is_absorbed { (1, 2 * (attention.heads * self.hidden_size) as u64) } else { (rows, pair) };
+            keys * dense(layer, true) + dense(layer, false) + rows * seen
+        });
+        let head = if self.is_decoder() { 0 } else { (self.hidden_size * self.hidden_size) as u64 };
+        below + last + head
     }
 
     /// Bytes that the weights take in memory as f32.

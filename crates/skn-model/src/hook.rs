@@ -2,7 +2,7 @@ use candle_core::Tensor;
 use skn_kernels::RowSelection;
 
 use crate::error::Result;
-use crate::layout::Layout;
+use crate::layout::{Layout, RowPlace};
 use crate::site::Site;
 
 /// Which rows must be computed for somebody, in ascending order of how many they are.
@@ -53,12 +53,12 @@ impl<'a> Rows<'a> {
         self.samples
     }
 
-    /// For each row its place in the prompt, the `<mask>` row's being 0; nothing for a row of text.
-    pub fn prompt_place(&self) -> impl Iterator<Item = Option<usize>> + 'a {
+    /// For each row what it is in its sequence.
+    pub fn place(&self) -> impl Iterator<Item = RowPlace> + 'a {
         let (layout, packing) = (self.layout, self.rows.packing());
         let rows = self.sequence().iter().zip(self.position());
         rows.map(move |(&sequence, &position)| {
-            layout.prompt_place(position as usize, packing.range(sequence as usize).len())
+            layout.place(position as usize, packing.range(sequence as usize).len())
         })
     }
 

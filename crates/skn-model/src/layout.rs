@@ -4,6 +4,17 @@ use skn_kernels::{Packing, RowSelection};
 
 use crate::error::Result;
 
+/// What a row is in its sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowPlace {
+    /// Its place in the prompt, that of the `<mask>` row being 0; nothing for a row of text.
+    pub in_prompt: Option<usize>,
+    /// Whether it is the last row of the text, special tokens included.
+    pub is_last_of_text: bool,
+    /// Whether the answer is read there.
+    pub is_answer: bool,
+}
+
 /// Where the rows of a prompt stand, and at which row the answer is read: what a row is for.
 ///
 /// A row has a place in the prompt or one in the text, and one row of each sequence is the answer's.
@@ -23,6 +34,12 @@ impl Layout {
         Self { front: rows, behind: 0, answers_last: false }
     }
 
+    /// The prompt stands behind the text, and the answer is read at its last row: a decoder, in which no row sees what comes
+    /// behind it.
+    pub(crate) fn behind(rows: usize) -> Self {
+        Self { front: 0, behind: rows, answers_last: true }
+    }
+
     /// P: the rows of the prompt.
     pub fn prompt_rows(self) -> usize {
         self.front + self.behind
@@ -31,6 +48,16 @@ impl Layout {
     /// The rows of the prompt that stand before the text.
     pub(crate) fn rows_in_front(self) -> usize {
         self.front
+    }
+
+    /// What the row at `position` of a sequence of so many rows is.
+    pub(crate) fn place(self, position: usize, rows: usize) -> RowPlace {
+        let in_prompt = self.prompt_place(position, rows);
+        RowPlace {
+            in_prompt,
+            is_last_of_text: in_prompt.is_none() && position + 1 == self.text(rows).end,
+            is_answer: position == if self.answers_last { rows.saturating_sub(1) } else { 0 },
+        }
     }
 
     /// The place in the prompt of the row at `position` of a sequence of so many rows; nothing for a row of text.
@@ -49,19 +76,14 @@ impl Layout {
     }
 
     /// The rows of a batch where the answers are read.
-    pub(crate) fn answers(self, packing: &Packing) -> Result<RowSelection> {
-        if !self.answers_last {
-            return Ok(packing.first_rows(1));
-        }
-        let last = (0..packing.len()).filter_map(|sequence| packing.range(sequence).last());
-        let last: Vec<u32> = last.map(|row| row as u32).collect();
-        Ok(packing.select(&last)?)
+    pub(crate) fn answers(self, packing: &Packing) -> RowSelection {
+        if self.answers_last { packing.last_rows(1) } else { packing.first_rows(1) }
     }
 
     /// The rows of a batch that are prompt; the answers' where there is none.
     pub(crate) fn prompt(self, packing: &Packing) -> Result<RowSelection> {
         if self.prompt_rows() == 0 {
-            return self.answers(packing);
+            return Ok(self.answers(packing));
         }
         if self.behind == 0 {
             return Ok(packing.first_rows(self.front));
@@ -85,7 +107,7 @@ mod tests {
         let places: Vec<_> = (0..5).map(|position| layout.prompt_place(position, 5)).collect();
         assert_eq!(places, [Some(0), Some(1), None, None, None]);
         let packing = Packing::from_starts(&[0, 5, 8]).unwrap();
-        assert_eq!(layout.answers(&packing).unwrap().number(), [0, 5]);
+        assert_eq!(layout.answers(&packing).number(), [0, 5]);
         assert_eq!(layout.prompt(&packing).unwrap().number(), [0, 1, 5, 6]);
         assert_eq!((layout.prompt_rows(), layout.text(5)), (2, 2..5));
     }
@@ -96,7 +118,7 @@ mod tests {
         let places: Vec<_> = (0..5).map(|position| layout.prompt_place(position, 5)).collect();
         assert_eq!(places, [Some(0), None, None, Some(1), Some(2)]);
         let packing = Packing::from_starts(&[0, 5, 5, 8]).unwrap();
-        assert_eq!(layout.answers(&packing).unwrap().number(), [4, 7]);
+        assert_eq!(layout.answers(&packing).number(), [4, 7]);
         assert_eq!(layout.prompt(&packing).unwrap().number(), [0, 3, 4, 5, 6, 7]);
         assert_eq!((layout.prompt_rows(), layout.text(3)), (3, 1..1));
     }

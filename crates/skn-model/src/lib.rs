@@ -62,7 +62,7 @@ pub use crate::error::{ModelError, Result};
 pub use crate::family::Family;
 pub use crate::folder::ModelFolder;
 pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows};
-pub use crate::layout::Layout;
+pub use crate::layout::{Layout, RowPlace};
 pub use crate::pass::{Output, Pass, TrainingDropout};
 pub use crate::prune::{LayerCut, PrunedForm, prune};
 pub use crate::roberta::{Gradients, Roberta, Scored};

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use crate::architecture::{LayerPart, Module, Part};
+use crate::architecture::{LayerPart, Module, Part, Piece};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::weights::Weights;
@@ -55,11 +55,12 @@ pub enum PrunedForm {
     Dense,
 }
 
-/// Removes neurons of a model: the rows of the first FFN matrix, the columns of the second, and
-/// `b' = b + W_out . folded` for the output bias. `cuts` has one entry a layer, `None` for a layer left whole.
+/// Removes neurons of a model: the outputs of the first FFN matrix (of a gated one's two), the inputs of the second, and
+/// `b' = b + W_out . folded` for the output bias, which a model that has none gets. `cuts` has one entry a layer, `None` for a layer
+/// left whole.
 ///
 /// # Errors
-/// If an entry does not fit its layer.
+/// If an entry does not fit its layer, or the dense form is asked for of a model whose family has no output bias.
 pub fn prune(
     config: &Config,
     weights: &Weights,
@@ -68,14 +69,21 @@ pub fn prune(
 ) -> Result<(Config, Weights)> {
     let kept: Vec<_> = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.kept.clone())).collect();
     let narrow = config.pruned(&kept)?;
+    if form == PrunedForm::Dense && !config.architecture.biases.ffn_out {
+        let expected = "a family whose FFN has an output bias, which holds the removed neurons' means";
+        return Err(ModelError::input("dense form", expected, config.model_type()));
+    }
     let mut tensors = weights.to_tensors()?;
     for (layer, cut) in cuts.iter().enumerate() {
         if let Some(cut) = cut {
-            let [up, down] =
-                [LayerPart::Up, LayerPart::Down].map(|part| config.module(Part::Layer(layer, part)));
-            if let (Some(up), Some(down)) = (up, down) {
-                cut_layer(&mut tensors, weights, [&up, &down], cut, form)?;
-            }
+            Cutting { config, weights, layer, cut, form }.cut(&mut tensors)?;
+        } else if let Some(down) = narrow.module(Part::Layer(layer, LayerPart::Down)) {
+            // A layer left whole gets the bias that its neighbours need.
+            tensors.entry(down.bias()).or_insert(Tensor::zeros(
+                config.hidden_size,
+                DType::F32,
+                weights.device(),
+            )?);
         }
     }
     let config = if form == PrunedForm::Narrow { narrow } else { config.clone() };
@@ -83,42 +91,78 @@ pub fn prune(
     Ok((config, weights))
 }
 
-fn cut_layer(
-    tensors: &mut BTreeMap<String, Tensor>,
-    weights: &Weights,
-    [up, down]: [&Module; 2],
-    cut: &LayerCut,
+/// A layer that is cut.
+struct Cutting<'a> {
+    config: &'a Config,
+    weights: &'a Weights,
+    layer: usize,
+    cut: &'a LayerCut,
     form: PrunedForm,
-) -> Result<()> {
-    let output = weights.get(&down.weight())?;
-    let (hidden, width) = output.dims2()?;
-    if cut.folded.len() != width {
-        return Err(ModelError::input(format!("means of {}", up.name), width, cut.folded.len()));
+}
+
+impl Cutting<'_> {
+    fn module(&self, part: LayerPart) -> Result<Module> {
+        let module = self.config.module(Part::Layer(self.layer, part));
+        module.ok_or_else(|| {
+            ModelError::input(format!("{part:?} of layer {}", self.layer), "a matrix", "nothing")
+        })
     }
-    let device = output.device();
-    let rows = output.to_vec2::<f32>()?;
-    let bias = weights.get(&down.bias())?.to_vec1::<f32>()?;
-    let bias: Vec<f32> = rows.iter().zip(bias).map(|(row, bias)| fold(row, bias, &cut.folded)).collect();
-    tensors.insert(down.bias(), Tensor::new(bias, device)?);
-    if form == PrunedForm::Dense {
-        let mut keep = vec![0f32; width];
-        cut.kept.iter().for_each(|&neuron| keep[neuron as usize] = 1.0);
-        tensors.insert(down.weight(), output.broadcast_mul(&Tensor::new(keep, device)?)?);
-        return Ok(());
+
+    fn cut(&self, tensors: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        let (up, down) = (self.module(LayerPart::Up)?, self.module(LayerPart::Down)?);
+        let stored = self.weights.get(&down.weight())?;
+        let output = if down.transposed { stored.t()?.contiguous()? } else { stored.clone() };
+        let (_, width) = output.dims2()?;
+        if self.cut.folded.len() != width {
+            return Err(ModelError::input(format!("means of {}", up.name), width, self.cut.folded.len()));
+        }
+        let device = output.device();
+        let rows = output.to_vec2::<f32>()?;
+        let bias = match down.has_bias() {
+            true => self.weights.get(&down.bias())?.to_vec1::<f32>()?,
+            false => vec![0.0; rows.len()],
+        };
+        let bias = rows.iter().zip(bias).map(|(row, bias)| fold(row, bias, &self.cut.folded));
+        tensors.insert(down.bias(), Tensor::new(bias.collect::<Vec<f32>>(), device)?);
+        let inputs = usize::from(!down.transposed);
+        if self.form == PrunedForm::Dense {
+            let mut keep = vec![0f32; width];
+            self.cut.kept.iter().for_each(|&neuron| keep[neuron as usize] = 1.0);
+            let keep = Tensor::new(keep, device)?.unsqueeze(1 - inputs)?;
+            tensors.insert(down.weight(), stored.broadcast_mul(&keep)?);
+            return Ok(());
+        }
+        tensors.insert(down.weight(), self.taken(&stored, inputs, 1)?);
+        let gate = self.config.module(Part::Layer(self.layer, LayerPart::Gate));
+        for module in gate.into_iter().chain([up]) {
+            // Gate and what it lets through may lie in one matrix.
+            let blocks = match module.piece {
+                Piece::Outputs { of, .. } => of / width.max(1),
+                Piece::Whole | Piece::Heads { .. } => 1,
+            };
+            let weight = self.weights.get(&module.weight())?;
+            tensors.insert(module.weight(), self.taken(&weight, usize::from(module.transposed), blocks)?);
+            if module.has_bias() {
+                let bias = self.weights.get(&module.bias())?;
+                tensors.insert(module.bias(), self.taken(&bias, 0, blocks)?);
+            }
+        }
+        Ok(())
     }
-    for part in [up.weight(), up.bias()] {
-        let tensor = weights.get(&part)?;
-        let shape = tensor.dims().iter().skip(1);
-        let shape: Vec<usize> = std::iter::once(cut.kept.len()).chain(shape.copied()).collect();
-        let values = tensor.to_device(&candle_core::Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-        let stride = values.len() / width;
-        let kept = cut.kept.iter().flat_map(|&neuron| &values[neuron as usize * stride..][..stride]).copied();
-        tensors.insert(part, Tensor::from_vec(kept.collect::<Vec<_>>(), shape, device)?);
+
+    /// The neurons that stay, of a tensor that has them along a dimension, in so many blocks.
+    fn taken(&self, tensor: &Tensor, dimension: usize, blocks: usize) -> Result<Tensor> {
+        let width = self.cut.folded.len();
+        let kept = (0..blocks)
+            .flat_map(|block| self.cut.kept.iter().map(move |&neuron| (block * width) as u32 + neuron));
+        let kept: Vec<u32> = kept.collect();
+        if kept.is_empty() {
+            let mut shape = tensor.dims().to_vec();
+            shape[dimension] = 0;
+            return Ok(Tensor::zeros(shape, DType::F32, tensor.device())?);
+        }
+        Ok(tensor.contiguous()?.index_select(&Tensor::new(kept, tensor.device())?, dimension)?)
     }
-    let columns = rows.iter().flat_map(|row| cut.kept.iter().map(|&neuron| row[neuron as usize]));
-    let columns = Tensor::from_vec(columns.collect::<Vec<_>>(), (hidden, cut.kept.len()), device)?;
-    tensors.insert(down.weight(), columns);
-    Ok(())
 }
 
 /// `bias + row . folded`, summed in f64.

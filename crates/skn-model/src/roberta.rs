@@ -22,6 +22,7 @@ mod embeddings;
 mod encoder;
 mod head;
 mod layer;
+mod norm;
 mod supply;
 mod trunk;
 
@@ -43,7 +44,7 @@ pub struct Roberta {
 }
 
 impl Roberta {
-    /// Puts `tuning` into the backbone `weights`. `mask` is the id of the `<mask>` token.
+    /// Puts `tuning` into the backbone `weights`. `mask` is the id of the `<mask>` token, which a decoder has not.
     ///
     /// # Errors
     /// If a tensor of the tuning does not fit the model, or the mask is not in the vocabulary.
@@ -51,12 +52,12 @@ impl Roberta {
         config: &Config,
         weights: &Weights,
         tuning: &Tuning,
-        mask: u32,
+        mask: impl Into<Option<u32>>,
         gradients: Gradients,
     ) -> Result<Self> {
         tuning.check(config)?;
         let mut supply = TensorSupply::new(config, weights, tuning, gradients);
-        let encoder = Encoder::new(&mut supply, config, mask)?;
+        let encoder = Encoder::new(&mut supply, config, mask.into())?;
         let head = match weights.no_head() {
             Some(no_head) => Err(no_head.clone()),
             None => Ok(Head::new(&mut supply, config)?),

@@ -4,12 +4,13 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Site {
-    /// The FFN's activations `[rows, width(layer)]`, after GELU and before the second matrix: the neurons.
+    /// The FFN's activations `[rows, width(layer)]`, which its second matrix is multiplied with: the neurons. Of a gated FFN
+    /// they are products of the activated gate and what it lets through.
     FfnAct {
         /// The layer, from 0.
         layer: usize,
     },
-    /// The layer's output `[rows, hidden]`, after its last LayerNorm.
+    /// The layer's output `[rows, hidden]`, before a norm behind the last layer.
     LayerOut {
         /// The layer, from 0.
         layer: usize,

@@ -20,8 +20,10 @@ use skn_random::{Key, Purpose};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+use crate::family::Family;
 use crate::hash::hash_of_values;
 use crate::shapes::shapes;
+use crate::weights::Weights;
 pub(crate) use adapter_shapes::adapter_of;
 use adapter_shapes::{adapter_shapes, adapter_width};
 
@@ -51,6 +53,11 @@ pub struct Tuning {
 }
 
 impl Tuning {
+    /// The model as it is, ready to answer: an encoder with the `<mask>` row before the text, a decoder with the text alone.
+    pub fn bare(config: &Config) -> Self {
+        if config.is_decoder() { Self::plain_text() } else { Self::none() }
+    }
+
     /// The model as it is: the `<mask>` row, then the text.
     pub fn none() -> Self {
         Self { method: None, mask_row: true, tensors: BTreeMap::new() }
@@ -61,20 +68,40 @@ impl Tuning {
         Self { mask_row: false, ..Self::none() }
     }
 
-    /// A new prompt of `size` positions, the `<mask>` row counted, of N(0, 1) / 30.
+    /// A new prompt of `size` positions, the `<mask>` row of an encoder counted, of N(0, 1) / 30, as the published implementation
+    /// begins.
     ///
     /// # Errors
     /// If `size` is 0.
     pub fn new_prompt(config: &Config, size: usize, seed: u64) -> Result<Self> {
-        let rows = size.checked_sub(1).ok_or_else(|| ModelError::input("prompt size", "at least 1", size))?;
+        Self::drawn(config, size, seed, |normal| normal / 30.0)
+    }
+
+    /// As [`Self::new_prompt`], but for models other than RoBERTa and BERT of N(0, 1) times the root mean square of the words'
+    /// embeddings, as the layers see them.
+    ///
+    /// # Errors
+    /// If `size` is 0, or the weights can't be read.
+    pub fn new_prompt_for(config: &Config, weights: &Weights, size: usize, seed: u64) -> Result<Self> {
+        if matches!(config.family, Family::Roberta | Family::Bert) {
+            return Self::new_prompt(config, size, seed);
+        }
+        let scale = weights.word_size()? * config.architecture.word_scale.map_or(1.0, f64::from);
+        Self::drawn(config, size, seed, |normal| normal * scale)
+    }
+
+    fn drawn(config: &Config, size: usize, seed: u64, scaled: impl Fn(f64) -> f64) -> Result<Self> {
+        let mask_row = !config.is_decoder();
+        let rows = size.checked_sub(usize::from(mask_row)).filter(|_| size > 0);
+        let rows = rows.ok_or_else(|| ModelError::input("prompt size", "at least 1", size))?;
         if size >= config.max_sequence() {
             let expected = format!("less than the model's {} positions", config.max_sequence());
             return Err(ModelError::input("prompt size", expected, size));
         }
         let mut rng = Key::new(seed, Purpose::PromptInit).rng();
         #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
-        let values: Vec<f32> = (0..rows * config.hidden_size).map(|_| (rng.normal() / 30.0) as f32).collect();
-        Self::prompt(Tensor::from_vec(values, (rows, config.hidden_size), &Device::Cpu)?, true)
+        let values: Vec<f32> = (0..rows * config.hidden_size).map(|_| scaled(rng.normal()) as f32).collect();
+        Self::prompt(Tensor::from_vec(values, (rows, config.hidden_size), &Device::Cpu)?, mask_row)
     }
 
     /// A prompt of the given rows `[n, hidden]`, after a `<mask>` row or (`mask_row` false) in its place.
@@ -90,9 +117,14 @@ impl Tuning {
         Ok(Self { method: Some(Method::Prompt), mask_row, tensors })
     }
 
-    /// BitFit that starts from the model's own biases.
+    /// BitFit that starts from the model's own biases, of an encoder.
     pub fn new_bias() -> Self {
         Self { method: Some(Method::Bias), ..Self::none() }
+    }
+
+    /// BitFit that starts from the model's own biases.
+    pub fn new_bias_for(config: &Config) -> Self {
+        Self { method: Some(Method::Bias), ..Self::bare(config) }
     }
 
     /// New adapters whose bottleneck is `hidden / reduction` wide: weights of N(0, 0.02), biases 0.
@@ -100,6 +132,10 @@ impl Tuning {
     /// # Errors
     /// If the bottleneck would have no width.
     pub fn new_adapter(config: &Config, reduction: usize, seed: u64) -> Result<Self> {
+        if !matches!(config.family, Family::Roberta | Family::Bert) {
+            let expected = "a model of the BERT kind, for which AdapterHub has a layout";
+            return Err(ModelError::input("adapters", expected, config.model_type()));
+        }
         let width = config.hidden_size.checked_div(reduction).unwrap_or(0);
         if width == 0 {
             let expected = format!("1 to hidden_size {}", config.hidden_size);
@@ -175,7 +211,17 @@ impl Tuning {
             let expected = format!("less than the model's {} positions", config.max_sequence());
             return Err(ModelError::input("prompt size", expected, self.prompt_rows()));
         }
+        if config.is_decoder() && self.mask_row {
+            return Err(ModelError::input("tuning", "no <mask> row: a decoder has none", "one"));
+        }
+        if self.method == Some(Method::Adapter) && !matches!(config.family, Family::Roberta | Family::Bert) {
+            let expected = "a model of the BERT kind, for which AdapterHub has a layout";
+            return Err(ModelError::input("adapters", expected, config.model_type()));
+        }
         let expected = self.expected_shapes(config)?;
+        if self.method == Some(Method::Bias) && expected.is_empty() {
+            return Err(ModelError::input("biases", "a model that has some", config.model_type()));
+        }
         for (name, tensor) in &self.tensors {
             let Some(shape) = expected.get(name) else {
                 return Err(ModelError::input(name, "a parameter of the tuning method", "an unknown name"));

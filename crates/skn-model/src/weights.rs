@@ -23,7 +23,7 @@ use crate::architecture::{Names, Part};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::hash::hash_of_values;
-use crate::shapes::{first_of_head, has_head, needed};
+use crate::shapes::{first_of_head, has_head, tensors as tensors_of};
 
 mod lost;
 mod no_head;
@@ -80,11 +80,12 @@ impl Weights {
     /// If a tensor of `config` is missing or has another shape.
     pub fn from_tensors(config: &Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut kept = BTreeMap::new();
-        let no_head = (!has_head(config, |name| tensors.contains_key(name)))
-            .then(|| NoHead { file: "(in memory)".into(), tensor: first_of_head(config) });
-        for (name, shape) in
-            needed(config, no_head.is_none()).flat_map(|module| module.tensors().collect::<Vec<_>>())
-        {
+        let no_head = (!has_head(config, |name| tensors.contains_key(name))).then(|| NoHead {
+            file: "(in memory)".into(),
+            tensor: first_of_head(config),
+            is_decoder: config.is_decoder(),
+        });
+        for (_, name, shape) in tensors_of(config, no_head.is_none()) {
             let tensor =
                 tensors.remove(&name).ok_or_else(|| ModelError::input(&name, "a tensor", "nothing"))?;
             if tensor.dims() != shape {
@@ -161,11 +162,12 @@ impl Weights {
         &self.device
     }
 
-    /// The word embedding of the `<mask>` token, `hidden` numbers.
+    /// The word embedding of the `<mask>` token, `hidden` numbers; none of a model without that token.
     ///
     /// # Errors
     /// If the token is not in the vocabulary.
-    pub fn mask_embedding(&self, mask: u32) -> Result<Vec<f32>> {
+    pub fn mask_embedding(&self, mask: impl Into<Option<u32>>) -> Result<Vec<f32>> {
+        let Some(mask) = mask.into() else { return Ok(Vec::new()) };
         let words = self.table(&self.words())?;
         let vocabulary = words.len()?;
         if mask as usize >= vocabulary {
@@ -173,6 +175,24 @@ impl Weights {
             return Err(ModelError::input("id of the <mask> token", expected, mask));
         }
         Ok(words.row(mask)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// The root mean square of the words' embeddings, as they are stored.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub(crate) fn word_size(&self) -> Result<f64> {
+        /// Rows that are looked at together.
+        const ROUND: usize = 4096;
+        let words = self.table(&self.words())?;
+        let (count, mut sum, mut numbers) = (words.len()?, 0f64, 0usize);
+        let rows: Vec<u32> = (0u32..).take(count).collect();
+        for rows in rows.chunks(ROUND) {
+            let values = words.rows(rows)?.flatten_all()?.to_vec1::<f32>()?;
+            numbers += values.len();
+            sum += values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+        }
+        Ok((sum / numbers.max(1) as f64).sqrt())
     }
 
     /// The name of the table of words.

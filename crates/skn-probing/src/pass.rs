@@ -116,7 +116,8 @@ impl<'a> Texts<'a> {
 
 fn check_text(model: &Roberta, text: &Encoded, classes: usize) -> Result<()> {
     let (row, found) = (text.row, text.ids.len());
-    if found == 0 {
+    // A decoder's empty text may have no token at all; its prompt has rows all the same.
+    if found + model.prompt_rows() == 0 {
         return Err(ProbingError::Empty { row });
     }
     if found > model.max_text() {

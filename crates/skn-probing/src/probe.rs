@@ -11,7 +11,7 @@ use crate::error::ProbingError;
 /// use skn_probing::{Pool, ProbeType};
 ///
 /// assert_eq!("acc_mean".parse::<ProbeType>()?.pool(), Some(Pool::Mean));
-/// assert_eq!(ProbeType::all().map(|probe| probe.name()).join(","), "acc,acc_mean,acc_max,pos,prompt_act,speed");
+/// assert_eq!(ProbeType::all().map(|probe| probe.name()).join(","), "acc,acc_mean,acc_max,acc_last,pos,prompt_act,speed");
 /// # Ok::<(), skn_probing::ProbingError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,8 @@ pub enum ProbeType {
     AccMean,
     /// `acc_max`: predictivity of every neuron's maximum over a text's tokens.
     AccMax,
+    /// `acc_last`: predictivity of every neuron at a text's last token.
+    AccLast,
     /// `pos`: activations of one neuron at the prompt positions.
     Pos,
     /// `prompt_act`: activations at the `<mask>` row for an empty text.
@@ -33,8 +35,8 @@ pub enum ProbeType {
 
 impl ProbeType {
     /// Every probe.
-    pub fn all() -> [Self; 6] {
-        [Self::Acc, Self::AccMean, Self::AccMax, Self::Pos, Self::PromptAct, Self::Speed]
+    pub fn all() -> [Self; 7] {
+        [Self::Acc, Self::AccMean, Self::AccMax, Self::AccLast, Self::Pos, Self::PromptAct, Self::Speed]
     }
 
     /// Its name.
@@ -43,6 +45,7 @@ impl ProbeType {
             Self::Acc => "acc",
             Self::AccMean => "acc_mean",
             Self::AccMax => "acc_max",
+            Self::AccLast => "acc_last",
             Self::Pos => "pos",
             Self::PromptAct => "prompt_act",
             Self::Speed => "speed",
@@ -55,6 +58,7 @@ impl ProbeType {
             Self::Acc => Some(Pool::Position),
             Self::AccMean => Some(Pool::Mean),
             Self::AccMax => Some(Pool::Max),
+            Self::AccLast => Some(Pool::Last),
             Self::Pos | Self::PromptAct | Self::Speed => None,
         }
     }
@@ -87,7 +91,8 @@ mod tests {
             assert_eq!(probe.to_string().parse::<ProbeType>().unwrap(), probe);
         }
         let error = "ACC".parse::<ProbeType>().unwrap_err();
-        let expected = "probe `ACC`: expected one of acc, acc_mean, acc_max, pos, prompt_act, speed";
+        let expected =
+            "probe `ACC`: expected one of acc, acc_mean, acc_max, acc_last, pos, prompt_act, speed";
         assert_eq!(error.to_string(), expected);
     }
 }

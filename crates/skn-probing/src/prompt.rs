@@ -8,8 +8,8 @@ use crate::average::{Metadata, described};
 use crate::error::{ProbingError, Result};
 use crate::pass::forward;
 
-/// The activations of all neurons at the answer row (`<mask>`) with an empty text, `[L, F]`, row-major; 0 where a pruned
-/// layer has no neuron. `empty_text` is `<s></s>` as token ids.
+/// The activations of all neurons at the answer row with an empty text, `[L, F]`, row-major; 0 where a pruned layer has no
+/// neuron. `empty_text` is what stands around a text, such as `<s></s>`, as token ids.
 ///
 /// # Errors
 /// If the text does not fit into the model, or an activation is not finite.
@@ -34,7 +34,7 @@ pub fn prompt_activations(model: &Roberta, empty_text: &[u32]) -> Result<Vec<f32
     }
 }
 
-/// Copies row 0 of every layer.
+/// Copies the answer's row of every layer.
 struct AnswerRow {
     width: usize,
     activations: Vec<f32>,
@@ -45,8 +45,9 @@ impl Hook for AnswerRow {
         if matches!(site, Site::FfnAct { .. }) { Reads::Answer } else { Reads::Nothing }
     }
 
-    fn on(&mut self, site: Site, _: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
-        let row = x.get(0)?.to_vec1::<f32>()?;
+    fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
+        let answer = rows.place().position(|place| place.is_answer).unwrap_or(0);
+        let row = x.get(answer)?.to_vec1::<f32>()?;
         self.activations[site.layer() * self.width..][..row.len()].copy_from_slice(&row);
         Ok(x)
     }

@@ -44,18 +44,23 @@ impl<'a, R: Reduction> Watch<'a, R> {
     fn look(&mut self, layer: usize, rows: &Rows<'_>, width: usize, values: &[f32]) -> Result<()> {
         let pools = [Pool::Mean, Pool::Max].map(|pool| self.reduction.wants(pool, layer));
         let positions = self.reduction.wants(Pool::Position, layer);
+        let last = self.reduction.wants(Pool::Last, layer);
         let mut pooled = Pooled::new(width, pools);
-        let places = rows.sequence().iter().zip(rows.position()).zip(rows.prompt_place());
-        for (index, ((&sequence, &position), prompt)) in places.enumerate() {
+        let places = rows.sequence().iter().zip(rows.position()).zip(rows.place());
+        for (index, ((&sequence, &position), place)) in places.enumerate() {
             let text = sequence as usize;
-            if !(if prompt.is_some() { positions } else { pooled.wanted() }) {
+            let is_last = last && place.is_last_of_text;
+            if !(if place.in_prompt.is_some() { positions } else { pooled.wanted() || is_last }) {
                 continue;
             }
             let row = &values[index * width..][..width];
             self.check_finite(row, layer, position as usize, text)?;
-            if let Some(position) = prompt {
+            if is_last {
+                self.reduction.take(Place { pool: Pool::Last, layer, position: 0, text }, row)?;
+            }
+            if let Some(position) = place.in_prompt {
                 self.reduction.take(Place { pool: Pool::Position, layer, position, text }, row)?;
-            } else {
+            } else if pooled.wanted() {
                 if pooled.text != text {
                     pooled.give(&mut self.reduction, layer)?;
                     pooled.text = text;
@@ -80,7 +85,7 @@ impl<'a, R: Reduction> Watch<'a, R> {
 impl<R: Reduction> Hook for Watch<'_, R> {
     fn reads(&self, site: Site) -> Reads {
         let Site::FfnAct { layer } = site else { return Reads::Nothing };
-        if self.reduction.wants(Pool::Mean, layer) || self.reduction.wants(Pool::Max, layer) {
+        if [Pool::Mean, Pool::Max, Pool::Last].into_iter().any(|pool| self.reduction.wants(pool, layer)) {
             Reads::All
         } else if self.reduction.wants(Pool::Position, layer) {
             Reads::Prompt
@@ -159,7 +164,7 @@ impl Dims {
                 Err(ProbingError::mismatch("prompt rows of the model to probe", "at least 1", positions))
             }
             Pool::Position => Self::new(vec![layers, positions, neurons]),
-            Pool::Mean | Pool::Max => Self::new(vec![layers, neurons]),
+            Pool::Mean | Pool::Max | Pool::Last => Self::new(vec![layers, neurons]),
         }
     }
 

@@ -184,7 +184,9 @@ impl Task {
     fn read(folder: &Path, name: String) -> Result<Self> {
         let probe = Probe::read(folder, Pool::Position)?;
         let mut pooled = Vec::new();
-        for (what, pool) in [("mean over text", Pool::Mean), ("maximum over text", Pool::Max)] {
+        for (what, pool) in
+            [("mean over text", Pool::Mean), ("maximum over text", Pool::Max), ("last token", Pool::Last)]
+        {
             pooled.extend(Probe::read(folder, pool)?.map(|probe| (what, probe)));
         }
         let activations = match &probe {

@@ -10,8 +10,13 @@ use skn_model::Roberta;
 use crate::error::Result;
 
 /// Every file that some tuning method writes into `best`.
-const TUNING_FILES: [&str; 4] =
-    [file::ADAPTER_CONFIG, file::PEFT_TENSORS, file::ADAPTER_TENSORS, file::BIAS_TENSORS];
+const TUNING_FILES: [&str; 5] = [
+    file::ADAPTER_CONFIG,
+    file::PEFT_TENSORS,
+    file::ADAPTER_TENSORS,
+    file::BIAS_TENSORS,
+    file::PROMPT_TENSORS,
+];
 
 /// Where a training is kept, and what its files say of it.
 ///

@@ -1,6 +1,6 @@
 //! Encoders with a masked-LM head, of the BERT kind.
 
-use super::names::Names;
+use super::names::{Names, Stored};
 use super::part::{LayerPart, Part};
 
 const LAYER: &[(LayerPart, &str)] = &[
@@ -8,12 +8,13 @@ const LAYER: &[(LayerPart, &str)] = &[
     (LayerPart::Key, "attention.self.key"),
     (LayerPart::Value, "attention.self.value"),
     (LayerPart::AttentionOutput, "attention.output.dense"),
-    (LayerPart::AttentionNorm, "attention.output.LayerNorm"),
+    (LayerPart::AttentionSumNorm, "attention.output.LayerNorm"),
     (LayerPart::Up, "intermediate.dense"),
     (LayerPart::Down, "output.dense"),
-    (LayerPart::OutputNorm, "output.LayerNorm"),
+    (LayerPart::FfnSumNorm, "output.LayerNorm"),
 ];
 
+const BUFFERS: &[&str] = &["position_ids", "token_type_ids"];
 const BARE: &[&str] = &["embeddings.", "encoder."];
 
 pub(crate) const ROBERTA: Names = Names {
@@ -35,7 +36,10 @@ pub(crate) const ROBERTA: Names = Names {
         ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
         ("lm_head.decoder.bias", "lm_head.bias"),
     ],
+    aliases: &[],
     unused: &["roberta.pooler", "pooler"],
+    buffers: BUFFERS,
+    stored: Stored::Apart,
 };
 
 pub(crate) const BERT: Names = Names {
@@ -57,5 +61,39 @@ pub(crate) const BERT: Names = Names {
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
+    aliases: &[],
     unused: &["bert.pooler", "pooler", "cls.seq_relationship"],
+    buffers: BUFFERS,
+    stored: Stored::Apart,
+};
+
+pub(crate) const MODERN_BERT: Names = Names {
+    trunk: "model",
+    bare: &["embeddings.", "layers.", "final_norm."],
+    layers: "model.layers",
+    head: "head",
+    parts: &[
+        (Part::Words, "model.embeddings.tok_embeddings"),
+        (Part::EmbeddingNorm, "model.embeddings.norm"),
+        (Part::FinalNorm, "model.final_norm"),
+        (Part::HeadDense, "head.dense"),
+        (Part::HeadNorm, "head.norm"),
+        (Part::HeadBias, "decoder"),
+    ],
+    in_layers: &[
+        (LayerPart::InputNorm, "attn_norm"),
+        (LayerPart::Query, "attn.Wqkv"),
+        (LayerPart::Key, "attn.Wqkv"),
+        (LayerPart::Value, "attn.Wqkv"),
+        (LayerPart::AttentionOutput, "attn.Wo"),
+        (LayerPart::FfnNorm, "mlp_norm"),
+        (LayerPart::Gate, "mlp.Wi"),
+        (LayerPart::Up, "mlp.Wi"),
+        (LayerPart::Down, "mlp.Wo"),
+    ],
+    twins: &[("decoder.weight", "model.embeddings.tok_embeddings.weight")],
+    aliases: &[],
+    unused: &[],
+    buffers: BUFFERS,
+    stored: Stored::Fused,
 };

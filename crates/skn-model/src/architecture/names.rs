@@ -17,8 +17,26 @@ pub(crate) struct Names {
     pub(crate) in_layers: &'static [(LayerPart, &'static str)],
     /// Names that transformers gives to a tensor beside the one that it has here.
     pub(crate) twins: &'static [(&'static str, &'static str)],
+    /// Other names of a tensor in files of some versions.
+    pub(crate) aliases: &'static [(&'static str, &'static str)],
     /// What such models often have and do not compute with.
     pub(crate) unused: &'static [&'static str],
+    /// How names end of what was stored beside the parameters.
+    pub(crate) buffers: &'static [&'static str],
+    pub(crate) stored: Stored,
+}
+
+/// How the matrices of a layer lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Each by itself, `[outputs, inputs]`.
+    Apart,
+    /// Queries, keys and values one after another in one matrix, as are gate and what it lets through.
+    Fused,
+    /// Query, key and value of each head one after another in one matrix.
+    HeadByHead,
+    /// `[inputs, outputs]`, queries, keys and values side by side in one matrix.
+    Transposed,
 }
 
 impl Names {
@@ -47,13 +65,16 @@ impl Names {
         let renamed = [(".gamma", ".weight"), (".beta", ".bias")].into_iter();
         let mut renamed = renamed.filter_map(|(old, new)| Some(stored.strip_suffix(old)?.to_owned() + new));
         let name = renamed.next().unwrap_or_else(|| stored.into());
+        let alias = self.aliases.iter().find(|(alias, _)| *alias == name);
+        let name = alias.map_or(name, |(_, own)| (*own).to_owned());
         let is_bare = self.bare.iter().any(|start| name.starts_with(start));
         if is_bare { format!("{}.{name}", self.trunk) } else { name }
     }
 
     /// Whether a tensor is one that such models often have and do not compute with.
     pub(crate) fn is_unused(&self, name: &str) -> bool {
-        self.unused.iter().any(|unused| within(name, unused))
+        let is_buffer = self.buffers.iter().any(|buffer| name.ends_with(buffer));
+        is_buffer || self.unused.iter().any(|unused| within(name, unused))
     }
 
     /// Whether a tensor is of the trunk or the head, by its name.

@@ -3,6 +3,9 @@ use serde_json::json;
 use super::Config;
 use crate::error::{ModelError, Result};
 
+/// The field that says that FFNs have an output bias although the family has none.
+pub(super) const OUTPUT_BIAS: &str = "skn_ffn_output_bias";
+
 impl Config {
     /// This configuration with the given neurons kept in each layer (`None`: all of them), by their index now.
     ///
@@ -20,6 +23,11 @@ impl Config {
         let mut config = self.clone();
         config.raw.insert("skn_intermediate_sizes".into(), json!(sizes));
         config.raw.insert("skn_kept_neurons".into(), json!(original));
+        if !config.architecture.biases.ffn_out {
+            // What the removed neurons are held at goes into a bias, which the family lacks.
+            config.raw.insert(OUTPUT_BIAS.into(), json!(true));
+            config.architecture.biases.ffn_out = true;
+        }
         config.intermediate_sizes = sizes;
         config.kept_neurons = Some(original);
         Ok(config)

@@ -2,48 +2,140 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use skn_artifact::parse_json;
+use skn_kernels::Activation;
 
 use super::Config;
+use super::decoders::{gemma, gpt_neox, gpt2, llama_like};
+use super::encoders::{bert_like, modern_bert};
 use super::fields::Fields;
+use super::pruned::OUTPUT_BIAS;
+use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::family::Family;
 
 /// Numbers above these are not of this world, and are refused before anything is allocated for them.
-const MAX_VOCABULARY: u64 = 16_000_000;
-const MAX_WIDTH: u64 = 1 << 20;
+pub(super) const MAX_VOCABULARY: u64 = 16_000_000;
+pub(super) const MAX_WIDTH: u64 = 1 << 20;
 const MAX_LAYERS: u64 = 4096;
 const MAX_PARAMETERS: u128 = 1 << 38;
+
+/// What a family calls its sizes.
+pub(super) struct SizeNames {
+    layers: &'static str,
+    hidden: &'static str,
+    heads: &'static str,
+    width: &'static str,
+    positions: &'static str,
+    /// How many times the hidden size the FFN is wide if nothing is said.
+    usual_width: Option<usize>,
+}
+
+impl SizeNames {
+    pub(super) const USUAL: Self = Self {
+        layers: "num_hidden_layers",
+        hidden: "hidden_size",
+        heads: "num_attention_heads",
+        width: "intermediate_size",
+        positions: "max_position_embeddings",
+        usual_width: None,
+    };
+    pub(super) const GPT2: Self = Self {
+        layers: "n_layer",
+        hidden: "n_embd",
+        heads: "n_head",
+        width: "n_inner",
+        positions: "n_positions",
+        usual_width: Some(4),
+    };
+}
+
+/// The sizes that every model has.
+pub(super) struct Sizes {
+    pub(super) layers: usize,
+    pub(super) hidden: usize,
+    pub(super) heads: usize,
+    width: usize,
+    positions: usize,
+    heads_field: &'static str,
+    hidden_field: &'static str,
+}
+
+impl Sizes {
+    pub(super) fn read(fields: &Fields<'_>, names: &SizeNames) -> Result<Self> {
+        let hidden = fields.integer(names.hidden, 1..=MAX_WIDTH)?;
+        Ok(Self {
+            layers: fields.integer(names.layers, 1..=MAX_LAYERS)?,
+            heads: fields.integer(names.heads, 1..=MAX_WIDTH)?,
+            width: match names.usual_width {
+                Some(times) => fields.integer_or(names.width, 1..=MAX_WIDTH, times * hidden)?,
+                None => fields.integer(names.width, 1..=MAX_WIDTH)?,
+            },
+            positions: fields.integer(names.positions, 1..=MAX_VOCABULARY)?,
+            hidden,
+            heads_field: names.heads,
+            hidden_field: names.hidden,
+        })
+    }
+
+    /// The width of a head where all heads together are as wide as the hidden states.
+    pub(super) fn head_width(&self, fields: &Fields<'_>) -> Result<usize> {
+        if self.hidden.is_multiple_of(self.heads) {
+            return Ok(self.hidden / self.heads);
+        }
+        let expected = format!("a divisor of {} {}", self.hidden_field, self.hidden);
+        Err(fields.error(self.heads_field, expected, self.heads))
+    }
+}
+
+/// What else a configuration says.
+pub(super) struct Rest {
+    pub(super) type_vocab_size: usize,
+    pub(super) norm_eps: f64,
+    pub(super) hidden_dropout: f32,
+    pub(super) attention_dropout: f32,
+    pub(super) first_position: usize,
+    pub(super) activation: Activation,
+    pub(super) architecture: Architecture,
+}
 
 impl Config {
     /// Reads the text of a `config.json`; `file` is named in errors.
     ///
     /// # Errors
-    /// If the text is not a JSON object, or a field is missing, of the wrong type or out of range.
+    /// If the text is not a JSON object, or a field is missing, of the wrong type or out of range, or says that something is
+    /// computed that is not computed here.
     pub fn from_json(bytes: &[u8], file: &Path) -> Result<Self> {
         let raw: Map<String, Value> = parse_json(file, bytes, "a JSON object")?;
         let fields = Fields { raw: &raw, file };
         let family = fields.family()?;
-        fields.supported()?;
-        let layers = fields.integer("num_hidden_layers", 1..=MAX_LAYERS)?;
-        let intermediate_size = fields.integer("intermediate_size", 1..=MAX_WIDTH)?;
+        fields.supported(family)?;
+        let (sizes, mut rest) = match family {
+            Family::Roberta | Family::Bert => bert_like(&fields, family)?,
+            Family::ModernBert => modern_bert(&fields)?,
+            Family::Gemma2 | Family::Gemma3 => gemma(&fields, family)?,
+            Family::GptNeox => gpt_neox(&fields)?,
+            Family::Gpt2 => gpt2(&fields)?,
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Olmo2 => {
+                llama_like(&fields, family)?
+            }
+        };
+        rest.architecture.biases.ffn_out |= fields.flag(OUTPUT_BIAS, false)?;
         let config = Self {
             family,
-            activation: fields.activation()?,
+            activation: rest.activation,
             vocab_size: fields.integer("vocab_size", 1..=MAX_VOCABULARY)?,
-            hidden_size: fields.integer("hidden_size", 1..=MAX_WIDTH)?,
-            num_attention_heads: fields.integer("num_attention_heads", 1..=MAX_WIDTH)?,
-            intermediate_sizes: fields.widths(layers, intermediate_size)?,
-            intermediate_size,
+            hidden_size: sizes.hidden,
+            num_attention_heads: sizes.heads,
+            intermediate_sizes: fields.widths(sizes.layers, sizes.width)?,
+            intermediate_size: sizes.width,
             kept_neurons: fields.kept_neurons()?,
-            max_position_embeddings: fields.integer("max_position_embeddings", 1..=MAX_VOCABULARY)?,
-            type_vocab_size: fields.integer_or("type_vocab_size", 1..=MAX_WIDTH, 2)?,
-            layer_norm_eps: fields.number_or("layer_norm_eps", 0.0..=1.0, 1e-12)?,
-            hidden_dropout: fields.share_or("hidden_dropout_prob", 0.1)?,
-            attention_dropout: fields.share_or("attention_probs_dropout_prob", 0.1)?,
-            first_position: match family {
-                Family::Roberta => fields.integer_or("pad_token_id", 0..=MAX_VOCABULARY, 1)? + 1,
-                Family::Bert => 0,
-            },
+            max_position_embeddings: sizes.positions,
+            type_vocab_size: rest.type_vocab_size,
+            layer_norm_eps: rest.norm_eps,
+            hidden_dropout: rest.hidden_dropout,
+            attention_dropout: rest.attention_dropout,
+            first_position: rest.first_position,
+            architecture: rest.architecture,
             raw: raw.clone(),
         };
         config.check_relations(&fields)?;
@@ -71,10 +163,6 @@ impl Config {
     }
 
     fn check_relations(&self, fields: &Fields) -> Result<()> {
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let expected = format!("a divisor of hidden_size {}", self.hidden_size);
-            return Err(fields.error("num_attention_heads", expected, self.num_attention_heads));
-        }
         if self.max_sequence() == 0 {
             let expected = format!("more than the first position, {}", self.first_position);
             return Err(fields.error("max_position_embeddings", expected, self.max_position_embeddings));
@@ -172,9 +260,13 @@ mod tests {
     #[test]
     fn other_architectures_are_refused() {
         for (field, value, expected) in [
-            ("hidden_act", json!("silu"), "one of gelu, gelu_python, gelu_new, gelu_pytorch_tanh, relu"),
-            ("model_type", json!("gpt2"), "one of roberta, xlm-roberta, camembert, bert, found \"gpt2\""),
-            ("model_type", json!(null), "one of roberta, xlm-roberta, camembert, bert, found nothing"),
+            (
+                "hidden_act",
+                json!("mish"),
+                "one of gelu, gelu_python, gelu_new, gelu_pytorch_tanh, relu, silu",
+            ),
+            ("model_type", json!("t5"), "gpt2, olmo2, found \"t5\""),
+            ("model_type", json!(null), "one of roberta, xlm-roberta, camembert, bert, modernbert, llama"),
             ("position_embedding_type", json!("relative_key"), "absolute"),
             ("is_decoder", json!(true), "false"),
             ("tie_word_embeddings", json!(false), "true"),

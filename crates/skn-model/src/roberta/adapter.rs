@@ -1,6 +1,7 @@
 use candle_core::Tensor;
-use skn_kernels::{Activation, LayerNorm, Linear, Precision};
+use skn_kernels::{Activation, Linear, Precision};
 
+use super::norm::Norm;
 use super::supply::TensorSupply;
 use crate::error::Result;
 
@@ -26,9 +27,9 @@ impl Adapter {
     }
 
     /// `LN(up(relu(down(LN(x + residual)))) + x + residual)`, both times with the layer's own LayerNorm.
-    pub(super) fn forward(&self, x: &Tensor, residual: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, residual: &Tensor, norm: &Norm) -> Result<Tensor> {
         let sum = (x + residual)?;
         let down = self.down.forward(&norm.forward(&sum)?, Activation::Relu)?;
-        Ok(norm.forward_residual(&self.up.forward(&down, Activation::Identity)?, &sum, None)?)
+        norm.forward_residual(&self.up.forward(&down, Activation::Identity)?, &sum, None)
     }
 }

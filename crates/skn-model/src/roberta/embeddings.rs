@@ -1,7 +1,8 @@
 use candle_core::{Device, Tensor};
-use skn_kernels::{LayerNorm, RowSelection, dropout};
+use skn_kernels::{RowSelection, dropout};
 
 use super::batch::{Batch, DropoutSite};
+use super::norm::Norm;
 use super::supply::TensorSupply;
 use crate::architecture::Part;
 use crate::config::Config;
@@ -15,31 +16,38 @@ use crate::weights::Table;
 pub(super) struct Embeddings {
     device: Device,
     words: Table,
-    positions: Tensor,
+    /// What words' embeddings are multiplied with.
+    scale: Option<f32>,
+    positions: Option<Tensor>,
     first_position: usize,
-    token_types: Tensor,
+    token_types: Option<Tensor>,
     segments: bool,
     prefix: Vec<Tensor>,
     layout: Layout,
-    norm: LayerNorm,
+    norm: Option<Norm>,
 }
 
 impl Embeddings {
     /// `mask` is the id of the `<mask>` token.
-    pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config, mask: u32) -> Result<Self> {
+    pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config, mask: Option<u32>) -> Result<Self> {
         let words = supply.table(Part::Words)?;
         let prefix = prefix(supply, &words, mask, config)?;
         let prompt_rows = prefix.iter().map(|rows| rows.dim(0)).sum::<candle_core::Result<usize>>()?;
         Ok(Self {
             device: supply.weights().device().clone(),
             words,
+            scale: config.architecture.word_scale,
             positions: supply.small_table(Part::Positions)?,
             first_position: config.first_position,
             token_types: supply.small_table(Part::TokenTypes)?,
             segments: config.segments(),
             prefix,
-            layout: Layout::front(prompt_rows),
-            norm: supply.norm(Part::EmbeddingNorm)?,
+            layout: if config.is_decoder() {
+                Layout::behind(prompt_rows)
+            } else {
+                Layout::front(prompt_rows)
+            },
+            norm: supply.norm_if_any(Part::EmbeddingNorm)?,
         })
     }
 
@@ -57,9 +65,14 @@ impl Embeddings {
         self.layout
     }
 
-    /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then LayerNorm and dropout.
+    /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then norm and dropout, if there are
+    /// such.
     pub(super) fn embed(&self, batch: Sequences<'_>, info: &Batch<'_>) -> Result<Tensor> {
         let texts = self.words.rows(batch.ids)?;
+        let texts = match self.scale {
+            Some(scale) => (texts * f64::from(scale))?,
+            None => texts,
+        };
         let rows = info.packing.all_rows();
         let embedded = if self.prefix.is_empty() {
             texts
@@ -68,19 +81,29 @@ impl Embeddings {
             sources.push(texts);
             Tensor::cat(&sources, 0)?.index_select(&Tensor::new(self.places(&rows), &self.device)?, 0)?
         };
-        let positions: Vec<u32> = rows.position().iter().map(|p| p + self.first_position as u32).collect();
-        let positions = self.positions.index_select(&Tensor::new(positions, &self.device)?, 0)?;
-        let embedded = (embedded + positions)?;
-        let embedded = match self.row_types(batch, &rows) {
-            None => embedded.broadcast_add(&self.token_types.narrow(0, 0, 1)?)?,
-            Some(types) => {
-                (embedded + self.token_types.index_select(&Tensor::new(types, &self.device)?, 0)?)?
-            }
+        let embedded = self.add_positions(embedded, &rows)?;
+        let embedded = self.add_types(embedded, self.row_types(batch, &rows))?;
+        let normalised = match &self.norm {
+            Some(norm) => norm.forward(&embedded)?,
+            None => embedded,
         };
-        let normalised = self.norm.forward(&embedded)?;
         Ok(match info.hidden_mask(0, DropoutSite::Embeddings)? {
             Some(mask) => dropout(&normalised, &rows, &mask)?,
             None => normalised,
+        })
+    }
+
+    fn add_positions(&self, embedded: Tensor, rows: &RowSelection) -> Result<Tensor> {
+        let Some(table) = &self.positions else { return Ok(embedded) };
+        let positions: Vec<u32> = rows.position().iter().map(|p| p + self.first_position as u32).collect();
+        Ok((embedded + table.index_select(&Tensor::new(positions, &self.device)?, 0)?)?)
+    }
+
+    fn add_types(&self, embedded: Tensor, types: Option<Vec<u32>>) -> Result<Tensor> {
+        let Some(table) = &self.token_types else { return Ok(embedded) };
+        Ok(match types {
+            None => embedded.broadcast_add(&table.narrow(0, 0, 1)?)?,
+            Some(types) => (embedded + table.index_select(&Tensor::new(types, &self.device)?, 0)?)?,
         })
     }
 
@@ -120,16 +143,26 @@ impl Embeddings {
     }
 }
 
-/// The rows before `<s>`: nothing for pre-training, else the `<mask>` row (unless a foreign prompt stands for it) and
-/// the prompt.
-fn prefix(supply: &mut TensorSupply<'_>, words: &Table, mask: u32, config: &Config) -> Result<Vec<Tensor>> {
-    if mask as usize >= config.vocab_size {
-        let expected = format!("less than vocab_size {}", config.vocab_size);
-        return Err(ModelError::input("id of the <mask> token", expected, mask));
-    }
+/// The prompt's rows: nothing for pre-training, else the `<mask>` row (unless a foreign prompt stands for it, or a decoder
+/// answers at its last row) and the prompt.
+fn prefix(
+    supply: &mut TensorSupply<'_>,
+    words: &Table,
+    mask: Option<u32>,
+    config: &Config,
+) -> Result<Vec<Tensor>> {
     let mut rows = Vec::new();
     if supply.tuning().has_mask_row() {
-        rows.push(words.row(mask)?);
+        if config.is_decoder() {
+            return Err(ModelError::input("tuning", "no <mask> row: a decoder has none", "one"));
+        }
+        let known = mask.filter(|&mask| (mask as usize) < config.vocab_size);
+        let Some(known) = known else {
+            let expected = format!("less than vocab_size {}", config.vocab_size);
+            let found = mask.map_or_else(|| "none".into(), |mask| mask.to_string());
+            return Err(ModelError::input("id of the <mask> token", expected, found));
+        };
+        rows.push(words.row(known)?);
     }
     if supply.tuning().method() == Some(Method::Prompt) {
         rows.push(supply.get(PROMPT_NAME)?);

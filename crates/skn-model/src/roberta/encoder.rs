@@ -3,7 +3,9 @@ use skn_kernels::Precision;
 
 use super::embeddings::Embeddings;
 use super::layer::Layer;
+use super::norm::Norm;
 use super::supply::TensorSupply;
+use crate::architecture::Part;
 use crate::config::Config;
 use crate::error::Result;
 use crate::layout::Layout;
@@ -13,14 +15,18 @@ pub(super) struct Encoder {
     pub(super) config: Config,
     pub(super) embeddings: Embeddings,
     pub(super) layers: Vec<Layer>,
+    /// The norm behind the last layer.
+    pub(super) final_norm: Option<Norm>,
 }
 
 impl Encoder {
     /// `mask` is the id of the `<mask>` token.
-    pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config, mask: u32) -> Result<Self> {
+    pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config, mask: Option<u32>) -> Result<Self> {
         let embeddings = Embeddings::new(supply, config, mask)?;
         let layers = (0..config.layers()).map(|layer| Layer::new(supply, layer, config));
-        Ok(Self { layers: layers.collect::<Result<_>>()?, config: config.clone(), embeddings })
+        let layers = layers.collect::<Result<_>>()?;
+        let final_norm = supply.norm_if_any(Part::FinalNorm)?;
+        Ok(Self { layers, config: config.clone(), embeddings, final_norm })
     }
 
     pub(super) fn device(&self) -> &Device {

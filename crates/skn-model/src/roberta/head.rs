@@ -1,12 +1,14 @@
 use candle_core::Tensor;
-use skn_kernels::{Activation, LayerNorm, Linear, Precision};
+use skn_kernels::{Activation, Linear, Precision};
 
 use super::encoder::Encoder;
+use super::norm::Norm;
 use super::supply::TensorSupply;
-use crate::architecture::Part;
+use crate::architecture::{HeadForm, Part};
 use crate::config::Config;
 use crate::error::Result;
 use crate::sequences::check_tokens;
+use crate::weights::Table;
 
 /// The vocabulary rows that logits are computed for.
 #[derive(Clone, Copy, Debug)]
@@ -18,40 +20,67 @@ pub enum Scored<'a> {
     Tokens(&'a [u32]),
 }
 
-/// The masked-LM head, without the table of words that it shares with the encoder.
+/// What names words, without the table of words that it may share with the trunk.
 pub(super) struct Head {
+    transform: Option<Transform>,
+    /// A table of its own.
+    decoder: Option<Table>,
+    bias: Option<Tensor>,
+    /// c of `c tanh(logit / c)`.
+    cap: Option<f32>,
+}
+
+/// What a masked-LM head does before words are compared.
+struct Transform {
     dense: Linear,
     activation: Activation,
-    norm: LayerNorm,
-    bias: Tensor,
+    norm: Norm,
 }
 
 impl Head {
     pub(super) fn new(supply: &mut TensorSupply<'_>, config: &Config) -> Result<Self> {
-        Ok(Self {
-            dense: supply.dense(Part::HeadDense)?,
-            activation: config.head_activation(),
-            norm: supply.norm(Part::HeadNorm)?,
-            bias: supply.bias(Part::HeadBias)?,
-        })
+        let how = &config.architecture;
+        let transform = match how.head {
+            HeadForm::Masked(activation) => Some(Transform {
+                dense: supply.dense(Part::HeadDense)?,
+                activation,
+                norm: supply.norm(Part::HeadNorm)?,
+            }),
+            HeadForm::Tied | HeadForm::Untied => None,
+        };
+        let decoder = if how.head == HeadForm::Untied { Some(supply.table(Part::Decoder)?) } else { None };
+        Ok(Self { transform, decoder, bias: supply.bias(Part::HeadBias)?, cap: how.logit_cap })
     }
 
     pub(super) fn set_precision(&mut self, precision: Precision) {
-        self.dense.set_precision(precision);
+        if let Some(transform) = &mut self.transform {
+            transform.dense.set_precision(precision);
+        }
     }
 
-    /// Logits `[rows, scored]` of hidden states `[rows, hidden]` of the encoder.
+    /// Logits `[rows, scored]` of hidden states `[rows, hidden]` of the trunk.
     pub(super) fn logits(&self, encoder: &Encoder, hidden: &Tensor, scored: Scored<'_>) -> Result<Tensor> {
-        let transformed = self.dense.forward(hidden, self.activation)?;
-        let transformed = self.norm.forward(&transformed)?;
-        let words = encoder.embeddings.words();
+        let transformed = match &self.transform {
+            Some(transform) => {
+                let transformed = transform.dense.forward(hidden, transform.activation)?;
+                transform.norm.forward(&transformed)?
+            }
+            None => hidden.clone(),
+        };
+        let words = self.decoder.as_ref().unwrap_or(encoder.embeddings.words());
         let (weight, bias) = match scored {
             Scored::All => (words.tensor()?, self.bias.clone()),
             Scored::Tokens(ids) => {
                 check_tokens(ids, encoder.config.vocab_size)?;
-                (words.rows(ids)?, self.bias.index_select(&Tensor::new(ids, encoder.device())?, 0)?)
+                let rows = Tensor::new(ids, encoder.device())?;
+                let bias = self.bias.as_ref().map(|bias| bias.index_select(&rows, 0)).transpose()?;
+                (words.rows(ids)?, bias)
             }
         };
-        Ok(Linear::new(weight, Some(bias))?.forward(&transformed, Activation::Identity)?)
+        let logits = Linear::new(weight, bias)?.forward(&transformed, Activation::Identity)?;
+        Ok(match self.cap.map(f64::from) {
+            Some(cap) => ((logits / cap)?.tanh()? * cap)?,
+            None => logits,
+        })
     }
 }

@@ -1,26 +1,32 @@
 use candle_core::Tensor;
 use skn_kernels::{
-    Activation, AttentionForm, LayerNorm, Linear, Precision, RowSelection, SelfAttention, dropout,
+    Activation, AttentionForm, Linear, Precision, RowSelection, Sees, SelfAttention, dropout, gated,
     select_rows,
 };
 
 use super::adapter::Adapter;
 use super::batch::{Batch, DropoutSite};
+use super::norm::{Join, Norm};
 use super::supply::TensorSupply;
 use crate::architecture::{LayerPart, Part};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::tuning::adapter_of;
 
-/// A post-LN transformer layer, in two parts: up to the neurons, and on to its output.
+/// A transformer layer, in two parts: up to the neurons, and on to its output. Which norms it has, and where, says its family.
 pub(super) struct Layer {
-    activation: Activation,
+    input_norm: Option<Norm>,
     attention: SelfAttention,
     attention_output: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
+    attention_join: Join,
+    /// Whether the FFN reads what attention reads, and not what it gives.
+    parallel: bool,
+    ffn_norm: Option<Norm>,
+    activation: Activation,
+    gate: Option<Linear>,
+    up: Linear,
+    down: Linear,
+    ffn_join: Join,
     adapter: Option<Adapter>,
 }
 
@@ -30,30 +36,61 @@ impl Layer {
         let query = supply.dense(part(LayerPart::Query))?;
         let key = supply.dense(part(LayerPart::Key))?;
         let value = supply.dense(part(LayerPart::Value))?;
-        let form = AttentionForm::encoder(config.hidden_size, config.num_attention_heads)?;
+        let (how, sizes) = (&config.architecture, &config.architecture.attention);
+        let form = AttentionForm {
+            heads: sizes.heads,
+            key_value_heads: sizes.key_value_heads,
+            head_width: sizes.head_width,
+            scale: sizes.scale,
+            soft_cap: sizes.cap,
+            sees: how.layers.get(layer).map_or(Sees::ALL, |form| form.sees),
+        };
+        let mut attention = SelfAttention::new(query, key, value, form)?;
+        let [query, key] = [LayerPart::QueryNorm, LayerPart::KeyNorm].map(|of| supply.norm_if_any(part(of)));
+        if let (Some(Norm::Rms(query)), Some(Norm::Rms(key))) = (query?, key?) {
+            attention = attention.with_norms(query, key)?;
+        }
+        if let Some(rotary) = supply.rotary(layer)? {
+            attention = attention.with_rotary(rotary)?;
+        }
         Ok(Self {
-            activation: config.activation(),
-            attention: SelfAttention::new(query, key, value, form)?,
+            input_norm: supply.norm_if_any(part(LayerPart::InputNorm))?,
+            attention,
             attention_output: supply.dense(part(LayerPart::AttentionOutput))?,
-            attention_norm: supply.norm(part(LayerPart::AttentionNorm))?,
-            intermediate: supply.dense(part(LayerPart::Up))?,
-            output: supply.dense(part(LayerPart::Down))?,
-            output_norm: supply.norm(part(LayerPart::OutputNorm))?,
+            attention_join: Join {
+                end: supply.norm_if_any(part(LayerPart::AttentionEndNorm))?,
+                sum: supply.norm_if_any(part(LayerPart::AttentionSumNorm))?,
+            },
+            parallel: config.architecture.parallel,
+            ffn_norm: supply.norm_if_any(part(LayerPart::FfnNorm))?,
+            activation: config.activation(),
+            gate: supply.dense_if_any(part(LayerPart::Gate))?,
+            up: supply.dense(part(LayerPart::Up))?,
+            down: supply.dense(part(LayerPart::Down))?,
+            ffn_join: Join {
+                end: supply.norm_if_any(part(LayerPart::FfnEndNorm))?,
+                sum: supply.norm_if_any(part(LayerPart::FfnSumNorm))?,
+            },
             adapter: Adapter::new(supply, &adapter_of(config, layer))?,
         })
+    }
+
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let all = [&mut self.attention_output, &mut self.up, &mut self.down];
+        all.into_iter().chain(self.gate.as_mut())
     }
 
     /// Packs its frozen weights, the last layer's for answers alone.
     pub(super) fn pack(&self, answers_only: bool) -> Result<()> {
         self.attention.pack(answers_only)?;
-        [&self.attention_output, &self.intermediate, &self.output].into_iter().try_for_each(Linear::pack)?;
+        let all = [&self.attention_output, &self.up, &self.down];
+        all.into_iter().chain(self.gate.as_ref()).try_for_each(Linear::pack)?;
         Ok(())
     }
 
     pub(super) fn set_precision(&mut self, precision: Precision) {
         self.attention.set_precision(precision);
-        let linears = [&mut self.attention_output, &mut self.intermediate, &mut self.output];
-        linears.into_iter().for_each(|linear| linear.set_precision(precision));
+        self.linears().for_each(|linear| linear.set_precision(precision));
         self.adapter.iter_mut().for_each(|adapter| adapter.set_precision(precision));
     }
 
@@ -67,12 +104,29 @@ impl Layer {
         batch: &Batch<'_>,
     ) -> Result<(Tensor, Tensor)> {
         let residual = select_rows(&x, rows)?;
-        let attended = self.attend(index, &x, &residual, rows, batch)?;
+        let mixed = match &self.input_norm {
+            None => self.attention.forward(&x, &residual, rows, batch.attention_mask(index)?.as_ref())?,
+            Some(norm) => {
+                let normed = norm.forward(&x)?;
+                let asking = select_rows(&normed, rows)?;
+                self.attention.forward(&normed, &asking, rows, batch.attention_mask(index)?.as_ref())?
+            }
+        };
         drop(x);
+        let attended = self.attention_output.forward(&mixed, Activation::Identity)?;
         let mask = batch.hidden_mask(index, DropoutSite::AttentionOutput)?;
         let dropped = mask.as_ref().map(|mask| (rows, mask));
-        let middle = self.attention_norm.forward_residual(&attended, &residual, dropped)?;
-        let neurons = self.intermediate.forward(&middle, self.activation)?;
+        let middle = self.attention_join.forward(&attended, &residual, dropped)?;
+        let read = if self.parallel { &residual } else { &middle };
+        let normed = self.ffn_norm.as_ref().map(|norm| norm.forward(read)).transpose()?;
+        let read = normed.as_ref().unwrap_or(read);
+        let neurons = match &self.gate {
+            None => self.up.forward(read, self.activation)?,
+            Some(gate) => {
+                let gate = gate.forward(read, Activation::Identity)?;
+                gated(&gate, &self.up.forward(read, Activation::Identity)?, self.activation)?
+            }
+        };
         Ok((middle, neurons))
     }
 
@@ -85,29 +139,17 @@ impl Layer {
         rows: &RowSelection,
         batch: &Batch<'_>,
     ) -> Result<Tensor> {
-        let output = self.output.forward(&neurons, Activation::Identity)?;
+        let output = self.down.forward(&neurons, Activation::Identity)?;
         drop(neurons);
         let mask = batch.hidden_mask(index, DropoutSite::Output)?;
         let dropped = mask.as_ref().map(|mask| (rows, mask));
-        match (&self.adapter, dropped) {
-            (None, dropped) => Ok(self.output_norm.forward_residual(&output, middle, dropped)?),
-            (Some(adapter), None) => adapter.forward(&output, middle, &self.output_norm),
-            (Some(adapter), Some((rows, mask))) => {
-                adapter.forward(&dropout(&output, rows, mask)?, middle, &self.output_norm)
-            }
+        let Some(adapter) = &self.adapter else { return self.ffn_join.forward(&output, middle, dropped) };
+        let Join { end: None, sum: Some(norm) } = &self.ffn_join else {
+            return Err(ModelError::input("adapters", "a layer with a norm of its sum", "another"));
+        };
+        match dropped {
+            None => adapter.forward(&output, middle, norm),
+            Some((rows, mask)) => adapter.forward(&dropout(&output, rows, mask)?, middle, norm),
         }
-    }
-
-    fn attend(
-        &self,
-        index: usize,
-        x: &Tensor,
-        residual: &Tensor,
-        rows: &RowSelection,
-        batch: &Batch<'_>,
-    ) -> Result<Tensor> {
-        let mask = batch.attention_mask(index)?;
-        let mixed = self.attention.forward(x, residual, rows, mask.as_ref())?;
-        Ok(self.attention_output.forward(&mixed, Activation::Identity)?)
     }
 }

@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
-use candle_core::{Tensor, Var};
-use skn_kernels::{LayerNorm, Linear};
+use candle_core::{DType, Tensor, Var};
+use skn_kernels::{LayerNorm, Linear, RmsNorm, Rotary};
 
-use crate::architecture::{Module, Part};
+use super::norm::Norm;
+use crate::architecture::{Form, Module, NormForm, Part, Piece};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::tuning::Tuning;
@@ -31,6 +34,8 @@ pub(super) struct TensorSupply<'a> {
     pub(super) parameters: BTreeMap<String, Var>,
     /// The other parameters that get a gradient.
     pub(super) backbone: BTreeMap<String, Var>,
+    /// Layers that rotate alike share a table.
+    rotaries: Vec<(Arc<[f64]>, Rotary)>,
 }
 
 impl<'a> TensorSupply<'a> {
@@ -40,7 +45,15 @@ impl<'a> TensorSupply<'a> {
         tuning: &'a Tuning,
         gradients: Gradients,
     ) -> Self {
-        Self { config, weights, tuning, gradients, parameters: BTreeMap::new(), backbone: BTreeMap::new() }
+        Self {
+            config,
+            weights,
+            tuning,
+            gradients,
+            parameters: BTreeMap::new(),
+            backbone: BTreeMap::new(),
+            rotaries: Vec::new(),
+        }
     }
 
     /// The weights that tensors are taken from.
@@ -80,6 +93,11 @@ impl<'a> TensorSupply<'a> {
             .ok_or_else(|| ModelError::input(format!("{part:?}"), "a part of the model", "nothing"))
     }
 
+    /// Whether the model has a part.
+    fn has(&self, part: Part) -> bool {
+        self.config.module(part).is_some()
+    }
+
     /// A matrix whose rows are looked up.
     pub(super) fn table(&mut self, part: Part) -> Result<Table> {
         let name = self.module(part)?.weight();
@@ -89,45 +107,113 @@ impl<'a> TensorSupply<'a> {
         Ok(Table::Tensor(self.get(&name)?))
     }
 
-    /// The numbers of a small table, `[rows, width]`.
-    pub(super) fn small_table(&mut self, part: Part) -> Result<Tensor> {
-        self.get(&self.module(part)?.weight())
+    /// The numbers of a small table, `[rows, width]`, if the model has it.
+    pub(super) fn small_table(&mut self, part: Part) -> Result<Option<Tensor>> {
+        self.config.module(part).map(|module| self.get(&module.weight())).transpose()
     }
 
-    /// A bias that stands alone.
-    pub(super) fn bias(&mut self, part: Part) -> Result<Tensor> {
-        self.get(&self.module(part)?.bias())
+    /// A bias that stands alone, if the model has it.
+    pub(super) fn bias(&mut self, part: Part) -> Result<Option<Tensor>> {
+        self.config.module(part).map(|module| self.get(&module.bias())).transpose()
+    }
+
+    /// A dense layer, if the model has it.
+    pub(super) fn dense_if_any(&mut self, part: Part) -> Result<Option<Linear>> {
+        self.has(part).then(|| self.dense(part)).transpose()
     }
 
     /// A dense layer of the model.
     pub(super) fn dense(&mut self, part: Part) -> Result<Linear> {
-        self.linear(&self.module(part)?.name)
+        let module = self.module(part)?;
+        let Form::Dense { outputs, inputs, .. } = module.form else {
+            return Err(ModelError::input(&module.name, "a matrix", format!("{:?}", module.form)));
+        };
+        let bias = match module.has_bias() {
+            true => Some(cut(&self.get(&module.bias())?, module.piece, outputs)?),
+            false => None,
+        };
+        let weight = module.weight();
+        let stored = self.weights.stored(&weight).filter(|_| !module.transposed);
+        match stored {
+            Some(stored) if self.is_frozen(&weight) && self.tuning.tensor(&weight).is_none() => {
+                let (stored, piece) = (stored.clone(), module.piece);
+                let bias = match bias {
+                    Some(bias) => bias,
+                    None => Tensor::zeros(outputs, DType::F32, self.weights.device())?,
+                };
+                let read = move |rows: Range<usize>, values: &mut Vec<f32>| {
+                    let mut pieces = piece.rows(rows).into_iter();
+                    pieces
+                        .try_for_each(|rows| stored.read_rows(rows, values))
+                        .map_err(candle_core::Error::wrap)
+                };
+                Ok(Linear::deferred([outputs, inputs], bias, read)?)
+            }
+            _ => {
+                let weight = self.get(&weight)?;
+                let weight = if module.transposed { weight.t()? } else { weight };
+                Ok(Linear::new(cut(&weight, module.piece, outputs)?, bias)?)
+            }
+        }
+    }
+
+    /// A matrix with a bias, by what its tensors are called.
+    pub(super) fn linear(&mut self, name: &str) -> Result<Linear> {
+        let bias = self.get(&format!("{name}.bias"))?;
+        Ok(Linear::new(self.get(&format!("{name}.weight"))?, Some(bias))?)
+    }
+
+    /// A norm, if the model has it.
+    pub(super) fn norm_if_any(&mut self, part: Part) -> Result<Option<Norm>> {
+        self.has(part).then(|| self.norm(part)).transpose()
+    }
+
+    /// A norm of the model.
+    pub(super) fn norm(&mut self, part: Part) -> Result<Norm> {
+        let (module, epsilon) = (self.module(part)?, self.config.layer_norm_eps);
+        let weight = self.get(&module.weight())?;
+        Ok(match self.config.architecture.norm {
+            NormForm::Layer { bias } => {
+                let bias = bias.then(|| self.get(&module.bias())).transpose()?;
+                Norm::Layer(LayerNorm::new(weight, bias, epsilon)?)
+            }
+            NormForm::Rms => Norm::Rms(RmsNorm::new(weight, epsilon)?),
+            NormForm::RmsPlusOne => Norm::Rms(RmsNorm::new((weight + 1.0)?, epsilon)?),
+        })
+    }
+
+    /// What turns the queries and keys of a layer by their positions, if something does.
+    pub(super) fn rotary(&mut self, layer: usize) -> Result<Option<Rotary>> {
+        let how = &self.config.architecture;
+        let Some(frequencies) = how.layers.get(layer).and_then(|form| form.rotation.as_ref()) else {
+            return Ok(None);
+        };
+        if let Some((_, known)) = self.rotaries.iter().find(|(other, _)| other == frequencies) {
+            return Ok(Some(known.clone()));
+        }
+        let rotary = Rotary::new(frequencies, how.attention.head_width)?;
+        self.rotaries.push((Arc::clone(frequencies), rotary.clone()));
+        Ok(Some(rotary))
     }
 
     fn is_frozen(&self, name: &str) -> bool {
         let trains = self.gradients != Gradients::Nothing && self.tuning.trains(name);
         !trains && self.gradients != Gradients::All
     }
+}
 
-    /// A dense layer by what its tensors are called.
-    pub(super) fn linear(&mut self, name: &str) -> Result<Linear> {
-        let weight = format!("{name}.weight");
-        let bias = self.get(&format!("{name}.bias"))?;
-        match self.weights.stored(&weight) {
-            Some(stored) if self.is_frozen(&weight) && self.tuning.tensor(&weight).is_none() => {
-                let (shape, stored) = (stored.shape(), stored.clone());
-                let read = move |rows, values: &mut Vec<f32>| {
-                    stored.read_rows(rows, values).map_err(candle_core::Error::wrap)
-                };
-                Ok(Linear::deferred(shape, bias, read)?)
-            }
-            _ => Ok(Linear::new(self.get(&weight)?, Some(bias))?),
+/// The outputs of a part, `[outputs, ..]`, of a tensor that holds several.
+fn cut(tensor: &Tensor, piece: Piece, outputs: usize) -> Result<Tensor> {
+    Ok(match piece {
+        Piece::Whole => tensor.clone(),
+        Piece::Outputs { first, .. } => tensor.narrow(0, first, outputs)?,
+        Piece::Heads { place, width } => {
+            let inputs = tensor.elem_count() / tensor.dim(0)?.max(1);
+            let heads = tensor.contiguous()?.reshape((outputs / width.max(1), 3, width, inputs))?;
+            let mut shape = tensor.dims().to_vec();
+            shape[0] = outputs;
+            heads.narrow(1, place, 1)?.contiguous()?.reshape(shape)?
         }
     }
-
-    pub(super) fn norm(&mut self, part: Part) -> Result<LayerNorm> {
-        let module = self.module(part)?;
-        let (weight, bias) = (self.get(&module.weight())?, self.get(&module.bias())?);
-        Ok(LayerNorm::new(weight, Some(bias), self.config.layer_norm_eps)?)
-    }
+    .contiguous()?)
 }

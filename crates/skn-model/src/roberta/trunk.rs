@@ -52,7 +52,7 @@ impl<'a> Trunk<'a> {
         let packing = Packing::from_starts(&starts)?;
         let output = match &pass.output {
             Output::Nothing => None,
-            Output::Answer => Some(layout.answers(&packing)?),
+            Output::Answer => Some(layout.answers(&packing)),
             Output::Rows(rows) => Some(packing.select(rows)?),
         };
         let info = Batch { packing, samples: batch.samples, dropout: pass.dropout };
@@ -95,7 +95,11 @@ impl<'a> Trunk<'a> {
         }
         match (self.output, self.at) {
             (Some(wanted), At::Input(hidden)) => {
-                narrow_to(&hidden, &plan.last_rows, &wanted, self.encoder.device())
+                let hidden = narrow_to(&hidden, &plan.last_rows, &wanted, self.encoder.device())?;
+                match &self.encoder.final_norm {
+                    Some(norm) => norm.forward(&hidden),
+                    None => Ok(hidden),
+                }
             }
             _ => Ok(Tensor::zeros((0, self.encoder.config.hidden_size), DType::F32, self.encoder.device())?),
         }
@@ -110,7 +114,7 @@ impl<'a> Trunk<'a> {
         }
     }
 
-    /// One post-LN transformer layer is three of these steps, and they are the only ones. What a step was given is
+    /// One transformer layer is three of these steps, and they are the only ones. What a step was given is
     /// dropped by it, unless another clone has it. After an error the pass is of no use.
     fn step(&mut self, plan: &Plan, hook: &mut dyn Hook) -> Result<()> {
         let (encoder, info, index) = (self.encoder, &self.info, self.layer);
@@ -166,7 +170,7 @@ fn last_rows(
     let read = match reads.unwrap_or(Reads::Nothing) {
         Reads::All => return Ok(packing.all_rows()),
         Reads::Nothing => packing.first_rows(0),
-        Reads::Answer => layout.answers(packing)?,
+        Reads::Answer => layout.answers(packing),
         Reads::Prompt => layout.prompt(packing)?,
     };
     let Some(output) = output else { return Ok(read) };

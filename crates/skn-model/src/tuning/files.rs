@@ -1,6 +1,8 @@
 use candle_core::Tensor;
 use serde_json::{Value, json};
-use skn_artifact::names::file::{ADAPTER_CONFIG, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS};
+use skn_artifact::names::file::{
+    ADAPTER_CONFIG, ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS, PROMPT_TENSORS,
+};
 use skn_artifact::{Array, TensorBundle};
 
 use super::adapter_shapes::adapter_width;
@@ -12,7 +14,8 @@ use crate::error::{ModelError, Result};
 impl Tuning {
     /// The files of a folder that [`Self::read`], PEFT, `adapters` and `load_state_dict` read, as (name, bytes).
     ///
-    /// `model` is the id of the backbone; `mask_embedding` is row 0 of a prompt file.
+    /// `model` is the id of the backbone; `mask_embedding` is row 0 of an encoder's prompt file; a
+    /// decoder's prompt stands behind the text, where PEFT has no form for it, so it has a file of its own.
     ///
     /// # Errors
     /// If a tensor can't be copied to the CPU, or there is no tuning to save.
@@ -24,6 +27,10 @@ impl Tuning {
     ) -> Result<Vec<(String, Vec<u8>)>> {
         let tensors = match self.method {
             None => return Err(ModelError::input("tuning", "a tuned model", "the bare model")),
+            Some(Method::Prompt) if config.is_decoder() => {
+                let rows = self.prompt_file_rows(&[])?;
+                return Ok(vec![(PROMPT_TENSORS.into(), bundle_bytes([(PROMPT_NAME.to_string(), rows)])?)]);
+            }
             Some(Method::Prompt) => {
                 let rows = self.prompt_file_rows(mask_embedding)?;
                 return Ok(vec![

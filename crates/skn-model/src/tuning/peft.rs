@@ -40,7 +40,7 @@ const KNOWN: [&str; 18] = [
 ];
 
 /// Reads a prompt. `mask` is the id of the `<mask>` token.
-pub(super) fn read_prompt(source: &Source<'_>, weights: &Weights, mask: u32) -> Result<ReadTuning> {
+pub(super) fn read_prompt(source: &Source<'_>, weights: &Weights, mask: Option<u32>) -> Result<ReadTuning> {
     let config = source.config()?;
     check_config(source, &config)?;
     let file = source.tensors(PEFT_TENSORS)?;
@@ -86,7 +86,7 @@ fn is_mask_row(row: &[f32], mask: &[f32]) -> bool {
     let lacks = |bits: u32| row.iter().all(|value| value.to_bits() & bits == 0);
     let relative = coarser.into_iter().find(|(bits, _)| lacks(*bits)).map_or(0.0, |(_, error)| error);
     let is = |(value, mask): (&f32, &f32)| (value - mask).abs() <= MASK_TOLERANCE.max(mask.abs() * relative);
-    row.iter().zip(mask).all(is)
+    !mask.is_empty() && row.iter().zip(mask).all(is)
 }
 
 /// Refuses what is no soft prompt alone.

@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use skn_artifact::names::file::{ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS};
+use skn_artifact::names::file::{ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS, PROMPT_TENSORS};
 
 use super::absent::no_tuning;
 use super::adapter_hub::read_adapter;
 use super::peft::read_prompt;
 use super::source::{ReadAs, Source, is_classifier, read_tensor};
-use super::{ReadTuning, Tuning};
+use super::{PROMPT_NAME, ReadTuning, Tuning};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::weights::Weights;
@@ -28,18 +28,32 @@ impl Tuning {
         folder: &Path,
         config: &Config,
         weights: &Weights,
-        mask: u32,
+        mask: impl Into<Option<u32>>,
         how: ReadAs,
     ) -> Result<ReadTuning> {
         let source = Source { folder, names: config.family.names(), how };
-        let found: Vec<&str> = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS]
+        let found: Vec<&str> = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS, PROMPT_TENSORS]
             .into_iter()
             .filter(|name| folder.join(name).is_file())
             .collect();
         let read = match found.as_slice() {
-            [PEFT_TENSORS] => read_prompt(&source, weights, mask)?,
+            [PEFT_TENSORS] if config.is_decoder() => {
+                let expected = "a prompt behind the text (prompt.safetensors)";
+                let found = "one of PEFT's, which stands before the text; of a decoder that is not done here";
+                return Err(ModelError::field(&source.config_file(), "(whole file)", expected, found));
+            }
+            [PROMPT_TENSORS] if !config.is_decoder() => {
+                let expected = "tuned parameters of an encoder";
+                let found = "a prompt that stands behind the text, of a decoder";
+                return Err(ModelError::weight(&source.file(PROMPT_TENSORS), PROMPT_NAME, expected, found));
+            }
+            [PROMPT_TENSORS] => {
+                let file = source.tensors(PROMPT_TENSORS)?;
+                Tuning::prompt(read_tensor(&file, PROMPT_NAME)?, false)?.into()
+            }
+            [PEFT_TENSORS] => read_prompt(&source, weights, mask.into())?,
             [ADAPTER_TENSORS] => read_adapter(&source, config)?.into(),
-            [BIAS_TENSORS] => read_bias(&source)?.into(),
+            [BIAS_TENSORS] => read_bias(&source, config)?.into(),
             [] => return Err(no_tuning(folder)),
             several => {
                 let hint = format!("it holds {}: keep one tuning a folder", several.join(" and "));
@@ -54,7 +68,7 @@ impl Tuning {
 }
 
 /// Biases by the names that a model's file may give them; those of a pooler change nothing.
-fn read_bias(source: &Source<'_>) -> Result<Tuning> {
+fn read_bias(source: &Source<'_>, config: &Config) -> Result<Tuning> {
     let file = source.tensors(BIAS_TENSORS)?;
     let (classifiers, others): (Vec<_>, Vec<_>) = file.names().partition(|name| is_classifier(name));
     source.pass_over(&file, &classifiers)?;
@@ -73,7 +87,7 @@ fn read_bias(source: &Source<'_>) -> Result<Tuning> {
             }
         }
     }
-    Ok(Tuning::new_bias().with_tensors(tensors))
+    Ok(Tuning::new_bias_for(config).with_tensors(tensors))
 }
 
 fn same(a: &Tensor, b: &Tensor) -> Result<bool> {

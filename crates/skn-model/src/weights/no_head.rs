@@ -7,13 +7,21 @@ use crate::error::ModelError;
 pub(crate) struct NoHead {
     pub(super) file: PathBuf,
     pub(super) tensor: String,
+    pub(super) is_decoder: bool,
 }
 
 impl NoHead {
     /// What those are told who need a head.
     pub(crate) fn error(&self) -> ModelError {
-        let hint = "nothing: the model has no masked-LM head, so it gives no logits to tune or to answer by; \
-                    use a checkpoint that has one (AutoModelForMaskedLM in Python), or probe it with acc_mean and acc_max";
+        let (head, class) = if self.is_decoder {
+            ("head that names words", "AutoModelForCausalLM")
+        } else {
+            ("masked-LM head", "AutoModelForMaskedLM")
+        };
+        let hint = format!(
+            "nothing: the model has no {head}, so it gives no logits to tune or to answer by; use a checkpoint that has one ({class} in \
+             Python), or probe it with acc_mean, acc_max and acc_last"
+        );
         ModelError::weight(&self.file, &self.tensor, "a tensor", hint)
     }
 }

@@ -6,6 +6,7 @@ use skn_artifact::TensorFile;
 
 use super::lost::missing;
 use crate::architecture::Names;
+use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::folder::ModelFolder;
 
@@ -22,7 +23,8 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(folder: &ModelFolder, files: &'a [Arc<TensorFile>], names: &'static Names) -> Self {
+    pub(super) fn new(folder: &ModelFolder, files: &'a [Arc<TensorFile>], config: &Config) -> Self {
+        let names = config.family.names();
         let mut of = BTreeMap::<_, Vec<_>>::new();
         for file in files {
             for stored in file.names() {
@@ -34,13 +36,13 @@ impl<'a> Places<'a> {
             _ => folder.place().join("model.safetensors.index.json"),
         };
         let mut places = Self { names, files, of, file };
-        places.find_twins();
+        places.find_twins(config);
         places
     }
 
     /// One tensor under two names is often stored once. Which name stays is up to who saved it: `safetensors.torch.save_model`
     /// keeps the first in the alphabet, and notes under each other name whose twin it is. transformers knows its ties anyway.
-    fn find_twins(&mut self) {
+    fn find_twins(&mut self, config: &Config) {
         for file in self.files {
             for (twin, kept) in file.metadata() {
                 if let Some(kept) = file.stored_name(kept) {
@@ -48,7 +50,7 @@ impl<'a> Places<'a> {
                 }
             }
         }
-        for (twin, name) in self.names.twins {
+        for (twin, name) in config.twins() {
             if let (Some(place), false) = (self.of.get(*twin).cloned(), self.has(name)) {
                 self.of.insert((*name).to_owned(), place);
             }

@@ -8,12 +8,12 @@ use super::places::Places;
 use super::processors::on_all_processors;
 use super::unneeded::Unneeded;
 use super::{NoHead, Stored, Weight, Weights};
-use crate::architecture::{Form, Module, Names};
+use crate::architecture::Form;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::finite::{infinite, not_finite};
 use crate::folder::ModelFolder;
-use crate::shapes::{first_of_head, has_head, needed};
+use crate::shapes::{first_of_head, has_head, tensors as tensors_of};
 
 impl Weights {
     /// Reads the weights that `config` asks for, each checked against its shape before it is made, and each value
@@ -30,10 +30,17 @@ impl Weights {
     /// computes that wrote it (adapters, LoRA).
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
         let files: Vec<_> = folder.weight_files()?.into_iter().map(Arc::new).collect();
-        let places = Places::new(folder, &files, config.family.names());
-        let no_head = (!has_head(config, |name| places.has(name)))
-            .then(|| NoHead { file: places.file.clone(), tensor: first_of_head(config) });
-        let tensors = needed(config, no_head.is_none()).flat_map(Needed::of);
+        let places = Places::new(folder, &files, config);
+        let no_head = (!has_head(config, |name| places.has(name))).then(|| NoHead {
+            file: places.file.clone(),
+            tensor: first_of_head(config),
+            is_decoder: config.is_decoder(),
+        });
+        let tensors = tensors_of(config, no_head.is_none()).map(|(module, name, shape)| Needed {
+            name,
+            shape,
+            is_table: matches!(module.form, Form::Table { .. }),
+        });
         let tensors: Vec<Needed> = tensors.collect();
         let names: BTreeSet<&str> = tensors.iter().map(|needed| needed.name.as_str()).collect();
         let unneeded = Unneeded::of(&places, config, |name| names.contains(name))?;
@@ -57,7 +64,7 @@ impl Weights {
             tensors.extend(weights);
         }
         if no_head.is_none() {
-            check_twins(&places, config.family.names(), &digests)?;
+            check_twins(&places, config, &digests)?;
         }
         unneeded.tell(&places, config);
         let sha256 = hash_of_digests(digests);
@@ -76,12 +83,6 @@ struct Needed {
 }
 
 impl Needed {
-    fn of(module: Module) -> impl Iterator<Item = Self> {
-        let is_table = matches!(module.form, Form::Table { .. });
-        let tensors: Vec<_> = module.tensors().collect();
-        tensors.into_iter().map(move |(name, shape)| Self { name, shape, is_table })
-    }
-
     /// The shape of a tensor that stays in its file: a matrix, but for a table that is small.
     fn left_in_file(&self) -> Option<[usize; 2]> {
         match *self.shape {
@@ -139,12 +140,12 @@ impl Job<'_> {
 }
 
 /// A decoder that was stored beside its twin must hold the same: else transformers 5 takes the one, and 4 the other.
-fn check_twins(places: &Places<'_>, names: &Names, digests: &[TensorDigest]) -> Result<()> {
+fn check_twins(places: &Places<'_>, config: &Config, digests: &[TensorDigest]) -> Result<()> {
     let digest = |name: &str| {
         let (_, stored) = places.all().find(|(known, _)| *known == name)?.1;
         digests.iter().find(|digest| digest.name() == stored)
     };
-    for (twin, name) in names.twins {
+    for (twin, name) in config.twins() {
         if let (Some(found), Some(known)) = (digest(twin), digest(name))
             && !found.same_data(known)
         {

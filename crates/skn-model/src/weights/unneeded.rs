@@ -111,9 +111,8 @@ fn meaning(name: &str, config: &Config) -> Meaning {
         return Meaning::Changing(remedy);
     }
     let names = config.family.names();
-    let is_twin = names.twins.iter().any(|(twin, _)| *twin == name);
-    let buffer = ["position_ids", "token_type_ids"].iter().any(|buffer| name.ends_with(buffer));
-    if is_twin || buffer || names.is_unused(name) {
+    let is_twin = config.twins().iter().any(|(twin, _)| *twin == name);
+    if is_twin || names.is_unused(name) {
         return Meaning::Usual;
     }
     if names.layer_of(name).is_some_and(|layer| layer >= config.layers()) {

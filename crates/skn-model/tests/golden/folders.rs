@@ -288,7 +288,7 @@ fn bad_configurations_are_refused_by_file_and_field() {
         ("skn_intermediate_sizes", json!([160, 160, 160])),
         ("skn_intermediate_sizes", json!([160, 160, 160, 161])),
         ("skn_kept_neurons", json!([null, null, null, [0, 1]])),
-        ("hidden_act", json!("silu")),
+        ("hidden_act", json!("mish")),
         ("model_type", json!("distilbert")),
         ("position_embedding_type", json!("relative_key")),
     ];

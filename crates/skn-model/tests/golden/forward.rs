@@ -26,8 +26,8 @@ impl Hook for Capture {
 
     fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor> {
         let taken = self.layers.entry(site.layer()).or_default();
-        for (row, place) in x.to_vec2::<f32>()?.iter().zip(rows.prompt_place()) {
-            if place.is_some() {
+        for (row, place) in x.to_vec2::<f32>()?.iter().zip(rows.place()) {
+            if place.in_prompt.is_some() {
                 taken.extend(row);
             }
         }

@@ -1,0 +1,65 @@
+use candle_core::Tensor;
+use skn_kernels::{Dropout, LayerNorm, RmsNorm, RowSelection, dropout};
+
+use crate::error::Result;
+
+/// The norm of a model's family.
+pub(super) enum Norm {
+    Layer(LayerNorm),
+    Rms(RmsNorm),
+}
+
+impl Norm {
+    /// The normed rows of `x` `[rows, width]`.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Layer(norm) => norm.forward(x)?,
+            Self::Rms(norm) => norm.forward(x)?,
+        })
+    }
+
+    /// The normed rows of `x + residual`, `x` after dropout.
+    pub(super) fn forward_residual(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        Ok(match self {
+            Self::Layer(norm) => norm.forward_residual(x, residual, dropped)?,
+            Self::Rms(norm) => norm.forward(&add(x, residual, dropped)?)?,
+        })
+    }
+}
+
+/// How what a part of a layer gives is added to its input.
+pub(super) struct Join {
+    /// The norm of what is added.
+    pub(super) end: Option<Norm>,
+    /// The norm of the sum.
+    pub(super) sum: Option<Norm>,
+}
+
+impl Join {
+    /// `x` and `residual`, both `[rows, hidden]`, as one; `x` after dropout.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        let normed = self.end.as_ref().map(|norm| norm.forward(x)).transpose()?;
+        let x = normed.as_ref().unwrap_or(x);
+        match &self.sum {
+            Some(norm) => norm.forward_residual(x, residual, dropped),
+            None => add(x, residual, dropped),
+        }
+    }
+}
+
+fn add(x: &Tensor, residual: &Tensor, dropped: Option<(&RowSelection, &Dropout)>) -> Result<Tensor> {
+    Ok(match dropped {
+        Some((rows, mask)) => (dropout(x, rows, mask)? + residual)?,
+        None => (x + residual)?,
+    })
+}
