@@ -198,7 +198,7 @@ fn neurons_and_logits_are_transformers() {
         }
         // A masked word in a text, all of the vocabulary.
         let ids = case.rows("masked.ids").remove(0);
-        let place = ids.iter().position(|&id| id == case.encoder.mask_id()).unwrap();
+        let place = ids.iter().position(|&id| Some(id) == case.encoder.mask_id()).unwrap();
         let model = case.model(&Tuning::plain_text(), Gradients::Nothing);
         let batch = Sequences { ids: &ids, starts: &[0, ids.len()], samples: &[0], seconds: &[] };
         let output = Output::Rows([place as u32].as_slice().into());

@@ -120,20 +120,39 @@ impl<'s> Base<'s> {
     /// # Errors
     /// If it can't be read or does not fit.
     pub(crate) fn tuning(&self, tuned: &Tuned) -> Result<Tuning> {
-        let config = &self.model.config;
-        tell_idle(tuned);
-        if !tuned.load {
-            if tuned.prompt_size.is_none() && self.model.weights.require_head().is_err() {
+        if !tuned.load && tuned.prompt_size.is_none() {
+            let lacks_head = self.model.weights.require_head().is_err();
+            let what = match (self.model.config.is_decoder(), lacks_head) {
+                (true, _) => Some("a decoder that nothing is tuned for"),
+                (false, true) => Some("an encoder without a masked-LM head"),
+                (false, false) => None,
+            };
+            if let Some(what) = what {
+                tell_idle(tuned);
                 tracing::info!(
-                    "{}: an encoder without a masked-LM head; its texts are read as they are, without a prompt",
+                    "{}: {what}; its texts are read as they are, without a prompt",
                     self.identity.id
                 );
                 return Ok(Tuning::plain_text());
             }
+        }
+        self.tuning_to_train(tuned)
+    }
+
+    /// As [`Self::tuning`], to be trained: without one to load a new one, whatever the model is.
+    ///
+    /// # Errors
+    /// If it can't be read or does not fit.
+    pub(crate) fn tuning_to_train(&self, tuned: &Tuned) -> Result<Tuning> {
+        let config = &self.model.config;
+        tell_idle(tuned);
+        if !tuned.load {
             let prompt_size = tuned.prompt_size.map_or(Tuned::PROMPT_SIZE, Into::into);
             return Ok(match tuned.method.method() {
-                Method::Prompt => Tuning::new_prompt(config, prompt_size, self.seed)?,
-                Method::Bias => Tuning::new_bias(),
+                Method::Prompt => {
+                    Tuning::new_prompt_for(config, &self.model.weights, prompt_size, self.seed)?
+                }
+                Method::Bias => Tuning::new_bias_for(config),
                 Method::Adapter => Tuning::new_adapter(config, ADAPTER_REDUCTION, self.seed)?,
             });
         }
@@ -202,14 +221,18 @@ impl<'s> Base<'s> {
         R: Borrow<Example> + Send + Sync,
     {
         let most = model.max_text();
-        if most.min(self.max_length.unwrap_or(most)) < 3 && self.task.needs_data() {
+        let least = self.encoder.tokens_around() + 1;
+        if most.min(self.max_length.unwrap_or(most)) < least && self.task.needs_data() {
             let (rows, all) = (model.prompt_rows(), model.config().max_sequence());
             return Err(SessionError::usage(match self.max_length {
-                Some(length) if length < 3 => {
-                    format!("option `max_length` {length}: <s> and </s> leave no room for text; at least 3")
+                Some(length) if length < least => {
+                    format!(
+                        "option `max_length` {length}: special tokens such as <s> leave no room for text; at least {least}"
+                    )
                 }
                 _ => format!(
-                    "a prompt of {rows} positions leaves {most} of the model's {all} for <s>, text and </s>; at least 3"
+                    "a prompt of {rows} positions leaves {most} of the model's {all} for a text and special tokens such as <s>; at \
+                     least {least}"
                 ),
             }));
         }

@@ -26,7 +26,7 @@ pub struct Probe {
     #[command(flatten)]
     tuned: Tuned,
 
-    /// Probes, comma-separated: acc, acc_mean, acc_max, pos, prompt_act, speed
+    /// Probes, comma-separated: acc, acc_mean, acc_max, acc_last, pos, prompt_act, speed
     #[arg(long = "probe_type", value_name = "PROBES", value_delimiter = ',', default_values_t = options::Probe::default().probe_type)]
     probe_type: Vec<ProbeType>,
 

@@ -23,9 +23,29 @@ const NAMES: [(Class, &[&str]); 5] = [
     (Class::Bert, &["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"]),
     (
         Class::AsWritten,
-        &["PreTrainedTokenizerFast", "TokenizersBackend", "AlbertTokenizer", "HerbertTokenizer"],
+        &[
+            "PreTrainedTokenizerFast",
+            "TokenizersBackend",
+            "AlbertTokenizer",
+            "HerbertTokenizer",
+            "GPT2Tokenizer",
+            "GPTNeoXTokenizer",
+            "LlamaTokenizer",
+            "CodeLlamaTokenizer",
+            "Qwen2Tokenizer",
+            "GemmaTokenizer",
+        ],
     ),
 ];
+
+/// Models that have no `<mask>`: they answer behind a text.
+const DECODERS: [&str; 9] =
+    ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt_neox", "gpt2", "olmo2"];
+
+/// Whether a `model_type` is one that has no `<mask>`.
+pub(super) fn is_decoder(model_type: &str) -> bool {
+    DECODERS.contains(&model_type)
+}
 
 /// The attributes of a tokenizer that name a special token, in the order in which transformers adds them.
 pub(super) const ATTRIBUTES: [&str; 7] =
@@ -47,6 +67,7 @@ impl Class {
             "xlm-roberta" => Some(Self::XlmRoberta),
             "camembert" => Some(Self::Camembert),
             "bert" => Some(Self::Bert),
+            decoder if is_decoder(decoder) => Some(Self::AsWritten),
             _ => None,
         }
     }

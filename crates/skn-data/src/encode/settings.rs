@@ -37,6 +37,10 @@ pub(super) struct Settings {
     pub(super) added_is_older: bool,
     /// Whether texts are cut at their beginning, if that is said.
     pub(super) cut_left: Option<bool>,
+    /// Whether a token stands before a text, if that is said ..
+    pub(super) adds_start: Option<bool>,
+    /// .. and behind it.
+    pub(super) adds_end: Option<bool>,
     /// Whether special tokens that stand in a text are text.
     pub(super) split_special: bool,
 }
@@ -108,6 +112,8 @@ impl Settings {
             chinese: source.flag("tokenize_chinese_chars")?,
             split_special: source.flag("split_special_tokens")?.unwrap_or(false),
             cut_left: source.cut_left()?,
+            adds_start: source.flag("add_bos_token")?,
+            adds_end: source.flag("add_eos_token")?,
             added_file: SETTINGS,
             ..Self::default()
         };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::special_tokens::SpecialTokens;
+use super::special_tokens::Around;
 
 /// What stands around texts.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,13 +55,19 @@ struct Step {
 
 impl Template {
     /// The template of a family: `<s> a </s></s> b </s>`, or `[CLS] a [SEP] b [SEP]`.
-    pub(super) fn of_family(special: &SpecialTokens) -> Self {
+    pub(super) fn of_family(special: &Around) -> Self {
         let (start, end) = (vec![special.start], vec![special.end]);
         let between = vec![special.end; special.separators];
         Self {
             single: Single { before: start.clone(), after: end.clone() },
             pair: Ok(Pair { before: start, between, after: end }),
         }
+    }
+
+    /// The template of a decoder that has none: texts as they are, those of a pair one after the other.
+    pub(super) fn bare() -> Self {
+        let nothing = Pair { before: Vec::new(), between: Vec::new(), after: Vec::new() };
+        Self { single: Single { before: Vec::new(), after: Vec::new() }, pair: Ok(nothing) }
     }
 
     /// The template that a tokenizer's post-processor writes; none if that writes no token. `typed` is whether the model has

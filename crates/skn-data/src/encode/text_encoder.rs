@@ -16,7 +16,7 @@ use super::tokenizer_json::converted;
 use crate::error::{DataError, Result};
 
 /// A model's tokenizer: RoBERTa's (byte-level BPE) and XLM-RoBERTa's and CamemBERT's (unigrams) with `<s>`, `</s>` and
-/// `<mask>`, or BERT's (WordPiece) with `[CLS]`, `[SEP]` and `[MASK]`.
+/// `<mask>`, BERT's (WordPiece) with `[CLS]`, `[SEP]` and `[MASK]`, or a decoder's as its file has it.
 ///
 /// ```
 /// use skn_data::{Example, Join, TextEncoder, bert_tokenizer};
@@ -28,7 +28,7 @@ use crate::error::{DataError, Result};
 /// let example = Example { text: "The play is dull".into(), pair: None, label: 0 };
 /// let (ids, _) = encoder.encode(&example, 5, Join::Separated)?;
 /// assert_eq!(ids, [2, 5, 6, 7, 3]); // cut, [SEP] kept
-/// assert_eq!((ids[0], ids[4]), (encoder.start_id(), encoder.end_id()));
+/// assert_eq!((Some(ids[0]), Some(ids[4])), (encoder.start_id(), encoder.end_id()));
 /// # Ok::<(), skn_data::DataError>(())
 /// ```
 pub struct TextEncoder {
@@ -99,19 +99,26 @@ impl TextEncoder {
         &self.sha256
     }
 
-    /// The id of `<s>` or `[CLS]`, with which a text begins.
-    pub fn start_id(&self) -> u32 {
-        self.template.single.before.first().copied().unwrap_or(self.special.start)
+    /// The id of `<s>` or `[CLS]`, with which a text begins; a decoder's text may begin with nothing.
+    pub fn start_id(&self) -> Option<u32> {
+        let around = self.special.around.as_ref();
+        self.template.single.before.first().copied().or_else(|| Some(around?.start))
     }
 
-    /// The id of `</s>` or `[SEP]`, with which a text ends.
-    pub fn end_id(&self) -> u32 {
-        self.template.single.after.last().copied().unwrap_or(self.special.end)
+    /// The id of `</s>` or `[SEP]`, with which a text ends; a decoder's text may end with nothing.
+    pub fn end_id(&self) -> Option<u32> {
+        let around = self.special.around.as_ref();
+        self.template.single.after.last().copied().or_else(|| Some(around?.end))
     }
 
-    /// The id of `<mask>` or `[MASK]`.
-    pub fn mask_id(&self) -> u32 {
-        self.special.mask
+    /// The id of `<mask>` or `[MASK]`; a decoder has none.
+    pub fn mask_id(&self) -> Option<u32> {
+        Some(self.special.around.as_ref()?.mask)
+    }
+
+    /// How many tokens stand around a text.
+    pub fn tokens_around(&self) -> usize {
+        self.template.single.before.len() + self.template.single.after.len()
     }
 
     /// What stands around texts.
@@ -241,6 +248,7 @@ fn template(
     file: &str,
     is_file: bool,
 ) -> Result<Template, String> {
+    let Some(special) = &special.around else { return of_decoder(tokenizer, settings) };
     let typed = settings.model_type.as_deref().map_or(special.is_bert, |model| model == "bert");
     let usual = Template::of_family(special);
     let has_usual = settings.class.is_none_or(Class::has_convention);
@@ -265,6 +273,26 @@ fn template(
             Ok(usual)
         }
     }
+}
+
+/// What stands around a decoder's texts, by the post-processor; what `tokenizer_config.json` says of it must be the same, because
+/// some versions of transformers follow the one and some the other.
+fn of_decoder(tokenizer: &Tokenizer, settings: &Settings) -> Result<Template, String> {
+    let template = Template::of(tokenizer, false)?.unwrap_or_else(Template::bare);
+    let around = &template.single;
+    let both = [
+        ("add_bos_token", settings.adds_start, around.before.len()),
+        ("add_eos_token", settings.adds_end, around.after.len()),
+    ];
+    for (field, said, found) in both {
+        if let Some(said) = said.filter(|said| *said != (found > 0)) {
+            let done = if found > 0 { "writes" } else { "does not write" };
+            return Err(format!(
+                "post_processor: it {done} such a token, but tokenizer_config.json says {field} {said}; make both say the same"
+            ));
+        }
+    }
+    Ok(template)
 }
 
 fn bare() -> String {

@@ -171,7 +171,7 @@ struct Tokens {
 impl Tokens {
     /// Lines, `<s>`, text, `</s>`; or `<s>` first. A label word begins its line, so it has no space before it.
     fn of(encoder: &TextEncoder, document: &Document, start_first: bool) -> Result<Self> {
-        let (start, end) = (encoder.start_id(), encoder.end_id());
+        let (start, end) = (known(encoder.start_id())?, known(encoder.end_id())?);
         let mut ids = if start_first { vec![start] } else { Vec::new() };
         let mut labels = Vec::new();
         for (number, line) in document.opening.iter().enumerate() {
@@ -195,7 +195,7 @@ impl Tokens {
 }
 
 fn masked_batches(encoder: &TextEncoder, recipe: &PretrainDemo, step: u64) -> Result<Vec<MaskedBatch>> {
-    let stage = Curriculum::at(step, recipe.steps);
+    let (stage, mask) = (Curriculum::at(step, recipe.steps), known(encoder.mask_id())?);
     let empty = || MaskedBatch { starts: vec![0], ..MaskedBatch::default() };
     let (mut batches, mut batch) = (Vec::new(), empty());
     for sample in 0..recipe.batch {
@@ -210,7 +210,7 @@ fn masked_batches(encoder: &TextEncoder, recipe: &PretrainDemo, step: u64) -> Re
         if batch.ids.len() + tokens.ids.len() > TOKEN_BUDGET && !batch.samples.is_empty() {
             batches.push(std::mem::replace(&mut batch, empty()));
         }
-        hide(encoder, &mut rng, &tokens, &mut batch);
+        hide(encoder, mask, &mut rng, &tokens, &mut batch);
         batch.starts.push(batch.ids.len());
         batch.samples.push(sample);
     }
@@ -221,19 +221,19 @@ fn masked_batches(encoder: &TextEncoder, recipe: &PretrainDemo, step: u64) -> Re
 
 /// Appends `ids` to `batch`, some hidden: 80 % behind `<mask>`, 10 % behind any token, 10 % as they are (Devlin et al.
 /// 2019). A label word is hidden often, and always behind `<mask>`.
-fn hide(encoder: &TextEncoder, rng: &mut Rng, tokens: &Tokens, batch: &mut MaskedBatch) {
+fn hide(encoder: &TextEncoder, mask: u32, rng: &mut Rng, tokens: &Tokens, batch: &mut MaskedBatch) {
     let special = [encoder.start_id(), encoder.end_id()];
     for (place, &id) in tokens.ids.iter().enumerate() {
         let is_label = tokens.labels.contains(&place);
         let chance = if is_label { LABEL_MASKED } else { MASKED };
-        let hidden = !special.contains(&id) && rng.uniform() < chance;
+        let hidden = !special.contains(&Some(id)) && rng.uniform() < chance;
         let shown = match (hidden, is_label) {
             (false, _) => id,
-            (true, true) => encoder.mask_id(),
+            (true, true) => mask,
             (true, false) => match rng.below(10) {
                 0 => id,
                 1 => rng.below(encoder.vocabulary_size()) as u32,
-                _ => encoder.mask_id(),
+                _ => mask,
             },
         };
         if hidden {
@@ -242,6 +242,11 @@ fn hide(encoder: &TextEncoder, rng: &mut Rng, tokens: &Tokens, batch: &mut Maske
         }
         batch.ids.push(shown);
     }
+}
+
+/// A token that the demo's tokenizer has.
+fn known(id: Option<u32>) -> Result<u32> {
+    id.ok_or_else(|| SessionError::failed("tokenizer: expected <s>, </s> and <mask>, found one without"))
 }
 
 /// Documents of the whole language whose label words the model is asked for.
@@ -268,7 +273,7 @@ impl Watch {
                         && (line.claim, line.task) == (claim, task)
                     {
                         let mut ids = Tokens::of(encoder, &document, false)?.ids;
-                        let target = std::mem::replace(&mut ids[0], encoder.mask_id());
+                        let target = std::mem::replace(&mut ids[0], known(encoder.mask_id())?);
                         texts.push((ids, target));
                     }
                 }

@@ -100,6 +100,7 @@ impl Session {
         check(options)?;
         let setup = load(self, options)?;
         let model = setup.base.roberta(&setup.base.tuning(&options.tuned)?, Gradients::Nothing)?;
+        check_prompt(options, &setup, &model)?;
         let run = options.out.as_path();
         // A shard has a folder of its own: many are made at once, and a run has one writer.
         let folder = options.shard.map_or(run.to_path_buf(), |shard| shard.folder(run));
@@ -130,6 +131,19 @@ impl Session {
             inference,
             time,
         })
+    }
+}
+
+/// Refuses probes of prompt positions where there is no prompt.
+fn check_prompt(options: &Probe, setup: &Setup<'_>, model: &Roberta) -> Result<()> {
+    let of_prompt = [ProbeType::Acc, ProbeType::Pos].into_iter().find(|probe| options.asks(*probe));
+    match of_prompt {
+        Some(probe) if model.prompt_rows() == 0 => Err(SessionError::usage(format!(
+            "option `probe_type` {probe} reads the positions of a prompt, and {} is read without one; acc_last, acc_mean and acc_max \
+             need none, option `load` takes a tuned one, and option `prompt_size` makes one of chance",
+            setup.base.identity.id
+        ))),
+        _ => Ok(()),
     }
 }
 

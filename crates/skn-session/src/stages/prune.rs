@@ -159,7 +159,8 @@ fn folded(options: &Prune, setup: &Setup<'_>, tuning: &Tuning) -> Result<Vec<Vec
         };
         both.map(mean).collect()
     };
-    let answer = |layer: usize| values[layer * positions * width..][..width].to_vec();
+    let at = if setup.base.model.config.is_decoder() { positions.saturating_sub(1) } else { 0 };
+    let answer = |layer: usize| values[(layer * positions + at) * width..][..width].to_vec();
     Ok((0..layers).map(|layer| if layer + 1 == layers { answer(layer) } else { mixed(layer) }).collect())
 }
 

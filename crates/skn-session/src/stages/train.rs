@@ -69,7 +69,7 @@ impl Session {
         writer.check_free(&[file::METRICS.into(), checkpoint])?;
         let base = &setup.base;
         let gradients = if base.paper { Gradients::All } else { Gradients::Tuned };
-        let model = base.roberta(&base.tuning(&options.tuned)?, gradients)?;
+        let model = base.roberta(&base.tuning_to_train(&options.tuned)?, gradients)?;
         // From here on tokens are enough. Rows share their strings, those of test too: a string goes with its last row.
         let [train_rows, dev_rows, _] = setup.splits.take_rows();
         let [train_texts, dev_texts] = [train_rows, dev_rows].map(|rows| base.encode(rows, &model));

@@ -116,7 +116,7 @@ fn masked(golden: &Golden, budget: usize) -> Vec<MaskedBatch> {
         for row in (1..batch.ids.len()).step_by(3) {
             masked.targets.push(masked.ids[row]);
             masked.rows.push(row as u32);
-            masked.ids[row] = golden.encoder.mask_id();
+            masked.ids[row] = golden.encoder.mask_id().unwrap();
         }
         masked
     };
