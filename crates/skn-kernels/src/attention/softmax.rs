@@ -16,21 +16,43 @@ fn vectors<'a>(row: &'a mut [f32], seen: &Range<usize>) -> (&'a mut [f32], Range
     (&mut row[start..end], seen.start - start..seen.end - start)
 }
 
-/// The softmax of `scale` times what is seen of each row of `stride` numbers.
+/// The softmax of `scale` times what is seen of each row of `stride` numbers. What isn't is masked in whole vectors: were it
+/// written over by itself first, reading the vector would wait for that.
 #[inline(always)]
 fn softmax_body<const FUSED: bool>(scores: &mut [f32], stride: usize, seen: &[Range<usize>], scale: f32) {
     for (row, seen) in scores.chunks_exact_mut(stride).zip(seen) {
         let (row, seen) = vectors(row, seen);
-        row[..seen.start].fill(f32::NEG_INFINITY);
-        row[seen.end..].fill(f32::NEG_INFINITY);
-        let highest = lane_max(row);
-        for_each_chunk(row, |chunk| {
-            for score in chunk {
-                *score = exp::<FUSED>((*score - highest) * scale);
+        let vectors = row.as_chunks_mut::<LANES>().0;
+        let (start, count) = (seen.start as u32, seen.len() as u32);
+        // Only the first vector and the last one have something that isn't seen.
+        let whole = seen.start.div_ceil(LANES)..seen.end / LANES;
+        let is_seen =
+            |vector: usize, lane: usize| ((vector * LANES + lane) as u32).wrapping_sub(start) < count;
+        let mut highest = [f32::NEG_INFINITY; LANES];
+        for (vector, scores) in vectors.iter().enumerate() {
+            let mut scores = *scores;
+            if !whole.contains(&vector) {
+                for (lane, score) in scores.iter_mut().enumerate() {
+                    *score = if is_seen(vector, lane) { *score } else { f32::NEG_INFINITY };
+                }
             }
-        });
-        row[..seen.start].fill(0.0);
-        row[seen.end..].fill(0.0);
+            for (highest, score) in highest.iter_mut().zip(scores) {
+                *highest = if score > *highest { score } else { *highest };
+            }
+        }
+        let highest = lane_max(&highest);
+        for (vector, scores) in vectors.iter_mut().enumerate() {
+            let mut values = *scores;
+            for value in &mut values {
+                *value = exp::<FUSED>((*value - highest) * scale);
+            }
+            if !whole.contains(&vector) {
+                for (lane, value) in values.iter_mut().enumerate() {
+                    *value = if is_seen(vector, lane) { *value } else { 0.0 };
+                }
+            }
+            *scores = values;
+        }
         let share = 1.0 / lane_sum(row, |value| value);
         row.iter_mut().for_each(|value| *value *= share);
     }
