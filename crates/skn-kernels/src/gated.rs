@@ -24,13 +24,22 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tenso
 /// Numbers that stay in the first-level cache from one step to the next.
 const AT_ONCE: usize = 1024;
 
-/// `activation(gate) * up`.
-pub(crate) fn product(activation: Activation, gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut values = gate.to_vec();
-    for (values, up) in values.chunks_mut(AT_ONCE).zip(up.chunks(AT_ONCE)) {
+/// Makes `activation(gate) * up` of the gate.
+pub(crate) fn product_in_place(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    for (values, up) in gate.chunks_mut(AT_ONCE).zip(up.chunks(AT_ONCE)) {
         let count = values.len();
         activation.apply(Isa::best(), values, count, count);
         values.iter_mut().zip(up).for_each(|(value, up)| *value *= up);
+    }
+}
+
+/// `activation(gate) * up`.
+pub(crate) fn product(activation: Activation, gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut values = Vec::with_capacity(gate.len());
+    for (gate, up) in gate.chunks(AT_ONCE).zip(up.chunks(AT_ONCE)) {
+        let start = values.len();
+        values.extend_from_slice(gate);
+        product_in_place(activation, &mut values[start..], up);
     }
     values
 }

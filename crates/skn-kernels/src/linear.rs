@@ -204,7 +204,7 @@ impl Linear {
 
     /// `activation(gate) * up`, element by element, of this layer's result `gate` and another layer's result `up` for the
     /// same `x` `[rows, in]`: `[rows, out]`. It has the bits of [`gated`](crate::gated()) of both results; if nothing trains
-    /// in either layer the gate's result passes through no memory.
+    /// in either layer it is one operation, with one tensor less.
     ///
     /// # Errors
     /// If the layers have different shapes, `x` has another width, or is not f32.

@@ -7,7 +7,6 @@ use candle_core::Result;
 
 use crate::element::Pair;
 use crate::panels::Panels;
-use crate::product::Place;
 use crate::simd::Isa;
 use crate::view::{View, ViewMut};
 
@@ -104,19 +103,6 @@ impl Operand {
         match self {
             Self::F32(panels) => panels.multiply(Isa::best(), left, bias, finish),
             Self::Bf16(panels) => panels.multiply(Isa::best(), left, bias, finish),
-        }
-    }
-
-    /// See [`Panels::multiply_placed`].
-    pub(crate) fn multiply_placed(
-        &self,
-        left: View<'_>,
-        bias: &[f32],
-        finish: impl FnMut(Place, &mut ViewMut<'_>),
-    ) -> Vec<f32> {
-        match self {
-            Self::F32(panels) => panels.multiply_placed(Isa::best(), left, bias, finish),
-            Self::Bf16(panels) => panels.multiply_placed(Isa::best(), left, bias, finish),
         }
     }
 }

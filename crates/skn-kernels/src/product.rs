@@ -69,12 +69,6 @@ fn rows_at_once(isa: Isa) -> usize {
     }
 }
 
-/// Which rows and columns of a product a part of it is.
-pub(crate) struct Place {
-    pub(crate) rows: Range<usize>,
-    pub(crate) columns: Range<usize>,
-}
-
 /// Elements of packed matrices that products are made with.
 pub(crate) trait Multiply: Element {
     /// The product of [`Panels::multiply_into`] with the factors that there are instructions for.
@@ -84,7 +78,7 @@ pub(crate) trait Multiply: Element {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        finish: impl FnMut(Place, &mut ViewMut<'_>),
+        finish: impl FnMut(&mut ViewMut<'_>),
     );
 }
 
@@ -95,7 +89,7 @@ impl Multiply for f32 {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        finish: impl FnMut(Place, &mut ViewMut<'_>),
+        finish: impl FnMut(&mut ViewMut<'_>),
     ) {
         right.multiply_into::<f32>(isa, left, Some(bias), out, finish);
     }
@@ -110,7 +104,7 @@ impl Multiply for Pair {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        finish: impl FnMut(Place, &mut ViewMut<'_>),
+        finish: impl FnMut(&mut ViewMut<'_>),
     ) {
         if isa.multiplies_bf16() {
             right.multiply_into::<Pair>(isa, left, Some(bias), out, finish);
@@ -142,24 +136,9 @@ impl<T: Multiply> Panels<T> {
         left: View<'_>,
         bias: &[f32],
         out: &mut ViewMut<'_>,
-        mut finish: impl FnMut(&mut ViewMut<'_>),
+        finish: impl FnMut(&mut ViewMut<'_>),
     ) {
-        let right = Right::whole(self);
-        T::multiply_into(right, isa, left, bias, out, |_, part| finish(part));
-    }
-
-    /// As [`Self::multiply`], where `finish` is told which part it gets.
-    pub(crate) fn multiply_placed(
-        &self,
-        isa: Isa,
-        left: View<'_>,
-        bias: &[f32],
-        finish: impl FnMut(Place, &mut ViewMut<'_>),
-    ) -> Vec<f32> {
-        let mut out = vec![0f32; left.rows * self.columns()];
-        let right = Right::whole(self);
-        T::multiply_into(right, isa, left, bias, &mut ViewMut::dense(&mut out, self.columns()), finish);
-        out
+        T::multiply_into(Right::whole(self), isa, left, bias, out, finish);
     }
 
     /// `left [rows, columns]` x the transpose of self: `[rows, inner]`, with the bits of the product with that transpose,
@@ -167,7 +146,7 @@ impl<T: Multiply> Panels<T> {
     pub(crate) fn multiply_transposed(&self, isa: Isa, left: View<'_>) -> Vec<f32> {
         let mut out = vec![0f32; left.rows * self.rows()];
         let right = Right::transpose(self);
-        T::multiply_into(right, isa, left, &[], &mut ViewMut::dense(&mut out, self.rows()), |_, _| {});
+        T::multiply_into(right, isa, left, &[], &mut ViewMut::dense(&mut out, self.rows()), |_| {});
         out
     }
 }
@@ -182,13 +161,13 @@ impl Panels<f32> {
         [inner, columns]: [Range<usize>; 2],
         out: &mut ViewMut<'_>,
     ) {
-        Right::part(self, inner, columns).multiply_into::<f32>(isa, left, Some(&[]), out, |_, _| {});
+        Right::part(self, inner, columns).multiply_into::<f32>(isa, left, Some(&[]), out, |_| {});
     }
 
     /// Adds `left x self` to `out`. Each of its numbers goes on with the chain that it is, so that a product in parts, which
     /// begins with zeros, has the bits of the whole one.
     pub(crate) fn multiply_adding(&self, isa: Isa, left: View<'_>, out: &mut ViewMut<'_>) {
-        Right::whole(self).multiply_into::<f32>(isa, left, None, out, |_, _| {});
+        Right::whole(self).multiply_into::<f32>(isa, left, None, out, |_| {});
     }
 }
 
@@ -200,7 +179,7 @@ impl<T: Element> Right<'_, T> {
         left: View<'_>,
         bias: Option<&[f32]>,
         out: &mut ViewMut<'_>,
-        mut finish: impl FnMut(Place, &mut ViewMut<'_>),
+        mut finish: impl FnMut(&mut ViewMut<'_>),
     ) where
         T: As<F>,
     {
@@ -217,8 +196,7 @@ impl<T: Element> Right<'_, T> {
                 for panel in 0..panels {
                     product.column_of_tiles(out, rows.clone(), slab.clone(), panel, &mut made);
                     if slab.end == inner {
-                        let place = Place { rows: rows.clone(), columns: self.columns_of(panel) };
-                        finish(place, &mut out.part(rows.clone(), self.columns_of(panel)));
+                        finish(&mut out.part(rows.clone(), self.columns_of(panel)));
                     }
                 }
             }

@@ -7,8 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use super::weight::Packed;
 use crate::activation::Activation;
 use crate::cpu::{slice, with_slices};
-use crate::gated::{gradients, product};
-use crate::simd::Isa;
+use crate::gated::{gradients, product, product_in_place};
 use crate::view::View;
 
 pub(super) struct Gated {
@@ -42,20 +41,18 @@ impl CustomOp1 for Gated {
         let x = View::dense(slice(x, layout)?, rows, inputs);
         let [gate, up] = &self.layers;
         let (gate, up) = (gate.operand()?, up.operand()?);
-        let (activation, outputs) = (self.activation, gate.columns());
+        let outputs = gate.columns();
         let values = with_slices(self.biases.each_ref(), |[of_gate, of_up]| {
             let up = up.multiply(x, of_up, |_| {});
+            let mut gate = gate.multiply(x, of_gate, |_| {});
             if self.keeps_results {
-                let [gate, up] = self.results.get_or_init(|| [gate.multiply(x, of_gate, |_| {}), up]);
-                return Ok(product(activation, gate, up));
+                let [gate, up] = self.results.get_or_init(|| [gate, up]);
+                return Ok(product(self.activation, gate, up));
             }
-            Ok(gate.multiply_placed(x, of_gate, |place, part| {
-                activation.apply(Isa::best(), part.values, part.stride, part.columns);
-                for (row, values) in place.rows.zip(part.values.chunks_mut(part.stride)) {
-                    let up = &up[row * outputs..][place.columns.clone()];
-                    values.iter_mut().zip(up).for_each(|(value, up)| *value *= up);
-                }
-            }))
+            // Not part by part with the product, while a part is in a cache: then `up` is read in runs that are too short, which
+            // takes longer (`benches`, operations).
+            product_in_place(self.activation, &mut gate, &up);
+            Ok(gate)
         })?;
         Ok((CpuStorage::F32(values), Shape::from((rows, outputs))))
     }

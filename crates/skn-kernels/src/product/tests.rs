@@ -163,15 +163,6 @@ fn every_element_is_finished_once() {
         }
     });
     assert!(product.iter().all(|&value| value == 1.0));
-    let left = View::dense(&left, rows, inner);
-    let product = panels.multiply_placed(Isa::best(), left, &[], |place, part| {
-        for (row, values) in place.rows.zip(part.values.chunks_mut(part.stride)) {
-            for (column, value) in place.columns.clone().zip(&mut values[..part.columns]) {
-                *value += (row * columns + column) as f32;
-            }
-        }
-    });
-    assert!(product.iter().enumerate().all(|(place, &value)| value == place as f32), "its own place");
 }
 
 #[test]
