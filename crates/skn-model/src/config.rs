@@ -16,7 +16,7 @@
 use serde_json::{Map, Value};
 use skn_kernels::Activation;
 
-use crate::architecture::{Architecture, Form, HeadForm, LayerPart, Part};
+use crate::architecture::{Architecture, Form, HeadForm, HeadNorms, LayerPart, Part};
 use crate::family::Family;
 use crate::shapes::tensors;
 
@@ -136,7 +136,7 @@ impl Config {
     }
 
     /// Multiply-adds of one sequence of `rows` rows up to the answer's logits. The last layer is computed at the answer's row.
-    /// Where its keys are not rotated, they and the values are absorbed ([`skn_kernels::SelfAttention`]): a product of each with
+    /// Where nothing is done to its keys, they and the values are absorbed ([`skn_kernels::SelfAttention`]): a product of each with
     /// that row alone, and for each head a product of every row's whole width with the query, and one with the weights.
     pub fn multiply_adds(&self, rows: usize) -> u64 {
         let (attention, rows) = (&self.architecture.attention, rows as u64);
@@ -155,7 +155,11 @@ impl Config {
             .map(|layer| rows * (dense(layer, true) + dense(layer, false) + rows * pair))
             .sum();
         let last = self.layers().checked_sub(1).map_or(0, |layer| {
-            let is_absorbed = self.architecture.layers.get(layer).is_some_and(|form| form.rotation.is_none());
+            let turned = self.architecture.layers.get(layer).is_none_or(|form| form.rotation.is_some());
+            let whole = attention.key_value_heads == attention.heads
+                && attention.heads * attention.head_width == self.hidden_size;
+            let is_absorbed =
+                whole && !turned && attention.cap.is_none() && attention.norms == HeadNorms::None;
             let (keys, seen) =
                 if is_absorbed { (1, 2 * (attention.heads * self.hidden_size) as u64) } else { (rows, pair) };
             keys * dense(layer, true) + dense(layer, false) + rows * seen

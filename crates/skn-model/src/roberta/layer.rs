@@ -1,7 +1,6 @@
 use candle_core::Tensor;
 use skn_kernels::{
-    Activation, AttentionForm, Linear, Precision, RowSelection, Sees, SelfAttention, dropout, gated,
-    select_rows,
+    Activation, AttentionForm, Linear, Precision, RowSelection, Sees, SelfAttention, dropout, select_rows,
 };
 
 use super::adapter::Adapter;
