@@ -11,7 +11,7 @@ use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
 use crate::regular::{open_regular, read_regular};
 
 /// A JSON record above this size is not of this world.
-const MAX_JSON: u64 = 1 << 30;
+pub(crate) const MAX_JSON: u64 = 1 << 30;
 
 /// What to do where a file of the same name exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,17 +4,29 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ArtifactError, Result};
-use crate::file::{Overwrite, read_json, write_json};
+use crate::file::{MAX_JSON, Overwrite, parse_json, write_file};
+use crate::hash::sha256_hex;
 use crate::link::refuse_link;
 use crate::names::file;
+use crate::regular::read_regular;
 
 /// `RUN/run.json`: how everything in the run came about, by stage.
+///
+/// The file ends with a hash of itself, for no other file could say that its settings and hashes are those that were written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+// A name that is not known is perhaps `sha256`, damaged: then nobody would look at the hash.
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RunRecord {
     /// The last run of each stage.
     pub stages: BTreeMap<String, StageRecord>,
+    /// SHA-256 of the file as it is with [`NO_HASH`] in this place. Records of version 0.1.0 and before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
+
+/// Stands for the hash of a record while that is made.
+const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// How one stage came about; an entry of `run.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,7 +72,14 @@ impl RunRecord {
 
     /// Reads a record. What it lists as written lies in the run: other programs remove, replace and read these files.
     pub(super) fn read_file(path: &Path) -> Result<Self> {
-        let record: Self = read_json(path)?;
+        let bytes = read_regular(path, MAX_JSON).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => ArtifactError::Missing { file: path.into(), hint: String::new() },
+            _ => ArtifactError::Io { file: path.into(), operation: "read", source },
+        })?;
+        let mut record: Self = parse_json(path, &bytes, "the documented JSON")?;
+        if let Some(expected) = record.sha256.take() {
+            check_hash(path, &bytes, &expected)?;
+        }
         let inside = |name: &str| {
             let mut parts = Path::new(name).components();
             !name.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
@@ -97,7 +116,7 @@ impl RunRecord {
             all.stages.extend(free.map(|name| (name, earlier)));
         }
         all.stages.retain(|name, stage| !name.contains(EARLIER) || !stage.outputs.is_empty());
-        write_json(&run.join(file::RUN), Overwrite::Replace, &all)
+        all.write(run)
     }
 
     /// Removes what stages left that began before `unix_seconds`: their files and their records. Files that no record
@@ -131,9 +150,48 @@ impl RunRecord {
                 }
             }
         }
-        write_json(&run.join(file::RUN), Overwrite::Replace, &all)?;
+        all.write(run)?;
         Ok(names)
     }
+
+    fn write(mut self, run: &Path) -> Result<()> {
+        let path = run.join(file::RUN);
+        self.sha256 = Some(NO_HASH.into());
+        let text = serde_json::to_string_pretty(&self);
+        let mut text = text
+            .map_err(|error| ArtifactError::format(&path, "value", "something that JSON can say", error))?;
+        text.push('\n');
+        let hash = sha256_hex(text.as_bytes());
+        // The last field, so the last place.
+        if let Some(place) = text.rfind(NO_HASH) {
+            text.replace_range(place..place + NO_HASH.len(), &hash);
+        }
+        write_file(&path, Overwrite::Replace, text.as_bytes())
+    }
+}
+
+/// Checks a record's bytes against the hash that stands in them.
+fn check_hash(path: &Path, bytes: &[u8], expected: &str) -> Result<()> {
+    let text = String::from_utf8_lossy(bytes);
+    let found = match text.rfind(expected) {
+        Some(place) if expected.len() == NO_HASH.len() => {
+            let (before, after) = (&text[..place], &text[place + expected.len()..]);
+            sha256_hex([before, NO_HASH, after].concat().as_bytes())
+        }
+        _ => sha256_hex(bytes),
+    };
+    if found == expected {
+        return Ok(());
+    }
+    Err(ArtifactError::Format {
+        file: path.into(),
+        place: "content".into(),
+        expected: format!("SHA-256 {expected}, as it was written"),
+        found: format!(
+            "{found}; it was changed since, so what it says of the run can't be relied on: put back what was written, or \
+             remove it, and do the stages again"
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -189,6 +247,31 @@ mod tests {
         assert!(!run.join("old/x").exists() && run.join("old/notes.txt").exists());
         assert!(!run.join("info/old").exists() && run.join("info/new/z").exists());
         assert_eq!(verify(run).unwrap().intact, ["info/new/z"]);
+    }
+
+    #[test]
+    fn a_record_that_was_changed_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, path) = (folder.path(), folder.path().join(file::RUN));
+        let settings = BTreeMap::from([("max_length".to_string(), "20".to_string())]);
+        let record = StageRecord { settings, seconds: 0.1 + 0.2, ..Default::default() };
+        RunRecord::update(run, "train", record.clone(), &[]).unwrap();
+        RunRecord::update(run, "probe", record.clone(), &[]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let stages = RunRecord::read(run).unwrap().stages;
+        assert_eq!(stages.into_values().collect::<Vec<_>>(), [record.clone(), record]);
+        for place in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 1 << (place % 7);
+            std::fs::write(&path, &bytes).unwrap();
+            let message = RunRecord::read(run).unwrap_err().to_string();
+            assert!(message.contains("run.json"), "byte {place}: {message}");
+        }
+        // One of an older version says nothing of itself.
+        let mut older: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        older.as_object_mut().unwrap().remove("sha256");
+        std::fs::write(&path, older.to_string()).unwrap();
+        assert_eq!(RunRecord::read(run).unwrap().stages.len(), 2);
     }
 
     #[test]
