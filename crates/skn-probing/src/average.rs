@@ -5,7 +5,7 @@ use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::{Batch, Encoded};
 use skn_model::{Output, Roberta};
-use skn_stats::MeanAccumulator;
+use skn_stats::{MeanAccumulator, StatsError};
 
 use crate::error::{ProbingError, Result};
 use crate::pass::{PassOptions, Texts, forward};
@@ -103,7 +103,8 @@ impl Average {
         let (_, high) = file.i64("sum_high", Some(dims.sizes()))?;
         let (_, low) = file.i64("sum_low", Some(dims.sizes()))?;
         let (_, count) = file.i64("count", Some(&[1]))?;
-        let sums = MeanAccumulator::from_parts(&high, &low, count[0])?;
+        let sums =
+            MeanAccumulator::from_parts(&high, &low, count[0]).map_err(|error| no_sums(file, &error))?;
         Ok(Self { pool, dims, sums })
     }
 }
@@ -152,10 +153,17 @@ pub fn check_averages(file: &TensorFile) -> Result<()> {
     let (_, high) = file.i64("sum_high", Some(&shape))?;
     let (_, low) = file.i64("sum_low", Some(&shape))?;
     let (_, count) = file.i64("count", Some(&[1]))?;
-    if MeanAccumulator::from_parts(&high, &low, count[0])?.mean()? == values {
+    let sums = MeanAccumulator::from_parts(&high, &low, count[0]);
+    if sums.and_then(|sums| sums.mean()).map_err(|error| no_sums(file, &error))? == values {
         return Ok(());
     }
     Err(wrong_average(file, "the averages of the file's sums", "others"))
+}
+
+fn no_sums(file: &TensorFile, error: &StatsError) -> ProbingError {
+    let (file, tensor) = (file.path().into(), "sum_high".into());
+    let expected = "sums, with `sum_low`, of as many texts as `count` says".into();
+    ArtifactError::Tensor { file, tensor, expected, found: error.to_string() }.into()
 }
 
 fn wrong_average(file: &TensorFile, expected: impl ToString, found: impl ToString) -> ProbingError {
@@ -166,11 +174,10 @@ fn wrong_average(file: &TensorFile, expected: impl ToString, found: impl ToStrin
 /// A shape read from a file, if it is one that the pool has.
 pub(crate) fn dims_of_file(file: &TensorFile, pool: Pool, sizes: Vec<usize>) -> Result<Dims> {
     let expected = if pool == Pool::Position { 3 } else { 2 };
-    if sizes.len() == expected {
+    if sizes.len() == expected && !sizes.contains(&0) {
         return Dims::new(sizes);
     }
-    let what = format!("{}: dimensions", file.path().display());
-    Err(ProbingError::mismatch(what, expected, format!("shape {sizes:?}")))
+    Err(wrong_average(file, format!("{expected} dimensions, none 0"), format!("shape {sizes:?}")))
 }
 
 pub(crate) fn check_same(pool: Pool, dims: &Dims, other_pool: Pool, other: &Dims) -> Result<()> {

@@ -1,5 +1,5 @@
 use skn_artifact::names::kind;
-use skn_artifact::{Array, TensorBundle, TensorFile};
+use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_model::Roberta;
 
 use crate::average::{Metadata, described};
@@ -75,16 +75,18 @@ impl Positions {
         file.expect_kind(kind::POSITIONS)?;
         let (shape, activations) = file.f32("activation", None)?;
         let [texts, positions] = shape[..] else {
-            let what = format!("{}: activation", file.path().display());
-            return Err(ProbingError::mismatch(what, "shape [texts, positions]", format!("{shape:?}")));
+            return Err(wrong(file, "activation", "shape [texts, positions]", format!("{shape:?}")));
         };
         let (_, labels) = file.i64("label", Some(&[texts]))?;
-        let class = |&label: &i64| {
-            let what = || format!("{}: label", file.path().display());
-            usize::try_from(label).map_err(|_| ProbingError::mismatch(what(), "0 or more", label))
-        };
+        let class =
+            |&label: &i64| usize::try_from(label).map_err(|_| wrong(file, "label", "0 or more", label));
         Ok(Self { positions, activations, labels: labels.iter().map(class).collect::<Result<_>>()? })
     }
+}
+
+fn wrong(file: &TensorFile, tensor: &str, expected: &str, found: impl ToString) -> ProbingError {
+    let (file, tensor) = (file.path().into(), tensor.into());
+    ArtifactError::Tensor { file, tensor, expected: expected.into(), found: found.to_string() }.into()
 }
 
 #[cfg(test)]

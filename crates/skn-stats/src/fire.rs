@@ -55,12 +55,22 @@ impl FireAccumulator {
     /// Adds the counts of another accumulator.
     ///
     /// # Errors
-    /// If it has other neurons or classes.
+    /// If it has other neurons or classes, or there are more texts than can be counted; nothing is added then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         same("neurons of the counts to merge", self.neurons, other.neurons)?;
         same("classes of the counts to merge", self.classes(), other.classes())?;
-        self.fired.iter_mut().zip(&other.fired).for_each(|(count, part)| *count += part);
-        self.labels.iter_mut().zip(&other.labels).for_each(|(count, part)| *count += part);
+        let added = |counts: &[u64], parts: &[u64]| {
+            let sum = |(count, part): (&u64, &u64)| count.checked_add(*part);
+            counts.iter().zip(parts).map(sum).collect::<Option<Vec<u64>>>()
+        };
+        let overflow = StatsError::Overflow { what: "texts of the counts to merge" };
+        let (fired, labels) = (added(&self.fired, &other.fired), added(&self.labels, &other.labels));
+        let (Some(fired), Some(labels)) = (fired, labels) else { return Err(overflow) };
+        // Of all classes together too: rows are the sum of them.
+        if labels.iter().try_fold(0u64, |rows, count| rows.checked_add(*count)).is_none() {
+            return Err(overflow);
+        }
+        (self.fired, self.labels) = (fired, labels);
         Ok(())
     }
 
@@ -153,6 +163,28 @@ mod tests {
         assert!(fires.merge(&FireAccumulator::new(2, 3).unwrap()).is_err());
         assert!(FireAccumulator::new(1, 0).is_err() && FireAccumulator::new(1, usize::MAX).is_err());
         assert_eq!(fires, of(&[]));
+    }
+
+    #[test]
+    fn more_than_can_be_counted_is_an_error() {
+        // Merged with itself 62 times: 2^62 texts of each of three classes, 3 * 2^62 in all.
+        let mut fires = of(&[(0, [1.0; 3]), (1, [1.0; 3]), (2, [0.0; 3])]);
+        for _ in 0..62 {
+            let copy = fires.clone();
+            fires.merge(&copy).unwrap();
+        }
+        assert_eq!((fires.rows(), fires.fired(0).unwrap()), (3 << 62, &[1 << 62; 3][..]));
+        let before = fires.clone();
+        assert_eq!(fires.merge(&before), Err(StatsError::Overflow { what: "texts of the counts to merge" }));
+        assert_eq!(fires, before);
+        let mut one = of(&[(0, [1.0; 3])]);
+        for _ in 0..63 {
+            let copy = one.clone();
+            one.merge(&copy).unwrap();
+        }
+        let copy = one.clone();
+        assert!(one.merge(&copy).is_err());
+        assert_eq!(one, copy);
     }
 
     proptest! {
