@@ -1,11 +1,13 @@
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::error::{ArtifactError, Result};
 use crate::file::{make_folder, sync_folder};
+use crate::hash::to_hex;
 
 /// A file of JSON lines that only grows. A checkpoint remembers its length; a resumed run cuts it back to that.
 #[derive(Debug)]
@@ -13,6 +15,7 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     length: u64,
+    hash: Sha256,
 }
 
 impl Journal {
@@ -21,6 +24,18 @@ impl Journal {
     /// # Errors
     /// If the file is shorter than `keep`, or can't be opened or cut.
     pub fn open(path: &Path, keep: u64) -> Result<Self> {
+        Self::open_checked(path, keep, None)
+    }
+
+    /// Opens a journal whose first `keep` bytes must have a SHA-256, and cuts it back to them.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or if they have another; the file is as it was then.
+    pub fn resume(path: &Path, keep: u64, sha256: &str) -> Result<Self> {
+        Self::open_checked(path, keep, Some(sha256))
+    }
+
+    fn open_checked(path: &Path, keep: u64, sha256: Option<&str>) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
         make_folder(folder)?;
         let mut options = OpenOptions::new();
@@ -36,10 +51,19 @@ impl Journal {
             let expected = format!("at least the {keep} bytes of the checkpoint");
             return Err(ArtifactError::format(path, "length", expected, format!("{length} bytes")));
         }
+        let mut hash = Sha256::new();
+        let read =
+            io::copy(&mut (&mut file).take(keep), &mut hash).map_err(ArtifactError::io(path, "read"))?;
+        let found = to_hex(&hash.clone().finalize());
+        if let Some(expected) = sha256.filter(|expected| *expected != found) {
+            let place = format!("the first {read} bytes");
+            let expected = format!("SHA-256 {expected}, as they were written");
+            return Err(ArtifactError::format(path, place, expected, found));
+        }
         file.set_len(keep).map_err(ArtifactError::io(path, "cut"))?;
         file.seek(SeekFrom::Start(keep)).map_err(ArtifactError::io(path, "seek in"))?;
         sync_folder(folder)?;
-        Ok(Self { path: path.into(), file, length: keep })
+        Ok(Self { path: path.into(), file, length: keep, hash })
     }
 
     /// Adds a line.
@@ -53,7 +77,13 @@ impl Journal {
         line.push(b'\n');
         self.file.write_all(&line).map_err(ArtifactError::io(&self.path, "write"))?;
         self.length += line.len() as u64;
+        self.hash.update(&line);
         Ok(())
+    }
+
+    /// SHA-256 of all lines so far.
+    pub fn sha256(&self) -> String {
+        to_hex(&self.hash.clone().finalize())
     }
 
     /// Makes sure that all lines so far survive a power cut, and returns how many bytes they are.
@@ -69,6 +99,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sha256_hex;
 
     #[test]
     fn a_journal_is_cut_back_to_its_checkpoint() {
@@ -84,5 +115,16 @@ mod tests {
         journal.sync().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n3\n");
         assert!(Journal::open(&path, 100).unwrap_err().to_string().contains("4 bytes"));
+        let sha256 = journal.sha256();
+        assert_eq!(sha256, sha256_hex(b"1\n3\n"));
+        journal.append(&4).unwrap();
+        drop(journal);
+        let mut journal = Journal::resume(&path, 4, &sha256).unwrap();
+        journal.append(&5).unwrap();
+        drop(journal);
+        std::fs::write(&path, "1\n2\n5\n").unwrap();
+        let message = Journal::resume(&path, 4, &sha256).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl") && message.contains(&sha256), "{message}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n5\n", "it is as it was");
     }
 }

@@ -103,6 +103,17 @@ impl Config {
         Self { raw: Map::new(), ..self.clone() } == Self { raw: Map::new(), ..other.clone() }
     }
 
+    /// What the model computes beside what the shapes of its tensors say, in words: with the tensors' hash this tells it from
+    /// any other.
+    pub fn arithmetic(&self) -> String {
+        let (heads, eps, first) = (self.num_attention_heads, self.layer_norm_eps, self.first_position);
+        format!(
+            "{}, {heads} heads, {:?}, layer_norm_eps {eps}, positions from {first}",
+            self.model_type(),
+            self.activation
+        )
+    }
+
     /// The number of layers L.
     pub fn layers(&self) -> usize {
         self.intermediate_sizes.len()

@@ -60,6 +60,12 @@ pub(crate) struct State {
     pub(crate) gradient_norm: f64,
     /// Bytes of the metrics file.
     pub(crate) metrics_bytes: u64,
+    /// Their SHA-256; checkpoints of version 0.1.0 and before have none.
+    #[serde(default)]
+    pub(crate) metrics_sha256: Option<String>,
+    /// SHA-256 of the record of the best parameters, which has theirs; none before the first evaluation.
+    #[serde(default)]
+    pub(crate) best_sha256: Option<String>,
 }
 
 impl State {
@@ -74,6 +80,8 @@ impl State {
             loss_rows: 0,
             gradient_norm: 0.0,
             metrics_bytes: 0,
+            metrics_sha256: None,
+            best_sha256: None,
         }
     }
 }
@@ -172,6 +180,13 @@ impl Checkpoint {
         &self.header.state
     }
 
+    /// Whether this was made later in a training than another one.
+    fn is_later_than(&self, other: &Self) -> bool {
+        // At one step there may be two: before the evaluation, and after it.
+        let place = |checkpoint: &Self| (checkpoint.state().step, checkpoint.state().evaluated);
+        place(self) > place(other)
+    }
+
     /// Refuses a checkpoint of another training; a note if it was made on another kind of machine.
     pub(crate) fn compare(&self, now: &Fingerprint) -> Result<Option<String>> {
         let mismatch = |field: &str, checkpoint: &str, now: &str| TuneError::Mismatch {
@@ -262,6 +277,8 @@ pub(crate) struct Loaded {
     pub(crate) checkpoint: Checkpoint,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
+    /// Whether it stands where the one before the last should.
+    is_out_of_place: bool,
 }
 
 impl CheckpointFolder {
@@ -287,34 +304,78 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// The last checkpoint that is whole, or `None` if there never was one.
+    /// The last checkpoint that is whole, or `None` if there never was one. Nothing is written.
     pub(crate) fn load(&mut self, now: &Fingerprint) -> Result<Option<Loaded>> {
-        let reason = match Checkpoint::read(&self.current) {
-            Ok(checkpoint) => {
-                self.current_is_whole = true;
-                let notes = checkpoint.compare(now)?.into_iter().collect();
-                return Ok(Some(Loaded { checkpoint, notes }));
-            }
+        let current = match Checkpoint::read(&self.current) {
             Err(error @ ArtifactError::Io { .. }) => return Err(error.into()),
-            Err(error) => error,
+            other => other,
         };
-        match Checkpoint::read(&self.previous) {
-            Ok(checkpoint) => {
+        let previous = match Checkpoint::read(&self.previous) {
+            // The one before it is not needed then.
+            Err(ArtifactError::Io { .. }) if current.is_ok() => None,
+            Err(error @ ArtifactError::Io { .. }) => return Err(error.into()),
+            Ok(previous) => Some(Ok(previous)),
+            Err(ArtifactError::Missing { .. }) if current.is_ok() => None,
+            Err(error) => Some(Err(error)),
+        };
+        self.current_is_whole = current.is_ok();
+        match (current, previous) {
+            (Ok(current), Some(Ok(previous))) => self.later(current, previous, now).map(Some),
+            (Ok(checkpoint), _) => {
+                let notes = checkpoint.compare(now)?.into_iter().collect();
+                Ok(Some(Loaded { checkpoint, notes, is_out_of_place: false }))
+            }
+            (Err(reason), Some(Ok(checkpoint))) => {
                 let step = checkpoint.state().step;
                 let name = self.previous.display();
                 let mut notes =
                     vec![format!("{reason}; going on from the checkpoint before it, {name} of step {step}")];
                 notes.extend(checkpoint.compare(now)?);
-                Ok(Some(Loaded { checkpoint, notes }))
+                Ok(Some(Loaded { checkpoint, notes, is_out_of_place: false }))
             }
-            Err(ArtifactError::Missing { .. }) if matches!(reason, ArtifactError::Missing { .. }) => Ok(None),
-            Err(error @ ArtifactError::Io { .. }) => Err(error.into()),
-            Err(error) => Err(TuneError::NoCheckpoint {
+            (Err(ArtifactError::Missing { .. }), Some(Err(ArtifactError::Missing { .. }))) => Ok(None),
+            (Err(reason), previous) => Err(TuneError::NoCheckpoint {
                 file: self.current.clone(),
                 reason: reason.to_string(),
-                previous: error.to_string(),
+                previous: previous.and_then(Result::err).map_or_else(String::new, |error| error.to_string()),
             }),
         }
+    }
+
+    /// Of two that are whole the one that is further, which is the current one unless somebody has moved files: that is told.
+    fn later(&self, current: Checkpoint, previous: Checkpoint, now: &Fingerprint) -> Result<Loaded> {
+        let mut notes: Vec<String> = current.compare(now)?.into_iter().collect();
+        let (names, steps) = (
+            [&self.current, &self.previous].map(|file| file.display()),
+            [&current, &previous].map(|checkpoint| checkpoint.state().step),
+        );
+        let what = format!(
+            "{}: expected a later checkpoint than {}, found step {} after step {}",
+            names[0], names[1], steps[0], steps[1]
+        );
+        // The one before it may be of another training, which this one followed: then it says nothing of this one.
+        if previous.compare(now).is_err() || current.is_later_than(&previous) {
+            return Ok(Loaded { checkpoint: current, notes, is_out_of_place: false });
+        }
+        if !previous.is_later_than(&current) {
+            notes.push(format!("{what}; going on from there"));
+            return Ok(Loaded { checkpoint: current, notes, is_out_of_place: false });
+        }
+        notes.push(format!("{what}; going on from {}", names[1]));
+        Ok(Loaded { checkpoint: previous, notes, is_out_of_place: true })
+    }
+
+    /// Puts what was loaded, and is gone on from, in its place.
+    pub(crate) fn settle(&self, loaded: &Loaded) -> Result<()> {
+        if loaded.is_out_of_place {
+            rename_file(&self.previous, &self.current)?;
+        }
+        Ok(())
+    }
+
+    /// The file of the last checkpoint.
+    pub(crate) fn current(&self) -> &Path {
+        &self.current
     }
 
     /// Writes a checkpoint; the one before it is kept under its other name. At every moment one of the two is whole.

@@ -76,6 +76,19 @@ pub enum TuneError {
         now: String,
     },
 
+    /// A file of the run is not what it was when the checkpoint was made.
+    #[error(
+        "{source}; so says the checkpoint {checkpoint} (of step {step}): put back what was written, or train anew"
+    )]
+    Beside {
+        /// What is wrong with the file.
+        source: ArtifactError,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// The steps that it is of.
+        step: u64,
+    },
+
     /// Neither the checkpoint nor the one before it can be used.
     #[error(
         "{file}: can't be resumed from: {reason}; nor can the checkpoint before it: {previous}; train anew"
@@ -102,7 +115,9 @@ impl TuneError {
             Self::Model(error) => error.kind(),
             Self::Probing(error) => error.kind(),
             Self::Setting { .. } => ErrorKind::Usage,
-            Self::Data(_) | Self::Mismatch { .. } | Self::NoCheckpoint { .. } => ErrorKind::Input,
+            Self::Data(_) | Self::Mismatch { .. } | Self::Beside { .. } | Self::NoCheckpoint { .. } => {
+                ErrorKind::Input
+            }
             Self::Tensor(candle_core::Error::Cuda(_)) => ErrorKind::Device,
             Self::Tensor(_) | Self::NotFinite { .. } | Self::NoGradient { .. } => ErrorKind::Failed,
         }

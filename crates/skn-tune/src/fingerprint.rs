@@ -6,18 +6,23 @@ use skn_kernels::Isa;
 use skn_model::Roberta;
 
 use crate::checkpoint::Fingerprint;
+use crate::error::Result;
 use crate::options::{TrainData, TrainOptions};
-use crate::train_run::TrainRun;
+use crate::train_run::{Beginning, TrainRun};
 
-/// Everything that the bits of a training depend on, apart from the values that its parameters began with: a resume
-/// puts them back.
+/// Everything that the bits of a training depend on.
 pub(crate) fn fingerprint(
     model: &Roberta,
     data: &TrainData<'_>,
     options: &TrainOptions,
     run: &TrainRun,
     dropout: [f32; 2],
-) -> Fingerprint {
+) -> Result<Fingerprint> {
+    let begins_with = match run.begins {
+        Beginning::New => "new parameters".to_string(),
+        Beginning::Loaded => format!("loaded parameters, SHA-256 {}", model.tuning()?.sha256()?),
+        Beginning::OwnBest => "loaded parameters of this run".to_string(),
+    };
     let parameters = model.parameters();
     let numbers: usize = parameters.values().map(|variable| variable.elem_count()).sum();
     let optional = |count: Option<u64>| count.map_or("none".to_string(), |count| count.to_string());
@@ -30,10 +35,11 @@ pub(crate) fn fingerprint(
         ("metric", data.metric.name().to_string()),
         ("verbalizer", format!("{:?}", run.verbalizer.ids)),
         ("model_sha256", run.model.sha256.clone()),
+        ("model", model.config().arithmetic()),
         ("method", run.method.clone()),
         ("prompt_size", model.prompt_rows().to_string()),
         ("parameters", format!("{} tensors of {numbers} numbers", parameters.len())),
-        ("begins_with", if run.loaded { "loaded parameters" } else { "new parameters" }.to_string()),
+        ("begins_with", begins_with),
         ("seed", options.seed.to_string()),
         ("epochs", options.epochs.to_string()),
         ("batch", options.batch.to_string()),
@@ -51,7 +57,7 @@ pub(crate) fn fingerprint(
         ("token_budget", options.token_budget.to_string()),
     ];
     let settings: BTreeMap<String, String> = settings.map(|(name, value)| (name.to_string(), value)).into();
-    Fingerprint { machine: machine(model), settings }
+    Ok(Fingerprint { machine: machine(model), settings })
 }
 
 /// Device and instruction set, on which the last bits depend.

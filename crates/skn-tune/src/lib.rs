@@ -47,8 +47,8 @@ pub use crate::loss::cross_entropy;
 pub use crate::options::{TOKEN_BUDGET, TrainData, TrainOptions};
 pub use crate::schedule::Schedule;
 pub use crate::step::{MaskedBatch, PretrainStep, Step, StepGradients, pretrain_step, step_gradients};
-pub use crate::train::{Outcome, Stopped, train};
-pub use crate::train_run::TrainRun;
+pub use crate::train::{Outcome, Stopped, check_resume, train};
+pub use crate::train_run::{Beginning, TrainRun};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

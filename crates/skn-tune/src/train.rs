@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use skn_artifact::{Journal, MetricRecord};
+use skn_artifact::{ArtifactError, Journal, MetricRecord};
 use skn_data::{epoch_order, pack_in_order};
 use skn_model::{Roberta, TrainingDropout};
 use skn_probing::{PassOptions, ProbingError, Progress, Workers, evaluate};
@@ -66,6 +66,10 @@ pub fn train(
 ) -> Result<Outcome> {
     let mut training = Training::start(model, data, options, run, workers)?;
     let stopped = training.run(progress)?;
+    // What was not written anew since the resume was left by a program that is no more.
+    if stopped != Stopped::Interrupted && training.resumed_from.is_some() {
+        run.check_best(&training.state)?;
+    }
     let state = &training.state;
     Ok(Outcome {
         best_step: state.best_step,
@@ -75,6 +79,32 @@ pub fn train(
         stopped,
         notes: training.notes,
     })
+}
+
+/// Refuses a resume that [`train`] would refuse because the checkpoint is damaged or of another training, before anything is
+/// written. Nothing without [`TrainRun::resume`].
+///
+/// # Errors
+/// As [`train`].
+pub fn check_resume(
+    model: &Roberta,
+    data: &TrainData<'_>,
+    options: &TrainOptions,
+    run: &TrainRun,
+) -> Result<()> {
+    if !run.resume {
+        return Ok(());
+    }
+    options.plan(data.train.len())?;
+    check(model, data, options, run)?;
+    let now = fingerprint(model, data, options, run, dropout(model, options))?;
+    CheckpointFolder::new(&run.last()).load(&now).map(drop)
+}
+
+/// Of hidden states and attention weights.
+fn dropout(model: &Roberta, options: &TrainOptions) -> [f32; 2] {
+    let config = model.config();
+    options.dropout.map_or([config.hidden_dropout, config.attention_dropout], |p| [p, p])
 }
 
 struct Training<'a> {
@@ -115,9 +145,8 @@ impl<'a> Training<'a> {
     ) -> Result<Self> {
         let plan = options.plan(data.train.len())?;
         check(model, data, options, run)?;
-        let config = model.config();
-        let dropout = options.dropout.map_or([config.hidden_dropout, config.attention_dropout], |p| [p, p]);
-        let fingerprint = fingerprint(model, data, options, run, dropout);
+        let dropout = dropout(model, options);
+        let fingerprint = fingerprint(model, data, options, run, dropout)?;
         let mut checkpoints = CheckpointFolder::new(&run.last());
         let loaded = if run.resume { checkpoints.load(&fingerprint)? } else { None };
         let (adam, state, notes) = match &loaded {
@@ -127,9 +156,23 @@ impl<'a> Training<'a> {
                 (adam, loaded.checkpoint.state().clone(), loaded.notes.clone())
             }
         };
-        if loaded.is_none() {
-            checkpoints.clear()?;
+        match &loaded {
+            None => checkpoints.clear()?,
+            Some(loaded) => {
+                run.check_resumed(&state)?;
+                checkpoints.settle(loaded)?;
+            }
         }
+        let journal = match &state.metrics_sha256 {
+            Some(sha256) => Journal::resume(&run.metrics(), state.metrics_bytes, sha256),
+            None => Journal::open(&run.metrics(), state.metrics_bytes),
+        };
+        let journal = journal.map_err(|error| match (error, &loaded) {
+            (source @ ArtifactError::Format { .. }, Some(_)) => {
+                TuneError::Beside { source, checkpoint: checkpoints.current().into(), step: state.step }
+            }
+            (error, _) => error.into(),
+        })?;
         Ok(Self {
             model,
             data,
@@ -140,7 +183,7 @@ impl<'a> Training<'a> {
             dropout,
             fingerprint,
             checkpoints,
-            journal: Journal::open(&run.metrics(), state.metrics_bytes)?,
+            journal,
             adam,
             saved: loaded.as_ref().map(|_| state.clone()),
             resumed_from: loaded.map(|_| state.step),
@@ -264,7 +307,8 @@ impl<'a> Training<'a> {
             if self.saved.is_none() {
                 self.save()?;
             }
-            self.run.save_best(&Best { model: self.model, metric: metric.name(), score, step })?;
+            let best = Best { model: self.model, metric: metric.name(), score, step };
+            self.state.best_sha256 = Some(self.run.save_best(&best)?);
             (self.state.best_score, self.state.best_step) = (score, step);
         }
         self.journal.append(&MetricRecord {
@@ -313,6 +357,7 @@ impl<'a> Training<'a> {
             return Ok(());
         }
         self.state.metrics_bytes = self.journal.sync()?;
+        self.state.metrics_sha256 = Some(self.journal.sha256());
         let bytes = Checkpoint::encode(self.model.parameters(), &self.adam, &self.state, &self.fingerprint)?;
         self.checkpoints.save(&bytes)?;
         self.saved = Some(self.state.clone());

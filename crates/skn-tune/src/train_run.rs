@@ -3,11 +3,13 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::file;
 use skn_artifact::{
-    ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, sha256_hex, write_file, write_json,
+    ArtifactError, ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, hash_file, read_json, sha256_hex,
+    write_file, write_json,
 };
 use skn_model::Roberta;
 
-use crate::error::Result;
+use crate::checkpoint::State;
+use crate::error::{Result, TuneError};
 
 /// Every file that some tuning method writes into `best`.
 const TUNING_FILES: [&str; 5] = [
@@ -42,12 +44,24 @@ pub struct TrainRun {
     pub data_sha256: String,
     /// SHA-256 of the tokenizer; a resume must match it.
     pub tokenizer_sha256: String,
-    /// Whether the parameters begin as an earlier training left them: a resume must match it, or a finished training
-    /// would pass for one that goes on from its best.
-    pub loaded: bool,
+    /// What the parameters begin with: a resume must match it.
+    pub begins: Beginning,
     /// Files that the caller has put into `best/` (a pruned backbone), by name with their SHA-256; `skn.json` lists
     /// them too.
     pub companions: BTreeMap<String, String>,
+}
+
+/// What a training's parameters begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Beginning {
+    /// New ones, which the seed decides.
+    New,
+    /// What an earlier training left, in another folder.
+    Loaded,
+    /// What an earlier training left in this folder. This one replaces them, so a resume can't tell which they were; but a
+    /// finished training does not pass for one that goes on from its best.
+    OwnBest,
 }
 
 /// The parameters to save as the best so far.
@@ -74,8 +88,9 @@ impl TrainRun {
         self.folder.join(file::LAST)
     }
 
-    /// Writes `best/`, `skn.json` last: until then its hashes do not fit, and the folder is known to be torn.
-    pub(crate) fn save_best(&self, best: &Best<'_>) -> Result<()> {
+    /// Writes `best/`, `skn.json` last: until then its hashes do not fit, and the folder is known to be torn. Gives back the
+    /// SHA-256 of that.
+    pub(crate) fn save_best(&self, best: &Best<'_>) -> Result<String> {
         let folder = self.best();
         let files = best.model.tuning()?.files(best.model.config(), &self.model.id, &self.mask_embedding)?;
         remove_others(&folder, &files)?;
@@ -95,7 +110,59 @@ impl TrainRun {
             step: best.step,
             files: hashes,
         };
-        Ok(write_json(&folder.join(file::SKILL_CONFIG), Overwrite::Replace, &config)?)
+        let config_file = folder.join(file::SKILL_CONFIG);
+        write_json(&config_file, Overwrite::Replace, &config)?;
+        Ok(hash_file(&config_file)?)
+    }
+
+    /// Refuses early what [`Self::check_best`] would refuse at the end: a record of best parameters that are not those of the
+    /// `state`, nor of a later evaluation, which a resume comes to again.
+    pub(crate) fn check_resumed(&self, state: &State) -> Result<()> {
+        let Some(expected) = &state.best_sha256 else { return Ok(()) };
+        let file = self.best().join(file::SKILL_CONFIG);
+        if !file.is_file() {
+            return Err(self.not_the_best(file, state, expected, "no such file"));
+        }
+        let found = hash_file(&file)?;
+        if found == *expected {
+            return Ok(());
+        }
+        let step = read_json::<SkillConfig>(&file)?.step;
+        let comes_again = step > state.step || (step == state.step && state.evaluated < step);
+        if comes_again { Ok(()) } else { Err(self.not_the_best(file, state, expected, found)) }
+    }
+
+    /// Checks that `best/` holds what was best by the `state` of a training that was resumed and is done.
+    pub(crate) fn check_best(&self, state: &State) -> Result<()> {
+        let Some(expected) = &state.best_sha256 else { return Ok(()) };
+        let folder = self.best();
+        let check = |file: PathBuf, expected: &str| {
+            if !file.is_file() {
+                return Err(self.not_the_best(file, state, expected, "no such file"));
+            }
+            let found = hash_file(&file)?;
+            if found == expected { Ok(()) } else { Err(self.not_the_best(file, state, expected, found)) }
+        };
+        let config_file = folder.join(file::SKILL_CONFIG);
+        check(config_file.clone(), expected)?;
+        let config: SkillConfig = read_json(&config_file)?;
+        config.files.iter().try_for_each(|(name, expected)| check(folder.join(name), expected))
+    }
+
+    fn not_the_best(
+        &self,
+        file: PathBuf,
+        state: &State,
+        expected: &str,
+        found: impl Into<String>,
+    ) -> TuneError {
+        let source = ArtifactError::Format {
+            file,
+            place: format!("the best parameters, of step {}", state.best_step),
+            expected: format!("SHA-256 {expected}"),
+            found: found.into(),
+        };
+        TuneError::Beside { source, checkpoint: self.last().join(file::CHECKPOINT), step: state.step }
     }
 }
 
@@ -105,7 +172,7 @@ fn remove_others(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
         let file = folder.join(name);
         match std::fs::remove_file(&file) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(skn_artifact::ArtifactError::Io { file, operation: "remove", source }.into());
+                return Err(ArtifactError::Io { file, operation: "remove", source }.into());
             }
             _ => {}
         }

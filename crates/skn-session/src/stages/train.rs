@@ -5,7 +5,7 @@ use serde::Serialize;
 use skn_artifact::names::{file, stage};
 use skn_artifact::{Overwrite, sha256_hex, write_file};
 use skn_model::{Gradients, Roberta};
-use skn_tune::{Outcome, Stopped, TrainData, TrainRun, train};
+use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
 use crate::base::method_name;
 use crate::error::{Result, SessionError};
@@ -75,10 +75,18 @@ impl Session {
         let [train_texts, dev_texts] = [train_rows, dev_rows].map(|rows| base.encode(rows, &model));
         let (train_texts, dev_texts) = (train_texts?, dev_texts?);
         let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
+        let begins = match (options.tuned.load, goes_on) {
+            (false, _) => Beginning::New,
+            (true, false) => Beginning::Loaded,
+            (true, true) => Beginning::OwnBest,
+        };
+        let mut run = train_run(options, &setup, &model, begins)?;
+        // What is refused has touched nothing of the run.
+        check_resume(&model, &data, &how, &run)?;
         setup.keep_split(&mut writer, true)?;
         setup.note(&mut writer)?;
         writer.flush()?;
-        let run = train_run(options, &setup, &model, copy_backbone(&setup, out)?)?;
+        run.companions = copy_backbone(&setup, out)?;
         tracing::info!("{} rows of train, {} of dev, {steps} steps", train_texts.len(), dev_texts.len());
         let outcome = train(&model, &data, &how, &run, self.workers(), self.progress())?;
         outcome.notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -96,12 +104,7 @@ fn goes_on(options: &Train, setup: &Setup<'_>) -> bool {
     options.tuned.load && setup.base.source.as_ref().and_then(|source| source.run.as_ref()).is_some_and(same)
 }
 
-fn train_run(
-    options: &Train,
-    setup: &Setup<'_>,
-    model: &Roberta,
-    companions: BTreeMap<String, String>,
-) -> Result<TrainRun> {
+fn train_run(options: &Train, setup: &Setup<'_>, model: &Roberta, begins: Beginning) -> Result<TrainRun> {
     let base = &setup.base;
     let pruned = base.model.config.kept_neurons.is_some();
     Ok(TrainRun {
@@ -114,8 +117,8 @@ fn train_run(
         mask_embedding: base.model.weights.mask_embedding(base.encoder.mask_id())?,
         data_sha256: setup.splits.source.data_sha256.clone(),
         tokenizer_sha256: base.encoder.sha256().into(),
-        loaded: options.tuned.load,
-        companions,
+        begins,
+        companions: BTreeMap::new(),
     })
 }
 

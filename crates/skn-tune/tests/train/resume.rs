@@ -7,7 +7,7 @@ use std::path::Path;
 
 use skn_data::Metric;
 use skn_model::Tuning;
-use skn_tune::{ClipScope, Stopped, TrainOptions, TrainRun, TuneError, train};
+use skn_tune::{Beginning, ClipScope, Stopped, TrainOptions, TrainRun, TuneError, train};
 
 use crate::support::{Case, Golden, Stop, hashes, workers};
 
@@ -149,6 +149,89 @@ fn two_damaged_checkpoints_are_an_error() {
     assert_eq!(std::fs::read(folder.path().join("metrics.jsonl")).unwrap(), before, "nothing is touched");
 }
 
+#[test]
+fn of_two_checkpoints_the_later_one_is_used() {
+    let case = Case::prompt();
+    let expected = straight(&case);
+    let names = ["checkpoint.safetensors", "checkpoint.previous.safetensors"];
+    for (exchanged, part) in
+        [(true, "found step 6 after step 7; going on from"), (false, "step 6 after step 6")]
+    {
+        let folder = interrupted(&case);
+        let [current, previous] = names.map(|name| folder.path().join("last").join(name));
+        let (later, earlier) = (std::fs::read(&current).unwrap(), std::fs::read(&previous).unwrap());
+        std::fs::write(&current, earlier).unwrap();
+        if exchanged {
+            std::fs::write(&previous, later).unwrap();
+        }
+        let notes = resume(&case, folder.path(), 1);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains(part) && notes[0].contains("last/checkpoint.safetensors"), "{notes:?}");
+        assert_eq!(hashes(folder.path()), expected);
+    }
+    // Of a finished training nothing is saved again.
+    let folder = tempfile::tempdir().unwrap();
+    case.train(&case.run(folder.path(), false), 1, &Stop::never()).unwrap();
+    let [current, previous] = names.map(|name| folder.path().join("last").join(name));
+    let (later, earlier) = (std::fs::read(&current).unwrap(), std::fs::read(&previous).unwrap());
+    std::fs::write(&current, earlier).unwrap();
+    std::fs::write(&previous, &later).unwrap();
+    assert_eq!(resume(&case, folder.path(), 1).len(), 1);
+    assert_eq!(std::fs::read(&current).unwrap(), later);
+}
+
+/// Changes a file of a training that is interrupted, or finished, and resumes it.
+fn after(finished: bool, change: impl Fn(&Path)) -> skn_tune::Result<BTreeMap<String, String>> {
+    let case = Case::prompt();
+    let folder = interrupted(&case);
+    if finished {
+        resume(&case, folder.path(), 1);
+    }
+    change(folder.path());
+    case.train(&case.run(folder.path(), true), 1, &Stop::never())?;
+    Ok(hashes(folder.path()))
+}
+
+#[test]
+fn best_parameters_and_metrics_that_were_changed_are_not_taken_over() {
+    let other = tempfile::tempdir().unwrap();
+    let mut case = Case::prompt();
+    case.options.seed = 5;
+    case.train(&case.run(other.path(), false), 1, &Stop::never()).unwrap();
+    let copied = |name: &'static str| {
+        let from = other.path().join(name);
+        move |folder: &Path| {
+            std::fs::copy(&from, folder.join(name)).unwrap();
+        }
+    };
+    let expected = straight(&Case::prompt());
+    for finished in [true, false] {
+        let results = [
+            ("metrics.jsonl", after(finished, |folder| flip(&folder.join("metrics.jsonl"), 0.1))),
+            (
+                "metrics.jsonl",
+                after(finished, |folder| std::fs::remove_file(folder.join("metrics.jsonl")).unwrap()),
+            ),
+            ("skn.json", after(finished, copied("best/skn.json"))),
+            ("adapter_model.safetensors", after(finished, copied("best/adapter_model.safetensors"))),
+            ("skn.json", after(finished, |folder| std::fs::remove_dir_all(folder.join("best")).unwrap())),
+        ];
+        for (name, result) in results {
+            match result {
+                // What an evaluation after the resume found to be better was written anew.
+                Ok(found) => {
+                    assert!(!finished && name != "metrics.jsonl", "{name}: it was not noticed");
+                    assert_eq!(found, expected, "{name}");
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains(name), "{name}: {error}");
+                    assert_eq!(error.kind(), skn_artifact::ErrorKind::Input, "{error}");
+                }
+            }
+        }
+    }
+}
+
 #[track_caller]
 fn check_refused(field: &str, change: impl Fn(&mut Case, &mut TrainRun)) {
     let mut case = Case::prompt();
@@ -176,7 +259,9 @@ fn a_resume_that_does_not_match_is_refused() {
     check_refused("model_sha256", |_, run| run.model.sha256 = "other".into());
     check_refused("verbalizer", |_, run| run.verbalizer.ids.reverse());
     check_refused("method", |_, run| run.method = "RobertaPrunePrompt".into());
-    check_refused("begins_with", |_, run| run.loaded = true);
+    check_refused("begins_with", |_, run| run.begins = Beginning::Loaded);
+    check_refused("begins_with", |_, run| run.begins = Beginning::OwnBest);
+    check_refused("model", |case, _| case.golden.config.layer_norm_eps *= 2.0);
     check_refused("train", |case, _| case.train.truncate(36));
     check_refused("train", |case, _| {
         let mut ids = case.train[3].ids.to_vec();

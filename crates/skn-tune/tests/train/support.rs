@@ -9,7 +9,7 @@ use skn_artifact::{ModelIdentity, TensorFile, VerbalizerRecord, hash_file};
 use skn_data::{Batch, Dataset, Encoded, Join, Metric, Task, TextEncoder, pack_in_order};
 use skn_model::{Config, Gradients, ModelFolder, Roberta, Tuning, Weights};
 use skn_probing::{Progress, Workers};
-use skn_tune::{Outcome, Result, TrainData, TrainOptions, TrainRun, train};
+use skn_tune::{Beginning, Outcome, Result, TrainData, TrainOptions, TrainRun, train};
 
 /// The golden model and what it must give.
 pub(crate) struct Golden {
@@ -180,7 +180,7 @@ impl Case {
             mask_embedding: self.golden.weights.mask_embedding(self.golden.encoder.mask_id()).unwrap(),
             data_sha256: "data".into(),
             tokenizer_sha256: self.golden.encoder.sha256().into(),
-            loaded: false,
+            begins: Beginning::New,
             companions: BTreeMap::new(),
         }
     }
