@@ -211,6 +211,10 @@ pub mod file {
 
 /// Settings in an entry of `run.json` that others read.
 pub mod setting {
+    /// Longest text in tokens, where it was less than the model takes.
+    pub const MAX_LENGTH: &str = "max_length";
+    /// Whose ways were followed where they differ.
+    pub const COMPAT: &str = "compat";
     /// Which texts of dev and of test stand in train too.
     pub const IN_TRAIN: [&str; 2] = ["dev_in_train", "test_in_train"];
 }

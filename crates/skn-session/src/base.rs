@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skn_artifact::names::file;
+use skn_artifact::names::{file, setting};
 use skn_artifact::{ModelIdentity, VerbalizerRecord};
 use skn_data::{DataError, Encoded, Example, Join, Task, TextEncoder, Verbalizer};
 use skn_model::{Gradients, Method, ModelFolder, ReadAs, Roberta, Tuning};
@@ -41,8 +41,6 @@ pub(crate) struct Base<'s> {
     pub(crate) seed: u64,
     /// Whether the model lies in what is resumed from, as a pruned run's does.
     pub(crate) model_of_source: bool,
-    /// Whether the folder of tuned parameters need not be one whole.
-    pub(crate) may_be_torn: bool,
     /// Whether the tuned parameters of what is resumed from are used.
     loaded: bool,
     model_name: String,
@@ -58,7 +56,7 @@ impl<'s> Base<'s> {
     /// # Errors
     /// If something is missing, damaged, or does not fit the rest.
     pub(crate) fn load(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
-        let base = Self::read(session, Named::of(subject, tuned)?, subject, tuned)?;
+        let base = Self::read(session, Named::of(subject, tuned, None)?, subject, tuned)?;
         base.model.weights.require_head()?;
         Ok(base)
     }
@@ -86,9 +84,9 @@ impl<'s> Base<'s> {
         };
         let identity = model.identity();
         // Tuned parameters are for texts that were cut and joined as in their training.
-        let earlier = |setting| source.as_ref().filter(|_| tuned.load)?.recorded(setting);
-        let paper = subject.paper || earlier("compat").as_deref() == Some("paper");
-        let earlier_length = || earlier("max_length").and_then(|length| length.parse().ok());
+        let earlier = |name| source.as_ref().filter(|_| tuned.load)?.recorded(name);
+        let paper = subject.paper || earlier(setting::COMPAT).as_deref() == Some("paper");
+        let earlier_length = || earlier(setting::MAX_LENGTH).and_then(|length| length.parse().ok());
         let max_length = subject.max_length.map(Into::into).or_else(earlier_length);
         let base = Self {
             session,
@@ -96,7 +94,6 @@ impl<'s> Base<'s> {
             max_length,
             model_of_source: model_name.is_of_source(),
             loaded: tuned.load,
-            may_be_torn: false,
             model_name: model_name.name,
             seed: subject.seed,
             task,
@@ -186,9 +183,6 @@ impl<'s> Base<'s> {
                 "option `resume_from` RUN: expected a run with tuned parameters, found none",
             ));
         };
-        if !self.may_be_torn {
-            source.check_files()?;
-        }
         let mask = self.encoder.mask_id();
         let read = Tuning::read(&source.best, &self.model.config, &self.model.weights, mask, how)?;
         if let Some(warning) = read.warning {
@@ -266,10 +260,10 @@ impl<'s> Base<'s> {
         writer.set("task", &self.task.name);
         writer.set("seed", self.seed);
         if let Some(length) = self.max_length {
-            writer.set("max_length", length);
+            writer.set(setting::MAX_LENGTH, length);
         }
         if self.paper {
-            writer.set("compat", "paper");
+            writer.set(setting::COMPAT, "paper");
         }
         if self.max_data != Size::DATA {
             writer.set("max_data", self.max_data);

@@ -235,7 +235,7 @@ impl<'a> Plan<'a> {
         let batch = chain.batch.map_or(if demo { 16 } else { Training::default().batch.get() }, Into::into);
         Ok(Self {
             out: chain.folder(),
-            task: Named::of(&subject(chain), &Tuned::default())?.task.name,
+            task: Named::of(&subject(chain), &Tuned::default(), None)?.task.name,
             epochs: or(chain.epochs, 4, 12),
             retune_epochs: or(chain.retune_epochs, 4, 6),
             batch: NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN),

@@ -15,6 +15,7 @@ use crate::error::{Result, SessionError};
 use crate::fence;
 use crate::options::{Size, Subject, TaskChoice, Tuned};
 use crate::place::{find_data, find_model};
+use crate::provenance;
 use crate::session::Session;
 use crate::tuned_folder::TunedFolder;
 
@@ -35,10 +36,13 @@ pub(crate) struct Named {
 impl Named {
     /// Finds what is named.
     ///
+    /// The run `torn`, if that is resumed from, need not be one whole ([`TunedFolder::open`]).
+    ///
     /// # Errors
-    /// If the run or the task is not there, or does not fit.
-    pub(crate) fn of(subject: &Subject, tuned: &Tuned) -> Result<Self> {
-        let source = tuned.resume_from.as_deref().map(TunedFolder::open).transpose()?;
+    /// If the run or the task is not there, does not fit, or was changed since it was written.
+    pub(crate) fn of(subject: &Subject, tuned: &Tuned, torn: Option<&Path>) -> Result<Self> {
+        let source = tuned.resume_from.as_deref();
+        let source = source.map(|path| TunedFolder::open(path, torn)).transpose()?;
         if tuned.load && source.is_none() {
             return Err(SessionError::usage(
                 "option `load` loads tuned parameters: say from where, with option `resume_from` RUN",
@@ -136,8 +140,13 @@ impl ModelName {
     pub(crate) fn folder(&self) -> Result<ModelFolder> {
         match &self.inside {
             None => {
-                said_by(self.said_by.as_deref(), "the model is there", "model", || find_model(&self.name))
+                let folder = said_by(self.said_by.as_deref(), "the model is there", "model", || {
+                    find_model(&self.name)
+                })?;
+                check_folder(&folder)?;
+                Ok(folder)
             }
+            // What is resumed from was checked.
             Some((folder, None)) => Ok(ModelFolder::open(folder)?),
             Some((folder, Some(id))) => Ok(ModelFolder::open(folder)?.with_id(id)),
         }
@@ -151,6 +160,15 @@ impl ModelName {
     fn is_demo(&self) -> bool {
         self.name == Subject::DEMO || matches!(&self.inside, Some((_, Some(id))) if id == Subject::DEMO)
     }
+}
+
+/// A model may lie in a run too, as a pruned one does: then it must be what was written.
+fn check_folder(folder: &ModelFolder) -> Result<()> {
+    if folder.is_embedded() {
+        return Ok(());
+    }
+    let files = file::MODEL.iter().map(|name| folder.place().join(name)).filter(|path| path.is_file());
+    files.into_iter().try_for_each(|path| provenance::check_listed(&path).map(drop))
 }
 
 /// Does something with what an earlier record names, and says in an error which record that was and what option to use.
@@ -189,8 +207,23 @@ fn find_task(
         return Ok((task, Some(file)));
     }
     let default = if model.is_demo() { skn_demo::TASKS[0] } else { Subject::TASK };
-    let name = name.or(of_run.map(|config| &config.task)).map_or(default, String::as_str);
-    Ok((named_task(name)?, None))
+    if let (None, Some(config), Some(source)) = (name, of_run, source) {
+        return match named_task(&config.task) {
+            Err(SessionError::Usage(_)) => Err(undescribed(source, &config.task)),
+            task => Ok((task?, None)),
+        };
+    }
+    Ok((named_task(name.map_or(default, String::as_str))?, None))
+}
+
+/// What is wrong with a run of a task of the user's own, whose record is gone or is that of another run.
+fn undescribed(source: &TunedFolder, task: &str) -> SessionError {
+    let run = source.run.as_deref().unwrap_or(&source.best);
+    SessionError::input(format!(
+        "{}: its task is {task}, which is not built in, and {} does not say where it is described; option `task_file` FILE does",
+        source.best.join(file::SKILL_CONFIG).display(),
+        run.join(file::RUN).display()
+    ))
 }
 
 /// A task of the demo, or one that is built in.

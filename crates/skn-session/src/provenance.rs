@@ -1,6 +1,6 @@
 //! Is a file of a run what the stage wrote that made it?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use skn_artifact::names::file;
 use skn_artifact::{RunRecord, hash_file, verify};
@@ -11,53 +11,122 @@ use crate::error::{Result, SessionError};
 /// The most folders between a run and a file of it, the run's own counted.
 const DEPTH: usize = 3;
 
+/// What a run's record says of a file.
+struct Listed {
+    run: PathBuf,
+    /// The stage that wrote it.
+    entry: String,
+    sha256: String,
+}
+
 /// Checks a file before it is used: one that a run lists must have the hash that its stage noted. One that no run lists is
 /// taken as it is, and told.
 ///
 /// # Errors
 /// If it was changed since, or the record of the run that it lies in can't be read.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    let place = real(path);
+    if !check_listed(path)? {
+        tracing::warn!(
+            "{}: no run lists it, so nobody can say whether it is what was written",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// As [`check`], of files that need not be of a run: whether one lists it.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_listed(path: &Path) -> Result<bool> {
+    let Some(Listed { run, entry, sha256 }) = listed(path)? else { return Ok(false) };
+    let found = hash_file(path)?;
+    if found == sha256 {
+        return Ok(true);
+    }
+    Err(SessionError::input(format!(
+        "{}: expected SHA-256 {sha256}, as stage {entry} wrote it ({}), found {found}; do the stage again, or copy the file \
+         elsewhere to use it as your own",
+        path.display(),
+        run.join(file::RUN).display()
+    )))
+}
+
+/// Whether a file is there, which is [`check`]ed then.
+///
+/// # Errors
+/// If it was changed since it was written, or a run lists it and it is gone: what remains would mean something else.
+pub(crate) fn is_there(path: &Path) -> Result<bool> {
+    if path.is_file() {
+        check(path)?;
+        return Ok(true);
+    }
+    match listed(path)? {
+        None => Ok(false),
+        Some(Listed { run, entry, .. }) => Err(SessionError::input(format!(
+            "{}: missing; stage {entry} wrote it ({}): put it back, or do the stage again",
+            path.display(),
+            run.join(file::RUN).display()
+        ))),
+    }
+}
+
+/// What the nearest run says of a file, if one lists it.
+fn listed(path: &Path) -> Result<Option<Listed>> {
+    // What is gone has no name of its own any more, but its folder has.
+    let place = match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) if !path.exists() => real(folder).join(name),
+        _ => real(path),
+    };
     // `info/<task>/<mask>` and `<task>/pos_dev/<neuron>` are as deep as files of a run lie; what is called run.json further
     // up is somebody else's.
     for run in place.ancestors().skip(1).take(DEPTH) {
         let record = RunRecord::read(run)?;
         let Some(name) = place.strip_prefix(run).ok().and_then(Path::to_str) else { continue };
         for (entry, stage) in &record.stages {
-            let Some(expected) = stage.outputs.get(name) else { continue };
-            let found = hash_file(path)?;
-            if found == *expected {
-                return Ok(());
+            if let Some(sha256) = stage.outputs.get(name) {
+                let (entry, sha256) = (entry.clone(), sha256.clone());
+                return Ok(Some(Listed { run: run.into(), entry, sha256 }));
             }
-            return Err(SessionError::input(format!(
-                "{}: expected SHA-256 {expected}, as stage {entry} wrote it ({}), found {found}; do the stage again, or copy the \
-                 file elsewhere to use it as your own",
-                path.display(),
-                run.join(file::RUN).display()
-            )));
         }
         // A file belongs to the nearest run.
         if !record.stages.is_empty() {
             break;
         }
     }
-    tracing::warn!("{}: no run lists it, so nobody can say whether it is what was written", path.display());
-    Ok(())
+    Ok(None)
 }
 
-/// Checks all files of a run that are there, but for the report, which is made of the others.
+/// Checks all files of a run that its report is drawn from, and that none of them is gone; of others only that they are what
+/// was written if they are there.
 ///
 /// # Errors
-/// Names those that were changed since they were written.
+/// Names those that were changed since they were written, or are gone.
 pub(crate) fn check_run(run: &Path) -> Result<()> {
     if RunRecord::read(run)?.stages.is_empty() {
         return Ok(());
     }
-    let changed = verify(run)?.changed.into_iter().filter(|name| name != file::REPORT);
-    let changed: Vec<String> = changed.collect();
-    if changed.is_empty() {
-        return Ok(());
+    let found = verify(run)?;
+    let changed: Vec<String> = found.changed.into_iter().filter(|name| name != file::REPORT).collect();
+    let missing: Vec<String> = found.missing.into_iter().filter(|name| is_drawn(name)).collect();
+    let list = |what: &str, names: &[String]| format!("{what}: {}", names.join(", "));
+    let wrong = match (changed.is_empty(), missing.is_empty()) {
+        (true, true) => return Ok(()),
+        (false, true) => list("changed since they were written", &changed),
+        (true, false) => list("missing", &missing),
+        (false, false) => {
+            format!("{}; {}", list("changed since they were written", &changed), list("missing", &missing))
+        }
+    };
+    Err(SessionError::input(format!("{}: {wrong}", run.join(file::RUN).display())))
+}
+
+/// Whether a report shows something of a file, by its path in the run. Checkpoints and weights are large, and people remove
+/// them.
+fn is_drawn(name: &str) -> bool {
+    let path = Path::new(name);
+    if name == file::REPORT || path.starts_with(file::LAST) || path.starts_with(file::INFO) {
+        return false;
     }
-    let (run, changed) = (run.display(), changed.join(", "));
-    Err(SessionError::input(format!("{run}: changed since they were written: {changed}")))
+    !path.starts_with(file::BEST) || path == Path::new(file::BEST).join(file::SKILL_CONFIG)
 }

@@ -52,6 +52,8 @@ impl RunWriter {
         for name in [file::RUN, file::SPLIT, file::METRICS, file::BEST, file::LAST, file::INFO] {
             refuse_link(folder, Path::new(name))?;
         }
+        // What can't be added to at the end is known before any work.
+        RunRecord::read(folder)?;
         let version = env!("CARGO_PKG_VERSION").into();
         Ok(Self {
             folder: folder.into(),

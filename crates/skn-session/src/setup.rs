@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use skn_artifact::names::{file, key, setting};
 use skn_artifact::{PartRecord, SplitRecord, read_json};
 use skn_data::{Example, Overlap, PartIndex, SplitIndex, Splits, part_hash};
@@ -28,7 +30,21 @@ impl<'s> Setup<'s> {
     /// # Errors
     /// If something is missing, damaged, or does not fit the rest.
     pub(crate) fn load(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
-        let setup = Self::load_encoder(session, subject, tuned)?;
+        Self::load_torn(session, subject, tuned, None)
+    }
+
+    /// As [`Self::load`]. The run `torn`, if that is resumed from, need not be one whole: it is one that a training goes on
+    /// from and writes to, and was perhaps stopped while it wrote.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn load_torn(
+        session: &'s Session,
+        subject: &Subject,
+        tuned: &Tuned,
+        torn: Option<&Path>,
+    ) -> Result<Self> {
+        let setup = Self::read(session, subject, tuned, torn)?;
         setup.base.model.weights.require_head()?;
         Ok(setup)
     }
@@ -38,7 +54,11 @@ impl<'s> Setup<'s> {
     /// # Errors
     /// As [`Self::load`].
     pub(crate) fn load_encoder(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
-        let named = Named::of(subject, tuned)?;
+        Self::read(session, subject, tuned, None)
+    }
+
+    fn read(session: &'s Session, subject: &Subject, tuned: &Tuned, torn: Option<&Path>) -> Result<Self> {
+        let named = Named::of(subject, tuned, torn)?;
         let splits = named.splits(session, subject.seed)?;
         let overlaps = Overlap::of(&splits);
         for overlap in &overlaps {

@@ -6,6 +6,7 @@ use skn_artifact::names::{file, stage};
 use skn_artifact::{Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, read_json};
 use skn_model::not_a_tuning_folder;
 
+use crate::cache::real;
 use crate::error::{Result, SessionError};
 use crate::provenance;
 
@@ -28,10 +29,13 @@ pub(crate) struct TunedFolder {
 impl TunedFolder {
     /// Looks at what is there.
     ///
+    /// The run `torn`, if it is that, is one that a training goes on from and writes to, and was perhaps stopped while it wrote:
+    /// its files need not fit one another, and none is checked.
+    ///
     /// # Errors
-    /// If there is no such folder, a file in its place, a link in it leads to nothing, or its `skn.json` or the run's record
-    /// can't be read.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// If there is no such folder, a file in its place, a link in it leads to nothing, its `skn.json` or the run's record
+    /// can't be read, or a file was changed or removed since it was written.
+    pub(crate) fn open(path: &Path, torn: Option<&Path>) -> Result<Self> {
         let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.exists();
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
         skn_hub::follow(&path, &path)?;
@@ -46,19 +50,31 @@ impl TunedFolder {
         }
         check_links(&path)?;
         let inner = path.join(file::BEST);
-        let best = if inner.is_dir() { inner } else { path.clone() };
+        let around = RunRecord::read(&path)?;
+        // One whose tuned parameters were removed is a run too.
+        let is_run = inner.is_dir() || in_best(&around).next().is_some();
+        let best = if is_run { inner } else { path.clone() };
         check_links(&best)?;
         let config = match best.join(file::SKILL_CONFIG) {
             file if file.is_file() => Some(read_json(&file)?),
             _ => None,
         };
-        let run = if best != path {
-            Some(path)
+        let (run, record) = if is_run {
+            (Some(path), around)
         } else {
-            config.is_some().then(|| best.parent().map(Path::to_path_buf)).flatten()
+            match best.parent() {
+                Some(run) if config.is_some() || is_best_of(run, &best)? => {
+                    (Some(run.to_path_buf()), RunRecord::read(run)?)
+                }
+                _ => (None, RunRecord::default()),
+            }
         };
-        let record = run.as_deref().map(RunRecord::read).transpose()?.unwrap_or_default();
-        Ok(Self { best, run, config, record })
+        let found = Self { best, run, config, record };
+        let is_torn = |run: &PathBuf| torn.is_some_and(|torn| real(torn) == real(run));
+        if !found.run.as_ref().is_some_and(is_torn) {
+            found.check_files()?;
+        }
+        Ok(found)
     }
 
     /// Whether the folder holds a whole model, as that of a pruned run does.
@@ -66,14 +82,12 @@ impl TunedFolder {
         self.best.join(file::CONFIG).is_file()
     }
 
-    /// Checks that the files beside `skn.json` are those that it was written for.
+    /// Checks that the files beside `skn.json` are those that it was written for, and those that the run's record lists.
     ///
     /// # Errors
     /// Names the file that is gone or changed.
-    pub(crate) fn check_files(&self) -> Result<()> {
-        if self.config.is_some() {
-            provenance::check(&self.best.join(file::SKILL_CONFIG))?;
-        }
+    fn check_files(&self) -> Result<()> {
+        provenance::is_there(&self.best.join(file::SKILL_CONFIG))?;
         for (name, expected) in self.config.iter().flat_map(|config| &config.files) {
             let file = self.best.join(name);
             if !file.is_file() {
@@ -99,6 +113,11 @@ impl TunedFolder {
                 )));
             }
         }
+        let of_skill_config =
+            |name: &&str| self.config.as_ref().is_some_and(|config| config.files.contains_key(*name));
+        for name in in_best(&self.record).filter(|name| !of_skill_config(name)) {
+            provenance::is_there(&self.best.join(name))?;
+        }
         Ok(())
     }
 
@@ -108,10 +127,7 @@ impl TunedFolder {
     /// If `split.json` can't be read.
     pub(crate) fn split(&self) -> Result<Option<SplitRecord>> {
         match self.run.as_ref().map(|run| run.join(file::SPLIT)) {
-            Some(file) if file.is_file() => {
-                provenance::check(&file)?;
-                Ok(Some(read_json(&file)?))
-            }
+            Some(file) if provenance::is_there(&file)? => Ok(Some(read_json(&file)?)),
             _ => Ok(None),
         }
     }
@@ -142,6 +158,18 @@ impl TunedFolder {
             stages.find_map(|(_, stage)| stage.settings.get(setting).cloned())
         })
     }
+}
+
+/// The files that stages of a run wrote into its `best`, by their names there.
+fn in_best(record: &RunRecord) -> impl Iterator<Item = &str> {
+    let outputs = record.stages.values().flat_map(|stage| stage.outputs.keys());
+    outputs.filter_map(|name| name.strip_prefix(file::BEST)?.strip_prefix('/'))
+}
+
+/// Whether a folder is the `best` of a run, by the run's record.
+fn is_best_of(run: &Path, folder: &Path) -> Result<bool> {
+    Ok(folder.file_name().is_some_and(|name| name == file::BEST)
+        && in_best(&RunRecord::read(run)?).next().is_some())
 }
 
 /// Refuses a folder with a link to nothing: a record or a description that seems not to be there would change what the rest

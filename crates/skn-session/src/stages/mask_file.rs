@@ -33,6 +33,7 @@ impl MaskFile {
         let (expected, found) = ([config.layers(), config.widest()], [mask.layers(), mask.width()]);
         if expected == found {
             check_model(&file, base)?;
+            check_widths(&file, base)?;
             let tuning = file.metadata().get(key::TUNING).cloned();
             return Ok(Self { path, mask, tuning });
         }
@@ -74,6 +75,20 @@ pub(super) fn check_model(file: &TensorFile, base: &Base<'_>) -> Result<()> {
             "{}: metadata {}: expected {expected}, that of model {}, found {found}",
             file.path().display(),
             key::MODEL,
+            base.identity.id
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a file of a model whose layers are of other widths: beyond its own a layer has no neurons.
+fn check_widths(file: &TensorFile, base: &Base<'_>) -> Result<()> {
+    let expected = key::widths_text(&base.model.config.intermediate_sizes);
+    match file.metadata().get(key::WIDTHS) {
+        Some(found) if *found != expected => Err(SessionError::input(format!(
+            "{}: metadata {}: expected {expected}, the layers of model {}, found {found}",
+            file.path().display(),
+            key::WIDTHS,
             base.identity.id
         ))),
         _ => Ok(()),

@@ -81,7 +81,7 @@ impl BestPredictor {
         };
         let dev = read("dev")?;
         let rule = dev.best_rule()?;
-        let test = path("test").is_file().then(|| read("test")).transpose()?;
+        let test = if provenance::is_there(&path("test"))? { Some(read("test")?) } else { None };
         let told = |test: &Performance| rule.class.is_none_or(|class| test.tells(class));
         let test = test.filter(told).map(|test| test.accuracy_of(&rule)).transpose()?;
         let Rule { layer, index, position, class, .. } = rule;
@@ -111,7 +111,8 @@ impl Session {
         probing.predictivity(&mut writer)?;
         probing.prompt_activations(&mut writer)?;
         let (inference, time) = probing.speed(&mut writer)?.unzip();
-        let files = probing.files;
+        let Probing { files, read, .. } = probing;
+        read.iter().try_for_each(|path| writer.read(path))?;
         setup.keep_split(&mut writer, false)?;
         setup.note(&mut writer)?;
         writer.finish()?;
@@ -232,6 +233,8 @@ struct Probing<'a> {
     /// The neuron whose activations are kept, for `pos`.
     neuron: Option<(usize, usize)>,
     files: Vec<String>,
+    /// Files of the run that were read.
+    read: Vec<PathBuf>,
 }
 
 impl<'a> Probing<'a> {
@@ -242,13 +245,14 @@ impl<'a> Probing<'a> {
         model: &'a Roberta,
     ) -> Result<Self> {
         let pass = session.pass(options.batch);
-        let mut probing = Self { options, setup, model, pass, neuron: None, files: Vec::new() };
+        let mut probing =
+            Self { options, setup, model, pass, neuron: None, files: Vec::new(), read: Vec::new() };
         probing.neuron = probing.find_neuron()?;
         Ok(probing)
     }
 
     /// The neuron that is asked for, which the model must have.
-    fn find_neuron(&self) -> Result<Option<(usize, usize)>> {
+    fn find_neuron(&mut self) -> Result<Option<(usize, usize)>> {
         let widths = &self.model.config().intermediate_sizes;
         match self.options.pos {
             None => Ok(None),
@@ -271,12 +275,10 @@ impl<'a> Probing<'a> {
     }
 
     /// A file that an earlier probe left in the run, of this very model with these very tuned parameters.
-    fn file_of_run(&self, name: &str) -> Result<TensorFile> {
+    fn file_of_run(&mut self, name: &str) -> Result<TensorFile> {
         let name = format!("{}/{}", self.setup.base.task.name, file::tensors(name));
         let path = self.options.out.join(&name);
-        if path.is_file() {
-            provenance::check(&path)?;
-        }
+        provenance::is_there(&path)?;
         let file = TensorFile::read(&path)?;
         let expected = self.setup.metadata("train", self.model)?;
         for (key, what) in [(key::MODEL, "model"), (key::TUNING, "tuned parameters")] {
@@ -301,6 +303,7 @@ impl<'a> Probing<'a> {
                 key::DTYPE
             )));
         }
+        self.read.push(path);
         Ok(file)
     }
 

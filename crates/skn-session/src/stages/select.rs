@@ -105,7 +105,25 @@ impl Groups {
             Ok(Counts { performance: Performance::read(&file)?, metadata: file.metadata().clone() })
         };
         let group = |files: &Vec<PathBuf>| files.iter().map(read).collect::<Result<Vec<_>>>();
-        Ok(Self(options.counts.iter().map(group).collect::<Result<_>>()?))
+        let groups = Self(options.counts.iter().map(group).collect::<Result<_>>()?);
+        groups.check_model()?;
+        Ok(groups)
+    }
+
+    /// Neurons of different models are not the same ones, whatever their shape.
+    fn check_model(&self) -> Result<()> {
+        let model = |counts: &Counts| counts.metadata.get(key::MODEL).cloned();
+        let mut said = self.0.iter().flatten().filter_map(|counts| Some((counts, model(counts)?)));
+        let Some((first, expected)) = said.next() else { return Ok(()) };
+        match said.find(|(_, found)| *found != expected) {
+            None => Ok(()),
+            Some((other, found)) => Err(SessionError::input(format!(
+                "{}: metadata {}: expected {expected} as in {}, found {found}",
+                other.performance.file().display(),
+                key::MODEL,
+                first.performance.file().display()
+            ))),
+        }
     }
 
     fn first(&self) -> &Counts {

@@ -54,11 +54,11 @@ impl Session {
     /// progress says to stop ([`SessionError::Stopped`], with a checkpoint).
     pub fn train(&self, options: &Train) -> Result<Trained> {
         let out = options.out.as_path();
-        let mut setup = Setup::load(self, &options.subject, &options.tuned)?;
-        let goes_on = goes_on(options, &setup);
         // A run that goes on from its own best was perhaps stopped while it wrote that: the checkpoint has what it needs.
         let checkpoint = format!("{}/{}", file::LAST, file::CHECKPOINT);
-        setup.base.may_be_torn = options.resume && goes_on && out.join(&checkpoint).is_file();
+        let torn = options.resume && options.tuned.load && out.join(&checkpoint).is_file();
+        let mut setup = Setup::load_torn(self, &options.subject, &options.tuned, torn.then_some(out))?;
+        let goes_on = goes_on(options, &setup);
         let how = options.training.options(setup.base.seed, setup.base.paper);
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
