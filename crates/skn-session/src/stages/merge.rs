@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use skn_artifact::names::{file, key, stage};
-use skn_artifact::{ArtifactError, RunRecord, TensorBundle, TensorFile, read_regular};
+use skn_artifact::names::{file, key, setting, stage};
+use skn_artifact::{ArtifactError, RunRecord, StageRecord, TensorBundle, TensorFile, read_regular};
 use skn_counts::Performance;
 use skn_probing::{Average, Metadata, Pool, Positions};
 
@@ -34,15 +34,13 @@ impl Session {
     pub fn merge(&self, options: &Merge) -> Result<Merged> {
         let run = options.out.as_path();
         let shards = shards(run)?;
-        let mut names: Vec<String> = Vec::new();
-        for shard in &shards {
-            names.extend(files(shard)?);
-        }
+        let mut names: Vec<String> = shards.iter().flat_map(Part::files).collect();
         names.sort_unstable();
         names.dedup();
         // What an earlier merge made, and no shard has changed since, is left alone.
         let mut merged = BTreeMap::new();
         for name in names {
+            check_settings(&shards, &name)?;
             let bundle = merge(&shards, &name)?;
             let there = read_regular(&run.join(&name), u64::MAX).ok();
             if there.as_ref() != Some(&bundle.to_bytes()?) {
@@ -61,24 +59,45 @@ impl Session {
         }
         for shard in &shards {
             for name in &files {
-                writer.read(&shard.join(name))?;
+                writer.read(&shard.folder.join(name))?;
             }
         }
+        let split = common_split(&shards)?;
         if !run.join(file::SPLIT).is_file() {
-            let split = shards[0].join(file::SPLIT);
-            let read = read_regular(&split, u64::MAX);
-            writer.bytes(
-                file::SPLIT,
-                read.map_err(|error| SessionError::input(format!("{}: {error}", split.display())))?,
-            )?;
+            writer.bytes(file::SPLIT, split)?;
         }
         writer.finish()?;
         Ok(Merged { run: run.into(), shards: shards.len(), files })
     }
 }
 
-/// The folders of all shards of a run.
-fn shards(run: &Path) -> Result<Vec<PathBuf>> {
+/// A shard of a probe.
+struct Part {
+    shard: Shard,
+    folder: PathBuf,
+    record: RunRecord,
+}
+
+impl Part {
+    fn read(run: &Path, shard: Shard) -> Result<Self> {
+        let folder = shard.folder(run);
+        Ok(Self { record: RunRecord::read(&folder)?, folder, shard })
+    }
+
+    /// Its tensor files, by their paths in it.
+    fn files(&self) -> impl Iterator<Item = String> {
+        let outputs = self.record.stages.values().flat_map(|stage| stage.outputs.keys());
+        outputs.filter(|name| file::is_tensors(name)).cloned()
+    }
+
+    /// How a file of it was made, if its record says so.
+    fn stage_of(&self, name: &str) -> Option<&StageRecord> {
+        self.record.stages.values().find(|stage| stage.outputs.contains_key(name))
+    }
+}
+
+/// All shards of a run.
+fn shards(run: &Path) -> Result<Vec<Part>> {
     let folder = run.join(file::SHARDS);
     let entries = std::fs::read_dir(&folder).map_err(|error| {
         SessionError::input(format!(
@@ -115,24 +134,94 @@ fn shards(run: &Path) -> Result<Vec<PathBuf>> {
         let missing = missing.join(", ");
         return Err(SessionError::input(format!("{}: missing shards {missing}", folder.display())));
     }
-    Ok((1..=count).map(|index| Shard { index, count }.folder(run)).collect())
+    (1..=count).map(|index| Part::read(run, Shard { index, count })).collect()
 }
 
-/// The tensor files of a shard, by their paths in it.
-fn files(shard: &Path) -> Result<Vec<String>> {
-    let record = RunRecord::read(shard)?;
-    let outputs = record.stages.into_values().flat_map(|stage| stage.outputs.into_keys());
-    Ok(outputs.filter(|name| file::is_tensors(name)).collect())
+/// Refuses shards that were made in different ways which their files don't tell: with texts cut elsewhere, or counts against
+/// other averages.
+fn check_settings(shards: &[Part], name: &str) -> Result<()> {
+    let mut made = shards.iter().filter_map(|part| Some((part, part.stage_of(name)?)));
+    let Some((first, expected)) = made.next() else { return Ok(()) };
+    for (part, stage) in made {
+        let settings = [setting::MAX_LENGTH, setting::COMPAT].map(|setting| {
+            let of = |stage: &StageRecord| stage.settings.get(setting).cloned();
+            (setting.to_string(), of(expected), of(stage))
+        });
+        let averages = Pool::ALL.map(|pool| {
+            let average = file::tensors(pool.average_file());
+            let of = |stage: &StageRecord| {
+                let mut inputs = stage.inputs.iter();
+                let found = inputs.find(|(path, _)| Path::new(path).ends_with(&average));
+                found.map(|(_, hash)| hash.clone())
+            };
+            let (expected, found) = (of(expected), of(stage));
+            // Older versions did not note them.
+            let found = if expected.is_none() || found.is_none() { expected.clone() } else { found };
+            (average, expected, found)
+        });
+        let all = settings.into_iter().chain(averages);
+        if let Some((what, expected, found)) = all.into_iter().find(|(_, expected, found)| expected != found)
+        {
+            let said = |value: Option<String>| value.unwrap_or_else(|| "nothing".into());
+            return Err(SessionError::input(format!(
+                "{}: {what} of {name}: expected {} as in {}, found {}; probe the shards alike",
+                part.folder.join(file::RUN).display(),
+                said(expected),
+                first.folder.join(file::RUN).display(),
+                said(found)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The division of the data that all shards have.
+fn common_split(shards: &[Part]) -> Result<Vec<u8>> {
+    let mut first: Option<(PathBuf, Vec<u8>)> = None;
+    for part in shards {
+        let path = part.folder.join(file::SPLIT);
+        provenance::is_there(&path)?;
+        let read = read_regular(&path, u64::MAX);
+        let bytes = read.map_err(|error| SessionError::input(format!("{}: {error}", path.display())))?;
+        match &first {
+            None => first = Some((path, bytes)),
+            Some((_, expected)) if *expected == bytes => {}
+            Some((expected, _)) => {
+                let (path, expected) = (path.display(), expected.display());
+                return Err(SessionError::input(format!(
+                    "{path}: expected what {expected} has, found another"
+                )));
+            }
+        }
+    }
+    Ok(first.map(|(_, bytes)| bytes).unwrap_or_default())
 }
 
 /// One file of all shards.
-fn merge(shards: &[PathBuf], name: &str) -> Result<TensorBundle> {
-    let read = |shard: &PathBuf| -> Result<TensorFile> {
-        let path = shard.join(name);
-        if path.is_file() {
-            provenance::check(&path)?;
+fn merge(shards: &[Part], name: &str) -> Result<TensorBundle> {
+    let read = |part: &Part| -> Result<TensorFile> {
+        let path = part.folder.join(name);
+        if !provenance::is_there(&path)? {
+            let mut others = shards.iter().filter(|part| part.stage_of(name).is_some());
+            let by = others.next().map(|part| part.folder.join(file::RUN).display().to_string());
+            return Err(SessionError::input(format!(
+                "{}: no such file; every shard must have it, as {} lists it",
+                path.display(),
+                by.unwrap_or_default()
+            )));
         }
-        Ok(TensorFile::read(&path)?)
+        let file = TensorFile::read(&path)?;
+        // A copy under another number would be counted twice.
+        let (expected, found) = (part.shard.to_string(), file.metadata().get(key::SHARD));
+        if found != Some(&expected) {
+            let found = found.map_or("nothing", String::as_str);
+            return Err(SessionError::input(format!(
+                "{}: metadata {}: expected {expected}, found {found}",
+                path.display(),
+                key::SHARD
+            )));
+        }
+        Ok(file)
     };
     let files = shards.iter().map(read).collect::<Result<Vec<_>>>()?;
     let metadata = common_metadata(&files)?;
@@ -140,7 +229,7 @@ fn merge(shards: &[PathBuf], name: &str) -> Result<TensorBundle> {
     if let Some(pool) = Pool::ALL.into_iter().find(|pool| pool.average_file() == found) {
         let whole =
             fold(&files, |file| Ok(Average::read(file, pool)?), |whole, part| Ok(whole.merge(part)?))?;
-        return Ok(whole.to_bundle(&metadata)?);
+        return whole.to_bundle(&metadata).map_err(|error| too_many(&files, &error));
     }
     if Pool::ALL.into_iter().any(|pool| pool.performance_kind() == found) {
         let whole = fold(&files, |file| Ok(Performance::read(file)?), |whole, part| Ok(whole.merge(part)?))?;
@@ -157,9 +246,21 @@ fn fold<T>(
 ) -> Result<T> {
     let mut whole = read(&files[0])?;
     for file in &files[1..] {
-        join(&mut whole, &read(file)?).map_err(|error| error.within(file.path().display().to_string()))?;
+        let part = read(file)?;
+        join(&mut whole, &part).map_err(|error| {
+            SessionError::input(format!(
+                "{}: can't be added to those before it: {error}",
+                file.path().display()
+            ))
+        })?;
     }
     Ok(whole)
+}
+
+/// What files can't hold of all shards together, the last of which made it too much.
+fn too_many(files: &[TensorFile], error: &impl std::fmt::Display) -> SessionError {
+    let last = files.last().map(|file| file.path().display().to_string()).unwrap_or_default();
+    SessionError::input(format!("{last}: with the shards before it: {error}"))
 }
 
 /// What all files say of themselves; only the shard may differ.
