@@ -8,8 +8,15 @@
 
 #[path = "../support/cases.rs"]
 mod cases;
+mod changed;
+mod checkpoints;
 #[path = "../support/damage.rs"]
 mod damage;
+mod merge_files;
 mod merges;
+mod other;
+mod resume;
+mod same;
+mod small;
 #[path = "../support/mod.rs"]
 mod support;
