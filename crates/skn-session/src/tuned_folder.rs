@@ -1,6 +1,6 @@
 //! Tuned parameters that are read: a run's, or a folder of another tool.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use skn_artifact::names::{file, stage};
 use skn_artifact::{Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, read_json};
@@ -89,6 +89,12 @@ impl TunedFolder {
     fn check_files(&self) -> Result<()> {
         provenance::is_there(&self.best.join(file::SKILL_CONFIG))?;
         for (name, expected) in self.config.iter().flat_map(|config| &config.files) {
+            if !is_plain(name) {
+                return Err(SessionError::input(format!(
+                    "{}: files: expected names of files beside it, found {name:?}",
+                    self.best.join(file::SKILL_CONFIG).display()
+                )));
+            }
             let file = self.best.join(name);
             if !file.is_file() {
                 return Err(SessionError::input(format!(
@@ -172,6 +178,12 @@ fn is_best_of(run: &Path, folder: &Path) -> Result<bool> {
         && in_best(&RunRecord::read(run)?).next().is_some())
 }
 
+/// Whether it is the name of a file, and leads nowhere else.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+}
+
 /// Refuses a folder with a link to nothing: a record or a description that seems not to be there would change what the rest
 /// means.
 fn check_links(folder: &Path) -> Result<()> {
@@ -183,4 +195,30 @@ fn check_links(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skn_artifact::{Overwrite, sha256_hex, write_file};
+
+    /// `skn.json` is a file like any other that somebody sends: what it lists lies beside it.
+    #[test]
+    fn a_list_of_files_that_leads_out_is_refused() {
+        let desk = tempfile::tempdir().unwrap();
+        let best = desk.path().join("tuned");
+        write_file(&desk.path().join("outside"), Overwrite::Refuse, b"theirs").unwrap();
+        let outside = desk.path().join("outside").display().to_string();
+        for name in ["../outside", "./../outside", &outside, "x/../../outside", "", ".."] {
+            let config = serde_json::json!({
+                "method": "RobertaPrompt", "prompt_size": 2, "task": "sst2", "metric": "accuracy", "dev_score": 0.5,
+                "verbalizer": {"words": [], "ids": []}, "model": {"id": "m", "sha256": "00"}, "step": 3,
+                "files": {name: sha256_hex(b"theirs")},
+            });
+            write_file(&best.join("skn.json"), Overwrite::Replace, config.to_string().as_bytes()).unwrap();
+            let error = TunedFolder::open(&best).unwrap().check_files().unwrap_err().to_string();
+            let expected = format!("skn.json: files: expected names of files beside it, found {name:?}");
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
 }
