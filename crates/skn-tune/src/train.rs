@@ -247,9 +247,11 @@ impl<'a> Training<'a> {
         let scale = clip_factor(norm, self.options.max_norm);
         let parameters = self.model.parameters();
         self.adam.update(parameters, &found.gradients, scale, self.learning_rate(number))?;
-        for (name, variable) in parameters {
-            let values = variable.flatten_all()?.to_vec1::<f32>()?;
-            check_finite(number, || format!("new value of `{name}`"), &values)?;
+        self.check_parameters(number)?;
+        // The square of a gradient may leave f32 where the gradient does not; then its parameter would never move again.
+        for (name, moments) in self.adam.moments() {
+            let values = moments.variance.flatten_all()?.to_vec1::<f32>()?;
+            check_finite(number, || format!("second moment of `{name}`"), &values)?;
         }
         let state = &mut self.state;
         state.step += 1;
@@ -290,6 +292,14 @@ impl<'a> Training<'a> {
         }
     }
 
+    fn check_parameters(&self, step: u64) -> Result<()> {
+        for (name, variable) in self.model.parameters() {
+            let values = variable.flatten_all()?.to_vec1::<f32>()?;
+            check_finite(step, || format!("value of `{name}`"), &values)?;
+        }
+        Ok(())
+    }
+
     fn learning_rate(&self, step: u64) -> f64 {
         self.options.learning_rate * self.plan.schedule.factor(step)
     }
@@ -302,6 +312,8 @@ impl<'a> Training<'a> {
         let Some((score, dev_loss)) = self.dev_score(progress)? else { return Ok(false) };
         let best = score >= self.state.best_score;
         if best {
+            // A number that no answer on dev depends on would be saved all the same.
+            self.check_parameters(step)?;
             // A run that is tuned further in place replaces the parameters that it began with: from now on a resume
             // must not need them.
             if self.saved.is_none() {

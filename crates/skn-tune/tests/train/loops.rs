@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use skn_artifact::{MetricRecord, SkillConfig, hash_file, read_json};
-use skn_model::{Gradients, ReadAs, Tuning};
+use skn_model::{Gradients, ReadAs, Tuning, Weights};
 use skn_tune::{ClipScope, Outcome, Stopped, TrainOptions};
 
 use crate::support::{Case, Golden, Stop, hashes};
@@ -172,6 +172,21 @@ fn numbers_that_are_none_end_the_training_unsaved() {
     let case = Case::new(|_| Tuning::prompt(rows.clone(), true).unwrap());
     let error = case.train(&case.run(folder.path(), false), 2, &Stop::never()).unwrap_err().to_string();
     assert!(error.contains("step 0: logits") && error.contains("NaN"), "{error}");
+    assert!(!folder.path().join("best").exists() && !folder.path().join("last").exists(), "nothing is saved");
+}
+
+/// A gradient that f32 holds, and whose square it does not: without the check the parameter would stay where it is for ever.
+#[test]
+fn a_second_moment_that_is_infinite_ends_the_training_unsaved() {
+    let mut case = Case::prompt();
+    let mut tensors = case.golden.weights.to_tensors().unwrap();
+    let name = "lm_head.layer_norm.weight";
+    tensors.insert(name.into(), (&tensors[name] * 1e25).unwrap());
+    case.golden.weights = Weights::from_tensors(&case.golden.config, tensors).unwrap();
+    case.options.max_norm = 1e300;
+    let folder = tempfile::tempdir().unwrap();
+    let error = case.train(&case.run(folder.path(), false), 1, &Stop::never()).unwrap_err().to_string();
+    assert!(error.contains("step 0: second moment of `prompt_embeddings`"), "{error}");
     assert!(!folder.path().join("best").exists() && !folder.path().join("last").exists(), "nothing is saved");
 }
 
