@@ -5,7 +5,7 @@ use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::{Batch, Encoded};
 use skn_model::{Output, Roberta};
-use skn_stats::{MeanAccumulator, StatsError};
+use skn_stats::{MAX_ACTIVATION, MeanAccumulator, StatsError};
 
 use crate::error::{ProbingError, Result};
 use crate::pass::{PassOptions, Texts, forward};
@@ -141,11 +141,12 @@ impl Threshold {
     }
 }
 
-/// Checks averages against the sums beside them, where a file has those.
+/// Checks that averages are within what activations may be, and against the sums beside them, where a file has those.
 ///
 /// # Errors
-/// If they are not the quotients of the sums.
+/// If one is beyond that or no number, or they are not the quotients of the sums.
 pub fn check_averages(file: &TensorFile) -> Result<()> {
+    check_range(file)?;
     if !file.contains("sum_high") {
         return Ok(());
     }
@@ -164,6 +165,19 @@ fn no_sums(file: &TensorFile, error: &StatsError) -> ProbingError {
     let (file, tensor) = (file.path().into(), "sum_high".into());
     let expected = "sums, with `sum_low`, of as many texts as `count` says".into();
     ArtifactError::Tensor { file, tensor, expected, found: error.to_string() }.into()
+}
+
+/// No activation is beyond [`MAX_ACTIVATION`], so no average is: folded into a bias, larger ones would leave f32.
+fn check_range(file: &TensorFile) -> Result<()> {
+    let (_, values) = file.f32(kind::AVERAGE, None)?;
+    match values.iter().position(|value| !matches!(value.abs(), 0.0..=MAX_ACTIVATION)) {
+        None => Ok(()),
+        Some(place) => {
+            let expected =
+                format!("finite numbers from -{MAX_ACTIVATION} to {MAX_ACTIVATION}, as activations are");
+            Err(wrong_average(file, expected, format!("{} at element {place}", values[place])))
+        }
+    }
 }
 
 fn wrong_average(file: &TensorFile, expected: impl ToString, found: impl ToString) -> ProbingError {
@@ -246,5 +260,30 @@ impl Reduction for Sums {
     fn take(&mut self, place: Place, values: &[f32]) -> Result<()> {
         let Some(average) = self.0.get_mut(&place.pool) else { return Ok(()) };
         Ok(average.sums.add_row_at(average.dims.offset(place), values)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Averages of somebody's own are within what activations may be: folded into a bias, others would leave f32.
+    #[test]
+    fn averages_beyond_all_activations_are_refused() {
+        for wrong in [f32::NAN, f32::NEG_INFINITY, 3e38, -1_048_577.0] {
+            let mut bundle = TensorBundle::new();
+            bundle.describe(key::KIND, kind::AVERAGE);
+            bundle.insert(kind::AVERAGE, Array::f32(vec![1, 1, 3], vec![0.5, wrong, 0.5]).unwrap());
+            let bytes = bundle.to_bytes().unwrap();
+            let file = TensorFile::from_bytes(Path::new("own.safetensors"), bytes).unwrap();
+            let errors =
+                [check_averages(&file).unwrap_err(), Threshold::read(&file, Pool::Position).unwrap_err()];
+            for message in errors.map(|error| error.to_string()) {
+                for part in ["own.safetensors", "train_avg", "-1048576 to 1048576", "at element 1"] {
+                    assert!(message.contains(part), "{message}");
+                }
+            }
+        }
     }
 }
