@@ -33,6 +33,8 @@ pub enum Foreign {
     NumpyZip,
     /// Any other zip file.
     Zip,
+    /// A tar archive, which `torch.save` wrote in its first year.
+    Tar,
     /// A `.npy` of numpy.
     Numpy,
     /// An HDF5 file, as Keras writes.
@@ -77,7 +79,7 @@ pub enum Wanted {
 
 impl Foreign {
     /// Bytes at the start of a file that are enough to tell.
-    pub const LOOKED_AT: usize = 256;
+    pub const LOOKED_AT: usize = 512;
 
     /// What a file is that begins so; nothing for what is none of these.
     pub fn of(start: &[u8]) -> Option<Self> {
@@ -94,6 +96,17 @@ impl Foreign {
             // Protocol 2 and later; what is read here begins with a printable character, a blank or 0xff.
             [0x80, 2..=5, ..] => Self::Pickle,
             [b'P', b'K', 3, 4, ..] => zip(),
+            // One without files, or in several volumes.
+            [b'P', b'K', 5, 6, ..] | [b'P', b'K', 7, 8, ..] => Self::Zip,
+            // What Excel saved until 2003.
+            [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] => Self::Workbook,
+            // Behind the name and the numbers of its first file. A text about mustard has no zero behind it.
+            _ if [&b"ustar\0"[..], b"ustar  \0"]
+                .iter()
+                .any(|mark| start[start.len().min(257)..].starts_with(mark)) =>
+            {
+                Self::Tar
+            }
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Self::Numpy,
             [0x89, b'H', b'D', b'F', ..] => Self::Hdf5,
             [b'G', b'G', b'U', b'F', ..] => Self::Gguf,
@@ -134,6 +147,7 @@ impl Foreign {
             Self::Workbook => "an Excel workbook",
             Self::NumpyZip => "an .npz file of numpy",
             Self::Zip => "a zip file",
+            Self::Tar => "a tar archive",
             Self::Numpy => "an .npy file of numpy",
             Self::Hdf5 => "an HDF5 file",
             Self::Gguf => "a GGUF model",
@@ -168,6 +182,7 @@ impl Foreign {
             }
             (Self::Workbook, _) => "save it as `CSV UTF-8` in Excel",
             (Self::Zip | Self::NumpyZip, _) => "unpack it, and give the folder or file inside",
+            (Self::Tar, _) => "unpack it with `tar -xf`, and give the folder or file inside",
             (Self::Gguf, Wanted::Tensors) => "use the model's safetensors file instead",
             (Self::Gzip, _) => "unpack it with gunzip",
             (Self::Zstd, _) => "unpack it with unzstd",
@@ -213,7 +228,13 @@ mod tests {
     #[test]
     fn files_are_known_by_how_they_begin() {
         // As the libraries write them (first bytes of torch.save, np.save, DataFrame.to_pickle, to_excel, h5py, gzip ..).
-        let cases: [(&[u8], Foreign); 18] = [
+        let mut tar = b"weights.pt".to_vec();
+        tar.resize(257, 0);
+        tar.extend(b"ustar  \0");
+        let cases: [(&[u8], Foreign); 21] = [
+            (&tar, Foreign::Tar),
+            (b"PK\x05\x06\0\0\0\0", Foreign::Zip),
+            (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", Foreign::Workbook),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", Foreign::LfsPointer),
             (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", Foreign::Pickle),
             (b"\x80\x05\x95\x1c\x02", Foreign::Pickle),
@@ -255,5 +276,8 @@ mod tests {
         for start in ours {
             assert_eq!(Foreign::of(start), None, "{start:?}");
         }
+        let mustard = format!("text,label\n{}mustard,1\n", "a ".repeat(122) + "m");
+        assert_eq!(&mustard[257..262], "ustar");
+        assert_eq!(Foreign::of(mustard.as_bytes()), None);
     }
 }
