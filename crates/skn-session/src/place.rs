@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use skn_artifact::names::file;
+use skn_artifact::{Foreign, Wanted};
 use skn_hub::{Cache, Kind, Repository, Snapshot};
 use skn_model::ModelFolder;
 
@@ -25,6 +26,9 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
         tell_links(path);
         return Ok(ModelFolder::open(name)?);
     }
+    if path.is_file() {
+        return Err(no_model_folder(path));
+    }
     let Some(repository) = Repository::parse(Kind::Model, name) else {
         return Err(SessionError::input(format!("{name}: no such folder")));
     };
@@ -35,6 +39,17 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
             not_here(name, &repository)?
         ))),
     }
+}
+
+/// What is said where a file is named in place of a model's folder.
+fn no_model_folder(file: &Path) -> SessionError {
+    let found = match Foreign::of_file(file) {
+        Some(Foreign::Safetensors) => "a file of tensors; give the folder that it lies in".into(),
+        Some(found) => found.told(Wanted::Tensors),
+        None => "a file".into(),
+    };
+    let expected = "a model's folder in Hugging Face form (config.json, model.safetensors, tokenizer.json)";
+    SessionError::input(format!("{}: expected {expected}, found {found}", file.display()))
 }
 
 /// Finds the data that a user names: an existing path, or `owner/name[@revision][:folder]` in the local Hugging Face
@@ -141,6 +156,27 @@ fn tell_links(place: &Path) {
 mod tests {
     use super::*;
     use skn_artifact::ErrorKind;
+
+    #[test]
+    fn a_file_is_no_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.bin");
+        for (bytes, part) in [
+            (&b"GGUF\x03\0\0\0"[..], "a GGUF model; use the model's safetensors file"),
+            (b"\x80\x02}q\0.", "safetensors.torch.save_file"),
+            (b"@\0\0\0\0\0\0\0{\"a\":{}}", "give the folder that it lies in"),
+            (b"anything", "found a file"),
+        ] {
+            skn_artifact::write_file(&path, skn_artifact::Overwrite::Replace, bytes).unwrap();
+            let error = find_model(path.to_str().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Input, "{error}");
+            let error = error.to_string();
+            assert!(
+                error.contains("model.bin: expected a model's folder") && error.contains(part),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn names_that_lead_elsewhere_are_no_repositories() {
