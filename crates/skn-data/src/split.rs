@@ -218,6 +218,10 @@ fn labelled(dataset: &Dataset, split: &str) -> Result<Vec<u32>> {
 
 /// Takes `counts[0]` and `counts[1]` of every `of` rows, at least one each, for dev and test. Each part ascends.
 fn divide(split: &str, rows: Vec<u32>, counts: [usize; 2], of: usize, seed: u64) -> Result<[Vec<u32>; 3]> {
+    if rows.is_empty() {
+        // Whoever asked knows which column has no label.
+        return Ok([const { Vec::new() }; 3]);
+    }
     let size = |count: usize| (rows.len() * count / of).max(count);
     let (dev, test) = (size(counts[0]), size(counts[1]));
     if dev + test >= rows.len() {
@@ -327,6 +331,18 @@ mod tests {
         );
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "sst2").contains("expected this split"));
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "ethos").contains("this split alone"));
+    }
+
+    #[test]
+    fn a_column_without_any_label_is_named() {
+        for (splits, name) in [(&[("train", 4)][..], "ethos"), (&[("train", 4), ("validation", 2)], "sst2")] {
+            let mut data = dataset(splits);
+            data.splits.values_mut().flatten().for_each(|row| row.label = -1);
+            let message = split(data, &task(name), 0).unwrap_err().to_string();
+            let expected =
+                format!("split train: it is train of task {name}: expected a row with a label in column ");
+            assert!(message.contains(&expected) && message.contains("found none in 4 rows"), "{message}");
+        }
     }
 
     #[test]
