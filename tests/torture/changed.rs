@@ -9,7 +9,7 @@ use skn_artifact::RunRecord;
 
 use crate::cases;
 use crate::damage::{Dice, mutant};
-use crate::small::{self, Place, contents, copy, put, run_in};
+use crate::places::{self, Place, contents, copy, put, run_in};
 use crate::support::{Desk, Said};
 
 /// A stage that reads files of a run.
@@ -164,7 +164,7 @@ struct Finished {
 /// Two chains and two trainings that differ in their seeds, each with the shards of a probe.
 static FINISHED: LazyLock<Finished> = LazyLock::new(|| {
     let desk = Desk::in_memory();
-    small::data(&desk);
+    places::data(&desk);
     for (name, other, flag) in [("one", "two", ""), ("trained", "trained-two", "--seed 7")] {
         let line = if name == "one" { CHAIN } else { TRAIN };
         for (name, flag) in [(name, ""), (other, if flag.is_empty() { "--seed 5" } else { flag })] {
@@ -231,7 +231,7 @@ fn change(
     stage: &Stage,
     name: &str,
 ) -> Option<(&'static str, Vec<String>)> {
-    let all = small::names(place);
+    let all = places::names(place);
     let path = place.join(name);
     let whole = fs::read(&path).unwrap();
     let other_run = if run_of(stage.line) == "one" { "two" } else { "trained-two" };
@@ -295,7 +295,7 @@ fn files_of_a_run() {
         let place = Place::new(&finished.desk, &format!("case-{number}"));
         copy(&finished.desk.path(run_of(stage.line)), &place.0);
         let all: Vec<String> =
-            small::names(&place.0).into_iter().filter(|name| !name.ends_with(".lock")).collect();
+            places::names(&place.0).into_iter().filter(|name| !name.ends_with(".lock")).collect();
         let read: Vec<&String> =
             all.iter().filter(|name| stage.reads.iter().any(|prefix| name.starts_with(prefix))).collect();
         assert!(!read.is_empty(), "{}", stage.line);
@@ -322,7 +322,7 @@ fn files_of_a_run() {
                     return "not looked at".into();
                 }
                 let found = written(&place.0, stage, &said);
-                if small::differing(&found, &finished.expected[at]).is_empty() {
+                if places::differing(&found, &finished.expected[at]).is_empty() {
                     return "not used".into();
                 }
                 // Without its record a run is a folder like any other, and that is told.
@@ -330,7 +330,7 @@ fn files_of_a_run() {
                 assert!(
                     lost && said.stderr.contains("no run lists it"),
                     "used in silence: {:?}\n{what}",
-                    small::differing(&found, &finished.expected[at])
+                    places::differing(&found, &finished.expected[at])
                 );
                 "told".into()
             }

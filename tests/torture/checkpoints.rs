@@ -12,7 +12,7 @@ use skn_session::{Progress, Session, SessionError};
 
 use crate::cases;
 use crate::damage::{Dice, mutant};
-use crate::small::{self, Place, contents, copy, differing, put, run_in};
+use crate::places::{self, Place, contents, copy, differing, put, run_in};
 use crate::support::Desk;
 
 const CURRENT: &str = "run/last/checkpoint.safetensors";
@@ -58,7 +58,7 @@ pub(crate) struct Stopped {
 
 pub(crate) static STOPPED: LazyLock<Stopped> = LazyLock::new(|| {
     let desk = Desk::in_memory();
-    small::data(&desk);
+    places::data(&desk);
     let mut moments = 0;
     for (name, seed) in [("stopped", 0), ("other", 1)] {
         for moment in 0.. {

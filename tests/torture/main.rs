@@ -14,9 +14,12 @@ mod checkpoints;
 mod damage;
 mod merge_files;
 mod merges;
+mod nan;
 mod other;
+mod places;
 mod resume;
 mod same;
+#[path = "../support/small.rs"]
 mod small;
 #[path = "../support/mod.rs"]
 mod support;

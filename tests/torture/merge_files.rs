@@ -12,7 +12,7 @@ use skn_session::options::{Compute, Merge};
 
 use crate::cases;
 use crate::damage::Dice;
-use crate::small::{self, Place};
+use crate::places::{self, Place};
 use crate::support::{Desk, write};
 
 /// The most texts that counts are of, and averages.
@@ -232,7 +232,7 @@ fn trees_of_shards() {
             Fault::Missing => fs::remove_dir_all(folder(odd)).unwrap(),
             Fault::Twice => {
                 fs::remove_dir_all(folder(odd)).unwrap();
-                small::copy(&folder(other), &folder(odd));
+                places::copy(&folder(other), &folder(odd));
             }
             Fault::Changed => {
                 let mut bytes = fs::read(&tensors).unwrap();

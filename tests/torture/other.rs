@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::small::{self, Place, run_in};
+use crate::places::{self, Place, run_in};
 use crate::support::{Desk, Said, write};
 
 fn done(said: Said) {
@@ -19,7 +19,7 @@ fn refused(said: &Said, parts: &[&str]) {
 #[test]
 fn counts_of_another_model_are_not_ranked_with_these() {
     let desk = Desk::in_memory();
-    small::data(&desk);
+    places::data(&desk);
     let place = Place::new(&desk, "case");
     let run = |line: &str| run_in(&desk, &place.0, line);
     for (name, bytes) in skn_demo::model_files() {

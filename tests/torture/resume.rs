@@ -14,7 +14,7 @@ use skn_session::Session;
 use skn_session::options::{Compute, Train, Tuned};
 
 use crate::checkpoints::{RESUME, STOPPED, StopAfter, training};
-use crate::small::{Place, contents, copy, put, run_in};
+use crate::places::{Place, contents, copy, put, run_in};
 use crate::support::write;
 
 /// What a resume with another value of an option does.

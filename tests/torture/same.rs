@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex};
 
 use crate::cases;
 use crate::damage::Dice;
-use crate::small::{Place, contents, differing, done};
+use crate::places::{Place, contents, differing, done};
 use crate::support::{Desk, write};
 
 /// A task of pairs with three classes, which can be made into two of two.
