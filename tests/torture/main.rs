@@ -10,6 +10,7 @@
 mod cases;
 mod changed;
 mod checkpoints;
+mod configs;
 #[path = "../support/damage.rs"]
 mod damage;
 mod merge_files;
