@@ -13,6 +13,7 @@ mod checkpoints;
 mod configs;
 #[path = "../support/damage.rs"]
 mod damage;
+mod escapes;
 mod merge_files;
 mod merges;
 mod nan;
