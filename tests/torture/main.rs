@@ -14,6 +14,7 @@ mod configs;
 #[path = "../support/damage.rs"]
 mod damage;
 mod escapes;
+mod foreign;
 mod merge_files;
 mod merges;
 mod nan;
