@@ -29,8 +29,6 @@ pub struct Small {
     pub encoder: TextEncoder,
     verbalizer: Vec<u32>,
     texts: Vec<Encoded>,
-    /// One thread for all trainings: each new one would take address space of its own.
-    workers: Workers,
 }
 
 pub static SMALL: LazyLock<Small> = LazyLock::new(|| {
@@ -43,8 +41,11 @@ pub static SMALL: LazyLock<Small> = LazyLock::new(|| {
     let bytes = fs::read(golden().join("data/jsonl/train.jsonl")).unwrap();
     let data = Dataset::from_jsonl(&[("train", &bytes)], &Task::builtin("sst2").unwrap()).unwrap();
     let texts = encoder.encode_all(&data.splits["train"][..24], 16, Join::Separated).unwrap();
-    Small { config, weights, encoder, verbalizer, texts, workers: Workers::new(1).unwrap() }
+    Small { config, weights, encoder, verbalizer, texts }
 });
+
+/// One thread for all trainings, started by the first: a thread takes address space of its own, in its own time.
+static WORKERS: LazyLock<Workers> = LazyLock::new(|| Workers::new(1).unwrap());
 
 impl Small {
     pub fn texts(&self) -> &[Encoded] {
@@ -103,6 +104,6 @@ impl Small {
     ) -> Result<Outcome, TuneError> {
         let (train_texts, dev) = self.texts.split_at(16);
         let data = TrainData { train: train_texts, dev, metric: Metric::Accuracy };
-        train(model, &data, options, run, &self.workers, progress)
+        train(model, &data, options, run, &WORKERS, progress)
     }
 }
