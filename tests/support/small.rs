@@ -13,7 +13,7 @@ use skn_artifact::{ModelIdentity, VerbalizerRecord};
 use skn_data::{Dataset, Encoded, Join, Metric, Task, TextEncoder};
 use skn_model::{Config, Gradients, ModelFolder, Roberta, Tuning, Weights};
 use skn_probing::{Progress, Workers};
-use skn_tune::{Outcome, TrainData, TrainOptions, TrainRun, TuneError, train};
+use skn_tune::{Beginning, Outcome, TrainData, TrainOptions, TrainRun, TuneError, train};
 
 use crate::support::golden;
 
@@ -90,7 +90,7 @@ impl Small {
             mask_embedding: self.weights.mask_embedding(self.encoder.mask_id()).unwrap(),
             data_sha256: "data".into(),
             tokenizer_sha256: "tokenizer".into(),
-            loaded: false,
+            begins: Beginning::New,
             companions: BTreeMap::new(),
         }
     }

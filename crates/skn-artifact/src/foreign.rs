@@ -103,7 +103,7 @@ impl Foreign {
             // Behind the name and the numbers of its first file. A text about mustard has no zero behind it.
             _ if [&b"ustar\0"[..], b"ustar  \0"]
                 .iter()
-                .any(|mark| start[start.len().min(257)..].starts_with(mark)) =>
+                .any(|mark| start.get(257..).is_some_and(|behind| behind.starts_with(mark))) =>
             {
                 Self::Tar
             }

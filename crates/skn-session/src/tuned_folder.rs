@@ -216,7 +216,7 @@ mod tests {
                 "files": {name: sha256_hex(b"theirs")},
             });
             write_file(&best.join("skn.json"), Overwrite::Replace, config.to_string().as_bytes()).unwrap();
-            let error = TunedFolder::open(&best).unwrap().check_files().unwrap_err().to_string();
+            let error = TunedFolder::open(&best, None).err().unwrap().to_string();
             let expected = format!("skn.json: files: expected names of files beside it, found {name:?}");
             assert!(error.contains(&expected), "{error}");
         }

@@ -173,9 +173,8 @@ impl RunRecord {
 /// Checks a record's bytes against the hash that stands in them.
 fn check_hash(path: &Path, bytes: &[u8], expected: &str) -> Result<()> {
     let text = String::from_utf8_lossy(bytes);
-    let found = match text.rfind(expected) {
-        Some(place) if expected.len() == NO_HASH.len() => {
-            let (before, after) = (&text[..place], &text[place + expected.len()..]);
+    let found = match text.rsplit_once(expected) {
+        Some((before, after)) if expected.len() == NO_HASH.len() => {
             sha256_hex([before, NO_HASH, after].concat().as_bytes())
         }
         _ => sha256_hex(bytes),

@@ -121,10 +121,7 @@ impl Layer {
         let read = normed.as_ref().unwrap_or(read);
         let neurons = match &self.gate {
             None => self.up.forward(read, self.activation)?,
-            Some(gate) => {
-                let gate = gate.forward(read, Activation::Identity)?;
-                gated(&gate, &self.up.forward(read, Activation::Identity)?, self.activation)?
-            }
+            Some(gate) => gate.forward_gated(&self.up, read, self.activation)?,
         };
         Ok((middle, neurons))
     }
