@@ -5,8 +5,8 @@ use std::sync::Arc;
 use skn_kernels::{Activation, Sees};
 
 use super::fields::Fields;
-use super::read::{MAX_VOCABULARY, MAX_WIDTH, Rest, SizeNames, Sizes};
 use super::rotary::{Rotary, USUAL_THETA};
+use super::sizes::{MAX_VOCABULARY, MAX_WIDTH, Rest, SizeNames, Sizes};
 use crate::architecture::{Architecture, AttentionSizes, Biases, HeadForm, HeadNorms, LayerForm, NormForm};
 use crate::error::Result;
 use crate::family::Family;
