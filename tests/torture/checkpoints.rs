@@ -109,7 +109,8 @@ fn change(dice: &mut Dice, number: u64, place: &Path, moment: usize) -> Option<C
         let (how, bytes) = match dice.below(4) {
             0 => {
                 let (mut bytes, at) = (whole.clone(), dice.below(whole.len()));
-                bytes[at] ^= 1 << dice.below(8);
+                // There may be no metrics yet.
+                *bytes.get_mut(at)? ^= 1 << dice.below(8);
                 ("flipped", bytes)
             }
             1 => ("damaged", mutant(&whole, number)),

@@ -20,8 +20,8 @@ use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 use skn_artifact::names::{file, key, kind};
 use skn_artifact::{
-    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, file_hash, rename_file, sha256_hex,
-    tensor_hash, write_file,
+    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, file_hash, read_regular, rename_file,
+    sha256_hex, tensor_hash, write_file,
 };
 
 use crate::adam::{Adam, AdamSettings, Moments};
@@ -272,13 +272,24 @@ pub(crate) struct CheckpointFolder {
     current_is_whole: bool,
 }
 
+/// What there is beside the checkpoint that is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    /// What should be.
+    InPlace,
+    /// An earlier one, in the place of the loaded one.
+    Exchanged,
+    /// One before it that can't be read.
+    Damaged,
+}
+
 /// What [`CheckpointFolder::load`] found.
 pub(crate) struct Loaded {
     pub(crate) checkpoint: Checkpoint,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
-    /// Whether it stands where the one before the last should.
-    is_out_of_place: bool,
+    /// What the other file is.
+    other: Other,
 }
 
 impl CheckpointFolder {
@@ -321,9 +332,12 @@ impl CheckpointFolder {
         self.current_is_whole = current.is_ok();
         match (current, previous) {
             (Ok(current), Some(Ok(previous))) => self.later(current, previous, now).map(Some),
-            (Ok(checkpoint), _) => {
-                let notes = checkpoint.compare(now)?.into_iter().collect();
-                Ok(Some(Loaded { checkpoint, notes, is_out_of_place: false }))
+            (Ok(checkpoint), previous) => {
+                let mut notes: Vec<String> = checkpoint.compare(now)?.into_iter().collect();
+                let damaged = previous.and_then(Result::err);
+                let other = if damaged.is_some() { Other::Damaged } else { Other::InPlace };
+                notes.extend(damaged.map(|reason| format!("{reason}; it is not needed, and is removed")));
+                Ok(Some(Loaded { checkpoint, notes, other }))
             }
             (Err(reason), Some(Ok(checkpoint))) => {
                 let step = checkpoint.state().step;
@@ -331,7 +345,7 @@ impl CheckpointFolder {
                 let mut notes =
                     vec![format!("{reason}; going on from the checkpoint before it, {name} of step {step}")];
                 notes.extend(checkpoint.compare(now)?);
-                Ok(Some(Loaded { checkpoint, notes, is_out_of_place: false }))
+                Ok(Some(Loaded { checkpoint, notes, other: Other::InPlace }))
             }
             (Err(ArtifactError::Missing { .. }), Some(Err(ArtifactError::Missing { .. }))) => Ok(None),
             (Err(reason), previous) => Err(TuneError::NoCheckpoint {
@@ -355,22 +369,30 @@ impl CheckpointFolder {
         );
         // The one before it may be of another training, which this one followed: then it says nothing of this one.
         if previous.compare(now).is_err() || current.is_later_than(&previous) {
-            return Ok(Loaded { checkpoint: current, notes, is_out_of_place: false });
+            return Ok(Loaded { checkpoint: current, notes, other: Other::InPlace });
         }
         if !previous.is_later_than(&current) {
             notes.push(format!("{what}; going on from there"));
-            return Ok(Loaded { checkpoint: current, notes, is_out_of_place: false });
+            return Ok(Loaded { checkpoint: current, notes, other: Other::InPlace });
         }
         notes.push(format!("{what}; going on from {}", names[1]));
-        Ok(Loaded { checkpoint: previous, notes, is_out_of_place: true })
+        Ok(Loaded { checkpoint: previous, notes, other: Other::Exchanged })
     }
 
-    /// Puts what was loaded, and is gone on from, in its place.
+    /// Puts what was loaded, and is gone on from, in its place, and what was there in the other.
     pub(crate) fn settle(&self, loaded: &Loaded) -> Result<()> {
-        if loaded.is_out_of_place {
-            rename_file(&self.previous, &self.current)?;
+        match loaded.other {
+            Other::InPlace => Ok(()),
+            Other::Exchanged => {
+                let earlier = read_regular(&self.current, u64::MAX);
+                let earlier = earlier.map_err(|source| io(&self.current, "read", source))?;
+                rename_file(&self.previous, &self.current)?;
+                Ok(write_file(&self.previous, Overwrite::Replace, &earlier)?)
+            }
+            Other::Damaged => {
+                std::fs::remove_file(&self.previous).map_err(|source| io(&self.previous, "remove", source))
+            }
         }
-        Ok(())
     }
 
     /// The file of the last checkpoint.

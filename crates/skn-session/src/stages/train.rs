@@ -125,6 +125,11 @@ fn train_run(options: &Train, setup: &Setup<'_>, model: &Roberta, begins: Beginn
 fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
     writer.wrote_all(file::BEST)?;
     writer.wrote_all(file::LAST)?;
+    // One that is not there any more is nothing that a verification misses.
+    let previous = format!("{}/{}", file::LAST, file::PREVIOUS_CHECKPOINT);
+    if !writer.folder().join(&previous).exists() {
+        writer.remove(&previous);
+    }
     writer.wrote(file::METRICS)?;
     writer.set("method", &run.method);
     writer.finish()

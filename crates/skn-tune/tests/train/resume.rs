@@ -174,10 +174,15 @@ fn of_two_checkpoints_the_later_one_is_used() {
     case.train(&case.run(folder.path(), false), 1, &Stop::never()).unwrap();
     let [current, previous] = names.map(|name| folder.path().join("last").join(name));
     let (later, earlier) = (std::fs::read(&current).unwrap(), std::fs::read(&previous).unwrap());
-    std::fs::write(&current, earlier).unwrap();
+    std::fs::write(&current, &earlier).unwrap();
     std::fs::write(&previous, &later).unwrap();
     assert_eq!(resume(&case, folder.path(), 1).len(), 1);
-    assert_eq!(std::fs::read(&current).unwrap(), later);
+    assert_eq!([&current, &previous].map(|file| std::fs::read(file).unwrap()), [later, earlier]);
+    // One before the last that is damaged would be noted as what was written.
+    flip(&previous, 0.5);
+    let notes = resume(&case, folder.path(), 1);
+    assert!(notes.len() == 1 && notes[0].contains("checkpoint.previous.safetensors"), "{notes:?}");
+    assert!(!previous.exists());
 }
 
 /// Changes a file of a training that is interrupted, or finished, and resumes it.
