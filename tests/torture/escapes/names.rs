@@ -7,32 +7,32 @@ use super::{Base, state, weight_map};
 use crate::damage::Dice;
 use crate::support::{Desk, copy, write};
 
-/// A name that leads to `outside/NAME`, or somewhere else than into its folder.
-fn evil(desk: &Desk, dice: &mut Dice, name: &str) -> String {
+/// A name that leads to `outside/NAME` from so many folders below the desk, or somewhere else than into its folder.
+fn evil(desk: &Desk, dice: &mut Dice, depth: usize, name: &str) -> String {
     let outside = desk.path(&format!("outside/{name}")).display().to_string();
     let long = "x".repeat(dice.one_of(&[256, 300, 5000, 70_000]));
-    let up = "../".repeat(1 + dice.below(4));
+    let up = "../".repeat(depth);
     match dice.below(24) {
-        0..4 => format!("../outside/{name}"),
+        0..4 => format!("{up}outside/{name}"),
         4 | 5 => outside,
-        6 => format!("{up}outside/{name}"),
-        7 => format!("./../outside/{name}"),
-        8 => format!("sub/../../outside/{name}"),
-        9 => format!("..//outside//{name}"),
-        10 => format!("../outside/{name}\0"),
-        11 => format!("{name}\0../outside/{name}"),
-        12 => format!("..\\outside\\{name}"),
+        6 => format!("{}outside/{name}", "../".repeat(1 + dice.below(5))),
+        7 => format!("./{up}outside/{name}"),
+        8 => format!("sub/../{up}outside/{name}"),
+        9 => format!("{}outside//{name}", up.replace('/', "//")),
+        10 => format!("{up}outside/{name}\0"),
+        11 => format!("{name}\0{up}outside/{name}"),
+        12 => format!("{}outside\\{name}", up.replace('/', "\\")),
         13 => format!("/{outside}"),
-        14 => format!("{long}/../../outside/{name}"),
+        14 => format!("{long}/../{up}outside/{name}"),
         15 => long,
-        16 => format!("{}../outside/{name}", "./".repeat(500)),
+        16 => format!("{}{up}outside/{name}", "./".repeat(500)),
         17 => dice.one_of(&["", ".", "..", "/", "//", "~", "./", "../"]).to_owned(),
         18 => format!("file://{outside}"),
-        19 => format!("\u{202e}../outside/{name}\u{9b}2J"),
-        20 => format!("/proc/self/cwd/outside/{name}"),
-        21 => format!("%2e%2e/outside/{name}"),
+        19 => format!("\u{202e}{up}outside/{name}\u{9b}2J"),
+        20 => format!("/proc/self/cwd/../outside/{name}"),
+        21 => format!("{}outside/{name}", up.replace("..", "%2e%2e")),
         22 => format!("link/{name}"),
-        _ => format!("../inside/../outside/{name}"),
+        _ => format!("{up}inside/../outside/{name}"),
     }
 }
 
@@ -42,15 +42,16 @@ pub(super) fn case(base: &Base, dice: &mut Dice) -> String {
     let desk = Desk::new();
     write(&desk.path("inside/texts"), "a film\n");
     let place = dice.below(8);
-    let (from, name) = match place {
-        0 => ("shards", "shard.safetensors"),
-        1 => ("data/train", "data-00000-of-00001.arrow"),
-        2 | 3 => ("data/validation", "state.json"),
-        4 | 5 | 7 => ("run/best", "adapter_model.safetensors"),
-        _ => ("rows", "train.jsonl"),
+    let (from, name, depth) = match place {
+        0 => ("shards", "shard.safetensors", 2),
+        1 => ("data/train", "data-00000-of-00001.arrow", 3),
+        2 | 3 => ("data/validation", "state.json", 2),
+        4 | 5 => ("run/best", "adapter_model.safetensors", 2),
+        6 => ("rows", "train.jsonl", 2),
+        _ => ("run/best", "adapter_model.safetensors", 3),
     };
     copy(&base.path(from), &desk.path("outside"));
-    let evil = evil(&desk, dice, name);
+    let evil = evil(&desk, dice, depth, name);
     let train = "skn-train --model demo --prompt_size 2 --max-steps 1 --threads 1 --save_to out";
     let escaped = serde_json::Value::from(evil.as_str()).to_string();
     let line = match place {
@@ -119,7 +120,7 @@ pub(super) fn case(base: &Base, dice: &mut Dice) -> String {
         _ => {
             copy(&base.path("run"), &desk.path("inside/run"));
             // The task of a file of counts names the folder of its masks. What can't be an argument is no danger.
-            let evil = if evil.len() > 200 { format!("../outside/{name}") } else { evil.clone() };
+            let evil = if evil.len() > 200 { format!("../../../outside/{name}") } else { evil.clone() };
             let task = evil.replace('\0', "0");
             let counts = desk.path("inside/run/sentiment/dev_perf.safetensors");
             let bytes = fs::read(&counts).unwrap();
