@@ -1,6 +1,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{ArtifactError, Result};
 use crate::file::{is_temporary, make_folder};
@@ -48,10 +49,7 @@ impl RunLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // What the holder wrote is for the message only.
-                file.read_to_string(&mut holder).ok();
-                return Err(ArtifactError::Locked { folder: folder.into(), holder: holder.trim().into() });
+                return Err(ArtifactError::Locked { folder: folder.into(), holder: holder_of(&mut file) });
             }
             Err(TryLockError::Error(error)) => return Err(ArtifactError::io(&path, "lock")(error)),
         }
@@ -69,6 +67,37 @@ impl RunLock {
         };
         std::fs::read_dir(&self.folder).is_ok_and(only_lock)
     }
+}
+
+/// How often, and how far apart, the holder's name is looked for.
+const LOOKS: usize = 20;
+const BETWEEN: Duration = Duration::from_millis(5);
+
+/// What the holder of a lock wrote of itself, which is for a message only. It takes the lock first, so for a moment nothing is
+/// there, or the name of the one before it, which was killed.
+fn holder_of(file: &mut File) -> String {
+    let mut holder = String::new();
+    for _ in 0..LOOKS {
+        holder.clear();
+        file.seek(SeekFrom::Start(0)).ok();
+        file.read_to_string(&mut holder).ok();
+        if holder.ends_with('\n') && !is_gone(&holder) {
+            break;
+        }
+        std::thread::sleep(BETWEEN);
+    }
+    match holder.trim() {
+        "" => "a program that has not said its name".into(),
+        name => name.into(),
+    }
+}
+
+/// Whether this machine has no process of that number. Another machine may have, where the folder is shared.
+fn is_gone(holder: &str) -> bool {
+    let number = holder.rsplit_once("(process ").and_then(|(_, rest)| rest.split(')').next());
+    let place = number.map(|number| Path::new("/proc").join(number));
+    cfg!(target_os = "linux")
+        && place.is_some_and(|place| Path::new("/proc/self").exists() && !place.exists())
 }
 
 /// Removes files that a killed program was writing, here and below. A folder with a lock of its own is another run's. What
@@ -127,6 +156,30 @@ mod tests {
         assert!(error.to_string().contains("skn-train"), "{error}");
         drop(first);
         RunLock::acquire(folder.path(), "skn-probe").unwrap();
+    }
+
+    #[test]
+    fn a_holder_that_is_just_beginning_is_named_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file::LOCK);
+        // What a killed program left: no machine has so many processes.
+        std::fs::write(&path, "skn-train (process 999999999)\n").unwrap();
+        let mut holder = OpenOptions::new().write(true).open(&path).unwrap();
+        holder.lock().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(BETWEEN);
+                holder.set_len(0).unwrap();
+                std::thread::sleep(BETWEEN);
+                writeln!(holder, "skn-probe (process {})", std::process::id()).unwrap();
+            });
+            let error = RunLock::acquire(folder.path(), "skn-mask").unwrap_err();
+            let expected = format!("another run works here: skn-probe (process {})", std::process::id());
+            assert!(error.to_string().ends_with(&expected), "{error}");
+        });
+        holder.set_len(0).unwrap();
+        let error = RunLock::acquire(folder.path(), "skn-mask").unwrap_err();
+        assert!(error.to_string().ends_with("a program that has not said its name"), "{error}");
     }
 
     #[cfg(unix)]
