@@ -132,6 +132,12 @@ impl End {
             Self::Lost(error) => {
                 return SessionError::failed(format!("{place}: its reader was lost: {error}"));
             }
+            // No limit of ours ends in this; the file has no part in it.
+            Self::Failed(status, _) if signal(status) == Some(SIGKILL) => {
+                return SessionError::failed(format!(
+                    "{place}: its reader was killed (signal {SIGKILL}), by somebody or by the system for lack of memory"
+                ));
+            }
             Self::Done => format!("its reader ended early; {damaged}"),
             Self::Failed(status, said) => match (signal(status), asked(&said)) {
                 (Some(SIGXCPU), _) => {
@@ -154,8 +160,10 @@ impl End {
     }
 }
 
-/// The signal of a process that used up its time; the same number on every Unix that Rust is at home on.
+/// The signal of a process that used up its time, and the one that nobody can refuse; the same numbers on every Unix that Rust is
+/// at home on.
 const SIGXCPU: i32 = 24;
+const SIGKILL: i32 = 9;
 
 fn signal(status: ExitStatus) -> Option<i32> {
     #[cfg(unix)]
@@ -207,6 +215,9 @@ mod tests {
         check(11, "", "ended its process with signal 11");
         check(101 << 8, "", "the library failed on it");
         check(1 << 8, "no limits\n", "its reader failed: no limits");
+        let killed = End::Failed(ExitStatus::from_raw(9), String::new()).failure("t.parquet", 3, 1000);
+        assert_eq!(killed.kind(), ErrorKind::Failed, "the file is not to blame");
+        assert!(killed.to_string().starts_with("t.parquet: its reader was killed (signal 9)"), "{killed}");
         assert_eq!(End::Stopped.failure("t", 3, 1000).kind(), ErrorKind::Interrupted);
     }
 }
