@@ -228,7 +228,10 @@ fn write_result(text: &str) -> std::io::Result<()> {
         .and_then(|()| stdout.flush())
     {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) => {
+            Err(std::io::Error::new(error.kind(), format!("stdout: can't write the result: {error}")))
+        }
+        Ok(()) => Ok(()),
     }
 }
 
