@@ -12,7 +12,7 @@ pub enum ArtifactError {
     Io {
         /// The file or folder.
         file: PathBuf,
-        /// What was tried: open, read, write, sync, rename, remove.
+        /// What was tried: look at, open, read, write, sync, rename, remove.
         operation: &'static str,
         /// What the system said.
         source: io::Error,
@@ -125,7 +125,7 @@ impl ArtifactError {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { operation: "open" | "read", .. } => ErrorKind::Input,
+            Self::Io { operation: "open" | "read" | "look at", .. } => ErrorKind::Input,
             Self::Missing { .. }
             | Self::Link { .. }
             | Self::Format { .. }

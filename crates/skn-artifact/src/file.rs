@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{ArtifactError, Result};
 use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
+use crate::look::{is_folder, is_there};
 use crate::regular::{open_regular, read_regular};
 
 /// A JSON record above this size is not of this world.
@@ -31,7 +32,7 @@ pub enum Overwrite {
 pub fn write_file(path: &Path, overwrite: Overwrite, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     make_folder(folder)?;
-    if overwrite == Overwrite::Refuse && path.exists() {
+    if overwrite == Overwrite::Refuse && is_there(path)? {
         return Err(ArtifactError::Exists { file: path.into() });
     }
     let mut file = temporary(folder).map_err(ArtifactError::io(path, "create a temporary file beside"))?;
@@ -90,6 +91,10 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+    // Else one that can't be looked at would be told as one that exists.
+    if is_folder(folder)? {
+        return Ok(());
+    }
     fs::create_dir_all(folder).map_err(ArtifactError::io(folder, "make the folder"))
 }
 
@@ -165,18 +170,18 @@ pub fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8], expected: &str
 /// `dev_perf.safetensors`, and `info/sst2/0.1` finds `0.1.safetensors`.
 ///
 /// # Errors
-/// If neither exists.
+/// If neither exists, or the system can't say.
 pub fn resolve(path: &Path, extension: &str) -> Result<PathBuf> {
     // What is there and can't be read is said by who reads it.
-    let is_there = |path: &Path| path.exists() && !path.is_dir();
-    if is_there(path) {
+    let is_no_folder = |path: &Path| Ok::<_, ArtifactError>(is_there(path)? && !is_folder(path)?);
+    if is_no_folder(path)? {
         return Ok(path.into());
     }
     let mut extended = path.as_os_str().to_os_string();
     extended.push(".");
     extended.push(extension);
     let extended = PathBuf::from(extended);
-    if is_there(&extended) {
+    if is_no_folder(&extended)? {
         return Ok(extended);
     }
     Err(ArtifactError::Missing { file: path.into(), hint: format!("; nor {}", extended.display()) })

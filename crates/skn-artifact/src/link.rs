@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{ArtifactError, Result};
@@ -6,14 +7,25 @@ use crate::error::{ArtifactError, Result};
 /// whose folder itself may be a link.
 ///
 /// # Errors
-/// [`ArtifactError::Link`], naming the link and where it leads.
+/// [`ArtifactError::Link`], naming the link and where it leads; or if the system can't say what is there.
 pub fn refuse_link(run: &Path, name: &Path) -> Result<()> {
     let mut path = run.to_path_buf();
     for part in name.components() {
         path.push(part);
-        if path.is_symlink() {
-            let target = std::fs::read_link(&path).unwrap_or_default();
-            return Err(ArtifactError::Link { file: path, target });
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                let target = std::fs::read_link(&path).unwrap_or_default();
+                return Err(ArtifactError::Link { file: path, target });
+            }
+            Ok(_) => {}
+            // What can't be looked at may be one.
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound
+                | ErrorKind::NotADirectory
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidFilename => break,
+                _ => return Err(ArtifactError::io(&path, "look at")(error)),
+            },
         }
     }
     Ok(())

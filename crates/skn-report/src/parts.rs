@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use skn_artifact::{
     ArtifactError, InferencePerformance, InferenceTime, MetricRecord, PerturbationResult, RunRecord,
-    SkillConfig, Summary, TensorFile, open_regular, read_json,
+    SkillConfig, Summary, TensorFile, is_file, is_folder, is_there, open_regular, read_json,
 };
 
 use skn_artifact::names::{file, kind};
@@ -75,7 +75,7 @@ pub(crate) struct Activations {
 
 impl Parts {
     pub(crate) fn read(run: &Path) -> Result<Self> {
-        if !run.is_dir() {
+        if !is_folder(run)? {
             return Err(ReportError::NoFolder { folder: run.into() });
         }
         let parts = Self {
@@ -136,7 +136,7 @@ impl Probe {
     fn read(folder: &Path, pool: Pool) -> Result<Option<Self>> {
         let read = |split: &str| -> Result<Option<Performance>> {
             let path = folder.join(file::tensors(&pool.performance_file(split)));
-            Ok(match path.is_file() {
+            Ok(match is_file(&path)? {
                 true => Some(Performance::read(&TensorFile::read(&path)?)?),
                 false => None,
             })
@@ -171,9 +171,12 @@ fn tasks(run: &Path) -> Result<Vec<Task>> {
     for entry in fs::read_dir(run).map_err(io)? {
         let entry = entry.map_err(io)?;
         let folder = entry.path();
-        if task_files.iter().any(|file| folder.join(file).exists()) {
-            // A name that is no Unicode can't be a task's.
-            names.extend(entry.file_name().into_string());
+        for file in &task_files {
+            if is_there(&folder.join(file))? {
+                // A name that is no Unicode can't be a task's.
+                names.extend(entry.file_name().into_string());
+                break;
+            }
         }
     }
     names.sort();
@@ -210,7 +213,7 @@ impl Activations {
     fn read(folder: &Path, probe: &Probe) -> Result<Option<Self>> {
         let best: &Rule = &probe.best().rule;
         let path = folder.join(file::positions("dev", best.layer, best.index));
-        if !path.is_file() {
+        if !is_file(&path)? {
             return Ok(None);
         }
         let activations = TensorFile::read(&path)?;
@@ -235,7 +238,7 @@ impl Activations {
         let labels = labels.into_iter().map(class).collect::<Result<_>>()?;
         let average = folder.join(file::tensors(kind::AVERAGE));
         let (layers, rows, width) = (probe.dev.layers(), probe.dev.positions(), probe.dev.neurons());
-        let threshold = if average.is_file() {
+        let threshold = if is_file(&average)? {
             let (_, averages) =
                 TensorFile::read(&average)?.f32(kind::AVERAGE, Some(&[layers, rows, width]))?;
             Some(averages[(best.layer * rows + best.position) * width + best.index])
@@ -265,7 +268,7 @@ impl Activations {
 }
 
 fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    Ok(path.is_file().then(|| read_json(path)).transpose()?)
+    Ok(is_file(path)?.then(|| read_json(path)).transpose()?)
 }
 
 /// A file with one result, or with a list of them.
@@ -285,7 +288,7 @@ fn perturbations(path: &Path) -> Result<Vec<PerturbationResult>> {
 /// The lines of a journal. A line without its end is being written, or was when the machine stopped; it is left out, as
 /// a resumed run cuts it off.
 fn journal(path: &Path) -> Result<Vec<MetricRecord>> {
-    if !path.is_file() {
+    if !is_file(path)? {
         return Ok(Vec::new());
     }
     let text = open_regular(path).and_then(std::io::read_to_string).map_err(|source| ArtifactError::Io {

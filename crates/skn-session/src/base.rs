@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::{file, setting};
-use skn_artifact::{ModelIdentity, VerbalizerRecord};
+use skn_artifact::{ArtifactError, ModelIdentity, VerbalizerRecord, is_there};
 use skn_data::{DataError, Encoded, Example, Join, Task, TextEncoder, Verbalizer};
 use skn_model::{Gradients, Method, ModelFolder, ReadAs, Roberta, Tuning};
 
@@ -256,7 +256,7 @@ impl<'s> Base<'s> {
     /// # Errors
     /// If a file can't be hashed.
     pub(crate) fn note(&self, writer: &mut RunWriter) -> Result<()> {
-        writer.set("model", absolute(&self.model_name));
+        writer.set("model", absolute(&self.model_name)?);
         writer.set("task", &self.task.name);
         writer.set("seed", self.seed);
         if let Some(length) = self.max_length {
@@ -272,10 +272,10 @@ impl<'s> Base<'s> {
         writer.set("dtype", self.session.compute().precision.name());
         writer.set("device", self.session.device_name());
         if let Some(data) = &self.data {
-            writer.set("data", absolute(&data.display().to_string()));
+            writer.set("data", absolute(&data.display().to_string())?);
         }
         if let Some(file) = &self.task_file {
-            writer.set("task_file", absolute(&file.display().to_string()));
+            writer.set("task_file", absolute(&file.display().to_string())?);
             writer.read(file)?;
         }
         writer.read_as(format!("model {}", self.identity.id), &self.identity.sha256);
@@ -376,9 +376,14 @@ pub(crate) fn method_name(tuning: &Tuning, pruned: bool) -> &'static str {
 }
 
 /// A path that means the same from any working folder; anything else as it is.
-fn absolute(name: &str) -> String {
-    if !Path::new(name).exists() || name == Subject::DEMO {
-        return name.to_string();
+///
+/// # Errors
+/// If the system can't say whether it is a path, or what the working folder is.
+fn absolute(name: &str) -> Result<String> {
+    let path = Path::new(name);
+    if name == Subject::DEMO || !is_there(path)? {
+        return Ok(name.to_string());
     }
-    std::path::absolute(name).map_or_else(|_| name.to_string(), |path| path.display().to_string())
+    let wrong = |source| ArtifactError::Io { file: path.into(), operation: "look at", source };
+    Ok(std::path::absolute(path).map_err(wrong)?.display().to_string())
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use skn_artifact::names::{file, kind, stage};
 use skn_artifact::{
     BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult, PerturbationSetting,
-    Points, RunRecord, SkillConfig, StageRecord, Summary, TensorFile, hash_file, read_json,
+    Points, RunRecord, SkillConfig, StageRecord, Summary, TensorFile, hash_file, is_file, read_json,
 };
 use skn_perturb::EditKind;
 use skn_probing::{Pool, ProbeType};
@@ -169,16 +169,18 @@ fn check_free(options: &Chain) -> Result<()> {
 fn is_as_it_was(folder: &Path, stage: &StageRecord) -> Result<bool> {
     for (name, expected) in &stage.outputs {
         let file = folder.join(name);
-        if !file.is_file() || hash_file(&file)? != *expected {
+        if !is_file(&file)? || hash_file(&file)? != *expected {
             return Ok(false);
         }
     }
     for (name, expected) in &stage.inputs {
-        let mut places = [folder.join(name), PathBuf::from(name)].into_iter();
-        if let Some(file) = places.find(|file| file.is_file())
-            && hash_file(&file)? != *expected
-        {
-            return Ok(false);
+        for file in [folder.join(name), PathBuf::from(name)] {
+            if is_file(&file)? {
+                if hash_file(&file)? != *expected {
+                    return Ok(false);
+                }
+                break;
+            }
         }
     }
     Ok(true)

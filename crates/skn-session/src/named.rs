@@ -118,7 +118,7 @@ impl ModelName {
             return Ok(plain(name.clone()));
         }
         let Some(source) = source else { return Ok(plain(Subject::MODEL.into())) };
-        if source.holds_model() {
+        if source.holds_model()? {
             let id = source.config.as_ref().map(|config| config.model.id.clone());
             let inside = Some((source.best.clone(), id));
             return Ok(Self { name: source.best.display().to_string(), inside, said_by: None });

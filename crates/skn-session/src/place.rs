@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use skn_artifact::names::file;
-use skn_artifact::{Foreign, Wanted};
+use skn_artifact::{Foreign, Wanted, is_file, is_folder};
 use skn_hub::{Cache, Kind, Repository, Snapshot};
 use skn_model::ModelFolder;
 
@@ -22,7 +22,8 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
         return Ok(demo());
     }
     let path = Path::new(name);
-    if skn_hub::follow(path, path)?.is_some_and(|real| real.is_dir()) {
+    let real = skn_hub::follow(path, path)?;
+    if real.map_or(Ok(false), |real| is_folder(&real))? {
         tell_links(path);
         return Ok(ModelFolder::open(name)?);
     }
@@ -129,7 +130,7 @@ fn cached(repository: &Repository) -> Result<Option<PathBuf>> {
     let mut found = None;
     for repository in std::iter::once(repository.clone()).chain(moved) {
         let Some(snapshot) = cache.snapshot(&repository)? else { continue };
-        if snapshot.join(file::CONFIG).is_file() {
+        if is_file(&snapshot.join(file::CONFIG))? {
             return Ok(Some(snapshot));
         }
         found = found.or(Some(snapshot));

@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, refuse_link,
-    sha256_hex, write_file,
+    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file, is_folder,
+    is_there, refuse_link, sha256_hex, write_file,
 };
 
 use crate::error::{Result, SessionError};
@@ -86,14 +86,18 @@ impl RunWriter {
         for name in names {
             refuse_link(&self.folder, name.as_ref())?;
         }
-        let taken = names.iter().map(|name| self.folder.join(name.as_ref())).find(|path| path.exists());
-        match taken {
-            Some(path) if self.overwrite == Overwrite::Refuse => Err(SessionError::input(format!(
-                "{}: exists; option `overwrite` replaces it, option `out` RUN writes elsewhere",
-                path.display()
-            ))),
-            _ => Ok(()),
+        if self.overwrite == Overwrite::Replace {
+            return Ok(());
         }
+        for path in names.iter().map(|name| self.folder.join(name.as_ref())) {
+            if is_there(&path)? {
+                return Err(SessionError::input(format!(
+                    "{}: exists; option `overwrite` replaces it, option `out` RUN writes elsewhere",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Notes a file that was read: by its path in the run if it is one of the run's.
@@ -101,12 +105,13 @@ impl RunWriter {
     /// # Errors
     /// If it can't be read again to be hashed.
     pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
-        if path.is_file() {
-            let inside = || {
-                let path = path.canonicalize().ok()?;
-                Some(path.strip_prefix(self.folder.canonicalize().ok()?).ok()?.to_path_buf())
+        if is_file(path)? {
+            let real = |path: &Path| {
+                let wrong = |source| ArtifactError::Io { file: path.into(), operation: "look at", source };
+                path.canonicalize().map_err(wrong)
             };
-            let name = inside().unwrap_or_else(|| path.to_path_buf());
+            let (place, run) = (real(path)?, real(&self.folder)?);
+            let name = place.strip_prefix(run).unwrap_or(path);
             self.record.inputs.insert(name.display().to_string(), hash_file(path)?);
         }
         Ok(())
@@ -193,12 +198,15 @@ impl RunWriter {
     /// If one can't be read to be hashed.
     pub(crate) fn wrote_all(&mut self, folder: &str) -> Result<()> {
         let path = self.folder.join(folder);
-        let Ok(entries) = std::fs::read_dir(&path) else { return Ok(()) };
+        if !is_folder(&path)? {
+            return Ok(());
+        }
+        let wrong = |source| ArtifactError::Io { file: path.clone(), operation: "read", source };
+        let entries = std::fs::read_dir(&path).map_err(wrong)?;
         for entry in entries {
-            let wrong = |source| ArtifactError::Io { file: path.clone(), operation: "read", source };
             let entry = entry.map_err(wrong)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().is_file() && !name.starts_with('.') {
+            if is_file(&entry.path())? && !name.starts_with('.') {
                 self.wrote(&format!("{folder}/{name}"))?;
             }
         }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use skn_artifact::names::{file, key, setting};
-use skn_artifact::{PartRecord, SplitRecord, read_json};
+use skn_artifact::{PartRecord, SplitRecord, is_file, read_json};
 use skn_data::{Example, Overlap, PartIndex, SplitIndex, Splits, part_hash};
 use skn_model::{Precision, Roberta};
 use skn_probing::Metadata;
@@ -127,7 +127,7 @@ impl<'s> Setup<'s> {
     /// If the file can't be written.
     pub(crate) fn keep_split(&self, writer: &mut RunWriter, replace: bool) -> Result<()> {
         let (path, record) = (writer.folder().join(file::SPLIT), self.split_record());
-        if !path.is_file() {
+        if !is_file(&path)? {
             return writer.json(file::SPLIT, &record);
         }
         match replace {

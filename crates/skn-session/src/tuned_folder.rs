@@ -3,7 +3,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, read_json};
+use skn_artifact::{
+    Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, is_file, is_folder, is_there, read_json,
+};
 use skn_model::not_a_tuning_folder;
 
 use crate::cache::real;
@@ -36,13 +38,13 @@ impl TunedFolder {
     /// If there is no such folder, a file in its place, a link in it leads to nothing, its `skn.json` or the run's record
     /// can't be read, or a file was changed or removed since it was written.
     pub(crate) fn open(path: &Path, torn: Option<&Path>) -> Result<Self> {
-        let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !path.exists();
+        let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !is_there(path)?;
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
         skn_hub::follow(&path, &path)?;
-        if path.is_file() {
+        if is_file(&path)? {
             return Err(not_a_tuning_folder(&path).into());
         }
-        if !path.is_dir() {
+        if !is_folder(&path)? {
             return Err(SessionError::input(format!(
                 "{}: no such folder; expected a run or tuned parameters",
                 path.display()
@@ -52,11 +54,11 @@ impl TunedFolder {
         let inner = path.join(file::BEST);
         let around = RunRecord::read(&path)?;
         // One whose tuned parameters were removed is a run too.
-        let is_run = inner.is_dir() || in_best(&around).next().is_some();
+        let is_run = is_folder(&inner)? || in_best(&around).next().is_some();
         let best = if is_run { inner } else { path.clone() };
         check_links(&best)?;
         let config = match best.join(file::SKILL_CONFIG) {
-            file if file.is_file() => Some(read_json(&file)?),
+            file if is_file(&file)? => Some(read_json(&file)?),
             _ => None,
         };
         let (run, record) = if is_run {
@@ -78,8 +80,11 @@ impl TunedFolder {
     }
 
     /// Whether the folder holds a whole model, as that of a pruned run does.
-    pub(crate) fn holds_model(&self) -> bool {
-        self.best.join(file::CONFIG).is_file()
+    ///
+    /// # Errors
+    /// If the system can't say.
+    pub(crate) fn holds_model(&self) -> Result<bool> {
+        Ok(is_file(&self.best.join(file::CONFIG))?)
     }
 
     /// Checks that the files beside `skn.json` are those that it was written for, and those that the run's record lists.
@@ -96,7 +101,7 @@ impl TunedFolder {
                 )));
             }
             let file = self.best.join(name);
-            if !file.is_file() {
+            if !is_file(&file)? {
                 return Err(SessionError::input(format!(
                     "{}: missing; skn.json beside it lists it",
                     file.display()
@@ -144,7 +149,7 @@ impl TunedFolder {
     /// If the file is there and can't be read.
     pub(crate) fn base_model(&self) -> Result<Option<String>> {
         let file = self.best.join(file::ADAPTER_CONFIG);
-        if !file.is_file() {
+        if !is_file(&file)? {
             return Ok(None);
         }
         let config: serde_json::Value = read_json(&file)?;
@@ -154,7 +159,8 @@ impl TunedFolder {
 
     /// Where the run's own record lies, if it has one.
     pub(crate) fn record_file(&self) -> Option<PathBuf> {
-        Some(self.run.as_ref()?.join(file::RUN)).filter(|file| file.is_file())
+        let run = self.run.as_ref().filter(|_| !self.record.stages.is_empty());
+        run.map(|run| run.join(file::RUN))
     }
 
     /// A setting of an earlier stage of the run.

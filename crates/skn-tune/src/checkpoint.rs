@@ -20,8 +20,8 @@ use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 use skn_artifact::names::{file, key, kind};
 use skn_artifact::{
-    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, file_hash, read_regular, rename_file,
-    sha256_hex, tensor_hash, write_file,
+    Array, ArtifactError, DType, Overwrite, TensorBundle, TensorFile, file_hash, is_there, read_regular,
+    rename_file, sha256_hex, tensor_hash, write_file,
 };
 
 use crate::adam::{Adam, AdamSettings, Moments};
@@ -402,7 +402,7 @@ impl CheckpointFolder {
 
     /// Writes a checkpoint; the one before it is kept under its other name. At every moment one of the two is whole.
     pub(crate) fn save(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.current_is_whole && self.current.exists() {
+        if self.current_is_whole && is_there(&self.current)? {
             rename_file(&self.current, &self.previous)?;
             self.current_is_whole = false;
         }

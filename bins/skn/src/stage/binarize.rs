@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_artifact::{Overwrite, write_file};
+use skn_artifact::{Overwrite, is_there, write_file};
 use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
 use skn_program::Failure;
 use skn_session::options::Size;
@@ -109,12 +109,13 @@ impl Stage for Binarize {
         let sub_tasks = SubTask::ALL.map(|part| part.of(&task).map(|sub_task| (part, sub_task)));
         let sub_tasks = sub_tasks.into_iter().collect::<Result<Vec<_>, _>>()?;
         let folder = |sub_task: &Task| self.out.join(&sub_task.name);
-        let taken = sub_tasks.iter().map(|(_, sub_task)| folder(sub_task)).find(|folder| folder.exists());
-        if let Some(taken) = taken.filter(|_| !self.force) {
-            let taken = taken.display();
-            return Err(Failure::input(format!(
-                "{taken}: exists; --force replaces its files, --out FOLDER writes elsewhere"
-            )));
+        for taken in sub_tasks.iter().map(|(_, sub_task)| folder(sub_task)) {
+            if !self.force && is_there(&taken)? {
+                let taken = taken.display();
+                return Err(Failure::input(format!(
+                    "{taken}: exists; --force replaces its files, --out FOLDER writes elsewhere"
+                )));
+            }
         }
         let most = self.max_data.unwrap_or(Size::DATA);
         let dataset = read_rows(&task, self.data.as_deref(), most, &*call.console)?;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::hash::hash_file;
+use crate::look::is_file;
 use crate::names::file;
 use crate::records::run_record::RunRecord;
 
@@ -39,7 +40,7 @@ pub fn verify(run: &Path) -> Result<Verification> {
     let mut found = Verification::default();
     for (name, expected) in record.stages.values().flat_map(|stage| &stage.outputs) {
         let path = run.join(name);
-        let list = if !path.is_file() {
+        let list = if !is_file(&path)? {
             &mut found.missing
         } else if &hash_file(&path)? == expected {
             &mut found.intact

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Tensor;
+use skn_artifact::is_file;
 use skn_artifact::names::file::{ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS, PROMPT_TENSORS};
 
 use super::absent::no_tuning;
@@ -32,10 +33,12 @@ impl Tuning {
         how: ReadAs,
     ) -> Result<ReadTuning> {
         let source = Source { folder, names: config.family.names(), how };
-        let found: Vec<&str> = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS, PROMPT_TENSORS]
-            .into_iter()
-            .filter(|name| folder.join(name).is_file())
-            .collect();
+        let mut found = Vec::new();
+        for name in [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS, PROMPT_TENSORS] {
+            if is_file(&folder.join(name))? {
+                found.push(name);
+            }
+        }
         let read = match found.as_slice() {
             [PEFT_TENSORS] if config.is_decoder() => {
                 let expected = "a prompt behind the text (prompt.safetensors)";

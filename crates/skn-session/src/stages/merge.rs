@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, key, setting, stage};
-use skn_artifact::{ArtifactError, RunRecord, StageRecord, TensorBundle, TensorFile, read_regular};
+use skn_artifact::{ArtifactError, RunRecord, StageRecord, TensorBundle, TensorFile, is_file, read_regular};
 use skn_counts::Performance;
 use skn_probing::{Average, Metadata, Pool, Positions};
 
@@ -63,7 +63,7 @@ impl Session {
             }
         }
         let split = common_split(&shards)?;
-        if !run.join(file::SPLIT).is_file() {
+        if !is_file(&run.join(file::SPLIT))? {
             writer.bytes(file::SPLIT, split)?;
         }
         writer.finish()?;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Overwrite, write_file};
+use skn_artifact::{Overwrite, is_folder, is_there, write_file};
 use skn_report::Report;
 
 use crate::error::{Result, SessionError};
@@ -31,8 +31,10 @@ impl Session {
         provenance::check_run(run)?;
         let report = Report::read(run)?;
         let mut writer = RunWriter::open(self, options.clone(), run, stage::REPORT, options.overwrite)?;
-        let folder_is_a_file = options.figures.as_ref().filter(|folder| folder.exists() && !folder.is_dir());
-        if let Some(file) = folder_is_a_file {
+        if let Some(file) = &options.figures
+            && is_there(file)?
+            && !is_folder(file)?
+        {
             return Err(SessionError::input(format!(
                 "option `figures` {}: expected a folder, found a file",
                 file.display()

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Overwrite, sha256_hex, write_file};
+use skn_artifact::{Overwrite, is_file, sha256_hex, write_file};
 use skn_model::{Gradients, Roberta};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
@@ -56,7 +56,7 @@ impl Session {
         let out = options.out.as_path();
         // A run that goes on from its own best was perhaps stopped while it wrote that: the checkpoint has what it needs.
         let checkpoint = format!("{}/{}", file::LAST, file::CHECKPOINT);
-        let torn = options.resume && options.tuned.load && out.join(&checkpoint).is_file();
+        let torn = options.resume && options.tuned.load && is_file(&out.join(&checkpoint))?;
         let mut setup = Setup::load_torn(self, &options.subject, &options.tuned, torn.then_some(out))?;
         let goes_on = goes_on(options, &setup);
         let how = options.training.options(setup.base.seed, setup.base.paper);

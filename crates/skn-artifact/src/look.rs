@@ -1,0 +1,69 @@
+//! Whether something is there. What can't be looked at (a folder that may not be searched, a disk that fails, a network file
+//! system that has gone) is not absent: whoever took it for that would use something else in its place.
+
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::error::{ArtifactError, Result};
+
+/// Whether a regular file, or a link to one, is there.
+///
+/// # Errors
+/// If the system can't say.
+pub fn is_file(path: &Path) -> Result<bool> {
+    Ok(look(path)?.is_some_and(|found| found.is_file()))
+}
+
+/// Whether a folder, or a link to one, is there.
+///
+/// # Errors
+/// If the system can't say.
+pub fn is_folder(path: &Path) -> Result<bool> {
+    Ok(look(path)?.is_some_and(|found| found.is_dir()))
+}
+
+/// Whether anything is there; a link to nothing is nothing.
+///
+/// # Errors
+/// If the system can't say.
+pub fn is_there(path: &Path) -> Result<bool> {
+    Ok(look(path)?.is_some())
+}
+
+fn look(path: &Path) -> Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match error.kind() {
+            // The latter: what can't be the name of a file.
+            ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename => Ok(None),
+            _ => Err(ArtifactError::io(path, "look at")(error)),
+        },
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        fs::write(place("file"), "").unwrap();
+        fs::create_dir(place("folder")).unwrap();
+        std::os::unix::fs::symlink("nothing", place("broken")).unwrap();
+        let looked = |name: &str| [is_file, is_folder, is_there].map(|look| look(&place(name)).unwrap());
+        assert_eq!(looked("file"), [true, false, true]);
+        assert_eq!(looked("folder"), [false, true, true]);
+        for name in ["none", "none/below", "file/below", "broken", "nul\0", &"long".repeat(100)] {
+            assert_eq!(looked(name), [false; 3], "{name}");
+        }
+        std::os::unix::fs::symlink("loop", place("loop")).unwrap();
+        let message = is_file(&place("loop")).unwrap_err().to_string();
+        assert!(message.contains("loop: can't look at: "), "{message}");
+    }
+}
