@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use skn_artifact::names::file;
-use skn_artifact::{RunRecord, hash_file, verify};
+use skn_artifact::{RunRecord, hash_file, is_file, verify};
 
 use crate::cache::real;
 use crate::error::{Result, SessionError};
@@ -111,7 +111,7 @@ pub(crate) fn check_run(run: &Path) -> Result<()> {
     let missing: Vec<String> = found.missing.into_iter().filter(|name| is_drawn(name)).collect();
     let list = |what: &str, names: &[String]| format!("{what}: {}", names.join(", "));
     let wrong = match (changed.is_empty(), missing.is_empty()) {
-        (true, true) => return Ok(()),
+        (true, true) => return tell_unlisted(run),
         (false, true) => list("changed since they were written", &changed),
         (true, false) => list("missing", &missing),
         (false, false) => {
@@ -129,4 +129,23 @@ fn is_drawn(name: &str) -> bool {
         return false;
     }
     !path.starts_with(file::BEST) || path == Path::new(file::BEST).join(file::SKILL_CONFIG)
+}
+
+/// Tells which results of a run its record does not list, such as those of a stage that was killed before it was done.
+fn tell_unlisted(run: &Path) -> Result<()> {
+    let record = RunRecord::read(run)?;
+    let is_listed = |name: &str| record.stages.values().any(|stage| stage.outputs.contains_key(name));
+    let mut unlisted = Vec::new();
+    for name in [file::METRICS, file::SKILL, file::RANDOM, file::SUMMARY] {
+        if is_file(&run.join(name))? && !is_listed(name) {
+            unlisted.push(name);
+        }
+    }
+    if !unlisted.is_empty() {
+        let (run, unlisted) = (run.display(), unlisted.join(", "));
+        tracing::warn!(
+            "{run}: run.json does not list {unlisted}: the stage was not done, or others made them"
+        );
+    }
+    Ok(())
 }

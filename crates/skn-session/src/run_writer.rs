@@ -182,6 +182,11 @@ impl RunWriter {
         Ok(())
     }
 
+    /// The stage's entry in the run's record.
+    pub(crate) fn entry(&self) -> &str {
+        &self.entry
+    }
+
     /// Notes a file of the run that a library wrote.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use skn_artifact::names::{file, key, setting};
-use skn_artifact::{PartRecord, SplitRecord, is_file, read_json};
+use skn_artifact::{PartRecord, RunRecord, SplitRecord, is_file, read_json};
 use skn_data::{Example, Overlap, PartIndex, SplitIndex, Splits, part_hash};
 use skn_model::{Precision, Roberta};
 use skn_probing::Metadata;
@@ -130,10 +130,16 @@ impl<'s> Setup<'s> {
         if !is_file(&path)? {
             return writer.json(file::SPLIT, &record);
         }
+        let is_listed = |run: &RunRecord| {
+            let mut others = run.stages.iter().filter(|(entry, _)| *entry != writer.entry());
+            others.any(|(_, stage)| stage.outputs.contains_key(file::SPLIT))
+        };
         match replace {
-            false => Ok(()),
+            // A stage that was killed may have left it before it was recorded.
+            false if is_listed(&RunRecord::read(writer.folder())?) => Ok(()),
             // What is there may be the rows that other files of the run were made of.
-            true if read_json::<SplitRecord>(&path)? == record => writer.wrote(file::SPLIT),
+            _ if read_json::<SplitRecord>(&path)? == record => writer.wrote(file::SPLIT),
+            false => Ok(()),
             true => writer.json(file::SPLIT, &record),
         }
     }

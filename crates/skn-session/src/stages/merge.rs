@@ -37,23 +37,30 @@ impl Session {
         let mut names: Vec<String> = shards.iter().flat_map(Part::files).collect();
         names.sort_unstable();
         names.dedup();
-        // What an earlier merge made, and no shard has changed since, is left alone.
-        let mut merged = BTreeMap::new();
+        // What an earlier merge made, and no shard has changed since, is left alone; what one that was killed made is listed.
+        let record = RunRecord::read(run)?;
+        let is_listed = |name: &String| record.stages.values().any(|stage| stage.outputs.contains_key(name));
+        let (mut merged, mut unlisted) = (BTreeMap::new(), Vec::new());
         for name in names {
             check_settings(&shards, &name)?;
             let bundle = merge(&shards, &name)?;
             let there = read_regular(&run.join(&name), u64::MAX).ok();
             if there.as_ref() != Some(&bundle.to_bytes()?) {
                 merged.insert(name, bundle);
+            } else if !is_listed(&name) {
+                unlisted.push(name);
             }
         }
-        let files: Vec<String> = merged.keys().cloned().collect();
+        let mut files: Vec<String> = merged.keys().chain(&unlisted).cloned().collect();
+        files.sort_unstable();
         if files.is_empty() {
             return Ok(Merged { run: run.into(), shards: shards.len(), files });
         }
         let entry = stage::merge(&files);
         let mut writer = RunWriter::open(self, options.clone(), run, &entry, options.overwrite)?;
-        writer.check_free(&files)?;
+        for name in &unlisted {
+            writer.wrote(name)?;
+        }
         for (name, bundle) in &merged {
             writer.tensors(name, bundle)?;
         }
