@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_artifact::{Overwrite, is_there, write_file};
+use skn_artifact::{Overwrite, RunLock, is_there, write_file};
 use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
 use skn_program::Failure;
 use skn_session::options::Size;
@@ -123,6 +123,8 @@ impl Stage for Binarize {
             Some(Compat::Paper) => Choice::Published,
             None => Choice::Seeded(self.seed),
         };
+        // Two that write there at once would leave some files of each.
+        let _lock = RunLock::acquire(&self.out, Self::PROGRAM)?;
         // Nothing is written before all is made.
         let made = sub_tasks.into_iter().map(|(part, sub_task)| {
             let rows = binarize(&dataset, &task, part, choice)?;
