@@ -1,4 +1,5 @@
-//! A training that is stopped or killed at any moment, and resumed, leaves the bytes of one that was not.
+//! A training or a chain that is stopped, and resumed, leaves the bytes of one that was not: what is special beside the kills of
+//! `torture/kills.rs`.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
@@ -6,15 +7,13 @@
 mod support;
 
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use support::Desk;
 
 /// Long enough to be hit in the middle, with evaluations and checkpoints on the way.
 const TRAIN: &str = "skn-train --model demo --task sentiment --epoch 1 --max-steps 40 --eval_every_step 10 \
                      --checkpoint-every 3 --threads 1 --save_to";
-/// How often a training is killed.
-const KILLS: u32 = 12;
 
 fn start(desk: &Desk, line: &str) -> Child {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -132,26 +131,6 @@ fn the_whole_chain_is_resumed() {
         child.wait().unwrap();
         desk.ok(&format!("{RUN} {run} --resume"));
         assert_eq!(differing(&desk, &run, "straight"), [""; 0], "killed after {kill}/3 of the time");
-    }
-}
-
-#[test]
-fn killed_and_resumed() {
-    let desk = Desk::new();
-    let began = Instant::now();
-    desk.ok(&format!("{TRAIN} straight"));
-    let took = began.elapsed();
-    let expected = contents(&desk, "straight");
-    for kill in 0..KILLS {
-        let run = format!("killed{kill}");
-        let mut child = start(&desk, &format!("{TRAIN} {run}"));
-        // Spread over the time of a whole run; where it falls is up to the machine, and any place must do.
-        std::thread::sleep(took * kill / KILLS + Duration::from_millis(5));
-        signal(&child, "KILL");
-        child.wait().unwrap();
-        desk.ok(&format!("{TRAIN} {run} --resume --threads 2").replacen("--threads 1", "", 1));
-        assert_eq!(contents(&desk, &run), expected, "killed after {kill}/{KILLS} of the time");
-        desk.ok(&format!("skn-verify {run}"));
     }
 }
 

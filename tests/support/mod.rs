@@ -37,6 +37,11 @@ impl Desk {
         Self { folder: folder.unwrap() }
     }
 
+    /// The same below another folder than the system's for temporary ones.
+    pub fn within(folder: &Path) -> Self {
+        Self { folder: tempfile::tempdir_in(folder).unwrap() }
+    }
+
     /// With the golden model as `roberta-base` in the cache, and the golden data as `data/raw/sst2`.
     pub fn original() -> Self {
         let desk = Self::new();
@@ -150,7 +155,7 @@ pub fn copy(from: &Path, to: &Path) {
     walk(from, "", &mut |name, path| write(&to.join(name), fs::read(path).unwrap()));
 }
 
-fn walk(folder: &Path, prefix: &str, see: &mut dyn FnMut(&str, &Path)) {
+pub fn walk(folder: &Path, prefix: &str, see: &mut dyn FnMut(&str, &Path)) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());

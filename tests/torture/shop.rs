@@ -1,0 +1,247 @@
+//! Where programs are attacked: a small model and small data, and for each program a folder as it is before it runs and as it
+//! should be afterwards. A case works on copies of these.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use skn_artifact::sha256_hex;
+
+use crate::contents::{Contents, checkpoint, contents, differing, is_temporary, passing, seen, shown};
+use crate::stages::{Stage, copy_state, inputs, stages, states};
+use crate::support::Desk;
+use crate::tracing::{Call, Injection, Threads, calls_on_files, memory, missing, plain, traced};
+
+/// What is known of a stage.
+pub(crate) struct Known {
+    pub(crate) stage: Stage,
+    pub(crate) before: Contents,
+    pub(crate) after: Contents,
+    pub(crate) stdout: String,
+    /// Whole files that are there for a time only, such as checkpoints: name and hash.
+    passing: BTreeSet<(String, String)>,
+    /// What the next stage makes of what was before, if it takes it, and of what is afterwards.
+    next: [Option<Contents>; 2],
+    /// Calls on files of the user.
+    pub(crate) calls: Vec<Call>,
+}
+
+pub(crate) struct Shop {
+    pub(crate) desk: Desk,
+    pub(crate) stages: Vec<Known>,
+}
+
+/// Calls that change files, or open them.
+pub(crate) const CHANGING: &str = "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,\
+                            mkdir,mkdirat,ftruncate,truncate,copy_file_range";
+/// Those, and calls that look at them.
+pub(crate) const ALL: &str = "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,\
+                       mkdir,mkdirat,ftruncate,truncate,copy_file_range,read,pread64,lseek,statx,newfstatat,fstat,getdents64,flock,\
+                       fcntl,readlink,chmod,fchmod";
+
+static SHARED: Mutex<Weak<Shop>> = Mutex::new(Weak::new());
+
+impl Shop {
+    /// The one that all tests of a process share. It goes with the last of them.
+    pub(crate) fn open() -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let shop = Arc::new(Self::new());
+            *shared = Arc::downgrade(&shop);
+            shop
+        })
+    }
+
+    fn new() -> Self {
+        let desk = memory().map_or_else(Desk::new, |memory| Desk::within(&memory));
+        inputs(&desk.path("inputs"));
+        for (name, from, lines) in states() {
+            copy_state(&desk.path(from), &desk.path(name));
+            for line in lines {
+                let ended = plain(&desk, &desk.path(name), &line);
+                assert_eq!(ended.code, 0, "{line}\n{}", ended.stderr);
+            }
+        }
+        let stages = stages().into_iter().map(|stage| Known::find_out(&desk, stage)).collect();
+        Self { desk, stages }
+    }
+
+    /// A copy of what a stage finds.
+    pub(crate) fn place(&self, stage: &Known, name: &str) -> Place {
+        let path = self.desk.path(name);
+        copy_state(&self.desk.path(stage.stage.before), &path);
+        Place(path)
+    }
+}
+
+/// A case's folder, which goes when the case is done.
+pub(crate) struct Place(PathBuf);
+
+impl std::ops::Deref for Place {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+impl Known {
+    fn find_out(desk: &Desk, stage: Stage) -> Self {
+        let place = Place(desk.path("finding out"));
+        let begin = || {
+            fs::remove_dir_all(&*place).ok();
+            copy_state(&desk.path(stage.before), &place);
+        };
+        begin();
+        let before = contents(&place);
+        let mut passing = passing(&place);
+        let ended = plain(desk, &place, &stage.line);
+        assert_eq!(ended.code, 0, "{}\n{}", stage.line, ended.stderr);
+        let after = contents(&place);
+        passing.extend(self::passing(&place));
+        let next = |fresh: bool| {
+            if fresh {
+                begin();
+            }
+            let done = plain(desk, &place, stage.next?);
+            (done.code == 0).then(|| contents(&place))
+        };
+        let next = [false, true].map(next);
+        let mut known = Self { stage, before, after, stdout: ended.stdout, passing, next, calls: Vec::new() };
+        if missing().is_none() {
+            known.trace(desk, &place);
+        }
+        known
+    }
+
+    fn trace(&mut self, desk: &Desk, place: &Path) {
+        let begin = || {
+            fs::remove_dir_all(place).ok();
+            copy_state(&desk.path(self.stage.before), place);
+        };
+        begin();
+        let (ended, log) = traced(desk, place, &self.stage.line, ALL, None, Threads::Main);
+        assert_eq!(ended.code, 0, "{}\n{}", self.stage.line, ended.stderr);
+        assert_eq!(
+            differing(&contents(place), &self.after),
+            [""; 0],
+            "{} is not the same twice",
+            self.stage.line
+        );
+        self.calls = calls_on_files(&log, place);
+        if !self.is_training() {
+            return;
+        }
+        // A training writes some files several times. Every one of them is in place before another is renamed.
+        let renames = self.calls.iter().filter(|call| call.name.starts_with("rename"));
+        for call in renames {
+            begin();
+            let kill = Injection {
+                call: call.name.clone(),
+                number: call.number,
+                onward: false,
+                what: "signal=KILL".into(),
+            };
+            traced(desk, place, &self.stage.line, &call.name, Some(&kill), Threads::Main);
+            self.passing.extend(passing(place));
+        }
+    }
+
+    /// The folder of the shop's desk that the stage finds.
+    pub(crate) fn before_state(&self) -> &'static str {
+        self.stage.before
+    }
+
+    pub(crate) fn is_training(&self) -> bool {
+        self.stage.line.starts_with("skn-train")
+    }
+
+    /// Checks that a stopped program left every file as it was, or as it should be; says how many are new.
+    ///
+    /// # Panics
+    /// If one is neither, or gone.
+    pub(crate) fn check_whole(&self, place: &Path) -> usize {
+        let found = seen(place);
+        let mut new = 0;
+        for (name, bytes) in found.iter().filter(|(name, _)| !is_temporary(name)) {
+            let is = |expected: &Contents| expected.get(name) == Some(bytes);
+            // Lines that are behind the last checkpoint are cut off by a resume.
+            let growing = name.ends_with("metrics.jsonl")
+                && self.after.get(name).is_some_and(|all| all.starts_with(bytes));
+            let passing = || self.passing.contains(&(checkpoint(name), sha256_hex(bytes)));
+            new += usize::from(!is(&self.before));
+            assert!(
+                is(&self.before) || is(&self.after) || growing || passing(),
+                "{name}: {} bytes, neither the old file nor the new: {:?}",
+                bytes.len(),
+                String::from_utf8_lossy(&bytes[..bytes.len().min(300)])
+            );
+        }
+        let stay = self.before.keys().filter(|name| self.after.contains_key(*name));
+        let gone: Vec<&String> =
+            stay.filter(|name| !found.contains_key(*name) && !name.contains("/last/")).collect();
+        assert!(gone.is_empty(), "gone: {gone:?}");
+        new
+    }
+
+    /// Checks that the next stage takes what a stopped program left only if it is all old or all new.
+    ///
+    /// # Panics
+    /// If it takes something else, or doesn't say why it does not.
+    pub(crate) fn check_next(&self, desk: &Desk, place: &Path) -> Option<String> {
+        let line = self.stage.next?;
+        let ended = plain(desk, place, line);
+        if ended.code == 0 {
+            let found = contents(place);
+            let like = |expected: &Option<Contents>| {
+                let Some(expected) = expected else { return false };
+                let made = expected
+                    .keys()
+                    .filter(|name| !self.before.contains_key(*name) && !self.after.contains_key(*name));
+                made.into_iter().all(|name| found.get(name) == expected.get(name))
+            };
+            assert!(
+                self.is_training() || self.next.iter().any(like) || ended.stderr.contains("does not list"),
+                "{line} took what was left, and made something else of it than of the old or the new"
+            );
+            return Some("next works".into());
+        }
+        assert!(matches!(ended.code, 2 | 3), "{line}: exit code {}\n{}", ended.code, ended.stderr);
+        assert!(ended.stderr.contains(": error: "), "{line}\n{}", ended.stderr);
+        Some("next is told".into())
+    }
+
+    /// Runs the stage again, as its message says if it says something, and checks that everything is as it should be.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub(crate) fn check_again(&self, desk: &Desk, place: &Path) {
+        let (line, flag) = (&self.stage.line, self.stage.again);
+        let mut ended = plain(desk, place, line);
+        if ended.code == 3 && !flag.is_empty() && ended.stderr.contains("--force replaces") {
+            ended = plain(desk, place, &format!("{line} {flag}"));
+        }
+        assert_eq!(ended.code, 0, "{line} {flag}\n{}", ended.stderr);
+        let mut found = contents(place);
+        // Nobody knows whether somebody is writing figures into a folder that is no run's.
+        found.retain(|name, _| !(is_temporary(name) && name.starts_with("figures/")));
+        let differing = differing(&found, &self.after);
+        assert_eq!(
+            differing,
+            [""; 0],
+            "{line}: not what it should be: {}",
+            shown(&differing, &found, &self.after)
+        );
+        if !self.stage.run.is_empty() {
+            let ended = plain(desk, place, &format!("skn-verify {}", self.stage.run));
+            assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+        }
+    }
+}
