@@ -42,8 +42,8 @@ impl Session {
         let is_listed = |name: &String| record.stages.values().any(|stage| stage.outputs.contains_key(name));
         let (mut merged, mut unlisted) = (BTreeMap::new(), Vec::new());
         for name in names {
-            check_settings(&shards, &name)?;
             let bundle = merge(&shards, &name)?;
+            check_settings(&shards, &name)?;
             let there = read_regular(&run.join(&name), u64::MAX).ok();
             if there.as_ref() != Some(&bundle.to_bytes()?) {
                 merged.insert(name, bundle);
