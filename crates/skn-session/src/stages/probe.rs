@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, key, kind};
-use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile, is_file};
+use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile};
 use skn_counts::{Performance, Rule};
 use skn_data::{Encoded, Example, Join, shard};
 use skn_model::{Gradients, Roberta};
