@@ -97,7 +97,11 @@ fn what_is_no_task_word_or_flag() {
         &desk.path("last.toml"),
         "name = \"last\"\ntext = [\"sentence\"]\nlabel = \"label\"\nlabels = [\"bad\", \"good\"]\n[splits]\ntrain = \"train\"\ntest = \"validation\"\n",
     );
-    desk.fails(&format!("{TRAIN} --task-file last.toml"), 2, &["task last", "folder of the run"]);
+    desk.fails(
+        &format!("{TRAIN} --task-file last.toml"),
+        3,
+        &["last.toml: name", "folder of a run", "\"last\""],
+    );
     assert!(!desk.path("run").exists(), "nothing is left behind");
 }
 

@@ -45,8 +45,27 @@ pub fn parse<P: Parser>(
     line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> clap::error::Result<P> {
     let mut command = spelled_either_way(P::command());
-    let mut matches = command.try_get_matches_from_mut(line)?;
+    let mut matches = command.try_get_matches_from_mut(line).map_err(in_plain_words)?;
     P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// What Rust's own parsers of numbers say, and what a user is told.
+const PLAIN: [(&str, &str); 6] = [
+    ("invalid digit found in string", "expected a whole number"),
+    ("cannot parse integer from empty string", "expected a whole number"),
+    ("number too large to fit in target type", "expected a smaller number"),
+    ("number would be zero for non-zero type", "expected at least 1"),
+    ("invalid float literal", "expected a number"),
+    ("cannot parse float from empty string", "expected a number"),
+];
+
+fn in_plain_words(error: clap::Error) -> clap::Error {
+    let said = error.to_string();
+    let Some((foreign, plain)) = PLAIN.iter().find(|(foreign, _)| said.contains(foreign)) else {
+        return error;
+    };
+    let said = said.replace(foreign, plain);
+    clap::Error::raw(error.kind(), said.strip_prefix("error: ").unwrap_or(&said))
 }
 
 fn spelled_either_way(command: Command) -> Command {
@@ -65,4 +84,36 @@ fn spelled_either_way(command: Command) -> Command {
         let argument = argument.aliases(others.into_iter().map(|name| &*name.leak()));
         if takes_value { argument.allow_negative_numbers(true) } else { argument }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that counts.
+    #[derive(Parser, Debug)]
+    struct Counting {
+        #[arg(long)]
+        count: Option<std::num::NonZeroUsize>,
+        #[arg(long)]
+        rate: Option<f64>,
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_told_in_plain_words() {
+        let told = |line: &str| parse::<Counting>(line.split(' ')).unwrap_err().to_string();
+        let ends = "\n\nFor more information, try '--help'.\n";
+        for (line, expected) in [
+            ("c --count many", "invalid value 'many' for '--count <COUNT>': expected a whole number"),
+            ("c --count 0", "invalid value '0' for '--count <COUNT>': expected at least 1"),
+            ("c --count 99999999999999999999", "expected a smaller number"),
+            ("c --rate fast", "invalid value 'fast' for '--rate <RATE>': expected a number"),
+        ] {
+            let said = told(line);
+            assert!(
+                said.starts_with("error: invalid value") && said.ends_with(&format!("{expected}{ends}")),
+                "{said}"
+            );
+        }
+    }
 }

@@ -9,11 +9,20 @@ use clap::Parser;
 use serde::Serialize;
 use skn_program::{conclude, parse, report};
 use skn_session::options::Compute;
-use skn_session::{Session, fence, keep_candle_on_calling_thread, keep_freed_memory};
+use skn_session::{
+    Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
+};
 
 use crate::cli::{Common, rewrite_short_pairs};
 use crate::console::Console;
 use crate::wording::{code, in_flags};
+
+/// Nothing is done with it but to say what could not be had: a setting of the process, so it is the programs'.
+#[global_allocator]
+static ALLOCATOR: TellingAllocator = TellingAllocator;
+
+/// What takes less memory, for who has not enough.
+const MEMORY: &str = "--batch and --threads, where the program has them, take less with less";
 
 /// A stage of the chain: its flags, and the call that they ask for.
 pub trait Stage: Parser {
@@ -74,6 +83,7 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     if let Some(code) = fence::enter() {
         return code;
     }
+    tell_of_memory(S::PROGRAM, MEMORY);
     keep_candle_on_calling_thread();
     keep_freed_memory();
     let line = rewrite_short_pairs(line);

@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{ArtifactError, Result};
 use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
-use crate::look::{is_folder, is_there};
+use crate::look::{is_file, is_folder, is_there};
 use crate::regular::{open_regular, read_regular};
 
 /// A JSON record above this size is not of this world.
@@ -95,6 +95,9 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     if is_folder(folder)? {
         return Ok(());
     }
+    if is_file(folder)? {
+        return Err(ArtifactError::format(folder, "its place", "a folder", "a file"));
+    }
     fs::create_dir_all(folder).map_err(ArtifactError::io(folder, "make the folder"))
 }
 
@@ -161,9 +164,19 @@ pub fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8], expected: &str
         Some(found) => ArtifactError::format(path, "start of the file", expected, found.told(Wanted::Text)),
         None => {
             let place = format!("line {}, column {}", error.line(), error.column());
-            ArtifactError::format(path, place, expected, error)
+            ArtifactError::format(path, place, expected, json_reason(&error))
         }
     })
+}
+
+/// What is wrong with JSON, in words for who wrote it, without the place.
+pub fn json_reason(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let reason = message.rsplit_once(" at line ").map_or(message.as_str(), |(reason, _)| reason);
+    match reason.strip_prefix("EOF while parsing ") {
+        Some(what) => format!("the end of the text within {what}"),
+        None => reason.replace("missing field", "no field"),
+    }
 }
 
 /// The file that a user means by a path with or without its extension: `RUN/sst2/dev_perf` finds

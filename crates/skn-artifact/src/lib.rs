@@ -55,7 +55,9 @@ mod visible;
 
 pub use crate::array::{Array, DType, Data};
 pub use crate::error::{ArtifactError, Result};
-pub use crate::file::{Overwrite, parse_json, read_json, rename_file, resolve, write_file, write_json};
+pub use crate::file::{
+    Overwrite, json_reason, parse_json, read_json, rename_file, resolve, write_file, write_json,
+};
 pub use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
 pub use crate::hash::{hash_file, sha256_hex};
 pub use crate::journal::Journal;

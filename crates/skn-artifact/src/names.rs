@@ -145,8 +145,32 @@ pub mod file {
     /// What PEFT's and AdapterHub's parameters are.
     pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-    /// The folders of a run, whose names no task may have: its files would lie between theirs.
-    pub const FOLDERS: [&str; 7] = [BEST, LAST, INFO, SHARDS, UNTUNED, PRUNED, PRUNED_TUNED];
+    /// The folders and files of a run, whose names no task may have: its files would lie between theirs, or nowhere.
+    const TAKEN: [&str; 14] = [
+        BEST,
+        LAST,
+        INFO,
+        SHARDS,
+        UNTUNED,
+        PRUNED,
+        PRUNED_TUNED,
+        RUN,
+        SPLIT,
+        METRICS,
+        SKILL,
+        RANDOM,
+        SUMMARY,
+        REPORT,
+    ];
+    /// A task's name has at most so many bytes: it names a folder, and parts of it are names of files with more behind them.
+    pub const LONGEST_TASK: usize = 100;
+
+    /// Whether a task of this name would have the place of something else in a run. File systems that take `Best` for `best`
+    /// count too.
+    pub fn is_taken(task: &str) -> bool {
+        TAKEN.iter().any(|name| name.eq_ignore_ascii_case(task))
+    }
+
     /// The files of a model folder that a pruned run keeps beside its tuned parameters.
     pub const MODEL: [&str; 9] = [
         CONFIG,

@@ -31,7 +31,7 @@ pub(crate) fn find(name: &str) -> Option<&'static str> {
     TASKS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// The names nearest to `name`, as a question; all names if none is near.
+/// The names nearest to `name`, as a hint; all names if none is near.
 pub(crate) fn hint(name: &str) -> String {
     let wanted = name.to_lowercase().replace('-', "_");
     let mut near: Vec<(usize, &str)> =
@@ -44,7 +44,7 @@ pub(crate) fn hint(name: &str) -> String {
         return format!("the tasks are {}, or give a task file", all.join(", "));
     }
     let near: Vec<&str> = near.into_iter().map(|(_, known)| known).collect();
-    format!("did you mean {}?", near.join(" or "))
+    format!("did you mean {}", near.join(" or "))
 }
 
 /// Levenshtein's distance in characters; of a `wanted` that is longer than any name only the beginning counts.
@@ -77,10 +77,10 @@ mod tests {
 
     #[test]
     fn hints_name_what_was_meant() {
-        assert_eq!(hint("sst-2"), "did you mean sst2?");
-        assert_eq!(hint("MNLI"), "did you mean mnli?");
-        assert_eq!(hint("tweet_eval_pn"), "did you mean tweet_eval-pn?");
-        assert_eq!(hint("hnli"), "did you mean mnli or qnli?");
+        assert_eq!(hint("sst-2"), "did you mean sst2");
+        assert_eq!(hint("MNLI"), "did you mean mnli");
+        assert_eq!(hint("tweet_eval_pn"), "did you mean tweet_eval-pn");
+        assert_eq!(hint("hnli"), "did you mean mnli or qnli");
         assert!(hint("something else entirely").contains("ag_news, ag_news_s, cola"));
     }
 

@@ -9,7 +9,7 @@ use skn_hub::HubError;
 #[non_exhaustive]
 pub enum DataError {
     /// A file or folder could not be read.
-    #[error("{file}: cannot be read: {source}")]
+    #[error("{file}: {}", unread(source))]
     Io {
         /// The file or folder.
         file: String,
@@ -183,6 +183,8 @@ pub enum DataError {
          the token {token:?}, so their classes have the same logit"
     )]
     SharedToken {
+        /// The token's id.
+        id: u32,
         /// Word of the first class.
         first: String,
         /// The first class.
@@ -263,5 +265,13 @@ pub(crate) fn names(all: &[&str]) -> String {
         [] => "none".to_owned(),
         _ if all.len() > 20 => format!("{} and {} more", all[..20].join(", "), all.len() - 20),
         _ => all.join(", "),
+    }
+}
+
+/// Why a file was not read. The system has several words for one that is not there.
+fn unread(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+        _ => format!("cannot be read: {source}"),
     }
 }

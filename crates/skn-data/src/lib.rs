@@ -80,4 +80,4 @@ pub use crate::task::{OtherLabels, SplitNames, Task};
 pub use crate::text::Text;
 pub use crate::token_ids::TokenIds;
 pub use crate::verbalizer::Verbalizer;
-pub use crate::wire::{Broken, RowReader, RowWriter};
+pub use crate::wire::{Broken, PIPE, RowReader, RowWriter};

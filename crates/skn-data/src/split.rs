@@ -226,7 +226,10 @@ fn divide(split: &str, rows: Vec<u32>, counts: [usize; 2], of: usize, seed: u64)
     let (dev, test) = (size(counts[0]), size(counts[1]));
     if dev + test >= rows.len() {
         let needed = dev + test + 1;
-        return Err(empty(split, &format!("{} labelled rows, but at least {needed} are needed", rows.len())));
+        return Err(empty(
+            split,
+            &format!("expected at least {needed} rows with a label, found {}", rows.len()),
+        ));
     }
     let mut order = rows;
     Key::new(seed, Purpose::Split).rng().shuffle(&mut order);
@@ -321,9 +324,10 @@ mod tests {
     #[test]
     fn too_few_rows_are_an_error() {
         let message = |data, name| split(data, &task(name), 0).unwrap_err().to_string();
-        assert!(message(dataset(&[("train", 2)]), "ethos").contains("2 labelled rows, but at least 3"));
+        assert!(message(dataset(&[("train", 2)]), "ethos").contains("at least 3 rows with a label, found 2"));
         assert!(
-            message(dataset(&[("train", 1), ("validation", 1)]), "sst2").contains("at least 2 are needed")
+            message(dataset(&[("train", 1), ("validation", 1)]), "sst2")
+                .contains("at least 2 rows with a label, found 1")
         );
         assert!(
             message(dataset(&[("train", 5), ("validation", 0)]), "sst2")

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use skn_artifact::names::file::{LONGEST_TASK, is_taken};
 
 use crate::builtin;
 use crate::error::{DataError, Result};
@@ -230,6 +231,18 @@ impl Task {
                 format!("{:?}", self.name),
             ));
         }
+        if is_taken(&self.name) {
+            return Err((
+                "name",
+                "one that no file or folder of a run has (it names a folder there)",
+                format!("{:?}", self.name),
+            ));
+        }
+        if self.name.len() > LONGEST_TASK {
+            let start: String = self.name.chars().take(20).collect();
+            let found = format!("{} (it begins with {start:?})", self.name.len());
+            return Err(("name", "at most 100 characters (it names a folder)", found));
+        }
         Ok(())
     }
 
@@ -360,7 +373,7 @@ fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> DataError {
         file: file.to_owned(),
         field: format!("line {line}"),
         expected: "a task".to_owned(),
-        found: error.message().to_owned(),
+        found: error.message().replace("missing field", "no field"),
     }
 }
 
@@ -410,7 +423,7 @@ mod tests {
     #[test]
     fn unknown_tasks_name_near_ones() {
         let error = Task::builtin("sst").unwrap_err();
-        assert_eq!(error.to_string(), "unknown task \"sst\"; did you mean sst2?");
+        assert_eq!(error.to_string(), "unknown task \"sst\"; did you mean sst2");
     }
 
     #[test]

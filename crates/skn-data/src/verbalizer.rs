@@ -34,6 +34,7 @@ impl Verbalizer {
             let token = encoder.token_text(id).unwrap_or_else(|| format!("token {id}"));
             if let Some(other) = found.ids.iter().position(|other| *other == id) {
                 return Err(DataError::SharedToken {
+                    id,
                     first: words[other].clone(),
                     first_class: other,
                     second: word.clone(),

@@ -45,6 +45,9 @@ const MOST_NAME: u32 = 1 << 20;
 /// Things to tell are not more.
 const MOST_NOTES: usize = 1000;
 
+/// What the errors of a [`RowWriter`] that can't write name in place of a file.
+pub const PIPE: &str = "pipe to the program";
+
 /// Sends a data set: give it to [`read_dataset_to`](crate::read_dataset_to).
 ///
 /// ```
@@ -130,7 +133,7 @@ impl<W: Write> RowWriter<W> {
     }
 
     fn send(&mut self, parts: &[&[u8]]) -> Result<()> {
-        let wrong = |source| DataError::Io { file: "(pipe)".to_owned(), source };
+        let wrong = |source| DataError::Io { file: PIPE.to_owned(), source };
         parts.iter().try_for_each(|part| self.out.write_all(part)).map_err(wrong)?;
         self.out.flush().map_err(wrong)
     }

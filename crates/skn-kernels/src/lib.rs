@@ -27,6 +27,7 @@
 //! ```
 
 mod activation;
+mod allocator;
 mod attention;
 pub mod composed;
 mod cpu;
@@ -53,6 +54,7 @@ mod view;
 use candle_core::{Result, Tensor};
 
 pub use crate::activation::Activation;
+pub use crate::allocator::{TellingAllocator, tell_of_memory};
 pub use crate::attention::{AttentionForm, Sees, attention};
 pub use crate::dropout::dropout;
 pub use crate::freed::keep_freed_memory;

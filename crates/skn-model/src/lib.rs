@@ -71,7 +71,9 @@ pub use crate::shapes::shapes;
 pub use crate::site::Site;
 pub use crate::tuning::{Method, ReadAs, ReadTuning, Tuning, not_a_tuning_folder};
 pub use crate::weights::Weights;
-pub use skn_kernels::{Isa, Precision, keep_candle_on_calling_thread, keep_freed_memory};
+pub use skn_kernels::{
+    Isa, Precision, TellingAllocator, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -136,7 +136,10 @@ impl Threshold {
         let dims = dims_of_file(file, pool, sizes)?;
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(Self { pool, dims, values }),
-            Some(place) => Err(wrong_average(file, format!("a finite number at {place}"), values[place])),
+            Some(place) => {
+                let found = format!("{} at element {place}", values[place]);
+                Err(wrong_average(file, "finite numbers", found))
+            }
         }
     }
 }
@@ -155,10 +158,16 @@ pub fn check_averages(file: &TensorFile) -> Result<()> {
     let (_, low) = file.i64("sum_low", Some(&shape))?;
     let (_, count) = file.i64("count", Some(&[1]))?;
     let sums = MeanAccumulator::from_parts(&high, &low, count[0]);
-    if sums.and_then(|sums| sums.mean()).map_err(|error| no_sums(file, &error))? == values {
-        return Ok(());
+    let means = sums.and_then(|sums| sums.mean()).map_err(|error| no_sums(file, &error))?;
+    // NaN is equal to nothing, so it is found too.
+    match means.iter().zip(&values).position(|(mean, value)| mean != value) {
+        None => Ok(()),
+        Some(place) => Err(wrong_average(
+            file,
+            format!("{} at element {place}, as its sum and count give", means[place]),
+            values[place],
+        )),
     }
-    Err(wrong_average(file, "the averages of the file's sums", "others"))
 }
 
 fn no_sums(file: &TensorFile, error: &StatsError) -> ProbingError {

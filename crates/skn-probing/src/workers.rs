@@ -83,6 +83,12 @@ impl Workers {
         self.pool.current_num_threads()
     }
 
+    /// Does `work` on one of the threads, so that what it shares out by rayon goes to them, and not to rayon's own: those
+    /// would be more, and where the system gives none that is a panic.
+    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.pool.install(work)
+    }
+
     /// Gives every item (a batch, as a rule) and its place to `map` on one of the threads, and the results to `fold` on
     /// this one, in the order of the items. At most two items a thread are under way or waiting to be folded, so that
     /// memory does not grow with the data. `progress` is asked after every item that is folded whether to stop; it is told

@@ -1,12 +1,14 @@
 use std::borrow::Borrow;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::{file, setting};
 use skn_artifact::{ArtifactError, ModelIdentity, VerbalizerRecord, is_there};
-use skn_data::{DataError, Encoded, Example, Join, Task, TextEncoder, Verbalizer};
+use skn_data::{Encoded, Example, Join, Task, TextEncoder, Verbalizer};
 use skn_model::{Gradients, Method, ModelFolder, ReadAs, Roberta, Tuning};
 
+use crate::answers::{Recorded, answers};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
 use crate::loaded::{LoadedModel, read_model};
@@ -77,18 +79,25 @@ impl<'s> Base<'s> {
             let (model, encoder) = read_model(folder, session.device(), session.progress())?;
             Ok((Arc::new(model), Arc::new(encoder)))
         })?;
+        let identity = model.identity();
+        if let Some(source) = source.as_ref().filter(|_| tuned.load) {
+            check_backbone(source, &identity)?;
+        }
+        let words_of = source.as_ref().filter(|_| tuned.load && subject.words.is_none());
+        let words_of = words_of.and_then(|source| Recorded::of(source, &task));
         // Nothing answers without a head, so there the words need not differ in their tokens.
         let verbalizer = match model.weights.require_head() {
-            Ok(()) => answers(&encoder, &task)?,
+            Ok(()) => {
+                answers(&encoder, &model.folder.place().display().to_string(), &task, words_of.as_ref())?
+            }
             Err(_) => Verbalizer::default(),
         };
-        let identity = model.identity();
         // Tuned parameters are for texts that were cut and joined as in their training.
         let earlier = |name| source.as_ref().filter(|_| tuned.load)?.recorded(name);
         let paper = subject.paper || earlier(setting::COMPAT).as_deref() == Some("paper");
         let earlier_length = || earlier(setting::MAX_LENGTH).and_then(|length| length.parse().ok());
         let max_length = subject.max_length.map(Into::into).or_else(earlier_length);
-        let base = Self {
+        Ok(Self {
             session,
             paper,
             max_length,
@@ -105,11 +114,7 @@ impl<'s> Base<'s> {
             data,
             max_data,
             task_file,
-        };
-        if tuned.load {
-            base.check_backbone()?;
-        }
-        Ok(base)
+        })
     }
 
     /// The tuning that is asked for: loaded, or new.
@@ -185,6 +190,9 @@ impl<'s> Base<'s> {
         };
         let mask = self.encoder.mask_id();
         let read = Tuning::read(&source.best, &self.model.config, &self.model.weights, mask, how)?;
+        if !source.torn {
+            check_description(source, &read.tuning, how)?;
+        }
         if let Some(warning) = read.warning {
             tracing::warn!("{}: {warning}", source.best.display());
         }
@@ -210,7 +218,11 @@ impl<'s> Base<'s> {
     ///
     /// # Errors
     /// If the prompt leaves no room for text.
-    pub(crate) fn encode<R>(&self, part: impl IntoIterator<Item = R>, model: &Roberta) -> Result<Vec<Encoded>>
+    pub(crate) fn encode<R>(
+        &self,
+        part: impl IntoIterator<Item = R> + Send,
+        model: &Roberta,
+    ) -> Result<Vec<Encoded>>
     where
         R: Borrow<Example> + Send + Sync,
     {
@@ -237,13 +249,17 @@ impl<'s> Base<'s> {
     ///
     /// # Errors
     /// If that is too few for `<s>` and `</s>`.
-    pub(crate) fn encode_to<R>(&self, part: impl IntoIterator<Item = R>, most: usize) -> Result<Vec<Encoded>>
+    pub(crate) fn encode_to<R>(
+        &self,
+        part: impl IntoIterator<Item = R> + Send,
+        most: usize,
+    ) -> Result<Vec<Encoded>>
     where
         R: Borrow<Example> + Send + Sync,
     {
         let most = self.max_length.map_or(most, |limit| limit.min(most));
         let join = if self.paper { Join::Paper } else { Join::Separated };
-        Ok(self.encoder.encode_all(part, most, join)?)
+        Ok(self.session.workers().install(|| self.encoder.encode_all(part, most, join))?)
     }
 
     /// The words and tokens of the classes, for a record.
@@ -284,39 +300,6 @@ impl<'s> Base<'s> {
         }
         Ok(())
     }
-
-    fn check_backbone(&self) -> Result<()> {
-        let Some((source, config)) =
-            self.source.as_ref().and_then(|source| Some((source, source.config.as_ref()?)))
-        else {
-            return Ok(());
-        };
-        if config.model.sha256 == self.identity.sha256 {
-            return Ok(());
-        }
-        Err(SessionError::input(format!(
-            "{}: tuned on model {} (SHA-256 {}), but option `model` gives {} ({})",
-            source.best.join(file::SKILL_CONFIG).display(),
-            config.model.id,
-            config.model.sha256,
-            self.identity.id,
-            self.identity.sha256
-        )))
-    }
-}
-
-/// The tokens that answer a task.
-fn answers(encoder: &TextEncoder, task: &Task) -> Result<Verbalizer> {
-    let verbalizer = encoder.verbalizer(&task.labels).map_err(|error| match error {
-        DataError::SharedToken { .. } => {
-            SessionError::usage(format!("{error}; option `words` gives other words, in class order"))
-        }
-        error => error.into(),
-    })?;
-    for (word, token) in verbalizer.cut_words() {
-        tracing::warn!("label word `{word}` is several tokens; its first, `{token}`, answers for it");
-    }
-    Ok(verbalizer)
 }
 
 /// Says that a model's folder holds tuned parameters too, with which transformers would load it.
@@ -347,6 +330,42 @@ fn tell_idle(tuned: &Tuned) {
     if tuned.verbalizer && !tuned.load {
         tracing::warn!("option `verbalizer`: goes with option `load`; it changes nothing");
     }
+}
+
+/// Checks that tuned parameters are of this model, where they say of which they are.
+fn check_backbone(source: &TunedFolder, identity: &ModelIdentity) -> Result<()> {
+    match &source.config {
+        Some(config) if config.model.sha256 != identity.sha256 => Err(SessionError::input(format!(
+            "{}: tuned on model {} (SHA-256 {}), but option `model` gives {} ({})",
+            source.best.join(file::SKILL_CONFIG).display(),
+            config.model.id,
+            config.model.sha256,
+            identity.id,
+            identity.sha256
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that `skn.json` describes the parameters beside it.
+fn check_description(source: &TunedFolder, tuning: &Tuning, how: ReadAs) -> Result<()> {
+    let Some(config) = &source.config else { return Ok(()) };
+    let wrong = |field: &str, said: &dyn Display, found: &dyn Display| {
+        let file = source.best.join(file::SKILL_CONFIG);
+        let file = file.display();
+        Err(SessionError::input(format!(
+            "{file}: {field}: expected {found}, as the parameters beside it are, found {said}"
+        )))
+    };
+    let methods = [method_name(tuning, false), method_name(tuning, true)];
+    if !methods.contains(&config.method.as_str()) {
+        return wrong("method", &config.method, &methods[0]);
+    }
+    let rows = tuning.prompt_rows();
+    if tuning.method() == Some(Method::Prompt) && !how.prepend_mask && config.prompt_size != rows {
+        return wrong("prompt_size", &config.prompt_size, &rows);
+    }
+    Ok(())
 }
 
 fn check_method(tuning: &Tuning, asked: TunedMethod) -> Result<()> {

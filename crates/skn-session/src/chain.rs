@@ -70,6 +70,10 @@ impl Session {
         check_free(options)?;
         let others = [plan.untuned(), plan.pruned(), plan.pruned_tuned()];
         let others: Vec<_> = others.iter().map(|run| self.hold(run, stage::RUN)).collect::<Result<_>>()?;
+        // A record that can't be read would end the chain half-way.
+        for run in [plan.out.clone(), plan.untuned(), plan.pruned(), plan.pruned_tuned()] {
+            RunRecord::read(&run).map_err(SessionError::from)?;
+        }
         let began = unix_seconds();
         let mut steps = plan.steps();
         let report = steps.pop();

@@ -11,10 +11,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::thread::Builder;
 
 use skn_artifact::ErrorKind;
 use skn_data::{
-    Broken, DataError, Dataset, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, TokenizerFiles,
+    Broken, DataError, Dataset, PIPE, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, TokenizerFiles,
     read_dataset_to,
 };
 
@@ -26,14 +27,19 @@ use crate::options::Size;
 mod child;
 mod limits;
 
-use child::{Child, End};
+pub(crate) use child::no_thread;
+use child::{Child, End, OWN_FAILURE, broken_pipe};
 use limits::{Limits, data_memory, of_tokenizer, seconds};
+pub(crate) use limits::{address_space, taken};
 
 /// The first word of a child's command line.
 const MARKER: &str = "--skn-read-under-limits";
 /// What a child says of an error: the task is wrong, or a file.
 const USAGE: u8 = 2;
 const INPUT: u8 = 3;
+
+/// What errors call the limits that a child sets itself.
+const LIMITS: &str = "limits of processor time and memory";
 
 const ROWS: &str = "rows";
 const TOKENIZER: &str = "tokenizer";
@@ -75,7 +81,7 @@ pub fn enter() -> Option<ExitCode> {
         Err(error) => {
             // Nobody may be there to read it.
             let _ = writeln!(io::stderr(), "{error}");
-            Some(ExitCode::FAILURE)
+            Some(ExitCode::from(OWN_FAILURE))
         }
     }
 }
@@ -107,6 +113,9 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64, progress: &dyn P
     let place = if files == 0 { format!("{} ({place})", path.display()) } else { place };
     let (cpu, memory) = (seconds(files), data_memory(unpacked, most));
     Err(match broken {
+        Broken::Ended(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            broken_pipe("read from", &error)
+        }
         Broken::Ended(_) => child.end(progress).failure(&place, cpu, memory),
         broken => explained(broken, &place, most),
     })
@@ -117,13 +126,14 @@ fn read_here(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
     let no_pipe = |error| SessionError::failed(format!("{}: no pipe to read it: {error}", path.display()));
     let (pipe, sent) = io::pipe().map_err(no_pipe)?;
     std::thread::scope(|scope| {
-        let sender = scope.spawn(move || {
+        let sender = Builder::new().name("skn-reader".into()).spawn_scoped(scope, move || {
             let mut writer = RowWriter::new(sent);
             match read_dataset_to(path, task, &mut writer) {
                 Ok(()) => writer.finish(),
                 Err(error) => writer.fail(kind_of(&error), &error.to_string()),
             }
         });
+        let sender = sender.map_err(|error| no_thread("to read a file on", &error))?;
         let mut reader = RowReader::new(pipe, task, most);
         let read = reader.read();
         tell(reader.notes());
@@ -182,6 +192,9 @@ pub(crate) fn check_tokenizer(files: &TokenizerFiles, progress: &dyn Progress) -
     let read = child.read(progress, |pipe| pipe.take(1 << 20).read_to_string(&mut said))?;
     let bytes = files.parts().map(|(_, bytes)| bytes.len() as u64).sum();
     match (read, child.end(progress)) {
+        (Err(error), _) if error.kind() != io::ErrorKind::InvalidData => {
+            Err(broken_pipe("read from", &error))
+        }
         (Ok(_), End::Done) if said.is_empty() => Ok(()),
         (Ok(_), End::Done) => Err(SessionError::input(said)),
         (_, end) => {
@@ -198,9 +211,11 @@ fn send_rows(path: &Path, limits: Limits, most: u64) -> io::Result<()> {
     let result = read_dataset_to(path, &task, &mut sender);
     let sent = match result {
         Ok(()) => sender.writer.finish(),
-        Err(error) => sender
-            .writer
-            .fail(if error.kind() == ErrorKind::Usage { USAGE } else { INPUT }, &error.to_string()),
+        // Nothing is wrong with the file then.
+        Err(DataError::Io { file, source }) if [PIPE, LIMITS].contains(&file.as_str()) => {
+            return Err(io::Error::new(source.kind(), format!("{file}: {source}")));
+        }
+        Err(error) => sender.writer.fail(kind_of(&error), &error.to_string()),
     };
     sent.map_err(io::Error::other)
 }
@@ -246,7 +261,7 @@ struct Sender<W> {
 impl<W: Write> Sender<W> {
     fn allow(&mut self, bytes: u64) -> skn_data::Result<()> {
         let allowed = self.limits.set(seconds(self.files), data_memory(bytes, self.most));
-        allowed.map_err(|source| DataError::Io { file: "(limits)".to_owned(), source })
+        allowed.map_err(|source| DataError::Io { file: LIMITS.to_owned(), source })
     }
 }
 

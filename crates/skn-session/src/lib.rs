@@ -22,6 +22,7 @@
 //! Files that others made can crash their readers, or ask for all memory: see [`fence`].
 
 mod alpha;
+mod answers;
 mod base;
 mod cache;
 mod chain;
@@ -56,7 +57,9 @@ pub use skn_artifact::{
     PerturbationSetting, Points, Summary,
 };
 pub use skn_data::{Dataset, Task};
-pub use skn_model::{Precision, keep_candle_on_calling_thread, keep_freed_memory};
+pub use skn_model::{
+    Precision, TellingAllocator, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
+};
 pub use skn_perturb::EditKind;
 pub use skn_probing::{ProbeType, Progress, Silent, Workers};
 pub use skn_select::{Aggregate, Share};

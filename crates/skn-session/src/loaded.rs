@@ -1,5 +1,7 @@
 //! A model as read, with its tokenizer.
 
+use std::thread::Builder;
+
 use candle_core::Device;
 use skn_artifact::ModelIdentity;
 use skn_data::{TextEncoder, TokenizerFiles};
@@ -7,7 +9,7 @@ use skn_model::{Config, ModelFolder, Weights};
 use skn_probing::Progress;
 
 use crate::error::{Result, SessionError};
-use crate::fence;
+use crate::fence::{self, address_space, no_thread, taken};
 
 /// A model as read: what it is, and its weights.
 pub(crate) struct LoadedModel {
@@ -50,16 +52,24 @@ pub(crate) fn read_model(
 ) -> Result<(LoadedModel, TextEncoder)> {
     let of_tokenizer = folder.clone();
     let (model, encoder) = std::thread::scope(|scope| {
-        let encoder = scope.spawn(|| read_tokenizer(&of_tokenizer, progress));
+        let beside = Builder::new().name("skn-tokenizer".into());
+        let encoder = beside.spawn_scoped(scope, || read_tokenizer(&of_tokenizer, progress));
+        let encoder = encoder.map_err(|error| no_thread("to read the tokenizer on", &error))?;
         let model = LoadedModel::read(folder, device);
-        (model, encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    let (model, encoder) = (model?, encoder?);
+        let encoder = encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, SessionError>((model?, encoder?))
+    })?;
     let (rows, tokens) = (model.config.vocab_size, encoder.vocabulary_size());
     if tokens > rows {
         let place = model.folder.place().display();
         return Err(SessionError::input(format!(
             "{place}: the tokenizer has {tokens} tokens, but the model has embeddings for {rows} (vocab_size)"
+        )));
+    }
+    if let Some((token, id)) = encoder.beyond_vocabulary().filter(|(_, id)| *id as usize >= rows) {
+        let place = model.folder.place().display();
+        return Err(SessionError::input(format!(
+            "{place}: the tokenizer's token {token:?} has the id {id}, but the model has embeddings for {rows} (vocab_size)"
         )));
     }
     Ok((model, encoder))
@@ -73,7 +83,7 @@ fn check_memory(folder: &ModelFolder, weights: u64, available: Option<u64>) -> R
     tracing::debug!("{}: about {:.2} GiB of memory for the weights", folder.place().display(), gib(needed));
     match available {
         Some(available) if needed > available => Err(SessionError::input(format!(
-            "{}: the sizes in config.json need about {:.1} GiB of memory for the weights, but {:.1} GiB are available",
+            "{}: the sizes in config.json need about {:.1} GiB of memory for the weights, but {:.1} GiB are available to this process",
             folder.place().display(),
             gib(needed),
             gib(available)
@@ -82,8 +92,13 @@ fn check_memory(folder: &ModelFolder, weights: u64, available: Option<u64>) -> R
     }
 }
 
-/// What the system says is available, in bytes; nothing where it does not say.
+/// What the system says is available, in bytes, and this process may still have; nothing where it does not say.
 fn available_memory() -> Option<u64> {
+    let allowed = || Some(address_space()?.saturating_sub(taken()?));
+    [free_memory(), allowed()].into_iter().flatten().min()
+}
+
+fn free_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

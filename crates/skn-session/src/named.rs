@@ -1,6 +1,7 @@
 //! What options name, before anything large is read.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,12 +62,6 @@ impl Named {
         let data = subject.data.clone().or_else(of_run);
         let record = source.as_ref().and_then(TunedFolder::record_file);
         let data_said_by = record.filter(|_| subject.data.is_none());
-        if file::FOLDERS.contains(&task.name.as_str()) {
-            return Err(SessionError::usage(format!(
-                "task {}: a folder of the run has this name; give the task another",
-                task.name
-            )));
-        }
         Ok(Self { source, model, task, task_of_data, task_file, data, data_said_by, max_data })
     }
 
@@ -258,10 +253,19 @@ fn with_words(task: Task, subject: &Subject, tuned: &Tuned, source: Option<&Tune
         (None, Some(loaded)) => Some(loaded),
         (None, None) => subject.paper.then(|| task.paper_words()),
     };
+    let of_record = subject.words.is_none().then(|| source.filter(|_| tuned.load)).flatten();
     Ok(match words {
-        Some(words) => task.with_words(words)?,
+        Some(words) => task.with_words(words).map_err(|error| match of_record {
+            Some(source) => wrong_record(source, error),
+            None => error.into(),
+        })?,
         None => task,
     })
+}
+
+/// What does not fit of the words in `skn.json`.
+fn wrong_record(source: &TunedFolder, error: impl Display) -> SessionError {
+    SessionError::input(format!("{}: verbalizer: {error}", source.best.join(file::SKILL_CONFIG).display()))
 }
 
 /// The rows of a task, as the session has them or reads them now.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use skn_artifact::names::file;
+use skn_artifact::names::{file, stage};
 use skn_artifact::{
     ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file, is_folder,
     is_there, refuse_link, sha256_hex, write_file,
@@ -91,9 +91,12 @@ impl RunWriter {
         }
         for path in names.iter().map(|name| self.folder.join(name.as_ref())) {
             if is_there(&path)? {
+                // A report goes where its run is.
+                let elsewhere =
+                    if self.entry == stage::REPORT { "" } else { ", option `out` RUN writes elsewhere" };
+                let path = path.display();
                 return Err(SessionError::input(format!(
-                    "{}: exists; option `overwrite` replaces it, option `out` RUN writes elsewhere",
-                    path.display()
+                    "{path}: exists; option `overwrite` replaces it{elsewhere}"
                 )));
             }
         }

@@ -26,6 +26,8 @@ pub(crate) struct TunedFolder {
     pub(crate) config: Option<SkillConfig>,
     /// The run's own record; empty if it has none.
     record: RunRecord,
+    /// Whether a training was perhaps stopped while it wrote it.
+    pub(crate) torn: bool,
 }
 
 impl TunedFolder {
@@ -71,9 +73,10 @@ impl TunedFolder {
                 _ => (None, RunRecord::default()),
             }
         };
-        let found = Self { best, run, config, record };
         let is_torn = |run: &PathBuf| torn.is_some_and(|torn| real(torn) == real(run));
-        if !found.run.as_ref().is_some_and(is_torn) {
+        let torn = run.as_ref().is_some_and(is_torn);
+        let found = Self { best, run, config, record, torn };
+        if !found.torn {
             found.check_files()?;
         }
         Ok(found)

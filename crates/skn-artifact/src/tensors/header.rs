@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::array::{DType, elements};
 use crate::error::{ArtifactError, Result};
+use crate::file::json_reason;
 use crate::foreign::{Foreign, Wanted};
 use crate::names::{key, schema};
 use crate::tensors::storage::Storage;
@@ -66,7 +67,7 @@ pub(super) fn header_of(path: &Path, storage: &Storage, length: usize) -> Result
             path,
             "start of the file",
             "a safetensors header",
-            found + &other_format(&start),
+            other_format(&start).unwrap_or(found),
         )
     };
     let Some(size) = start.first_chunk::<8>() else {
@@ -79,14 +80,14 @@ pub(super) fn header_of(path: &Path, storage: &Storage, length: usize) -> Result
     };
     let data = 8 + size;
     let header = storage.bytes(path, 8..data)?;
-    let header = serde_json::from_slice(&header).map_err(|error| not_safetensors(error.to_string()))?;
+    let header = serde_json::from_slice(&header).map_err(|error| not_safetensors(json_reason(&error)))?;
     Ok((header, data))
 }
 
 /// What to do about files of other formats that models come in.
-fn other_format(start: &[u8]) -> String {
+fn other_format(start: &[u8]) -> Option<String> {
     let foreign = Foreign::of(start).filter(|found| *found != Foreign::Safetensors);
-    foreign.map_or_else(String::new, |found| format!(" ({})", found.told(Wanted::Tensors)))
+    foreign.map(|found| found.told(Wanted::Tensors).to_string())
 }
 
 pub(super) fn entry_of(path: &Path, name: &str, value: &Value) -> Result<Entry> {

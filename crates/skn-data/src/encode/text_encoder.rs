@@ -136,6 +136,25 @@ impl TextEncoder {
         self.tokenizer.get_vocab_size(true)
     }
 
+    /// The names of a token: one, but in a damaged vocabulary. Sorted.
+    pub fn names_of(&self, id: u32) -> Vec<String> {
+        let all = self.tokenizer.get_vocab(true).into_iter();
+        let mut names: Vec<String> = all.filter(|(_, other)| *other == id).map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The token of the largest id, with its name, if ids are not 0 to the number of tokens less one.
+    pub fn beyond_vocabulary(&self) -> Option<(String, u32)> {
+        // As many ids as there are tokens: then none is larger. It spares a copy of the vocabulary.
+        let size = u32::try_from(self.vocabulary_size()).unwrap_or(u32::MAX);
+        if (0..size).all(|id| self.tokenizer.id_to_token(id).is_some()) {
+            return None;
+        }
+        let largest = self.tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        largest.filter(|(_, id)| *id >= size)
+    }
+
     /// The ids of a text as it is written, without `<s>` and `</s>`.
     ///
     /// # Errors
@@ -229,7 +248,10 @@ fn made(bytes: &[u8], settings: &Settings, file: &str, is_file: bool) -> Result<
 
 /// A tokenizer that neither pads nor cuts; on which side it would cut; and what it is now if the settings changed it.
 fn parse(bytes: &[u8], settings: &Settings, file: &str) -> Result<(Tokenizer, bool, Option<String>), Reason> {
-    let wrong = |error: tokenizers::Error| (None, format!("not a tokenizer: {error}"));
+    let wrong = |error: tokenizers::Error| {
+        let said = error.to_string().replace("EOF while parsing", "the text ends within");
+        (None, format!("not a tokenizer: {said}"))
+    };
     let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(wrong)?;
     let cut = tokenizer.get_truncation();
     let cut_left = cut.is_some_and(|cut| matches!(cut.direction, TruncationDirection::Left));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
-use skn_artifact::not_utf8;
+use skn_artifact::{json_reason, not_utf8};
 
 use self::finite::{Finite, finite};
 use self::row::RowSeed;
@@ -120,7 +120,7 @@ impl<'a, 't> Rows<'a, 't> {
             cells => cells,
         };
         let cells = cells.map_err(|error| {
-            let reason = not_utf8(text).unwrap_or_else(|| json_reason(&error));
+            let reason = not_utf8(text).unwrap_or_else(|| reason_of(&error));
             self.decoder.malformed(place, reason)
         })?;
         self.push(place, &cells)
@@ -165,7 +165,7 @@ impl<'a, 't> Rows<'a, 't> {
             return self.decoder.unreadable(&error.into());
         }
         let line = Place::Line(error.line() as u64 + first - 1);
-        self.decoder.malformed(line, json_reason(&error))
+        self.decoder.malformed(line, reason_of(&error))
     }
 
     fn push(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
@@ -208,10 +208,9 @@ fn is_columns(cells: &Cells<'_>) -> bool {
 }
 
 /// What serde_json says, with the column alone: a line of JSON Lines is always its own line 1.
-fn json_reason(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    let reason = message.split(" at line ").next().unwrap_or(&message);
-    let hint = match reason {
+fn reason_of(error: &serde_json::Error) -> String {
+    let reason = json_reason(error);
+    let hint = match reason.as_str() {
         "invalid unicode code point" => {
             "; if the file is not UTF-8, convert it with `iconv -f WINDOWS-1252 -t UTF-8`"
         }

@@ -27,7 +27,11 @@ pub(crate) fn read(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'
 }
 
 fn read_batches(input: impl ChunkReader + 'static, decoder: &mut RowDecoder<'_>) -> Result<()> {
-    let damaged = |decoder: &RowDecoder<'_>, error: ParquetError| decoder.malformed("footer", error);
+    let damaged = |decoder: &RowDecoder<'_>, error: ParquetError| {
+        // It begins every message with its own name.
+        let message = error.to_string();
+        decoder.malformed("footer", message.strip_prefix("Parquet error: ").unwrap_or(&message))
+    };
     let footer = footer(&input).map_err(|error| damaged(decoder, error))?;
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, footer);
     let columns = table::columns(builder.schema(), decoder)?;

@@ -163,7 +163,7 @@ mod forms {
     fn what_is_missing_is_named() {
         let folder = TempDir::new().unwrap();
         let path = folder.path();
-        assert!(message_of(&path.join("none"), &golden::task()).contains("none: cannot be read"));
+        assert!(message_of(&path.join("none"), &golden::task()).contains("none: no such file or folder"));
         fs::write(path.join("train.jsonl"), "").unwrap();
         let message = message_of(path, &golden::task());
         assert!(message.contains("expected split \"validation\" of task sst2"), "{message}");
@@ -246,7 +246,7 @@ mod saved {
         let folder = TempDir::new().unwrap();
         save_table(folder.path(), "{}", &[("0.arrow", Vec::new()), ("1.arrow", Vec::new())]);
         fs::remove_file(folder.path().join("1.arrow")).unwrap();
-        assert!(message_of(folder.path(), &task("")).contains("1.arrow: cannot be read"));
+        assert!(message_of(folder.path(), &task("")).contains("1.arrow: no such file or folder"));
     }
 
     #[test]
@@ -669,11 +669,16 @@ mod json_files {
         refused(Format::Jsonl, line("{\"a\": \"x\", \"label\": 2}"), &task, "line 2: label 2 is not a class");
         refused(Format::Jsonl, line("{\"a\": null, \"label\": 1}"), &task, "found a null");
         refused(Format::Jsonl, line("{\"a\": [], \"label\": 1}"), &task, "found a list");
-        refused(Format::Jsonl, line("{\"a\": \"x\", "), &task, "line 2: byte 11: EOF");
+        refused(Format::Jsonl, line("{\"a\": \"x\", "), &task, "line 2: byte 11: the end of the text");
         refused(Format::Jsonl, line("[1]"), &task, "expected an object with the keys a, label");
         refused(Format::Jsonl, line("{} {}"), &task, "line 2: byte 4: trailing characters");
         refused(Format::Json, "[{\"a\": \"x\", \"label\": 1}, {\"a\": {}}]", &task, "row 1, column \"a\"");
-        refused(Format::Json, "[{\"a\": \"x\", \"label\": 1}\n", &task, "line 2: byte 0: EOF");
+        refused(
+            Format::Json,
+            "[{\"a\": \"x\", \"label\": 1}\n",
+            &task,
+            "line 2: byte 0: the end of the text",
+        );
         refused(Format::Json, "3", &task, "expected a list of objects");
         refused(Format::Jsonl, "[".repeat(100_000), &task, "line 1");
     }

@@ -51,8 +51,15 @@ impl Encoder {
             layers.try_for_each(|(index, layer)| layer.pack(index == last))
         };
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || share(thread))).collect();
-            let own = share(0);
+            // Where the system gives no thread, this one does its share.
+            let (mut others, mut left) = (Vec::new(), vec![0]);
+            for thread in 1..threads {
+                match std::thread::Builder::new().spawn_scoped(scope, move || share(thread)) {
+                    Ok(other) => others.push(other),
+                    Err(_) => left.push(thread),
+                }
+            }
+            let own = left.into_iter().try_for_each(share);
             let join = |other: std::thread::ScopedJoinHandle<'_, _>| {
                 other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };

@@ -5,11 +5,12 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child as Process, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use skn_probing::Progress;
 
+use super::limits::address_space;
 use crate::error::{Result, SessionError};
 
 /// How often we ask whether to stop.
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 pub(super) struct Child {
     process: Process,
     stderr: Option<JoinHandle<String>>,
+    /// Why its standard input could not be written.
+    refused: Option<io::Error>,
     /// Whether we were told to stop while it worked.
     stopped: bool,
 }
@@ -34,36 +37,52 @@ impl Child {
             command.arg(marker).args(words);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
         });
-        let mut process = program.map_err(|error| {
+        let process = program.map_err(|error| {
             SessionError::failed(format!(
                 "people's files are read in a process of their own, and this program can't start one: {error}"
             ))
         })?;
-        let stderr = process.stderr.take().map(|stderr| std::thread::spawn(move || beginning(stderr)));
-        Ok(Self { process, stderr, stopped: false })
+        // From here on it is killed if something fails.
+        let mut child = Self { process, stderr: None, refused: None, stopped: false };
+        if let Some(stderr) = child.process.stderr.take() {
+            let reader = Builder::new().name("skn-reader-stderr".into()).spawn(move || beginning(stderr));
+            child.stderr =
+                Some(reader.map_err(|error| no_thread("to hear what the reader of a file says", &error))?);
+        }
+        Ok(child)
     }
 
-    /// Sends bytes to its standard input. A child that has ended does not take them; its end says why.
+    /// Sends bytes to its standard input. A child that has ended does not take them; its end says why. What else goes wrong
+    /// is told when it is read.
     pub(super) fn give(&mut self, bytes: &[u8]) {
-        let _ = self.process.stdin.as_mut().map(|stdin| stdin.write_all(bytes));
+        if self.refused.is_some() {
+            return;
+        }
+        let given = self.process.stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(bytes));
+        self.refused = given.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
     }
 
     /// Reads its standard output, after it was given everything. It is killed if we are told to stop: reading then ends as
     /// if it had ended itself.
     ///
     /// # Errors
-    /// If this is asked twice.
+    /// If it could not be given everything, there is no thread to read it, or this is asked twice.
     pub(super) fn read<T: Send>(
         &mut self,
         progress: &dyn Progress,
         read: impl FnOnce(ChildStdout) -> T + Send,
     ) -> Result<T> {
         drop(self.process.stdin.take());
+        if let Some(error) = self.refused.take() {
+            return Err(broken_pipe("write to", &error));
+        }
         let pipe = self.process.stdout.take().ok_or_else(|| SessionError::failed("the pipe is taken"))?;
         std::thread::scope(|scope| {
             let (send, received) = channel();
             // The system goes on reading after a signal, so somebody else must wait for it.
-            scope.spawn(move || send.send(read(pipe)));
+            let reader = Builder::new().name("skn-reader-rows".into());
+            let spawned = reader.spawn_scoped(scope, move || send.send(read(pipe)));
+            spawned.map_err(|error| no_thread("to read what the reader of a file sends", &error))?;
             loop {
                 match received.recv_timeout(PATIENCE) {
                     Ok(read) => return Ok(read),
@@ -111,6 +130,19 @@ impl Drop for Child {
     }
 }
 
+/// What the user is told where the system gives no thread.
+pub(crate) fn no_thread(what: &str, error: &io::Error) -> SessionError {
+    SessionError::failed(format!("can't start a thread {what}: {error}"))
+}
+
+/// What the user is told of a pipe between this program and a child that fails though both are there.
+pub(super) fn broken_pipe(operation: &str, error: &io::Error) -> SessionError {
+    SessionError::failed(format!(
+        "people's files are read in a process of their own, and this program can't {operation} the pipe to it: {error}; \
+         this says nothing of the file"
+    ))
+}
+
 /// How a child ended.
 pub(super) enum End {
     /// Well.
@@ -126,6 +158,7 @@ pub(super) enum End {
 impl End {
     /// What the user is told of a child that read `place` and did not end well.
     pub(super) fn failure(self, place: &str, seconds: u64, memory: u64) -> SessionError {
+        let limit = address_space();
         let damaged = "the file is damaged, or was made to do this";
         let reason = match self {
             Self::Stopped => return SessionError::Interrupted(format!("{place}: stopped while it was read")),
@@ -139,7 +172,21 @@ impl End {
                 ));
             }
             Self::Done => format!("its reader ended early; {damaged}"),
+            // That is what it says of itself; libraries panic or abort.
+            Self::Failed(status, said) if status.code() == Some(i32::from(OWN_FAILURE)) => {
+                let said = if said.is_empty() { "it does not say why" } else { said.trim_end() };
+                return SessionError::failed(format!(
+                    "{place}: its reader failed: {said}; this says nothing of the file"
+                ));
+            }
             Self::Failed(status, said) => match (signal(status), asked(&said)) {
+                (_, Some(asked)) if limit.is_some_and(|limit| limit < memory.saturating_add(OTHERWISE)) => {
+                    let limit = limit.unwrap_or_default();
+                    return SessionError::failed(format!(
+                        "{place}: its reader asked for {asked} bytes more than this process may have, which are {limit} in all \
+                         (ulimit -v); reading it may take {memory} beside the program itself"
+                    ));
+                }
                 (Some(SIGXCPU), _) => {
                     format!(
                         "reading it took more than {seconds} s of processor time, the limit for its size; {damaged}"
@@ -152,13 +199,18 @@ impl End {
                 (Some(signal), None) => {
                     format!("the library ended its process with signal {signal}; {damaged}")
                 }
-                (None, None) if said.is_empty() => format!("the library failed on it; {damaged}"),
-                (None, None) => format!("its reader failed: {}", said.trim_end()),
+                (None, None) => format!("the library failed on it; {damaged}"),
             },
         };
         SessionError::input(format!("{place}: {reason}"))
     }
 }
+
+/// The exit code of a child that failed for another reason than the file.
+pub(super) const OWN_FAILURE: u8 = 1;
+
+/// Bytes of address space that the program itself takes, at most.
+const OTHERWISE: u64 = 256 << 20;
 
 /// The signal of a process that used up its time, and the one that nobody can refuse; the same numbers on every Unix that Rust is
 /// at home on.
@@ -214,10 +266,19 @@ mod tests {
         );
         check(11, "", "ended its process with signal 11");
         check(101 << 8, "", "the library failed on it");
-        check(1 << 8, "no limits\n", "its reader failed: no limits");
-        let killed = End::Failed(ExitStatus::from_raw(9), String::new()).failure("t.parquet", 3, 1000);
-        assert_eq!(killed.kind(), ErrorKind::Failed, "the file is not to blame");
-        assert!(killed.to_string().starts_with("t.parquet: its reader was killed (signal 9)"), "{killed}");
+        let failed = |status, said: &str| {
+            let error = End::Failed(ExitStatus::from_raw(status), said.into()).failure("t.parquet", 3, 1000);
+            assert_eq!(error.kind(), ErrorKind::Failed);
+            error.to_string()
+        };
+        assert_eq!(
+            failed(1 << 8, "no limits\n"),
+            "t.parquet: its reader failed: no limits; this says nothing of the file"
+        );
+        assert!(
+            failed(9, "").starts_with("t.parquet: its reader was killed (signal 9)"),
+            "the file is not to blame"
+        );
         assert_eq!(End::Stopped.failure("t", 3, 1000).kind(), ErrorKind::Interrupted);
     }
 }

@@ -61,10 +61,18 @@ impl Limits {
 }
 
 /// Bytes of address space that this process has, where the system says so.
-fn taken() -> Option<u64> {
+pub(crate) fn taken() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Bytes of address space that this process may have, where there is such a limit.
+pub(crate) fn address_space() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return Resource::AS.get_soft().ok().filter(|&most| most != rlimit::INFINITY);
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// Sets a limit, or the strictest that the system lets us have.

@@ -31,6 +31,13 @@ pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec
             path.display()
         )));
     }
+    if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+        return Err(SessionError::input(format!(
+            "{}: tensor `train_avg`: expected finite numbers, found {} at element {place}",
+            path.display(),
+            values[place]
+        )));
+    }
     check_model(&file, base)?;
     let now = tuning.sha256()?;
     if file.metadata().get(key::TUNING).is_some_and(|found| *found != now) {

@@ -42,9 +42,26 @@ impl Session {
         if recipe.out.as_os_str().is_empty() {
             return Err(SessionError::usage("option `out`: expected a folder, found none"));
         }
+        check(recipe)?;
         let named = Making { recipe, session: self }.everything()?;
         Ok(Pretrained { folder: recipe.out.clone(), named })
     }
+}
+
+/// Refuses what training would refuse when tasks and tokenizer are written.
+fn check(recipe: &PretrainDemo) -> Result<()> {
+    for (name, value) in [("batch", recipe.batch), ("report_every", recipe.report_every)] {
+        if value == 0 {
+            return Err(SessionError::usage(format!("option `{name}`: expected at least 1, found 0")));
+        }
+    }
+    let rate = recipe.learning_rate;
+    if rate.is_finite() && rate >= 0.0 {
+        return Ok(());
+    }
+    Err(SessionError::usage(format!(
+        "option `learning_rate`: expected a finite number of at least 0, found {rate}"
+    )))
 }
 
 /// Rows of the position table: texts and prompts of up to 126 rows.

@@ -182,15 +182,31 @@ impl Groups {
     }
 
     fn task(&self, options: &Select) -> Result<String> {
-        let told = || self.first().metadata.get(key::TASK).cloned();
+        let Counts { performance, metadata } = self.first();
+        let told = || metadata.get(key::TASK).cloned();
         let task = options.task.clone().or_else(told).unwrap_or_else(|| Subject::TASK.into());
         // It becomes a folder of the run.
-        if task.is_empty() || task.starts_with('.') || task.contains(['/', '\\', '\0']) {
-            return Err(SessionError::usage(format!(
-                "task {task:?}: expected a name without / and not beginning with a point"
-            )));
+        let is_path = task.is_empty() || task.starts_with('.') || task.contains(['/', '\\', '\0']);
+        if !is_path && task.len() <= file::LONGEST_TASK {
+            return Ok(task);
         }
-        Ok(task)
+        let beginning: String = task.chars().take(20).collect();
+        let expected = if is_path {
+            format!(
+                "expected a name without / and not beginning with a point, as it names a folder, found {beginning:?}"
+            )
+        } else {
+            let (most, found) = (file::LONGEST_TASK, task.len());
+            format!(
+                "expected at most {most} bytes, as it names a folder, found {found} that begin with {beginning:?}"
+            )
+        };
+        Err(match options.task {
+            Some(_) => SessionError::usage(format!("option `task`: {expected}")),
+            None => {
+                SessionError::input(format!("{}: {}: {expected}", performance.file().display(), key::TASK))
+            }
+        })
     }
 
     /// What all files say alike.

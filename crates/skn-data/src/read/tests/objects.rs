@@ -48,9 +48,14 @@ fn errors_name_the_line_of_the_file() {
         refused(format, "\n[{\"a\": \"x\", \"label\": 1},\n{]", &task(""), "line 3: byte 2");
         refused(format, "\n\n{\"a\": \"x\", \"label\": 7}\n", &task(""), "line 3: label 7");
         refused(format, "{\n\"a\": \"x\",\n\"label\": 7}\n", &task(""), "row 0: label 7");
-        refused(format, "{\"a\": \"x\", \"label\": 1}\n{\"a\": \"y\", ", &task(""), "line 2: byte 11: EOF");
+        refused(
+            format,
+            "{\"a\": \"x\", \"label\": 1}\n{\"a\": \"y\", ",
+            &task(""),
+            "line 2: byte 11: the end of the text",
+        );
         // Cut short: nothing follows with which it could go on.
-        refused(format, "{\"a\": \"x\", ", &task(""), "line 1: byte 11: EOF");
+        refused(format, "{\"a\": \"x\", ", &task(""), "line 1: byte 11: the end of the text");
     }
 }
 
