@@ -131,7 +131,10 @@ fn a_decoder_is_probed_and_answers_without_tuning() {
     let counts = TensorFile::read(&desk.path("plain/reviews/dev_last_perf.safetensors")).unwrap();
     assert_eq!(counts.i64("correct", None).unwrap().0, [4, 20]);
     write(&desk.path("texts"), "the band was superb .\n");
-    assert_eq!(desk.ok(&format!("skn-predict {MODEL} --input texts")).lines().count(), 1);
+    assert_eq!(
+        desk.ok("skn-predict --model ./model --task-file reviews.toml --input texts").lines().count(),
+        1
+    );
     let expected = ["--probe_type acc", "acc_last", "--prompt_size"];
     desk.fails(&format!("skn-probe {MODEL} --probe_type acc --save_to none"), 2, &expected);
     // A random prompt, as for encoders.

@@ -152,7 +152,7 @@ fn tuned_parameters() {
     mine(&user, &|skn| skn["method"] = json!("RobertaBias"));
     user.told("Another method", line, 3);
     mine(&user, &|skn| skn["task"] = json!("sst3"));
-    user.told("A task that is none", line, 2);
+    user.told("A task that is none", line, 3);
     mine(&user, &|skn| skn["model"]["sha256"] = json!("00"));
     user.told("Another model", line, 3);
     let tensors = "adapter_model.safetensors";

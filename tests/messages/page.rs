@@ -32,7 +32,7 @@ impl Page {
         let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/messages/pages");
         let mut varying = Vec::new();
         for path in [fs::canonicalize(folder).unwrap(), folder.to_path_buf()] {
-            varying.push((path.display().to_string(), "/home/user"));
+            varying.push((path.display().to_string(), "$HOME"));
         }
         Self {
             file: pages.join(name).with_extension("txt"),
