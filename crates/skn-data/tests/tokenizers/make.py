@@ -161,7 +161,8 @@ def cases():
     again = "versions of transformers disagree about it, so make both say the same"
     known = (
         "RobertaTokenizer, BartTokenizer, LongformerTokenizer, XLMRobertaTokenizer, CamembertTokenizer, BertTokenizer, "
-        "DistilBertTokenizer, ElectraTokenizer, PreTrainedTokenizerFast, TokenizersBackend, AlbertTokenizer, HerbertTokenizer"
+        "DistilBertTokenizer, ElectraTokenizer, PreTrainedTokenizerFast, TokenizersBackend, AlbertTokenizer, HerbertTokenizer, "
+        "GPT2Tokenizer, GPTNeoXTokenizer, LlamaTokenizer, CodeLlamaTokenizer, Qwen2Tokenizer, GemmaTokenizer"
     )
 
     # RoBERTa, with tokenizer.json.
