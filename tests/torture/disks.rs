@@ -21,7 +21,7 @@ fn check(
     said: &str,
     again: impl FnOnce(),
 ) -> String {
-    known.check_whole(place);
+    known.check_whole(place, &known.stage.line);
     if ended.code == 0 {
         assert_eq!(differing(&contents(place), &known.after), [""; 0], "{}", known.stage.line);
         return "had room".into();

@@ -64,7 +64,7 @@ fn a_call_fails() {
             ended.stderr
         );
         assert!(!ended.stderr.contains("panicked"), "{case}\n{}", ended.stderr);
-        known.check_whole(&place);
+        known.check_whole(&place, &case);
         if ended.code == 0 {
             let differing = differing(&contents(&place), &known.after);
             assert_eq!(differing, [""; 0], "{case}: it said that all is well\n{}", ended.stderr);

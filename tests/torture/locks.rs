@@ -120,7 +120,7 @@ fn killed_holder(shop: &Shop, known: &Known, place: &Path, dice: &mut Dice) -> S
     }
     signal("KILL");
     holder.child.wait().unwrap();
-    known.check_whole(place);
+    known.check_whole(place, &known.stage.line);
     known.check_again(&shop.desk, place);
     if told > 0 { "refused, then the holder was killed" } else { "the holder was killed" }.into()
 }

@@ -169,7 +169,7 @@ fn the_power_is_cut() {
         };
         // A signal makes a checkpoint where an undisturbed training has none; it was read.
         if ended != Some(130) {
-            known.check_whole(&place);
+            known.check_whole(&place, &known.stage.line);
         }
         if !known.stage.run.is_empty() && place.join(known.stage.run).join("run.json").exists() {
             // A record is the last thing that is written.

@@ -167,7 +167,7 @@ impl Known {
     ///
     /// # Panics
     /// If one is neither, or gone.
-    pub(crate) fn check_whole(&self, place: &Path) -> usize {
+    pub(crate) fn check_whole(&self, place: &Path, case: &str) -> usize {
         let found = seen(place);
         let mut new = 0;
         for (name, bytes) in found.iter().filter(|(name, _)| !is_temporary(name)) {
@@ -179,15 +179,16 @@ impl Known {
             new += usize::from(!is(&self.before));
             assert!(
                 is(&self.before) || is(&self.after) || growing || passing(),
-                "{name}: {} bytes, neither the old file nor the new: {:?}",
+                "{case}: {name}: {} bytes, neither the old file nor the new: {:?}{}",
                 bytes.len(),
-                String::from_utf8_lossy(&bytes[..bytes.len().min(300)])
+                String::from_utf8_lossy(&bytes[..bytes.len().min(100)]),
+                shown(&[name.clone()], &found, &self.after)
             );
         }
         let stay = self.before.keys().filter(|name| self.after.contains_key(*name));
         let gone: Vec<&String> =
             stay.filter(|name| !found.contains_key(*name) && !name.contains("/last/")).collect();
-        assert!(gone.is_empty(), "gone: {gone:?}");
+        assert!(gone.is_empty(), "{case}: gone: {gone:?}");
         new
     }
 

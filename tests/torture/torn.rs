@@ -35,7 +35,7 @@ fn killed_at_a_call() {
             traced(&shop.desk, &place, &known.stage.line, &call.name, Some(&kill(call)), Threads::Main);
         let what = format!("{} {call:?}", known.stage.name);
         assert_eq!(ended.signal, Some(9), "{what}: exit code {}\n{}", ended.code, ended.stderr);
-        let mut new = known.check_whole(&place);
+        let mut new = known.check_whole(&place, &what);
         if number as usize >= all.len() {
             let flag = known.stage.again;
             let line = if known.stage.line.contains(flag) {
@@ -46,7 +46,7 @@ fn killed_at_a_call() {
             let points: Vec<&Call> = points(known).collect();
             let call = points[dice.below(points.len())];
             traced(&shop.desk, &place, &line, &call.name, Some(&kill(call)), Threads::Main);
-            new = known.check_whole(&place);
+            new = known.check_whole(&place, &what);
         }
         // It may write into the run: only where the run is not looked at again.
         let next = match dice.below(3) {

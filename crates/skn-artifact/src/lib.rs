@@ -64,7 +64,7 @@ pub use crate::journal::Journal;
 pub use crate::kind::ErrorKind;
 pub use crate::link::refuse_link;
 pub use crate::lock::RunLock;
-pub use crate::look::{is_file, is_folder, is_there};
+pub use crate::look::{is_file, is_folder, is_there, real_path};
 pub use crate::records::{
     BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, MetricRecord, ModelIdentity, PartRecord,
     PerturbationResult, PerturbationSetting, Points, RunRecord, SkillConfig, SplitRecord, StageRecord,

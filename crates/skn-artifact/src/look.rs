@@ -2,8 +2,8 @@
 //! system that has gone) is not absent: whoever took it for that would use something else in its place.
 
 use std::fs::{self, Metadata};
-use std::io::ErrorKind;
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use crate::error::{ArtifactError, Result};
 
@@ -31,8 +31,20 @@ pub fn is_there(path: &Path) -> Result<bool> {
     Ok(look(path)?.is_some())
 }
 
+/// Where a path really leads; nothing if nothing is there.
+///
+/// # Errors
+/// If the system can't say.
+pub fn real_path(path: &Path) -> Result<Option<PathBuf>> {
+    found(path, fs::canonicalize(path))
+}
+
 fn look(path: &Path) -> Result<Option<Metadata>> {
-    match fs::metadata(path) {
+    found(path, fs::metadata(path))
+}
+
+fn found<T>(path: &Path, looked: io::Result<T>) -> Result<Option<T>> {
+    match looked {
         Ok(found) => Ok(Some(found)),
         Err(error) => match error.kind() {
             // The latter: what can't be the name of a file.
@@ -61,9 +73,13 @@ mod tests {
         assert_eq!(looked("folder"), [false, true, true]);
         for name in ["none", "none/below", "file/below", "broken", "nul\0", &"long".repeat(100)] {
             assert_eq!(looked(name), [false; 3], "{name}");
+            assert_eq!(real_path(&place(name)).unwrap(), None, "{name}");
         }
         std::os::unix::fs::symlink("loop", place("loop")).unwrap();
         let message = is_file(&place("loop")).unwrap_err().to_string();
         assert!(message.contains("loop: can't look at: "), "{message}");
+        std::os::unix::fs::symlink("file", place("link")).unwrap();
+        assert_eq!(real_path(&place("link")).unwrap(), real_path(&place("file")).unwrap());
+        assert!(real_path(&place("loop")).is_err());
     }
 }

@@ -19,7 +19,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use skn_artifact::names::file;
-use skn_artifact::{ArtifactError, Foreign, TensorFile, Wanted, parse_json, read_regular};
+use skn_artifact::{
+    ArtifactError, Foreign, TensorFile, Wanted, is_file, is_folder, parse_json, read_regular, real_path,
+};
 use skn_hub::Snapshot;
 
 use crate::config::Config;
@@ -44,12 +46,12 @@ impl ModelFolder {
     /// If there is no such folder, or it has no `config.json`.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let place: PathBuf = folder.into();
-        let name = place.canonicalize().unwrap_or_else(|_| place.clone());
+        let name = real_path(&place)?.unwrap_or_else(|| place.clone());
         let id = name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let folder = Self { id, place, embedded: None };
         match folder.path(file::CONFIG)? {
-            Some(path) if path.is_file() => Ok(folder),
-            _ if folder.place.is_dir() => {
+            Some(path) if is_file(&path)? => Ok(folder),
+            _ if is_folder(&folder.place)? => {
                 Err(folder.lacks(file::CONFIG, "a model folder in Hugging Face form has one"))
             }
             _ => Err(folder.missing(file::CONFIG, "there is no such folder")),

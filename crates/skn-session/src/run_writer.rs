@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use skn_artifact::names::{file, stage};
 use skn_artifact::{
     ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file, is_folder,
-    is_there, refuse_link, sha256_hex, write_file,
+    is_there, real_path, refuse_link, sha256_hex, write_file,
 };
 
 use crate::error::{Result, SessionError};
@@ -109,12 +109,9 @@ impl RunWriter {
     /// If it can't be read again to be hashed.
     pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
         if is_file(path)? {
-            let real = |path: &Path| {
-                let wrong = |source| ArtifactError::Io { file: path.into(), operation: "look at", source };
-                path.canonicalize().map_err(wrong)
-            };
-            let (place, run) = (real(path)?, real(&self.folder)?);
-            let name = place.strip_prefix(run).unwrap_or(path);
+            let (place, run) = (real_path(path)?, real_path(&self.folder)?);
+            let inside = place.as_ref().zip(run).and_then(|(place, run)| place.strip_prefix(run).ok());
+            let name = inside.unwrap_or(path);
             self.record.inputs.insert(name.display().to_string(), hash_file(path)?);
         }
         Ok(())

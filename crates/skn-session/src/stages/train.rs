@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Overwrite, is_file, sha256_hex, write_file};
+use skn_artifact::{Overwrite, is_file, real_path, sha256_hex, write_file};
 use skn_model::{Gradients, Roberta};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
@@ -58,7 +58,7 @@ impl Session {
         let checkpoint = format!("{}/{}", file::LAST, file::CHECKPOINT);
         let torn = options.resume && options.tuned.load && is_file(&out.join(&checkpoint))?;
         let mut setup = Setup::load_torn(self, &options.subject, &options.tuned, torn.then_some(out))?;
-        let goes_on = goes_on(options, &setup);
+        let goes_on = goes_on(options, &setup)?;
         let how = options.training.options(setup.base.seed, setup.base.paper);
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
@@ -99,9 +99,17 @@ impl Session {
 }
 
 /// Whether this goes on from the best parameters of the run that it writes to, and so replaces them.
-fn goes_on(options: &Train, setup: &Setup<'_>) -> bool {
-    let same = |run: &PathBuf| run.canonicalize().ok() == options.out.canonicalize().ok();
-    options.tuned.load && setup.base.source.as_ref().and_then(|source| source.run.as_ref()).is_some_and(same)
+fn goes_on(options: &Train, setup: &Setup<'_>) -> Result<bool> {
+    match setup.base.source.as_ref().and_then(|source| source.run.as_ref()) {
+        Some(run) if options.tuned.load => is_same(run, &options.out),
+        _ => Ok(false),
+    }
+}
+
+/// Whether two paths lead to one thing that is there.
+fn is_same(a: &Path, b: &Path) -> Result<bool> {
+    let (a, b) = (real_path(a)?, real_path(b)?);
+    Ok(a.is_some() && a == b)
 }
 
 fn train_run(options: &Train, setup: &Setup<'_>, model: &Roberta, begins: Beginning) -> Result<TrainRun> {
@@ -144,7 +152,7 @@ fn copy_backbone(setup: &Setup<'_>, out: &Path) -> Result<BTreeMap<String, Strin
     for name in file::MODEL {
         let Some(bytes) = setup.base.model.folder.file(name)? else { continue };
         let target = out.join(file::BEST).join(name);
-        if target.canonicalize().ok() != source.best.join(name).canonicalize().ok() {
+        if !is_same(&target, &source.best.join(name))? {
             write_file(&target, Overwrite::Replace, &bytes)?;
         }
         companions.insert(name.to_string(), sha256_hex(&bytes));
