@@ -182,7 +182,7 @@ impl Known {
                 "{case}: {name}: {} bytes, neither the old file nor the new: {:?}{}",
                 bytes.len(),
                 String::from_utf8_lossy(&bytes[..bytes.len().min(100)]),
-                shown(&[name.clone()], &found, &self.after)
+                shown(std::slice::from_ref(name), &found, &self.after)
             );
         }
         let stay = self.before.keys().filter(|name| self.after.contains_key(*name));

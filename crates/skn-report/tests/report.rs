@@ -9,8 +9,8 @@ use std::path::Path;
 
 use sample::{BEST, DEV, LAYERS, POSITIONS, TEST, WIDTH};
 use skn_artifact::{
-    Array, InferenceTime, Overwrite, PerturbationResult, RunRecord, SkillConfig, Summary, TensorBundle,
-    TensorFile, read_json, write_file, write_json,
+    Array, InferenceTime, Overwrite, PerturbationResult, SkillConfig, Summary, TensorBundle, TensorFile,
+    read_json, write_file, write_json,
 };
 use skn_report::Report;
 
