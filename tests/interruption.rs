@@ -94,6 +94,10 @@ fn a_best_folder_that_was_torn_is_written_again() {
     std::fs::copy(desk.path(&format!("straight/{parameters}")), desk.path(&format!("torn/{parameters}")))
         .unwrap();
     desk.fails("skn-probe -p --resume_from torn --save_to x", 3, &[parameters, "skn.json"]);
+    // And as after one while a checkpoint was written: the one before it is there alone.
+    let last = desk.path("torn/last");
+    std::fs::copy(last.join("checkpoint.safetensors"), last.join("checkpoint.previous.safetensors")).unwrap();
+    std::fs::remove_file(last.join("checkpoint.safetensors")).unwrap();
     desk.ok(&format!("{} --resume", again("torn")));
     assert_eq!(differing(&desk, "torn", "straight"), [""; 0]);
 }

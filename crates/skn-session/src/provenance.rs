@@ -57,7 +57,7 @@ pub(crate) fn check_listed(path: &Path) -> Result<bool> {
 /// # Errors
 /// If it was changed since it was written, or a run lists it and it is gone: what remains would mean something else.
 pub(crate) fn is_there(path: &Path) -> Result<bool> {
-    if path.is_file() {
+    if is_file(path)? {
         check(path)?;
         return Ok(true);
     }

@@ -56,7 +56,7 @@ impl Session {
         let out = options.out.as_path();
         // A run that goes on from its own best was perhaps stopped while it wrote that: the checkpoint has what it needs.
         let checkpoint = format!("{}/{}", file::LAST, file::CHECKPOINT);
-        let torn = options.resume && options.tuned.load && is_file(&out.join(&checkpoint))?;
+        let torn = options.resume && options.tuned.load && has_checkpoint(out)?;
         let mut setup = Setup::load_torn(self, &options.subject, &options.tuned, torn.then_some(out))?;
         let goes_on = goes_on(options, &setup)?;
         let how = options.training.options(setup.base.seed, setup.base.paper);
@@ -96,6 +96,12 @@ impl Session {
         record(&run, writer)?;
         Ok(trained(&setup, &model, &run, &outcome))
     }
+}
+
+/// Whether a training left a checkpoint: while one is written, the one before it is there alone.
+fn has_checkpoint(out: &Path) -> Result<bool> {
+    let last = out.join(file::LAST);
+    Ok(is_file(&last.join(file::CHECKPOINT))? || is_file(&last.join(file::PREVIOUS_CHECKPOINT))?)
 }
 
 /// Whether this goes on from the best parameters of the run that it writes to, and so replaces them.
