@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 use skn_data::{Batch, Encoded, Example, Join, TextEncoder, bert_tokenizer, pack_in_order};
 use skn_model::{
-    Config, Gradients, LayerCut, ModelFolder, NoHook, Output, Pass, PrunedForm, ReadAs, Roberta, Rows,
+    Config, Gradients, LanguageModel, LayerCut, ModelFolder, NoHook, Output, Pass, PrunedForm, ReadAs, Rows,
     Scored, Sequences, Site, Tuning, Weights, prune,
 };
 use skn_tune::cross_entropy;
@@ -100,23 +100,23 @@ impl Case {
         Tuning::prompt(Tensor::from_vec(values, shape, &Device::Cpu).unwrap(), true).unwrap()
     }
 
-    fn model(&self, tuning: &Tuning, gradients: Gradients) -> Roberta {
-        Roberta::new(&self.config, &self.weights, tuning, self.encoder.mask_id(), gradients).unwrap()
+    fn model(&self, tuning: &Tuning, gradients: Gradients) -> LanguageModel {
+        LanguageModel::new(&self.config, &self.weights, tuning, self.encoder.mask_id(), gradients).unwrap()
     }
 
     /// Logits of the words, `[texts * words]`.
-    fn logits(&self, model: &Roberta) -> Vec<f32> {
+    fn logits(&self, model: &LanguageModel) -> Vec<f32> {
         values(&self.scores(model))
     }
 
-    fn scores(&self, model: &Roberta) -> Tensor {
+    fn scores(&self, model: &LanguageModel) -> Tensor {
         let ids = self.encoder.verbalizer(&self.words()).unwrap().ids;
         let answers = model.forward(sequences(&self.batch()), &Pass::default(), &mut NoHook).unwrap();
         model.logits(&answers, Scored::Tokens(&ids)).unwrap()
     }
 
     /// Activations of all neurons at all rows, `[L * rows * F]`.
-    fn activations(&self, model: &Roberta) -> Vec<f32> {
+    fn activations(&self, model: &LanguageModel) -> Vec<f32> {
         let mut seen = Vec::new();
         let mut watch = |site: Site, _: &Rows<'_>, x: Tensor| {
             if let Site::FfnAct { .. } = site {
@@ -342,8 +342,9 @@ fn gradients_of_a_bert_are_slopes() {
     let case = Case::load("bert");
     let texts = case.batch();
     let labels: Vec<u32> = (0..texts.len() as u32).map(|row| row % 3).collect();
-    let loss = |model: &Roberta| cross_entropy(&case.scores(model), &labels).unwrap().mean_all().unwrap();
-    let precise = |model: &Roberta| {
+    let loss =
+        |model: &LanguageModel| cross_entropy(&case.scores(model), &labels).unwrap().mean_all().unwrap();
+    let precise = |model: &LanguageModel| {
         let logits: Vec<f64> = case.logits(model).into_iter().map(f64::from).collect();
         let of_row = |(row, &label): (&[f64], &u32)| {
             row.iter().map(|logit| (logit - row[label as usize]).exp()).sum::<f64>().ln()
@@ -395,7 +396,7 @@ fn a_pruned_bert_is_saved_and_read_again() {
         assert_eq!(again.config, config);
         let logits = again.logits(&again.model(&case.prompt(), Gradients::Nothing));
         let pruned =
-            Roberta::new(&config, &weights, &case.prompt(), case.encoder.mask_id(), Gradients::Nothing);
+            LanguageModel::new(&config, &weights, &case.prompt(), case.encoder.mask_id(), Gradients::Nothing);
         assert_eq!(bits(&logits), bits(&case.logits(&pruned.unwrap())));
         let theirs = TensorFile::read(&case.folder.join("model.safetensors")).unwrap();
         let ours = TensorFile::read(&folder.path().join("model.safetensors")).unwrap();

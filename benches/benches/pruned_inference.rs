@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use skn_bench::{Backbone, Lengths, PROMPT_ROWS, PRUNED_NEURONS, VERBALIZER};
 use skn_data::pack;
-use skn_model::{NoHook, Pass, Roberta, Scored, Sequences};
+use skn_model::{LanguageModel, NoHook, Pass, Scored, Sequences};
 use skn_probing::{PassOptions, Workers, evaluate};
 
 /// So many texts have about 512 rows.
@@ -41,7 +41,7 @@ fn main() {
     criterion.final_summary();
 }
 
-fn forward(criterion: &mut Criterion, models: &[(&str, Roberta)]) {
+fn forward(criterion: &mut Criterion, models: &[(&str, LanguageModel)]) {
     let mut group = criterion.benchmark_group("forward");
     for (lengths, count) in TEXTS {
         let [batch] = pack(&lengths.texts(count), PROMPT_ROWS, usize::MAX, usize::MAX, 1).try_into().unwrap();
@@ -64,7 +64,7 @@ fn forward(criterion: &mut Criterion, models: &[(&str, Roberta)]) {
     group.finish();
 }
 
-fn passes(criterion: &mut Criterion, models: &[(&str, Roberta)], threads: usize) {
+fn passes(criterion: &mut Criterion, models: &[(&str, LanguageModel)], threads: usize) {
     let workers = Workers::new(threads).unwrap();
     // Batches small enough that every thread has several.
     let options = PassOptions { token_budget: 256, ..PassOptions::new(&workers) };

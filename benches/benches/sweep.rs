@@ -16,7 +16,7 @@ use std::thread::available_parallelism;
 
 use skn_bench::{Backbone, Clock, Lengths, PROMPT_ROWS, Turns, VERBALIZER, measures, rows};
 use skn_data::{Encoded, pack};
-use skn_model::{Hook, ModelError, Pass, Roberta, Sequences};
+use skn_model::{Hook, LanguageModel, ModelError, Pass, Sequences};
 use skn_perturb::{Edit, Perturbation, random_control};
 use skn_probing::{PassOptions, Workers, evaluate_each, evaluate_with};
 
@@ -49,7 +49,7 @@ fn main() {
 }
 
 /// The same through the library's passes over texts.
-fn sweeps_with_threads(model: &Roberta, texts: &[Encoded]) {
+fn sweeps_with_threads(model: &LanguageModel, texts: &[Encoded]) {
     let threads = available_parallelism().unwrap().get();
     let workers = Workers::new(threads).unwrap();
     // Batches small enough that every thread has several.
@@ -71,7 +71,7 @@ fn sweeps_with_threads(model: &Roberta, texts: &[Encoded]) {
 }
 
 /// Measures and prints the second table.
-fn edits(model: &Roberta, texts: &[Encoded]) {
+fn edits(model: &LanguageModel, texts: &[Encoded]) {
     let widths = &model.config().intermediate_sizes;
     let noise = |per_token| Edit::Gaussian { alpha: 0.1, seed: 0, per_token };
     let means = widths.iter().map(|&width| vec![0.05; width]).collect();
@@ -98,7 +98,7 @@ fn edits(model: &Roberta, texts: &[Encoded]) {
     }
 }
 
-fn variants(model: &Roberta, edited: Range<usize>) -> Vec<Perturbation> {
+fn variants(model: &LanguageModel, edited: Range<usize>) -> Vec<Perturbation> {
     let widths = &model.config().intermediate_sizes;
     let skill: Vec<Vec<u32>> = widths.iter().map(|&width| (0..width as u32 / 10).collect()).collect();
     let edit = Edit::Gaussian { alpha: 0.1, seed: 0, per_token: false };
@@ -109,7 +109,7 @@ fn variants(model: &Roberta, edited: Range<usize>) -> Vec<Perturbation> {
     [Perturbation::nothing(widths), variant(skill.clone(), 0)].into_iter().chain(random).collect()
 }
 
-fn forward_alone(model: &Roberta, texts: &[Encoded], variants: &[Perturbation]) {
+fn forward_alone(model: &LanguageModel, texts: &[Encoded], variants: &[Perturbation]) {
     let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX, 1).try_into().unwrap();
     let texts =
         Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };
@@ -118,7 +118,7 @@ fn forward_alone(model: &Roberta, texts: &[Encoded], variants: &[Perturbation]) 
     }
 }
 
-fn forward_each(model: &Roberta, texts: &[Encoded], variants: &[Perturbation]) {
+fn forward_each(model: &LanguageModel, texts: &[Encoded], variants: &[Perturbation]) {
     let [batch] = pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX, 1).try_into().unwrap();
     let texts =
         Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use skn_bench::{Backbone, Lengths, PROMPT_ROWS, PRUNED_NEURONS, VERBALIZER};
 use skn_data::pack_in_order;
-use skn_model::{Gradients, Roberta, TrainingDropout, Tuning};
+use skn_model::{Gradients, LanguageModel, TrainingDropout, Tuning};
 use skn_probing::Workers;
 use skn_tune::{Step, TOKEN_BUDGET, step_gradients};
 
@@ -38,7 +38,7 @@ fn main() {
     criterion.final_summary();
 }
 
-fn step(criterion: &mut Criterion, name: &str, model: &Roberta) {
+fn step(criterion: &mut Criterion, name: &str, model: &LanguageModel) {
     let workers = Workers::new(available_parallelism().unwrap().get()).unwrap();
     let order: Vec<u32> = (0..TEXTS as u32).collect();
     let texts = Lengths::Sst2Train.texts(TEXTS);

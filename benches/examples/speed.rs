@@ -20,7 +20,7 @@ use skn_bench::{Backbone, PRUNED_NEURONS, Ratios, VERBALIZER, multiply_adds};
 use skn_data::{Encoded, pack_in_order};
 use skn_kernels::{Activation, Linear};
 use skn_model::{
-    Gradients, ModelFolder, Precision, ReadAs, Roberta, TrainingDropout, Tuning, Weights,
+    Gradients, LanguageModel, ModelFolder, Precision, ReadAs, TrainingDropout, Tuning, Weights,
     keep_candle_on_calling_thread, keep_freed_memory,
 };
 use skn_probing::{PassOptions, ProbeType, Workers, averages, counts, evaluate, prompt_activations};
@@ -139,7 +139,7 @@ fn write_pruned(model: &str, out: &Path) -> Result<()> {
     Ok(std::fs::write(out.join("model.safetensors"), pruned.weights.to_bytes()?)?)
 }
 
-fn load(model: &str, prompt: &str, task: &str, precision: &str) -> Result<Roberta> {
+fn load(model: &str, prompt: &str, task: &str, precision: &str) -> Result<LanguageModel> {
     let Backbone { config, weights } = open(model)?;
     // As in RoBERTa, <mask> is the last token.
     let mask = config.vocab_size as u32 - 1;
@@ -147,7 +147,7 @@ fn load(model: &str, prompt: &str, task: &str, precision: &str) -> Result<Robert
     let trains = matches!(task, "step" | "gradient");
     let gradients = if trains { Gradients::Tuned } else { Gradients::Nothing };
     let precision = if precision == "bf16" { Precision::Bf16 } else { Precision::F32 };
-    Ok(Roberta::new(&config, &weights, &tuning, mask, gradients)?.with_precision(precision))
+    Ok(LanguageModel::new(&config, &weights, &tuning, mask, gradients)?.with_precision(precision))
 }
 
 fn serve(work: &mut Work) -> Result<()> {
@@ -177,13 +177,13 @@ fn read_texts(file: &str) -> Result<Vec<Encoded>> {
 
 struct Work {
     task: String,
-    model: Roberta,
+    model: LanguageModel,
     workers: Workers,
     adam: Adam,
 }
 
 impl Work {
-    fn new(task: &str, model: Roberta, threads: usize) -> Result<Self> {
+    fn new(task: &str, model: LanguageModel, threads: usize) -> Result<Self> {
         let adam = Adam::new(AdamSettings::default());
         Ok(Self { task: task.to_owned(), model, workers: Workers::new(threads)?, adam })
     }

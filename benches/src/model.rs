@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{Device, Tensor};
-use skn_model::{Config, Gradients, LayerCut, PrunedForm, Result, Roberta, Tuning, Weights, prune, shapes};
+use skn_model::{
+    Config, Gradients, LanguageModel, LayerCut, PrunedForm, Result, Tuning, Weights, prune, shapes,
+};
 use skn_random::{Key, Purpose};
 
 /// Hidden width, heads, FFN width and layers of RoBERTa-base.
@@ -72,15 +74,15 @@ impl Backbone {
     ///
     /// # Errors
     /// If the tuning is of another shape.
-    pub fn model(&self, tuning: &Tuning, gradients: Gradients) -> Result<Roberta> {
-        Roberta::new(&self.config, &self.weights, tuning, MASK, gradients)
+    pub fn model(&self, tuning: &Tuning, gradients: Gradients) -> Result<LanguageModel> {
+        LanguageModel::new(&self.config, &self.weights, tuning, MASK, gradients)
     }
 
     /// The frozen model with a random prompt of `rows` rows, the `<mask>` row counted.
     ///
     /// # Errors
     /// If the prompt does not fit into the model.
-    pub fn prompted(&self, rows: usize) -> Result<Roberta> {
+    pub fn prompted(&self, rows: usize) -> Result<LanguageModel> {
         self.model(&Tuning::new_prompt(&self.config, rows, 0)?, Gradients::Nothing)
     }
 }

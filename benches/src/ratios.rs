@@ -1,7 +1,7 @@
 use std::hint::black_box;
 
 use skn_data::{Encoded, pack};
-use skn_model::{NoHook, Pass, Roberta, Scored, Sequences};
+use skn_model::{LanguageModel, NoHook, Pass, Scored, Sequences};
 use skn_probing::{PassOptions, Workers, evaluate};
 
 use crate::{Backbone, Clock, Lengths, PROMPT_ROWS, PRUNED_NEURONS, Turns, VERBALIZER, rows};
@@ -14,7 +14,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// it stands the ratio of multiply-adds, which a program without any other work would reach.
 pub struct Ratios {
     /// The full model, one with [`PRUNED_NEURONS`] a layer, and one with whole panels of the kernels.
-    models: [Roberta; 3],
+    models: [LanguageModel; 3],
     rounds: usize,
 }
 
@@ -63,7 +63,7 @@ impl Ratios {
         let workers = Workers::new(threads)?;
         // Batches small enough that every thread has several.
         let options = PassOptions { token_budget: 256, ..PassOptions::new(&workers) };
-        let pass = |model: &Roberta, texts: &[Encoded]| {
+        let pass = |model: &LanguageModel, texts: &[Encoded]| {
             black_box(evaluate(model, texts, &VERBALIZER, &options)?);
             Ok(())
         };
@@ -76,7 +76,7 @@ impl Ratios {
         (what, clock): (&str, Clock),
         lengths: Lengths,
         texts: &[Encoded],
-        work: impl Fn(&Roberta, &[Encoded]) -> Result<()>,
+        work: impl Fn(&LanguageModel, &[Encoded]) -> Result<()>,
     ) -> Result<String> {
         let [full, narrow, padded] = &self.models;
         // What goes wrong does so here already.
@@ -85,7 +85,7 @@ impl Ratios {
         let models: [&mut dyn FnMut(); 3] = [&mut || turn(full), &mut || turn(narrow), &mut || turn(padded)];
         let turns = Turns::take(clock, self.rounds, &mut { models });
         let [a, b, c] = [0, 1, 2].map(|work| turns.median(work).as_secs_f64() * 1e3 / texts.len() as f64);
-        let multiply_adds = |model: &Roberta| -> u64 {
+        let multiply_adds = |model: &LanguageModel| -> u64 {
             texts.iter().map(|text| model.config().multiply_adds(text.ids.len() + PROMPT_ROWS)).sum()
         };
         Ok(format!(
@@ -101,7 +101,7 @@ impl Ratios {
 }
 
 /// One packed batch on this thread.
-fn forward(model: &Roberta, texts: &[Encoded]) -> Result<()> {
+fn forward(model: &LanguageModel, texts: &[Encoded]) -> Result<()> {
     for batch in pack(texts, PROMPT_ROWS, usize::MAX, usize::MAX, 1) {
         let texts = Sequences {
             ids: &batch.ids,

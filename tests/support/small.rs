@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use candle_core::Device;
 use skn_artifact::{ModelIdentity, VerbalizerRecord};
 use skn_data::{Dataset, Encoded, Join, Metric, Task, TextEncoder};
-use skn_model::{Config, Gradients, ModelFolder, Roberta, Tuning, Weights};
+use skn_model::{Config, Gradients, LanguageModel, ModelFolder, Tuning, Weights};
 use skn_probing::{Progress, Workers};
 use skn_tune::{Beginning, Outcome, TrainData, TrainOptions, TrainRun, TuneError, train};
 
@@ -60,9 +60,9 @@ impl Small {
         }
     }
 
-    pub fn model(&self, method: usize, weights: &Weights) -> Roberta {
+    pub fn model(&self, method: usize, weights: &Weights) -> LanguageModel {
         let mask = self.encoder.mask_id();
-        Roberta::new(&self.config, weights, &self.tuning(method), mask, Gradients::Tuned).unwrap()
+        LanguageModel::new(&self.config, weights, &self.tuning(method), mask, Gradients::Tuned).unwrap()
     }
 
     pub fn options(&self) -> TrainOptions {
@@ -97,7 +97,7 @@ impl Small {
 
     pub fn train(
         &self,
-        model: &Roberta,
+        model: &LanguageModel,
         options: &TrainOptions,
         run: &TrainRun,
         progress: &dyn Progress,

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Tensor, Var};
 use skn_artifact::hash_file;
-use skn_model::{Roberta, Weights};
+use skn_model::{LanguageModel, Weights};
 use skn_probing::{Progress, Silent};
 
 use crate::cases;
@@ -41,9 +41,9 @@ fn hashes(run: &Path) -> BTreeMap<String, String> {
 /// Puts numbers into a parameter when so many steps are done: what a fault of the memory, of a kernel or of the optimiser
 /// would leave.
 struct Inject<'a> {
-    model: &'a Roberta,
+    model: &'a LanguageModel,
     after: u64,
-    edit: &'a (dyn Fn(&Roberta) + Sync),
+    edit: &'a (dyn Fn(&LanguageModel) + Sync),
     told: AtomicU64,
 }
 
@@ -64,7 +64,7 @@ fn set(variable: &Var, edit: impl FnOnce(&mut Vec<f32>)) {
 }
 
 /// A parameter that has numbers.
-fn parameter<'m>(model: &'m Roberta, dice: &mut Dice) -> (&'m String, &'m Var) {
+fn parameter<'m>(model: &'m LanguageModel, dice: &mut Dice) -> (&'m String, &'m Var) {
     let all: Vec<_> = model.parameters().iter().filter(|(_, variable)| variable.elem_count() > 0).collect();
     dice.one_of(&all)
 }
@@ -91,7 +91,7 @@ fn injected(dice: &mut Dice) -> String {
     let everywhere = dice.below(3) == 0;
     let choice = dice.below(1 << 30) as u64;
     let model = small.model(method, &small.weights);
-    let edit = |model: &Roberta| {
+    let edit = |model: &LanguageModel| {
         let mut dice = Dice::of(choice);
         let (chosen, _) = parameter(model, &mut dice);
         for (name, variable) in model.parameters().iter().filter(|(_, variable)| variable.elem_count() > 0) {
@@ -155,7 +155,7 @@ fn overflowing(dice: &mut Dice) -> String {
     let after = dice.below(STEPS as usize) as u64;
     let value = dice.one_of(&[f32::MAX, -3e38, 1e30, 1e20]);
     let (choice, is_edited) = (dice.below(1 << 30) as u64, dice.below(2) == 0);
-    let edit = |model: &Roberta| {
+    let edit = |model: &LanguageModel| {
         if is_edited {
             set(parameter(model, &mut Dice::of(choice)).1, |values| values.fill(value));
         }

@@ -70,7 +70,7 @@ impl<'a> Rows<'a> {
 
 /// Looks at activations as they are made, or edits them.
 ///
-/// A hook is passed into [`Roberta::forward`](crate::Roberta::forward) by mutable reference: nothing is registered in
+/// A hook is passed into [`LanguageModel::forward`](crate::LanguageModel::forward) by mutable reference: nothing is registered in
 /// the model and nothing stays there. What [`Self::on`] returns goes on through the model, so returning `x` is
 /// watching and returning something else is editing.
 ///

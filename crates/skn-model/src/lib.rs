@@ -2,12 +2,12 @@
 //! FFN widths that differ from layer to layer, and pruning. XLM-RoBERTa, CamemBERT and BERT are the same model configured
 //! otherwise ([`Family`]).
 //!
-//! The forward pass is written once ([`Roberta::forward`]) and serves training, probing, perturbing, pruning and
+//! The forward pass is written once ([`LanguageModel::forward`]) and serves training, probing, perturbing, pruning and
 //! prediction. Its input is a packed batch of token ids ([`Sequences`]): no padding, no tokenizer, no data format.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
-//! use skn_model::{Gradients, ModelFolder, Pass, Result, Roberta, Rows, Scored, Sequences, Site, Tuning, Weights};
+//! use skn_model::{Gradients, ModelFolder, Pass, Result, LanguageModel, Rows, Scored, Sequences, Site, Tuning, Weights};
 //!
 //! # fn main() -> Result<()> {
 //! # // In place of the folder of a real model: one with its vocabulary, but small and of zeros.
@@ -22,7 +22,7 @@
 //! let folder = ModelFolder::open(roberta_base)?; // config.json and model.safetensors
 //! let config = folder.config()?;
 //! let weights = Weights::read(&folder, &config, &Device::Cpu)?;
-//! let model = Roberta::new(&config, &weights, &Tuning::none(), 50264, Gradients::Nothing)?;
+//! let model = LanguageModel::new(&config, &weights, &Tuning::none(), 50264, Gradients::Nothing)?;
 //!
 //! // Two texts, `<s> .. </s>`; the hook sees every neuron of every layer.
 //! let batch =
@@ -46,11 +46,11 @@ mod finite;
 mod folder;
 mod hash;
 mod hook;
+mod language_model;
 mod layout;
 mod neutral;
 mod pass;
 mod prune;
-mod roberta;
 mod sequences;
 mod shapes;
 mod site;
@@ -62,10 +62,10 @@ pub use crate::error::{ModelError, Result};
 pub use crate::family::Family;
 pub use crate::folder::ModelFolder;
 pub use crate::hook::{Chain, Hook, NoHook, Reads, Rows};
+pub use crate::language_model::{Gradients, LanguageModel, Scored};
 pub use crate::layout::{Layout, RowPlace};
 pub use crate::pass::{Output, Pass, TrainingDropout};
 pub use crate::prune::{LayerCut, PrunedForm, prune};
-pub use crate::roberta::{Gradients, Roberta, Scored};
 pub use crate::sequences::Sequences;
 pub use crate::shapes::shapes;
 pub use crate::site::Site;

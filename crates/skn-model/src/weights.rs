@@ -40,7 +40,7 @@ pub(crate) use table::Table;
 
 /// The weights of a model on a device, by their Hugging Face names, as f32.
 ///
-/// On the CPU the matrices of dense layers stay in their files until they are asked for: a [`Roberta`](crate::Roberta) keeps
+/// On the CPU the matrices of dense layers stay in their files until they are asked for: a [`LanguageModel`](crate::LanguageModel) keeps
 /// them in another form. A large table of word embeddings stays there too, and its rows are read when texts have them, until
 /// logits of the whole vocabulary are asked for. While the weights or a model made of them live, their files must not be
 /// written to (to be replaced does them no harm).

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{D, Device, Tensor};
 use skn_artifact::TensorFile;
 use skn_model::{
-    Config, Gradients, ModelFolder, NoHook, Pass, Result, Roberta, Rows, Scored, Sequences, Site, Tuning,
-    Weights,
+    Config, Gradients, LanguageModel, ModelFolder, NoHook, Pass, Result, Rows, Scored, Sequences, Site,
+    Tuning, Weights,
 };
 
 /// As in make.py.
@@ -47,8 +47,8 @@ impl Case {
         Tuning::prompt(Tensor::from_vec(values, shape, &Device::Cpu).unwrap(), false).unwrap()
     }
 
-    fn model(&self, tuning: &Tuning, gradients: Gradients) -> Roberta {
-        Roberta::new(&self.config, &self.weights, tuning, 0, gradients).unwrap()
+    fn model(&self, tuning: &Tuning, gradients: Gradients) -> LanguageModel {
+        LanguageModel::new(&self.config, &self.weights, tuning, 0, gradients).unwrap()
     }
 
     fn expect(&self, what: &str, found: &[f32]) {
@@ -66,7 +66,7 @@ fn batch<'a>(ids: &'a [u32], starts: &'a [usize]) -> Sequences<'a> {
 }
 
 /// Neurons, layers' outputs and logits of all texts in one batch, of each text apart.
-fn check(case: &Case, what: &str, model: &Roberta) {
+fn check(case: &Case, what: &str, model: &LanguageModel) {
     let ids = TEXTS.concat();
     let starts = [0, 11, 12, 17];
     let mut seen: [[Vec<f32>; 2]; 3] = Default::default();
@@ -171,9 +171,9 @@ fn a_pruned_model_answers_as_the_edited_one() {
         let config = folder.config().unwrap();
         let weights = Weights::read(&folder, &config, &Device::Cpu).unwrap();
         let tuning = case.prompt();
-        let pruned = Roberta::new(&config, &weights, &tuning, 0, Gradients::Nothing).unwrap();
+        let pruned = LanguageModel::new(&config, &weights, &tuning, 0, Gradients::Nothing).unwrap();
         let (ids, starts) = (TEXTS.concat(), [0, 11, 12, 17]);
-        let answers = |model: &Roberta, edit: bool| {
+        let answers = |model: &LanguageModel, edit: bool| {
             let mut hook =
                 |site: Site, _: &Rows<'_>, x: Tensor| if edit { held(&cuts, site, x) } else { Ok(x) };
             let hidden = model.forward(batch(&ids, &starts), &Pass::default(), &mut hook).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! A [`Perturbation`] says what happens to which neurons: they are held at zero ([`Edit::Zero`]) or at their mean
 //! ([`Edit::Mean`]), or noise is added ([`Edit::Gaussian`]). Its [`hook`](Perturbation::hook) goes into
-//! [`Roberta::forward`](skn_model::Roberta::forward); the model itself is never changed. What the same edit does to
+//! [`LanguageModel::forward`](skn_model::LanguageModel::forward); the model itself is never changed. What the same edit does to
 //! [`random_control`] neurons tells how much of its effect is due to the choice of neurons.
 //!
 //! ```

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 use skn_model::{
-    Chain, Config, Gradients, LayerCut, Pass, PrunedForm, Result, Roberta, Rows, Scored, Sequences, Site,
-    Tuning, Weights, prune, shapes,
+    Chain, Config, Gradients, LanguageModel, LayerCut, Pass, PrunedForm, Result, Rows, Scored, Sequences,
+    Site, Tuning, Weights, prune, shapes,
 };
 use skn_perturb::{Edit, NoiseTable, Perturbation};
 use skn_random::{Key, Purpose};
@@ -38,16 +38,16 @@ fn weights(config: &Config) -> Weights {
     Weights::from_tensors(config, tensors.collect::<BTreeMap<_, _>>()).unwrap()
 }
 
-fn model(config: &Config, weights: &Weights) -> Roberta {
+fn model(config: &Config, weights: &Weights) -> LanguageModel {
     let prompt = Tuning::new_prompt(&self::config(), 3, 0).unwrap();
-    Roberta::new(config, weights, &prompt, MASK, Gradients::Nothing).unwrap()
+    LanguageModel::new(config, weights, &prompt, MASK, Gradients::Nothing).unwrap()
 }
 
-fn whole() -> Roberta {
+fn whole() -> LanguageModel {
     model(&config(), &weights(&config()))
 }
 
-fn logits(model: &Roberta, batch: Sequences<'_>, hook: &mut dyn skn_model::Hook) -> Vec<Vec<f32>> {
+fn logits(model: &LanguageModel, batch: Sequences<'_>, hook: &mut dyn skn_model::Hook) -> Vec<Vec<f32>> {
     let answers = model.forward(batch, &Pass::default(), hook).unwrap();
     model.logits(&answers, Scored::Tokens(&[3, 4])).unwrap().to_vec2().unwrap()
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use skn_artifact::TensorFile;
 use skn_model::{
-    Config, Gradients, Hook, LayerCut, ModelFolder, NoHook, Pass, PrunedForm, Roberta, Scored, Sequences,
-    Tuning, Weights, prune,
+    Config, Gradients, Hook, LanguageModel, LayerCut, ModelFolder, NoHook, Pass, PrunedForm, Scored,
+    Sequences, Tuning, Weights, prune,
 };
 use skn_perturb::{Edit, NoiseTable, Perturbation, mean_over_positions};
 
@@ -34,18 +34,18 @@ impl Case {
         Self { config, weights, expected: TensorFile::read(&path("expected.safetensors")).unwrap() }
     }
 
-    fn model(&self, config: &Config, weights: &Weights) -> Roberta {
+    fn model(&self, config: &Config, weights: &Weights) -> LanguageModel {
         let (shape, rows) = self.expected.f32("prompt", None).unwrap();
         let prompt = Tuning::prompt(Tensor::from_vec(rows, shape, &Device::Cpu).unwrap(), true).unwrap();
-        Roberta::new(config, weights, &prompt, MASK, Gradients::Nothing).unwrap()
+        LanguageModel::new(config, weights, &prompt, MASK, Gradients::Nothing).unwrap()
     }
 
-    fn whole(&self) -> Roberta {
+    fn whole(&self) -> LanguageModel {
         self.model(&self.config, &self.weights)
     }
 
     /// Logits of the test rows, cut into batches of so many texts.
-    fn logits<H: Hook>(&self, model: &Roberta, batch: usize, hook: impl Fn() -> H) -> Vec<f32> {
+    fn logits<H: Hook>(&self, model: &LanguageModel, batch: usize, hook: impl Fn() -> H) -> Vec<f32> {
         let (shape, ids) = self.expected.i64("test_ids", None).unwrap();
         let (_, lengths) = self.expected.i64("test_lens", None).unwrap();
         let (_, verbalizer) = self.expected.i64("verbalizer_ids", None).unwrap();

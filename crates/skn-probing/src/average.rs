@@ -4,7 +4,7 @@ use skn_artifact::names::{key, kind};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::{Batch, Encoded};
-use skn_model::{Output, Roberta};
+use skn_model::{LanguageModel, Output};
 use skn_stats::{MAX_ACTIVATION, MeanAccumulator, StatsError};
 
 use crate::error::{ProbingError, Result};
@@ -33,7 +33,7 @@ pub struct Threshold {
 }
 
 impl Average {
-    fn new(model: &Roberta, pool: Pool) -> Result<Self> {
+    fn new(model: &LanguageModel, pool: Pool) -> Result<Self> {
         let dims = Dims::of(model, pool)?;
         Ok(Self { pool, sums: MeanAccumulator::new(dims.elements()), dims })
     }
@@ -227,7 +227,7 @@ pub(crate) fn described(kind: &str, metadata: &Metadata) -> TensorBundle {
 /// If there are no texts, one does not fit into the model, an activation is not finite or is too large to be added up
 /// exactly, or `acc` is asked of a model without prompt rows.
 pub fn averages(
-    model: &Roberta,
+    model: &LanguageModel,
     texts: &[Encoded],
     types: &[ProbeType],
     options: &PassOptions<'_>,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use skn_counts::{Performance, Pool};
 use skn_data::{Batch, Encoded};
-use skn_model::{Output, Roberta};
+use skn_model::{LanguageModel, Output};
 use skn_stats::FireAccumulator;
 
 use crate::average::{Threshold, check_same};
@@ -21,7 +21,7 @@ pub struct Count {
 }
 
 impl Count {
-    fn new(model: &Roberta, threshold: &Threshold, classes: usize) -> Result<Self> {
+    fn new(model: &LanguageModel, threshold: &Threshold, classes: usize) -> Result<Self> {
         let dims = threshold.dims.clone();
         let widths = model.config().intermediate_sizes.clone();
         Ok(Self {
@@ -105,7 +105,7 @@ impl Counts {
 /// If there are no texts, one does not fit into the model or has a label that is not below `classes`, a threshold is of
 /// another shape than the model, the neuron is not in it, or an activation is not finite.
 pub fn counts(
-    model: &Roberta,
+    model: &LanguageModel,
     texts: &[Encoded],
     classes: usize,
     thresholds: &BTreeMap<Pool, Threshold>,
@@ -133,7 +133,7 @@ pub fn counts(
     Ok(whole)
 }
 
-fn check_thresholds(model: &Roberta, thresholds: &BTreeMap<Pool, Threshold>) -> Result<()> {
+fn check_thresholds(model: &LanguageModel, thresholds: &BTreeMap<Pool, Threshold>) -> Result<()> {
     for (&pool, threshold) in thresholds {
         let expected = Dims::of(model, pool)?;
         if threshold.pool() != pool || threshold.dims != expected {
@@ -146,7 +146,7 @@ fn check_thresholds(model: &Roberta, thresholds: &BTreeMap<Pool, Threshold>) -> 
 }
 
 fn empty(
-    model: &Roberta,
+    model: &LanguageModel,
     thresholds: &BTreeMap<Pool, Threshold>,
     classes: usize,
 ) -> Result<BTreeMap<Pool, Count>> {
@@ -155,7 +155,7 @@ fn empty(
 
 /// The counts of a batch, and the captured activations `[texts, P]`.
 fn count(
-    model: &Roberta,
+    model: &LanguageModel,
     batch: &Batch,
     thresholds: &BTreeMap<Pool, Threshold>,
     counts: BTreeMap<Pool, Count>,

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use skn_data::{Batch, Encoded};
-use skn_model::{Hook, NoHook, Pass, Roberta, Scored};
+use skn_model::{Hook, LanguageModel, NoHook, Pass, Scored};
 
 use crate::error::{ProbingError, Result};
 use crate::pass::{PassOptions, Texts, sequences};
@@ -57,7 +57,7 @@ fn cross_entropy(logits: &[f32], label: usize) -> f64 {
 /// # Errors
 /// If there are no texts, one does not fit into the model or has a label without a token, or a logit is not finite.
 pub fn evaluate(
-    model: &Roberta,
+    model: &LanguageModel,
     texts: &[Encoded],
     verbalizer: &[u32],
     options: &PassOptions<'_>,
@@ -70,7 +70,7 @@ pub fn evaluate(
 /// # Errors
 /// As [`evaluate`], and those of the hooks.
 pub fn evaluate_with<H: Hook>(
-    model: &Roberta,
+    model: &LanguageModel,
     texts: &[Encoded],
     verbalizer: &[u32],
     options: &PassOptions<'_>,
@@ -84,19 +84,19 @@ pub fn evaluate_with<H: Hook>(
 /// hook of a variant for a micro-batch; the answers are in the order of the variants.
 ///
 /// What lies below the first place that a hook reads is computed once for all variants
-/// ([`Roberta::forward_each`]). A variant whose hook reads nothing is the model as it is, and costs next to nothing
+/// ([`LanguageModel::forward_each`]). A variant whose hook reads nothing is the model as it is, and costs next to nothing
 /// beside others. A thread holds the hidden states of one micro-batch twice, however many variants there are.
 /// Progress counts the rows of every variant, and is asked between variants whether to stop.
 ///
 /// ```
 /// use skn_data::Encoded;
-/// use skn_model::Roberta;
+/// use skn_model::LanguageModel;
 /// use skn_perturb::{Edit, Perturbation};
 /// use skn_probing::{PassOptions, Workers, evaluate_each};
 ///
 /// /// Accuracy as it is, and with each set of neurons (of each layer) at zero.
 /// fn sweep(
-///     model: &Roberta,
+///     model: &LanguageModel,
 ///     test: &[Encoded],
 ///     verbalizer: &[u32],
 ///     sets: Vec<Vec<Vec<u32>>>,
@@ -118,7 +118,7 @@ pub fn evaluate_with<H: Hook>(
 /// # let random = |(name, shape)| Ok((name, Tensor::randn(0f32, 0.5, shape, &Device::Cpu)?));
 /// # let tensors = shapes(&config).into_iter().map(random).collect::<skn_model::Result<_>>()?;
 /// # let weights = Weights::from_tensors(&config, tensors)?;
-/// # let model = Roberta::new(&config, &weights, &Tuning::none(), 3, Gradients::Nothing)?;
+/// # let model = LanguageModel::new(&config, &weights, &Tuning::none(), 3, Gradients::Nothing)?;
 /// # let test = [10, 11].map(|id| vec![0, id, 2]).map(|ids| {
 /// #     Encoded { second: ids.len(), label: 0, row: ids[1].into(), ids: ids.into() }
 /// # });
@@ -133,7 +133,7 @@ pub fn evaluate_with<H: Hook>(
 /// # Errors
 /// As [`evaluate_with`].
 pub fn evaluate_each<'v, V: Sync, H: Hook>(
-    model: &Roberta,
+    model: &LanguageModel,
     texts: &[Encoded],
     verbalizer: &[u32],
     options: &PassOptions<'_>,
@@ -180,7 +180,7 @@ impl Progress for Sweep<'_> {
 
 /// For each hook `[texts, classes]` of a batch, row-major.
 fn logits_of_each<H: Hook>(
-    model: &Roberta,
+    model: &LanguageModel,
     batch: &Batch,
     verbalizer: &[u32],
     mut hooks: Vec<H>,
@@ -200,7 +200,7 @@ fn logits_of_each<H: Hook>(
 }
 
 /// `[texts, classes]` of the answers `[texts, hidden]` to a batch, row-major.
-fn logits_of(model: &Roberta, batch: &Batch, verbalizer: &[u32], answers: &Tensor) -> Result<Vec<f32>> {
+fn logits_of(model: &LanguageModel, batch: &Batch, verbalizer: &[u32], answers: &Tensor) -> Result<Vec<f32>> {
     let logits = model.logits(answers, Scored::Tokens(verbalizer))?.flatten_all()?.to_vec1::<f32>()?;
     match logits.iter().position(|logit| !logit.is_finite()) {
         None => Ok(logits),

@@ -17,7 +17,7 @@
 //!
 //! use candle_core::{Device, Tensor};
 //! use skn_data::Encoded;
-//! use skn_model::{Config, Gradients, Roberta, Tuning, Weights, shapes};
+//! use skn_model::{Config, Gradients, LanguageModel, Tuning, Weights, shapes};
 //! use skn_probing::{PassOptions, Pool, ProbeType, Result, Workers, averages, counts, evaluate};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +26,7 @@
 //! let random = |(name, shape)| Ok((name, Tensor::randn(0f32, 0.5, shape, &Device::Cpu)?));
 //! let tensors = shapes(&config).into_iter().map(random).collect::<skn_model::Result<_>>()?;
 //! let weights = Weights::from_tensors(&config, tensors)?;
-//! let model = Roberta::new(&config, &weights, &Tuning::new_prompt(&config, 4, 0)?, 3, Gradients::Nothing)?;
+//! let model = LanguageModel::new(&config, &weights, &Tuning::new_prompt(&config, 4, 0)?, 3, Gradients::Nothing)?;
 //!
 //! // Texts of one word between `<s>` and `</s>`; the words 10, 11, .. take turns to mean class 0 and class 1.
 //! let text = |row| {

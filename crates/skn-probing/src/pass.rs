@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use candle_core::{Storage, Tensor};
 use skn_data::{Batch, Encoded, pack};
-use skn_model::{Hook, Output, Pass, Roberta, Sequences};
+use skn_model::{Hook, LanguageModel, Output, Pass, Sequences};
 
 use crate::error::{ProbingError, Result};
 use crate::workers::{Progress, Silent, Workers, fold_here};
@@ -53,7 +53,7 @@ impl<'a> PassOptions<'a> {
 
 /// The texts of a pass, checked and packed.
 pub(crate) struct Texts<'a> {
-    model: &'a Roberta,
+    model: &'a LanguageModel,
     options: &'a PassOptions<'a>,
     batches: Vec<Batch>,
     /// Where the text of each row stands in the list that was given.
@@ -63,7 +63,7 @@ pub(crate) struct Texts<'a> {
 impl<'a> Texts<'a> {
     pub(crate) fn new(
         what: &'static str,
-        model: &'a Roberta,
+        model: &'a LanguageModel,
         texts: &[Encoded],
         classes: usize,
         options: &'a PassOptions<'a>,
@@ -114,7 +114,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-fn check_text(model: &Roberta, text: &Encoded, classes: usize) -> Result<()> {
+fn check_text(model: &LanguageModel, text: &Encoded, classes: usize) -> Result<()> {
     let (row, found) = (text.row, text.ids.len());
     // A decoder's empty text may have no token at all; its prompt has rows all the same.
     if found + model.prompt_rows() == 0 {
@@ -131,7 +131,12 @@ fn check_text(model: &Roberta, text: &Encoded, classes: usize) -> Result<()> {
 }
 
 /// Runs a batch as far as the hook or the output needs it.
-pub(crate) fn forward(model: &Roberta, batch: &Batch, output: Output, hook: &mut dyn Hook) -> Result<Tensor> {
+pub(crate) fn forward(
+    model: &LanguageModel,
+    batch: &Batch,
+    output: Output,
+    hook: &mut dyn Hook,
+) -> Result<Tensor> {
     Ok(model.forward(sequences(batch), &Pass { output, dropout: None }, hook)?)
 }
 

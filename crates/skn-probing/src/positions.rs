@@ -1,6 +1,6 @@
 use skn_artifact::names::kind;
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
-use skn_model::Roberta;
+use skn_model::LanguageModel;
 
 use crate::average::{Metadata, described};
 use crate::error::{ProbingError, Result};
@@ -19,7 +19,7 @@ pub struct Positions {
 
 impl Positions {
     pub(crate) fn new(
-        model: &Roberta,
+        model: &LanguageModel,
         neuron: (usize, usize),
         labels: impl Iterator<Item = usize>,
     ) -> Result<Self> {

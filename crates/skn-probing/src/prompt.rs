@@ -2,7 +2,7 @@ use candle_core::Tensor;
 use skn_artifact::names::kind;
 use skn_artifact::{Array, TensorBundle};
 use skn_data::Batch;
-use skn_model::{Hook, Output, Reads, Roberta, Rows, Site};
+use skn_model::{Hook, LanguageModel, Output, Reads, Rows, Site};
 
 use crate::average::{Metadata, described};
 use crate::error::{ProbingError, Result};
@@ -13,7 +13,7 @@ use crate::pass::forward;
 ///
 /// # Errors
 /// If the text does not fit into the model, or an activation is not finite.
-pub fn prompt_activations(model: &Roberta, empty_text: &[u32]) -> Result<Vec<f32>> {
+pub fn prompt_activations(model: &LanguageModel, empty_text: &[u32]) -> Result<Vec<f32>> {
     let end = empty_text.len();
     let batch = Batch {
         ids: empty_text.to_vec(),

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use skn_artifact::{InferencePerformance, InferenceTime};
 use skn_data::{Encoded, Metric};
-use skn_model::Roberta;
+use skn_model::LanguageModel;
 
 use crate::error::{ProbingError, Result};
 use crate::evaluate::{Evaluation, evaluate};
@@ -100,7 +100,7 @@ impl Speed {
 /// # Errors
 /// If `repeats` is 0, or as [`evaluate`].
 pub fn speed(
-    model: &Roberta,
+    model: &LanguageModel,
     texts: &[Encoded],
     verbalizer: &[u32],
     repeats: usize,

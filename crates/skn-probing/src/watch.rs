@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 use skn_counts::Pool;
 use skn_data::Batch;
-use skn_model::{Hook, ModelError, Reads, Roberta, Rows, Site};
+use skn_model::{Hook, LanguageModel, ModelError, Reads, Rows, Site};
 
 use crate::error::{ProbingError, Result};
 use crate::pass::with_values;
@@ -156,7 +156,7 @@ impl Pooled {
 pub(crate) struct Dims(Vec<usize>);
 
 impl Dims {
-    pub(crate) fn of(model: &Roberta, pool: Pool) -> Result<Self> {
+    pub(crate) fn of(model: &LanguageModel, pool: Pool) -> Result<Self> {
         let (layers, positions, neurons) =
             (model.config().layers(), model.prompt_rows(), model.config().widest());
         match pool {

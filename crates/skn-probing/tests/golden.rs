@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{Device, Tensor};
 use skn_artifact::{TensorBundle, TensorFile};
 use skn_data::{Encoded, Join, Task, TextEncoder, read_dataset, shard};
-use skn_model::{Gradients, ModelFolder, Roberta, Tuning, Weights};
+use skn_model::{Gradients, LanguageModel, ModelFolder, Tuning, Weights};
 use skn_perturb::{Edit, Perturbation};
 use skn_probing::{
     Average, Counts, Metadata, PassOptions, Performance, Pool, ProbeType, ProbingError, Progress, Threshold,
@@ -42,7 +42,7 @@ fn path(name: &str) -> PathBuf {
 
 /// The model with the golden prompt, its data, and what it must give.
 struct Case {
-    model: Roberta,
+    model: LanguageModel,
     verbalizer: Vec<u32>,
     train: Vec<Encoded>,
     dev: Vec<Encoded>,
@@ -60,7 +60,8 @@ impl Case {
         let weights = Weights::read(&folder, &config, &Device::Cpu).unwrap();
         let (shape, rows) = expected.f32("prompt", None).unwrap();
         let prompt = Tuning::prompt(Tensor::from_vec(rows, shape, &Device::Cpu).unwrap(), true).unwrap();
-        let model = Roberta::new(&config, &weights, &prompt, encoder.mask_id(), Gradients::Nothing).unwrap();
+        let model =
+            LanguageModel::new(&config, &weights, &prompt, encoder.mask_id(), Gradients::Nothing).unwrap();
         let mut task = Task::builtin("sst2").unwrap();
         (task.splits.dev, task.splits.test) = (Some("validation".into()), Some("test".into()));
         let data = read_dataset(&path("data/jsonl"), &task).unwrap();
@@ -273,7 +274,7 @@ fn answers_to_the_test_rows() {
 }
 
 /// Edits of every kind, first ones in every layer, in no order, and the model as it is among them.
-fn variants(model: &Roberta) -> Vec<Perturbation> {
+fn variants(model: &LanguageModel) -> Vec<Perturbation> {
     let widths = &model.config().intermediate_sizes;
     let edits = [
         Edit::Gaussian { alpha: 2.0, seed: 5, per_token: false },

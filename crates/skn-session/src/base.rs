@@ -6,7 +6,7 @@ use std::sync::Arc;
 use skn_artifact::names::{file, setting};
 use skn_artifact::{ArtifactError, ModelIdentity, VerbalizerRecord, is_there};
 use skn_data::{Encoded, Example, Join, Task, TextEncoder, Verbalizer};
-use skn_model::{Gradients, Method, ModelFolder, ReadAs, Roberta, Tuning};
+use skn_model::{Gradients, LanguageModel, Method, ModelFolder, ReadAs, Tuning};
 
 use crate::answers::{Recorded, answers};
 use crate::cache::real;
@@ -203,9 +203,9 @@ impl<'s> Base<'s> {
     ///
     /// # Errors
     /// If they do not fit.
-    pub(crate) fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<Roberta> {
+    pub(crate) fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<LanguageModel> {
         let LoadedModel { config, weights, .. } = &*self.model;
-        let model = Roberta::new(config, weights, tuning, self.encoder.mask_id(), gradients)?;
+        let model = LanguageModel::new(config, weights, tuning, self.encoder.mask_id(), gradients)?;
         let model = model.with_precision(self.session.compute().precision);
         if gradients == Gradients::Nothing {
             model.pack(self.session.workers().threads())?;
@@ -221,7 +221,7 @@ impl<'s> Base<'s> {
     pub(crate) fn encode<R>(
         &self,
         part: impl IntoIterator<Item = R> + Send,
-        model: &Roberta,
+        model: &LanguageModel,
     ) -> Result<Vec<Encoded>>
     where
         R: Borrow<Example> + Send + Sync,

@@ -3,7 +3,7 @@ use std::path::Path;
 use skn_artifact::names::{file, key, setting};
 use skn_artifact::{PartRecord, RunRecord, SplitRecord, is_file, read_json};
 use skn_data::{Example, Overlap, PartIndex, SplitIndex, Splits, part_hash};
-use skn_model::{Precision, Roberta};
+use skn_model::{LanguageModel, Precision};
 use skn_probing::Metadata;
 
 use crate::base::Base;
@@ -75,7 +75,7 @@ impl<'s> Setup<'s> {
     ///
     /// # Errors
     /// If the tuned parameters can't be read from the device.
-    pub(crate) fn metadata(&self, split: &str, model: &Roberta) -> Result<Metadata> {
+    pub(crate) fn metadata(&self, split: &str, model: &LanguageModel) -> Result<Metadata> {
         let base = &self.base;
         let mut entries = Metadata::from(
             [

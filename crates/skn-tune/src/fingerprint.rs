@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use skn_artifact::sha256_hex;
 use skn_data::Encoded;
 use skn_kernels::Isa;
-use skn_model::Roberta;
+use skn_model::LanguageModel;
 
 use crate::checkpoint::Fingerprint;
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::train_run::{Beginning, TrainRun};
 
 /// Everything that the bits of a training depend on.
 pub(crate) fn fingerprint(
-    model: &Roberta,
+    model: &LanguageModel,
     data: &TrainData<'_>,
     options: &TrainOptions,
     run: &TrainRun,
@@ -61,7 +61,7 @@ pub(crate) fn fingerprint(
 }
 
 /// Device and instruction set, on which the last bits depend.
-fn machine(model: &Roberta) -> String {
+fn machine(model: &LanguageModel) -> String {
     match model.device().is_cpu() {
         true => format!("cpu {}", Isa::best().name()),
         false => "gpu".to_string(),

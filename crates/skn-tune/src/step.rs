@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 use skn_data::Batch;
-use skn_model::{NoHook, Output, Pass, Roberta, Scored, Sequences, TrainingDropout};
+use skn_model::{LanguageModel, NoHook, Output, Pass, Scored, Sequences, TrainingDropout};
 use skn_probing::{Silent, Workers};
 
 use crate::clip::check_finite;
@@ -68,7 +68,7 @@ pub struct StepGradients {
 ///
 /// # Errors
 /// If the model can't take the texts, a class has no token, or a logit or the loss is NaN or infinite.
-pub fn step_gradients(model: &Roberta, step: &Step<'_>, workers: &Workers) -> Result<StepGradients> {
+pub fn step_gradients(model: &LanguageModel, step: &Step<'_>, workers: &Workers) -> Result<StepGradients> {
     let pass = Pass { output: Output::Answer, dropout: step.dropout };
     let forward = |batch: &Batch| {
         let texts = Sequences {
@@ -88,11 +88,15 @@ pub fn step_gradients(model: &Roberta, step: &Step<'_>, workers: &Workers) -> Re
 
 /// Loss over the whole vocabulary at the hidden tokens, and gradients, of a pre-training step. The model is made with
 /// [`Tuning::plain_text`](skn_model::Tuning::plain_text) and [`Gradients::All`](skn_model::Gradients::All); what
-/// trains is its [`backbone`](Roberta::backbone).
+/// trains is its [`backbone`](LanguageModel::backbone).
 ///
 /// # Errors
 /// If the model has a prompt, can't take the texts, or a logit or the loss is NaN or infinite.
-pub fn pretrain_step(model: &Roberta, step: &PretrainStep<'_>, workers: &Workers) -> Result<StepGradients> {
+pub fn pretrain_step(
+    model: &LanguageModel,
+    step: &PretrainStep<'_>,
+    workers: &Workers,
+) -> Result<StepGradients> {
     if model.prompt_rows() > 0 {
         let found = format!("{} rows before it", model.prompt_rows());
         return Err(TuneError::setting("model to pre-train", "plain text", found));
@@ -110,7 +114,7 @@ pub fn pretrain_step(model: &Roberta, step: &PretrainStep<'_>, workers: &Workers
 
 /// What all micro-batches of a step share.
 struct Job<'a> {
-    model: &'a Roberta,
+    model: &'a LanguageModel,
     number: u64,
     rows: usize,
 }

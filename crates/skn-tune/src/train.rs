@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use skn_artifact::{ArtifactError, Journal, MetricRecord};
 use skn_data::{epoch_order, pack_in_order};
-use skn_model::{Roberta, TrainingDropout};
+use skn_model::{LanguageModel, TrainingDropout};
 use skn_probing::{PassOptions, ProbingError, Progress, Workers, evaluate};
 
 use crate::adam::Adam;
@@ -57,7 +57,7 @@ pub struct Outcome {
 /// If an option makes no sense, the data do not fit the model, a number becomes NaN or infinite, a file can't be
 /// written, or a checkpoint to resume from is of another training or damaged (the one before it too).
 pub fn train(
-    model: &Roberta,
+    model: &LanguageModel,
     data: &TrainData<'_>,
     options: &TrainOptions,
     run: &TrainRun,
@@ -87,7 +87,7 @@ pub fn train(
 /// # Errors
 /// As [`train`].
 pub fn check_resume(
-    model: &Roberta,
+    model: &LanguageModel,
     data: &TrainData<'_>,
     options: &TrainOptions,
     run: &TrainRun,
@@ -102,13 +102,13 @@ pub fn check_resume(
 }
 
 /// Of hidden states and attention weights.
-fn dropout(model: &Roberta, options: &TrainOptions) -> [f32; 2] {
+fn dropout(model: &LanguageModel, options: &TrainOptions) -> [f32; 2] {
     let config = model.config();
     options.dropout.map_or([config.hidden_dropout, config.attention_dropout], |p| [p, p])
 }
 
 struct Training<'a> {
-    model: &'a Roberta,
+    model: &'a LanguageModel,
     data: &'a TrainData<'a>,
     options: &'a TrainOptions,
     run: &'a TrainRun,
@@ -137,7 +137,7 @@ struct EpochOrder {
 
 impl<'a> Training<'a> {
     fn start(
-        model: &'a Roberta,
+        model: &'a LanguageModel,
         data: &'a TrainData<'a>,
         options: &'a TrainOptions,
         run: &'a TrainRun,
@@ -396,7 +396,7 @@ impl EpochOrder {
 }
 
 /// Checks what the model, the data and the options say of each other.
-fn check(model: &Roberta, data: &TrainData<'_>, options: &TrainOptions, run: &TrainRun) -> Result<()> {
+fn check(model: &LanguageModel, data: &TrainData<'_>, options: &TrainOptions, run: &TrainRun) -> Result<()> {
     data.check(run.verbalizer.ids.len())?;
     if model.tuning()?.method().is_none() || model.parameters().is_empty() {
         return Err(TuneError::setting(

@@ -6,7 +6,7 @@ use skn_artifact::{
     ArtifactError, ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, hash_file, read_json, sha256_hex,
     write_file, write_json,
 };
-use skn_model::Roberta;
+use skn_model::LanguageModel;
 
 use crate::checkpoint::State;
 use crate::error::{Result, TuneError};
@@ -66,7 +66,7 @@ pub enum Beginning {
 
 /// The parameters to save as the best so far.
 pub(crate) struct Best<'a> {
-    pub(crate) model: &'a Roberta,
+    pub(crate) model: &'a LanguageModel,
     pub(crate) metric: &'static str,
     pub(crate) score: f64,
     pub(crate) step: u64,

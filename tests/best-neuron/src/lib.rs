@@ -1,7 +1,7 @@
 //! Finds the neuron that tells two classes apart best, as a project that uses two of skn's crates would.
 
 use candle_core::{Device, Tensor};
-use skn_model::{Gradients, ModelFolder, Pass, Roberta, Rows, Sequences, Site, Tuning, Weights};
+use skn_model::{Gradients, LanguageModel, ModelFolder, Pass, Rows, Sequences, Site, Tuning, Weights};
 use skn_stats::{FireAccumulator, MeanAccumulator, best};
 use tokenizers::{Tokenizer, TruncationParams};
 
@@ -14,7 +14,7 @@ pub fn find(at: &str, tuning: &Tuning, train: &[String], dev: &[(String, usize)]
     let weights = Weights::read(&folder, &config, &Device::Cpu)?;
     let mut tokenizer = Tokenizer::from_file(format!("{at}/tokenizer.json"))?;
     let mask = tokenizer.token_to_id("<mask>").ok_or("the tokenizer has no <mask>")?;
-    let model = Roberta::new(&config, &weights, tuning, mask, Gradients::Nothing)?;
+    let model = LanguageModel::new(&config, &weights, tuning, mask, Gradients::Nothing)?;
     let cut = TruncationParams { max_length: model.max_text(), ..Default::default() };
     tokenizer.with_truncation(Some(cut))?;
     let (positions, width) = (model.prompt_rows(), config.widest());

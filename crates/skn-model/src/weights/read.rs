@@ -166,7 +166,7 @@ const LARGE_TABLE: usize = 1 << 24;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Gradients, NoHook, Pass, Roberta, Scored, Sequences, Tuning};
+    use crate::{Gradients, LanguageModel, NoHook, Pass, Scored, Sequences, Tuning};
 
     #[test]
     fn a_table_in_its_file_gives_the_same_bits() {
@@ -185,7 +185,7 @@ mod tests {
         assert!(in_file.mask_embedding(config.vocab_size as u32).is_err());
 
         let logits = |weights: &Weights| {
-            let model = Roberta::new(&config, weights, &Tuning::none(), 4, Gradients::Nothing).unwrap();
+            let model = LanguageModel::new(&config, weights, &Tuning::none(), 4, Gradients::Nothing).unwrap();
             let batch =
                 Sequences { ids: &[0, 9, 5, 2, 0, 2], starts: &[0, 4, 6], samples: &[0, 1], seconds: &[] };
             let mut seen = Vec::new();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, TensorId};
 use skn_model::{
-    Gradients, Hook, ModelError, NoHook, Output, Pass, Reads, Result, Roberta, Rows, Site, TrainingDropout,
+    Gradients, Hook, LanguageModel, ModelError, NoHook, Output, Pass, Reads, Result, Rows, Site,
+    TrainingDropout,
 };
 
 use crate::case::{Case, Texts, assert_same_bits, sequences};
@@ -63,7 +64,7 @@ fn values(hidden: &Tensor) -> Vec<f32> {
 }
 
 /// What each hook makes of the hidden states, in the order of the hooks.
-fn together(model: &Roberta, texts: &Texts, pass: &Pass, hooks: &mut [Shift]) -> Vec<Vec<f32>> {
+fn together(model: &LanguageModel, texts: &Texts, pass: &Pass, hooks: &mut [Shift]) -> Vec<Vec<f32>> {
     let mut found = vec![None; hooks.len()];
     let mut hooks: Vec<&mut dyn Hook> = hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
     let each = |place: usize, hidden: Tensor| {

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 use skn_artifact::TensorFile;
 use skn_model::{
-    Config, Gradients, Hook, ModelFolder, NoHook, Pass, Roberta, Scored, Sequences, Tuning, Weights,
+    Config, Gradients, Hook, LanguageModel, ModelFolder, NoHook, Pass, Scored, Sequences, Tuning, Weights,
 };
 use tokenizers::Tokenizer;
 
@@ -86,8 +86,8 @@ impl Case {
         ]
     }
 
-    pub(crate) fn model(&self, tuning: &Tuning, gradients: Gradients) -> Roberta {
-        Roberta::new(&self.config, &self.weights, tuning, self.mask, gradients).unwrap()
+    pub(crate) fn model(&self, tuning: &Tuning, gradients: Gradients) -> LanguageModel {
+        LanguageModel::new(&self.config, &self.weights, tuning, self.mask, gradients).unwrap()
     }
 
     /// The test rows, by their token ids.
@@ -115,15 +115,15 @@ impl Case {
     }
 
     /// Logits of a batch, `[texts * classes]`.
-    pub(crate) fn logits(&self, model: &Roberta, texts: &Texts) -> Vec<f32> {
+    pub(crate) fn logits(&self, model: &LanguageModel, texts: &Texts) -> Vec<f32> {
         self.logits_with(model, texts, &mut NoHook)
     }
 
-    pub(crate) fn logits_with(&self, model: &Roberta, texts: &Texts, hook: &mut dyn Hook) -> Vec<f32> {
+    pub(crate) fn logits_with(&self, model: &LanguageModel, texts: &Texts, hook: &mut dyn Hook) -> Vec<f32> {
         self.scores(model, texts, hook).flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    fn scores(&self, model: &Roberta, texts: &Texts, hook: &mut dyn Hook) -> Tensor {
+    fn scores(&self, model: &LanguageModel, texts: &Texts, hook: &mut dyn Hook) -> Tensor {
         let (ids, starts, samples) = texts.packed();
         let batch = Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] };
         let answers = model.forward(batch, &Pass::default(), hook).unwrap();
@@ -131,14 +131,14 @@ impl Case {
     }
 
     /// Mean cross-entropy, differentiable.
-    pub(crate) fn loss(&self, model: &Roberta, texts: &Texts) -> Tensor {
+    pub(crate) fn loss(&self, model: &LanguageModel, texts: &Texts) -> Tensor {
         let scores = self.scores(model, texts, &mut NoHook);
         let labels = Tensor::new(texts.labels.as_slice(), model.device()).unwrap();
         candle_nn::loss::cross_entropy(&scores, &labels).unwrap()
     }
 
     /// The same number with what follows the logits in f64.
-    pub(crate) fn precise_loss(&self, model: &Roberta, texts: &Texts) -> f64 {
+    pub(crate) fn precise_loss(&self, model: &LanguageModel, texts: &Texts) -> f64 {
         let scores: Vec<f64> = self.logits(model, texts).into_iter().map(f64::from).collect();
         let of_row = |(row, &label): (&[f64], &u32)| {
             row.iter().map(|score| (score - row[label as usize]).exp()).sum::<f64>().ln()

@@ -7,8 +7,8 @@ use candle_core::Device;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use skn_model::{
-    Config, Gradients, LayerCut, ModelError, ModelFolder, NoHook, Pass, PrunedForm, Result, Roberta, Scored,
-    Sequences, Weights, prune,
+    Config, Gradients, LanguageModel, LayerCut, ModelError, ModelFolder, NoHook, Pass, PrunedForm, Result,
+    Scored, Sequences, Weights, prune,
 };
 
 use crate::case::{Case, assert_same_bits, path};
@@ -63,7 +63,7 @@ pub(crate) fn assert_golden(case: &Case, what: &str, folder: &Path) {
         let [found, expected] = [&weights, &case.weights].map(|weights| values(&weights.get(name).unwrap()));
         assert_same_bits(&format!("{what}: {name}"), &found, &expected);
     }
-    let model = Roberta::new(&config, &weights, &case.prompt(), case.mask, Gradients::Nothing).unwrap();
+    let model = LanguageModel::new(&config, &weights, &case.prompt(), case.mask, Gradients::Nothing).unwrap();
     let expected = case.logits(&case.model(&case.prompt(), Gradients::Nothing), &case.test());
     assert_same_bits(what, &case.logits(&model, &case.test()), &expected);
 }
@@ -169,7 +169,8 @@ fn a_pruned_model_is_such_a_folder() {
         assert_eq!(again_config, config);
         assert_eq!(again.sha256(), weights.sha256(), "{form:?}");
         let logits = |config: &Config, weights: &Weights| {
-            let model = Roberta::new(config, weights, &case.prompt(), case.mask, Gradients::Nothing).unwrap();
+            let model =
+                LanguageModel::new(config, weights, &case.prompt(), case.mask, Gradients::Nothing).unwrap();
             case.logits(&model, &case.test())
         };
         assert_same_bits("pruned", &logits(&again_config, &again), &logits(&config, &weights));
@@ -227,7 +228,8 @@ fn an_encoder_has_neurons_but_no_logits() {
     case.weights.require_head().unwrap();
 
     let seen = |weights: &Weights| {
-        let model = Roberta::new(&config, weights, &case.prompt(), case.mask, Gradients::Nothing).unwrap();
+        let model =
+            LanguageModel::new(&config, weights, &case.prompt(), case.mask, Gradients::Nothing).unwrap();
         let (ids, starts, samples) = case.test().packed();
         let batch = Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] };
         let answers = model.forward(batch, &Pass::default(), &mut NoHook).unwrap();

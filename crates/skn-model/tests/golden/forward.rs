@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use skn_model::{
-    Gradients, Hook, NoHook, Output, Pass, Reads, Result, Roberta, Rows, Sequences, Site, Tuning,
+    Gradients, Hook, LanguageModel, NoHook, Output, Pass, Reads, Result, Rows, Sequences, Site, Tuning,
 };
 
 use crate::case::{Case, PROMPT_ROWS, Texts, assert_near, assert_same_bits};
@@ -36,7 +36,7 @@ impl Hook for Capture {
 }
 
 impl Capture {
-    fn of(model: &Roberta, texts: &Texts, output: Output, reads: Reads) -> Self {
+    fn of(model: &LanguageModel, texts: &Texts, output: Output, reads: Reads) -> Self {
         let (ids, starts, samples) = texts.packed();
         let batch = Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] };
         let mut capture = Self { reads: Some(reads), ..Self::default() };
@@ -137,6 +137,7 @@ fn texts_that_do_not_fit_are_refused() {
     assert!(refused(&[0, 420, 2], &[0, 3]).contains("less than vocab_size 420, found 420"));
     assert!(refused(&[0, 2], &[0, 3]).contains("sequences"));
     assert!(refused(&[0, 2, 0, 2], &[2, 4]).contains("packing"));
-    let mask_outside = Roberta::new(&case.config, &case.weights, &Tuning::none(), 420, Gradients::Nothing);
+    let mask_outside =
+        LanguageModel::new(&case.config, &case.weights, &Tuning::none(), 420, Gradients::Nothing);
     assert!(mask_outside.err().unwrap().to_string().contains("<mask>"));
 }

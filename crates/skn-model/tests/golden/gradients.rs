@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
-use skn_model::{Gradients, Roberta, Tuning, Weights};
+use skn_model::{Gradients, LanguageModel, Tuning, Weights};
 use skn_random::{Key, Purpose};
 
 use crate::case::{Case, Texts, assert_near, assert_same_bits, golden_adapter};
@@ -17,7 +17,7 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 /// Loss, and the gradients of everything that gets one, by name.
-fn gradients(case: &Case, model: &Roberta, texts: &Texts) -> (f32, BTreeMap<String, Vec<f32>>) {
+fn gradients(case: &Case, model: &LanguageModel, texts: &Texts) -> (f32, BTreeMap<String, Vec<f32>>) {
     let loss = case.loss(model, texts);
     let store = loss.backward().unwrap();
     let all = model.parameters().iter().chain(model.backbone());
@@ -80,7 +80,8 @@ fn exactly_the_methods_own_parameters_get_a_gradient() {
         // Tensors that are the model's own, so that one in the graph is found.
         let tensors = case.weights.to_tensors().unwrap();
         let weights = Weights::from_tensors(&case.config, tensors.clone()).unwrap();
-        let shared = Roberta::new(&case.config, &weights, &tuning, case.mask, Gradients::Tuned).unwrap();
+        let shared =
+            LanguageModel::new(&case.config, &weights, &tuning, case.mask, Gradients::Tuned).unwrap();
         let of_shared = case.loss(&shared, &texts).backward().unwrap();
         for (name, tensor) in &tensors {
             assert!(of_shared.get(tensor).is_none(), "{method}: frozen {name} has a gradient");
@@ -144,7 +145,7 @@ fn direction(parameters: &BTreeMap<String, Var>, seed: u64) -> BTreeMap<String, 
 /// The loss with every parameter moved by `step` times the direction.
 fn moved(
     case: &Case,
-    model: &Roberta,
+    model: &LanguageModel,
     texts: &Texts,
     direction: &BTreeMap<String, Vec<f32>>,
     step: f32,

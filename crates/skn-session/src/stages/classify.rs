@@ -1,6 +1,6 @@
 use serde::Serialize;
 use skn_data::{Example, Task};
-use skn_model::{Gradients, Roberta};
+use skn_model::{Gradients, LanguageModel};
 use skn_probing::evaluate;
 
 use crate::base::Base;
@@ -38,7 +38,7 @@ pub struct Answer {
 /// A model that is ready to answer texts of one task.
 pub struct Classifier<'s> {
     base: Base<'s>,
-    model: Roberta,
+    model: LanguageModel,
     options: Classify,
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use skn_artifact::names::{file, stage};
 use skn_artifact::{PerturbationResult, hash_file};
 use skn_data::{Encoded, Metric};
-use skn_model::{Gradients, Roberta, Tuning};
+use skn_model::{Gradients, LanguageModel, Tuning};
 use skn_perturb::{Edit, Perturbation, random_control};
 use skn_probing::evaluate_each;
 
@@ -108,7 +108,7 @@ fn edit(options: &Perturb, base: &Base<'_>, tuning: &Tuning) -> Result<Edit> {
 struct Experiment<'a> {
     options: &'a Perturb,
     base: &'a Base<'a>,
-    model: &'a Roberta,
+    model: &'a LanguageModel,
     texts: &'a [Encoded],
     edit: Edit,
     layers: Range<usize>,

@@ -9,7 +9,7 @@ use skn_artifact::{Overwrite, write_file};
 use skn_data::TextEncoder;
 use skn_demo::{Claim, Document, Stage as Curriculum, document};
 use skn_model::{
-    Config, Gradients, NoHook, Output, Pass, Roberta, Scored, Sequences, Tuning, Weights, shapes,
+    Config, Gradients, LanguageModel, NoHook, Output, Pass, Scored, Sequences, Tuning, Weights, shapes,
 };
 use skn_random::{Key, Purpose, Rng};
 use skn_tune::{
@@ -102,7 +102,7 @@ impl Making<'_> {
         let config = Config::new(encoder.vocabulary_size(), self.recipe.shape, POSITIONS + 2)?;
         let weights = Weights::from_tensors(&config, initial_weights(&config, seed)?)?;
         let model =
-            Roberta::new(&config, &weights, &Tuning::plain_text(), encoder.mask_id(), Gradients::All)?;
+            LanguageModel::new(&config, &weights, &Tuning::plain_text(), encoder.mask_id(), Gradients::All)?;
         self.train(encoder, &model)?;
         let named = Watch::new(encoder, seed, Curriculum::last())?.named(&model)?;
         let tensors = model.backbone().iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)));
@@ -112,7 +112,7 @@ impl Making<'_> {
         Ok(named)
     }
 
-    fn train(&self, encoder: &TextEncoder, model: &Roberta) -> Result<()> {
+    fn train(&self, encoder: &TextEncoder, model: &LanguageModel) -> Result<()> {
         let PretrainDemo { seed, steps, learning_rate, report_every, .. } = *self.recipe;
         let progress = self.session.progress();
         let settings = AdamSettings { beta2: 0.98, ..AdamSettings::default() };
@@ -301,7 +301,7 @@ impl Watch {
     }
 
     /// The share of documents, by task and claim, whose label word is the likeliest of its task's.
-    fn named(&self, model: &Roberta) -> Result<BTreeMap<String, f64>> {
+    fn named(&self, model: &LanguageModel) -> Result<BTreeMap<String, f64>> {
         let share = |group: &Group| {
             Ok((group.name.clone(), group.right(model)? as f64 / group.texts.len().max(1) as f64))
         };
@@ -310,7 +310,7 @@ impl Watch {
 }
 
 impl Group {
-    fn right(&self, model: &Roberta) -> Result<usize> {
+    fn right(&self, model: &LanguageModel) -> Result<usize> {
         let mut starts = vec![0];
         let mut ids = Vec::new();
         for (text, _) in &self.texts {

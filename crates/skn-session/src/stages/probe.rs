@@ -6,7 +6,7 @@ use skn_artifact::names::{file, key, kind};
 use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile};
 use skn_counts::{Performance, Rule};
 use skn_data::{Encoded, Example, Join, shard};
-use skn_model::{Gradients, Roberta};
+use skn_model::{Gradients, LanguageModel};
 use skn_probing::{
     Metadata, PassOptions, Pool, ProbeType, Threshold, averages, counts, prompt_activation_bundle,
     prompt_activations, speed,
@@ -136,7 +136,7 @@ impl Session {
 }
 
 /// Refuses probes of prompt positions where there is no prompt.
-fn check_prompt(options: &Probe, setup: &Setup<'_>, model: &Roberta) -> Result<()> {
+fn check_prompt(options: &Probe, setup: &Setup<'_>, model: &LanguageModel) -> Result<()> {
     let of_prompt = [ProbeType::Acc, ProbeType::Pos].into_iter().find(|probe| options.asks(*probe));
     match of_prompt {
         Some(probe) if model.prompt_rows() == 0 => Err(SessionError::usage(format!(
@@ -228,7 +228,7 @@ fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>) -> Vec<S
 struct Probing<'a> {
     options: &'a Probe,
     setup: &'a Setup<'a>,
-    model: &'a Roberta,
+    model: &'a LanguageModel,
     pass: PassOptions<'a>,
     /// The neuron whose activations are kept, for `pos`.
     neuron: Option<(usize, usize)>,
@@ -242,7 +242,7 @@ impl<'a> Probing<'a> {
         session: &'a Session,
         options: &'a Probe,
         setup: &'a Setup<'a>,
-        model: &'a Roberta,
+        model: &'a LanguageModel,
     ) -> Result<Self> {
         let pass = session.pass(options.batch);
         let mut probing =

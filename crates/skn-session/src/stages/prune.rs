@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use skn_artifact::names::{file, kind, stage};
 use skn_artifact::{ModelIdentity, SkillConfig, TensorFile, resolve, sha256_hex};
-use skn_model::{Config, Gradients, LayerCut, PrunedForm, Roberta, Tuning, Weights, prune};
+use skn_model::{Config, Gradients, LanguageModel, LayerCut, PrunedForm, Tuning, Weights, prune};
 use skn_probing::speed;
 use skn_select::Mask;
 
@@ -202,9 +202,9 @@ impl PrunedModel {
         Ok(Self { config, weights, tuning: tuning.with_tensors(tensors) })
     }
 
-    fn roberta(&self, setup: &Setup<'_>) -> Result<Roberta> {
+    fn roberta(&self, setup: &Setup<'_>) -> Result<LanguageModel> {
         let mask = setup.base.encoder.mask_id();
-        let model = Roberta::new(&self.config, &self.weights, &self.tuning, mask, Gradients::Nothing)?;
+        let model = LanguageModel::new(&self.config, &self.weights, &self.tuning, mask, Gradients::Nothing)?;
         Ok(model.with_precision(setup.base.session.compute().precision))
     }
 
@@ -249,7 +249,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(setup: &Setup<'_>, model: &Roberta) -> Result<Self> {
+    fn of(setup: &Setup<'_>, model: &LanguageModel) -> Result<Self> {
         let base = &setup.base;
         let texts = base.encode(setup.part("dev"), model)?;
         let pass = base.session.pass(None);

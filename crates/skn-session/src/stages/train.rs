@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
 use skn_artifact::{Overwrite, is_file, real_path, sha256_hex, write_file};
-use skn_model::{Gradients, Roberta};
+use skn_model::{Gradients, LanguageModel};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
 use crate::base::method_name;
@@ -118,7 +118,12 @@ fn is_same(a: &Path, b: &Path) -> Result<bool> {
     Ok(a.is_some() && a == b)
 }
 
-fn train_run(options: &Train, setup: &Setup<'_>, model: &Roberta, begins: Beginning) -> Result<TrainRun> {
+fn train_run(
+    options: &Train,
+    setup: &Setup<'_>,
+    model: &LanguageModel,
+    begins: Beginning,
+) -> Result<TrainRun> {
     let base = &setup.base;
     let pruned = base.model.config.kept_neurons.is_some();
     Ok(TrainRun {
@@ -166,7 +171,7 @@ fn copy_backbone(setup: &Setup<'_>, out: &Path) -> Result<BTreeMap<String, Strin
     Ok(companions)
 }
 
-fn trained(setup: &Setup<'_>, model: &Roberta, run: &TrainRun, outcome: &Outcome) -> Trained {
+fn trained(setup: &Setup<'_>, model: &LanguageModel, run: &TrainRun, outcome: &Outcome) -> Trained {
     Trained {
         run: run.folder.clone(),
         task: run.task.clone(),

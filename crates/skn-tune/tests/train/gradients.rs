@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use skn_model::{Gradients, Roberta, TrainingDropout, Tuning, shapes};
+use skn_model::{Gradients, LanguageModel, TrainingDropout, Tuning, shapes};
 use skn_tune::{MaskedBatch, PretrainStep, Step, StepGradients, pretrain_step, step_gradients};
 
 use crate::support::{Golden, workers};
 
-type Slope<'a> = dyn Fn(&Roberta) -> StepGradients + 'a;
+type Slope<'a> = dyn Fn(&LanguageModel) -> StepGradients + 'a;
 
 fn names(found: &StepGradients) -> Vec<&str> {
     found.gradients.keys().map(String::as_str).collect()
@@ -21,7 +21,7 @@ fn norm(tensor: &Tensor) -> f64 {
 
 /// Each parameter moved along its gradient changes the loss by what the gradient's length says.
 #[track_caller]
-fn check_slopes(model: &Roberta, slope: &Slope<'_>) {
+fn check_slopes(model: &LanguageModel, slope: &Slope<'_>) {
     let found = slope(model);
     let mut checked = 0;
     for (name, variable) in model.parameters().iter().chain(model.backbone()) {
@@ -123,7 +123,7 @@ fn masked(golden: &Golden, budget: usize) -> Vec<MaskedBatch> {
     batches.iter().map(hide).collect()
 }
 
-fn pretrain(golden: &Golden, model: &Roberta, budget: usize, threads: usize) -> StepGradients {
+fn pretrain(golden: &Golden, model: &LanguageModel, budget: usize, threads: usize) -> StepGradients {
     let batches = masked(golden, budget);
     let step = PretrainStep { number: 0, batches: &batches, dropout: Some(DROPOUT) };
     pretrain_step(model, &step, &workers(threads)).unwrap()

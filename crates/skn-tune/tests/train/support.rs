@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{Device, Tensor};
 use skn_artifact::{ModelIdentity, TensorFile, VerbalizerRecord, hash_file};
 use skn_data::{Batch, Dataset, Encoded, Join, Metric, Task, TextEncoder, pack_in_order};
-use skn_model::{Config, Gradients, ModelFolder, Roberta, Tuning, Weights};
+use skn_model::{Config, Gradients, LanguageModel, ModelFolder, Tuning, Weights};
 use skn_probing::{Progress, Workers};
 use skn_tune::{Beginning, Outcome, Result, TrainData, TrainOptions, TrainRun, train};
 
@@ -64,8 +64,8 @@ impl Golden {
         tuning.with_tensors(tensors)
     }
 
-    pub(crate) fn model(&self, tuning: &Tuning, gradients: Gradients) -> Roberta {
-        Roberta::new(&self.config, &self.weights, tuning, self.encoder.mask_id(), gradients).unwrap()
+    pub(crate) fn model(&self, tuning: &Tuning, gradients: Gradients) -> LanguageModel {
+        LanguageModel::new(&self.config, &self.weights, tuning, self.encoder.mask_id(), gradients).unwrap()
     }
 
     /// The rows of a split as a model takes them.
@@ -78,7 +78,7 @@ impl Golden {
     /// Rows of train in file order, as micro-batches; cut to 122 tokens for every method, as the golden numbers are.
     pub(crate) fn batches(
         &self,
-        model: &Roberta,
+        model: &LanguageModel,
         rows: impl IntoIterator<Item = u32>,
         budget: usize,
     ) -> Vec<Batch> {
@@ -189,7 +189,7 @@ impl Case {
         TrainData { train: &self.train, dev: &self.dev, metric: Metric::Accuracy }
     }
 
-    pub(crate) fn model(&self) -> Roberta {
+    pub(crate) fn model(&self) -> LanguageModel {
         self.golden.model(&self.tuning, self.gradients)
     }
 

@@ -6,12 +6,12 @@ use skn_kernels::Precision;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::hook::Hook;
+use crate::language_model::encoder::Encoder;
+use crate::language_model::head::Head;
+use crate::language_model::supply::TensorSupply;
+use crate::language_model::trunk::{Trunk, first_read};
 use crate::layout::Layout;
 use crate::pass::Pass;
-use crate::roberta::encoder::Encoder;
-use crate::roberta::head::Head;
-use crate::roberta::supply::TensorSupply;
-use crate::roberta::trunk::{Trunk, first_read};
 use crate::sequences::Sequences;
 use crate::tuning::Tuning;
 use crate::weights::{NoHead, Weights};
@@ -29,12 +29,12 @@ mod trunk;
 pub use head::Scored;
 pub use supply::Gradients;
 
-/// A RoBERTa masked language model, or one of its relatives ([`Family`](crate::Family)), with a [`Tuning`] in it.
+/// An encoder or a decoder of one of the [families](crate::Family), with a [`Tuning`] in it.
 ///
 /// One type serves training, probing, perturbing, pruning and prediction: layers have their own FFN widths, and what
 /// a [`Hook`] returns takes the place of what it was given. Frozen weights are plain tensors, so no gradient for
 /// them exists.
-pub struct Roberta {
+pub struct LanguageModel {
     encoder: Encoder,
     head: std::result::Result<Head, NoHead>,
     parameters: BTreeMap<String, Var>,
@@ -43,7 +43,7 @@ pub struct Roberta {
     precision: Precision,
 }
 
-impl Roberta {
+impl LanguageModel {
     /// Puts `tuning` into the backbone `weights`. `mask` is the id of the `<mask>` token, which a decoder has not.
     ///
     /// # Errors
@@ -170,10 +170,10 @@ impl Roberta {
     /// sites. At most two passes are held at a time, the common one and that of one hook.
     ///
     /// ```
-    /// use skn_model::{Hook, ModelError, NoHook, Pass, Result, Roberta, Sequences};
+    /// use skn_model::{Hook, ModelError, NoHook, Pass, Result, LanguageModel, Sequences};
     ///
     /// /// How far each hook moves the answers, as the greatest difference.
-    /// fn moved(model: &Roberta, batch: Sequences<'_>, hook: &mut dyn Hook) -> Result<f32> {
+    /// fn moved(model: &LanguageModel, batch: Sequences<'_>, hook: &mut dyn Hook) -> Result<f32> {
     ///     let mut answers = Vec::new();
     ///     model.forward_each(batch, &Pass::default(), &mut [&mut NoHook, hook], |place, hidden| {
     ///         answers.push((place, hidden));
