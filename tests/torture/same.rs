@@ -94,10 +94,13 @@ impl Around {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let program = desk.command(words[0], &words[1..]);
         let mut command = Command::new("sh");
-        command
-            .args(["-c", "umask \"$0\" && exec \"$@\"", self.umask])
-            .arg(program.get_program())
-            .args(program.get_args());
+        command.args(["-c", "umask \"$0\" && exec env \"$@\"", self.umask]);
+        // Not of the shell, which would leave libfaketime's memory behind.
+        if let (Some(clock), Some(library)) = (self.clock, &*FAKETIME) {
+            command.arg(format!("LD_PRELOAD={}", library.display())).arg(format!("FAKETIME={clock}"));
+            command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1");
+        }
+        command.arg(program.get_program()).args(program.get_args());
         for (name, value) in program.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -105,12 +108,6 @@ impl Around {
             };
         }
         command.stdin(std::process::Stdio::null()).current_dir(&folder).envs(self.variables.iter().copied());
-        if let (Some(clock), Some(library)) = (self.clock, &*FAKETIME) {
-            command
-                .env("LD_PRELOAD", library)
-                .env("FAKETIME", clock)
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
         done(&mut command)
     }
 }
