@@ -127,7 +127,7 @@ fn json_lines_with_labels_in_words() {
         3,
         &[
             "reviews can't be divided",
-            "split test: it is test of task reviews: expected a row with a label in column \"stars\", found none in 0 rows",
+            "split test: it is test of task reviews: expected a row with a label in column \"stars\", found no rows",
         ],
     );
     write(&desk.path("reviews/test.jsonl"), "{\"stars\": \"sideways\", \"review\": \"a text\"}\n");

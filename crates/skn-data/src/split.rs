@@ -156,8 +156,9 @@ fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
     for (name, part) in [("train", &train), ("dev", &dev), ("test", &test)] {
         if part.rows.is_empty() {
             let all = dataset.splits.get(&part.split).map_or(0, Vec::len);
+            let found = if all == 0 { "no rows".to_owned() } else { format!("none in {all} rows") };
             let reason = format!(
-                "it is {name} of task {}: expected a row with a label in column {:?}, found none in {all} rows",
+                "it is {name} of task {}: expected a row with a label in column {:?}, found {found}",
                 task.name, task.label
             );
             return Err(empty(&part.split, &reason));
@@ -331,7 +332,7 @@ mod tests {
         );
         assert!(
             message(dataset(&[("train", 5), ("validation", 0)]), "sst2")
-                == "split validation: it is test of task sst2: expected a row with a label in column \"label\", found none in 0 rows"
+                == "split validation: it is test of task sst2: expected a row with a label in column \"label\", found no rows"
         );
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "sst2").contains("expected this split"));
         assert!(message(dataset(&[("train", 5), ("test", 5)]), "ethos").contains("this split alone"));

@@ -59,7 +59,7 @@ pub enum ModelError {
     },
 
     /// The input of a forward pass does not fit the model.
-    #[error("input: {what}: expected {expected}, found {found}")]
+    #[error("{what}: expected {expected}, found {found}")]
     Input {
         /// The part of the input.
         what: String,

@@ -44,6 +44,9 @@ pub(crate) use names::PROMPT_NAME;
 pub use read_tuning::ReadTuning;
 pub use source::ReadAs;
 
+/// Who draws a prompt says its size by this.
+const PROMPT_SIZE: &str = "option `prompt_size`";
+
 /// A [`Method`] with the values of its parameters, or the bare model.
 #[derive(Clone, Debug)]
 pub struct Tuning {
@@ -93,10 +96,10 @@ impl Tuning {
     fn drawn(config: &Config, size: usize, seed: u64, scaled: impl Fn(f64) -> f64) -> Result<Self> {
         let mask_row = !config.is_decoder();
         let rows = size.checked_sub(usize::from(mask_row)).filter(|_| size > 0);
-        let rows = rows.ok_or_else(|| ModelError::input("prompt size", "at least 1", size))?;
+        let rows = rows.ok_or_else(|| ModelError::input(PROMPT_SIZE, "at least 1", size))?;
         if size >= config.max_sequence() {
-            let expected = format!("less than the model's {} positions", config.max_sequence());
-            return Err(ModelError::input("prompt size", expected, size));
+            let expected = format!("fewer than the model's {} positions", config.max_sequence());
+            return Err(ModelError::input(PROMPT_SIZE, expected, size));
         }
         let mut rng = Key::new(seed, Purpose::PromptInit).rng();
         #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
@@ -208,8 +211,8 @@ impl Tuning {
     /// Checks that every tensor fits a model.
     pub(crate) fn check(&self, config: &Config) -> Result<()> {
         if self.prompt_rows() >= config.max_sequence() {
-            let expected = format!("less than the model's {} positions", config.max_sequence());
-            return Err(ModelError::input("prompt size", expected, self.prompt_rows()));
+            let expected = format!("fewer rows than the model's {} positions", config.max_sequence());
+            return Err(ModelError::input("prompt", expected, self.prompt_rows()));
         }
         if config.is_decoder() && self.mask_row {
             return Err(ModelError::input("tuning", "no <mask> row: a decoder has none", "one"));

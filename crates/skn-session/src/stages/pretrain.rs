@@ -85,28 +85,26 @@ struct Making<'a> {
 impl Making<'_> {
     /// Writes tasks and tokenizer, then the model, and says how well it names label words.
     fn everything(&self) -> Result<BTreeMap<String, f64>> {
-        for (name, content) in skn_demo::make_tasks(self.recipe.seed) {
-            self.write(&format!("tasks/{name}"), content.as_bytes())?;
-        }
         let tokenizer = skn_demo::train_tokenizer(self.recipe.seed)
             .map_err(|error| SessionError::failed(format!("tokenizer: {error}")))?;
-        self.write("model/tokenizer.json", tokenizer.as_bytes())?;
         let encoder = TextEncoder::from_json(tokenizer.as_bytes(), "model/tokenizer.json")?;
         tracing::info!("tokenizer of {} entries", encoder.vocabulary_size());
         check_label_words(&encoder)?;
-        if self.recipe.model { self.model(&encoder) } else { Ok(BTreeMap::new()) }
+        // A shape that can't be had ends it before anything is written.
+        let start = self.recipe.model.then(|| Start::new(&encoder, self.recipe)).transpose()?;
+        for (name, content) in skn_demo::make_tasks(self.recipe.seed) {
+            self.write(&format!("tasks/{name}"), content.as_bytes())?;
+        }
+        self.write("model/tokenizer.json", tokenizer.as_bytes())?;
+        start.map_or_else(|| Ok(BTreeMap::new()), |start| self.model(&encoder, &start))
     }
 
-    fn model(&self, encoder: &TextEncoder) -> Result<BTreeMap<String, f64>> {
+    fn model(&self, encoder: &TextEncoder, Start { config, model }: &Start) -> Result<BTreeMap<String, f64>> {
         let seed = self.recipe.seed;
-        let config = Config::new(encoder.vocabulary_size(), self.recipe.shape, POSITIONS + 2)?;
-        let weights = Weights::from_tensors(&config, initial_weights(&config, seed)?)?;
-        let model =
-            LanguageModel::new(&config, &weights, &Tuning::plain_text(), encoder.mask_id(), Gradients::All)?;
-        self.train(encoder, &model)?;
-        let named = Watch::new(encoder, seed, Curriculum::last())?.named(&model)?;
+        self.train(encoder, model)?;
+        let named = Watch::new(encoder, seed, Curriculum::last())?.named(model)?;
         let tensors = model.backbone().iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)));
-        let trained = Weights::from_tensors(&config, tensors.collect::<Result<_>>()?)?;
+        let trained = Weights::from_tensors(config, tensors.collect::<Result<_>>()?)?;
         self.write(&format!("model/{}", file::WEIGHTS), &trained.to_bytes()?)?;
         self.write(&format!("model/{}", file::CONFIG), &config.to_json())?;
         Ok(named)
@@ -142,6 +140,22 @@ impl Making<'_> {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let overwrite = if self.recipe.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
         Ok(write_file(&self.recipe.out.join(name), overwrite, bytes)?)
+    }
+}
+
+/// The model before its first step.
+struct Start {
+    config: Config,
+    model: LanguageModel,
+}
+
+impl Start {
+    fn new(encoder: &TextEncoder, recipe: &PretrainDemo) -> Result<Self> {
+        let config = Config::new(encoder.vocabulary_size(), recipe.shape, POSITIONS + 2)?;
+        let weights = Weights::from_tensors(&config, initial_weights(&config, recipe.seed)?)?;
+        let tuning = Tuning::plain_text();
+        let model = LanguageModel::new(&config, &weights, &tuning, encoder.mask_id(), Gradients::All)?;
+        Ok(Self { config, model })
     }
 }
 
