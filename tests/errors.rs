@@ -412,6 +412,9 @@ fn statistics_of_other_parameters_do_not_mix() {
     desk.ok("skn-train --model demo --task sentiment --max-steps 3 --save_to run");
     desk.ok(&format!("{probe} --splits train"));
     desk.ok(&format!("{probe} --shard 1/2 --splits dev"));
+    // A part is not taken for the whole.
+    let line = "skn-select --save_to part -a run/shards/1-of-2/sentiment/dev_perf";
+    desk.fails(line, 3, &["dev_perf.safetensors", "found shard 1/2", "skn-merge"]);
     desk.ok("skn-train --max-steps 3 -p --resume_from run --save_to run");
     desk.fails(&format!("{probe} --splits dev"), 3, &["train_avg.safetensors", "skn.tuning_sha256"]);
     let told = desk.ok("skn-verify run");
@@ -442,6 +445,9 @@ fn texts_that_are_none() {
     let predict = "skn-predict --resume_from run --input";
     desk.fails(&format!("{predict} run"), 3, &["run: ", "expected a file"]);
     desk.fails(&format!("{predict} nowhere"), 3, &["nowhere: "]);
+    // Others may have no end, or wait for somebody who never comes.
+    #[cfg(unix)]
+    desk.fails(&format!("{predict} /dev/zero"), 3, &["/dev/zero: it is a device", "- takes standard input"]);
     write(&desk.path("texts"), b"one\ttwo\nthree\tf\xffour\n");
     desk.fails(&format!("{predict} texts"), 3, &["texts: line 2: not UTF-8"]);
     write(&desk.path("texts"), "one\ttwo\nthree\n");
@@ -474,6 +480,9 @@ fn control_characters_are_spelled_out() {
         format!("skn-predict --model {evil} --task sst2 --input texts.txt"),
         format!("skn-verify {evil}"),
         format!("skn-select -a {evil} --save_to r --task_type {evil}"),
+        // What clap says of the words itself.
+        format!("skn-train --epoch {evil} --out r"),
+        format!("skn-train --out r {evil}"),
     ];
     let said = lines.map(|line| desk.run(&line));
     assert!(plain.contains("\\u{1b}[2J"), "{plain}");

@@ -216,6 +216,13 @@ fn shards_are_those_that_the_index_names() {
     let expected =
         ["config.json", "model-1.safetensors", "model-2.safetensors", "model.safetensors.index.json"];
     assert_eq!(names(&desk.snapshot()), expected);
+    let some = Desk::new();
+    some.ok(&hub, "owner/name --include *.json");
+    assert_eq!(
+        names(&some.snapshot()),
+        ["config.json", "model.safetensors.index.json"],
+        "what was asked for"
+    );
     desk.ok(&hub, "owner/name --offline");
     fs::remove_file(desk.snapshot().join("model-2.safetensors")).unwrap();
     desk.fails(&hub, "owner/name --offline", 4, &["model-2.safetensors", "skn-fetch owner/name"]);

@@ -188,7 +188,7 @@ fn a_revision_leads_to_its_commit_before_that_is_there() {
     // Where the snapshot would be is something that it can't replace.
     fs::create_dir_all(desk.repository(DATA)).unwrap();
     fs::write(desk.repository(DATA).join("snapshots"), "").unwrap();
-    desk.fails(&hub, "--dataset owner/data@refs/pr/1", 1, &["snapshots"]);
+    desk.fails(&hub, "--dataset owner/data@refs/pr/1", 3, &["snapshots", "expected a folder, found a file"]);
     fs::remove_file(desk.repository(DATA).join("snapshots")).unwrap();
     let cache = desk.path("home/hub");
     assert_eq!(seen(&cache, "owner/data"), None);

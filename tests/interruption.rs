@@ -158,6 +158,25 @@ fn stopped_by_a_signal() {
     }
 }
 
+/// Who waits for texts that never come listens all the same.
+#[test]
+fn a_program_that_reads_standard_input_stops_too() {
+    let desk = Desk::new();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let words = ["--model", "demo", "--task", "sentiment"];
+        let mut command = desk.command("skn-predict", &words);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Open, and silent, until the program has ended.
+        let input = child.stdin.take();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        assert!(child.try_wait().unwrap().is_none(), "it waits");
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        drop(input);
+    }
+}
+
 #[test]
 fn a_resume_of_something_else_is_refused() {
     let desk = Desk::new();

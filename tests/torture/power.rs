@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cases;
 use crate::contents::{contents, differing};
@@ -56,8 +56,19 @@ impl Disk {
     }
 
     fn unmount(&mut self) {
-        tried("umount", &[&self.point.display().to_string()]).unwrap();
-        self.mounted = false;
+        // What a program left behind that was killed, such as the reader of its data, may still be at it.
+        let mut busy = String::new();
+        for _ in 0..100 {
+            match tried("umount", &[&self.point.display().to_string()]) {
+                Ok(()) => {
+                    self.mounted = false;
+                    return;
+                }
+                Err(error) => busy = error,
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{busy}");
     }
 
     /// Cuts the power: from now on nothing reaches the disk.

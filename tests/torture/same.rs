@@ -71,7 +71,7 @@ impl Around {
             // A leap second, the day before 1970's end, the day after 32 bits are full, and a clock that runs ten times as fast.
             clock: dice.one_of(&[
                 None,
-                Some("2016-12-31 23:59:59"),
+                Some("@2016-12-31 23:59:59"),
                 Some("1970-12-31 12:00:00"),
                 Some("2040-01-01 00:00:00"),
                 Some("+0 x10"),

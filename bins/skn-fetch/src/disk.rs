@@ -6,19 +6,6 @@ use std::path::Path;
 
 use skn_artifact::ArtifactError;
 
-/// Makes a folder and those above it; they survive a power cut.
-///
-/// # Errors
-/// If the system refuses.
-pub(crate) fn make(folder: &Path) -> Result<(), ArtifactError> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
-    fs::create_dir_all(folder).map_err(error(folder, "make the folder"))?;
-    for parent in missing.into_iter().rev().filter_map(Path::parent) {
-        sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-    }
-    Ok(())
-}
-
 /// Lets what was made and renamed in a folder survive a power cut.
 ///
 /// # Errors

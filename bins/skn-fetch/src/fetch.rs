@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use skn_artifact::ArtifactError;
 use skn_hub::{self as hub, HubError, Kind, Repository};
-use skn_program::{Common, Console, Failure, conclude, exit_code, parse, report};
+use skn_program::{Common, Console, Failure, conclude, exit_code, parse, refuse, report};
 
 use crate::choice::{INDEX, choose};
 use crate::content::Hash;
@@ -92,7 +92,10 @@ enum RepoType {
 
 /// Parses the command line, fetches, prints the folder, and says how it ended.
 pub fn program() -> ExitCode {
-    let fetch: Fetch = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let fetch: Fetch = match parse(std::env::args_os()) {
+        Ok(fetch) => fetch,
+        Err(error) => return refuse(&error),
+    };
     let run = || {
         let console = Console::new(&fetch.common)?;
         // The HTTP crates log what goes over the wire, the token's header too.
@@ -145,7 +148,9 @@ impl Fetch {
         let mut chosen = work.described(names.into_iter().map(|name| listed[name].clone()))?;
         console.begin_bytes(&repository.name, total(&chosen));
         let mut kept = Vec::new();
-        if let Some(index) = chosen.iter().position(|(name, _)| name == INDEX) {
+        // Who says which files gets those.
+        let index = chosen.iter().position(|(name, _)| name == INDEX).filter(|_| self.include.is_empty());
+        if let Some(index) = index {
             let (name, expected) = chosen.remove(index);
             kept.push(work.obtain(&name, &expected)?);
             let shards = shards(&store.blob(&expected.hash), &listed)?;

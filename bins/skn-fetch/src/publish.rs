@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use skn_artifact::make_folder;
 use skn_program::Failure;
 
 use crate::content::Hash;
-use crate::disk::{error, exchange, is_there, make, point, remove, sync};
+use crate::disk::{error, exchange, is_there, point, remove, sync};
 
 /// The folder in a repository's where snapshots are built.
 pub(crate) const ASIDE: &str = ".unpublished";
@@ -48,7 +49,7 @@ impl Publication<'_> {
     fn publish_by(&self, exchange: fn(&Path, &Path) -> io::Result<()>) -> Result<()> {
         let (snapshot, new, old) = (self.snapshot(), self.aside("new"), self.aside("old"));
         if !is_there(&snapshot) && is_there(&old) {
-            make(&self.repository.join("snapshots"))?;
+            make_folder(&self.repository.join("snapshots"))?;
             self.rename(&old, &snapshot).map_err(error(&old, "rename"))?;
         }
         remove(&old)?;
@@ -67,7 +68,7 @@ impl Publication<'_> {
             }
             self.build(&new)?;
             if !is_there(&snapshot) {
-                make(&self.repository.join("snapshots"))?;
+                make_folder(&self.repository.join("snapshots"))?;
                 match self.rename(&new, &snapshot) {
                     Ok(()) => return Ok(()),
                     Err(_) if is_there(&snapshot) => continue,
@@ -117,7 +118,7 @@ impl Publication<'_> {
 
     /// What is in the snapshot, and the files.
     fn build(&self, new: &Path) -> Result<()> {
-        make(new)?;
+        make_folder(new)?;
         let mut folders = BTreeSet::from([new.to_path_buf()]);
         let snapshot = self.snapshot();
         if is_there(&snapshot) {

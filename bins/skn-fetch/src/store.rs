@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use skn_artifact::{Overwrite, read_regular, rename_file, write_file};
+use skn_artifact::{Overwrite, make_folder, read_regular, rename_file, write_file};
 use skn_hub::{Cache, Repository};
 use skn_program::Failure;
 
 use crate::content::{Expected, Hash};
-use crate::disk::{error, make};
+use crate::disk::error;
 use crate::patience::{HEARTBEAT, Watch};
 use crate::publish::{ASIDE, Publication};
 
@@ -80,7 +80,7 @@ impl Store {
     /// If another program is at it, or the file can't be made.
     pub(crate) fn partial(&self, hash: &Hash) -> Result<Partial> {
         let path = self.folder.join("blobs").join(format!("{}.incomplete", hash.digits()));
-        make(&self.folder.join("blobs"))?;
+        make_folder(&self.folder.join("blobs"))?;
         let Some(lock) = self.lock(&self.locks.join(format!("{}.lock", hash.digits())))? else {
             return Err(Failure::locked(format!("{}: another program fetches this", path.display())));
         };
@@ -154,7 +154,7 @@ impl Store {
     }
 
     fn lock(&self, path: &Path) -> Result<Option<File>> {
-        make(&self.locks)?;
+        make_folder(&self.locks)?;
         let mut options = OpenOptions::new();
         let lock = options.create(true).truncate(false).write(true).open(path);
         let lock = lock.map_err(error(path, "create"))?;
@@ -175,7 +175,7 @@ impl Store {
         if revision == commit || read_regular(&path, 4096).is_ok_and(says) {
             return Ok(());
         }
-        make(path.parent().unwrap_or(&self.folder))?;
+        make_folder(path.parent().unwrap_or(&self.folder))?;
         Ok(write_file(&path, Overwrite::Replace, commit.as_bytes())?)
     }
 }

@@ -1,7 +1,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
 
 use clap::{Args, Command, Parser, ValueEnum};
+use skn_artifact::visible;
 
 /// Flags of every program.
 #[derive(Args, Clone, Debug)]
@@ -47,6 +50,17 @@ pub fn parse<P: Parser>(
     let mut command = spelled_either_way(P::command());
     let mut matches = command.try_get_matches_from_mut(line).map_err(in_plain_words)?;
     P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// Ends the program as clap does: help and version go to standard output. What is wrong goes to standard error with the
+/// control characters of the user's words spelled out.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    // Nobody can be told where that takes nothing.
+    write!(std::io::stderr().lock(), "{}", visible(&error.to_string())).ok();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
 /// What Rust's own parsers of numbers say, and what a user is told.

@@ -4,7 +4,7 @@ mod cli;
 mod console;
 mod exit;
 
-pub use crate::cli::{Common, ProgressKind, parse};
+pub use crate::cli::{Common, ProgressKind, parse, refuse};
 pub use crate::console::{Console, print, print_json};
 pub use crate::exit::{Failure, conclude, exit_code, report};
 

@@ -14,6 +14,7 @@
 
 pub mod cli;
 mod console;
+mod input;
 mod number;
 mod program;
 pub mod stage;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use serde::Serialize;
-use skn_program::{conclude, parse, report};
+use skn_program::{conclude, parse, refuse, report};
 use skn_session::options::Compute;
 use skn_session::{
     Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
@@ -87,7 +87,10 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     keep_candle_on_calling_thread();
     keep_freed_memory();
     let line = rewrite_short_pairs(line);
-    let stage: S = parse(&line).unwrap_or_else(|error| error.exit());
+    let stage: S = match parse(&line) {
+        Ok(stage) => stage,
+        Err(error) => return refuse(&error),
+    };
     let run = || {
         let console = Arc::new(Console::new(stage.common())?);
         let result = stage.run(&Call { console: console.clone(), arguments: typed(&line) });

@@ -56,6 +56,48 @@ fn rename(file: NamedTempFile, path: &Path, overwrite: Overwrite) -> Result<()> 
     }
 }
 
+/// Writes files of a folder that belong together. All of them are written beside their places before the first takes it, so
+/// that an error leaves the old ones. Those that `is_key` names, without which nobody reads the others, go first and come
+/// last: whoever is killed between leaves no mixture of old and new that could be read.
+///
+/// # Errors
+/// If a file exists and may not be replaced, or the system refuses.
+pub fn write_together(
+    folder: &Path,
+    overwrite: Overwrite,
+    files: &[(String, Vec<u8>)],
+    is_key: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let mut ready = Vec::new();
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        let folder = folder_of(&path);
+        make_folder(folder)?;
+        if overwrite == Overwrite::Refuse && is_there(&path)? {
+            return Err(ArtifactError::Exists { file: path });
+        }
+        let mut file =
+            temporary(folder).map_err(ArtifactError::io(&path, "create a temporary file beside"))?;
+        file.write_all(bytes).map_err(ArtifactError::io(&path, "write"))?;
+        file.as_file().sync_all().map_err(ArtifactError::io(&path, "sync"))?;
+        ready.push((is_key(name), path, file));
+    }
+    for (_, path, _) in ready.iter().filter(|(key, _, _)| *key) {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(ArtifactError::io(path, "remove")(error));
+            }
+            _ => sync_folder(folder_of(path))?,
+        }
+    }
+    ready.sort_by_key(|(key, _, _)| *key);
+    for (_, path, file) in ready {
+        rename(file, &path, overwrite)?;
+        sync_folder(folder_of(&path))?;
+    }
+    Ok(())
+}
+
 const PREFIX: &str = ".skn-";
 const SUFFIX: &str = ".tmp";
 
@@ -90,7 +132,11 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+/// Makes a folder and those above it, so that they are still there after a power cut.
+///
+/// # Errors
+/// If the system refuses, or something else has the name.
+pub fn make_folder(folder: &Path) -> Result<()> {
     // Else one that can't be looked at would be told as one that exists.
     if is_folder(folder)? {
         return Ok(());
@@ -98,7 +144,19 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     if is_file(folder)? {
         return Err(ArtifactError::format(folder, "its place", "a folder", "a file"));
     }
-    fs::create_dir_all(folder).map_err(ArtifactError::io(folder, "make the folder"))
+    let mut missing = Vec::new();
+    for place in folder.ancestors().filter(|place| !place.as_os_str().is_empty()) {
+        if is_there(place)? {
+            break;
+        }
+        missing.push(place);
+    }
+    fs::create_dir_all(folder).map_err(ArtifactError::io(folder, "make the folder"))?;
+    // Else a power cut could take back the folder of a file that was reported saved.
+    for parent in missing.into_iter().rev().filter_map(Path::parent) {
+        sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
 }
 
 /// Without this a power cut can take back a rename that was reported done.
@@ -198,6 +256,50 @@ pub fn resolve(path: &Path, extension: &str) -> Result<PathBuf> {
         return Ok(extended);
     }
     Err(ArtifactError::Missing { file: path.into(), hint: format!("; nor {}", extended.display()) })
+}
+
+#[cfg(test)]
+mod together {
+    use super::*;
+
+    fn files(text: &str) -> Vec<(String, Vec<u8>)> {
+        ["a/rows", "a/key", "b/rows", "key"].map(|name| (name.into(), text.into())).into()
+    }
+
+    fn is_key(name: &str) -> bool {
+        name.ends_with("key")
+    }
+
+    #[test]
+    fn all_of_them_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |overwrite, text| write_together(folder.path(), overwrite, &files(text), is_key);
+        write(Overwrite::Refuse, "old").unwrap();
+        assert!(matches!(write(Overwrite::Refuse, "new").unwrap_err(), ArtifactError::Exists { .. }));
+        let all = |text: &str| {
+            let read = |(name, _): (String, Vec<u8>)| fs::read_to_string(folder.path().join(name)).unwrap();
+            files("").into_iter().map(read).all(|found| found == text)
+        };
+        assert!(all("old"));
+        write(Overwrite::Replace, "new").unwrap();
+        assert!(all("new"));
+        // One that can't be written beside its place leaves all as they were.
+        let mut more = files("newer");
+        more.push(("a/rows/below".into(), Vec::new()));
+        write_together(folder.path(), Overwrite::Replace, &more, is_key).unwrap_err();
+        assert!(all("new"));
+    }
+
+    #[test]
+    fn one_that_cannot_take_its_place_leaves_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        write_together(folder.path(), Overwrite::Refuse, &files("old"), is_key).unwrap();
+        fs::remove_file(folder.path().join("b/rows")).unwrap();
+        fs::create_dir(folder.path().join("b/rows")).unwrap();
+        write_together(folder.path(), Overwrite::Replace, &files("new"), is_key).unwrap_err();
+        let left = ["a/key", "key"].map(|name| folder.path().join(name).exists());
+        assert_eq!(left, [false; 2], "a mixture could be read");
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,17 @@ impl Journal {
         Self::open_checked(path, keep, None)
     }
 
+    /// Makes sure that a journal can be written, and leaves it as it is.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn try_open(path: &Path) -> Result<()> {
+        make_folder(path.parent().unwrap_or(Path::new(".")))?;
+        let mut options = OpenOptions::new();
+        let opened = options.create(true).truncate(false).read(true).write(true).open(path);
+        opened.map(drop).map_err(ArtifactError::io(path, "open"))
+    }
+
     /// Opens a journal whose first `keep` bytes must have a SHA-256, and cuts it back to them.
     ///
     /// # Errors

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use skn_artifact::read_regular;
+use skn_artifact::{is_folder, read_regular};
 
 use crate::environment::Environment;
 use crate::error::{HubError, Result};
-use crate::folder::{names, part_of_download};
+use crate::folder::{is_absence, names, part_of_download};
 use crate::repository::{MAIN, Repository, is_commit};
 
 /// A Hugging Face cache.
@@ -48,24 +48,30 @@ impl Cache {
     /// `refs`: then its only snapshot is what the name means, which is told.
     ///
     /// # Errors
-    /// If several commits are here that it may mean.
+    /// If several commits are here that it may mean, or what is here can't be looked at.
     pub fn snapshot(&self, repository: &Repository) -> Result<Option<PathBuf>> {
         let snapshots = self.repository(repository).join("snapshots");
         let commit = self.commit(repository, &snapshots)?;
-        Ok(commit.map(|commit| snapshots.join(commit)).filter(|folder| folder.is_dir()))
+        let Some(folder) = commit.map(|commit| snapshots.join(commit)) else { return Ok(None) };
+        Ok(is_folder(&folder)?.then_some(folder))
     }
 
     fn commit(&self, repository: &Repository, snapshots: &Path) -> Result<Option<String>> {
         let Repository { name, revision, .. } = repository;
         let refs = self.repository(repository).join("refs");
-        if let Ok(text) = reference(&refs.join(revision)) {
-            return Ok(Some(text.trim().to_string()).filter(|commit| is_commit(commit)));
+        let path = refs.join(revision);
+        match reference(&path) {
+            Ok(text) => return Ok(Some(text.trim().to_string()).filter(|commit| is_commit(commit))),
+            // A folder of references, such as `refs/pr`, is none itself.
+            Err(error) if is_absence(&error) || is_folder(&path)? => {}
+            // It may say another commit than what is here.
+            Err(source) => return Err(HubError::Unreadable { path, source }),
         }
-        let mut commits = names(snapshots);
+        let mut commits = names(snapshots)?;
         commits.retain(|name| is_commit(name));
         match revision.as_str() {
             // What a reference names is what that means, and not `main`.
-            MAIN if names(&refs).is_empty() => {}
+            MAIN if names(&refs)?.is_empty() => {}
             whole if commits.iter().any(|commit| commit == whole) => return Ok(Some(whole.to_string())),
             part if is_commit(part) => commits.retain(|commit| commit.starts_with(part)),
             _ => return Ok(None),
@@ -93,7 +99,8 @@ impl Cache {
         let folder = self.repository(repository);
         let mut revisions = Vec::new();
         collect(&folder.join("refs"), "", &mut revisions);
-        revisions.extend(names(&folder.join("snapshots")).into_iter().filter(|name| is_commit(name)));
+        let snapshots = names(&folder.join("snapshots")).unwrap_or_default();
+        revisions.extend(snapshots.into_iter().filter(|name| is_commit(name)));
         match (part_of_download(&folder), revisions.is_empty()) {
             (Some(part), _) => {
                 Some(format!("its download was not finished: {}/blobs/{part}", folder.display()))
@@ -113,7 +120,8 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<String>) {
     if prefix.matches('/').count() > 3 {
         return;
     }
-    for name in names(folder) {
+    // What can't be looked at is no help to who is told.
+    for name in names(folder).unwrap_or_default() {
         let path = folder.join(&name);
         match path.is_dir() {
             true => collect(&path, &format!("{prefix}{name}/"), found),

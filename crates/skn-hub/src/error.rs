@@ -3,12 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 
-use skn_artifact::ErrorKind;
+use skn_artifact::{ArtifactError, ErrorKind};
 
 /// Why a repository in the cache can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
+    /// A file or folder can't be looked at.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+
     /// A file or folder can't be read.
     #[error("{path}: can't be read: {source}")]
     Unreadable {
@@ -73,6 +77,7 @@ impl HubError {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Artifact(error) => error.kind(),
             Self::Ambiguous { .. } | Self::NoPath { .. } => ErrorKind::Usage,
             Self::Unreadable { .. } | Self::Broken { .. } | Self::LeadsOut { .. } => ErrorKind::Input,
         }

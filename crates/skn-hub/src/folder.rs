@@ -1,17 +1,42 @@
 //! What is in a folder.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::error::{HubError, Result};
+
 /// The names in a folder, sorted; none if there is no such folder.
-pub(crate) fn names(folder: &Path) -> Vec<String> {
-    let entries = folder.read_dir().into_iter().flatten();
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+///
+/// # Errors
+/// If it can't be read: then nobody knows what is in it.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
+    let unreadable = |source| HubError::Unreadable { path: folder.into(), source };
+    let entries = match folder.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
+        Err(source) => return Err(unreadable(source)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // A name that is no text is none of the Hub's.
+        names.extend(entry.map_err(unreadable)?.file_name().into_string().ok());
+    }
     names.sort();
-    names
+    Ok(names)
 }
 
-/// The name of what a download that was interrupted left in a repository's folder.
+/// Whether an error says that something is not there, rather than that it can't be looked at.
+pub(crate) fn is_absence(error: &io::Error) -> bool {
+    // The last two: what can't be the name of a file.
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename
+    )
+}
+
+/// The name of what a download that was interrupted left in a repository's folder. It is only told, so what can't be looked
+/// at is passed over.
 pub(crate) fn part_of_download(repository: &Path) -> Option<String> {
-    names(&repository.join("blobs")).into_iter().find(|name| name.ends_with(".incomplete"))
+    let blobs = names(&repository.join("blobs")).unwrap_or_default();
+    blobs.into_iter().find(|name| name.ends_with(".incomplete"))
 }

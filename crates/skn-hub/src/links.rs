@@ -1,9 +1,11 @@
 //! Where links lead.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use skn_artifact::is_folder;
+
 use crate::error::{HubError, Result};
+use crate::folder::is_absence;
 use crate::snapshot::Snapshot;
 
 /// Where `path`, which is `root` or below it, really is; nothing if there is nothing.
@@ -20,7 +22,7 @@ pub fn follow(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
     };
     let unreadable = |source| HubError::Unreadable { path: root.into(), source };
     // Of a file that the user named its folder says whether it is one of a snapshot.
-    let named = if root.is_dir() {
+    let named = if is_folder(root)? {
         root
     } else {
         root.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
@@ -47,12 +49,5 @@ fn missing(path: &Path, source: std::io::Error) -> Result<Option<PathBuf>> {
             .map_or_else(|| "mend the link, or put the file there".to_string(), |snapshot| snapshot.remedy());
         return Err(HubError::Broken { path: place.into(), target, source, hint });
     }
-    match source.kind() {
-        // The latter: what can't be the name of a file.
-        ErrorKind::NotFound
-        | ErrorKind::NotADirectory
-        | ErrorKind::InvalidInput
-        | ErrorKind::InvalidFilename => Ok(None),
-        _ => Err(HubError::Unreadable { path: path.into(), source }),
-    }
+    if is_absence(&source) { Ok(None) } else { Err(HubError::Unreadable { path: path.into(), source }) }
 }

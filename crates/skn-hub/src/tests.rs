@@ -174,6 +174,23 @@ fn a_reference_that_is_no_commit_leads_nowhere() {
     assert_eq!(desk.commit("owner/name@0123abcd").unwrap().as_deref(), Some("0123abcd"));
 }
 
+/// It may say another commit than the one that is here.
+#[test]
+fn a_reference_that_cannot_be_read_is_not_absent() {
+    let desk = Desk::new();
+    desk.write(&format!("snapshots/{ONE}/config.json"), "");
+    assert_eq!(desk.commit("owner/name").unwrap().as_deref(), Some(ONE));
+    desk.write("refs/main", &"0".repeat(5000));
+    let message = desk.commit("owner/name").unwrap_err().to_string();
+    assert!(message.contains("refs/main") && message.contains("5000 bytes"), "{message}");
+    // A folder of references is none.
+    std::fs::remove_file(desk.path("refs/main")).unwrap();
+    desk.write("refs/pr/1", OTHER);
+    desk.write(&format!("snapshots/{OTHER}/config.json"), "");
+    assert_eq!(desk.commit("owner/name@pr").unwrap(), None);
+    assert_eq!(desk.commit("owner/name@pr/1").unwrap().as_deref(), Some(OTHER));
+}
+
 #[test]
 fn the_beginning_of_a_commit_is_enough_where_it_is_one() {
     let desk = Desk::new();

@@ -1,9 +1,9 @@
 //! Is a file of a run what the stage wrote that made it?
 
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
-use skn_artifact::names::file;
-use skn_artifact::{RunRecord, hash_file, is_file, verify};
+use skn_artifact::names::{file, key};
+use skn_artifact::{RunRecord, TensorFile, hash_file, is_file, real_path, verify};
 
 use crate::cache::real;
 use crate::error::{Result, SessionError};
@@ -52,6 +52,21 @@ pub(crate) fn check_listed(path: &Path) -> Result<bool> {
     )))
 }
 
+/// Refuses what was made of a part of the rows.
+///
+/// # Errors
+/// If it says that it is a shard's.
+pub(crate) fn check_whole(file: &TensorFile) -> Result<()> {
+    match file.metadata().get(key::SHARD) {
+        None => Ok(()),
+        Some(shard) => Err(SessionError::input(format!(
+            "{}: metadata {}: expected a file of all rows, found shard {shard}; merge the shards first (skn-merge)",
+            file.path().display(),
+            key::SHARD
+        ))),
+    }
+}
+
 /// Whether a file is there, which is [`check`]ed then.
 ///
 /// # Errors
@@ -73,11 +88,28 @@ pub(crate) fn is_there(path: &Path) -> Result<bool> {
 
 /// What the nearest run says of a file, if one lists it.
 fn listed(path: &Path) -> Result<Option<Listed>> {
-    // What is gone has no name of its own any more, but its folder has.
-    let place = match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) if !path.exists() => real(folder).join(name),
+    // By the name that it was asked for by: a link in a run's folder stands for the file that the run lists. What is gone has no
+    // other name.
+    let named = match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) if folder.as_os_str().is_empty() => real(Path::new(".")).join(name),
+        (Some(folder), Some(name)) => real(folder).join(name),
         _ => real(path),
     };
+    let lexical = absolute(path).unwrap_or_else(|_| path.into());
+    let mut places = vec![lexical, named];
+    // It may lead into another run, whose file it is then.
+    places.extend(real_path(path)?);
+    places.dedup();
+    for place in places {
+        if let Some(found) = listed_at(&place)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The same, of the place where a file is.
+fn listed_at(place: &Path) -> Result<Option<Listed>> {
     // `info/<task>/<mask>` and `<task>/pos_dev/<neuron>` are as deep as files of a run lie; what is called run.json further
     // up is somebody else's.
     for run in place.ancestors().skip(1).take(DEPTH) {
@@ -148,4 +180,57 @@ fn tell_unlisted(run: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use skn_artifact::{Overwrite, StageRecord, sha256_hex, write_file};
+
+    use super::*;
+
+    /// A run with one file, and the file.
+    fn run() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let file = run.join("sst2/train_avg.safetensors");
+        write_file(&file, Overwrite::Refuse, b"as written").unwrap();
+        let outputs = BTreeMap::from([("sst2/train_avg.safetensors".into(), sha256_hex(b"as written"))]);
+        RunRecord::update(&run, "probe acc", StageRecord { outputs, ..Default::default() }, &[]).unwrap();
+        (folder, file)
+    }
+
+    #[test]
+    fn a_link_in_a_files_place_is_that_file() {
+        let (folder, file) = run();
+        let moved = folder.path().join("elsewhere");
+        fs::rename(&file, &moved).unwrap();
+        symlink(&moved, &file).unwrap();
+        assert!(check_listed(&file).unwrap(), "it was moved to a larger disk");
+        fs::write(&moved, "changed").unwrap();
+        let message = check_listed(&file).unwrap_err().to_string();
+        assert!(message.contains("as stage probe acc wrote it"), "{message}");
+        // So is one of its folder.
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(folder.path().join("other")).unwrap();
+        fs::rename(&moved, folder.path().join("other/train_avg.safetensors")).unwrap();
+        fs::remove_dir(file.parent().unwrap()).unwrap();
+        symlink(folder.path().join("other"), file.parent().unwrap()).unwrap();
+        check_listed(&file).unwrap_err();
+    }
+
+    #[test]
+    fn a_link_into_a_run_is_the_runs_file() {
+        let (folder, file) = run();
+        let link = folder.path().join("link");
+        symlink(&file, &link).unwrap();
+        assert!(check_listed(&link).unwrap());
+        fs::write(&file, "changed").unwrap();
+        check_listed(&link).unwrap_err();
+        fs::remove_file(&file).unwrap();
+        assert!(is_there(&file).is_err(), "it is listed");
+    }
 }

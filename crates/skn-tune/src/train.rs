@@ -157,7 +157,11 @@ impl<'a> Training<'a> {
             }
         };
         match &loaded {
-            None => checkpoints.clear()?,
+            None => {
+                // Nothing of an earlier training goes before this one can write.
+                Journal::try_open(&run.metrics())?;
+                checkpoints.clear()?;
+            }
             Some(loaded) => {
                 run.check_resumed(&state)?;
                 checkpoints.settle(loaded)?;

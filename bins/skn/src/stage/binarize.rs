@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_artifact::{Overwrite, RunLock, is_there, write_file};
+use skn_artifact::{Overwrite, RunLock, is_there, write_together};
 use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
 use skn_program::Failure;
 use skn_session::options::Size;
@@ -142,10 +142,9 @@ impl Stage for Binarize {
 impl Binarize {
     fn write(&self, folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
         let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };
-        for (name, bytes) in files {
-            write_file(&folder.join(name), overwrite, bytes)?;
-        }
-        Ok(())
+        // Without these nothing of a saved data set is read.
+        let is_key = |name: &str| name.ends_with("dataset_dict.json") || name.ends_with("state.json");
+        Ok(write_together(folder, overwrite, files, is_key)?)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `skn-predict`: classify texts with a tuned model, pruned or not, or with one as it is.
 
 use std::fmt;
-use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -9,11 +8,12 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use skn_artifact::text_of;
-use skn_program::Failure;
+use skn_program::{Console, Failure};
 use skn_session::options::{Classify, Tuned};
 use skn_session::{Answer as Found, Text};
 
 use crate::cli::{AtOnce, Common, Compute, ModelAndTask};
+use crate::input::read_all;
 use crate::program::{Call, Stage};
 
 /// Classify texts, one a line: prints the class's word, its probability and the text, with tabs between.
@@ -98,7 +98,7 @@ impl Stage for Predict {
     fn run(&self, call: &Call) -> Result<Predictions> {
         let session = call.session(self.compute.options())?;
         let classifier = session.classifier(&self.options())?;
-        let lines = self.lines()?;
+        let lines = self.lines(&call.console)?;
         let pairs = classifier.takes_pairs();
         let text = |(row, line): (usize, &String)| self.text(row, line, pairs);
         let texts = lines.iter().enumerate().map(text).collect::<Result<Vec<_>>>()?;
@@ -130,14 +130,9 @@ impl Predict {
         options
     }
 
-    fn lines(&self) -> Result<Vec<String>> {
+    fn lines(&self, console: &Console) -> Result<Vec<String>> {
         let name = self.name();
-        let mut bytes = Vec::new();
-        let read = match self.input.as_os_str() == "-" {
-            true => std::io::stdin().read_to_end(&mut bytes),
-            false => std::fs::File::open(&self.input).and_then(|mut file| file.read_to_end(&mut bytes)),
-        };
-        read.map_err(|error| Failure::input(format!("{name}: {error}; expected a file of texts")))?;
+        let bytes = read_all(&self.input, console)?;
         let text = text_of(&bytes).map_err(|wrong| Failure::input(format!("{name}: {wrong}")))?;
         if text.is_empty() {
             return Err(Failure::input(format!("{name}: expected a text a line, found nothing")));

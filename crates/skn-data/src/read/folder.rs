@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{
+    fs,
+    io::{self, ErrorKind},
+};
 
 use crate::error::{DataError, Result};
 
@@ -22,9 +25,28 @@ pub(super) fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Whether a file is there, or a link that ought to lead to one: what that lacks is for [`inside`] to say.
-pub(super) fn is_there(path: &Path) -> bool {
-    path.is_file() || (path.is_symlink() && !path.exists())
+/// Whether anything has this name, be it a link to nothing: what that lacks is for who reads it to say.
+///
+/// # Errors
+/// If the system can't say. What is there may change what labels mean, so it must not be passed over.
+pub(super) fn is_there(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(source) => Err(DataError::Io { file: shown(path), source }),
+    }
+}
+
+/// Whether a folder, or a link to one, is there.
+///
+/// # Errors
+/// If the system can't say.
+pub(super) fn is_folder(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(source) => Err(DataError::Io { file: shown(path), source }),
+    }
 }
 
 /// A path as errors show it.

@@ -39,7 +39,7 @@ pub(crate) fn locate(path: &Path, task: &Task) -> Result<Vec<(String, SplitFiles
     let found = fs::metadata(path).map_err(|source| DataError::Io { file: shown(path), source })?;
     let splits = if !found.is_dir() {
         vec![(ONLY_SPLIT.to_owned(), SplitFiles::one(format_of_file(path)?, path.to_owned()))]
-    } else if is_there(&path.join("state.json")) {
+    } else if is_there(&path.join("state.json"))? {
         vec![(ONLY_SPLIT.to_owned(), saved_table(path, path, task)?)]
     } else {
         in_folder(path, task)?
@@ -88,7 +88,7 @@ fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
                 return Err(missing_split(root, split, task, &names(&listed)));
             }
             Some(_) => saved_table(root, &table, task)?,
-            None if is_there(&table.join("state.json")) => saved_table(root, &table, task)?,
+            None if is_there(&table.join("state.json"))? => saved_table(root, &table, task)?,
             None => plain_files(root, &folder, split, task)?,
         };
         splits.push((split.to_owned(), files));
@@ -111,7 +111,7 @@ fn dictionary(root: &Path) -> Result<Option<Vec<String>>> {
         splits: Vec<String>,
     }
     let path = root.join("dataset_dict.json");
-    if !is_there(&path) {
+    if !is_there(&path)? {
         return Ok(None);
     }
     Ok(Some(read_json::<Dictionary>(&inside(root, &path)?)?.splits))
@@ -157,7 +157,7 @@ fn saved_table(root: &Path, table: &Path, task: &Task) -> Result<SplitFiles> {
 /// The names of the classes, where `dataset_info.json` says that the label column is a `ClassLabel`.
 fn class_names(root: &Path, table: &Path, label: &str) -> Result<Vec<String>> {
     let path = table.join("dataset_info.json");
-    if !is_there(&path) {
+    if !is_there(&path)? {
         return Ok(Vec::new());
     }
     Ok(read_json::<Info>(&inside(root, &path)?)?.class_names(label))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::folder::{entries, shown};
+use super::folder::{entries, is_folder, shown};
 use crate::error::{DataError, Result, names};
 use crate::format::Format;
 use crate::task::Task;
@@ -25,8 +25,12 @@ pub(super) fn of(folder: &Path, split: &str, task: &Task) -> Result<Vec<(Format,
     }
     found.retain(|_, files| !files.is_empty());
     // Spark and Dask name a split's folder as others name its file: `train.parquet`.
-    let named_so = FOLDERS.map(|extension| folder.join(format!("{split}{extension}")));
-    let below = named_so.into_iter().find(|below| below.is_dir());
+    let mut below = None;
+    for path in FOLDERS.map(|extension| folder.join(format!("{split}{extension}"))) {
+        if below.is_none() && is_folder(&path)? {
+            below = Some(path);
+        }
+    }
     let (folder, found) = match &below {
         Some(below) if found.is_empty() => (below.as_path(), of_folder(below, split, task)?),
         _ => {
@@ -56,7 +60,8 @@ fn data_files(folder: &Path, task: &Task) -> Result<BTreeMap<String, Vec<String>
         if wanted
             && !name.starts_with(['.', '_'])
             && !BESIDE.contains(&name.as_str())
-            && !folder.join(&name).is_dir()
+            // A link to nothing is a file that is missing.
+            && !is_folder(&folder.join(&name))?
         {
             found.entry(extension.to_ascii_lowercase()).or_default().push(name);
         }
@@ -135,8 +140,12 @@ fn missing(folder: &Path, split: &str, expected: &str, found: &[String]) -> Data
 /// The names of the folders below `root` that hold files of the task's splits; if none does, of those that hold data at
 /// all.
 pub(super) fn folders(root: &Path, task: &Task) -> Result<Vec<String>> {
-    let is_visible = |name: &String| !name.starts_with(['.', '_']) && root.join(name).is_dir();
-    let all: BTreeSet<String> = entries(root)?.into_iter().filter(is_visible).collect();
+    let mut all = BTreeSet::new();
+    for name in entries(root)? {
+        if !name.starts_with(['.', '_']) && is_folder(&root.join(&name))? {
+            all.insert(name);
+        }
+    }
     let mut found: Vec<String> =
         all.iter().filter(|name| has_split(&root.join(name), task)).cloned().collect();
     if found.is_empty() {

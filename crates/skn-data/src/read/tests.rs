@@ -324,6 +324,11 @@ mod saved {
         std::os::unix::fs::symlink("nowhere.json", &info).unwrap();
         let message = message_of(folder.path(), &task(""));
         assert!(message.contains("dataset_info.json: a link to nowhere.json, which"), "{message}");
+        // Nor is it absent where it is no file.
+        fs::remove_file(&info).unwrap();
+        fs::create_dir(&info).unwrap();
+        let message = message_of(folder.path(), &task(""));
+        assert!(message.contains("dataset_info.json: ") && message.contains("a folder"), "{message}");
         fs::remove_file(folder.path().join("train")).unwrap();
         std::os::unix::fs::symlink("/nowhere/train", folder.path().join("train")).unwrap();
         let message = message_of(folder.path(), &task(""));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use skn_artifact::TensorFile;
 use skn_artifact::names::file::ADAPTER_TENSORS;
+use skn_artifact::{TensorFile, is_there};
 
 use super::adapter_shapes::adapter_shapes;
 use super::names::ADAPTER_NAME;
@@ -137,14 +137,14 @@ fn check_formula(file: &Path, details: &Map<String, Value>) -> Result<()> {
 /// What `save_adapter` and `save_adapter_fusion` put beside the adapter: a head that answers, and adapters that are mixed.
 fn check_heads(source: &Source<'_>) -> Result<()> {
     let head = source.file("head_config.json");
-    if head.is_file() {
+    if is_there(&head)? {
         if !source.how.verbalizer {
             return Err(ModelError::field(&head, "(whole file)", "no prediction head", CLASSIFIER));
         }
         tracing::info!("{}: the prediction head is not used: the label words answer", head.display());
     }
     let fusion = source.file("adapter_fusion_config.json");
-    if fusion.is_file() {
+    if is_there(&fusion)? {
         let found = "adapters that are mixed (AdapterFusion), which is not computed here";
         return Err(ModelError::field(&fusion, "(whole file)", "one adapter alone", found));
     }

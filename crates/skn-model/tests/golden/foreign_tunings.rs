@@ -241,6 +241,11 @@ fn other_architectures_of_adapter_hub_are_refused() {
     assert_same_bits("label words", &logits(&case, &found), &logits(&case, &case.adapters()));
     std::fs::write(folder.path().join("adapter_fusion_config.json"), "{}").unwrap();
     assert_refused(by_words(&case, folder.path()), &["adapter_fusion_config.json", "AdapterFusion"]);
+    // Whatever it is, it is not absent.
+    std::fs::remove_file(folder.path().join("adapter_fusion_config.json")).unwrap();
+    by_words(&case, folder.path()).unwrap();
+    std::fs::create_dir(folder.path().join("adapter_fusion_config.json")).unwrap();
+    assert_refused(by_words(&case, folder.path()), &["adapter_fusion_config.json"]);
 }
 
 /// An adapter whose `up` is zero adds nothing, so a layer without one must give what that gives.

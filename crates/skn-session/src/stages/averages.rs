@@ -20,6 +20,7 @@ pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec
     let path = resolve(path, "safetensors")?;
     provenance::check(&path)?;
     let file = TensorFile::read(&path)?;
+    provenance::check_whole(&file)?;
     check_averages(&file)?;
     let (shape, values) = file.f32(kind::AVERAGE, None)?;
     let config = &base.model.config;

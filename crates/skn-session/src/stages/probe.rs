@@ -280,6 +280,7 @@ impl<'a> Probing<'a> {
         let path = self.options.out.join(&name);
         provenance::is_there(&path)?;
         let file = TensorFile::read(&path)?;
+        provenance::check_whole(&file)?;
         let expected = self.setup.metadata("train", self.model)?;
         for (key, what) in [(key::MODEL, "model"), (key::TUNING, "tuned parameters")] {
             match (file.metadata().get(key), expected.get(key)) {

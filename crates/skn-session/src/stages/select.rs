@@ -102,6 +102,7 @@ impl Groups {
             let path = resolve(path, "safetensors")?;
             provenance::check(&path)?;
             let file = TensorFile::read(&path)?;
+            provenance::check_whole(&file)?;
             Ok(Counts { performance: Performance::read(&file)?, metadata: file.metadata().clone() })
         };
         let group = |files: &Vec<PathBuf>| files.iter().map(read).collect::<Result<Vec<_>>>();

@@ -97,6 +97,26 @@ fn interrupted(case: &Case) -> tempfile::TempDir {
     folder
 }
 
+/// What a new training would replace stays until it can write.
+#[test]
+fn a_journal_that_cannot_be_written_costs_no_checkpoint() {
+    let case = Case::prompt();
+    let folder = interrupted(&case);
+    let metrics = folder.path().join("metrics.jsonl");
+    let kept = std::fs::read(&metrics).unwrap();
+    std::fs::remove_file(&metrics).unwrap();
+    std::fs::create_dir(&metrics).unwrap();
+    let checkpoint = folder.path().join("last/checkpoint.safetensors");
+    let before = std::fs::read(&checkpoint).unwrap();
+    let error = case.train(&case.run(folder.path(), false), 1, &Stop::never()).unwrap_err();
+    assert!(error.to_string().contains("metrics.jsonl"), "{error}");
+    assert!(std::fs::read(&checkpoint).unwrap() == before);
+    std::fs::remove_dir(&metrics).unwrap();
+    std::fs::write(&metrics, kept).unwrap();
+    resume(&case, folder.path(), 1);
+    assert_eq!(hashes(folder.path()), straight(&case));
+}
+
 #[test]
 fn a_damaged_checkpoint_falls_back_and_says_so() {
     let case = Case::prompt();
