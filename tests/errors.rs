@@ -447,7 +447,7 @@ fn texts_that_are_none() {
     desk.fails(&format!("{predict} nowhere"), 3, &["nowhere: "]);
     // Others may have no end, or wait for somebody who never comes.
     #[cfg(unix)]
-    desk.fails(&format!("{predict} /dev/zero"), 3, &["/dev/zero: it is a device", "- takes standard input"]);
+    desk.fails(&format!("{predict} /dev/zero"), 3, &["/dev/zero: it is a device", "- for standard input"]);
     write(&desk.path("texts"), b"one\ttwo\nthree\tf\xffour\n");
     desk.fails(&format!("{predict} texts"), 3, &["texts: line 2: not UTF-8"]);
     write(&desk.path("texts"), "one\ttwo\nthree\n");

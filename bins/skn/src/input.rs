@@ -22,12 +22,10 @@ pub(crate) fn read_all(path: &Path, console: &Console) -> Result<Vec<u8>> {
         return standard_input(console);
     }
     read_regular(path, u64::MAX).map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::InvalidInput {
-            "; - takes standard input"
-        } else {
-            "; expected a file of texts"
-        };
-        Failure::input(format!("{}: {error}{hint}", path.display()))
+        Failure::input(format!(
+            "{}: {error}; expected a file of texts, or - for standard input",
+            path.display()
+        ))
     })
 }
 
