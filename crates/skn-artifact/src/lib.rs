@@ -2,6 +2,7 @@
 //!
 //! - [`TensorFile`] reads safetensors files and trusts nothing in them; [`TensorBundle`] makes them, the same bytes
 //!   for the same content.
+//! - [`GgufFile`] does the same with models of llama.cpp.
 //! - [`write_file`] and [`write_json`] leave a whole file or none; [`Journal`] grows line by line; [`RunLock`] keeps
 //!   a second program out of a run.
 //! - [`SkillConfig`], [`SplitRecord`], [`Summary`] and the others are the JSON files of a run folder.
@@ -72,7 +73,9 @@ pub use crate::records::{
     Summary, VerbalizerRecord, Verification, verify,
 };
 pub use crate::regular::{open_regular, read_regular};
-pub use crate::tensors::{TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash};
+pub use crate::tensors::{
+    BlockType, GgufFile, TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash,
+};
 pub use crate::text::{NotText, not_utf8, text_of};
 pub use crate::visible::{visible, visible_json};
 

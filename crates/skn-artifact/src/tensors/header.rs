@@ -41,7 +41,7 @@ impl StoredType {
         }
     }
 
-    fn of(name: &str) -> Self {
+    pub(super) fn of(name: &str) -> Self {
         DType::from_name(name).map_or_else(|| Self::Other(name.into()), Self::Known)
     }
 
