@@ -16,16 +16,22 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, Foreign, TensorFile, Wanted, is_file, is_folder, parse_json, read_regular, real_path,
+    ArtifactError, Foreign, GgufFile, TensorFile, Wanted, is_file, is_folder, parse_json, read_regular,
+    real_path,
 };
 use skn_hub::Snapshot;
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+use crate::gguf::{Beside, config_json};
+
+/// The file that makes the others beside a GGUF file belong to its model.
+const TOKENIZER: &str = "tokenizer.json";
 
 /// A configuration, a vocabulary or whatever lies beside the weights is not larger.
 const MOST_BESIDE: u64 = 1 << 28;
@@ -36,6 +42,7 @@ pub struct ModelFolder {
     id: String,
     place: PathBuf,
     embedded: Option<&'static [(&'static str, &'static [u8])]>,
+    gguf: Option<Arc<GgufFile>>,
 }
 
 impl ModelFolder {
@@ -48,7 +55,7 @@ impl ModelFolder {
         let place: PathBuf = folder.into();
         let name = real_path(&place)?.unwrap_or_else(|| place.clone());
         let id = name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        let folder = Self { id, place, embedded: None };
+        let folder = Self { id, place, embedded: None, gguf: None };
         match folder.path(file::CONFIG)? {
             Some(path) if is_file(&path)? => Ok(folder),
             _ if is_folder(&folder.place)? => {
@@ -58,9 +65,28 @@ impl ModelFolder {
         }
     }
 
+    /// A GGUF file: a model in one file, as llama.cpp has it. Its id is the file's name without `.gguf`. What it says of the model
+    /// stands for `config.json`; one beside it may say more. A `tokenizer.json` beside it, and what belongs to that, is a file of
+    /// the folder too.
+    ///
+    /// # Errors
+    /// If it can't be read, or its header contradicts itself.
+    pub fn open_gguf(file: impl Into<PathBuf>) -> Result<Self> {
+        let place: PathBuf = file.into();
+        skn_hub::follow(&place, &place)?;
+        let gguf = GgufFile::open(&place)?;
+        let id = place.file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { id, place, embedded: None, gguf: Some(Arc::new(gguf)) })
+    }
+
+    /// The file, if the model is in a GGUF file.
+    pub fn gguf(&self) -> Option<&Arc<GgufFile>> {
+        self.gguf.as_ref()
+    }
+
     /// Files that lie in the program itself.
     pub fn embedded(id: &str, files: &'static [(&'static str, &'static [u8])]) -> Self {
-        Self { id: id.into(), place: PathBuf::from(format!("({id})")), embedded: Some(files) }
+        Self { id: id.into(), place: PathBuf::from(format!("({id})")), embedded: Some(files), gguf: None }
     }
 
     /// Whether its files lie in the program itself.
@@ -78,7 +104,7 @@ impl ModelFolder {
         &self.id
     }
 
-    /// Where the folder is, for messages; in brackets if it is embedded.
+    /// Where the folder is, or the GGUF file, for messages; in brackets if it is embedded.
     pub fn place(&self) -> &Path {
         &self.place
     }
@@ -92,6 +118,18 @@ impl ModelFolder {
             let found = files.iter().find(|(file, _)| *file == name);
             return Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)));
         }
+        if let Some(gguf) = &self.gguf {
+            if name == file::CONFIG {
+                return self.config_of(gguf).map(|json| Some(Cow::Owned(json)));
+            }
+            if self.path(TOKENIZER)?.is_none() {
+                return Ok(None);
+            }
+        }
+        self.file_on_disk(name)
+    }
+
+    fn file_on_disk(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
         let Some(path) = self.path(name)? else { return Ok(None) };
         match read_regular(&path, MOST_BESIDE) {
             Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
@@ -107,7 +145,23 @@ impl ModelFolder {
     pub fn config(&self) -> Result<Config> {
         let bytes =
             self.file(file::CONFIG)?.ok_or_else(|| self.lacks(file::CONFIG, "every model needs it"))?;
-        Config::from_json(&bytes, &self.place.join("config.json"))
+        let said_by = if self.gguf.is_some() { self.place.clone() } else { self.place.join(file::CONFIG) };
+        Config::from_json(&bytes, &said_by)
+    }
+
+    /// What a GGUF file, and a `config.json` beside it, say of the model.
+    fn config_of(&self, gguf: &GgufFile) -> Result<Vec<u8>> {
+        let bytes = self.file_on_disk(file::CONFIG)?;
+        let path = self.root().join(file::CONFIG);
+        config_json(gguf, bytes.as_deref().map(|bytes| Beside { path, bytes }))
+    }
+
+    /// The folder that files lie in.
+    fn root(&self) -> &Path {
+        match (&self.gguf, self.place.parent()) {
+            (Some(_), Some(parent)) => parent,
+            _ => &self.place,
+        }
     }
 
     /// The weights' files: one `model.safetensors`, or the shards that `model.safetensors.index.json` names.
@@ -146,8 +200,10 @@ impl ModelFolder {
         if !plain || name.contains('\0') {
             return Err(self.missing(name, "a file name must stay inside the folder"));
         }
-        let path = self.place.join(name);
-        Ok(skn_hub::follow(&self.place, &path)?.map(|_| path))
+        let root = self.root();
+        let path = root.join(name);
+        let named = if root == Path::new("") { Path::new(".") } else { root };
+        Ok(skn_hub::follow(named, &path)?.map(|_| path))
     }
 
     fn no_weights(&self) -> ModelError {

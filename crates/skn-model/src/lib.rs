@@ -44,6 +44,7 @@ mod error;
 mod family;
 mod finite;
 mod folder;
+mod gguf;
 mod hash;
 mod hook;
 mod language_model;

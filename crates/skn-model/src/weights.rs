@@ -30,6 +30,7 @@ mod no_head;
 mod places;
 mod processors;
 mod read;
+mod source;
 mod stored;
 mod table;
 mod unneeded;

@@ -133,7 +133,7 @@ impl<'a> TensorSupply<'a> {
             false => None,
         };
         let weight = module.weight();
-        let stored = self.weights.stored(&weight).filter(|_| !module.transposed);
+        let stored = self.weights.stored(&weight).filter(|stored| stored.is_turned() == module.transposed);
         match stored {
             Some(stored) if self.is_frozen(&weight) && self.tuning.tensor(&weight).is_none() => {
                 let (stored, piece) = (stored.clone(), module.piece);

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use skn_artifact::TensorFile;
-
+use super::source::Source;
 use crate::architecture::Names;
 use crate::error::ModelError;
 use crate::family::Family;
@@ -19,7 +18,10 @@ const WRAPPERS: [(&str, &str); 5] = [
 ];
 
 /// The error of a tensor that a model needs and `files` lack.
-pub(super) fn missing(file: &Path, name: &str, files: &[Arc<TensorFile>], names: &Names) -> ModelError {
+pub(super) fn missing(file: &Path, name: &str, files: &[Arc<Source>], names: &Names) -> ModelError {
+    if let Some(gguf) = files.iter().find(|file| file.is_gguf()) {
+        return ModelError::weight(file, &gguf.own_name(name), "a tensor", "nothing");
+    }
     let stored: Vec<&str> = files.iter().flat_map(|file| file.names()).collect();
     let found = prefixed(name, &stored, names)
         .or_else(|| beside(name, &stored))

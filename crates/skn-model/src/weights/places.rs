@@ -2,33 +2,32 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skn_artifact::TensorFile;
-
 use super::lost::missing;
+use super::source::Source;
 use crate::architecture::Names;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::folder::ModelFolder;
 
 /// A tensor of a model's files, by its name there.
-pub(super) type Place<'a> = (&'a Arc<TensorFile>, &'a str);
+pub(super) type Place<'a> = (&'a Arc<Source>, &'a str);
 
 /// Where the tensors of a model are, by the names that this crate gives them.
 pub(super) struct Places<'a> {
     names: &'static Names,
-    files: &'a [Arc<TensorFile>],
+    files: &'a [Arc<Source>],
     of: BTreeMap<String, Vec<Place<'a>>>,
     /// The file whose lack of a tensor is to be told.
     pub(super) file: PathBuf,
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(folder: &ModelFolder, files: &'a [Arc<TensorFile>], config: &Config) -> Self {
+    pub(super) fn new(folder: &ModelFolder, files: &'a [Arc<Source>], config: &Config) -> Self {
         let names = config.family.names();
         let mut of = BTreeMap::<_, Vec<_>>::new();
         for file in files {
             for stored in file.names() {
-                of.entry(names.canonical(stored)).or_default().push((file, stored));
+                of.entry(file.canonical(stored, names)).or_default().push((file, stored));
             }
         }
         let file = match files {
@@ -44,7 +43,7 @@ impl<'a> Places<'a> {
     /// keeps the first in the alphabet, and notes under each other name whose twin it is. transformers knows its ties anyway.
     fn find_twins(&mut self, config: &Config) {
         for file in self.files {
-            for (twin, kept) in file.metadata() {
+            for (twin, kept) in file.twins() {
                 if let Some(kept) = file.stored_name(kept) {
                     self.of.entry(self.names.canonical(twin)).or_insert_with(|| vec![(file, kept)]);
                 }

@@ -2,10 +2,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use skn_artifact::{TensorDigest, TensorFile, hash_of_digests};
+use skn_artifact::{TensorDigest, hash_of_digests};
 
 use super::places::Places;
 use super::processors::on_all_processors;
+use super::source::Source;
 use super::unneeded::Unneeded;
 use super::{NoHead, Stored, Weight, Weights};
 use crate::architecture::Form;
@@ -29,7 +30,7 @@ impl Weights {
     /// Names the file and the tensor that is missing, has another shape, holds NaN or infinity, or changes what the library
     /// computes that wrote it (adapters, LoRA).
     pub fn read(folder: &ModelFolder, config: &Config, device: &Device) -> Result<Self> {
-        let files: Vec<_> = folder.weight_files()?.into_iter().map(Arc::new).collect();
+        let files = Source::all(folder, config)?;
         let places = Places::new(folder, &files, config);
         let no_head = (!has_head(config, |name| places.has(name))).then(|| NoHead {
             file: places.file.clone(),
@@ -94,7 +95,7 @@ impl Needed {
 
 /// A tensor of a model's files, and what it is to the model, if it needs it. One that is tied is needed under several names.
 struct Job<'a> {
-    file: &'a Arc<TensorFile>,
+    file: &'a Arc<Source>,
     stored: &'a str,
     needed: Vec<Needed>,
 }
@@ -114,7 +115,7 @@ impl Job<'_> {
         let keeps = self.needed.iter().any(|needed| to_store(needed).is_none());
         let kept = if keeps { shape.iter().product() } else { 0 };
         let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);
-        let digest = self.file.scan_f32(self.stored, Some(shape), |piece| {
+        let digest = self.file.scan(self.stored, shape, |piece| {
             if wrong.is_none() {
                 wrong = not_finite(piece).map(|(place, value)| (seen + place, value));
             }
@@ -126,7 +127,8 @@ impl Job<'_> {
         if let Some((place, value)) = wrong {
             return Err(infinite(self.file.path(), self.stored, place, value));
         }
-        let tensor = keeps.then(|| Tensor::from_vec(values, shape.as_slice(), device)).transpose()?;
+        let values = || self.file.arranged(self.stored, shape, values);
+        let tensor = keeps.then(|| Tensor::from_vec(values(), shape.as_slice(), device)).transpose()?;
         let weight = |needed: &Needed| match to_store(needed) {
             Some(shape) => {
                 let file = Arc::clone(self.file);
@@ -179,7 +181,8 @@ mod tests {
         let mut in_file = in_memory.clone();
         let [file] = <[_; 1]>::try_from(folder.weight_files().unwrap()).unwrap();
         let shape = [config.vocab_size, config.hidden_size];
-        let stored = Stored { file: Arc::new(file), name: name.clone(), shape };
+        let file = Arc::new(Source::Safetensors(file));
+        let stored = Stored { file, name: name.clone(), shape };
         in_file.tensors.insert(name.clone(), Weight::Stored(stored));
         assert_eq!(in_file.mask_embedding(4).unwrap(), in_memory.mask_embedding(4).unwrap());
         assert!(in_file.mask_embedding(config.vocab_size as u32).is_err());

@@ -1,15 +1,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
-use skn_artifact::TensorFile;
-
+use super::source::Source;
 use crate::error::Result;
+use candle_core::{Device, Tensor};
 
 /// A tensor in a file, for the CPU. It has been read once, so shape and values are known to be right.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
-    pub(super) file: Arc<TensorFile>,
+    pub(super) file: Arc<Source>,
     pub(super) name: String,
     pub(super) shape: [usize; 2],
 }
@@ -20,9 +19,14 @@ impl Stored {
         self.shape
     }
 
-    /// Appends some of its rows.
+    /// Whether its file holds its transpose.
+    pub(crate) fn is_turned(&self) -> bool {
+        self.file.is_turned(&self.name)
+    }
+
+    /// Appends some of its rows; those of its transpose, if its file holds that.
     pub(crate) fn read_rows(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
-        Ok(self.file.append_f32_rows(&self.name, self.shape, rows, values)?)
+        self.file.append_rows(&self.name, self.shape, rows, values)
     }
 
     /// Some of its rows, `[rows, width]`.
@@ -34,7 +38,7 @@ impl Stored {
 
     /// All of it.
     pub(crate) fn read(&self) -> Result<Tensor> {
-        let (shape, values) = self.file.f32(&self.name, Some(&self.shape))?;
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        let values = self.file.whole(&self.name, &self.shape)?;
+        Ok(Tensor::from_vec(values, &self.shape, &Device::Cpu)?)
     }
 }

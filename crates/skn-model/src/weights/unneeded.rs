@@ -60,6 +60,13 @@ impl<'a> Unneeded<'a> {
     pub(super) fn of(places: &Places<'a>, config: &Config, needed: impl Fn(&str) -> bool) -> Result<Self> {
         let mut unneeded = Self { other: Vec::new(), layers: BTreeSet::new() };
         for (name, (file, stored)) in places.all().filter(|(name, _)| !needed(name)) {
+            if file.is_gguf() {
+                if file.refuses_unneeded(stored) {
+                    let expected = "the tensors of a plain model of its architecture alone";
+                    return Err(ModelError::weight(file.path(), stored, expected, "this one"));
+                }
+                continue;
+            }
             match meaning(name, config) {
                 Meaning::Usual => {}
                 Meaning::Other => unneeded.other.push(stored),
