@@ -1,6 +1,6 @@
 use std::{fmt, io};
 
-use skn_artifact::ErrorKind;
+use skn_artifact::{ArtifactError, ErrorKind};
 use skn_hub::HubError;
 
 /// What can be wrong with tasks, data and tokenizers. Each message names the file, the place in it, what was
@@ -146,6 +146,10 @@ pub enum DataError {
         found: String,
     },
 
+    /// What a GGUF file says under a key is something else than it should be.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+
     /// A tokenizer file is damaged, or lacks a token.
     #[error("{file}: {reason}")]
     Tokenizer {
@@ -233,6 +237,7 @@ impl DataError {
             Self::Shard { .. } | Self::WordWithoutToken { .. } => ErrorKind::Usage,
             Self::SharedToken { .. } | Self::NotThreeSided { .. } => ErrorKind::Usage,
             Self::Link(error) => error.kind(),
+            Self::Artifact(error) => error.kind(),
             _ => ErrorKind::Input,
         }
     }

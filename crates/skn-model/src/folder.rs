@@ -59,7 +59,8 @@ impl ModelFolder {
         match folder.path(file::CONFIG)? {
             Some(path) if is_file(&path)? => Ok(folder),
             _ if is_folder(&folder.place)? => {
-                Err(folder.lacks(file::CONFIG, "a model folder in Hugging Face form has one"))
+                let usual = || folder.lacks(file::CONFIG, "a model folder in Hugging Face form has one");
+                Err(folder.lacks_but_gguf(file::CONFIG).unwrap_or_else(usual))
             }
             _ => Err(folder.missing(file::CONFIG, "there is no such folder")),
         }
@@ -87,6 +88,18 @@ impl ModelFolder {
     /// Files that lie in the program itself.
     pub fn embedded(id: &str, files: &'static [(&'static str, &'static [u8])]) -> Self {
         Self { id: id.into(), place: PathBuf::from(format!("({id})")), embedded: Some(files), gguf: None }
+    }
+
+    /// Where its files are: the folder, or a GGUF file and those that may stand beside it. Nowhere if they lie in the program itself.
+    pub fn places(&self) -> Vec<PathBuf> {
+        match (&self.embedded, &self.gguf) {
+            (Some(_), _) => Vec::new(),
+            (None, None) => vec![self.place.clone()],
+            (None, Some(_)) => {
+                let beside = file::MODEL.iter().map(|name| self.root().join(name));
+                std::iter::once(self.place.clone()).chain(beside).collect()
+            }
+        }
     }
 
     /// Whether its files lie in the program itself.
@@ -209,6 +222,9 @@ impl ModelFolder {
     fn no_weights(&self) -> ModelError {
         let pickled = self.place.join("pytorch_model.bin");
         let expected = "model.safetensors or model.safetensors.index.json";
+        if let Some(error) = self.lacks_but_gguf(expected) {
+            return error;
+        }
         if !pickled.exists() {
             return self.lacks(expected, "save the model with safe_serialization=True");
         }
@@ -230,6 +246,23 @@ impl ModelFolder {
             Some(snapshot) => self.missing(expected, &snapshot.remedy()),
             None => self.missing(expected, hint),
         }
+    }
+
+    /// The error for what is not in the folder, if there are GGUF files in it.
+    fn lacks_but_gguf(&self, expected: &str) -> Option<ModelError> {
+        let is_gguf = |path: &Path| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+        let entries = self.place.read_dir().ok()?.flatten().map(|entry| entry.path());
+        let mut found: Vec<String> = entries
+            .filter(|path| is_gguf(path))
+            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .collect();
+        found.sort();
+        let first = found.first()?;
+        let what =
+            if found.len() == 1 { "which is a model" } else { "among others, each of which is a model" };
+        let path = self.place.join(first);
+        let hint = format!("there is {first}, {what} by itself: name the file, {}", path.display());
+        Some(self.missing(expected, &hint))
     }
 
     fn missing(&self, expected: &str, hint: &str) -> ModelError {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use skn_artifact::TensorFile;
 use skn_model::{
-    Config, Gradients, LanguageModel, ModelFolder, Pass, Result, Rows, Scored, Sequences, Site, Tuning, Weights,
+    Config, Gradients, LanguageModel, ModelFolder, Pass, Result, Rows, Scored, Sequences, Site, Tuning,
+    Weights,
 };
 
 fn models() -> PathBuf {
@@ -53,7 +54,8 @@ impl Model {
     /// Neurons and logits of two texts.
     fn answers(&self) -> Vec<f32> {
         let model =
-            LanguageModel::new(&self.config, &self.weights, &Tuning::plain_text(), 0, Gradients::Nothing).unwrap();
+            LanguageModel::new(&self.config, &self.weights, &Tuning::plain_text(), 0, Gradients::Nothing)
+                .unwrap();
         let batch = Sequences {
             ids: &[5, 9, 1, 20, 7, 7, 2, 17, 11, 3, 15, 12, 4, 6, 19, 13],
             starts: &[0, 11, 16],
@@ -87,7 +89,11 @@ fn a_file_is_the_model_that_its_folder_is() {
         let (folder, name) = (ModelFolder::open(&folder).unwrap(), folder.display().to_string());
         let (plain, gguf) = (Model::of(&folder).unwrap(), Model::gguf(&file));
         assert!(gguf.config.computes_as(&plain.config), "{name}: {:#?} {:#?}", gguf.config, plain.config);
-        assert_eq!(gguf.weights.names().collect::<Vec<_>>(), plain.weights.names().collect::<Vec<_>>(), "{name}");
+        assert_eq!(
+            gguf.weights.names().collect::<Vec<_>>(),
+            plain.weights.names().collect::<Vec<_>>(),
+            "{name}"
+        );
         for tensor in plain.weights.names() {
             let [found, expected] = [&gguf, &plain].map(|model| model.weights.get(tensor).unwrap());
             assert_eq!(found.dims(), expected.dims(), "{name}: {tensor}");

@@ -73,9 +73,9 @@ impl<'s> Base<'s> {
         if !model_name.is_of_source() {
             tell_tuned(&folder, tuned);
         }
-        let place = if folder.is_embedded() { PathBuf::new() } else { real(folder.place()) };
+        let places: Vec<PathBuf> = folder.places().iter().map(|place| real(place)).collect();
         let id = folder.id().to_owned();
-        let (model, encoder) = session.cache.model(&place, &id, || {
+        let (model, encoder) = session.cache.model(&places, &id, || {
             let (model, encoder) = read_model(folder, session.device(), session.progress())?;
             Ok((Arc::new(model), Arc::new(encoder)))
         })?;

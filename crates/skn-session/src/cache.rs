@@ -38,15 +38,16 @@ impl Cache {
         Self { models: None, data: None }
     }
 
-    /// The model in a folder under an id, or in the program itself.
+    /// The model in some places under an id, of which the first names it, or in the program itself.
     pub(crate) fn model(
         &self,
-        folder: &Path,
+        places: &[PathBuf],
         id: &str,
         read: impl FnOnce() -> Result<WithTokenizer>,
     ) -> Result<WithTokenizer> {
+        let key = || (places.first().cloned().unwrap_or_default(), id.to_owned());
         match &self.models {
-            Some(shelf) => shelf.get((folder.into(), id.into()), folder, read),
+            Some(shelf) => shelf.get(key(), places, read),
             None => read(),
         }
     }
@@ -61,7 +62,7 @@ impl Cache {
     ) -> Result<Arc<Dataset>> {
         let read = || read().map(Arc::new);
         match &self.data {
-            Some(shelf) => shelf.get((place.into(), task.clone(), most), place, read),
+            Some(shelf) => shelf.get((place.into(), task.clone(), most), &[place.into()], read),
             None => read(),
         }
     }
@@ -85,8 +86,8 @@ impl<K: PartialEq, V: Clone> Shelf<K, V> {
     }
 
     /// What was read under a key, or is read now: the first time, and when the files have changed since.
-    fn get(&self, key: K, place: &Path, read: impl FnOnce() -> Result<V>) -> Result<V> {
-        let files = state(place);
+    fn get(&self, key: K, places: &[PathBuf], read: impl FnOnce() -> Result<V>) -> Result<V> {
+        let files = state(places);
         if let Ok(mut shelf) = self.kept.lock()
             && let Some(place) = shelf.iter().position(|kept| kept.key == key && kept.files == files)
         {
@@ -98,7 +99,7 @@ impl<K: PartialEq, V: Clone> Shelf<K, V> {
         let value = read()?;
         // What changed while it was read is not kept.
         if let Ok(mut shelf) = self.kept.lock()
-            && state(place) == files
+            && state(places) == files
         {
             shelf.retain(|kept| kept.key != key);
             shelf.push(Kept { key, files, value: value.clone() });
@@ -128,16 +129,18 @@ fn identity(_: &Metadata) -> [i64; 3] {
     [0; 3]
 }
 
-/// The files of a place, as deep as readers look, also where links lead; none of a place that is in no file system.
-fn state(place: &Path) -> Vec<State> {
+/// The files of some places, as deep as readers look, also where links lead; none of a place that is in no file system.
+fn state(places: &[PathBuf]) -> Vec<State> {
     let mut found = Vec::new();
-    walk(place, &mut |place| {
-        if let Ok(meta) = std::fs::metadata(place)
-            && !meta.is_dir()
-        {
-            found.push((place.into(), meta.len(), meta.modified().ok(), identity(&meta)));
-        }
-    });
+    for place in places {
+        walk(place, &mut |place| {
+            if let Ok(meta) = std::fs::metadata(place)
+                && !meta.is_dir()
+            {
+                found.push((place.into(), meta.len(), meta.modified().ok(), identity(&meta)));
+            }
+        });
+    }
     found.sort();
     found
 }

@@ -3,7 +3,8 @@
 use std::thread::Builder;
 
 use candle_core::Device;
-use skn_artifact::ModelIdentity;
+use skn_artifact::names::file;
+use skn_artifact::{GgufFile, ModelIdentity};
 use skn_data::{TextEncoder, TokenizerFiles};
 use skn_model::{Config, ModelFolder, Weights};
 use skn_probing::Progress;
@@ -33,6 +34,26 @@ impl LoadedModel {
         }
         let weights = Weights::read(&folder, &config, device)?;
         Ok(Self { folder, config, weights })
+    }
+
+    /// The files of its folder that stand beside configuration and weights, by name. Of a model in a GGUF file they are those of its
+    /// tokenizer, made of that if they are not beside it.
+    ///
+    /// # Errors
+    /// If one can't be read or made.
+    pub(crate) fn other_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let others = || file::MODEL.iter().filter(|name| ![file::CONFIG, file::WEIGHTS].contains(name));
+        let mut files = Vec::new();
+        if self.folder.gguf().is_some() {
+            let made = tokenizer_files(&self.folder)?;
+            let made = made.parts().filter(|(name, _)| others().any(|other| other == name));
+            files.extend(made.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())));
+        } else {
+            for name in others() {
+                files.extend(self.folder.file(name)?.map(|bytes| ((*name).to_owned(), bytes.into_owned())));
+            }
+        }
+        Ok(files)
     }
 
     /// Its identity in artifacts.
@@ -104,12 +125,45 @@ fn free_memory() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Reads a model folder's tokenizer.
+/// The files of a model's tokenizer. Of one in a GGUF file they are made, unless there is a `tokenizer.json` beside it.
+fn tokenizer_files(folder: &ModelFolder) -> Result<TokenizerFiles<'static>> {
+    let place = folder.place().display().to_string();
+    let mut files = TokenizerFiles::gather(&place, |name| folder.file(name))?;
+    if let Some(gguf) = folder.gguf()
+        && files.lack_vocabulary()
+    {
+        files.insert_gguf(gguf)?;
+    }
+    Ok(files)
+}
+
+/// Checks that a tokenizer beside a GGUF file is the model's, where the file says which tokens that has.
+fn check_tokens(gguf: &GgufFile, encoder: &TextEncoder) -> Result<()> {
+    /// What the file calls a token that is nothing special.
+    const NORMAL: i64 = 1;
+    let Some(tokens) = gguf.texts("tokenizer.ggml.tokens")? else { return Ok(()) };
+    let types = gguf.integers("tokenizer.ggml.token_type")?.unwrap_or_else(|| vec![NORMAL; tokens.len()]);
+    let normal = (0u32..).zip(tokens).zip(types).filter(|(_, kind)| *kind == NORMAL).map(|(token, _)| token);
+    for (id, token) in normal {
+        let found = encoder.id_of(token);
+        if found != Some(id) {
+            let found = found.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            return Err(SessionError::input(format!(
+                "{}: its token {token:?} has the id {id}, but {found} in the tokenizer.json beside it, which is of another model; take \
+                 that away, or give the file a folder of its own",
+                gguf.path().display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a model's tokenizer.
 ///
 /// # Errors
 /// If there is none, or it is damaged.
 fn read_tokenizer(folder: &ModelFolder, progress: &dyn Progress) -> Result<TextEncoder> {
-    let files = TokenizerFiles::gather(&folder.place().display().to_string(), |name| folder.file(name))?;
+    let files = tokenizer_files(folder)?;
     if files.lack_vocabulary() {
         return Err(folder
             .lacks(
@@ -122,7 +176,11 @@ fn read_tokenizer(folder: &ModelFolder, progress: &dyn Progress) -> Result<TextE
     if !folder.is_embedded() {
         fence::check_tokenizer(&files, progress)?;
     }
-    Ok(TextEncoder::from_files(&files)?)
+    let encoder = TextEncoder::from_files(&files)?;
+    if let Some(gguf) = folder.gguf() {
+        check_tokens(gguf, &encoder)?;
+    }
+    Ok(encoder)
 }
 
 #[cfg(test)]

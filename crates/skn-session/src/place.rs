@@ -12,7 +12,7 @@ use crate::error::{Result, SessionError};
 use crate::options::Subject;
 use crate::walk::walk;
 
-/// Finds the model that a user names: `demo`, an existing folder, or `owner/name[@revision]` in the local Hugging
+/// Finds the model that a user names: `demo`, an existing folder or GGUF file, or `owner/name[@revision]` in the local Hugging
 /// Face cache. An existing folder wins over the cache.
 ///
 /// # Errors
@@ -28,7 +28,13 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
         return Ok(ModelFolder::open(name)?);
     }
     if path.is_file() {
-        return Err(no_model_folder(path));
+        return match Foreign::of_file(path) {
+            Some(Foreign::Gguf) => {
+                tell_links(path);
+                Ok(ModelFolder::open_gguf(path)?)
+            }
+            found => Err(no_model(path, found)),
+        };
     }
     let Some(repository) = Repository::parse(Kind::Model, name) else {
         return Err(SessionError::input(format!("{name}: no such folder")));
@@ -42,14 +48,14 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
     }
 }
 
-/// What is said where a file is named in place of a model's folder.
-fn no_model_folder(file: &Path) -> SessionError {
-    let found = match Foreign::of_file(file) {
+/// What is said of a file that is no model, by what else it is.
+fn no_model(file: &Path, found: Option<Foreign>) -> SessionError {
+    let found = match found {
         Some(Foreign::Safetensors) => "a file of tensors; give the folder that it lies in".into(),
         Some(found) => found.told(Wanted::Tensors),
         None => "a file".into(),
     };
-    let expected = "a model's folder in Hugging Face form (config.json, model.safetensors, tokenizer.json)";
+    let expected = "a model's folder in Hugging Face form (config.json, model.safetensors, tokenizer.json), or a GGUF file";
     SessionError::input(format!("{}: expected {expected}, found {found}", file.display()))
 }
 
@@ -163,8 +169,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.bin");
         for (bytes, part) in [
-            (&b"GGUF\x03\0\0\0"[..], "a GGUF model; use the model's safetensors file"),
-            (b"\x80\x02}q\0.", "safetensors.torch.save_file"),
+            (&b"\x80\x02}q\0."[..], "safetensors.torch.save_file"),
             (b"@\0\0\0\0\0\0\0{\"a\":{}}", "give the folder that it lies in"),
             (b"anything", "found a file"),
         ] {
@@ -177,6 +182,22 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_gguf_file_is_one() {
+        let files = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/gguf/");
+        let folder = find_model(&format!("{files}qwen2.gguf")).unwrap();
+        assert!(folder.gguf().is_some() && folder.id() == "qwen2");
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("m.gguf");
+        skn_artifact::write_file(&path, skn_artifact::Overwrite::Refuse, b"GGUF\x03\0\0\0").unwrap();
+        let error = find_model(path.to_str().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+        assert!(error.to_string().contains("m.gguf: header, number of tensors: expected 8 bytes"), "{error}");
+        // Its folder is none.
+        let error = find_model(place.path().to_str().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("no config.json; there is m.gguf, which is a model by itself"), "{error}");
     }
 
     #[test]

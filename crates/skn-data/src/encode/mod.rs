@@ -19,6 +19,7 @@ mod adapt;
 mod class;
 mod encoded;
 mod files;
+mod gguf;
 mod part;
 mod sequence;
 mod settings;

@@ -136,6 +136,11 @@ impl TextEncoder {
         self.tokenizer.get_vocab_size(true)
     }
 
+    /// The id of a token by its name, if there is one.
+    pub fn id_of(&self, name: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(name)
+    }
+
     /// The names of a token: one, but in a damaged vocabulary. Sorted.
     pub fn names_of(&self, id: u32) -> Vec<String> {
         let all = self.tokenizer.get_vocab(true).into_iter();

@@ -10,13 +10,13 @@ fn what_is_read_is_kept_until_its_files_change() {
         Ok(reads.get())
     };
     std::fs::write(folder.path().join("a"), "1").unwrap();
-    assert_eq!(shelf.get(0, folder.path(), read).unwrap(), 1);
-    assert_eq!(shelf.get(0, folder.path(), read).unwrap(), 1);
-    assert_eq!(shelf.get(1, folder.path(), read).unwrap(), 2, "another key");
+    assert_eq!(shelf.get(0, &[folder.path().into()], read).unwrap(), 1);
+    assert_eq!(shelf.get(0, &[folder.path().into()], read).unwrap(), 1);
+    assert_eq!(shelf.get(1, &[folder.path().into()], read).unwrap(), 2, "another key");
     std::fs::write(folder.path().join("a"), "22").unwrap();
-    assert_eq!(shelf.get(0, folder.path(), read).unwrap(), 3);
+    assert_eq!(shelf.get(0, &[folder.path().into()], read).unwrap(), 3);
     for key in 2..10 {
-        shelf.get(key, folder.path(), read).unwrap();
+        shelf.get(key, &[folder.path().into()], read).unwrap();
     }
     assert_eq!(shelf.kept.lock().unwrap().len(), 4);
 }
@@ -35,10 +35,10 @@ fn what_changes_behind_a_link_is_read_again() {
     std::os::unix::fs::symlink(disk.path(), folder.path().join("train")).unwrap();
     // One that leads round in a circle.
     std::os::unix::fs::symlink(folder.path(), disk.path().join("up")).unwrap();
-    assert_eq!(shelf.get(0, folder.path(), read).unwrap(), 1);
-    assert_eq!(shelf.get(0, folder.path(), read).unwrap(), 1);
+    assert_eq!(shelf.get(0, &[folder.path().into()], read).unwrap(), 1);
+    assert_eq!(shelf.get(0, &[folder.path().into()], read).unwrap(), 1);
     std::fs::write(disk.path().join("a"), "22").unwrap();
-    assert_eq!(shelf.get(0, folder.path(), read).unwrap(), 2);
+    assert_eq!(shelf.get(0, &[folder.path().into()], read).unwrap(), 2);
 }
 
 #[test]
@@ -49,6 +49,6 @@ fn what_changes_while_it_is_read_is_not_kept() {
         std::fs::write(folder.path().join("a"), "1").unwrap();
         Ok(1)
     };
-    assert_eq!(shelf.get(0, folder.path(), write).unwrap(), 1);
+    assert_eq!(shelf.get(0, &[folder.path().into()], write).unwrap(), 1);
     assert_eq!(shelf.kept.lock().unwrap().len(), 0);
 }

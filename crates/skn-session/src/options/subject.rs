@@ -10,7 +10,7 @@ use super::size::Size;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Subject {
-    /// A folder, `owner/name[@revision]` of the local Hugging Face cache, or `demo`; default `roberta-base`.
+    /// A folder, a GGUF file, `owner/name[@revision]` of the local Hugging Face cache, or `demo`; default `roberta-base`.
     pub model: Option<String>,
     /// The task; default `sst2`, or of the demo `sentiment`.
     pub task: Option<TaskChoice>,

@@ -211,14 +211,11 @@ impl PrunedModel {
     /// The model folder, tokenizer and tuned parameters included; `skn.json` last.
     fn write(&self, setup: &Setup<'_>, dev_score: f64, writer: &mut RunWriter) -> Result<()> {
         let base = &setup.base;
-        let own = [file::CONFIG, file::WEIGHTS];
         let mut files = vec![
             (file::CONFIG.to_string(), self.config.to_json()),
             (file::WEIGHTS.to_string(), self.weights.to_bytes()?),
         ];
-        for name in file::MODEL.iter().filter(|name| !own.contains(name)) {
-            files.extend(base.model.folder.file(name)?.map(|bytes| (name.to_string(), bytes.into_owned())));
-        }
+        files.extend(base.model.other_files()?);
         let embedding = self.weights.mask_embedding(base.encoder.mask_id())?;
         files.extend(self.tuning.files(&self.config, &base.identity.id, &embedding)?);
         let mut hashes = BTreeMap::new();
