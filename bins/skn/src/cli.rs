@@ -73,7 +73,7 @@ pub enum Dtype {
 /// Which model, and which task.
 #[derive(Args, Clone, Debug)]
 pub struct ModelAndTask {
-    /// Folder, owner/name[@revision] from the local Hugging Face cache, or demo
+    /// Folder, GGUF file, owner/name[@revision] from the local Hugging Face cache, or demo
     #[arg(long, visible_alias = "load_backbone", value_name = "MODEL")]
     pub model: Option<String>,
 

@@ -33,7 +33,11 @@ impl<'s> Cursor<'s> {
     /// The place of the next bytes, which are `what` for an error, and goes behind them.
     pub(super) fn take(&mut self, count: usize, what: &dyn Fn() -> String) -> Result<Range<usize>> {
         if count > self.left() {
-            let found = format!("{} that the file, or a header, can still have", self.left());
+            let end = match self.length <= MAX_HEADER {
+                true => "the end of the GGUF file".to_owned(),
+                false => format!("the {MAX_HEADER} that the header of a GGUF file may have"),
+            };
+            let found = format!("{} up to {end}", self.left());
             return Err(self.wrong(what(), format!("{count} bytes"), found));
         }
         let range = self.place..self.place + count;
@@ -65,7 +69,7 @@ impl<'s> Cursor<'s> {
         let count = self.u64(what)?;
         let most = self.left() / least;
         usize::try_from(count).ok().filter(|count| *count <= most).ok_or_else(|| {
-            self.wrong(what(), format!("a count of at most {most}, for which there are bytes"), count)
+            self.wrong(what(), format!("a count of at most {most}, for which the GGUF file has bytes"), count)
         })
     }
 

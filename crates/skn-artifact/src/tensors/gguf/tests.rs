@@ -148,7 +148,7 @@ fn what_contradicts_itself_is_refused() {
     made.with(|made| made.values.push(("other", 9, nested()))).refused(&["a list of lists"]);
     let endless = [&8u32.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat();
     made.with(|made| made.values.push(("other", 9, endless)))
-        .refused(&["key `other`", "for which there are bytes"]);
+        .refused(&["key `other`", "for which the GGUF file has bytes"]);
     for wrong in [0u32, 48, 1 << 20] {
         made.with(|made| made.values.push(("general.alignment", 4, wrong.to_le_bytes().to_vec())))
             .refused(&["general.alignment", "power of two"]);
