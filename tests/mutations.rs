@@ -92,8 +92,8 @@ fn behind_the_fence(form: &Form, line: &str, number: u64) {
     let folder = desk.path("mutant");
     let file = (form.make)(&folder);
     write(&file, mutant(&fs::read(&file).unwrap(), number));
-    let of_data = line.ends_with("--data");
-    let given = if of_data { &file } else { &folder };
+    let is_named = line.ends_with("--data") || file.extension().is_some_and(|end| end == "gguf");
+    let given = if is_named { &file } else { &folder };
     let line = format!("{line} {}", given.display());
     desk.fails(&line, 3, &["mutant"]);
 }
@@ -169,6 +169,8 @@ mod mutants_of {
         task,
         safetensors,
         shard_index,
+        gguf,
+        gguf_tokenizer,
         config,
         tokenizer,
         vocab,

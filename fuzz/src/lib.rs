@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{LazyLock, Once};
 
-use skn_artifact::{Foreign, RunRecord, SkillConfig, SplitRecord, TensorFile, Wanted, parse_json};
+use skn_artifact::{Foreign, GgufFile, RunRecord, SkillConfig, SplitRecord, TensorFile, Wanted, parse_json};
 use skn_counts::Performance;
 use skn_data::{RowReader, Task, TextEncoder, TokenizerFiles, read_dataset};
 use skn_select::Mask;
@@ -139,6 +139,35 @@ pub fn tensors(bytes: &[u8]) {
         let _ = (file.f32(name, None), file.i32(name, None), file.i64(name, None), file.bool(name, None));
         let _ = (file.digest(name), file.expect_floats(name, &[2, 2]));
     }
+}
+
+/// A GGUF file, each of whose keys and tensors is asked for as everything, and the tokenizer that is in it.
+pub fn gguf(bytes: &[u8]) {
+    let file = match GgufFile::from_bytes(Path::new("x.gguf"), bytes.to_vec()) {
+        Ok(file) => file,
+        Err(error) => {
+            assert!(error.to_string().contains("x.gguf"), "{error}");
+            return;
+        }
+    };
+    for key in file.keys() {
+        let _ = (file.text(key), file.integer(key), file.number(key), file.flag(key), file.is_list(key));
+        let _ = (file.texts(key), file.integers(key), file.numbers(key), file.flags(key));
+    }
+    for name in file.names() {
+        file.scan(name, |_| {}).expect("a tensor lies in its file");
+        let rows = file.tensor(name).map_or(0, |(shape, _)| shape[0]);
+        let _ = (file.rows(name, 0..rows, |_| {}), file.rows(name, rows..rows + 1, |_| {}));
+    }
+    let mut files = TokenizerFiles::new("model");
+    files.insert("config.json", &br#"{"model_type": "llama"}"#[..]);
+    if let Err(error) = files.insert_gguf(&file) {
+        assert!(error.to_string().contains("x.gguf"), "{error}");
+        return;
+    }
+    fenced(|| {
+        let _ = TextEncoder::from_files(&files).and_then(|encoder| encoder.try_out());
+    });
 }
 
 /// A file of counts.

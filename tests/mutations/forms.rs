@@ -14,7 +14,7 @@ use candle_core::Device;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
-use skn_artifact::{RunRecord, SkillConfig, SplitRecord, TensorBundle, TensorFile, read_json};
+use skn_artifact::{GgufFile, RunRecord, SkillConfig, SplitRecord, TensorBundle, TensorFile, read_json};
 use skn_data::{Task, TextEncoder, TokenizerFiles, read_dataset};
 use skn_model::{ModelFolder, Weights};
 
@@ -37,7 +37,7 @@ const DATA: Option<&str> =
 const MODEL: Option<&str> =
     Some("skn-train --task-file task.toml --epoch 1 --save_to run --data data/csv --model");
 
-pub(super) const FORMS: [Form; 33] = [
+pub(super) const FORMS: [Form; 35] = [
     Form {
         name: "arrow",
         make: |to| data(to, "arrow/validation/data-00000-of-00001.arrow", "arrow"),
@@ -68,6 +68,8 @@ pub(super) const FORMS: [Form; 33] = [
     Form { name: "task", make: task_file, read: |file| Task::read(file).is_ok(), fenced: None },
     Form { name: "safetensors", make: tensors, read: all_tensors, fenced: None },
     Form { name: "shard_index", make: shards, read: weights, fenced: None },
+    Form { name: "gguf", make: gguf, read: gguf_weights, fenced: None },
+    Form { name: "gguf_tokenizer", make: gguf, read: gguf_tokenizer, fenced: MODEL },
     Form { name: "config", make: |to| model(to, "config.json"), read: weights, fenced: None },
     Form { name: "tokenizer", make: |to| model(to, "tokenizer.json"), read: tokenizer, fenced: MODEL },
     Form { name: "vocab", make: |to| older(to, "vocab.json"), read: tokenizer, fenced: MODEL },
@@ -234,6 +236,27 @@ fn weights(file: &Path) -> bool {
     let Ok(folder) = ModelFolder::open(file.parent().unwrap()) else { return false };
     let Ok(config) = folder.config() else { return false };
     Weights::read(&folder, &config, &Device::Cpu).is_ok()
+}
+
+/// A small model.
+fn gguf(to: &Path) -> PathBuf {
+    let file = to.join("mutant.gguf");
+    write(&file, fs::read(golden().join("../models/gguf/qwen2.gguf")).unwrap());
+    file
+}
+
+fn gguf_weights(file: &Path) -> bool {
+    let Ok(model) = ModelFolder::open_gguf(file) else { return false };
+    let Ok(config) = model.config() else { return false };
+    Weights::read(&model, &config, &Device::Cpu).is_ok()
+}
+
+fn gguf_tokenizer(file: &Path) -> bool {
+    let Ok(file) = GgufFile::open(file) else { return false };
+    let mut files = TokenizerFiles::new("model");
+    files.insert("config.json", &br#"{"model_type": "qwen2"}"#[..]);
+    let made = files.insert_gguf(&file).and_then(|()| TextEncoder::from_files(&files));
+    made.and_then(|encoder| encoder.try_out()).is_ok()
 }
 
 fn older(to: &Path, name: &str) -> PathBuf {

@@ -50,6 +50,10 @@ fn data() -> Result<()> {
         put("task", &path.file_name().unwrap_or_default().to_string_lossy(), fs::read(&path)?)?;
     }
     put("tokenizer", "json", golden("model/tokenizer.json")?)?;
+    for name in ["smollm", "llama-bpe", "neox"] {
+        put("gguf", name, fs::read(at("../crates/skn-data/tests/gguf").join(format!("{name}.gguf")))?)?;
+    }
+    put("gguf", "blocks", fs::read(at("../tests/models/gguf/blocks.gguf"))?)?;
     let older = ["vocab.json", "merges.txt", "tokenizer_config.json"];
     let older: Result<Vec<_>> = older.iter().map(|name| golden(&format!("model/{name}"))).collect();
     put("tokenizer", "older", older?.join(&0))?;
