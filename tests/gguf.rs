@@ -151,7 +151,7 @@ fn what_a_file_lacks_is_said() {
     for (from, to, parts) in [
         (&b"llama"[..], &b"lamma"[..], &["general.architecture", "\"lamma\"", "one of llama, qwen2"][..]),
         (b"llama.vocab_size", b"llama.vocab_form", &["llama.vocab_form", "keys that are known"]),
-        (b"blk.2.ffn_up.weight", b"blk.2.ffn_op.weight", &["blk.2.ffn_up.weight", "expected a tensor"]),
+        (b"blk.2.ffn_up.weight", b"blk.2.ffn_op.weight", &["blk.2.ffn_op.weight", "plain model"]),
         (b"llama.block_count", b"llama.block_cound", &["llama.block_count", "found nothing"]),
     ] {
         let mut bytes = whole.clone();

@@ -25,6 +25,7 @@ use crate::error::{ModelError, Result};
 use crate::hash::hash_of_values;
 use crate::shapes::{first_of_head, has_head, tensors as tensors_of};
 
+mod columns;
 mod lost;
 mod no_head;
 mod places;
@@ -35,6 +36,7 @@ mod stored;
 mod table;
 mod unneeded;
 
+pub(crate) use columns::Columns;
 pub(crate) use no_head::NoHead;
 pub(crate) use stored::Stored;
 pub(crate) use table::Table;

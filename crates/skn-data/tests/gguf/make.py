@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Makes the GGUF files of this folder, which hold a tokenizer and nothing else, and what the tokenizers of their models make of texts.
 
-    pip install gguf==0.19.0 transformers==5.24.0 tokenizers==0.23.3
+    pip install gguf==0.19.0 transformers==5.24.0 tokenizers==0.23.3 sentencepiece==0.2.3
     python make.py
 
 One small vocabulary is trained on text that is made here, and written under each name that files have for how texts are parted.
 `cases.json` has the ids of each text: as transformers' class gives them where the family has one (GPT-2, Qwen 2, GPT-NeoX), else as the
-parts of the published tokenizer.json give them (SmolLM2, Llama 3).
+parts of the published tokenizer.json give them (SmolLM2, Llama 3). pieces.gguf is a SentencePiece model, as Llama 2 has one.
 """
 
 import json
@@ -15,8 +15,10 @@ import tempfile
 from pathlib import Path
 
 import gguf
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+import sentencepiece as spm
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import GPT2Tokenizer, GPTNeoXTokenizer, Qwen2Tokenizer
+from transformers.tokenization_utils_base import generate_merges
 
 HERE = Path(__file__).parent
 WORDS = ("the play is dull and long a song that was superb mind gap cinema I'm you'll we've DON'T don't Zürich naïve café 2024 1999 "
@@ -26,7 +28,7 @@ TEXTS = ["", " ", "  ", "\n", "\t\n \r\n", "the play is dull", " The Play", "in 
          "🙂👩\u200d👩\u200d👧 ok 7", "two  blanks\tand\nline ", "trailing   ", "a\u00a0b\u3000c", "½ ² ٣٤٥ Ⅷ", "don’t can't", "!!! ... ---- ==>",
          "https://example.org/a?b=1&c=22", "quux quuxquux Quux", "line\n\n\nend", "mixed123abc456", "<|end|>", "say <|end|> and <|begin|>the",
          "a<br>b <br> c", "é e\u0301 ﬁ ①", "مرحبا بالعالم ٢٠٢٤", "नमस्ते १२३", "\u200b\ufeffx", "'s 't 're", "S's", "0" * 17, "the the\nthe\n the",
-         "{\"a\": [1, 22, 333]}", "A.B.C. 1,000,000", "tab\tseparated\tvalues\t9", "end."]
+         "{\"a\": [1, 22, 333]}", "A.B.C. 1,000,000", "say </s>the <s> play", "tab\tseparated\tvalues\t9", "end."]
 CONTROL, USER = ["<|end|>", "<|begin|>"], ["<br>"]
 
 
@@ -100,6 +102,44 @@ def write(path, architecture, pre, vocab, merges, more):
     writer.close()
 
 
+def pieces():
+    """A vocabulary of SentencePiece's BPE, trained as Llama's was. What it makes of a text is what sentencepiece itself makes of it; of special
+    tokens that stand in a text, which that takes for text, what the tokenizer makes of it that transformers' converter makes."""
+    dice = random.Random(4)
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "text"
+        text.write_text("\n".join(" ".join(dice.choice(WORDS) for _ in range(12)) for _ in range(400)) + "\n")
+        spm.SentencePieceTrainer.train(input=str(text), model_prefix=f"{folder}/m", model_type="bpe", vocab_size=420, byte_fallback=True,
+                                       split_digits=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+                                       allow_whitespace_only_pieces=True, character_coverage=0.99, minloglevel=2)
+        model = spm.SentencePieceProcessor(model_file=f"{folder}/m.model")
+    kind = lambda id: (gguf.TokenType.UNKNOWN if model.is_unknown(id) else gguf.TokenType.CONTROL if model.is_control(id)
+                       else gguf.TokenType.BYTE if model.is_byte(id) else gguf.TokenType.NORMAL)
+    tokens = [model.id_to_piece(id) for id in range(model.get_piece_size())]
+    scores = [model.get_score(id) for id in range(len(tokens))]
+    writer = gguf.GGUFWriter(HERE / "pieces.gguf", "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types([kind(id) for id in range(len(tokens))])
+    writer.add_bos_token_id(model.bos_id())
+    writer.add_eos_token_id(model.eos_id())
+    writer.add_unk_token_id(model.unk_id())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    vocab = {token: id for id, token in enumerate(tokens)}
+    merges = generate_merges(vocab, dict(zip(tokens, scores)), skip_tokens=["<unk>", "<s>", "</s>"])
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in ["<unk>", "<s>", "</s>"]])
+    ids = [[model.bos_id(), *tokenizer.encode(text).ids] for text in TEXTS]
+    for text, found in zip(TEXTS, ids):
+        assert "</s>" in text or found == [model.bos_id(), *model.encode(text)], text
+    return {"name": "pieces", "size": len(tokens), "ids": ids}
+
+
 def main():
     vocab, merges = train()
     for token in CONTROL + USER:
@@ -119,6 +159,7 @@ def main():
         write(HERE / f"{name}.gguf", architecture, pre, vocab, merges, more)
         tokenizer = reference(name, vocab, merges)
         cases.append({"name": name, "size": len(vocab), "ids": [tokenizer.encode(text).ids for text in TEXTS]})
+    cases.append(pieces())
     lines = [json.dumps(case, ensure_ascii=False) for case in cases]
     whole = "{\"texts\": " + json.dumps(TEXTS) + ",\n\"cases\": [\n" + ",\n".join(lines) + "]}\n"
     (HERE / "cases.json").write_text(whole)

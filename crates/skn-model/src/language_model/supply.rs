@@ -10,7 +10,7 @@ use crate::architecture::{Form, Module, NormForm, Part, Piece};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::tuning::Tuning;
-use crate::weights::{Table, Weights};
+use crate::weights::{Columns, Table, Weights};
 
 /// Which parameters get gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,21 +133,23 @@ impl<'a> TensorSupply<'a> {
             false => None,
         };
         let weight = module.weight();
-        let stored = self.weights.stored(&weight).filter(|stored| stored.is_turned() == module.transposed);
-        match stored {
+        match self.weights.stored(&weight) {
             Some(stored) if self.is_frozen(&weight) && self.tuning.tensor(&weight).is_none() => {
                 let (stored, piece) = (stored.clone(), module.piece);
                 let bias = match bias {
                     Some(bias) => bias,
                     None => Tensor::zeros(outputs, DType::F32, self.weights.device())?,
                 };
-                let read = move |rows: Range<usize>, values: &mut Vec<f32>| {
-                    let mut pieces = piece.rows(rows).into_iter();
-                    pieces
-                        .try_for_each(|rows| stored.read_rows(rows, values))
-                        .map_err(candle_core::Error::wrap)
-                };
-                Ok(Linear::deferred([outputs, inputs], bias, read)?)
+                let shape = [outputs, inputs];
+                // Outputs lie one after another in the file, or beside each other.
+                if module.transposed == stored.is_turned() {
+                    let read = move |rows, values: &mut Vec<f32>| stored.read_rows(rows, values);
+                    return Ok(Linear::deferred(shape, bias, of_piece(piece, read))?);
+                }
+                let end = piece.rows(0..outputs).last().map_or(0, |rows| rows.end);
+                let columns = Columns::new(stored, end);
+                let read = move |rows, values: &mut Vec<f32>| columns.read_rows(rows, values);
+                Ok(Linear::deferred(shape, bias, of_piece(piece, read))?)
             }
             _ => {
                 let weight = self.get(&weight)?;
@@ -199,6 +201,17 @@ impl<'a> TensorSupply<'a> {
     fn is_frozen(&self, name: &str) -> bool {
         let trains = self.gradients != Gradients::Nothing && self.tuning.trains(name);
         !trains && self.gradients != Gradients::All
+    }
+}
+
+/// Reads rows of a part, where `read` reads those of the tensor that holds it.
+fn of_piece(
+    piece: Piece,
+    read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<()>,
+) -> impl Fn(Range<usize>, &mut Vec<f32>) -> candle_core::Result<()> {
+    move |rows, values| {
+        let mut pieces = piece.rows(rows).into_iter();
+        pieces.try_for_each(|rows| read(rows, values)).map_err(candle_core::Error::wrap)
     }
 }
 
