@@ -20,7 +20,7 @@ use skn_bench::{Backbone, PRUNED_NEURONS, Ratios, VERBALIZER, multiply_adds};
 use skn_data::{Encoded, pack_in_order};
 use skn_kernels::{Activation, Linear};
 use skn_model::{
-    Gradients, LanguageModel, ModelFolder, Precision, ReadAs, TrainingDropout, Tuning, Weights,
+    Gradients, LanguageModel, ModelFolder, NeuronSite, Precision, ReadAs, TrainingDropout, Tuning, Weights,
     keep_candle_on_calling_thread, keep_freed_memory,
 };
 use skn_probing::{PassOptions, ProbeType, Workers, averages, counts, evaluate, prompt_activations};
@@ -233,7 +233,7 @@ impl Work {
         let thresholds = averages.iter().map(|(&pool, average)| Ok((pool, average.threshold()?)));
         let thresholds: BTreeMap<_, _> = thresholds.collect::<skn_probing::Result<_>>()?;
         let counts = counts(&self.model, rest, VERBALIZER.len(), &thresholds, Some(NEURON), &options)?;
-        prompt_activations(&self.model, &[0, 2])?;
+        prompt_activations(&self.model, &[0, 2], NeuronSite::Product)?;
         let mut right = Vec::new();
         for pool in types.iter().filter_map(|probe| probe.pool()) {
             let performance = counts.counts[&pool].performance()?;

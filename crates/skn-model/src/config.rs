@@ -16,7 +16,7 @@
 use serde_json::{Map, Value};
 use skn_kernels::Activation;
 
-use crate::architecture::{Architecture, HeadForm};
+use crate::architecture::{Architecture, HeadForm, LayerPart, Part};
 use crate::family::Family;
 
 mod count;
@@ -81,6 +81,11 @@ impl Config {
     /// Whether it is a decoder: a row sees no row behind it, and the answer is read at the last one.
     pub fn is_decoder(&self) -> bool {
         !matches!(self.architecture.head, HeadForm::Masked(_))
+    }
+
+    /// Whether a neuron is a product of two numbers, an activated gate and what it lets through.
+    pub fn is_gated(&self) -> bool {
+        self.module(Part::Layer(0, LayerPart::Gate)).is_some()
     }
 
     /// transformers' class of this model with the head that names words.

@@ -74,7 +74,7 @@ impl<'a> Rows<'a> {
 /// the model and nothing stays there. What [`Self::on`] returns goes on through the model, so returning `x` is
 /// watching and returning something else is editing.
 ///
-/// Any `FnMut(Site, &Rows, Tensor) -> Result<Tensor>` is a hook that reads everything.
+/// Any `FnMut(Site, &Rows, Tensor) -> Result<Tensor>` is a hook that reads neurons and outputs of all layers.
 ///
 /// ```
 /// use candle_core::Tensor;
@@ -89,12 +89,15 @@ impl<'a> Rows<'a> {
 /// takes_a_hook(&mut watch);
 /// ```
 pub trait Hook {
-    /// Which rows this hook wants at a site. It is still given every row that is computed for others; a site of
+    /// Which rows this hook wants at a site; all, but for the factors of a gated FFN's neurons, which are there only where
+    /// somebody wants them, and an error in a plain FFN. It is still given every row that is computed for others; a site of
     /// which it reads [`Reads::Nothing`] is not visited. An edit that matters only for the answer reads
     /// [`Reads::Answer`].
     fn reads(&self, site: Site) -> Reads {
-        let _ = site;
-        Reads::All
+        match site {
+            Site::FfnGate { .. } | Site::FfnUp { .. } => Reads::Nothing,
+            Site::FfnAct { .. } | Site::LayerOut { .. } => Reads::All,
+        }
     }
 
     /// Is given `x` `[rows, width]` at `site` and returns what goes on through the model, of the same shape.

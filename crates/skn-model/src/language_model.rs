@@ -13,7 +13,7 @@ use crate::language_model::trunk::{Trunk, first_read};
 use crate::layout::Layout;
 use crate::pass::Pass;
 use crate::sequences::Sequences;
-use crate::tuning::Tuning;
+use crate::tuning::{PromptPlace, Tuning};
 use crate::weights::{NoHead, Weights};
 
 mod adapter;
@@ -112,6 +112,11 @@ impl LanguageModel {
     /// Where the prompt stands, and where the answer is read.
     pub fn layout(&self) -> Layout {
         self.encoder.layout()
+    }
+
+    /// Where a decoder's prompt stands, if it has one.
+    pub fn prompt_place(&self) -> Option<PromptPlace> {
+        self.tuning.place_in(self.config())
     }
 
     /// P: the rows of the prompt, the `<mask>` row included.

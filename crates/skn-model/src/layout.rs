@@ -40,6 +40,16 @@ impl Layout {
         Self { front: 0, behind: rows, answers_last: true }
     }
 
+    /// The prompt stands before the text, and the answer is read at its last row: a decoder as PEFT prompts it.
+    pub(crate) fn blind(rows: usize) -> Self {
+        Self { front: rows, behind: 0, answers_last: true }
+    }
+
+    /// Whether there are rows of a prompt that see nothing of the text: those before it, in a decoder.
+    pub fn has_blind_prompt(self) -> bool {
+        self.answers_last && self.front > 0
+    }
+
     /// P: the rows of the prompt.
     pub fn prompt_rows(self) -> usize {
         self.front + self.behind
@@ -110,6 +120,22 @@ mod tests {
         assert_eq!(layout.answers(&packing).number(), [0, 5]);
         assert_eq!(layout.prompt(&packing).unwrap().number(), [0, 1, 5, 6]);
         assert_eq!((layout.prompt_rows(), layout.text(5)), (2, 2..5));
+    }
+
+    #[test]
+    fn a_blind_prompt() {
+        let layout = Layout::blind(2);
+        let places: Vec<_> = (0..4).map(|position| layout.place(position, 4)).collect();
+        assert_eq!(
+            places.iter().map(|place| place.in_prompt).collect::<Vec<_>>(),
+            [Some(0), Some(1), None, None]
+        );
+        assert!(places[3].is_last_of_text && places[3].is_answer && !places[2].is_answer);
+        let packing = Packing::from_starts(&[0, 5, 8]).unwrap();
+        assert_eq!(layout.answers(&packing).number(), [4, 7]);
+        let blind =
+            [layout, Layout::blind(0), Layout::front(2), Layout::behind(2)].map(Layout::has_blind_prompt);
+        assert_eq!(blind, [true, false, false, false]);
     }
 
     #[test]

@@ -1,9 +1,23 @@
 use std::fmt;
+use std::str::FromStr;
+
+use crate::error::ModelError;
 
 /// A place in the forward pass where a [`Hook`](crate::Hook) may look at, or replace, what flows through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Site {
+    /// A gated FFN's gate after its activation, `[rows, width(layer)]`. A hook reads it only if it says so
+    /// ([`Hook::reads`](crate::Hook::reads)); a plain FFN has none.
+    FfnGate {
+        /// The layer, from 0.
+        layer: usize,
+    },
+    /// What a gated FFN's gate lets through, `[rows, width(layer)]`; as [`Self::FfnGate`].
+    FfnUp {
+        /// The layer, from 0.
+        layer: usize,
+    },
     /// The FFN's activations `[rows, width(layer)]`, which its second matrix is multiplied with: the neurons. Of a gated FFN
     /// they are products of the activated gate and what it lets through.
     FfnAct {
@@ -18,10 +32,18 @@ pub enum Site {
 }
 
 impl Site {
+    /// The sites of a layer, in the order of the pass.
+    pub(crate) fn of_layer(layer: usize) -> [Self; 4] {
+        [Self::FfnGate { layer }, Self::FfnUp { layer }, Self::FfnAct { layer }, Self::LayerOut { layer }]
+    }
+
     /// The layer, from 0.
     pub fn layer(self) -> usize {
         match self {
-            Self::FfnAct { layer } | Self::LayerOut { layer } => layer,
+            Self::FfnGate { layer }
+            | Self::FfnUp { layer }
+            | Self::FfnAct { layer }
+            | Self::LayerOut { layer } => layer,
         }
     }
 }
@@ -29,8 +51,71 @@ impl Site {
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::FfnGate { layer } => write!(f, "FFN gate of layer {layer}"),
+            Self::FfnUp { layer } => write!(f, "FFN up of layer {layer}"),
             Self::FfnAct { layer } => write!(f, "FFN activations of layer {layer}"),
             Self::LayerOut { layer } => write!(f, "output of layer {layer}"),
         }
+    }
+}
+
+/// Which number of a neuron is read: of a plain FFN its activation, of a gated one the product that its second matrix is
+/// multiplied with, or one of the two factors.
+///
+/// ```
+/// use skn_model::{NeuronSite, Site};
+///
+/// let site: NeuronSite = "gate".parse()?;
+/// assert_eq!((site.at(3), site.name()), (Site::FfnGate { layer: 3 }, "gate"));
+/// assert_eq!(NeuronSite::default(), NeuronSite::Product);
+/// # Ok::<(), skn_model::ModelError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum NeuronSite {
+    /// `act(gate) * up`, or a plain FFN's activation: what can be edited and pruned
+    #[default]
+    Product,
+    /// `act(gate)`
+    Gate,
+    /// `up`
+    Up,
+}
+
+impl NeuronSite {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Product, Self::Gate, Self::Up];
+
+    /// Its name: product, gate or up.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Product => "product",
+            Self::Gate => "gate",
+            Self::Up => "up",
+        }
+    }
+
+    /// Where it is in a layer's pass.
+    pub fn at(self, layer: usize) -> Site {
+        match self {
+            Self::Product => Site::FfnAct { layer },
+            Self::Gate => Site::FfnGate { layer },
+            Self::Up => Site::FfnUp { layer },
+        }
+    }
+}
+
+impl fmt::Display for NeuronSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for NeuronSite {
+    type Err = ModelError;
+
+    fn from_str(name: &str) -> Result<Self, ModelError> {
+        let known = Self::ALL.into_iter().find(|site| site.name() == name);
+        known.ok_or_else(|| ModelError::input("site", "product, gate or up", name))
     }
 }

@@ -34,13 +34,16 @@ mod files;
 mod method;
 mod names;
 mod peft;
+mod place;
 mod read;
 mod read_tuning;
 mod source;
 
 pub use absent::not_a_tuning_folder;
 pub use method::Method;
+use names::FRONT_PROMPT;
 pub(crate) use names::PROMPT_NAME;
+pub use place::PromptPlace;
 pub use read_tuning::ReadTuning;
 pub use source::ReadAs;
 
@@ -52,6 +55,7 @@ const PROMPT_SIZE: &str = "option `prompt_size`";
 pub struct Tuning {
     method: Option<Method>,
     mask_row: bool,
+    place: PromptPlace,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -63,7 +67,7 @@ impl Tuning {
 
     /// The model as it is: the `<mask>` row, then the text.
     pub fn none() -> Self {
-        Self { method: None, mask_row: true, tensors: BTreeMap::new() }
+        Self { method: None, mask_row: true, place: PromptPlace::After, tensors: BTreeMap::new() }
     }
 
     /// The model as it is with nothing before the text, for masked language modelling.
@@ -117,7 +121,23 @@ impl Tuning {
             return Err(ModelError::input("prompt", "at least one row", "none"));
         }
         let tensors = BTreeMap::from([(PROMPT_NAME.to_string(), rows)]);
-        Ok(Self { method: Some(Method::Prompt), mask_row, tensors })
+        Ok(Self { method: Some(Method::Prompt), mask_row, tensors, ..Self::none() })
+    }
+
+    /// The same with a decoder's prompt at another place. That of an encoder stands in front wherever this says.
+    #[must_use]
+    pub fn with_place(self, place: PromptPlace) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Where a decoder's prompt stands.
+    pub fn place(&self) -> PromptPlace {
+        self.place
+    }
+
+    /// The same, if this is a prompt of such a model and that a decoder.
+    pub fn place_in(&self, config: &Config) -> Option<PromptPlace> {
+        (config.is_decoder() && self.method == Some(Method::Prompt)).then_some(self.place)
     }
 
     /// BitFit that starts from the model's own biases, of an encoder.
@@ -156,7 +176,7 @@ impl Tuning {
             }
             tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
         }
-        Ok(Self { method: Some(Method::Adapter), mask_row: true, tensors })
+        Ok(Self { method: Some(Method::Adapter), tensors, ..Self::none() })
     }
 
     /// The method, or `None` for the bare model.
@@ -185,13 +205,16 @@ impl Tuning {
         self.method.is_some_and(|method| method.trains(name))
     }
 
-    /// `skn.tuning_sha256`: the hash of what this tuning brings, which tells two prompts of one size apart. That of the
-    /// bare model, and of biases that are still the model's own, is the hash of nothing.
+    /// `skn.tuning_sha256`: the hash of what this tuning brings, which tells two prompts of one size apart, and a decoder's prompt in
+    /// front of the text from one behind it. That of the bare model, and of biases that are still the model's own, is the hash
+    /// of nothing.
     ///
     /// # Errors
     /// If the values can't be read from the device.
     pub fn sha256(&self) -> Result<String> {
-        hash_of_values(self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))
+        let in_front = self.place == PromptPlace::Front;
+        let name = |name| if in_front && name == PROMPT_NAME { FRONT_PROMPT } else { name };
+        hash_of_values(self.tensors.iter().map(|(own, tensor)| (name(own.as_str()), tensor)))
     }
 
     /// The parameters that this tuning brings, by name.

@@ -8,7 +8,7 @@ use skn_model::{LanguageModel, Output};
 use skn_stats::{MAX_ACTIVATION, MeanAccumulator, StatsError};
 
 use crate::error::{ProbingError, Result};
-use crate::pass::{PassOptions, Texts, forward};
+use crate::pass::{PassOptions, Texts, check_text_rows, forward};
 use crate::probe::ProbeType;
 use crate::watch::{Dims, Place, Reduction, Watch};
 
@@ -241,7 +241,7 @@ pub fn averages(
         return Ok(whole);
     }
     let map = |batch: &Batch| {
-        let mut watch = Watch::new(batch, empty()?);
+        let mut watch = Watch::new(batch, options.site, empty()?);
         forward(model, batch, Output::Nothing, &mut watch)?;
         let mut sums = watch.into_reduction().0;
         for average in sums.values_mut() {
@@ -249,6 +249,7 @@ pub fn averages(
         }
         Ok(sums)
     };
+    check_text_rows(texts, whole.keys())?;
     let pass = Texts::new("averaging", model, texts, usize::MAX, options)?;
     pass.run(map, |_, part| part.iter().try_for_each(|(pool, part)| merge_into(&mut whole, *pool, part)))?;
     Ok(whole)

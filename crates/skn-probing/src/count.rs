@@ -2,12 +2,12 @@ use std::collections::BTreeMap;
 
 use skn_counts::{Performance, Pool};
 use skn_data::{Batch, Encoded};
-use skn_model::{LanguageModel, Output};
+use skn_model::{LanguageModel, NeuronSite, Output};
 use skn_stats::FireAccumulator;
 
 use crate::average::{Threshold, check_same};
 use crate::error::{ProbingError, Result};
-use crate::pass::{PassOptions, Texts, forward};
+use crate::pass::{PassOptions, Texts, check_text_rows, forward};
 use crate::positions::Positions;
 use crate::watch::{Dims, Place, Reduction, Watch};
 
@@ -119,8 +119,11 @@ pub fn counts(
     if whole.counts.is_empty() && neuron.is_none() {
         return Ok(whole);
     }
+    check_text_rows(texts, whole.counts.keys())?;
     let pass = Texts::new("counting", model, texts, classes, options)?;
-    let map = |batch: &Batch| count(model, batch, thresholds, empty(model, thresholds, classes)?, neuron);
+    let map = |batch: &Batch| {
+        count(model, batch, thresholds, empty(model, thresholds, classes)?, neuron, options.site)
+    };
     pass.run(map, |batch, (counts, captured)| {
         for (pool, part) in &counts {
             whole.counts.get_mut(pool).map_or(Ok(()), |whole| whole.merge(part))?;
@@ -160,11 +163,12 @@ fn count(
     thresholds: &BTreeMap<Pool, Threshold>,
     counts: BTreeMap<Pool, Count>,
     neuron: Option<(usize, usize)>,
+    site: NeuronSite,
 ) -> Result<(BTreeMap<Pool, Count>, Vec<f32>)> {
     let positions = model.prompt_rows();
     let captured = vec![0.0; if neuron.is_some() { batch.len() * positions } else { 0 }];
     let reduction = Fires { labels: &batch.labels, thresholds, counts, neuron, positions, captured };
-    let mut watch = Watch::new(batch, reduction);
+    let mut watch = Watch::new(batch, site, reduction);
     forward(model, batch, Output::Nothing, &mut watch)?;
     let Fires { mut counts, captured, .. } = watch.into_reduction();
     for count in counts.values_mut() {

@@ -1,13 +1,14 @@
 use std::collections::HashMap;
 
 use candle_core::{Storage, Tensor};
+use skn_counts::Pool;
 use skn_data::{Batch, Encoded, pack};
-use skn_model::{Hook, LanguageModel, Output, Pass, Sequences};
+use skn_model::{Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
 
 use crate::error::{ProbingError, Result};
 use crate::workers::{Progress, Silent, Workers, fold_here};
 
-/// How a pass is done. Nothing here changes a result by a bit; it changes time and memory.
+/// How a pass is done. Nothing here but `site` changes a result by a bit; it changes time and memory.
 #[derive(Clone, Copy)]
 pub struct PassOptions<'a> {
     /// The threads. A model that is not on the CPU is driven by the calling thread alone.
@@ -19,12 +20,20 @@ pub struct PassOptions<'a> {
     pub max_sequences: usize,
     /// Who is told how far the pass is.
     pub progress: &'a dyn Progress,
+    /// Which number of a neuron averages, counts and captures read; answers don't depend on it.
+    pub site: NeuronSite,
 }
 
 impl<'a> PassOptions<'a> {
     /// The defaults on these threads.
     pub fn new(workers: &'a Workers) -> Self {
-        Self { workers, token_budget: 2048, max_sequences: usize::MAX, progress: &Silent }
+        Self {
+            workers,
+            token_budget: 2048,
+            max_sequences: usize::MAX,
+            progress: &Silent,
+            site: NeuronSite::Product,
+        }
     }
 
     /// How many batches of so many rows keep all threads busy to the end: up to four for each of several, and as many for one as
@@ -128,6 +137,17 @@ fn check_text(model: &LanguageModel, text: &Encoded, classes: usize) -> Result<(
         return Err(ProbingError::Label { row, classes, found: text.label });
     }
     Ok(())
+}
+
+/// Refuses a text without a token where something is taken of texts' own rows: there is nothing of it to take.
+pub(crate) fn check_text_rows<'p>(
+    texts: &[Encoded],
+    mut pools: impl Iterator<Item = &'p Pool>,
+) -> Result<()> {
+    match texts.iter().find(|text| text.ids.is_empty()) {
+        Some(text) if pools.any(|pool| pool.is_of_text()) => Err(ProbingError::Empty { row: text.row }),
+        _ => Ok(()),
+    }
 }
 
 /// Runs a batch as far as the hook or the output needs it.

@@ -2,18 +2,18 @@ use candle_core::Tensor;
 use skn_artifact::names::kind;
 use skn_artifact::{Array, TensorBundle};
 use skn_data::Batch;
-use skn_model::{Hook, LanguageModel, Output, Reads, Rows, Site};
+use skn_model::{Hook, LanguageModel, NeuronSite, Output, Reads, Rows, Site};
 
 use crate::average::{Metadata, described};
 use crate::error::{ProbingError, Result};
 use crate::pass::forward;
 
 /// The activations of all neurons at the answer row with an empty text, `[L, F]`, row-major; 0 where a pruned layer has no
-/// neuron. `empty_text` is what stands around a text, such as `<s></s>`, as token ids.
+/// neuron. `site` says which number of a neuron is read, and `empty_text` is what stands around a text, such as `<s></s>`, as token ids.
 ///
 /// # Errors
 /// If the text does not fit into the model, or an activation is not finite.
-pub fn prompt_activations(model: &LanguageModel, empty_text: &[u32]) -> Result<Vec<f32>> {
+pub fn prompt_activations(model: &LanguageModel, empty_text: &[u32], site: NeuronSite) -> Result<Vec<f32>> {
     let end = empty_text.len();
     let batch = Batch {
         ids: empty_text.to_vec(),
@@ -23,7 +23,7 @@ pub fn prompt_activations(model: &LanguageModel, empty_text: &[u32]) -> Result<V
         rows: vec![0],
     };
     let width = model.config().widest();
-    let mut hook = AnswerRow { width, activations: vec![0.0; model.config().layers() * width] };
+    let mut hook = AnswerRow { site, width, activations: vec![0.0; model.config().layers() * width] };
     forward(model, &batch, Output::Nothing, &mut hook)?;
     match hook.activations.iter().position(|value| !value.is_finite()) {
         None => Ok(hook.activations),
@@ -36,13 +36,14 @@ pub fn prompt_activations(model: &LanguageModel, empty_text: &[u32]) -> Result<V
 
 /// Copies the answer's row of every layer.
 struct AnswerRow {
+    site: NeuronSite,
     width: usize,
     activations: Vec<f32>,
 }
 
 impl Hook for AnswerRow {
     fn reads(&self, site: Site) -> Reads {
-        if matches!(site, Site::FfnAct { .. }) { Reads::Answer } else { Reads::Nothing }
+        if site == self.site.at(site.layer()) { Reads::Answer } else { Reads::Nothing }
     }
 
     fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {

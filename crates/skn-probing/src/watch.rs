@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 use skn_counts::Pool;
 use skn_data::Batch;
-use skn_model::{Hook, LanguageModel, ModelError, Reads, Rows, Site};
+use skn_model::{Hook, LanguageModel, ModelError, NeuronSite, Reads, Rows, Site};
 
 use crate::error::{ProbingError, Result};
 use crate::pass::with_values;
@@ -29,12 +29,13 @@ pub(crate) trait Reduction {
 /// Reduces the FFN activations of a batch, layer by layer as they are made, and gives them to a [`Reduction`].
 pub(crate) struct Watch<'a, R> {
     batch: &'a Batch,
+    site: NeuronSite,
     reduction: R,
 }
 
 impl<'a, R: Reduction> Watch<'a, R> {
-    pub(crate) fn new(batch: &'a Batch, reduction: R) -> Self {
-        Self { batch, reduction }
+    pub(crate) fn new(batch: &'a Batch, site: NeuronSite, reduction: R) -> Self {
+        Self { batch, site, reduction }
     }
 
     pub(crate) fn into_reduction(self) -> R {
@@ -84,7 +85,10 @@ impl<'a, R: Reduction> Watch<'a, R> {
 
 impl<R: Reduction> Hook for Watch<'_, R> {
     fn reads(&self, site: Site) -> Reads {
-        let Site::FfnAct { layer } = site else { return Reads::Nothing };
+        let layer = site.layer();
+        if site != self.site.at(layer) {
+            return Reads::Nothing;
+        }
         if [Pool::Mean, Pool::Max, Pool::Last].into_iter().any(|pool| self.reduction.wants(pool, layer)) {
             Reads::All
         } else if self.reduction.wants(Pool::Position, layer) {

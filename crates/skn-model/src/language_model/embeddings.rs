@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::layout::Layout;
 use crate::sequences::Sequences;
-use crate::tuning::{Method, PROMPT_NAME};
+use crate::tuning::{Method, PROMPT_NAME, PromptPlace};
 use crate::weights::Table;
 
 /// What rows are before the first layer: the prompt's, and those of words.
@@ -42,10 +42,10 @@ impl Embeddings {
             token_types: supply.small_table(Part::TokenTypes)?,
             segments: config.segments(),
             prefix,
-            layout: if config.is_decoder() {
-                Layout::behind(prompt_rows)
-            } else {
-                Layout::front(prompt_rows)
+            layout: match (config.is_decoder(), supply.tuning().place()) {
+                (false, _) => Layout::front(prompt_rows),
+                (true, PromptPlace::Front) => Layout::blind(prompt_rows),
+                (true, PromptPlace::After) => Layout::behind(prompt_rows),
             },
             norm: supply.norm_if_any(Part::EmbeddingNorm)?,
         })

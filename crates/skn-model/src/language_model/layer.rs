@@ -10,7 +10,11 @@ use super::supply::TensorSupply;
 use crate::architecture::{LayerPart, Part};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+use crate::site::Site;
 use crate::tuning::adapter_of;
+
+/// Looks at a factor of a gated FFN's neurons, or replaces it.
+pub(super) type LookAtFactors<'a> = &'a mut dyn FnMut(Site, Tensor) -> Result<Tensor>;
 
 /// A transformer layer, in two parts: up to the neurons, and on to its output. Which norms it has, and where, says its family.
 pub(super) struct Layer {
@@ -94,13 +98,15 @@ impl Layer {
     }
 
     /// The first part of the layer, computed for `rows` of its input `x` `[all rows, hidden]`: what the FFN is added to,
-    /// `[rows, hidden]`, and the FFN's neurons, `[rows, width]`.
+    /// `[rows, hidden]`, and the FFN's neurons, `[rows, width]`. `look` is given what a gated FFN's neurons are products of,
+    /// `[rows, width]` each, and returns what is multiplied.
     pub(super) fn neurons(
         &self,
         index: usize,
         x: Tensor,
         rows: &RowSelection,
         batch: &Batch<'_>,
+        look: Option<LookAtFactors<'_>>,
     ) -> Result<(Tensor, Tensor)> {
         let residual = select_rows(&x, rows)?;
         let mixed = match &self.input_norm {
@@ -119,9 +125,18 @@ impl Layer {
         let read = if self.parallel { &residual } else { &middle };
         let normed = self.ffn_norm.as_ref().map(|norm| norm.forward(read)).transpose()?;
         let read = normed.as_ref().unwrap_or(read);
-        let neurons = match &self.gate {
-            None => self.up.forward(read, self.activation)?,
-            Some(gate) => gate.forward_gated(&self.up, read, self.activation)?,
+        let neurons = match (&self.gate, look) {
+            (None, None) => self.up.forward(read, self.activation)?,
+            (None, Some(_)) => {
+                let found = "a plain one, whose neurons are no products";
+                return Err(ModelError::input(format!("FFN of layer {index}"), "a gated one", found));
+            }
+            (Some(gate), None) => gate.forward_gated(&self.up, read, self.activation)?,
+            (Some(gate), Some(look)) => {
+                let gate = look(Site::FfnGate { layer: index }, gate.forward(read, self.activation)?)?;
+                let up = self.up.forward(read, Activation::Identity)?;
+                (gate * look(Site::FfnUp { layer: index }, up)?)?
+            }
         };
         Ok((middle, neurons))
     }

@@ -3,6 +3,7 @@ use skn_kernels::{Packing, RowSelection};
 
 use super::batch::Batch;
 use super::encoder::Encoder;
+use super::layer::LookAtFactors;
 use crate::error::{ModelError, Result};
 use crate::hook::{Hook, NoHook, Reads, Rows};
 use crate::layout::Layout;
@@ -105,12 +106,14 @@ impl<'a> Trunk<'a> {
         }
     }
 
-    /// The number of the site that the next step calls a hook at, if it does.
+    /// The number of the last site that the next step calls a hook at, if it does.
     fn calls(&self) -> Option<usize> {
         match self.at {
-            At::Texts | At::Input(_) => None,
-            At::Neurons { .. } => Some(2 * self.layer),
-            At::Output(_) => Some(2 * self.layer + 1),
+            At::Texts => None,
+            // Of the gate and what it lets through, the later one.
+            At::Input(_) => Some(4 * self.layer + 1),
+            At::Neurons { .. } => Some(4 * self.layer + 2),
+            At::Output(_) => Some(4 * self.layer + 3),
         }
     }
 
@@ -124,7 +127,11 @@ impl<'a> Trunk<'a> {
         self.at = match std::mem::replace(&mut self.at, At::Texts) {
             At::Texts => At::Input(encoder.embeddings.embed(self.batch, info)?),
             At::Input(x) => {
-                let (middle, neurons) = encoder.layers[index].neurons(index, x, &rows, info)?;
+                let [gate, up, ..] = Site::of_layer(index);
+                let parts = [gate, up].into_iter().any(|site| hook.reads(site) != Reads::Nothing);
+                let mut visit = |site: Site, x: Tensor| visit(hook, site, &seen, x);
+                let look: Option<LookAtFactors<'_>> = if parts { Some(&mut visit) } else { None };
+                let (middle, neurons) = encoder.layers[index].neurons(index, x, &rows, info, look)?;
                 At::Neurons { middle, neurons }
             }
             At::Neurons { middle, neurons } => {
@@ -140,20 +147,16 @@ impl<'a> Trunk<'a> {
     }
 }
 
-/// The sites of a layer, in the order of the pass.
-fn sites(layer: usize) -> [Site; 2] {
-    [Site::FfnAct { layer }, Site::LayerOut { layer }]
-}
-
 /// How many sites of a model of so many layers a pass goes by before `hook` is called: what is computed until then is
 /// the same with it and without.
 pub(super) fn first_read(layers: usize, hook: &dyn Hook) -> usize {
-    (0..layers).flat_map(sites).take_while(|&site| hook.reads(site) == Reads::Nothing).count()
+    (0..layers).flat_map(Site::of_layer).take_while(|&site| hook.reads(site) == Reads::Nothing).count()
 }
 
 /// How many of the layers somebody needs if nobody asks for hidden states.
 fn depth(layers: usize, hook: &dyn Hook) -> usize {
-    let read = |layer: usize| sites(layer).into_iter().any(|site| hook.reads(site) != Reads::Nothing);
+    let read =
+        |layer: usize| Site::of_layer(layer).into_iter().any(|site| hook.reads(site) != Reads::Nothing);
     (0..layers).rev().find(|&layer| read(layer)).map_or(0, |layer| layer + 1)
 }
 
@@ -165,7 +168,7 @@ fn last_rows(
     layout: Layout,
     hook: &dyn Hook,
 ) -> Result<RowSelection> {
-    let last = depth.checked_sub(1).map(sites);
+    let last = depth.checked_sub(1).map(Site::of_layer);
     let reads = last.into_iter().flatten().map(|site| hook.reads(site)).max();
     let read = match reads.unwrap_or(Reads::Nothing) {
         Reads::All => return Ok(packing.all_rows()),

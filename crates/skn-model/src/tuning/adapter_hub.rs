@@ -92,7 +92,7 @@ pub(super) fn read_adapter(source: &Source<'_>, model: &Config) -> Result<Tuning
         }
     }
     source.pass_over(&file, &others)?;
-    let tuning = Tuning { method: Some(Method::Adapter), mask_row: true, tensors };
+    let tuning = Tuning { method: Some(Method::Adapter), tensors, ..Tuning::none() };
     check_layers(&source.config_file(), &file, &details, &tuning, model)?;
     Ok(tuning)
 }

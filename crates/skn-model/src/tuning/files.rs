@@ -7,15 +7,16 @@ use skn_artifact::{Array, TensorBundle};
 
 use super::adapter_shapes::adapter_width;
 use super::names::{ADAPTER_NAME, PROMPT_NAME};
-use super::{Method, Tuning};
+use super::peft::CAUSAL;
+use super::{Method, PromptPlace, Tuning};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 
 impl Tuning {
     /// The files of a folder that [`Self::read`], PEFT, `adapters` and `load_state_dict` read, as (name, bytes).
     ///
-    /// `model` is the id of the backbone; `mask_embedding` is row 0 of an encoder's prompt file; a
-    /// decoder's prompt stands behind the text, where PEFT has no form for it, so it has a file of its own.
+    /// `model` is the id of the backbone; `mask_embedding` is row 0 of an encoder's prompt file. For a decoder's prompt behind
+    /// the text PEFT has no form, so it has a file of its own.
     ///
     /// # Errors
     /// If a tensor can't be copied to the CPU, or there is no tuning to save.
@@ -27,7 +28,7 @@ impl Tuning {
     ) -> Result<Vec<(String, Vec<u8>)>> {
         let tensors = match self.method {
             None => return Err(ModelError::input("tuning", "a tuned model", "the bare model")),
-            Some(Method::Prompt) if config.is_decoder() => {
+            Some(Method::Prompt) if config.is_decoder() && self.place == PromptPlace::After => {
                 let rows = self.prompt_file_rows(&[])?;
                 return Ok(vec![(PROMPT_TENSORS.into(), bundle_bytes([(PROMPT_NAME.to_string(), rows)])?)]);
             }
@@ -82,12 +83,13 @@ fn json_bytes(value: &Value) -> Vec<u8> {
 }
 
 fn peft_config(config: &Config, model: &str, rows: usize) -> Value {
+    let task = if config.is_decoder() { CAUSAL } else { "FEATURE_EXTRACTION" };
     json!({
         "auto_mapping": null, "base_model_name_or_path": model, "inference_mode": true, "modules_to_save": null,
         "num_attention_heads": config.num_attention_heads, "num_layers": config.layers(),
         "num_transformer_submodules": 1, "num_virtual_tokens": rows, "peft_type": "PROMPT_TUNING",
         "prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": null, "revision": null,
-        "task_type": "FEATURE_EXTRACTION", "token_dim": config.hidden_size, "tokenizer_kwargs": null,
+        "task_type": task, "token_dim": config.hidden_size, "tokenizer_kwargs": null,
         "tokenizer_name_or_path": null,
     })
 }

@@ -1,6 +1,6 @@
 //! A soft prompt as PEFT saves it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use skn_artifact::names::file::PEFT_TENSORS;
 
 use super::names::PROMPT_NAME;
 use super::source::{CLASSIFIER, Source, is_classifier, tell_unknown};
-use super::{ReadTuning, Tuning};
+use super::{PromptPlace, ReadTuning, Tuning};
 use crate::error::{ModelError, Result};
 use crate::finite::check_finite;
 use crate::neutral::Neutral;
@@ -39,24 +39,46 @@ const KNOWN: [&str; 18] = [
     "prompt_tuning_init_state_dict_path",
 ];
 
-/// Reads a prompt. `mask` is the id of the `<mask>` token.
-pub(super) fn read_prompt(source: &Source<'_>, weights: &Weights, mask: Option<u32>) -> Result<ReadTuning> {
+/// PEFT's kind of a model that is a decoder.
+pub(super) const CAUSAL: &str = "CAUSAL_LM";
+
+/// Reads a decoder's prompt, which PEFT puts before everything.
+pub(super) fn read_front_prompt(source: &Source<'_>, hidden: usize) -> Result<Tuning> {
     let config = source.config()?;
-    check_config(source, &config)?;
+    let task = config.get("task_type").unwrap_or(&Value::Null);
+    if task != CAUSAL {
+        let expected = format!("\"{CAUSAL}\", of whose models the prompt stands before the text");
+        return Err(ModelError::field(&source.config_file(), "task_type", expected, task));
+    }
+    let (values, _) = read_rows(source, &config, hidden)?;
+    let rows = Tensor::from_slice(&values, (values.len() / hidden, hidden), &Device::Cpu)?;
+    Ok(Tuning::prompt(rows, false)?.with_place(PromptPlace::Front))
+}
+
+/// The rows of a prompt, `hidden` numbers each, and the file that they are in.
+fn read_rows(source: &Source<'_>, config: &Map<String, Value>, hidden: usize) -> Result<(Vec<f32>, PathBuf)> {
+    check_config(source, config)?;
     let file = source.tensors(PEFT_TENSORS)?;
     let path = file.path();
     let (shape, values) = file.f32(PROMPT_NAME, None)?;
     let others: Vec<&str> = file.names().filter(|name| *name != PROMPT_NAME).collect();
     source.pass_over(&file, &others)?;
     check_finite(path, PROMPT_NAME, &values)?;
-    let [rows, hidden] = shape[..] else {
+    let [rows, width] = shape[..] else {
         return Err(ModelError::weight(path, PROMPT_NAME, "a matrix", format!("{shape:?}")));
     };
-    let embedding = weights.mask_embedding(mask)?;
-    if hidden != embedding.len() || rows == 0 {
-        let expected = format!("[1 or more, {}]", embedding.len());
+    if width != hidden || rows == 0 {
+        let expected = format!("[1 or more, {hidden}]");
         return Err(ModelError::weight(path, PROMPT_NAME, expected, format!("{shape:?}")));
     }
+    Ok((values, path.to_path_buf()))
+}
+
+/// Reads an encoder's prompt. `mask` is the id of the `<mask>` token.
+pub(super) fn read_prompt(source: &Source<'_>, weights: &Weights, mask: Option<u32>) -> Result<ReadTuning> {
+    let embedding = weights.mask_embedding(mask)?;
+    let hidden = embedding.len();
+    let (values, path) = read_rows(source, &source.config()?, hidden)?;
     let prompt = |values: &[f32], mask_row| {
         let rows = Tensor::from_slice(values, (values.len() / hidden, hidden), &Device::Cpu)?;
         Tuning::prompt(rows, mask_row)
@@ -95,7 +117,7 @@ fn check_config(source: &Source<'_>, config: &Map<String, Value>) -> Result<()> 
     check_kind(&file, config)?;
     let submodules = Neutral {
         field: "num_transformer_submodules",
-        expected: "1: an encoder has one part that a prompt goes into",
+        expected: "1: a model of this kind has one part that a prompt goes into",
         accepts: |value| *value == 1,
     };
     submodules.check(config, &file)?;

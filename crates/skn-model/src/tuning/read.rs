@@ -7,7 +7,7 @@ use skn_artifact::names::file::{ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS, PRO
 
 use super::absent::no_tuning;
 use super::adapter_hub::read_adapter;
-use super::peft::read_prompt;
+use super::peft::{read_front_prompt, read_prompt};
 use super::source::{ReadAs, Source, is_classifier, read_tensor};
 use super::{PROMPT_NAME, ReadTuning, Tuning};
 use crate::config::Config;
@@ -19,7 +19,8 @@ impl Tuning {
     /// anybody's.
     ///
     /// A prompt whose row 0 is the embedding of `<mask>` is read as such. Another stands for the `<mask>` row too:
-    /// the answer is read at its first row, unless [`ReadAs::prepend_mask`] puts the `<mask>` row before it. A classifier that was
+    /// the answer is read at its first row, unless [`ReadAs::prepend_mask`] puts the `<mask>` row before it. A decoder's PEFT prompt
+    /// stands before the text, one of ours (`prompt.safetensors`) behind it. A classifier that was
     /// saved with the parameters is an error, unless [`ReadAs::verbalizer`] says that the label words answer.
     ///
     /// # Errors
@@ -40,11 +41,7 @@ impl Tuning {
             }
         }
         let read = match found.as_slice() {
-            [PEFT_TENSORS] if config.is_decoder() => {
-                let expected = "a prompt behind the text (prompt.safetensors)";
-                let found = "one of PEFT's, which stands before the text; of a decoder that is not done here";
-                return Err(ModelError::field(&source.config_file(), "(whole file)", expected, found));
-            }
+            [PEFT_TENSORS] if config.is_decoder() => read_front_prompt(&source, config.hidden_size)?.into(),
             [PROMPT_TENSORS] if !config.is_decoder() => {
                 let expected = "tuned parameters of an encoder";
                 let found = "a prompt that stands behind the text, of a decoder";

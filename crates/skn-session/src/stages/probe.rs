@@ -6,7 +6,7 @@ use skn_artifact::names::{file, key, kind};
 use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile};
 use skn_counts::{Performance, Rule};
 use skn_data::{Encoded, Example, Join, shard};
-use skn_model::{Gradients, LanguageModel};
+use skn_model::{Gradients, LanguageModel, NeuronSite};
 use skn_probing::{
     Metadata, PassOptions, Pool, ProbeType, Threshold, averages, counts, prompt_activation_bundle,
     prompt_activations, speed,
@@ -365,7 +365,7 @@ impl<'a> Probing<'a> {
         let (encoder, config) = (&self.setup.base.encoder, &self.setup.base.model.config);
         let empty = Example { text: "".into(), pair: None, label: 0 };
         let (ids, _) = encoder.encode(&empty, usize::MAX, Join::Separated)?;
-        let activations = prompt_activations(self.model, &ids)?;
+        let activations = prompt_activations(self.model, &ids, NeuronSite::Product)?;
         let mut metadata = self.metadata("train")?;
         metadata.retain(|name, _| name != key::DATA && name != key::SPLIT);
         let bundle = prompt_activation_bundle(&[activations], [config.layers(), config.widest()], &metadata)?;
