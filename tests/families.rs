@@ -63,7 +63,12 @@ impl Case {
     fn examples(&self) -> Vec<Example> {
         let text = |text: &Value| {
             let part = |place: usize| text.get(place).and_then(Value::as_str);
-            Example { text: part(0).unwrap().into(), pair: part(1).map(Into::into), label: 0 }
+            Example {
+                text: part(0).unwrap().into(),
+                pair: part(1).map(Into::into),
+                more: Box::default(),
+                label: 0,
+            }
         };
         self.said["texts"].as_array().unwrap().iter().map(text).collect()
     }

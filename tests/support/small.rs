@@ -82,6 +82,7 @@ impl Small {
             resume,
             method: "RobertaPrompt".into(),
             task: "sst2".into(),
+            template_sha256: None,
             model: ModelIdentity { id: "model".into(), sha256: self.weights.sha256().into() },
             verbalizer: VerbalizerRecord {
                 words: vec!["negative".into(), "positive".into()],

@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 pub use skn_program::{Common, ProgressKind};
 use skn_session::options::{self, DeviceChoice, LayerRange, Size, TaskChoice, TunedMethod};
-use skn_session::{Precision, Share};
+use skn_session::{Precision, PromptPlace, Share};
 
 /// Flags of programs that write into a run.
 #[derive(Args, Clone, Debug)]
@@ -161,6 +161,11 @@ pub struct Tuned {
     #[arg(long = "prompt_size", value_name = "P")]
     pub prompt_size: Option<NonZeroUsize>,
 
+    /// Where a decoder's prompt stands: after the text, where its rows see it, or in front, as PEFT puts it [default: after, or
+    /// where the loaded prompt stands]
+    #[arg(long = "prompt_place", value_name = "PLACE")]
+    pub prompt_place: Option<PromptPlace>,
+
     /// Load tuned parameters from --resume_from
     #[arg(short = 'p', long = "from_pretrained")]
     pub from_pretrained: bool,
@@ -185,7 +190,7 @@ impl Tuned {
         let mut tuned = options::Tuned::default();
         (tuned.method, tuned.prompt_size, tuned.load) = (method, prompt_size, load);
         (tuned.resume_from, tuned.prepend_mask) = (self.resume_from.clone(), self.prepend_mask);
-        tuned.verbalizer = self.verbalizer;
+        (tuned.verbalizer, tuned.prompt_place) = (self.verbalizer, self.prompt_place);
         tuned
     }
 }

@@ -126,6 +126,7 @@ impl Words {
         self.optional("--resume_from", tuned.resume_from.as_ref().map(|run| run.display()));
         self.unless("--model_type", tuned.method.name(), TunedMethod::default().name());
         self.optional("--prompt_size", tuned.prompt_size);
+        self.optional("--prompt_place", tuned.prompt_place);
         self.flag("--prepend-mask", tuned.prepend_mask);
         self.flag("--verbalizer", tuned.verbalizer);
     }
@@ -165,6 +166,7 @@ impl Words {
         self.subject(&options.subject);
         self.tuned(&options.tuned);
         self.list("--probe_type", &options.probe_type);
+        self.unless("--site", options.site, Probe::default().site);
         self.optional("--pos", options.pos);
         self.list("--splits", options.splits.iter().map(|split| split.name()));
         self.optional("--shard", options.shard);
@@ -245,8 +247,8 @@ impl Words {
 mod tests {
     use std::num::NonZeroUsize;
 
-    use skn_session::ProbeType;
     use skn_session::options::{NeuronChoice, Shard, Split};
+    use skn_session::{NeuronSite, ProbeType, PromptPlace};
 
     use super::*;
     use crate::stage::{merge, report};
@@ -283,7 +285,7 @@ mod tests {
     fn tuned() -> Tuned {
         let mut tuned = Tuned::of("run").by(TunedMethod::PrunePrompt);
         (tuned.prompt_size, tuned.prepend_mask) = (Some(some(5)), true);
-        tuned.verbalizer = true;
+        (tuned.verbalizer, tuned.prompt_place) = (true, Some(PromptPlace::Front));
         tuned
     }
 
@@ -310,6 +312,7 @@ mod tests {
 
         let mut probe = Probe::of("run", &[ProbeType::AccMax, ProbeType::Pos, ProbeType::Speed]);
         (probe.subject, probe.tuned, probe.out) = (subject(), tuned(), "out".into());
+        probe.site = NeuronSite::Gate;
         (probe.pos, probe.splits) = (Some(NeuronChoice::At(1, 2)), vec![Split::Dev, Split::Test]);
         (probe.shard, probe.batch) = (Some(Shard { index: 2, count: 3 }), Some(some(4)));
         (probe.repeats, probe.overwrite) = (some(2), true);

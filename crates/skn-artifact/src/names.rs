@@ -15,6 +15,10 @@ pub mod key {
     pub const MODEL: &str = "skn.model_sha256";
     /// Hash of the tuned parameters.
     pub const TUNING: &str = "skn.tuning_sha256";
+    /// Hash of the task's template, where it has one.
+    pub const TEMPLATE: &str = "skn.template_sha256";
+    /// Which number of a neuron was read where the FFN is gated: product, gate or up.
+    pub const SITE: &str = "skn.site";
     /// Hash of the rows.
     pub const DATA: &str = "skn.data_sha256";
     /// What products were made in, where it was not f32.
@@ -239,6 +243,8 @@ pub mod setting {
     pub const MAX_LENGTH: &str = "max_length";
     /// Whose ways were followed where they differ.
     pub const COMPAT: &str = "compat";
+    /// What stands around texts, where the task has a template.
+    pub const TEMPLATE: &str = "template";
     /// Which texts of dev and of test stand in train too.
     pub const IN_TRAIN: [&str; 2] = ["dev_in_train", "test_in_train"];
 }

@@ -67,6 +67,7 @@ impl SubTask {
         Ok(Task {
             name: format!("{}{}", task.name, self.suffix()),
             text: task.text.clone(),
+            template: task.template.clone(),
             label: task.label.clone(),
             labels: vec!["negative".to_owned(), "positive".to_owned()],
             names: self.class_names().map(|name| vec![name.to_owned()]).to_vec(),
@@ -218,8 +219,12 @@ mod tests {
 
     /// `labels` in order; the texts are the row numbers.
     fn rows(labels: &[i64]) -> Vec<Example> {
-        let row =
-            |(row, label): (usize, &i64)| Example { text: row.to_string().into(), pair: None, label: *label };
+        let row = |(row, label): (usize, &i64)| Example {
+            text: row.to_string().into(),
+            pair: None,
+            more: Box::default(),
+            label: *label,
+        };
         labels.iter().enumerate().map(row).collect()
     }
 

@@ -17,8 +17,18 @@ pub struct Example {
     /// The second text of a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair: Option<Text>,
+    /// The texts of further columns that a task's template names.
+    #[serde(default, skip_serializing_if = "<[Text]>::is_empty")]
+    pub more: Box<[Text]>,
     /// The class, or [`UNLABELLED`].
     pub label: i64,
+}
+
+impl Example {
+    /// All its texts, in the order of the task's columns.
+    pub fn texts(&self) -> impl Iterator<Item = &Text> {
+        std::iter::once(&self.text).chain(&self.pair).chain(&self.more)
+    }
 }
 
 /// The splits of a data set as they were read, rows in the files' order.
@@ -31,7 +41,7 @@ pub struct Dataset {
 impl Dataset {
     /// One empty text of class 0, for a task that needs no data.
     pub fn empty_text() -> Self {
-        let row = Example { text: Text::default(), pair: None, label: 0 };
+        let row = Example { text: Text::default(), pair: None, more: Box::default(), label: 0 };
         Self { splits: BTreeMap::from([("test".to_owned(), vec![row])]) }
     }
 
@@ -60,11 +70,8 @@ pub fn part_hash(rows: &[Example]) -> String {
 pub(crate) fn hash_rows(hash: &mut Sha256, rows: &[Example]) {
     hash.update((rows.len() as u64).to_le_bytes());
     for row in rows {
-        hash.update((1 + u64::from(row.pair.is_some())).to_le_bytes());
-        hash_text(hash, &row.text);
-        if let Some(pair) = &row.pair {
-            hash_text(hash, pair);
-        }
+        hash.update((row.texts().count() as u64).to_le_bytes());
+        row.texts().for_each(|text| hash_text(hash, text));
         hash.update(row.label.to_le_bytes());
     }
 }
@@ -79,7 +86,7 @@ mod tests {
     use super::*;
 
     fn row(text: &str, pair: Option<&str>, label: i64) -> Example {
-        Example { text: text.into(), pair: pair.map(Into::into), label }
+        Example { text: text.into(), pair: pair.map(Into::into), more: Box::default(), label }
     }
 
     #[test]
@@ -103,6 +110,7 @@ mod tests {
             vec![row("c", None, 1), row("ab", None, 0)],
             vec![row("ab", Some(""), 0), row("c", None, 1)],
             vec![row("ab", None, 0)],
+            vec![Example { more: ["".into()].into(), ..row("ab", None, 0) }, row("c", None, 1)],
         ];
         for other in others {
             assert_ne!(part_hash(&base), part_hash(&other), "{other:?}");

@@ -210,6 +210,17 @@ pub enum DataError {
         needed: usize,
     },
 
+    /// A template leaves no room for the texts in it.
+    #[error(
+        "texts may take {max_tokens} tokens, but {needed} are needed for the task's template, and special ones such as <s>, alone"
+    )]
+    LongTemplate {
+        /// Tokens a text may take.
+        max_tokens: usize,
+        /// Those of the template, and special ones.
+        needed: usize,
+    },
+
     /// A row that is not labelled was to be encoded, or a batch was asked for a row that does not exist.
     #[error("row {row}: {reason}")]
     Row {
@@ -234,6 +245,7 @@ impl DataError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownTask { .. } | Self::WordCount { .. } | Self::NoRoom { .. } => ErrorKind::Usage,
+            Self::LongTemplate { .. } => ErrorKind::Usage,
             Self::Shard { .. } | Self::WordWithoutToken { .. } => ErrorKind::Usage,
             Self::SharedToken { .. } | Self::NotThreeSided { .. } => ErrorKind::Usage,
             Self::Link(error) => error.kind(),

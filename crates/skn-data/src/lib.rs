@@ -1,6 +1,6 @@
 //! Tasks, readers, splits, tokenising and packed batches for text classification.
 //!
-//! The way of a text through this crate: a [`Task`] says which columns and splits it has and which words answer it,
+//! The way of a text through this crate: a [`Task`] says which columns and splits it has, what stands around its texts and which words answer it,
 //! [`read_dataset`] reads it in any of several forms, [`split()`] divides the rows once and for all into train, dev
 //! and test, a [`TextEncoder`] makes token ids of them, and [`pack`] puts these into batches without padding.
 //! [`Metric`] scores the answers. [`binarize()`] makes questions of two classes of a task with more, and
@@ -52,6 +52,7 @@ mod spellings;
 mod split;
 mod task;
 mod text;
+mod text_template;
 mod token_ids;
 mod verbalizer;
 mod wire;
@@ -78,6 +79,7 @@ pub use crate::save::saved_files;
 pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};
 pub use crate::task::{OtherLabels, SplitNames, Task};
 pub use crate::text::Text;
+pub use crate::text_template::{Filled, TextTemplate, WrongTemplate};
 pub use crate::token_ids::TokenIds;
 pub use crate::verbalizer::Verbalizer;
 pub use crate::wire::{Broken, PIPE, RowReader, RowWriter};

@@ -10,7 +10,7 @@ const NAMED: usize = 3;
 
 /// Texts of a part that stand in train too: whoever learned them by heart is scored on them.
 ///
-/// Texts are the same that differ in case, or in blanks around them, alone; of pairs both must be the same. Labels are not looked at.
+/// Texts are the same that differ in case, or in blanks around them, alone; of rows with several texts all must be the same. Labels are not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Overlap {
@@ -93,9 +93,8 @@ impl fmt::Display for Overlap {
 }
 
 /// What a row says, without case and the blanks around it.
-fn said(row: &Example) -> [String; 2] {
-    let plain = |text: &str| text.trim().to_lowercase();
-    [plain(&row.text), row.pair.as_deref().map(plain).unwrap_or_default()]
+fn said(row: &Example) -> Vec<String> {
+    row.texts().map(|text| text.trim().to_lowercase()).collect()
 }
 
 #[cfg(test)]
@@ -112,6 +111,7 @@ mod tests {
         let row = |(text, pair): &(&str, &str)| Example {
             text: (*text).into(),
             pair: Some((*pair).into()),
+            more: Box::default(),
             label: 0,
         };
         let splits = splits.iter().map(|(name, rows)| ((*name).to_owned(), rows.iter().map(row).collect()));

@@ -10,6 +10,8 @@ pub struct Row<'r> {
     pub text: &'r str,
     /// The second text of a pair.
     pub pair: Option<&'r str>,
+    /// The texts of further columns that a template names.
+    pub more: &'r [&'r str],
     /// The class, or [`UNLABELLED`](crate::UNLABELLED).
     pub label: i64,
 }
@@ -60,9 +62,16 @@ pub trait Receiver {
     fn row(&mut self, row: Row<'_>) -> Result<()>;
 }
 
+impl<'r> Row<'r> {
+    /// All its texts, in the order of the task's columns.
+    pub fn texts(self) -> impl Iterator<Item = &'r str> {
+        std::iter::once(self.text).chain(self.pair).chain(self.more.iter().copied())
+    }
+}
+
 /// The bytes of a row's texts, which must fit into one shared string.
 pub(crate) fn check_length(row: Row<'_>, number: u64) -> Result<usize> {
-    let bytes = row.text.len() + row.pair.map_or(0, str::len);
+    let bytes = row.texts().map(str::len).sum();
     if bytes <= MOST_SHARED {
         return Ok(bytes);
     }

@@ -26,7 +26,7 @@ const BATCH_ROWS: usize = 1000;
 ///
 /// # Errors
 ///
-/// [`DataError::Row`] where texts have more than 2 GiB, or the second of a pair is missing.
+/// [`DataError::Row`] where texts have more than 2 GiB, or one of the task's columns has none.
 ///
 /// ```
 /// use skn_data::{Dataset, Task, saved_files};
@@ -70,7 +70,7 @@ fn stream(rows: &[Example], features: &Features<'_>) -> Result<Vec<u8>> {
 
 fn batch(rows: &[Example], first: usize, features: &Features<'_>, schema: &SchemaRef) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for column in 0..features.task.text.len() {
+    for column in 0..features.task.columns().len() {
         columns.push(Arc::new(texts(rows, first, column)?));
     }
     columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.label))));
@@ -78,14 +78,14 @@ fn batch(rows: &[Example], first: usize, features: &Features<'_>, schema: &Schem
         .map_err(|error| DataError::Row { row: first as u64, reason: error.to_string() })
 }
 
-/// The first (0) or second (1) text of rows.
+/// The texts of rows in one of the task's columns, from 0.
 fn texts(rows: &[Example], first: usize, column: usize) -> Result<StringArray> {
     let mut texts = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for (number, row) in rows.iter().enumerate() {
         let wrong = |reason: &str| DataError::Row { row: (first + number) as u64, reason: reason.to_owned() };
-        let text = if column == 0 { Some(&row.text) } else { row.pair.as_ref() };
-        let text = text.ok_or_else(|| wrong("expected a pair of texts, found one"))?;
+        let text = row.texts().nth(column);
+        let text = text.ok_or_else(|| wrong("expected a text in each column, found fewer"))?;
         bytes += text.len();
         // Arrow's strings are found by 32-bit offsets.
         if i32::try_from(bytes).is_err() {
@@ -104,7 +104,7 @@ struct Features<'a> {
 
 impl Features<'_> {
     fn schema(&self) -> Result<SchemaRef> {
-        let texts = self.task.text.iter().map(|name| Field::new(name, DataType::Utf8, true));
+        let texts = self.task.columns().iter().map(|name| Field::new(name, DataType::Utf8, true));
         let label = Field::new(&self.task.label, DataType::Int64, true);
         let described = json("schema", &Described { info: OnlyFeatures { features: self } })?;
         let metadata = [("huggingface".to_owned(), String::from_utf8_lossy(&described).into_owned())];
@@ -129,7 +129,7 @@ impl Serialize for Features<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let text = || serde_json::json!({"dtype": "string", "_type": "Value"});
         let label = serde_json::json!({"names": self.class_names, "_type": "ClassLabel"});
-        let texts = self.task.text.iter().map(|name| (name, text()));
+        let texts = self.task.columns().iter().map(|name| (name, text()));
         serializer.collect_map(texts.chain([(&self.task.label, label)]))
     }
 }

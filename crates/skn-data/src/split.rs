@@ -253,7 +253,12 @@ mod tests {
 
     fn rows(count: usize) -> Vec<Example> {
         (0..count)
-            .map(|row| Example { text: format!("t{row}").into(), pair: None, label: row as i64 % 2 })
+            .map(|row| Example {
+                text: format!("t{row}").into(),
+                pair: None,
+                more: Box::default(),
+                label: row as i64 % 2,
+            })
             .collect()
     }
 

@@ -25,6 +25,7 @@ use crate::format::Format;
 use crate::metric::Metric;
 use crate::small_file::{is_plain_name, read_text};
 use crate::spellings::spellings;
+use crate::text_template::TextTemplate;
 
 /// A text classification task: where its texts and labels stand, which words answer it and how it is scored.
 ///
@@ -45,8 +46,13 @@ use crate::spellings::spellings;
 pub struct Task {
     /// Its name, which is also the name of its folder within a run.
     pub name: String,
-    /// The columns of the text: one, or two for a pair of texts. None: the one empty text of task `empty`.
+    /// The columns of the text: one, or two for a pair of texts. None: those of the template, or without one the one empty text of
+    /// task `empty`.
+    #[serde(default)]
     pub text: Vec<String>,
+    /// What a row says to the model, instead of its text or pair of texts alone: any columns, and what stands around them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TextTemplate>,
     /// The column of the label.
     #[serde(default = "label_column")]
     pub label: String,
@@ -154,11 +160,14 @@ impl Task {
     /// contradict each other.
     pub fn from_toml(text: &str, file: &str) -> Result<Self> {
         let task: Self = toml::from_str(text).map_err(|error| syntax_error(text, file, &error))?;
-        task.check().map_err(|(field, expected, found)| DataError::TaskFile {
-            file: file.to_owned(),
-            field: field.to_owned(),
-            expected: expected.to_owned(),
-            found,
+        // A task without a text is one that says so.
+        task.check_text_is_said(text).and_then(|()| task.check()).map_err(|(field, expected, found)| {
+            DataError::TaskFile {
+                file: file.to_owned(),
+                field: field.to_owned(),
+                expected: expected.to_owned(),
+                found,
+            }
         })?;
         Ok(task)
     }
@@ -170,7 +179,13 @@ impl Task {
 
     /// Whether the task reads data; task `empty` does not.
     pub fn needs_data(&self) -> bool {
-        !self.text.is_empty()
+        !self.text.is_empty() || self.template.is_some()
+    }
+
+    /// The columns whose texts a row has: those that the template names, in the order in which it does; without one those of
+    /// `text`.
+    pub fn columns(&self) -> &[String] {
+        self.template.as_ref().map_or(&self.text, TextTemplate::columns)
     }
 
     /// The verbalizer words of the published implementation (`--compat paper`), which go by the number of classes;
@@ -211,6 +226,17 @@ impl Task {
             }
         }
         names
+    }
+
+    /// Whether the file says which columns texts are in, or that there are none.
+    fn check_text_is_said(&self, file: &str) -> Result<(), Wrong> {
+        let said = self.needs_data()
+            || toml::from_str(file).is_ok_and(|table: toml::Table| table.contains_key("text"));
+        if said {
+            Ok(())
+        } else {
+            Err(("text", "columns, or a template that names some", "neither".to_owned()))
+        }
     }
 
     /// The first value that cannot be: its field, what may stand there, what does.
@@ -319,6 +345,7 @@ impl Task {
         if self.text.contains(&self.label) {
             return Err(("text", "other columns than the label's", format!("{:?}", self.text)));
         }
+        self.check_template()?;
         if self.header != self.columns.is_empty() {
             return Err((
                 "columns",
@@ -332,8 +359,23 @@ impl Task {
         if self.format != Some(Format::Csv) {
             return Err(("header", "format = \"csv\" beside it", "another format or none".to_owned()));
         }
-        match self.text.iter().chain([&self.label]).find(|name| !self.columns.contains(name)) {
+        match self.columns().iter().chain([&self.label]).find(|name| !self.columns.contains(name)) {
             Some(name) => Err(("columns", "the columns of text and label", format!("no {name:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_template(&self) -> Result<(), Wrong> {
+        let columns = self.columns();
+        if self.template.is_some() && columns.contains(&self.label) {
+            return Err(("template", "other columns than the label's", format!("{:?}", self.label)));
+        }
+        match self.text.iter().find(|name| !columns.contains(name)) {
+            Some(name) => Err((
+                "text",
+                "only columns that the template names, or no text beside it",
+                format!("{name:?}"),
+            )),
             None => Ok(()),
         }
     }
@@ -463,7 +505,38 @@ mod tests {
             );
         }
         refused(&format!("delimiter = \";;\"\n{TASK}"), "line 1");
+        let columns =
+            "format = \"csv\"\nheader = false\ncolumns = [\"a\", \"label\"]\ntemplate = \"{a}{c}\"\n";
+        refused(
+            &format!("{columns}{TASK}"),
+            "columns: expected the columns of text and label, found no \"c\"",
+        );
         refused(&format!("format = \"json\"\ndelimiter = \";\"\n{TASK}"), "delimiter: expected it for CSV");
+    }
+
+    #[test]
+    fn a_template_takes_the_place_of_text() {
+        let with = |template: &str, text: &str| {
+            TASK.replace("text = [\"a\"]", &format!("{text}template = {template:?}"))
+        };
+        let task = Task::from_toml(&with("{b}: {a}{b}", ""), "t.toml").unwrap();
+        assert!(task.needs_data());
+        assert_eq!((task.columns(), task.text.len()), (&["b".to_owned(), "a".to_owned()][..], 0));
+        assert_eq!(
+            Task::from_toml(&with("{b}: {a}", "text = [\"a\"]\n"), "t.toml").unwrap().columns(),
+            ["b", "a"]
+        );
+        let written = toml::to_string(&task).unwrap();
+        assert_eq!(Task::from_toml(&written, "t.toml").unwrap(), task);
+        refused(&with("{b}", "text = [\"a\"]\n"), "text: expected only columns that the template names");
+        refused(
+            &with("{a}{label}", ""),
+            "template: expected other columns than the label's, found \"label\"",
+        );
+        refused(&with("{a", ""), "line 2: expected a task, found a template in which a { is never closed");
+        refused(&with("Good?", ""), "line 2: expected a task, found a template that names no column");
+        refused(&TASK.replace("text = [\"a\"]", ""), "text: expected columns, or a template that names some");
+        assert!(!Task::from_toml(&TASK.replace("[\"a\"]", "[]"), "t.toml").unwrap().needs_data());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `S` | a split begins: length of its name u32, name |
 //! | `F` | a file begins: its bytes u64, bytes when unpacked u64, length of its name u32, name; may be said again |
-//! | `R` | rows: their number u32, bytes of all their texts u64; for each row label i64, length of the text u32, and for a task of pairs that of the second one u32; the texts |
+//! | `R` | rows: their number u32, bytes of all their texts u64; for each row label i64, and for each column of the task the length of its text u32; the texts |
 //! | `N` | something to tell: length of the message u32, message |
 //! | `E` | reading failed: kind of error u8, length of the message u32, message; the last frame |
 //! | `.` | the end: number of all rows u64; the last frame |
@@ -173,7 +173,7 @@ impl<W: Write> Receiver for RowWriter<W> {
             self.send_rows()?;
         }
         self.heads.extend_from_slice(&row.label.to_le_bytes());
-        for text in std::iter::once(row.text).chain(row.pair) {
+        for text in row.texts() {
             self.heads.extend_from_slice(&length(text.as_bytes())?);
             self.texts.extend_from_slice(text.as_bytes());
         }
@@ -344,8 +344,8 @@ impl<'t, R: Read> RowReader<'t, R> {
         }
         let cost = bytes.saturating_add(64 * rows as u64);
         self.left = self.left.checked_sub(cost).ok_or(Broken::TooLarge)?;
-        let paired = self.task.text.len() == 2;
-        let size = if paired { 16 } else { 12 };
+        let columns = self.task.columns().len().max(1);
+        let size = 8 + 4 * columns;
         let heads = self.bytes((rows * size) as u64)?;
         let texts = self.bytes(bytes)?;
         let texts = String::from_utf8(texts).map_err(|_| Broken::Invalid("a text that is not UTF-8"))?;
@@ -364,8 +364,9 @@ impl<'t, R: Read> RowReader<'t, R> {
                 return Err(Broken::Invalid("a label that is not a class"));
             }
             let first = text(&mut head)?;
-            let pair = paired.then(|| text(&mut head)).transpose()?;
-            self.rows.push(Example { text: first, pair, label });
+            let pair = (columns > 1).then(|| text(&mut head)).transpose()?;
+            let more = (2..columns).map(|_| text(&mut head)).collect::<Result<_, _>>()?;
+            self.rows.push(Example { text: first, pair, more, label });
         }
         self.count += rows as u64;
         if start == texts.len() { Ok(()) } else { Err(Broken::Invalid("texts of nobody")) }
@@ -441,7 +442,7 @@ mod tests {
         let mut writer = RowWriter::new(&mut pipe);
         writer.split("train").unwrap();
         for text in [long.as_str(), "", "x"] {
-            writer.row(Row { text, pair: Some(&long[..4]), label: 1 }).unwrap();
+            writer.row(Row { text, pair: Some(&long[..4]), more: &[], label: 1 }).unwrap();
         }
         writer.finish().unwrap();
         let data = RowReader::new(&pipe[..], &task, u64::MAX).read().unwrap();
@@ -451,13 +452,35 @@ mod tests {
     }
 
     #[test]
+    fn as_many_texts_arrive_as_a_template_names() {
+        let mut task = golden::task();
+        task.template = Some("{c}{a}{b}{d}".parse().unwrap());
+        let (lines, folder) =
+            (br#"{"a": "A", "b": "B", "c": "", "d": "DD", "label": 1}"#, tempfile::tempdir().unwrap());
+        task.text.clear();
+        let table = "d,label,b,a,c,e\nDD,1,B,A,,E\n";
+        for (name, bytes) in [("train.jsonl", &lines[..]), ("train.csv", table.as_bytes())] {
+            let file = folder.path().join(name);
+            skn_artifact::write_file(&file, skn_artifact::Overwrite::Refuse, bytes).unwrap();
+            let mut pipe = Vec::new();
+            let mut writer = RowWriter::new(&mut pipe);
+            read_dataset_to(&file, &task, &mut writer).unwrap();
+            writer.finish().unwrap();
+            let data = RowReader::new(&pipe[..], &task, u64::MAX).read().unwrap();
+            assert_eq!(data, read_dataset(&file, &task).unwrap());
+            let texts: Vec<&str> = data.splits["train"][0].texts().map(|text| text.as_str()).collect();
+            assert_eq!((texts, data.splits["train"][0].label), (vec!["", "A", "B", "DD"], 1), "{name}");
+        }
+    }
+
+    #[test]
     fn notes_arrive() {
         let mut pipe = Vec::new();
         let mut writer = RowWriter::new(&mut pipe);
         writer.split("train").unwrap();
-        writer.row(Row { text: "a", pair: None, label: 0 }).unwrap();
+        writer.row(Row { text: "a", pair: None, more: &[], label: 0 }).unwrap();
         (0..2 * MOST_NOTES).for_each(|_| writer.note("separated by ;").unwrap());
-        writer.row(Row { text: "b", pair: None, label: 1 }).unwrap();
+        writer.row(Row { text: "b", pair: None, more: &[], label: 1 }).unwrap();
         writer.finish().unwrap();
         let task = golden::task();
         let mut reader = RowReader::new(&pipe[..], &task, u64::MAX);

@@ -76,8 +76,12 @@ fn ids_are_those_of_transformers() {
         }
         assert_eq!(case.ids.len(), all.asked.len());
         for ((text, pair, most), (ids, second)) in all.asked.iter().zip(&case.ids) {
-            let example =
-                Example { text: text.as_str().into(), pair: pair.as_deref().map(Into::into), label: 0 };
+            let example = Example {
+                text: text.as_str().into(),
+                pair: pair.as_deref().map(Into::into),
+                more: Box::default(),
+                label: 0,
+            };
             let found = encoder.encode(&example, most.unwrap_or(999), Join::Separated);
             if let (Some(refused), Some(_)) = (&case.refused_pair, pair) {
                 assert_eq!(found.unwrap_err().to_string(), format!("F/{refused}"), "{}", case.name);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use skn_artifact::names::setting;
-use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary, visible};
+use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary, UntunedSummary, visible};
 
 use crate::draw;
 use crate::figure::{Figure, PALETTE};
@@ -52,8 +52,10 @@ pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
 fn lead(parts: &Parts) -> String {
     let model = parts.model().map(|model| format!("Model {model}"));
     let config = parts.config.as_ref();
-    let method = config
-        .map(|config| format!("tuned by {}, {} rows before the text", config.method, config.prompt_size));
+    let method = config.map(|config| {
+        let place = if config.prompt_place.as_deref() == Some("after") { "behind" } else { "before" };
+        format!("tuned by {}, {} rows {place} the text", config.method, config.prompt_size)
+    });
     let words = config.map(|config| format!("answers: {}", config.verbalizer.words.join(", ")));
     let said: Vec<String> = [model, method, words].into_iter().flatten().collect();
     if said.is_empty() { "The run does not say its model.".into() } else { said.join("; ") + "." }
@@ -88,17 +90,44 @@ fn result(parts: &Parts, figures: &[Figure]) -> Markup {
     html! {
         section id="result" {
             h2 { "Result" }
+            @for template in templates(&parts.record) {
+                p { "What is read of a row: " code { (format!("{template:?}")) } }
+            }
             @for overlap in overlaps(&parts.record) {
                 p.warning { "Seen in training: " (overlap) ". Scores on them tell nothing of new texts." }
             }
             @if let Some(summary) = &parts.summary {
                 (findings(summary, parts.metric().unwrap_or("the metric")))
                 (show(figures, &named(&["summary"]), Some(result_tables(summary, parts.metric().unwrap_or("metric")))))
+            } @else if let Some(summary) = &parts.untuned {
+                (untuned(summary))
             } @else {
                 (missing("The final table (summary.json) is", "skn-run"))
             }
         }
     }
+}
+
+/// What a model does as it is, in sentences.
+fn untuned(summary: &UntunedSummary) -> Markup {
+    let best = &summary.best_neuron;
+    html! {
+        ul.findings {
+            li { "Nothing was tuned. The model's own words have " (summary.metric) " " b { (three(summary.accuracy)) }
+                " on " (grouped(summary.test_rows)) " rows of test (95 % interval " (range(&summary.interval))
+                "); always guessing the most frequent class is right for a share of " (three(summary.majority)) "." }
+            li { "One neuron – layer " (best.layer) ", index " (best.index) ", read at the last token of the text"
+                (best.class.map(|class| format!(", class {class} against the rest")).unwrap_or_default())
+                " – has predictivity " b { (three(best.test)) } " on test by itself (95 % interval " (range(&best.interval)) "; "
+                (three(best.dev)) " on dev, where it was chosen)." }
+        }
+    }
+}
+
+/// What stands around texts, as the stages noted it.
+fn templates(record: &RunRecord) -> BTreeSet<&str> {
+    let noted = record.stages.values().filter_map(|stage| stage.settings.get(setting::TEMPLATE));
+    noted.map(String::as_str).collect()
 }
 
 /// Which texts of dev and test stand in train too, as the stages noted it.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use skn_artifact::{
     ArtifactError, InferencePerformance, InferenceTime, MetricRecord, PerturbationResult, RunRecord,
-    SkillConfig, Summary, TensorFile, is_file, is_folder, is_there, open_regular, read_json,
+    SkillConfig, Summary, TensorFile, UntunedSummary, is_file, is_folder, is_there, open_regular, read_json,
 };
 
 use skn_artifact::names::{file, kind};
@@ -30,6 +30,8 @@ fn task_files() -> Vec<String> {
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
     pub(crate) summary: Option<Summary>,
+    /// The same of a run that tunes nothing.
+    pub(crate) untuned: Option<UntunedSummary>,
     pub(crate) config: Option<SkillConfig>,
     pub(crate) metrics: Vec<MetricRecord>,
     pub(crate) tasks: Vec<Task>,
@@ -78,8 +80,10 @@ impl Parts {
         if !is_folder(run)? {
             return Err(ReportError::NoFolder { folder: run.into() });
         }
+        let (summary, untuned) = summaries(&run.join(file::SUMMARY))?;
         let parts = Self {
-            summary: optional(&run.join(file::SUMMARY))?,
+            summary,
+            untuned,
             config: optional(&run.join(file::BEST).join(file::SKILL_CONFIG))?,
             metrics: journal(&run.join(file::METRICS))?,
             tasks: tasks(run)?,
@@ -96,7 +100,10 @@ impl Parts {
     }
 
     fn is_empty(&self) -> bool {
-        let nothing = self.summary.is_none() && self.config.is_none() && self.record.stages.is_empty();
+        let nothing = self.summary.is_none()
+            && self.untuned.is_none()
+            && self.config.is_none()
+            && self.record.stages.is_empty();
         let lists = [self.metrics.len(), self.tasks.len(), self.skill.len(), self.random.len()];
         nothing && lists == [0; 4]
     }
@@ -104,6 +111,7 @@ impl Parts {
     /// The name of the task that the run was tuned for, or else of the first that was probed.
     pub(crate) fn task(&self) -> Option<&str> {
         let tuned = self.summary.as_ref().map(|summary| summary.task.as_str());
+        let tuned = tuned.or_else(|| self.untuned.as_ref().map(|summary| summary.task.as_str()));
         let config = || self.config.as_ref().map(|config| config.task.as_str());
         tuned.or_else(config).or_else(|| self.tasks.first().map(|task| task.name.as_str()))
     }
@@ -111,6 +119,7 @@ impl Parts {
     /// The model's id.
     pub(crate) fn model(&self) -> Option<&str> {
         let summary = self.summary.as_ref().map(|summary| summary.model.as_str());
+        let summary = summary.or_else(|| self.untuned.as_ref().map(|summary| summary.model.as_str()));
         summary.or_else(|| self.config.as_ref().map(|config| config.model.id.as_str()))
     }
 
@@ -264,6 +273,16 @@ impl Activations {
             groups[usize::from(label == class)].push(f64::from(value));
         }
         groups
+    }
+}
+
+/// What a whole run found, tuned or untuned: that of the latter says how frequent the larger class is.
+fn summaries(path: &Path) -> Result<(Option<Summary>, Option<UntunedSummary>)> {
+    let Some(value) = optional::<Value>(path)? else { return Ok((None, None)) };
+    let wrong = |error: serde_json::Error| format(path, "the summary".into(), "what skn-run writes", error);
+    match value.get("majority") {
+        None => Ok((optional(path)?, None)),
+        Some(_) => Ok((None, Some(serde_json::from_value(value).map_err(wrong)?))),
     }
 }
 

@@ -1,16 +1,16 @@
 use std::borrow::Borrow;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::{file, setting};
 use skn_artifact::{ArtifactError, ModelIdentity, VerbalizerRecord, is_there};
 use skn_data::{Encoded, Example, Join, Task, TextEncoder, Verbalizer};
-use skn_model::{Gradients, LanguageModel, Method, ModelFolder, ReadAs, Tuning};
+use skn_model::{Gradients, LanguageModel, Method, PromptPlace, ReadAs, Tuning};
 
 use crate::answers::{Recorded, answers};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
+use crate::fits::{check_backbone, check_description, check_method, tell_idle, tell_tuned, template_sha256};
 use crate::loaded::{LoadedModel, read_model};
 use crate::named::Named;
 use crate::options::{Size, Subject, Tuned, TunedMethod};
@@ -122,7 +122,7 @@ impl<'s> Base<'s> {
     /// # Errors
     /// If it can't be read or does not fit.
     pub(crate) fn tuning(&self, tuned: &Tuned) -> Result<Tuning> {
-        if !tuned.load && tuned.prompt_size.is_none() {
+        if !tuned.load && tuned.prompt_size.is_none() && tuned.prompt_place.is_none() {
             let lacks_head = self.model.weights.require_head().is_err();
             let what = match (self.model.config.is_decoder(), lacks_head) {
                 (true, _) => Some("a decoder that nothing is tuned for"),
@@ -152,7 +152,13 @@ impl<'s> Base<'s> {
             let prompt_size = tuned.prompt_size.map_or(Tuned::PROMPT_SIZE, Into::into);
             return Ok(match tuned.method.method() {
                 Method::Prompt => {
-                    Tuning::new_prompt_for(config, &self.model.weights, prompt_size, self.seed)?
+                    self.check_place(tuned.prompt_place)?;
+                    let tuning = Tuning::new_prompt_for(config, &self.model.weights, prompt_size, self.seed)?;
+                    if config.is_decoder() {
+                        tuning.with_place(tuned.prompt_place.unwrap_or_default())
+                    } else {
+                        tuning
+                    }
                 }
                 Method::Bias => Tuning::new_bias_for(config),
                 Method::Adapter => Tuning::new_adapter(config, ADAPTER_REDUCTION, self.seed)?,
@@ -160,6 +166,7 @@ impl<'s> Base<'s> {
         }
         let tuning = self.loaded_tuning(tuned.read_as())?;
         check_method(&tuning, tuned.method)?;
+        self.check_loaded_place(&tuning, tuned.prompt_place)?;
         if tuned.method == TunedMethod::PrunePrompt && config.kept_neurons.is_none() {
             tracing::warn!(
                 "option `method` {}: model {} is not pruned; it is a prompt like any other",
@@ -175,6 +182,33 @@ impl<'s> Base<'s> {
                 )))
             }
             _ => Ok(tuning),
+        }
+    }
+
+    /// An encoder's prompt stands in front.
+    fn check_place(&self, asked: Option<PromptPlace>) -> Result<()> {
+        match asked {
+            Some(PromptPlace::After) if !self.model.config.is_decoder() => Err(SessionError::usage(format!(
+                "option `prompt_place` after: model {} is an encoder, whose prompt stands in front of the text, where all rows see \
+                 it; leave the option out",
+                self.identity.id
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A loaded prompt stands where it was tuned.
+    fn check_loaded_place(&self, tuning: &Tuning, asked: Option<PromptPlace>) -> Result<()> {
+        self.check_place(asked)?;
+        match (asked, tuning.place_in(&self.model.config)) {
+            (Some(asked), Some(found)) if asked != found => Err(SessionError::usage(format!(
+                "option `prompt_place` {asked}: the loaded prompt was tuned to stand {}; leave the option out",
+                match found {
+                    PromptPlace::Front => "in front of the text (front)",
+                    PromptPlace::After => "behind the text (after)",
+                }
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -242,7 +276,39 @@ impl<'s> Base<'s> {
                 ),
             }));
         }
+        if self.task.template.is_some() {
+            self.encode_empty(model)?;
+        }
         self.encode_to(part, most)
+    }
+
+    /// The tokens of a row without texts: what stands around them.
+    ///
+    /// # Errors
+    /// If they do not fit into the model beside its prompt, or into what texts may have.
+    pub(crate) fn encode_empty(&self, model: &LanguageModel) -> Result<Vec<u32>> {
+        let most = model.max_text();
+        let most = self.max_length.map_or(most, |limit| limit.min(most));
+        let empty = Example { text: "".into(), pair: None, more: Box::default(), label: 0 };
+        Ok(match self.task.template {
+            // Two texts in a row have no place without them.
+            None => self.encoder.encode(&empty, usize::MAX, Join::Separated)?.0,
+            Some(_) => self.encoder.encode(&empty, most, self.join())?.0,
+        })
+    }
+
+    /// How a row's texts become one sequence.
+    fn join(&self) -> Join<'_> {
+        match &self.task.template {
+            Some(template) => Join::Template(template),
+            None if self.paper => Join::Paper,
+            None => Join::Separated,
+        }
+    }
+
+    /// The hash of the task's template, if it has one.
+    pub(crate) fn template_sha256(&self) -> Option<String> {
+        template_sha256(&self.task)
     }
 
     /// The same, cut to a number of tokens.
@@ -258,8 +324,7 @@ impl<'s> Base<'s> {
         R: Borrow<Example> + Send + Sync,
     {
         let most = self.max_length.map_or(most, |limit| limit.min(most));
-        let join = if self.paper { Join::Paper } else { Join::Separated };
-        Ok(self.session.workers().install(|| self.encoder.encode_all(part, most, join))?)
+        Ok(self.session.workers().install(|| self.encoder.encode_all(part, most, self.join()))?)
     }
 
     /// The words and tokens of the classes, for a record.
@@ -277,6 +342,9 @@ impl<'s> Base<'s> {
         writer.set("seed", self.seed);
         if let Some(length) = self.max_length {
             writer.set(setting::MAX_LENGTH, length);
+        }
+        if let Some(template) = &self.task.template {
+            writer.set(setting::TEMPLATE, template);
         }
         if self.paper {
             writer.set(setting::COMPAT, "paper");
@@ -299,98 +367,6 @@ impl<'s> Base<'s> {
             file::TUNED.iter().try_for_each(|name| writer.read(&source.best.join(name)))?;
         }
         Ok(())
-    }
-}
-
-/// Says that a model's folder holds tuned parameters too, with which transformers would load it.
-fn tell_tuned(folder: &ModelFolder, tuned: &Tuned) {
-    let found = file::TUNED.iter().find(|name| folder.place().join(name).is_file());
-    if let Some(name) = found.filter(|_| !tuned.load) {
-        let place = folder.place().display();
-        tracing::warn!(
-            "{place}: its tuned parameters ({name}) are not loaded with the model; option `resume_from` with option `load` does that"
-        );
-    }
-}
-
-/// Says which options have nothing to act on.
-fn tell_idle(tuned: &Tuned) {
-    if tuned.method.method() != Method::Prompt && tuned.prompt_size.is_some() {
-        let method = tuned.method.name();
-        tracing::warn!("option `prompt_size`: {method} has no prompt but the <mask> row; it changes nothing");
-    }
-    if tuned.resume_from.is_some() && !tuned.load {
-        tracing::warn!(
-            "option `resume_from` without option `load`: its tuned parameters are not loaded, this begins with new ones"
-        );
-    }
-    if tuned.prepend_mask && !tuned.load {
-        tracing::warn!("option `prepend_mask`: goes with option `load`; it changes nothing");
-    }
-    if tuned.verbalizer && !tuned.load {
-        tracing::warn!("option `verbalizer`: goes with option `load`; it changes nothing");
-    }
-}
-
-/// Checks that tuned parameters are of this model, where they say of which they are.
-fn check_backbone(source: &TunedFolder, identity: &ModelIdentity) -> Result<()> {
-    match &source.config {
-        Some(config) if config.model.sha256 != identity.sha256 => Err(SessionError::input(format!(
-            "{}: tuned on model {} (SHA-256 {}), but option `model` gives {} ({})",
-            source.best.join(file::SKILL_CONFIG).display(),
-            config.model.id,
-            config.model.sha256,
-            identity.id,
-            identity.sha256
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Checks that `skn.json` describes the parameters beside it.
-fn check_description(source: &TunedFolder, tuning: &Tuning, how: ReadAs) -> Result<()> {
-    let Some(config) = &source.config else { return Ok(()) };
-    let wrong = |field: &str, said: &dyn Display, found: &dyn Display| {
-        let file = source.best.join(file::SKILL_CONFIG);
-        let file = file.display();
-        Err(SessionError::input(format!(
-            "{file}: {field}: expected {found}, as the parameters beside it are, found {said}"
-        )))
-    };
-    let methods = [method_name(tuning, false), method_name(tuning, true)];
-    if !methods.contains(&config.method.as_str()) {
-        return wrong("method", &config.method, &methods[0]);
-    }
-    let rows = tuning.prompt_rows();
-    if tuning.method() == Some(Method::Prompt) && !how.prepend_mask && config.prompt_size != rows {
-        return wrong("prompt_size", &config.prompt_size, &rows);
-    }
-    Ok(())
-}
-
-fn check_method(tuning: &Tuning, asked: TunedMethod) -> Result<()> {
-    if tuning.method() == Some(asked.method()) {
-        return Ok(());
-    }
-    let found = match tuning.method() {
-        Some(Method::Prompt) => "a prompt (RobertaPrompt)",
-        Some(Method::Bias) => "biases (RobertaBias)",
-        Some(Method::Adapter) => "adapters (RobertaAdapter)",
-        None => "nothing",
-    };
-    Err(SessionError::usage(format!(
-        "option `method` {}: the tuned parameters to load are {found}",
-        asked.name()
-    )))
-}
-
-/// The method of tuned parameters, by the original's name.
-pub(crate) fn method_name(tuning: &Tuning, pruned: bool) -> &'static str {
-    match tuning.method() {
-        Some(Method::Bias) => TunedMethod::Bias.name(),
-        Some(Method::Adapter) => TunedMethod::Adapter.name(),
-        _ if pruned => TunedMethod::PrunePrompt.name(),
-        _ => TunedMethod::Prompt.name(),
     }
 }
 

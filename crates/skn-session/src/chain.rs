@@ -1,13 +1,11 @@
-use std::fs::DirEntry;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use skn_artifact::names::{file, kind, stage};
 use skn_artifact::{
     BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult, PerturbationSetting,
-    Points, RunRecord, SkillConfig, StageRecord, Summary, TensorFile, hash_file, is_file, read_json,
+    Points, RunRecord, SkillConfig, Summary, TensorFile, read_json,
 };
 use skn_perturb::EditKind;
 use skn_probing::{Pool, ProbeType};
@@ -17,41 +15,17 @@ use crate::alpha::check_alpha;
 use crate::error::{Result, SessionError};
 use crate::named::Named;
 use crate::options::{
-    Chain, DrawReport, EditChoice, LayerRange, Made, NeuronChoice, NeuronNoise, Perturb, Probe, Prune,
-    Select, Split, Stage, Subject, Train, Training, Tuned, TunedMethod,
+    Chain, DrawReport, EditChoice, LayerRange, NeuronChoice, NeuronNoise, Perturb, Probe, Prune, Select,
+    Split, Stage, Subject, Train, Training, Tuned, TunedMethod,
 };
-use crate::outcome::Outcome;
 use crate::place::find_model;
 use crate::run_writer::{RunWriter, unix_seconds};
 use crate::session::Session;
 use crate::stages::BestPredictor;
+use crate::steps::{Again, ChainEvent, Step, remove_older};
 
 /// Timed passes over test: a machine with other work needs many for a median that says something.
 const SPEED_REPEATS: usize = 15;
-
-/// What a chain is at.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum ChainEvent<'a> {
-    /// A stage begins.
-    Begins(&'a Stage),
-    /// A stage was done by the run that is resumed.
-    DoneBefore(&'a Stage),
-    /// A stage is done.
-    Done(&'a Outcome),
-}
-
-/// A stage of a chain, and which of its steps it belongs to: several stages may make one.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Step {
-    /// From 1.
-    pub number: usize,
-    /// Of how many.
-    pub count: usize,
-    /// The stage.
-    pub stage: Stage,
-}
 
 impl Session {
     /// Does the whole chain, and leaves its summary and its report in the run. `told` hears of each step, and may end the
@@ -67,7 +41,8 @@ impl Session {
         let plan = Plan::new(options)?;
         // From the first stage to the report: another chain must not begin between two of them.
         let whole = self.hold(&plan.out, stage::RUN).map_err(E::from)?;
-        check_free(options)?;
+        let how = Again { overwrite: options.overwrite, resume: options.resume };
+        how.check_free(&plan.out)?;
         let others = [plan.untuned(), plan.pruned(), plan.pruned_tuned()];
         let others: Vec<_> = others.iter().map(|run| self.hold(run, stage::RUN)).collect::<Result<_>>()?;
         // A record that can't be read would end the chain half-way.
@@ -78,7 +53,7 @@ impl Session {
         let mut steps = plan.steps();
         let report = steps.pop();
         for step in steps {
-            self.step(options, step, &plan.task, &mut told)?;
+            self.step(how, step, &plan.task, &mut told)?;
         }
         if options.overwrite {
             plan.remove_older(began)?;
@@ -86,7 +61,7 @@ impl Session {
         let summary = plan.summary()?;
         self.write_summary(options, &summary)?;
         if let Some(report) = report {
-            self.step(options, report, &plan.task, &mut told)?;
+            self.step(how, report, &plan.task, &mut told)?;
         }
         drop((others, whole));
         Ok(summary)
@@ -105,89 +80,6 @@ impl Session {
         writer.json(file::SUMMARY, summary)?;
         writer.finish()
     }
-
-    /// Does a step, unless the run that is resumed has done it.
-    fn step<E: From<SessionError>>(
-        &self,
-        options: &Chain,
-        mut step: Step,
-        task: &str,
-        told: &mut impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let is_report = matches!(step.stage, Stage::Report(_));
-        if options.resume && !is_report && self.is_done(&step.stage, task)? {
-            return told(&step, ChainEvent::DoneBefore(&step.stage));
-        }
-        // A training that goes on replaces what it is to replace by itself.
-        let replaces = options.resume && !matches!(step.stage, Stage::Train(_));
-        step.stage.set_overwrite(options.overwrite || replaces || is_report);
-        told(&step, ChainEvent::Begins(&step.stage))?;
-        let outcome = self.run(&step.stage)?;
-        told(&step, ChainEvent::Done(&outcome))
-    }
-
-    /// Whether the run has a stage, done with these options, and everything is as it left it.
-    fn is_done(&self, stage: &Stage, task: &str) -> Result<bool> {
-        let (folder, entry) = (stage.out(), stage.entry(task));
-        let record = RunRecord::read(&folder)?;
-        let Some(done) = record.stages.get(&entry) else { return Ok(false) };
-        if !is_as_it_was(&folder, done)? {
-            return Ok(false);
-        }
-        let file = folder.join(file::RUN).display().to_string();
-        let earlier = match &done.options {
-            Some(options) => Made::deserialize(options).ok(),
-            // A record in the form that had none.
-            None => self.made_by(&entry, &done.arguments),
-        };
-        let Some(earlier) = earlier else {
-            tracing::info!("{file}: stage {entry}: its options are not known here; it is done again");
-            return Ok(false);
-        };
-        let now = Made::new(stage.clone(), self.compute());
-        if earlier.is_as(&now)? {
-            return Ok(true);
-        }
-        let (earlier, now) = (Box::new(earlier), Box::new(now));
-        Err(SessionError::OtherOptions { file, entry, earlier, now })
-    }
-}
-
-fn check_free(options: &Chain) -> Result<()> {
-    let out = options.folder();
-    // An untuned model's numbers are all there is of a run that was stopped early.
-    let is_lock = |entry: &DirEntry| entry.file_name() == file::LOCK;
-    let empty = out.read_dir().map_or(true, |entries| entries.flatten().all(|entry| is_lock(&entry)));
-    if empty || options.overwrite || options.resume {
-        return Ok(());
-    }
-    Err(SessionError::input(format!(
-        "{}: a run is there; option `resume` goes on with it, option `overwrite` replaces it, option `out` RUN writes \
-         elsewhere",
-        out.display()
-    )))
-}
-
-/// Whether a stage's files are what it wrote, and those of the chain that it read are what it read: a run that was being
-/// replaced when it was stopped has some of each.
-fn is_as_it_was(folder: &Path, stage: &StageRecord) -> Result<bool> {
-    for (name, expected) in &stage.outputs {
-        let file = folder.join(name);
-        if !is_file(&file)? || hash_file(&file)? != *expected {
-            return Ok(false);
-        }
-    }
-    for (name, expected) in &stage.inputs {
-        for file in [folder.join(name), PathBuf::from(name)] {
-            if is_file(&file)? {
-                if hash_file(&file)? != *expected {
-                    return Ok(false);
-                }
-                break;
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// What a chain does, with what its options leave open decided: the published settings, or those that suit the demo.
@@ -401,12 +293,7 @@ impl<'a> Plan<'a> {
 
     /// Removes what stages of earlier runs left, of another task say: a run that replaces has the folder to itself.
     fn remove_older(&self, began: u64) -> Result<()> {
-        for folder in [self.untuned(), self.out.clone(), self.pruned(), self.pruned_tuned()] {
-            for file in RunRecord::forget_before(&folder, began)? {
-                tracing::info!("{}: removed; an earlier run's", folder.join(file).display());
-            }
-        }
-        Ok(())
+        remove_older(&self.out, began)
     }
 
     /// The summary, from the files that the steps left.
@@ -470,7 +357,10 @@ impl<'a> Plan<'a> {
         let folder = self.out.join(&self.task);
         // Says which file is missing.
         TensorFile::read(&folder.join(file::tensors(&Pool::Position.performance_file("test"))))?;
-        let BestPredictor { layer, index, position, class, dev, test } = BestPredictor::of(&folder)?;
+        let found = BestPredictor::of(&folder, ProbeType::Acc)?;
+        let missing = || SessionError::input(format!("{}: no counts of prompt positions", folder.display()));
+        let BestPredictor { layer, index, position, class, dev, test, .. } = found.ok_or_else(missing)?;
+        let position = position.unwrap_or_default();
         let test = test.ok_or_else(|| {
             SessionError::input(format!("{}: test_perf can't tell the best neuron's class", folder.display()))
         })?;

@@ -28,6 +28,7 @@ mod cache;
 mod chain;
 mod error;
 pub mod fence;
+mod fits;
 mod layers;
 mod loaded;
 mod named;
@@ -40,10 +41,11 @@ mod score;
 mod session;
 mod setup;
 mod stages;
+mod steps;
 mod tuned_folder;
+mod untuned;
 mod walk;
 
-pub use crate::chain::{ChainEvent, Step};
 pub use crate::error::{Result, SessionError};
 pub use crate::named::{named_task, read_rows};
 pub use crate::outcome::Outcome;
@@ -52,13 +54,15 @@ pub use crate::stages::{
     Answer, BestPredictor, Classifier, Merged, Perturbed, Pretrained, Probed, Pruned, Reported, Selected,
     Text, Trained,
 };
+pub use crate::steps::{ChainEvent, Step};
 pub use skn_artifact::{
-    BestNeuron, ErrorKind, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult,
-    PerturbationSetting, Points, Summary,
+    BestNeuron, BestOfText, ErrorKind, FullAndPruned, InferencePerformance, InferenceTime,
+    PerturbationResult, PerturbationSetting, Points, Summary, UntunedSummary,
 };
 pub use skn_data::{Dataset, Task};
 pub use skn_model::{
-    Precision, TellingAllocator, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
+    NeuronSite, Precision, PromptPlace, TellingAllocator, keep_candle_on_calling_thread, keep_freed_memory,
+    tell_of_memory,
 };
 pub use skn_perturb::EditKind;
 pub use skn_probing::{ProbeType, Progress, Silent, Workers};

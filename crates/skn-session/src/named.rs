@@ -14,6 +14,7 @@ use skn_probing::Progress;
 use crate::cache::real;
 use crate::error::{Result, SessionError};
 use crate::fence;
+use crate::fits::check_template;
 use crate::options::{Size, Subject, TaskChoice, Tuned};
 use crate::place::{find_data, find_model};
 use crate::provenance;
@@ -51,6 +52,10 @@ impl Named {
         }
         let model = ModelName::of(subject, source.as_ref())?;
         let (task, task_file) = find_task(subject, source.as_ref(), &model)?;
+        // Before data are read: those of other columns are other data, which says less.
+        if let Some(source) = source.as_ref().filter(|_| tuned.load) {
+            check_template(source, &task)?;
+        }
         let task_of_data = task.clone();
         let task = with_words(task, subject, tuned, source.as_ref())?;
         let recorded = |setting| source.as_ref().and_then(|source| source.recorded(setting));

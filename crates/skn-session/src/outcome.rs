@@ -37,7 +37,9 @@ impl Session {
             Stage::Perturb(options) => Outcome::Perturbed(self.perturb(options)?),
             Stage::Prune(options) => Outcome::Pruned(self.prune(options)?),
             Stage::Report(options) => Outcome::Reported(self.report(options)?),
-            Stage::Chain(_) => return Err(SessionError::usage("a chain is done by its own call")),
+            Stage::Chain(_) | Stage::Untuned(_) => {
+                return Err(SessionError::usage("a chain is done by its own call"));
+            }
         })
     }
 }

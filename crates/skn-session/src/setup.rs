@@ -88,6 +88,7 @@ impl<'s> Setup<'s> {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        entries.extend(base.template_sha256().map(|hash| (key::TEMPLATE.to_owned(), hash)));
         let precision = base.session.compute().precision;
         if precision != Precision::F32 {
             entries.insert(key::DTYPE.into(), precision.name().into());

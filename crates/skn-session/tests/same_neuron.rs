@@ -126,7 +126,7 @@ fn the_summary_names_the_probe_s_neuron() {
         .unwrap();
     let BestNeuron { layer, index, position, dev, test, .. } = summary.best_neuron;
     let said = said.unwrap();
-    assert_eq!((said.layer, said.index, said.position), (layer, index, position));
+    assert_eq!((said.layer, said.index, said.position), (layer, index, Some(position)));
     assert_eq!((said.dev, said.test), (dev, Some(test)));
 
     // A run that was stopped goes on where it was; with other options it does not.

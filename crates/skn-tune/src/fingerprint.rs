@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use skn_artifact::sha256_hex;
 use skn_data::Encoded;
 use skn_kernels::Isa;
-use skn_model::LanguageModel;
+use skn_model::{LanguageModel, PromptPlace};
 
 use crate::checkpoint::Fingerprint;
 use crate::error::Result;
@@ -56,7 +56,13 @@ pub(crate) fn fingerprint(
         ("dtype", model.precision().name().to_string()),
         ("token_budget", options.token_budget.to_string()),
     ];
-    let settings: BTreeMap<String, String> = settings.map(|(name, value)| (name.to_string(), value)).into();
+    let mut settings: BTreeMap<String, String> =
+        settings.map(|(name, value)| (name.to_string(), value)).into();
+    // Only where it is not as it has always been, and where there is one: checkpoints of older versions know of none. A template is
+    // told before the texts, which differ with it: settings are compared in the order of their names.
+    let place = model.prompt_place().filter(|place| *place == PromptPlace::Front);
+    settings.extend(place.map(|place| ("prompt_place".to_string(), place.to_string())));
+    settings.extend(run.template_sha256.iter().map(|hash| ("data_template".to_string(), hash.clone())));
     Ok(Fingerprint { machine: machine(model), settings })
 }
 

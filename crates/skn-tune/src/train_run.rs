@@ -34,6 +34,8 @@ pub struct TrainRun {
     pub method: String,
     /// The task's name.
     pub task: String,
+    /// SHA-256 of the task's template, if it has one; a resume must match it.
+    pub template_sha256: Option<String>,
     /// The backbone.
     pub model: ModelIdentity,
     /// The token of each class; it decides what is trained and scored.
@@ -102,8 +104,10 @@ impl TrainRun {
         let config = SkillConfig {
             method: self.method.clone(),
             prompt_size: best.model.prompt_rows(),
+            prompt_place: best.model.prompt_place().map(|place| place.name().to_owned()),
             verbalizer: self.verbalizer.clone(),
             task: self.task.clone(),
+            template_sha256: self.template_sha256.clone(),
             model: self.model.clone(),
             metric: best.metric.to_owned(),
             dev_score: best.score,

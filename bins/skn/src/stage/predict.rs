@@ -18,8 +18,8 @@ use crate::program::{Call, Stage};
 
 /// Classify texts, one a line: prints the class's word, its probability and the text, with tabs between.
 ///
-/// A task of two texts (premise and hypothesis) takes them with a tab between. Without --resume_from the model answers as
-/// it is, untuned.
+/// A task of two texts (premise and hypothesis) takes them with a tab between, one with a template the texts of its columns, in
+/// the order in which it names them. Without --resume_from the model answers as it is, untuned.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-predict", version)]
 pub struct Predict {
@@ -99,8 +99,8 @@ impl Stage for Predict {
         let session = call.session(self.compute.options())?;
         let classifier = session.classifier(&self.options())?;
         let lines = self.lines(&call.console)?;
-        let pairs = classifier.takes_pairs();
-        let text = |(row, line): (usize, &String)| self.text(row, line, pairs);
+        let columns = classifier.columns();
+        let text = |(row, line): (usize, &String)| self.text(row, line, columns);
         let texts = lines.iter().enumerate().map(text).collect::<Result<Vec<_>>>()?;
         let answers = classifier.answer(&texts)?.into_iter().zip(lines);
         Ok(Predictions { answers: answers.map(|(found, text)| Answer { text, found }).collect() })
@@ -145,16 +145,18 @@ impl Predict {
         if self.input.as_os_str() == "-" { "standard input".into() } else { self.input.display().to_string() }
     }
 
-    fn text(&self, row: usize, line: &str, pairs: bool) -> Result<Text> {
-        match line.split_once('\t') {
-            Some((text, second)) if pairs => Ok(Text { text: text.into(), pair: Some(second.into()) }),
-            None if pairs => {
-                let (name, line) = (self.name(), row + 1);
-                Err(Failure::input(format!(
-                    "{name}: line {line}: expected two texts with a tab between, found one"
-                )))
-            }
-            _ => Ok(line.into()),
+    /// The texts of a line, one for each column; the last may have tabs in it.
+    fn text(&self, row: usize, line: &str, columns: &[String]) -> Result<Text> {
+        let texts: Vec<&str> = line.splitn(columns.len().max(1), '\t').collect();
+        if texts.len() >= columns.len() {
+            return Ok(Text::of_columns(texts).unwrap_or_else(|| line.into()));
         }
+        let (name, line) = (self.name(), row + 1);
+        let found = if texts.len() == 1 { "one".to_owned() } else { texts.len().to_string() };
+        let expected = match columns.len() {
+            2 => "two texts with a tab between".to_owned(),
+            many => format!("{many} texts with tabs between ({})", columns.join(", ")),
+        };
+        Err(Failure::input(format!("{name}: line {line}: expected {expected}, found {found}")))
     }
 }

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::InferencePerformance;
 use skn_session::options::{self, NeuronChoice, Shard};
-use skn_session::{BestPredictor, ProbeType, Probed as Found};
+use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Subject, Tuned};
 use crate::number::with_interval;
@@ -29,6 +29,11 @@ pub struct Probe {
     /// Probes, comma-separated: acc, acc_mean, acc_max, acc_last, pos, prompt_act, speed
     #[arg(long = "probe_type", value_name = "PROBES", value_delimiter = ',', default_values_t = options::Probe::default().probe_type)]
     probe_type: Vec<ProbeType>,
+
+    /// Which number of a gated FFN's neuron is read: product, which alone can be perturbed and pruned, or one of its factors,
+    /// gate (after its activation) or up
+    #[arg(long, value_name = "SITE", default_value_t = options::Probe::default().site)]
+    site: NeuronSite,
 
     /// For pos: the neuron, as layer,index from 0; or best, that of RUN/<task>/dev_perf
     #[arg(long, value_name = "LAYER,NEURON")]
@@ -80,7 +85,7 @@ impl Probe {
         let mut probe = options::Probe::default();
         (probe.subject, probe.tuned) = (self.subject.options(), self.tuned.options());
         probe.probe_type = self.probe_type.clone();
-        probe.pos = self.pos;
+        (probe.site, probe.pos) = (self.site, self.pos);
         probe.splits = self.splits.iter().copied().map(Into::into).collect();
         (probe.shard, probe.batch) = (self.shard, self.at_once.batch);
         probe.repeats = self.repeats.unwrap_or(probe.repeats);
@@ -111,8 +116,13 @@ impl fmt::Display for Probed {
             write!(f, "{positions} positions x ")?;
         }
         write!(f, "{neurons} neurons of {model} on {task}")?;
-        if let Some(BestPredictor { layer, index, position, class, dev, test, .. }) = &self.0.best {
-            write!(f, "; best neuron: layer {layer}, index {index} at position {position}")?;
+        for best in self.0.best.iter().chain(&self.0.best_last) {
+            let BestPredictor { layer, index, position, probe, class, dev, test, .. } = best;
+            write!(f, "; best neuron: layer {layer}, index {index} ")?;
+            match position {
+                Some(position) => write!(f, "at position {position}")?,
+                None => write!(f, "by {probe}")?,
+            }
             if let Some(class) = class {
                 write!(f, " for class {class} against the rest")?;
             }

@@ -9,7 +9,7 @@ use clap::Parser;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 use skn_artifact::names::file;
-use skn_artifact::{BestNeuron, PerturbationSetting};
+use skn_artifact::{BestNeuron, BestOfText, PerturbationSetting, UntunedSummary};
 use skn_program::Failure;
 use skn_session::options::{self, Made};
 use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, Step, Summary};
@@ -36,6 +36,11 @@ pub struct Run {
     /// Folder to write to [default: runs/<model>-<task>]
     #[arg(long = "out", visible_alias = "save_to", value_name = "RUN")]
     out: Option<PathBuf>,
+
+    /// Tune nothing: what the model's neurons tell as it is, at the last token of each text, and how well its own words answer
+    #[arg(long, conflicts_with_all = ["prompt_size", "epoch", "retune_epoch", "batch", "learning_rate", "eval_every_step", "edit",
+        "alpha", "shares", "share", "draws", "prune_share", "prune_layer"])]
+    untuned: bool,
 
     /// Replace what earlier runs left there
     #[arg(long, conflicts_with = "resume")]
@@ -107,9 +112,16 @@ pub struct Run {
 #[derive(Clone, Debug, Serialize)]
 pub struct Ran {
     #[serde(flatten)]
-    summary: Summary,
+    summary: Found,
     #[serde(skip)]
     run: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Found {
+    Chain(Box<Summary>),
+    Untuned(UntunedSummary),
 }
 
 impl Stage for Run {
@@ -121,9 +133,9 @@ impl Stage for Run {
     }
 
     fn run(&self, call: &Call) -> Result<Ran> {
-        let (chain, compute, typed) = (self.options(), self.compute.options(), call.arguments.clone());
+        let (compute, typed) = (self.compute.options(), call.arguments.clone());
         let described = move |stage: &options::Stage| match stage {
-            options::Stage::Chain(_) => typed.clone(),
+            options::Stage::Chain(_) | options::Stage::Untuned(_) => typed.clone(),
             stage => command_line(stage, compute).1,
         };
         let session = Session::new(compute)?
@@ -131,8 +143,14 @@ impl Stage for Run {
             .with_description(described)
             .with_understanding(made_by);
         let told = |step: &Step, event: ChainEvent<'_>| self.tell(step, event, compute);
+        if self.untuned {
+            let options = self.untuned_options();
+            let summary = session.untuned(&options, told).map_err(|error| with_remedy(error, call))?;
+            return Ok(Ran { summary: Found::Untuned(summary), run: options.folder() });
+        }
+        let chain = self.options();
         let summary = session.chain(&chain, told).map_err(|error| with_remedy(error, call))?;
-        Ok(Ran { summary, run: chain.folder() })
+        Ok(Ran { summary: Found::Chain(Box::new(summary)), run: chain.folder() })
     }
 }
 
@@ -149,6 +167,13 @@ impl Run {
         (chain.shares, chain.share, chain.draws) = (self.shares.0.clone(), self.share, self.draws);
         (chain.prune_share, chain.prune_layer) = (self.prune_share, self.prune_layer);
         chain
+    }
+
+    fn untuned_options(&self) -> options::Untuned {
+        let mut untuned = options::Untuned::default();
+        untuned.subject = self.subject.options();
+        (untuned.out, untuned.overwrite, untuned.resume) = (self.out.clone(), self.force, self.resume);
+        untuned
     }
 
     /// Says a step's command line, then what came of it.
@@ -207,46 +232,76 @@ fn with_remedy(error: anyhow::Error, call: &Call) -> anyhow::Error {
 
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary {
-            task,
-            model,
-            test_rows,
-            accuracy,
-            interval,
-            perturbation,
-            parameters,
-            ms_per_text,
-            best_neuron,
-        } = &self.summary;
-        let PerturbationSetting { edit, share, draws, alpha } = perturbation;
-        let alpha = alpha.map_or_else(String::new, |alpha| format!(" {alpha}"));
-        let mut table = Table::new();
-        table
-            .load_style(presets::ASCII_MARKDOWN)
-            .set_header([format!("{model} on {task}"), format!("{test_rows} rows of test")]);
-        let mut row = |name: String, value: String| {
-            table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
+        let table = match &self.summary {
+            Found::Chain(summary) => table(summary),
+            Found::Untuned(summary) => untuned_table(summary),
         };
-        row("untuned".into(), with_interval(accuracy.untuned, interval.untuned));
-        row("tuned".into(), with_interval(accuracy.tuned, interval.tuned));
-        let skill = with_interval(accuracy.skill_perturbed, interval.skill_perturbed);
-        row(format!("skill neurons perturbed ({edit}{alpha}, share {share})"), skill);
-        let random = with_interval(accuracy.random_perturbed, interval.random_perturbed);
-        row(format!("as many random neurons perturbed ({draws} draws)"), random);
-        row("pruned".into(), with_interval(accuracy.pruned, interval.pruned));
-        row("pruned and tuned".into(), with_interval(accuracy.pruned_tuned, interval.pruned_tuned));
-        let BestNeuron { layer, index, position, class, dev, test } = best_neuron;
-        let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
-        row(
-            format!("best neuron: layer {layer}, index {index}, position {position}{class}"),
-            format!("{dev:.4} dev, {test:.4} test"),
-        );
-        let share = 100.0 * parameters.pruned as f64 / parameters.full.max(1) as f64;
-        let counts = format!("{} -> {} ({share:.1} %)", parameters.full, parameters.pruned);
-        row("parameters, full -> pruned".into(), counts);
-        let ratio = ms_per_text.full / ms_per_text.pruned.max(f64::MIN_POSITIVE);
-        let times = format!("{:.3} -> {:.3} ({ratio:.2}x)", ms_per_text.full, ms_per_text.pruned);
-        row("ms a text, full -> pruned".into(), times);
         write!(f, "\n{table}\n\nreport: {}", self.run.join(file::REPORT).display())
     }
+}
+
+/// A table whose second column is of numbers.
+fn two_columns(header: [String; 2], rows: Vec<(String, String)>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for (name, value) in rows {
+        table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
+    }
+    table
+}
+
+fn untuned_table(summary: &UntunedSummary) -> Table {
+    let BestOfText { layer, index, class, dev, test, interval } = &summary.best_neuron;
+    let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
+    let best = format!("best neuron at the last token: layer {layer}, index {index}{class}");
+    let rows = vec![
+        (format!("untuned, {}", summary.metric), with_interval(summary.accuracy, summary.interval)),
+        ("always the most frequent class".to_owned(), format!("{:.4}", summary.majority)),
+        (best, format!("{}, chosen on dev with {dev:.4}", with_interval(*test, *interval))),
+        ("parameters".to_owned(), summary.parameters.to_string()),
+        ("ms a text".to_owned(), format!("{:.3}", summary.ms_per_text)),
+    ];
+    two_columns(
+        [format!("{} on {}", summary.model, summary.task), format!("{} rows of test", summary.test_rows)],
+        rows,
+    )
+}
+
+fn table(summary: &Summary) -> Table {
+    let Summary {
+        task,
+        model,
+        test_rows,
+        accuracy,
+        interval,
+        perturbation,
+        parameters,
+        ms_per_text,
+        best_neuron,
+    } = summary;
+    let PerturbationSetting { edit, share, draws, alpha } = perturbation;
+    let alpha = alpha.map_or_else(String::new, |alpha| format!(" {alpha}"));
+    let mut rows = Vec::new();
+    let mut row = |name: String, value: String| rows.push((name, value));
+    row("untuned".into(), with_interval(accuracy.untuned, interval.untuned));
+    row("tuned".into(), with_interval(accuracy.tuned, interval.tuned));
+    let skill = with_interval(accuracy.skill_perturbed, interval.skill_perturbed);
+    row(format!("skill neurons perturbed ({edit}{alpha}, share {share})"), skill);
+    let random = with_interval(accuracy.random_perturbed, interval.random_perturbed);
+    row(format!("as many random neurons perturbed ({draws} draws)"), random);
+    row("pruned".into(), with_interval(accuracy.pruned, interval.pruned));
+    row("pruned and tuned".into(), with_interval(accuracy.pruned_tuned, interval.pruned_tuned));
+    let BestNeuron { layer, index, position, class, dev, test } = best_neuron;
+    let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
+    row(
+        format!("best neuron: layer {layer}, index {index}, position {position}{class}"),
+        format!("{dev:.4} dev, {test:.4} test"),
+    );
+    let share = 100.0 * parameters.pruned as f64 / parameters.full.max(1) as f64;
+    let counts = format!("{} -> {} ({share:.1} %)", parameters.full, parameters.pruned);
+    row("parameters, full -> pruned".into(), counts);
+    let ratio = ms_per_text.full / ms_per_text.pruned.max(f64::MIN_POSITIVE);
+    let times = format!("{:.3} -> {:.3} ({ratio:.2}x)", ms_per_text.full, ms_per_text.pruned);
+    row("ms a text, full -> pruned".into(), times);
+    two_columns([format!("{model} on {task}"), format!("{test_rows} rows of test")], rows)
 }

@@ -15,5 +15,7 @@ pub use perturbation::PerturbationResult;
 pub use run_record::{RunRecord, StageRecord};
 pub use skill_config::{ModelIdentity, SkillConfig, VerbalizerRecord};
 pub use split::{PartRecord, SplitRecord};
-pub use summary::{BestNeuron, FullAndPruned, PerturbationSetting, Points, Summary};
+pub use summary::{
+    BestNeuron, BestOfText, FullAndPruned, PerturbationSetting, Points, Summary, UntunedSummary,
+};
 pub use verification::{Verification, verify};

@@ -22,10 +22,16 @@ pub struct SkillConfig {
     pub method: String,
     /// P: the rows before `<s>`, the `<mask>` row counted.
     pub prompt_size: usize,
+    /// Where a decoder's prompt stands: `front` or `after` the text. An encoder's stands in front.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_place: Option<String>,
     /// The words of the classes.
     pub verbalizer: VerbalizerRecord,
     /// The task's name.
     pub task: String,
+    /// SHA-256 of the task's template, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_sha256: Option<String>,
     /// The backbone.
     pub model: ModelIdentity,
     /// The metric of `dev_score`.

@@ -23,6 +23,49 @@ pub struct Summary {
     pub ms_per_text: FullAndPruned<f64>,
 }
 
+/// `RUN/summary.json` of `skn-run --untuned`: what a model's neurons tell as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UntunedSummary {
+    /// The task's name.
+    pub task: String,
+    /// The model's id.
+    pub model: String,
+    /// Rows of the test set.
+    pub test_rows: u64,
+    /// The task's metric.
+    pub metric: String,
+    /// The metric on test, where the label words answer.
+    pub accuracy: f64,
+    /// Its 95 % interval.
+    pub interval: [f64; 2],
+    /// The share of test's most frequent class: what always guessing it gets right.
+    pub majority: f64,
+    /// The neuron that predicts the label best at a text's last token.
+    pub best_neuron: BestOfText,
+    /// Parameters.
+    pub parameters: u64,
+    /// Median milliseconds a text.
+    pub ms_per_text: f64,
+}
+
+/// The neuron that predicts the label best where it is read of the text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestOfText {
+    /// Its layer, from 0.
+    pub layer: usize,
+    /// Its index, from 0.
+    pub index: usize,
+    /// The class that it tells from the rest, of more than two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
+    /// Its predictivity on dev, where it was chosen.
+    pub dev: f64,
+    /// Its predictivity on test, which had no say.
+    pub test: f64,
+    /// The 95 % interval of that.
+    pub interval: [f64; 2],
+}
+
 /// One value for each point of the chain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Points<T> {

@@ -20,6 +20,7 @@ mod class;
 mod encoded;
 mod files;
 mod gguf;
+mod filled;
 mod part;
 mod sequence;
 mod settings;

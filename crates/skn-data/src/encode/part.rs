@@ -42,7 +42,7 @@ impl TextEncoder {
         &self,
         part: impl IntoIterator<Item = R>,
         max_tokens: usize,
-        join: Join,
+        join: Join<'_>,
     ) -> Result<Vec<Encoded>>
     where
         R: Borrow<Example> + Send + Sync,
@@ -74,14 +74,17 @@ impl TextEncoder {
         rows: &[R],
         first: usize,
         max_tokens: usize,
-        join: Join,
+        join: Join<'_>,
     ) -> Result<Vec<Encoded>> {
         let (mut all, mut texts) = (Vec::new(), Vec::with_capacity(rows.len()));
         for (row, example) in (first as u64..).zip(rows) {
             let example = example.borrow();
             let label = usize::try_from(example.label)
                 .map_err(|_| DataError::Row { row, reason: "has no label".to_owned() })?;
-            let (ids, second) = self.encode(example, max_tokens, join)?;
+            let (ids, second) = self.encode(example, max_tokens, join).map_err(|error| match error {
+                DataError::LongTemplate { .. } => DataError::Row { row, reason: error.to_string() },
+                error => error,
+            })?;
             all.extend_from_slice(&ids);
             texts.push((ids.len(), second, label, row));
         }
@@ -99,7 +102,7 @@ mod tests {
     use crate::golden;
 
     fn example(text: &str) -> Example {
-        Example { text: text.into(), pair: None, label: 0 }
+        Example { text: text.into(), pair: None, more: Box::default(), label: 0 }
     }
 
     #[test]

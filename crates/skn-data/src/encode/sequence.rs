@@ -1,13 +1,15 @@
 //! How a text, or a pair of texts, becomes one sequence of token ids.
 
+use super::filled::Kept;
 use super::text_encoder::TextEncoder;
 use crate::dataset::Example;
 use crate::error::{DataError, Result};
+use crate::text_template::TextTemplate;
 
-/// How the two texts of a pair become one sequence.
+/// How the texts of a row become one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Join {
+pub enum Join<'t> {
     /// As the tokenizer's post-processor says: `<s> a </s></s> b </s>`, as RoBERTa was pre-trained; `[CLS] a [SEP] b [SEP]`,
     /// as BERT was.
     #[default]
@@ -15,6 +17,8 @@ pub enum Join {
     /// The texts written one after another without anything between, as the published implementation does
     /// (`--compat paper`).
     Paper,
+    /// Filled into a template, whose columns they are in its order. It is one text.
+    Template(&'t TextTemplate),
 }
 
 impl TextEncoder {
@@ -24,13 +28,18 @@ impl TextEncoder {
     /// Special tokens count, and are kept. A pair is cut as by Hugging Face's `longest_first`: the longer text
     /// first, then both to the same length. Texts lose their ends, or their beginnings if the tokenizer says so.
     ///
+    /// A filled template is tokenised once. If it is too long, the column that has the most tokens loses one after another, of
+    /// equals the later one; tokens with something of the template in them stay.
+    ///
     /// # Errors
     ///
-    /// [`DataError::NoRoom`] if the special tokens alone need more than `max_tokens`; a pair that can't be put together as the
+    /// [`DataError::NoRoom`] if the special tokens alone need more than `max_tokens`; [`DataError::LongTemplate`] if they do with
+    /// the template's; a pair that can't be put together as the
     /// tokenizer's file says; or see
     /// [`TextEncoder::ids_of_text`].
-    pub fn encode(&self, example: &Example, max_tokens: usize, join: Join) -> Result<(Vec<u32>, usize)> {
+    pub fn encode(&self, example: &Example, max_tokens: usize, join: Join<'_>) -> Result<(Vec<u32>, usize)> {
         let ids = match (&example.pair, join) {
+            (_, Join::Template(template)) => self.encode_filled(example, template, max_tokens)?,
             (None, _) => self.encode_one(&example.text, max_tokens)?,
             (Some(pair), Join::Paper) => self.encode_one(&format!("{}{pair}", example.text), max_tokens)?,
             (Some(pair), Join::Separated) => return self.encode_pair(&example.text, pair, max_tokens),
@@ -50,6 +59,28 @@ impl TextEncoder {
             ids.extend_from_slice(part);
         }
         Ok(ids)
+    }
+
+    fn encode_filled(
+        &self,
+        example: &Example,
+        template: &TextTemplate,
+        max_tokens: usize,
+    ) -> Result<Vec<u32>> {
+        let around = &self.template().single;
+        let special = around.before.len() + around.after.len();
+        let texts: Vec<&str> = example.texts().map(AsRef::as_ref).collect();
+        let filled = template.fill(&texts);
+        let (ids, places): (Vec<u32>, Vec<_>) = self.ids_and_places(&filled.text)?.into_iter().unzip();
+        let mut kept = Kept::new(&places, &filled.columns, self.cuts_left());
+        if !kept.cut(room(max_tokens, special)?) {
+            return Err(DataError::LongTemplate { max_tokens, needed: kept.count() + special });
+        }
+        let mut all = Vec::with_capacity(kept.count() + special);
+        all.extend_from_slice(&around.before);
+        all.extend(ids.iter().zip(kept.kept()).filter(|(_, kept)| *kept).map(|(id, _)| *id));
+        all.extend_from_slice(&around.after);
+        Ok(all)
     }
 
     fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Result<(Vec<u32>, usize)> {
@@ -102,7 +133,7 @@ mod tests {
     use crate::golden;
 
     fn example(text: &str, pair: Option<&str>) -> Example {
-        Example { text: text.into(), pair: pair.map(Into::into), label: 0 }
+        Example { text: text.into(), pair: pair.map(Into::into), more: Box::default(), label: 0 }
     }
 
     #[test]
@@ -125,6 +156,35 @@ mod tests {
         assert_eq!(separated, [&[0][..], &first, &[2, 2], &second, &[2]].concat());
         let glued = encoder.encode(&pair, 99, Join::Paper).unwrap();
         assert_eq!(glued, encoder.encode(&example("the playa song", None), 99, Join::Paper).unwrap());
+    }
+
+    #[test]
+    fn a_template_is_one_text_of_which_columns_are_cut() {
+        let encoder = golden::encoder();
+        let template: TextTemplate = "the play: {a} and a song: {b} is dull".parse().unwrap();
+        let row = example("superb superb superb superb", Some("graceful graceful"));
+        let encode =
+            |row: &Example, most| encoder.encode(row, most, Join::Template(&template)).map(|(ids, _)| ids);
+        let whole = "the play: superb superb superb superb and a song: graceful graceful is dull";
+        let one = encoder.encode(&example(whole, None), 99, Join::Separated).unwrap();
+        assert_eq!(encode(&row, 99).unwrap(), one.0);
+        // Token by token from the longest column's end, of equals the later one's; a blank of the template stays with its token.
+        let least = encode(&example("", Some("")), 99).unwrap().len();
+        let mut before = one.0;
+        for most in (2..before.len()).rev() {
+            let Ok(cut) = encode(&row, most) else { break };
+            assert_eq!(cut.len(), most);
+            let lost = before.iter().zip(&cut).take_while(|(a, b)| a == b).count();
+            let rest = [&before[..lost], &before[lost + 1..]].concat();
+            assert_eq!(cut, rest, "one token less at {lost} of {most}");
+            before = cut;
+        }
+        assert!(before.len() <= least + 2, "{before:?} {least}");
+        let error = encode(&row, 5).unwrap_err().to_string();
+        assert!(error.contains("template") && error.contains("may take 5 tokens"), "{error}");
+        // What a tokenizer takes for special is that in a column too, as in any text.
+        let special = encode(&example("</s>", Some("")), 99).unwrap();
+        assert!(special.iter().filter(|id| **id == 2).count() == 2, "{special:?}");
     }
 
     #[test]

@@ -3,8 +3,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest, Sha256};
-use tokenizers::Tokenizer;
 use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::{Encoding, PostProcessorWrapper, Tokenizer};
 
 use super::adapt::{Reason, adapt};
 use super::class::Class;
@@ -25,7 +25,7 @@ use crate::error::{DataError, Result};
 /// let vocabulary = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nplay\nis\ndull\n";
 /// let json = bert_tokenizer(vocabulary, None, "model")?;
 /// let encoder = TextEncoder::from_json(&json, "model/tokenizer.json")?;
-/// let example = Example { text: "The play is dull".into(), pair: None, label: 0 };
+/// let example = Example { text: "The play is dull".into(), pair: None, more: Box::default(), label: 0 };
 /// let (ids, _) = encoder.encode(&example, 5, Join::Separated)?;
 /// assert_eq!(ids, [2, 5, 6, 7, 3]); // cut, [SEP] kept
 /// assert_eq!((Some(ids[0]), Some(ids[4])), (encoder.start_id(), encoder.end_id()));
@@ -166,10 +166,20 @@ impl TextEncoder {
     ///
     /// [`DataError::Tokenizer`] if the tokenizer cannot take the text.
     pub fn ids_of_text(&self, text: &str) -> Result<Vec<u32>> {
-        // Damaged vocabularies make the tokenizer panic only once it is used.
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.tokenizer.encode_fast(text, false)));
-        match encoded {
-            Ok(Ok(encoding)) => Ok(encoding.get_ids().to_vec()),
+        Ok(self.guarded(|| self.tokenizer.encode_fast(text, false))?.get_ids().to_vec())
+    }
+
+    /// The same, and where in the text each token stands, in bytes, the blank that belongs to it included.
+    pub(super) fn ids_and_places(&self, text: &str) -> Result<Vec<(u32, (usize, usize))>> {
+        let encoding = self.guarded(|| self.tokenizer.encode(text, false))?;
+        let places = encoding.get_offsets().iter().copied();
+        Ok(encoding.get_ids().iter().copied().zip(places).collect())
+    }
+
+    /// Damaged vocabularies make the tokenizer panic only once it is used.
+    fn guarded(&self, encode: impl FnOnce() -> tokenizers::Result<Encoding>) -> Result<Encoding> {
+        match catch_unwind(AssertUnwindSafe(encode)) {
+            Ok(Ok(encoding)) => Ok(encoding),
             Ok(Err(error)) => Err(self.unusable(error.to_string())),
             Err(_) => Err(self.unusable("the tokenizer failed".to_owned())),
         }
@@ -238,7 +248,7 @@ impl fmt::Debug for TextEncoder {
 /// something can be told.
 fn made(bytes: &[u8], settings: &Settings, file: &str, is_file: bool) -> Result<TextEncoder, Reason> {
     let failed = |_| Err((None, "not a tokenizer: the parser failed on it".to_owned()));
-    let (tokenizer, cut_left, changed) =
+    let (mut tokenizer, cut_left, changed) =
         catch_unwind(|| parse(bytes, settings, file)).unwrap_or_else(failed)?;
     let special = SpecialTokens::of(&tokenizer, settings).map_err(|reason| (None, reason))?;
     let template =
@@ -247,6 +257,8 @@ fn made(bytes: &[u8], settings: &Settings, file: &str, is_file: bool) -> Result<
         None => format!("{:x}", Sha256::digest(bytes)),
         Some(json) => format!("{:x}", Sha256::digest(json)),
     };
+    // What it writes is known now; what else it does is to take the blank from where a token stands.
+    tokenizer.with_post_processor(None::<PostProcessorWrapper>);
     let cuts_left = settings.cut_left.unwrap_or(cut_left);
     Ok(TextEncoder { file: file.to_owned(), sha256, special, template, cuts_left, tokenizer })
 }
@@ -349,7 +361,7 @@ mod tests {
         let bytes = golden::bytes("model/tokenizer.json");
         // Panics of the parser are caught; their messages are of no use here.
         std::panic::set_hook(Box::new(|_| {}));
-        let text = Example { text: "the play is dull".into(), pair: None, label: 0 };
+        let text = Example { text: "the play is dull".into(), pair: None, more: Box::default(), label: 0 };
         let mut refused = 0;
         for place in (0..bytes.len()).step_by(1 + bytes.len() / 400) {
             let mut damaged = bytes.clone();

@@ -15,13 +15,12 @@ pub(crate) enum Cell<'c> {
     Other(Cow<'static, str>),
 }
 
-/// The cells of a row's wanted columns: one or two texts, then the label. Those that a task has no use for are
-/// [`Cell::Missing`].
-pub(crate) type Cells<'c> = [Cell<'c>; 3];
+/// The cells of a row's wanted columns: its texts, then the label.
+pub(crate) type Cells<'c> = Vec<Cell<'c>>;
 
-/// The cells of a row in which nothing was found yet.
-pub(crate) fn no_cells<'c>() -> Cells<'c> {
-    [Cell::Missing, Cell::Missing, Cell::Missing]
+/// The cells of a row of so many wanted columns in which nothing was found yet.
+pub(crate) fn no_cells<'c>(wanted: usize) -> Cells<'c> {
+    vec![Cell::Missing; wanted]
 }
 
 /// A cell as errors show it; of a text its beginning.

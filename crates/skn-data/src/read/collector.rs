@@ -15,8 +15,10 @@ pub(crate) struct Collector {
     split: String,
     rows: Vec<Example>,
     shared: String,
-    /// The rows whose texts are in `shared`: where the texts end, and the label.
-    pending: Vec<(usize, Option<usize>, i64)>,
+    /// The rows whose texts are in `shared`: how many texts they have, and the label.
+    pending: Vec<(usize, i64)>,
+    /// Where those texts end.
+    ends: Vec<usize>,
 }
 
 impl Collector {
@@ -37,14 +39,15 @@ impl Collector {
     fn share(&mut self) {
         let all = Arc::new(std::mem::take(&mut self.shared).into_boxed_str());
         let mut start = 0;
-        let mut text = |end: usize| {
+        let mut texts = self.ends.drain(..).map(|end| {
             let text = Text::within(&all, start, end).unwrap_or_default();
             start = end;
             text
-        };
-        self.rows.extend(self.pending.drain(..).map(|(end, pair, label)| Example {
-            text: text(end),
-            pair: pair.map(&mut text),
+        });
+        self.rows.extend(self.pending.drain(..).map(|(count, label)| Example {
+            text: texts.next().unwrap_or_default(),
+            pair: if count > 1 { texts.next() } else { None },
+            more: texts.by_ref().take(count.saturating_sub(2)).collect(),
             label,
         }));
     }
@@ -62,13 +65,12 @@ impl Receiver for Collector {
         if self.shared.len() + bytes > SHARED {
             self.share();
         }
-        self.shared.push_str(row.text);
-        let end = self.shared.len();
-        let pair = row.pair.map(|pair| {
-            self.shared.push_str(pair);
-            self.shared.len()
-        });
-        self.pending.push((end, pair, row.label));
+        let before = self.ends.len();
+        for text in row.texts() {
+            self.shared.push_str(text);
+            self.ends.push(self.shared.len());
+        }
+        self.pending.push((self.ends.len() - before, row.label));
         Ok(())
     }
 }

@@ -114,9 +114,9 @@ impl<'t> RowDecoder<'t> {
         note.map_or(Ok(()), |note| self.note(note))
     }
 
-    /// The columns that are needed: one or two texts, then the label. [`RowDecoder::push`] takes them in this order.
+    /// The columns that are needed: those of the texts, then that of the label. [`RowDecoder::push`] takes them in this order.
     pub(crate) fn wanted(&self) -> Vec<&'t str> {
-        self.task.text.iter().chain([&self.task.label]).map(String::as_str).collect()
+        self.task.columns().iter().chain([&self.task.label]).map(String::as_str).collect()
     }
 
     /// The number of the next row of the split.
@@ -168,17 +168,16 @@ impl<'t> RowDecoder<'t> {
     /// Takes a row: the cells of the wanted columns.
     pub(crate) fn push(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
         let task = self.task;
-        let text = |n: usize| {
-            task.text
-                .get(n)
-                .zip(cells.get(n))
-                .map(|(column, cell)| self.text(place, column, cell))
-                .transpose()
+        let columns = task.columns();
+        let text = |n: usize| -> Result<Option<&str>> {
+            let named = columns.get(n).zip(cells.get(n));
+            named.map(|(column, cell)| self.text(place, column, cell)).transpose()
         };
-        let (text, pair) = (text(0)?.unwrap_or_default(), text(1)?);
-        let label = self.label(place, cells.get(task.text.len()).unwrap_or(&Cell::Missing))?;
+        let (first, pair) = (text(0)?.unwrap_or_default(), text(1)?);
+        let more = (2..columns.len()).filter_map(|n| text(n).transpose()).collect::<Result<Vec<&str>>>()?;
+        let label = self.label(place, cells.get(columns.len()).unwrap_or(&Cell::Missing))?;
         self.rows += 1;
-        self.receiver.row(Row { text, pair, label })
+        self.receiver.row(Row { text: first, pair, more: &more, label })
     }
 
     fn text<'c>(&self, place: Place, column: &str, cell: &'c Cell<'_>) -> Result<&'c str> {

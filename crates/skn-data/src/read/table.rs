@@ -34,7 +34,7 @@ pub(super) fn columns(schema: &Schema, decoder: &mut RowDecoder<'_>) -> Result<V
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut positions = decoder.positions(&names)?;
     for (n, position) in positions.iter().enumerate() {
-        check_type(decoder, n == decoder.task.text.len(), schema.field(*position))?;
+        check_type(decoder, n == decoder.task.columns().len(), schema.field(*position))?;
     }
     let names = class_names(schema, decoder)?;
     decoder.name_classes(names)?;
@@ -93,10 +93,11 @@ fn check_type(decoder: &RowDecoder<'_>, is_label: bool, field: &Field) -> Result
 pub(super) fn take_rows(batch: &RecordBatch, decoder: &mut RowDecoder<'_>) -> Result<()> {
     let column = |name: &str| batch.column_by_name(name).map(Column::new);
     // Only that of the label, the last, may be missing.
-    let columns: Result<Vec<Column>, ArrowError> = decoder.wanted().into_iter().filter_map(column).collect();
+    let wanted = decoder.wanted();
+    let columns: Result<Vec<Column>, ArrowError> = wanted.iter().copied().filter_map(column).collect();
     let columns = columns.map_err(|error| decoder.malformed(decoder.next_row(), error))?;
     for row in 0..batch.num_rows() {
-        let mut cells = no_cells();
+        let mut cells = no_cells(wanted.len());
         for (cell, column) in cells.iter_mut().zip(&columns) {
             *cell = column.cell(row);
         }

@@ -770,6 +770,7 @@ mod properties {
         (text, any::<String>(), -1i64..2).prop_map(|(text, pair, label)| Example {
             text: text.into(),
             pair: Some(pair.into()),
+            more: Box::default(),
             label,
         })
     }
@@ -806,6 +807,7 @@ mod properties {
         let row = |(text, pair): (&String, &str)| Example {
             text: text.as_str().into(),
             pair: Some(pair.into()),
+            more: Box::default(),
             label: 1,
         };
         let written: Vec<Example> = texts.iter().zip(pairs).map(row).collect();
@@ -841,7 +843,12 @@ mod properties {
             let mut writer = crate::RowWriter::new(&mut pipe);
             writer.split("train").unwrap();
             for row in &written {
-                writer.row(crate::Row { text: &row.text, pair: row.pair.as_deref(), label: row.label }).unwrap();
+                writer.row(crate::Row {
+                        text: &row.text,
+                        pair: row.pair.as_deref(),
+                        more: &[],
+                        label: row.label,
+                    }).unwrap();
             }
             writer.finish().unwrap();
             let read = crate::RowReader::new(&pipe[..], &pair_task(), u64::MAX).read().unwrap();

@@ -31,6 +31,7 @@ fn pairs_more_than_one_batch_and_empty_splits() {
     let row = |row: usize| Example {
         text: format!("p {row}").into(),
         pair: Some("h".into()),
+        more: Box::default(),
         label: row as i64 % 3,
     };
     let rows: Vec<Example> = (0..BATCH_ROWS * 2 + 1).map(row).collect();
@@ -60,8 +61,8 @@ fn the_records_have_the_keys_of_those_that_python_writes() {
 #[test]
 fn a_pair_that_is_missing_is_named() {
     let task = Task::builtin("mnli").unwrap();
-    let rows = vec![Example { text: "alone".into(), pair: None, label: 0 }];
+    let rows = vec![Example { text: "alone".into(), pair: None, more: Box::default(), label: 0 }];
     let data = Dataset { splits: [("train".to_owned(), rows)].into() };
     let error = saved_files(&data, &task, &[]).unwrap_err();
-    assert_eq!(error.to_string(), "row 0: expected a pair of texts, found one");
+    assert_eq!(error.to_string(), "row 0: expected a text in each column, found fewer");
 }

@@ -78,6 +78,8 @@ pub(crate) fn training(run: &Path, task: &str) {
         journal.append(&record).unwrap();
     }
     let config = SkillConfig {
+        prompt_place: None,
+        template_sha256: None,
         method: "RobertaPrompt".into(),
         prompt_size: POSITIONS,
         verbalizer: VerbalizerRecord {

@@ -20,6 +20,7 @@ mod subject;
 mod text;
 mod train;
 mod tuned;
+mod untuned;
 
 pub use self::chain::Chain;
 pub use self::classify::Classify;
@@ -39,3 +40,4 @@ pub use self::stage::Stage;
 pub use self::subject::{Subject, TaskChoice};
 pub use self::train::{Train, Training};
 pub use self::tuned::{Tuned, TunedMethod};
+pub use self::untuned::Untuned;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use skn_artifact::names::stage;
+use skn_model::NeuronSite;
 use skn_probing::{Pool, ProbeType};
 
 use super::shard::Shard;
@@ -24,6 +25,9 @@ pub struct Probe {
     /// What to measure; default `acc`.
     #[serde(with = "text::list")]
     pub probe_type: Vec<ProbeType>,
+    /// Which number of a gated FFN's neuron is read; default the product, which alone can be edited and pruned.
+    #[serde(with = "text")]
+    pub site: NeuronSite,
     /// For `pos`: the neuron.
     pub pos: Option<NeuronChoice>,
     /// Splits to pass over; without train, the averages are read from the run. None are all.
@@ -46,6 +50,7 @@ impl Default for Probe {
             subject: Subject::default(),
             tuned: Tuned::default(),
             probe_type: vec![ProbeType::Acc],
+            site: NeuronSite::Product,
             pos: None,
             splits: Vec::new(),
             shard: None,

@@ -11,6 +11,7 @@ use super::prune::Prune;
 use super::report::DrawReport;
 use super::select::Select;
 use super::train::Train;
+use super::untuned::Untuned;
 
 /// What a stage that writes into a run is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub enum Stage {
     Report(DrawReport),
     /// All of these.
     Chain(Box<Chain>),
+    /// Probe, select and draw, of a model as it is.
+    Untuned(Untuned),
 }
 
 impl Stage {
@@ -47,6 +50,7 @@ impl Stage {
             Self::Prune(options) => options.out.clone(),
             Self::Report(options) => options.run.clone(),
             Self::Chain(options) => options.folder(),
+            Self::Untuned(options) => options.folder(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Stage {
             Self::Prune(options) => &mut options.overwrite,
             Self::Report(options) => &mut options.overwrite,
             Self::Chain(options) => &mut options.overwrite,
+            Self::Untuned(options) => &mut options.overwrite,
         }
     }
 
@@ -83,7 +88,7 @@ impl Stage {
             Self::Perturb(_) => stage::MASK.into(),
             Self::Prune(_) => stage::PRUNE.into(),
             Self::Report(_) => stage::REPORT.into(),
-            Self::Chain(_) => stage::RUN.into(),
+            Self::Chain(_) | Self::Untuned(_) => stage::RUN.into(),
         }
     }
 
@@ -96,6 +101,7 @@ impl Stage {
             Self::Probe(options) => options.batch = None,
             Self::Perturb(options) => options.batch = None,
             Self::Chain(options) => options.resume = false,
+            Self::Untuned(options) => options.resume = false,
             Self::Merge(_) | Self::Select(_) | Self::Prune(_) | Self::Report(_) => {}
         }
         essence
@@ -115,7 +121,7 @@ macro_rules! stage_of {
 
 stage_of!(
     Train => Train, Probe => Probe, Merge => Merge, Select => Select, Perturb => Perturb, Prune => Prune,
-    DrawReport => Report
+    DrawReport => Report, Untuned => Untuned
 );
 
 impl From<Chain> for Stage {

@@ -2,7 +2,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use skn_model::{Method, ReadAs};
+use skn_model::{Method, PromptPlace, ReadAs};
+
+use super::text;
 
 /// Tuned parameters: those of a run, or new ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +15,9 @@ pub struct Tuned {
     pub method: TunedMethod,
     /// Prompt positions, the `<mask>` row counted; default [`Tuned::PROMPT_SIZE`], or what a loaded prompt has.
     pub prompt_size: Option<NonZeroUsize>,
+    /// Where a decoder's prompt stands; default behind the text, or where a loaded prompt stands.
+    #[serde(with = "text::option")]
+    pub prompt_place: Option<PromptPlace>,
     /// A run, or a folder with tuned parameters: ours, PEFT's or AdapterHub's.
     pub resume_from: Option<PathBuf>,
     /// Whether the tuned parameters there are loaded. Otherwise only model, task and data are as there.

@@ -2,11 +2,11 @@ use std::path::Path;
 
 use skn_artifact::names::{key, kind};
 use skn_artifact::{TensorFile, resolve};
-use skn_model::Tuning;
+use skn_model::{NeuronSite, Tuning};
 use skn_perturb::mean_over_positions;
 use skn_probing::check_averages;
 
-use super::mask_file::check_model;
+use super::mask_file::{check_model, check_site};
 use crate::base::Base;
 use crate::error::{Result, SessionError};
 use crate::provenance;
@@ -40,6 +40,7 @@ pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec
         )));
     }
     check_model(&file, base)?;
+    check_site(&file, NeuronSite::Product)?;
     let now = tuning.sha256()?;
     if file.metadata().get(key::TUNING).is_some_and(|found| *found != now) {
         tracing::warn!("{}: averages of other tuned parameters than these ({now})", path.display());

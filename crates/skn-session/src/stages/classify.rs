@@ -8,18 +8,33 @@ use crate::error::{Result, SessionError};
 use crate::options::Classify;
 use crate::session::Session;
 
-/// A text, or the two of a task of pairs (premise and hypothesis).
+/// What is to be answered: a text, the two of a task of pairs (premise and hypothesis), or those of the columns that a task's
+/// template names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// The text.
     pub text: String,
-    /// The second text of a pair.
+    /// The second text.
     pub pair: Option<String>,
+    /// Further texts.
+    pub more: Vec<String>,
+}
+
+impl Text {
+    /// The texts of a row, in the order of [`Classifier::columns`]; none where there are none.
+    pub fn of_columns<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Option<Self> {
+        let mut texts = texts.into_iter().map(Into::into);
+        Some(Self { text: texts.next()?, pair: texts.next(), more: texts.collect() })
+    }
+
+    fn count(&self) -> usize {
+        1 + usize::from(self.pair.is_some()) + self.more.len()
+    }
 }
 
 impl<T: Into<String>> From<T> for Text {
     fn from(text: T) -> Self {
-        Self { text: text.into(), pair: None }
+        Self { text: text.into(), pair: None, more: Vec::new() }
     }
 }
 
@@ -77,28 +92,39 @@ impl Classifier<'_> {
         &self.base.task
     }
 
+    /// The columns whose texts it is given: of the task's text, or those that its template names, in their order.
+    pub fn columns(&self) -> &[String] {
+        self.base.task.columns()
+    }
+
     /// Whether the task's texts are pairs.
     pub fn takes_pairs(&self) -> bool {
-        self.base.task.text.len() == 2
+        self.columns().len() == 2
     }
 
     /// The answer to each text, in their order.
     ///
     /// # Errors
-    /// If there are no texts, one is a pair where the task has none or the other way round, or the prompt leaves no room for
-    /// text.
+    /// If there are no texts, one has more or fewer than the task has columns, or the prompt leaves no room for text.
     pub fn answer(&self, texts: &[Text]) -> Result<Vec<Answer>> {
-        if let Some(place) = texts.iter().position(|text| text.pair.is_some() != self.takes_pairs()) {
-            let (expected, found) =
-                if self.takes_pairs() { ("two texts", "one") } else { ("one text", "two") };
-            let task = &self.base.task.name;
+        let columns = self.columns().len().max(1);
+        let wrong = texts.iter().enumerate().find(|(_, text)| text.count() != columns);
+        if let Some((place, text)) = wrong {
+            let (task, found) = (&self.base.task.name, text.count());
+            let said = match columns {
+                1 => "one text".to_owned(),
+                2 => "two texts".to_owned(),
+                many => format!("{many} texts"),
+            };
+            let found = if found == 1 { "one".to_owned() } else { found.to_string() };
             return Err(SessionError::usage(format!(
-                "text {place}: task {task}: expected {expected}, found {found}"
+                "text {place}: task {task}: expected {said}, found {found}"
             )));
         }
         let example = |text: &Text| Example {
             text: text.text.as_str().into(),
             pair: text.pair.as_deref().map(Into::into),
+            more: text.more.iter().map(|text| text.as_str().into()).collect(),
             label: 0,
         };
         let base = &self.base;

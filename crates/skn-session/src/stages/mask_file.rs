@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, key};
 use skn_artifact::{TensorFile, resolve};
-use skn_model::Tuning;
+use skn_model::{NeuronSite, Tuning};
 use skn_select::Mask;
 
 use crate::base::Base;
@@ -33,6 +33,7 @@ impl MaskFile {
         let (expected, found) = ([config.layers(), config.widest()], [mask.layers(), mask.width()]);
         if expected == found {
             check_model(&file, base)?;
+            check_site(&file, NeuronSite::Product)?;
             check_widths(&file, base)?;
             let tuning = file.metadata().get(key::TUNING).cloned();
             return Ok(Self { path, mask, tuning });
@@ -77,8 +78,50 @@ pub(super) fn check_model(file: &TensorFile, base: &Base<'_>) -> Result<()> {
             key::MODEL,
             base.identity.id
         ))),
-        _ => Ok(()),
+        _ => check_template(file, base),
     }
+}
+
+/// Refuses a file that was made with texts in another template: they are other texts.
+///
+/// # Errors
+/// If it was.
+pub(super) fn check_template(file: &TensorFile, base: &Base<'_>) -> Result<()> {
+    // What says of no model how it was made says of no template that there was none.
+    let metadata = file.metadata();
+    let (expected, found) = (base.template_sha256(), metadata.get(key::TEMPLATE));
+    if found == expected.as_ref() || found.is_none() && !metadata.contains_key(key::MODEL) {
+        return Ok(());
+    }
+    let said = |hash: Option<&String>| hash.map_or("none", String::as_str).to_owned();
+    Err(SessionError::input(format!(
+        "{}: metadata {}: expected {}, the template of task {}, found {}",
+        file.path().display(),
+        key::TEMPLATE,
+        said(expected.as_ref()),
+        base.task.name,
+        said(found)
+    )))
+}
+
+/// Refuses a file in which neurons were read at another site. One that says none is of the product, as all were once.
+///
+/// # Errors
+/// If they were.
+pub(super) fn check_site(file: &TensorFile, expected: NeuronSite) -> Result<()> {
+    let found = file.metadata().get(key::SITE).map_or(NeuronSite::Product.name(), String::as_str);
+    if found == expected.name() {
+        return Ok(());
+    }
+    let why = match expected {
+        NeuronSite::Product => ", which alone can be edited or pruned",
+        _ => ", as option `site` says",
+    };
+    Err(SessionError::input(format!(
+        "{}: metadata {}: expected {expected}{why}, found {found}; probe again",
+        file.path().display(),
+        key::SITE
+    )))
 }
 
 /// Refuses a file of a model whose layers are of other widths: beyond its own a layer has no neurons.

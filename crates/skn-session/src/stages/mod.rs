@@ -1,22 +1,25 @@
 //! What each stage does and what it finds: one call of [`Session`](crate::Session) each.
 
 mod averages;
+mod best;
 mod classify;
 mod mask_file;
 mod merge;
 mod perturb;
 mod pretrain;
 mod probe;
+mod probe_checks;
 mod prune;
 mod report;
 mod select;
 mod train;
 
+pub use self::best::BestPredictor;
 pub use self::classify::{Answer, Classifier, Text};
 pub use self::merge::Merged;
 pub use self::perturb::Perturbed;
 pub use self::pretrain::Pretrained;
-pub use self::probe::{BestPredictor, Probed};
+pub use self::probe::Probed;
 pub use self::prune::Pruned;
 pub use self::report::Reported;
 pub use self::select::Selected;

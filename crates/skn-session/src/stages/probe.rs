@@ -5,13 +5,16 @@ use serde::Serialize;
 use skn_artifact::names::{file, key, kind};
 use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile};
 use skn_counts::{Performance, Rule};
-use skn_data::{Encoded, Example, Join, shard};
-use skn_model::{Gradients, LanguageModel, NeuronSite};
+use skn_data::{Encoded, shard};
+use skn_model::{Gradients, LanguageModel};
 use skn_probing::{
     Metadata, PassOptions, Pool, ProbeType, Threshold, averages, counts, prompt_activation_bundle,
     prompt_activations, speed,
 };
 
+use super::best::BestPredictor;
+use super::mask_file::{check_site as check_site_of, check_template};
+use super::probe_checks::{check, check_prompt, check_site};
 use crate::error::{Result, SessionError};
 use crate::options::{NeuronChoice, Probe, Shard, Split};
 use crate::provenance;
@@ -38,55 +41,19 @@ pub struct Probed {
     pub neurons: usize,
     /// The files that were written, by their paths in the folder.
     pub files: Vec<String>,
-    /// The neuron that predicts the label best on dev, and how well it does on test.
+    /// The neuron that predicts the label best on dev, and how well it does on test: of `acc`, else of the first of `acc_last`,
+    /// `acc_mean`, `acc_max` that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best: Option<BestPredictor>,
+    /// The same of `acc_last`, where it is not that anyway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_last: Option<BestPredictor>,
     /// The test set as the model answers it, of `speed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inference: Option<InferencePerformance>,
     /// How long that took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<InferenceTime>,
-}
-
-/// The best neuron of a run's counts.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct BestPredictor {
-    /// Its layer, from 0.
-    pub layer: usize,
-    /// Its index, from 0.
-    pub index: usize,
-    /// The prompt position it is read at, from 0.
-    pub position: usize,
-    /// The class that it tells from the rest, of more than two.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<usize>,
-    /// Its predictivity on dev, where it was chosen.
-    pub dev: f64,
-    /// The same on test, if that was counted and can tell.
-    pub test: Option<f64>,
-}
-
-impl BestPredictor {
-    /// The best neuron of the counts in a task's folder.
-    ///
-    /// # Errors
-    /// If they are missing or damaged.
-    pub(crate) fn of(folder: &Path) -> Result<Self> {
-        let path = |split: &str| folder.join(file::tensors(&Pool::Position.performance_file(split)));
-        let read = |split: &str| -> Result<Performance> {
-            provenance::check(&path(split))?;
-            Ok(Performance::read(&TensorFile::read(&path(split))?)?)
-        };
-        let dev = read("dev")?;
-        let rule = dev.best_rule()?;
-        let test = if provenance::is_there(&path("test"))? { Some(read("test")?) } else { None };
-        let told = |test: &Performance| rule.class.is_none_or(|class| test.tells(class));
-        let test = test.filter(told).map(|test| test.accuracy_of(&rule)).transpose()?;
-        let Rule { layer, index, position, class, .. } = rule;
-        Ok(Self { layer, index, position, class, dev: dev.accuracy_of(&rule)?, test })
-    }
 }
 
 impl Session {
@@ -101,6 +68,7 @@ impl Session {
         let setup = load(self, options)?;
         let model = setup.base.roberta(&setup.base.tuning(&options.tuned)?, Gradients::Nothing)?;
         check_prompt(options, &setup, &model)?;
+        check_site(options, &setup)?;
         let run = options.out.as_path();
         // A shard has a folder of its own: many are made at once, and a run has one writer.
         let folder = options.shard.map_or(run.to_path_buf(), |shard| shard.folder(run));
@@ -116,9 +84,7 @@ impl Session {
         setup.keep_split(&mut writer, false)?;
         setup.note(&mut writer)?;
         writer.finish()?;
-        // The best neuron is one of the whole run's counts, which are written now.
-        let counted = options.asks(ProbeType::Acc) && options.passes(Split::Dev) && options.shard.is_none();
-        let best = counted.then(|| BestPredictor::of(&run.join(&setup.base.task.name))).transpose()?;
+        let (best, best_last) = best(options, &run.join(&setup.base.task.name))?;
         let config = &setup.base.model.config;
         Ok(Probed {
             run: folder,
@@ -129,69 +95,24 @@ impl Session {
             neurons: config.widest(),
             files,
             best,
+            best_last,
             inference,
             time,
         })
     }
 }
 
-/// Refuses probes of prompt positions where there is no prompt.
-fn check_prompt(options: &Probe, setup: &Setup<'_>, model: &LanguageModel) -> Result<()> {
-    let of_prompt = [ProbeType::Acc, ProbeType::Pos].into_iter().find(|probe| options.asks(*probe));
-    match of_prompt {
-        Some(probe) if model.prompt_rows() == 0 => Err(SessionError::usage(format!(
-            "option `probe_type` {probe} reads the positions of a prompt, and {} is read without one; acc_last, acc_mean and acc_max \
-             need none, option `load` takes a tuned one, and option `prompt_size` makes one of chance",
-            setup.base.identity.id
-        ))),
-        _ => Ok(()),
+/// The best neurons, which are of the whole run's counts: these are written now. The second is that of `acc_last` beside another.
+fn best(options: &Probe, folder: &Path) -> Result<(Option<BestPredictor>, Option<BestPredictor>)> {
+    if !options.passes(Split::Dev) || options.shard.is_some() {
+        return Ok((None, None));
     }
-}
-
-/// Refuses what can't be asked together.
-fn check(options: &Probe) -> Result<()> {
-    let asks = |probe| options.asks(probe);
-    let wrong = |message: &str| Err(SessionError::usage(message));
-    if options.probe_type.is_empty() {
-        return wrong("option `probe_type`: expected at least one, found none");
-    }
-    if asks(ProbeType::Pos) && options.pos.is_none() {
-        return wrong(
-            "option `probe_type` pos: expected the neuron, option `pos` LAYER,NEURON or option `pos` best, \
-             found no option `pos`",
-        );
-    }
-    if options.pos.is_some() && !asks(ProbeType::Pos) {
-        return wrong("option `pos`: goes with option `probe_type` pos");
-    }
-    if options.pos == Some(NeuronChoice::Best) && asks(ProbeType::Acc) {
-        return wrong(
-            "option `pos` best is the best of counts that are there: probe acc first, then pos with option `pos` best",
-        );
-    }
-    if asks(ProbeType::Speed) && !options.passes(Split::Test) {
-        return wrong("option `probe_type` speed is measured on test, which option `splits` leaves out");
-    }
-    let Some(shard) = options.shard else { return Ok(()) };
-    if !(1..=shard.count).contains(&shard.index) {
-        return Err(SessionError::usage(format!(
-            "option `shard` {shard}: expected one of 1 to {}",
-            shard.count
-        )));
-    }
-    if let Some(whole) = [ProbeType::PromptAct, ProbeType::Speed].into_iter().find(|&probe| asks(probe)) {
-        return Err(SessionError::usage(format!(
-            "option `shard` {shard}: {whole} is not made of parts; run it once, without option `shard`"
-        )));
-    }
-    let (train, rest) = (options.passes(Split::Train), options.counted().next().is_some());
-    if train && rest && options.pools().next().is_some() {
-        return Err(SessionError::usage(format!(
-            "option `shard` {shard}: the averages over all of train come first; probe with option `splits` train, then \
-             merge the shards, then option `splits` dev,test, then merge again"
-        )));
-    }
-    Ok(())
+    let order = [ProbeType::Acc, ProbeType::AccLast, ProbeType::AccMean, ProbeType::AccMax];
+    let mut asked = order.into_iter().filter(|probe| options.asks(*probe));
+    let mut next = || asked.next().map_or(Ok(None), |probe| BestPredictor::of(folder, probe));
+    let first = next()?;
+    let last = next()?.filter(|best| best.probe == ProbeType::AccLast);
+    Ok((first, last))
 }
 
 /// What is asked of texts alone can be asked of an encoder; a prompt is tuned through the masked-LM head.
@@ -244,7 +165,7 @@ impl<'a> Probing<'a> {
         setup: &'a Setup<'a>,
         model: &'a LanguageModel,
     ) -> Result<Self> {
-        let pass = session.pass(options.batch);
+        let pass = PassOptions { site: options.site, ..session.pass(options.batch) };
         let mut probing =
             Self { options, setup, model, pass, neuron: None, files: Vec::new(), read: Vec::new() };
         probing.neuron = probing.find_neuron()?;
@@ -293,6 +214,8 @@ impl<'a> Probing<'a> {
                 _ => {}
             }
         }
+        check_template(&file, &self.setup.base)?;
+        check_site_of(&file, self.options.site)?;
         // f32 is not noted.
         let dtypes = [&expected, file.metadata()].map(|of| of.get(key::DTYPE).map_or("f32", String::as_str));
         if let [expected, found] = dtypes
@@ -362,10 +285,9 @@ impl<'a> Probing<'a> {
         if !self.options.asks(ProbeType::PromptAct) {
             return Ok(());
         }
-        let (encoder, config) = (&self.setup.base.encoder, &self.setup.base.model.config);
-        let empty = Example { text: "".into(), pair: None, label: 0 };
-        let (ids, _) = encoder.encode(&empty, usize::MAX, Join::Separated)?;
-        let activations = prompt_activations(self.model, &ids, NeuronSite::Product)?;
+        let config = &self.setup.base.model.config;
+        let ids = self.setup.base.encode_empty(self.model)?;
+        let activations = prompt_activations(self.model, &ids, self.options.site)?;
         let mut metadata = self.metadata("train")?;
         metadata.retain(|name, _| name != key::DATA && name != key::SPLIT);
         let bundle = prompt_activation_bundle(&[activations], [config.layers(), config.widest()], &metadata)?;
@@ -411,6 +333,9 @@ impl<'a> Probing<'a> {
 
     fn metadata(&self, split: &str) -> Result<Metadata> {
         let mut metadata = self.setup.metadata(split, self.model)?;
+        if self.setup.base.model.config.is_gated() {
+            metadata.insert(key::SITE.into(), self.options.site.name().into());
+        }
         if let Some(shard) = self.options.shard {
             metadata.insert(key::SHARD.into(), shard.to_string());
         }

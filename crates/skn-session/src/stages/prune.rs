@@ -11,8 +11,8 @@ use skn_select::Mask;
 
 use super::averages::means;
 use super::mask_file::MaskFile;
-use crate::base::method_name;
 use crate::error::{Result, SessionError};
+use crate::fits::method_name;
 use crate::layers;
 use crate::options::{Fold, Prune};
 use crate::run_writer::RunWriter;
@@ -227,8 +227,10 @@ impl PrunedModel {
         let config = SkillConfig {
             method: method_name(&self.tuning, true).into(),
             prompt_size: self.tuning.prompt_rows(),
+            prompt_place: self.tuning.place_in(&self.config).map(|place| place.name().to_owned()),
             verbalizer: base.verbalizer_record(),
             task: base.task.name.clone(),
+            template_sha256: base.template_sha256(),
             model: ModelIdentity { id: base.identity.id.clone(), sha256: self.weights.sha256().into() },
             metric: base.task.metric.name().into(),
             dev_score,

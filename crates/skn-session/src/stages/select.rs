@@ -111,20 +111,27 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Neurons of different models are not the same ones, whatever their shape.
+    /// Neurons of different models are not the same ones, whatever their shape, nor are texts in different templates, or other
+    /// numbers of a neuron.
     fn check_model(&self) -> Result<()> {
-        let model = |counts: &Counts| counts.metadata.get(key::MODEL).cloned();
-        let mut said = self.0.iter().flatten().filter_map(|counts| Some((counts, model(counts)?)));
-        let Some((first, expected)) = said.next() else { return Ok(()) };
-        match said.find(|(_, found)| *found != expected) {
-            None => Ok(()),
-            Some((other, found)) => Err(SessionError::input(format!(
-                "{}: metadata {}: expected {expected} as in {}, found {found}",
-                other.performance.file().display(),
-                key::MODEL,
-                first.performance.file().display()
-            ))),
+        let mut said = self.0.iter().flatten().filter(|counts| counts.metadata.contains_key(key::MODEL));
+        let Some(first) = said.next() else { return Ok(()) };
+        for other in said {
+            for key in [key::MODEL, key::TEMPLATE, key::SITE] {
+                let (expected, found) = (first.metadata.get(key), other.metadata.get(key));
+                if expected != found {
+                    let said = |value: Option<&String>| value.map_or("none", String::as_str).to_owned();
+                    return Err(SessionError::input(format!(
+                        "{}: metadata {key}: expected {} as in {}, found {}",
+                        other.performance.file().display(),
+                        said(expected),
+                        first.performance.file().display(),
+                        said(found)
+                    )));
+                }
+            }
         }
+        Ok(())
     }
 
     fn first(&self) -> &Counts {

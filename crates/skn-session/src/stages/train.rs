@@ -7,8 +7,8 @@ use skn_artifact::{Overwrite, is_file, real_path, sha256_hex, write_file};
 use skn_model::{Gradients, LanguageModel};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
-use crate::base::method_name;
 use crate::error::{Result, SessionError};
+use crate::fits::method_name;
 use crate::options::Train;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
@@ -131,6 +131,7 @@ fn train_run(
         resume: options.resume,
         method: method_name(&model.tuning()?, pruned).into(),
         task: base.task.name.clone(),
+        template_sha256: base.template_sha256(),
         model: base.identity.clone(),
         verbalizer: base.verbalizer_record(),
         mask_embedding: base.model.weights.mask_embedding(base.encoder.mask_id())?,

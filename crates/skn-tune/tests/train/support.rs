@@ -172,6 +172,7 @@ impl Case {
             resume,
             method: "RobertaPrompt".into(),
             task: "golden".into(),
+            template_sha256: None,
             model: ModelIdentity { id: "model".into(), sha256: self.golden.weights.sha256().into() },
             verbalizer: VerbalizerRecord {
                 words: vec!["negative".into(), "positive".into()],

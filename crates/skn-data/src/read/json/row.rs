@@ -32,7 +32,7 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut cells = no_cells();
+        let mut cells = no_cells(self.wanted.len());
         self.keys.clear();
         while let Some(Text(key)) = map.next_key()? {
             note_key(self.keys, &key);

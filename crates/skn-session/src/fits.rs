@@ -1,0 +1,138 @@
+//! Do tuned parameters fit what they are used with? And what is told of them.
+
+use std::fmt::Display;
+
+use skn_artifact::ModelIdentity;
+use skn_artifact::names::file;
+use skn_data::{Task, TextTemplate};
+use skn_model::{Method, ModelFolder, ReadAs, Tuning};
+
+use crate::error::{Result, SessionError};
+use crate::options::{Tuned, TunedMethod};
+use crate::tuned_folder::TunedFolder;
+
+/// Says that a model's folder holds tuned parameters too, with which transformers would load it.
+pub(crate) fn tell_tuned(folder: &ModelFolder, tuned: &Tuned) {
+    let found = file::TUNED.iter().find(|name| folder.place().join(name).is_file());
+    if let Some(name) = found.filter(|_| !tuned.load) {
+        let place = folder.place().display();
+        tracing::warn!(
+            "{place}: its tuned parameters ({name}) are not loaded with the model; option `resume_from` with option `load` does that"
+        );
+    }
+}
+
+/// Says which options have nothing to act on.
+pub(crate) fn tell_idle(tuned: &Tuned) {
+    if tuned.method.method() != Method::Prompt && tuned.prompt_size.is_some() {
+        let method = tuned.method.name();
+        tracing::warn!("option `prompt_size`: {method} has no prompt but the <mask> row; it changes nothing");
+    }
+    if tuned.method.method() != Method::Prompt && tuned.prompt_place.is_some() {
+        let method = tuned.method.name();
+        tracing::warn!("option `prompt_place`: {method} has no prompt; it changes nothing");
+    }
+    if tuned.resume_from.is_some() && !tuned.load {
+        tracing::warn!(
+            "option `resume_from` without option `load`: its tuned parameters are not loaded, this begins with new ones"
+        );
+    }
+    if tuned.prepend_mask && !tuned.load {
+        tracing::warn!("option `prepend_mask`: goes with option `load`; it changes nothing");
+    }
+    if tuned.verbalizer && !tuned.load {
+        tracing::warn!("option `verbalizer`: goes with option `load`; it changes nothing");
+    }
+}
+
+/// Checks that tuned parameters are of this model, where they say of which they are.
+pub(crate) fn check_backbone(source: &TunedFolder, identity: &ModelIdentity) -> Result<()> {
+    match &source.config {
+        Some(config) if config.model.sha256 != identity.sha256 => Err(SessionError::input(format!(
+            "{}: tuned on model {} (SHA-256 {}), but option `model` gives {} ({})",
+            source.best.join(file::SKILL_CONFIG).display(),
+            config.model.id,
+            config.model.sha256,
+            identity.id,
+            identity.sha256
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that tuned parameters are for texts in the task's template, where they say for which they are.
+pub(crate) fn check_template(source: &TunedFolder, task: &Task) -> Result<()> {
+    let (Some(config), now) = (&source.config, template_sha256(task)) else { return Ok(()) };
+    if config.template_sha256 == now {
+        return Ok(());
+    }
+    let said = |hash: &Option<String>| match hash {
+        Some(hash) => format!("a template (SHA-256 {hash})"),
+        None => "no template".to_owned(),
+    };
+    Err(SessionError::input(format!(
+        "{}: tuned with {}, but task {} has {}{}",
+        source.best.join(file::SKILL_CONFIG).display(),
+        said(&config.template_sha256),
+        task.name,
+        said(&now),
+        if now.is_some() { " now" } else { "" }
+    )))
+}
+
+/// The hash of a task's template, if it has one.
+pub(crate) fn template_sha256(task: &Task) -> Option<String> {
+    task.template.as_ref().map(TextTemplate::sha256)
+}
+
+/// Checks that `skn.json` describes the parameters beside it.
+pub(crate) fn check_description(source: &TunedFolder, tuning: &Tuning, how: ReadAs) -> Result<()> {
+    let Some(config) = &source.config else { return Ok(()) };
+    let wrong = |field: &str, said: &dyn Display, found: &dyn Display| {
+        let file = source.best.join(file::SKILL_CONFIG);
+        let file = file.display();
+        Err(SessionError::input(format!(
+            "{file}: {field}: expected {found}, as the parameters beside it are, found {said}"
+        )))
+    };
+    let methods = [method_name(tuning, false), method_name(tuning, true)];
+    if !methods.contains(&config.method.as_str()) {
+        return wrong("method", &config.method, &methods[0]);
+    }
+    let rows = tuning.prompt_rows();
+    if tuning.method() == Some(Method::Prompt) && !how.prepend_mask && config.prompt_size != rows {
+        return wrong("prompt_size", &config.prompt_size, &rows);
+    }
+    match (&config.prompt_place, tuning.place()) {
+        (Some(said), place) if said != place.name() => return wrong("prompt_place", said, &place),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Checks that tuned parameters are of the method that is asked for.
+pub(crate) fn check_method(tuning: &Tuning, asked: TunedMethod) -> Result<()> {
+    if tuning.method() == Some(asked.method()) {
+        return Ok(());
+    }
+    let found = match tuning.method() {
+        Some(Method::Prompt) => "a prompt (RobertaPrompt)",
+        Some(Method::Bias) => "biases (RobertaBias)",
+        Some(Method::Adapter) => "adapters (RobertaAdapter)",
+        None => "nothing",
+    };
+    Err(SessionError::usage(format!(
+        "option `method` {}: the tuned parameters to load are {found}",
+        asked.name()
+    )))
+}
+
+/// The method of tuned parameters, by the original's name.
+pub(crate) fn method_name(tuning: &Tuning, pruned: bool) -> &'static str {
+    match tuning.method() {
+        Some(Method::Bias) => TunedMethod::Bias.name(),
+        Some(Method::Adapter) => TunedMethod::Adapter.name(),
+        _ if pruned => TunedMethod::PrunePrompt.name(),
+        _ => TunedMethod::Prompt.name(),
+    }
+}

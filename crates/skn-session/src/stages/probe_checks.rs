@@ -1,0 +1,92 @@
+//! What can't be asked of a probe.
+
+use skn_model::{LanguageModel, NeuronSite};
+use skn_probing::ProbeType;
+
+use crate::error::{Result, SessionError};
+use crate::options::{NeuronChoice, Probe, Split};
+use crate::setup::Setup;
+
+/// Refuses probes of prompt positions where there is no prompt, or none that sees the text.
+pub(super) fn check_prompt(options: &Probe, setup: &Setup<'_>, model: &LanguageModel) -> Result<()> {
+    let of_prompt = [ProbeType::Acc, ProbeType::Pos].into_iter().find(|probe| options.asks(*probe));
+    match of_prompt {
+        Some(probe) if model.prompt_rows() == 0 => Err(SessionError::usage(format!(
+            "option `probe_type` {probe} reads the positions of a prompt, and {} is read without one; acc_last, acc_mean and acc_max \
+             need none, option `load` takes a tuned one, and option `prompt_size` makes one of chance",
+            setup.base.identity.id
+        ))),
+        _ => check_sight(options, setup, model),
+    }
+}
+
+fn check_sight(options: &Probe, setup: &Setup<'_>, model: &LanguageModel) -> Result<()> {
+    let of_prompt = [ProbeType::Acc, ProbeType::Pos, ProbeType::PromptAct];
+    match of_prompt.into_iter().find(|probe| options.asks(*probe)) {
+        Some(probe) if model.layout().has_blind_prompt() => Err(SessionError::usage(format!(
+            "option `probe_type` {probe} reads what a prompt sees, and that of {} stands in front of the text, of which a decoder's rows \
+             see nothing there; option `probe_type` acc_last reads the text's last row",
+            setup.base.identity.id
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to read factors where neurons are no products.
+pub(super) fn check_site(options: &Probe, setup: &Setup<'_>) -> Result<()> {
+    let (site, config) = (options.site, &setup.base.model.config);
+    if site == NeuronSite::Product || config.is_gated() {
+        return Ok(());
+    }
+    Err(SessionError::usage(format!(
+        "option `site` {site}: the FFN of {} ({}) is plain, so a neuron is one number and not a product of two; leave the option out",
+        setup.base.identity.id,
+        config.model_type()
+    )))
+}
+
+/// Refuses what can't be asked together.
+pub(super) fn check(options: &Probe) -> Result<()> {
+    let asks = |probe| options.asks(probe);
+    let wrong = |message: &str| Err(SessionError::usage(message));
+    if options.probe_type.is_empty() {
+        return wrong("option `probe_type`: expected at least one, found none");
+    }
+    if asks(ProbeType::Pos) && options.pos.is_none() {
+        return wrong(
+            "option `probe_type` pos: expected the neuron, option `pos` LAYER,NEURON or option `pos` best, \
+             found no option `pos`",
+        );
+    }
+    if options.pos.is_some() && !asks(ProbeType::Pos) {
+        return wrong("option `pos`: goes with option `probe_type` pos");
+    }
+    if options.pos == Some(NeuronChoice::Best) && asks(ProbeType::Acc) {
+        return wrong(
+            "option `pos` best is the best of counts that are there: probe acc first, then pos with option `pos` best",
+        );
+    }
+    if asks(ProbeType::Speed) && !options.passes(Split::Test) {
+        return wrong("option `probe_type` speed is measured on test, which option `splits` leaves out");
+    }
+    let Some(shard) = options.shard else { return Ok(()) };
+    if !(1..=shard.count).contains(&shard.index) {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: expected one of 1 to {}",
+            shard.count
+        )));
+    }
+    if let Some(whole) = [ProbeType::PromptAct, ProbeType::Speed].into_iter().find(|&probe| asks(probe)) {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: {whole} is not made of parts; run it once, without option `shard`"
+        )));
+    }
+    let (train, rest) = (options.passes(Split::Train), options.counted().next().is_some());
+    if train && rest && options.pools().next().is_some() {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: the averages over all of train come first; probe with option `splits` train, then \
+             merge the shards, then option `splits` dev,test, then merge again"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! A model as it is: what its neurons tell, and how well its own words answer.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use skn_artifact::names::{file, stage};
+use skn_artifact::{
+    BestOfText, InferencePerformance, InferenceTime, RunRecord, TensorFile, UntunedSummary, read_json,
+};
+use skn_counts::Performance;
+use skn_probing::{Pool, ProbeType};
+
+use crate::error::{Result, SessionError};
+use crate::named::Named;
+use crate::options::{DrawReport, Probe, Select, Stage, Tuned, Untuned};
+use crate::place::find_model;
+use crate::provenance;
+use crate::run_writer::{RunWriter, unix_seconds};
+use crate::score::LEVEL;
+use crate::session::Session;
+use crate::steps::{Again, ChainEvent, Step, remove_older};
+
+impl Session {
+    /// Probes a model that nothing is tuned for at the last token of each text, scores its own answers, ranks its neurons, and
+    /// leaves a summary and a report in the run. The best neuron is chosen on dev; test, which had no say, tells how good it is.
+    /// `told` hears of each step, and may end it by an error of its own.
+    ///
+    /// # Errors
+    /// If an option does not fit, a stage fails, or a run that is resumed was begun with other options.
+    pub fn untuned<E: From<SessionError>>(
+        &self,
+        options: &Untuned,
+        mut told: impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
+    ) -> Result<UntunedSummary, E> {
+        let plan = Plan::new(options)?;
+        // From the first stage to the report: another run must not begin between two of them.
+        let whole = self.hold(&plan.out, stage::RUN)?;
+        let how = Again { overwrite: options.overwrite, resume: options.resume };
+        how.check_free(&plan.out)?;
+        RunRecord::read(&plan.out).map_err(SessionError::from)?;
+        let began = unix_seconds();
+        let (steps, mut found) = (plan.steps(), None);
+        for step in steps {
+            if matches!(step.stage, Stage::Report(_)) {
+                if options.overwrite {
+                    remove_older(&plan.out, began)?;
+                }
+                found = Some(self.write_untuned(options, &plan)?);
+            }
+            self.step(how, step, &plan.task, &mut told)?;
+        }
+        drop(whole);
+        found.ok_or_else(|| SessionError::failed("a run without a report").into())
+    }
+
+    fn write_untuned(&self, options: &Untuned, plan: &Plan<'_>) -> Result<UntunedSummary> {
+        let summary = plan.summary()?;
+        let mut writer = RunWriter::open(self, options.clone(), &plan.out, stage::RUN, true)?;
+        writer.json(file::SUMMARY, &summary)?;
+        writer.finish()?;
+        Ok(summary)
+    }
+}
+
+struct Plan<'a> {
+    options: &'a Untuned,
+    out: PathBuf,
+    task: String,
+    is_decoder: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn new(options: &'a Untuned) -> Result<Self> {
+        if options.overwrite && options.resume {
+            return Err(SessionError::usage(
+                "option `overwrite` begins anew, option `resume` goes on: expected one of them",
+            ));
+        }
+        let is_decoder = find_model(options.model())?.config()?.is_decoder();
+        let task = Named::of(&options.whole_subject(), &Tuned::default(), None)?.task.name;
+        Ok(Self { out: options.folder(), task, is_decoder, options })
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let stages = [self.probe().into(), self.select().into(), DrawReport::new(self.out.clone()).into()];
+        let count = stages.len();
+        stages.into_iter().zip(1..).map(|(stage, number)| Step { number, count, stage }).collect()
+    }
+
+    fn probe(&self) -> Probe {
+        // An encoder answers at its <mask> row, which then stands alone before the text.
+        let prompt_size = (!self.is_decoder).then_some(NonZeroUsize::MIN);
+        Probe {
+            subject: self.options.whole_subject(),
+            tuned: Tuned { prompt_size, ..Tuned::default() },
+            probe_type: vec![ProbeType::AccLast, ProbeType::AccMean, ProbeType::AccMax, ProbeType::Speed],
+            repeats: NonZeroUsize::MIN,
+            out: self.out.clone(),
+            ..Probe::default()
+        }
+    }
+
+    fn select(&self) -> Select {
+        Select::new(self.of_task(&file::tensors(&Pool::Last.performance_file("dev"))), self.out.clone())
+    }
+
+    fn of_task(&self, name: &str) -> PathBuf {
+        self.out.join(&self.task).join(name)
+    }
+
+    /// The summary, from the files that the steps left.
+    fn summary(&self) -> Result<UntunedSummary> {
+        let performance: InferencePerformance = read_json(&self.of_task(file::INFERENCE_PERFORMANCE))?;
+        let time: InferenceTime = read_json(&self.of_task(file::INFERENCE_TIME))?;
+        let [dev, test] = ["dev", "test"]
+            .map(|split| counts(&self.of_task(&file::tensors(&Pool::Last.performance_file(split)))));
+        let (dev, test) = (dev?, test?);
+        let rule = dev.best_rule()?;
+        if rule.class.is_some_and(|class| !test.tells(class)) {
+            let file = test.file().display();
+            return Err(SessionError::input(format!(
+                "{file}: can't tell the best neuron's class: no text of it"
+            )));
+        }
+        Ok(UntunedSummary {
+            task: self.task.clone(),
+            model: self.model_id()?,
+            test_rows: performance.rows,
+            metric: performance.metric,
+            accuracy: performance.test_score,
+            interval: performance.interval,
+            majority: majority(&test),
+            best_neuron: BestOfText {
+                layer: rule.layer,
+                index: rule.index,
+                class: rule.class,
+                dev: dev.accuracy_of(&rule)?,
+                test: test.accuracy_of(&rule)?,
+                interval: test.interval_of(&rule, LEVEL)?,
+            },
+            parameters: performance.parameters,
+            ms_per_text: time.ms_per_text,
+        })
+    }
+
+    fn model_id(&self) -> Result<String> {
+        Ok(find_model(self.options.model())?.id().to_owned())
+    }
+}
+
+fn counts(path: &Path) -> Result<Performance> {
+    provenance::check(path)?;
+    Ok(Performance::read(&TensorFile::read(path)?)?)
+}
+
+/// The share of the most frequent class.
+fn majority(counts: &Performance) -> f64 {
+    let total = counts.total();
+    let positives = counts.by_class().map_or(&[][..], |counted| &counted.positives);
+    let most = match positives {
+        // Of two classes class 1 alone is counted.
+        [positives] => (*positives).max(total - positives),
+        several => several.iter().copied().max().unwrap_or(0),
+    };
+    most as f64 / total.max(1) as f64
+}
