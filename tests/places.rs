@@ -28,7 +28,15 @@ fn factors_are_read_where_neurons_are_products() {
         let desk = desk(family, TEXT);
         let probe = format!("skn-probe {MODEL} --prompt_size 2 --probe_type acc,acc_last,prompt_act");
         for site in ["product", "gate", "up"] {
-            desk.ok(&format!("{probe} --site {site} --save_to {site}"));
+            let said = desk.ok(&format!("{probe} --site {site} --save_to {site}"));
+            assert_eq!(said.contains(&format!("(their {site})")), site != "product", "{said}");
+            desk.ok(&format!("skn-report {site}"));
+            let page = fs::read_to_string(desk.path(&format!("{site}/report.html"))).unwrap();
+            assert_eq!(
+                page.contains(&format!("is read at its <b>{site}</b>")),
+                site != "product",
+                "{family}: {site}"
+            );
             for name in ["train_avg", "dev_perf", "test_last_perf", "prompt_activation"] {
                 let found = self::site(&desk, &format!("{site}/reviews/{name}"));
                 assert_eq!(found.as_deref(), Some(site), "{family}: {name}");

@@ -39,6 +39,11 @@ fn flags_and_values() {
     user.told("A neuron in three numbers", &format!("{probe} pos --pos 1,2,3"), 2);
     user.told("A neuron in a layer that is none", &format!("{probe} pos --pos 4,0"), 2);
     user.told("A neuron beyond its layer", &format!("{probe} pos --pos 1,160"), 2);
+    user.told("Factors of neurons that are no products", &format!("{probe} acc --site gate"), 2);
+    user.told("A number of a neuron that is none", &format!("{probe} acc --site down"), 2);
+    user.told("An encoder's prompt behind the text", &format!("{train} --prompt_place after"), 2);
+    user.told("A place that is none", &format!("{train} --prompt_place middle"), 2);
+    user.told("Tuning nothing, for an epoch", "skn-run --out run --untuned --epoch 1", 2);
     user.told("The time of a split", &format!("{probe} speed --splits dev"), 2);
     user.told("The third of two parts", &format!("{probe} acc --shard 3/2"), 2);
     user.told("No files of counts", "skn-select --out run", 2);
@@ -53,7 +58,7 @@ fn flags_and_values() {
     user.told("A shape of three numbers", "skn-pretrain --out run --shape 96,4,384", 2);
     user.told("No document a step", "skn-pretrain --out run --batch 0", 2);
     assert!(!user.desk.path("run").exists(), "nothing is left behind");
-    user.finish(43);
+    user.finish(48);
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -75,7 +80,8 @@ fn task_files() {
         assert!(whole.contains(from));
         whole.replace(from, to)
     };
-    let cases: [(&str, Vec<u8>); 12] = [
+    let template = |said: &str| changed("text = [\"sentence\"]", &format!("template = {said:?}"));
+    let cases: [(&str, Vec<u8>); 19] = [
         ("A line that breaks off", changed("\"mine\"", "\"mine").into()),
         ("A key that nobody knows", format!("{whole}[split]\ntrain = \"train\"\n").into()),
         ("No words", changed("labels = [\"bad\", \"good\"]\n", "").into()),
@@ -87,6 +93,13 @@ fn task_files() {
         ("A class that there is not", format!("{whole}label_map = {{ a = 0, b = 2 }}\n").into()),
         ("A name of two classes", format!("names = [\"a\", [\"b\", \"a\"]]\n{whole}").into()),
         ("A text that is the label", changed("\"sentence\"", "\"label\"").into()),
+        ("No text", changed("text = [\"sentence\"]\n", "").into()),
+        ("A template with a brace that never closes", template("Review: {sentence").into()),
+        ("A template with a brace that closes nothing", template("{sentence} :}").into()),
+        ("A template of no column", template("Review:").into()),
+        ("A template that says the answer", template("{sentence} {label}").into()),
+        ("A template beside another text", format!("template = \"{{title}}\"\n{whole}").into()),
+        ("A template of a column that is not there", template("{sentence} {stars}").into()),
         (
             "Bytes of UTF-16",
             whole.encode_utf16().fold(vec![0xff, 0xfe], |mut bytes, unit| {
@@ -104,6 +117,8 @@ fn task_files() {
         "skn-train --data data/raw/sst2 --out run --task-file mine.toml",
         3,
     );
+    write(&user.desk.path("task.toml"), template(&format!("{} {{sentence}}", "so good".repeat(60))));
+    user.told("A template longer than the model takes", line, 2);
     assert!(!user.desk.path("run").exists(), "nothing is left behind");
-    user.finish(13);
+    user.finish(21);
 }

@@ -70,7 +70,7 @@ fn stream(rows: &[Example], features: &Features<'_>) -> Result<Vec<u8>> {
 
 fn batch(rows: &[Example], first: usize, features: &Features<'_>, schema: &SchemaRef) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for column in 0..features.task.columns().len() {
+    for column in 0..features.task.text_columns().len() {
         columns.push(Arc::new(texts(rows, first, column)?));
     }
     columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.label))));
@@ -104,7 +104,7 @@ struct Features<'a> {
 
 impl Features<'_> {
     fn schema(&self) -> Result<SchemaRef> {
-        let texts = self.task.columns().iter().map(|name| Field::new(name, DataType::Utf8, true));
+        let texts = self.task.text_columns().iter().map(|name| Field::new(name, DataType::Utf8, true));
         let label = Field::new(&self.task.label, DataType::Int64, true);
         let described = json("schema", &Described { info: OnlyFeatures { features: self } })?;
         let metadata = [("huggingface".to_owned(), String::from_utf8_lossy(&described).into_owned())];
@@ -129,7 +129,7 @@ impl Serialize for Features<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let text = || serde_json::json!({"dtype": "string", "_type": "Value"});
         let label = serde_json::json!({"names": self.class_names, "_type": "ClassLabel"});
-        let texts = self.task.columns().iter().map(|name| (name, text()));
+        let texts = self.task.text_columns().iter().map(|name| (name, text()));
         serializer.collect_map(texts.chain([(&self.task.label, label)]))
     }
 }

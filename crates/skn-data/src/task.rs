@@ -184,7 +184,7 @@ impl Task {
 
     /// The columns whose texts a row has: those that the template names, in the order in which it does; without one those of
     /// `text`.
-    pub fn columns(&self) -> &[String] {
+    pub fn text_columns(&self) -> &[String] {
         self.template.as_ref().map_or(&self.text, TextTemplate::columns)
     }
 
@@ -359,14 +359,14 @@ impl Task {
         if self.format != Some(Format::Csv) {
             return Err(("header", "format = \"csv\" beside it", "another format or none".to_owned()));
         }
-        match self.columns().iter().chain([&self.label]).find(|name| !self.columns.contains(name)) {
+        match self.text_columns().iter().chain([&self.label]).find(|name| !self.columns.contains(name)) {
             Some(name) => Err(("columns", "the columns of text and label", format!("no {name:?}"))),
             None => Ok(()),
         }
     }
 
     fn check_template(&self) -> Result<(), Wrong> {
-        let columns = self.columns();
+        let columns = self.text_columns();
         if self.template.is_some() && columns.contains(&self.label) {
             return Err(("template", "other columns than the label's", format!("{:?}", self.label)));
         }
@@ -521,9 +521,9 @@ mod tests {
         };
         let task = Task::from_toml(&with("{b}: {a}{b}", ""), "t.toml").unwrap();
         assert!(task.needs_data());
-        assert_eq!((task.columns(), task.text.len()), (&["b".to_owned(), "a".to_owned()][..], 0));
+        assert_eq!((task.text_columns(), task.text.len()), (&["b".to_owned(), "a".to_owned()][..], 0));
         assert_eq!(
-            Task::from_toml(&with("{b}: {a}", "text = [\"a\"]\n"), "t.toml").unwrap().columns(),
+            Task::from_toml(&with("{b}: {a}", "text = [\"a\"]\n"), "t.toml").unwrap().text_columns(),
             ["b", "a"]
         );
         let written = toml::to_string(&task).unwrap();

@@ -344,7 +344,7 @@ impl<'t, R: Read> RowReader<'t, R> {
         }
         let cost = bytes.saturating_add(64 * rows as u64);
         self.left = self.left.checked_sub(cost).ok_or(Broken::TooLarge)?;
-        let columns = self.task.columns().len().max(1);
+        let columns = self.task.text_columns().len().max(1);
         let size = 8 + 4 * columns;
         let heads = self.bytes((rows * size) as u64)?;
         let texts = self.bytes(bytes)?;

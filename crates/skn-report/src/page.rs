@@ -235,10 +235,19 @@ fn neurons(parts: &Parts, figures: &[Figure]) -> Markup {
             }
             @for task in &parts.tasks {
                 @if parts.tasks.len() > 1 { h3 { "Task " (task.name) } }
+                @for site in sites(task) {
+                    p { "A neuron of the gated FFN is read at its " b { (site) } "." }
+                }
                 (task_neurons(parts, task, figures))
             }
         }
     }
+}
+
+/// Which factors of neurons were read, where it was not the product that goes on.
+fn sites(task: &Task) -> BTreeSet<&str> {
+    let sites = task.kinds().into_iter().filter_map(|(_, probe)| probe.site.as_deref());
+    sites.filter(|site| *site != "product").collect()
 }
 
 fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {

@@ -11,7 +11,7 @@ use skn_artifact::{
     SkillConfig, Summary, TensorFile, UntunedSummary, is_file, is_folder, is_there, open_regular, read_json,
 };
 
-use skn_artifact::names::{file, kind};
+use skn_artifact::names::{file, key, kind};
 use skn_counts::{Performance, Pool, Predictor, Rule};
 
 use crate::error::{ReportError, Result};
@@ -59,6 +59,8 @@ pub(crate) struct Task {
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
     pub(crate) dev: Performance,
+    /// Which number of a neuron was read, where the FFN is gated.
+    pub(crate) site: Option<String>,
     pub(crate) test: Option<Performance>,
     /// Every neuron that is there, by falling predictivity on dev; at least one.
     pub(crate) ranked: Vec<Predictor>,
@@ -143,15 +145,18 @@ impl Parts {
 
 impl Probe {
     fn read(folder: &Path, pool: Pool) -> Result<Option<Self>> {
-        let read = |split: &str| -> Result<Option<Performance>> {
+        let read = |split: &str| -> Result<Option<(Performance, Option<String>)>> {
             let path = folder.join(file::tensors(&pool.performance_file(split)));
             Ok(match is_file(&path)? {
-                true => Some(Performance::read(&TensorFile::read(&path)?)?),
+                true => {
+                    let counts = TensorFile::read(&path)?;
+                    Some((Performance::read(&counts)?, counts.metadata().get(key::SITE).cloned()))
+                }
                 false => None,
             })
         };
-        let Some(dev) = read("dev")? else { return Ok(None) };
-        let test = read("test")?;
+        let Some((dev, site)) = read("dev")? else { return Ok(None) };
+        let test = read("test")?.map(|(test, _)| test);
         for found in [Some(&dev), test.as_ref()].into_iter().flatten() {
             if found.pooled() != pool.is_of_text() {
                 let expected = if pool.is_of_text() { "[.., L, F]" } else { "[.., L, P, F]" };
@@ -165,7 +170,7 @@ impl Probe {
             return Err(mismatch(test.file(), "correct", expected, found));
         }
         let (ranked, by_place) = (dev.ranked()?, dev.best_by_place()?);
-        Ok((!ranked.is_empty()).then_some(Self { dev, test, ranked, by_place }))
+        Ok((!ranked.is_empty()).then_some(Self { dev, site, test, ranked, by_place }))
     }
 
     /// The neuron that predicts the label best on dev.

@@ -110,12 +110,15 @@ impl From<Found> for Probed {
 
 impl fmt::Display for Probed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { layers, positions, neurons, model, task, .. } = &self.0;
+        let Found { layers, positions, neurons, site, model, task, .. } = &self.0;
         write!(f, "probed {layers} layers x ")?;
         if *positions > 0 {
             write!(f, "{positions} positions x ")?;
         }
-        write!(f, "{neurons} neurons of {model} on {task}")?;
+        let site = site
+            .filter(|site| *site != "product")
+            .map_or_else(String::new, |site| format!(" (their {site})"));
+        write!(f, "{neurons} neurons{site} of {model} on {task}")?;
         for best in self.0.best.iter().chain(&self.0.best_last) {
             let BestPredictor { layer, index, position, probe, class, dev, test, .. } = best;
             write!(f, "; best neuron: layer {layer}, index {index} ")?;

@@ -40,7 +40,7 @@ pub(crate) fn read(mut input: impl BufRead, decoder: &mut RowDecoder<'_>) -> Res
             }
             return Err(decoder.malformed(place, reason));
         }
-        let mut cells = no_cells(decoder.task.columns().len() + 1);
+        let mut cells = no_cells(decoder.task.text_columns().len() + 1);
         for (cell, position) in cells.iter_mut().zip(&positions) {
             *cell = Cell::Text(record.get(*position).unwrap_or_default().into());
         }

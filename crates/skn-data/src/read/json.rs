@@ -169,7 +169,7 @@ impl<'a, 't> Rows<'a, 't> {
     }
 
     fn push(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
-        let columns = cells.get(..self.decoder.task.columns().len()).unwrap_or_default();
+        let columns = cells.get(..self.decoder.task.text_columns().len()).unwrap_or_default();
         if columns.contains(&Cell::Missing) || (self.alone && is_columns(cells)) {
             return Err(self.decoder.malformed(place, self.no_row(cells)));
         }

@@ -116,7 +116,7 @@ impl<'t> RowDecoder<'t> {
 
     /// The columns that are needed: those of the texts, then that of the label. [`RowDecoder::push`] takes them in this order.
     pub(crate) fn wanted(&self) -> Vec<&'t str> {
-        self.task.columns().iter().chain([&self.task.label]).map(String::as_str).collect()
+        self.task.text_columns().iter().chain([&self.task.label]).map(String::as_str).collect()
     }
 
     /// The number of the next row of the split.
@@ -168,7 +168,7 @@ impl<'t> RowDecoder<'t> {
     /// Takes a row: the cells of the wanted columns.
     pub(crate) fn push(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
         let task = self.task;
-        let columns = task.columns();
+        let columns = task.text_columns();
         let text = |n: usize| -> Result<Option<&str>> {
             let named = columns.get(n).zip(cells.get(n));
             named.map(|(column, cell)| self.text(place, column, cell)).transpose()

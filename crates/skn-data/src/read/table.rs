@@ -34,7 +34,7 @@ pub(super) fn columns(schema: &Schema, decoder: &mut RowDecoder<'_>) -> Result<V
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut positions = decoder.positions(&names)?;
     for (n, position) in positions.iter().enumerate() {
-        check_type(decoder, n == decoder.task.columns().len(), schema.field(*position))?;
+        check_type(decoder, n == decoder.task.text_columns().len(), schema.field(*position))?;
     }
     let names = class_names(schema, decoder)?;
     decoder.name_classes(names)?;

@@ -94,7 +94,7 @@ impl Classifier<'_> {
 
     /// The columns whose texts it is given: of the task's text, or those that its template names, in their order.
     pub fn columns(&self) -> &[String] {
-        self.base.task.columns()
+        self.base.task.text_columns()
     }
 
     /// Whether the task's texts are pairs.

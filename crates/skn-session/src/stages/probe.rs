@@ -39,6 +39,9 @@ pub struct Probed {
     pub positions: usize,
     /// F, the neurons of the widest layer.
     pub neurons: usize,
+    /// Which number of a neuron was read, where the FFN is gated: product, gate or up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<&'static str>,
     /// The files that were written, by their paths in the folder.
     pub files: Vec<String>,
     /// The neuron that predicts the label best on dev, and how well it does on test: of `acc`, else of the first of `acc_last`,
@@ -93,6 +96,7 @@ impl Session {
             layers: config.layers(),
             positions: model.prompt_rows(),
             neurons: config.widest(),
+            site: config.is_gated().then(|| options.site.name()),
             files,
             best,
             best_last,
