@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use skn_artifact::TensorFile;
+use skn_artifact::{Array, TensorBundle, TensorFile};
 use support::{Desk, copy, write};
 
 const TASK: &str = "name = \"reviews\"\ntext = [\"text\"]\nlabel = \"label\"\nlabels = [\" negative\", \" positive\"]\n\
@@ -148,6 +148,105 @@ fn a_decoder_goes_through_the_whole_run() {
     desk.ok(&format!("{run} --out run"));
     desk.ok("skn-verify run");
     assert!(desk.ok(&format!("{run} --out run --resume")).contains("run"));
+}
+
+/// Writes a mask of neurons of four layers of 20, the first of a layer its best.
+fn mark(desk: &Desk, layers: [&[usize]; 4]) {
+    let (mut mask, mut rank) = (vec![false; 80], Vec::new());
+    for (layer, neurons) in layers.into_iter().enumerate() {
+        neurons.iter().for_each(|neuron| mask[20 * layer + neuron] = true);
+        let behind = (0..20).filter(|neuron| !neurons.contains(neuron));
+        let order: Vec<usize> = neurons.iter().copied().chain(behind).collect();
+        let rank_of = |neuron| order.iter().position(|&other| other == neuron).unwrap() as i32;
+        rank.extend((0..20).map(rank_of));
+    }
+    let mut bundle = TensorBundle::new();
+    bundle.insert("mask", Array::bool(vec![4, 20], mask).unwrap());
+    bundle.insert("score", Array::f32(vec![4, 20], vec![0.25; 80]).unwrap());
+    bundle.insert("rank", Array::i32(vec![4, 20], rank).unwrap());
+    write(&desk.path("mask.safetensors"), bundle.to_bytes().unwrap());
+}
+
+/// Layers keep 1, 3, 0 and 2 neurons.
+const KEPT: [&[usize]; 4] = [&[5], &[2, 9, 4], &[], &[0, 19]];
+
+#[test]
+fn one_width_is_a_model_like_any() {
+    for family in ["llama", "gpt2", "gpt_neox", "modernbert", "modernbert-biases"] {
+        let desk = desk(family);
+        desk.ok(&format!("skn-train {MODEL} --epoch 1 --max-steps 4 --bz 8 --prompt_size 3 --save_to run"));
+        desk.ok("skn-probe -p --resume_from run --splits train --save_to run");
+        mark(&desk, KEPT);
+        let prune = "skn-prune --resume_from run --info_path mask --ths_path run/reviews/train_avg --uniform";
+        let said = desk.ok(&format!("{prune} --save_to small"));
+        assert!(said.contains("layers 0 to 3") && said.contains("to 3 of 20 neurons"), "{family}: {said}");
+        let config = desk.json("small/best/config.json");
+        let width = if family == "gpt2" { "n_inner" } else { "intermediate_size" };
+        assert_eq!(config[width], 3, "{family}");
+        assert_eq!(config["skn_kept_neurons"][1], serde_json::json!([2, 4, 9]), "{family}");
+        assert_eq!(
+            config["skn_kept_neurons"][0],
+            serde_json::json!([0, 1, 5]),
+            "{family}: filled up by rank"
+        );
+        assert!(config.get("skn_intermediate_sizes").is_none(), "{family}");
+        let gated = !family.starts_with("gpt");
+        assert_eq!(config.get("mlp_bias").is_some_and(|bias| bias == true), gated, "{family}");
+        // The same model in our own form, where no layer is filled up: it has other neurons, but every program takes either.
+        desk.ok("skn-train -p --resume_from small --save_to again --epoch 1 --max-steps 2 --bz 8");
+        desk.ok("skn-probe -p --resume_from small --save_to small --probe_type acc,acc_last,speed");
+        write(&desk.path("texts"), "the band was superb .\nthe band was awful .\n");
+        for from in
+            ["--resume_from small", "--resume_from again", "--model small/best --task-file reviews.toml"]
+        {
+            let said = desk.ok(&format!("skn-predict {from} --input texts"));
+            assert_eq!(said.lines().count(), 2, "{family}: {said}");
+        }
+        desk.ok("skn-verify small");
+        // Widths are rounded up, as far as there are neurons.
+        let rounded = desk.ok(&format!("{prune} --round-width 8 --save_to rounded"));
+        assert!(rounded.contains("to 8 of 20 neurons"), "{family}: {rounded}");
+        let rounded =
+            desk.ok(&format!("{prune} --round-width 64 --low_layer 0 --high_layer 4 --save_to whole"));
+        assert!(rounded.contains("to 20 of 20 neurons"), "{family}: {rounded}");
+        // What keeps all its neurons answers as before.
+        let answers = |from: &str| {
+            let said = desk.ok(&format!("skn-predict --resume_from {from} --input texts --json"));
+            let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+            [0, 1].map(|text| said[text]["probabilities"][0].as_f64().unwrap())
+        };
+        let (before, after) = (answers("run"), answers("whole"));
+        assert!(before.iter().zip(after).all(|(one, other)| (one - other).abs() < 1e-5), "{family}");
+    }
+}
+
+#[test]
+fn one_width_is_refused_where_it_can_not_be() {
+    for family in ["mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2"] {
+        let desk = desk(family);
+        desk.ok(&format!("skn-train {MODEL} --epoch 1 --max-steps 1 --bz 8 --prompt_size 3 --save_to run"));
+        mark(&desk, KEPT);
+        let prune = "skn-prune --resume_from run --info_path mask --ths_path none --save_to small";
+        let reason = ["biases in transformers", family.trim_end_matches("3"), "which has none"];
+        desk.fails(&format!("{prune} --uniform"), 2, &reason);
+        desk.fails(&format!("{prune} --dense"), 2, &reason);
+        assert!(!desk.path("small").exists());
+    }
+    // A model whose layers differ, and one of which is narrower than what another keeps.
+    let desk = desk("llama");
+    desk.ok(&format!("skn-train {MODEL} --epoch 1 --max-steps 1 --bz 8 --prompt_size 3 --save_to run"));
+    desk.ok("skn-probe -p --resume_from run --splits train --save_to run");
+    mark(&desk, KEPT);
+    let prune = "skn-prune --info_path mask --ths_path";
+    desk.ok(&format!("{prune} run/reviews/train_avg --resume_from run --save_to narrow"));
+    desk.ok("skn-probe -p --resume_from narrow --splits train --save_to narrow");
+    mark(&desk, [&[0], &[2], &[], &[]]);
+    let again = format!("{prune} narrow/reviews/train_avg --resume_from narrow --save_to small --uniform");
+    desk.fails(
+        &again,
+        3,
+        &["mask", "layer 0: expected at most 0 selected neurons, as many as layer 2", "found 1"],
+    );
 }
 
 #[test]

@@ -84,17 +84,19 @@ fn masks_and_averages() {
     user.desk.ok("skn-train --model demo --task sentiment --prompt_size 4 --max-steps 1 --out run");
     let mask = "skn-mask -p --resume_from run --out x --info_path mask";
     user.told("No mask there", mask, 3);
-    let bools =
-        |layers: usize, width: usize| Array::bool(vec![layers, width], vec![true; layers * width]).unwrap();
-    let whole = |layers: usize, width: usize| {
+    let bools = |layers: usize, width: usize, mark: bool| {
+        Array::bool(vec![layers, width], vec![mark; layers * width]).unwrap()
+    };
+    let marked = |layers: usize, width: usize, mark: bool| {
         let (shape, count) = (vec![layers, width], layers * width);
         let ranks = (0..count).map(|place| (place % width) as i32).collect();
         let mut bundle = TensorBundle::new();
-        bundle.insert("mask", bools(layers, width));
+        bundle.insert("mask", bools(layers, width, mark));
         bundle.insert("score", Array::f32(shape.clone(), vec![0.5; count]).unwrap());
         bundle.insert("rank", Array::i32(shape, ranks).unwrap());
         bundle.to_bytes().unwrap()
     };
+    let whole = |layers: usize, width: usize| marked(layers, width, true);
     let file = |name: &str, array: Array| {
         let mut bundle = TensorBundle::new();
         bundle.insert(name, array);
@@ -104,7 +106,7 @@ fn masks_and_averages() {
     user.told("A mask of narrower layers", mask, 3);
     write(&user.desk.path("mask.safetensors"), whole(12, 384));
     user.told("A mask of more layers", mask, 3);
-    write(&user.desk.path("mask.safetensors"), file("neurons", bools(4, 384)));
+    write(&user.desk.path("mask.safetensors"), file("neurons", bools(4, 384, true)));
     user.told("No mask in the file", mask, 3);
     write(&user.desk.path("mask.safetensors"), "version https://git-lfs.github.com/spec/v1\noid sha256:4d\n");
     user.told("What git left", mask, 3);
@@ -121,6 +123,11 @@ fn masks_and_averages() {
     user.told("Averages that are no numbers", &held, 3);
     let prune = "skn-prune --resume_from run --out x --info_path mask --ths_path averages";
     user.told("The same where a model is pruned", prune, 3);
+    user.told("One width in some layers", &format!("{prune} --uniform --low_layer 2"), 2);
+    write(&user.desk.path("mask.safetensors"), marked(4, 384, false));
+    write(&user.desk.path("averages.safetensors"), file("train_avg", floats(vec![4, 384], 1.0)));
+    user.told("One width of no neurons", &format!("{prune} --uniform"), 3);
+    write(&user.desk.path("mask.safetensors"), whole(4, 384));
     // Averages that a stranger changed, with their sums beside them.
     user.desk.ok("skn-probe -p --resume_from run --out run --splits train");
     let path = user.desk.path("run/sentiment/train_avg.safetensors");
@@ -134,7 +141,7 @@ fn masks_and_averages() {
     user.told("A layer that is none", &format!("{mask} --low_layer 4"), 2);
     user.told("A strength that is no number", &format!("{mask} --alpha nan"), 2);
     assert!(!user.desk.path("x").exists(), "nothing is left behind");
-    user.finish(13);
+    user.finish(15);
 }
 
 #[test]

@@ -53,12 +53,14 @@ fn flags_and_values() {
     user.told("An edit that is none", "skn-mask --model demo --out run --info_path m --type magic", 2);
     user.told("The mean of no file", "skn-mask --model demo --out run --info_path m --type mean", 2);
     user.told("Nothing to prune by", "skn-prune --resume_from run --out run --info_path m", 2);
+    let prune = "skn-prune --resume_from run --out run --info_path m --ths_path a";
+    user.told("One width, and the full one", &format!("{prune} --uniform --dense"), 2);
     user.told("An argument that nobody takes", "skn-tasks sst2", 2);
     user.told("A report of no run", "skn-report", 2);
     user.told("A shape of three numbers", "skn-pretrain --out run --shape 96,4,384", 2);
     user.told("No document a step", "skn-pretrain --out run --batch 0", 2);
     assert!(!user.desk.path("run").exists(), "nothing is left behind");
-    user.finish(48);
+    user.finish(49);
 }
 
 #[cfg(not(feature = "cuda"))]

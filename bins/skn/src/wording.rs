@@ -12,6 +12,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("class", "--class"),
     ("counts", "-a"),
     ("data", "--data"),
+    ("dense", "--dense"),
     ("device", "--device"),
     ("edit", "--type"),
     ("figures", "--figures"),
@@ -45,6 +46,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("task", "--task"),
     ("task_file", "--task-file"),
     ("text_averages", "--text_ths_path"),
+    ("uniform", "--uniform"),
     ("verbalizer", "--verbalizer"),
     ("words", "--verb"),
 ];

@@ -231,6 +231,7 @@ impl Words {
         self.layers(options.layers);
         self.unless("--round-width", options.round_width.get(), 1);
         self.flag("--dense", options.dense);
+        self.flag("--uniform", options.uniform);
         self.flag("--prepend-mask", options.prepend_mask);
         self.flag("--verbalizer", options.verbalizer);
         "skn-prune"
@@ -343,6 +344,8 @@ mod tests {
         (prune.text_averages, prune.round_width) = (Some("text".into()), some(64));
         prune.layers = LayerRange { low_layer: Some(1), high_layer: Some(2) };
         (prune.prepend_mask, prune.verbalizer, prune.overwrite) = (true, true, true);
+        check(prune.clone().into());
+        (prune.dense, prune.uniform, prune.layers) = (false, true, LayerRange::default());
         check(prune.into());
 
         let mut report = DrawReport::new("run");

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::architecture::{LayerPart, Module, Part, Piece};
 use crate::config::Config;
@@ -53,6 +54,32 @@ pub enum PrunedForm {
     /// Removed neurons stay with an output weight of 0: the same function at full width, which every program that
     /// reads such models can run.
     Dense,
+    /// Removed neurons are gone, as many in each layer: transformers loads the model without code of ours, and answers the same.
+    Uniform,
+}
+
+impl PrunedForm {
+    /// Whether a model can be written in this form at all.
+    ///
+    /// # Errors
+    /// If the form is for transformers, whose FFN has no bias in this family; or it is dense, and the model has layers of several
+    /// widths.
+    pub fn check(self, config: &Config) -> Result<()> {
+        match self {
+            Self::Narrow => Ok(()),
+            Self::Dense => config.dense().map(drop),
+            Self::Uniform => config.with_ffn_biases().map(drop),
+        }
+    }
+
+    /// The configuration of a model that is pruned to `kept`.
+    fn config(self, config: &Config, kept: &[Option<Vec<u32>>]) -> Result<Config> {
+        match self {
+            Self::Narrow => config.pruned(kept),
+            Self::Dense => config.pruned(kept).and_then(|_| config.dense()),
+            Self::Uniform => config.uniform(kept),
+        }
+    }
 }
 
 /// Removes neurons of a model: the outputs of the first FFN matrix (of a gated one's two), the inputs of the second, and
@@ -60,7 +87,8 @@ pub enum PrunedForm {
 /// left whole.
 ///
 /// # Errors
-/// If an entry does not fit its layer, or the dense form is asked for of a model whose family has no output bias.
+/// If an entry does not fit its layer, the model can't have the form ([`PrunedForm::check`]), or layers of the uniform one
+/// would differ.
 pub fn prune(
     config: &Config,
     weights: &Weights,
@@ -68,27 +96,36 @@ pub fn prune(
     form: PrunedForm,
 ) -> Result<(Config, Weights)> {
     let kept: Vec<_> = cuts.iter().map(|cut| cut.as_ref().map(|cut| cut.kept.clone())).collect();
-    let narrow = config.pruned(&kept)?;
-    if form == PrunedForm::Dense && !config.architecture.biases.ffn_out {
-        let expected = "a family whose FFN has an output bias, which holds the removed neurons' means";
-        return Err(ModelError::input("dense form", expected, config.model_type()));
-    }
+    let pruned = form.config(config, &kept)?;
     let mut tensors = weights.to_tensors()?;
     for (layer, cut) in cuts.iter().enumerate() {
         if let Some(cut) = cut {
             Cutting { config, weights, layer, cut, form }.cut(&mut tensors)?;
-        } else if let Some(down) = narrow.module(Part::Layer(layer, LayerPart::Down)) {
-            // A layer left whole gets the bias that its neighbours need.
-            tensors.entry(down.bias()).or_insert(Tensor::zeros(
-                config.hidden_size,
-                DType::F32,
-                weights.device(),
-            )?);
+        }
+        add_biases(&pruned, layer, weights.device(), &mut tensors)?;
+    }
+    let weights = Weights::from_tensors(&pruned, tensors)?;
+    Ok((pruned, weights))
+}
+
+/// The biases of a layer's FFN that nothing is folded into: a layer left whole gets what its neighbours need, and a gate what
+/// transformers has only together with the other biases.
+fn add_biases(
+    config: &Config,
+    layer: usize,
+    device: &Device,
+    tensors: &mut BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let parts = [LayerPart::Gate, LayerPart::Up, LayerPart::Down];
+    for module in parts.into_iter().filter_map(|part| config.module(Part::Layer(layer, part))) {
+        let bias = module.bias();
+        for (name, shape) in module.tensors().filter(|(name, _)| *name == bias) {
+            if let Entry::Vacant(place) = tensors.entry(name) {
+                place.insert(Tensor::zeros(shape, DType::F32, device)?);
+            }
         }
     }
-    let config = if form == PrunedForm::Narrow { narrow } else { config.clone() };
-    let weights = Weights::from_tensors(&config, tensors)?;
-    Ok((config, weights))
+    Ok(())
 }
 
 /// A layer that is cut.

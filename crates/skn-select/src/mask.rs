@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use skn_artifact::names::{key, kind};
 use skn_artifact::{Array, TensorBundle, TensorFile};
@@ -62,14 +63,27 @@ impl Mask {
     /// The selected neurons of a layer that has `width`, ascending, and with them the next best ones, until they are a
     /// multiple of `multiple` or all.
     pub fn best_of_layer(&self, layer: usize, width: usize, multiple: usize) -> Vec<u32> {
-        let row = layer * self.neurons..layer * self.neurons + width.min(self.neurons);
+        self.best(layer, width, self.selected(layer, width).next_multiple_of(multiple.max(1)))
+    }
+
+    /// The best `count` neurons of a layer that has `width`, or all of them, ascending: the selected ones first, then by rank.
+    pub fn best(&self, layer: usize, width: usize, count: usize) -> Vec<u32> {
+        let row = self.row(layer, width);
         let (mask, rank) = (&self.mask[row.clone()], &self.rank[row]);
         let mut order: Vec<usize> = (0..mask.len()).collect();
         order.sort_by_key(|&neuron| (!mask[neuron], rank[neuron]));
-        let selected = mask.iter().filter(|&&selected| selected).count();
-        order.truncate(selected.next_multiple_of(multiple.max(1)));
+        order.truncate(count);
         order.sort_unstable();
         order.into_iter().map(|neuron| neuron as u32).collect()
+    }
+
+    /// How many neurons of a layer that has `width` are selected.
+    pub fn selected(&self, layer: usize, width: usize) -> usize {
+        self.mask[self.row(layer, width)].iter().filter(|&&selected| selected).count()
+    }
+
+    fn row(&self, layer: usize, width: usize) -> Range<usize> {
+        layer * self.neurons..layer * self.neurons + width.min(self.neurons)
     }
 
     fn layer(&self, layer: usize) -> Vec<u32> {
@@ -200,6 +214,9 @@ mod tests {
         assert_eq!(sample().best_of_layer(1, 3, 3), [0, 1, 2], "filled up by rank");
         assert_eq!(sample().best_of_layer(0, 3, 64), [0, 1, 2], "no more than there are");
         assert_eq!(sample().best_of_layer(0, 2, 2), [0, 1], "what is beyond the width is padding");
+        assert_eq!([3, 2].map(|width| sample().selected(0, width)), [2, 1]);
+        assert_eq!([0, 1, 2, 3, 4].map(|count| sample().best(1, 3, count).len()), [0, 1, 2, 3, 3]);
+        assert_eq!(sample().best(1, 3, 1), [2], "the best of those selected");
     }
 
     #[test]

@@ -57,6 +57,11 @@ pub struct Prune {
     #[arg(long)]
     dense: bool,
 
+    /// Keep as many neurons in every layer as in the one with the most, filling up by rank, so that transformers loads the small
+    /// model without code of skn's; no layer stays whole
+    #[arg(long, conflicts_with = "dense")]
+    uniform: bool,
+
     /// Put the <mask> row before a loaded prompt that does not start with it
     #[arg(long)]
     prepend_mask: bool,
@@ -100,7 +105,7 @@ impl Prune {
         prune.subject = self.subject.options();
         (prune.fold, prune.text_averages) = (self.fold.into(), self.text_ths_path.clone());
         (prune.layers, prune.round_width) = (self.layers.options(), self.round_width);
-        (prune.dense, prune.prepend_mask) = (self.dense, self.prepend_mask);
+        (prune.dense, prune.uniform, prune.prepend_mask) = (self.dense, self.uniform, self.prepend_mask);
         (prune.verbalizer, prune.overwrite) = (self.verbalizer, self.destination.force);
         prune
     }
@@ -133,6 +138,9 @@ impl fmt::Display for Pruned {
             write!(f, "written at full width")?;
         } else {
             write!(f, "{full:.3} M -> {pruned:.3} M parameters ({:.1} %)", 100.0 * pruned / full)?;
+        }
+        if self.0.uniform {
+            write!(f, ", one width for transformers")?;
         }
         let [before, after] = self.0.dev_score;
         write!(f, "; {metric} {before:.4} -> {after:.4} on dev")?;

@@ -7,8 +7,8 @@ use super::Config;
 use super::decoders::{gemma, gpt_neox, gpt2, llama_like};
 use super::encoders::{bert_like, modern_bert};
 use super::fields::Fields;
-use super::pruned::OUTPUT_BIAS;
-use super::sizes::MAX_VOCABULARY;
+use super::pruned::{FULL_WIDTH, OUTPUT_BIAS};
+use super::sizes::{MAX_VOCABULARY, MAX_WIDTH};
 use crate::error::Result;
 use crate::family::Family;
 
@@ -44,7 +44,7 @@ impl Config {
             hidden_size: sizes.hidden,
             num_attention_heads: sizes.heads,
             intermediate_sizes: fields.widths(sizes.layers, sizes.width)?,
-            intermediate_size: sizes.width,
+            intermediate_size: fields.integer_or(FULL_WIDTH, sizes.width as u64..=MAX_WIDTH, sizes.width)?,
             kept_neurons: fields.kept_neurons()?,
             max_position_embeddings: sizes.positions,
             type_vocab_size: rest.type_vocab_size,

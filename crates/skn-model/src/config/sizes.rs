@@ -5,6 +5,7 @@ use skn_kernels::Activation;
 use super::fields::Fields;
 use crate::architecture::Architecture;
 use crate::error::Result;
+use crate::family::Family;
 
 /// Numbers above these are not of this world, and are refused before anything is allocated for them.
 pub(super) const MAX_VOCABULARY: u64 = 16_000_000;
@@ -16,7 +17,7 @@ pub(super) struct SizeNames {
     layers: &'static str,
     hidden: &'static str,
     heads: &'static str,
-    width: &'static str,
+    pub(super) width: &'static str,
     positions: &'static str,
     /// How many times the hidden size the FFN is wide if nothing is said.
     usual_width: Option<usize>,
@@ -39,6 +40,11 @@ impl SizeNames {
         positions: "n_positions",
         usual_width: Some(4),
     };
+
+    /// Those of a family.
+    pub(super) fn of(family: Family) -> &'static Self {
+        if family == Family::Gpt2 { &Self::GPT2 } else { &Self::USUAL }
+    }
 }
 
 /// The sizes that every model has.

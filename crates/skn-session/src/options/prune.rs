@@ -24,12 +24,15 @@ pub struct Prune {
     pub fold: Fold,
     /// For [`Fold::PerPositionGroup`]: averages over texts; default `train_mean_avg` beside the averages.
     pub text_averages: Option<PathBuf>,
-    /// The layers that are pruned; by default a quarter of the layers, the lowest, stays whole.
+    /// The layers that are pruned; by default a quarter of the layers, the lowest, stays whole, and none with `uniform`.
     pub layers: LayerRange,
     /// The neurons that stay are rounded up to a multiple of this, filling up by rank; default 1.
     pub round_width: NonZeroUsize,
     /// Whether to write the same function at full width, for programs that know no pruned models.
     pub dense: bool,
+    /// Whether every layer keeps as many neurons as the one with the most, filling up by rank, so that transformers loads the
+    /// model without code of ours. No layer stays whole.
+    pub uniform: bool,
     /// Whether the `<mask>` row is put before a loaded prompt that does not start with it.
     pub prepend_mask: bool,
     /// Whether the label words answer although a classifier was saved with the tuned parameters.
@@ -52,6 +55,7 @@ impl Default for Prune {
             layers: LayerRange::default(),
             round_width: NonZeroUsize::MIN,
             dense: false,
+            uniform: false,
             prepend_mask: false,
             verbalizer: false,
             out: PathBuf::new(),

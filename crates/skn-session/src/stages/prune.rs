@@ -47,6 +47,8 @@ pub struct Pruned {
     pub ms_per_text: [f64; 2],
     /// Whether it was written at full width.
     pub dense: bool,
+    /// Whether all layers have one width, for transformers.
+    pub uniform: bool,
 }
 
 impl Session {
@@ -63,7 +65,9 @@ impl Session {
                 "option `text_averages`: goes with option `fold` per-position-group",
             ));
         }
+        let form = form(options)?;
         let setup = Setup::load(self, &options.subject, &options.tuned())?;
+        form.check(&setup.base.model.config)?;
         let layers = pruned_layers(options, &setup)?;
         let mask = MaskFile::read(&options.mask, &setup.base)?;
         let tuning = setup.base.loaded_tuning(options.tuned().read_as())?;
@@ -71,7 +75,6 @@ impl Session {
         let cuts = cuts(options, &setup, &mask.mask, &tuning)?;
         let mut writer = RunWriter::open(self, options.clone(), out, stage::PRUNE, options.overwrite)?;
         writer.check_free(&[file::SKILL_CONFIG, file::WEIGHTS].map(in_best))?;
-        let form = if options.dense { PrunedForm::Dense } else { PrunedForm::Narrow };
         let model = PrunedModel::new(&setup, &tuning, &cuts, form)?;
         let full = setup.base.roberta(&tuning, Gradients::Nothing)?;
         let pruned = model.roberta(&setup)?;
@@ -96,6 +99,7 @@ impl Session {
             dev_score: [before.score, after.score],
             ms_per_text: [before.ms_per_text, after.ms_per_text],
             dense: options.dense,
+            uniform: options.uniform,
         })
     }
 }
@@ -108,9 +112,60 @@ fn width((cut, &width): (&Option<LayerCut>, &usize)) -> usize {
     cut.as_ref().map_or(width, |cut| cut.kept.len())
 }
 
+fn form(options: &Prune) -> Result<PrunedForm> {
+    match (options.dense, options.uniform) {
+        (false, false) => Ok(PrunedForm::Narrow),
+        (true, false) => Ok(PrunedForm::Dense),
+        (false, true) => Ok(PrunedForm::Uniform),
+        (true, true) => {
+            let message = "option `uniform`: expected without option `dense`, which keeps the full width in every layer";
+            Err(SessionError::usage(message))
+        }
+    }
+}
+
 fn pruned_layers(options: &Prune, setup: &Setup<'_>) -> Result<Range<usize>> {
     let all = setup.base.model.config.layers();
-    layers::within(options.layers, all, all / 4)
+    if !options.uniform {
+        return layers::within(options.layers, all, all / 4);
+    }
+    let layers = layers::within(options.layers, all, 0)?;
+    if layers.len() < all {
+        let (low, high) = (layers.start, layers.end);
+        return Err(SessionError::usage(format!(
+            "option `uniform`: every layer gets the same width: expected all {all} layers, found option `low_layer` {low} \
+             option `high_layer` {high}"
+        )));
+    }
+    Ok(layers)
+}
+
+/// How many neurons each layer keeps of a model that is to have one width: as many as are selected in the layer with the most, so
+/// that none of them is lost.
+fn uniform_width(options: &Prune, setup: &Setup<'_>, mask: &Mask) -> Result<usize> {
+    let widths = setup.base.model.config.intermediate_sizes.iter().copied().enumerate();
+    let selected = widths.clone().map(|(layer, width)| (mask.selected(layer, width), layer));
+    // Of equals the lowest layer.
+    let (most, of) = selected.rev().max_by_key(|(selected, _)| *selected).unwrap_or_default();
+    let (least, narrowest) = widths.map(|(layer, width)| (width, layer)).min().unwrap_or_default();
+    let path = options.mask.display();
+    if most == 0 {
+        return Err(SessionError::input(format!(
+            "{path}: option `uniform`: expected a selected neuron in some layer, found none; \
+             transformers has no layer without neurons"
+        )));
+    }
+    if most > least {
+        return Err(SessionError::input(format!(
+            "{path}: option `uniform`: layer {of}: expected at most {least} selected neurons, as many as layer {narrowest} of \
+             the model has, found {most}"
+        )));
+    }
+    let width = most.next_multiple_of(options.round_width.get()).min(least);
+    tracing::info!(
+        "one width of {width} in all layers: {most} neurons are selected in layer {of}, which has the most; others are filled up by rank"
+    );
+    Ok(width)
 }
 
 /// What happens to each layer.
@@ -118,11 +173,15 @@ fn cuts(options: &Prune, setup: &Setup<'_>, mask: &Mask, tuning: &Tuning) -> Res
     let layers = pruned_layers(options, setup)?;
     let means = folded(options, setup, tuning)?;
     let widths = &setup.base.model.config.intermediate_sizes;
+    let uniform = if options.uniform { Some(uniform_width(options, setup, mask)?) } else { None };
     let cut = |(layer, &width): (usize, &usize)| {
         if !layers.contains(&layer) {
             return Ok(None);
         }
-        let kept = mask.best_of_layer(layer, width, options.round_width.get());
+        let kept = match uniform {
+            Some(count) => mask.best(layer, width, count),
+            None => mask.best_of_layer(layer, width, options.round_width.get()),
+        };
         let means = &means[layer][..width];
         let cut = if setup.base.paper {
             LayerCut::fold_all(kept, means)
