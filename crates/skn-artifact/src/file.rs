@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{ArtifactError, Result};
 use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
+use crate::hash::read_hashed;
 use crate::look::{is_file, is_folder, is_there};
 use crate::regular::{open_regular, read_regular};
 
@@ -30,13 +31,35 @@ pub enum Overwrite {
 /// # Errors
 /// If the file exists and may not be replaced, or the system refuses; the old file is untouched then.
 pub fn write_file(path: &Path, overwrite: Overwrite, bytes: &[u8]) -> Result<()> {
+    write_parts(path, overwrite, |write| write(bytes))
+}
+
+/// Copies a file of any size a piece at a time, as [`write_file`] writes one, and gives its SHA-256.
+///
+/// # Errors
+/// As [`write_file`], or that `from` can't be read.
+pub fn copy_file(from: &Path, to: &Path, overwrite: Overwrite) -> Result<String> {
+    let mut hash = String::new();
+    write_parts(to, overwrite, |write| {
+        hash = read_hashed(from, write)?;
+        Ok(())
+    })?;
+    Ok(hash)
+}
+
+/// Writes as [`write_file`] does what `parts` hands on piece by piece.
+fn write_parts(
+    path: &Path,
+    overwrite: Overwrite,
+    parts: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+) -> Result<()> {
     let folder = folder_of(path);
     make_folder(folder)?;
     if overwrite == Overwrite::Refuse && is_there(path)? {
         return Err(ArtifactError::Exists { file: path.into() });
     }
     let mut file = temporary(folder).map_err(ArtifactError::io(path, "create a temporary file beside"))?;
-    file.write_all(bytes).map_err(ArtifactError::io(path, "write"))?;
+    parts(&mut |bytes| file.write_all(bytes).map_err(ArtifactError::io(path, "write")))?;
     file.as_file().sync_all().map_err(ArtifactError::io(path, "sync"))?;
     rename(file, path, overwrite)?;
     sync_folder(folder)
@@ -316,6 +339,26 @@ mod tests {
         write_file(&path, Overwrite::Replace, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_copy_has_the_same_bytes_and_their_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "sub/to"].map(|name| folder.path().join(name));
+        // More than a piece, and not a multiple of one.
+        let bytes: Vec<u8> = (0..200_001u32).map(|number| (number % 251) as u8).collect();
+        fs::write(&from, &bytes).unwrap();
+        assert_eq!(copy_file(&from, &to, Overwrite::Refuse).unwrap(), crate::sha256_hex(&bytes));
+        assert!(fs::read(&to).unwrap() == bytes);
+        assert!(matches!(copy_file(&from, &to, Overwrite::Refuse), Err(ArtifactError::Exists { .. })));
+        fs::write(&from, b"other").unwrap();
+        copy_file(&from, &to, Overwrite::Replace).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"other");
+        // What can't be read leaves what is there, and nothing beside it.
+        fs::remove_file(&from).unwrap();
+        assert!(copy_file(&from, &to, Overwrite::Replace).unwrap_err().to_string().contains("from"));
+        assert_eq!(fs::read(&to).unwrap(), b"other");
+        assert_eq!(fs::read_dir(to.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]

@@ -16,6 +16,11 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// If it can't be read.
 pub fn hash_file(path: &Path) -> Result<String> {
+    read_hashed(path, &mut |_| Ok(()))
+}
+
+/// Reads a file a piece at a time, hands each on, and gives the SHA-256 of all.
+pub(crate) fn read_hashed(path: &Path, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<String> {
     let mut file = open_regular(path).map_err(ArtifactError::io(path, "open"))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
@@ -23,7 +28,10 @@ pub fn hash_file(path: &Path) -> Result<String> {
         match file.read(&mut buffer).map_err(ArtifactError::io(path, "read"))? {
             0 => return Ok(to_hex(&hash.finalize())),
             #[expect(clippy::indexing_slicing, reason = "no more is read than there is room for")]
-            count => hash.update(&buffer[..count]),
+            count => {
+                hash.update(&buffer[..count]);
+                each(&buffer[..count])?;
+            }
         }
     }
 }

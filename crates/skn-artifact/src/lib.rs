@@ -57,8 +57,8 @@ mod visible;
 pub use crate::array::{Array, DType, Data};
 pub use crate::error::{ArtifactError, Result};
 pub use crate::file::{
-    Overwrite, json_reason, make_folder, parse_json, read_json, rename_file, resolve, write_file, write_json,
-    write_together,
+    Overwrite, copy_file, json_reason, make_folder, parse_json, read_json, rename_file, resolve, write_file,
+    write_json, write_together,
 };
 pub use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
 pub use crate::hash::{hash_file, sha256_hex};

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, Foreign, GgufFile, TensorFile, Wanted, is_file, is_folder, parse_json, read_regular,
-    real_path,
+    ArtifactError, Foreign, GgufFile, Overwrite, TensorFile, Wanted, copy_file, is_file, is_folder, parse_json,
+    read_regular, real_path, sha256_hex, write_file,
 };
 use skn_hub::Snapshot;
 
@@ -148,6 +148,23 @@ impl ModelFolder {
             Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.missing(name, &error.to_string())),
+        }
+    }
+
+    /// Copies a file of the folder, of any size, to a place where another may be. Its SHA-256, or `None` if the folder has none of
+    /// that name.
+    ///
+    /// # Errors
+    /// As [`Self::file`], or that it can't be written.
+    pub fn copy(&self, name: &str, to: &Path) -> Result<Option<String>> {
+        if self.embedded.is_some() {
+            let Some(bytes) = self.file(name)? else { return Ok(None) };
+            write_file(to, Overwrite::Replace, &bytes)?;
+            return Ok(Some(sha256_hex(&bytes)));
+        }
+        match self.path(name)? {
+            Some(path) if is_file(&path)? => Ok(Some(copy_file(&path, to, Overwrite::Replace)?)),
+            _ => Ok(None),
         }
     }
 

@@ -247,6 +247,22 @@ fn an_encoder_has_neurons_but_no_logits() {
 }
 
 #[test]
+fn weights_of_any_size_are_copied() {
+    let (from, to) = (folder(&golden()), tempfile::tempdir().unwrap());
+    let weights = from.path().join("model.safetensors");
+    // One byte more than is read of what lies beside weights; no disk is taken before the copy.
+    std::fs::File::create(&weights).unwrap().set_len((1 << 28) + 1).unwrap();
+    let folder = ModelFolder::open(from.path()).unwrap();
+    assert!(folder.file("model.safetensors").is_err());
+    let copy = to.path().join("best/model.safetensors");
+    let sha256 = folder.copy("model.safetensors", &copy).unwrap().unwrap();
+    assert_eq!(std::fs::metadata(&copy).unwrap().len(), (1 << 28) + 1);
+    assert_eq!(skn_artifact::hash_file(&copy).unwrap(), sha256);
+    assert_eq!(folder.copy("vocab.txt", &copy).unwrap(), None);
+    assert!(folder.copy("../config.json", &copy).is_err());
+}
+
+#[test]
 fn bad_shards_are_refused_by_file() {
     let sharded = || {
         let folder = folder(&golden());

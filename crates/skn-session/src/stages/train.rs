@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Overwrite, is_file, real_path, sha256_hex, write_file};
+use skn_artifact::{hash_file, is_file, real_path};
 use skn_model::{Gradients, LanguageModel};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
@@ -162,12 +162,13 @@ fn copy_backbone(setup: &Setup<'_>, out: &Path) -> Result<BTreeMap<String, Strin
     };
     let mut companions = BTreeMap::new();
     for name in file::MODEL {
-        let Some(bytes) = setup.base.model.folder.file(name)? else { continue };
         let target = out.join(file::BEST).join(name);
-        if !is_same(&target, &source.best.join(name))? {
-            write_file(&target, Overwrite::Replace, &bytes)?;
-        }
-        companions.insert(name.to_string(), sha256_hex(&bytes));
+        let sha256 = if is_same(&target, &source.best.join(name))? {
+            Some(hash_file(&target)?)
+        } else {
+            setup.base.model.folder.copy(name, &target)?
+        };
+        companions.extend(sha256.map(|sha256| (name.to_string(), sha256)));
     }
     Ok(companions)
 }
