@@ -4,7 +4,8 @@
 //! - `products` prints a table of matrix products on one thread, by turns with that peak.
 //! - `ratios` prints a table of the forward pass of a full model next to pruned ones, on one thread, by turns.
 //! - `prune MODEL OUT` writes the model folder with 61 of 3072 neurons left in layers 3 to 11.
-//! - `evaluate`, `step`, `gradient` or `probe`, then `MODEL PROMPT f32|bf16 THREADS`, loads the model, prints `ready`, and then
+//! - `evaluate`, `step`, `gradient` or `probe`, then `MODEL PROMPT f32|bf16 THREADS` (a decoder's PROMPT may be `-`, none), loads
+//!   the model, prints `ready`, and then
 //!   answers each line `ROWS OUT` of standard input: does the work with the texts of the file ROWS, writes the result to OUT
 //!   (little-endian f32), and prints the seconds that the work took.
 
@@ -143,7 +144,10 @@ fn load(model: &str, prompt: &str, task: &str, precision: &str) -> Result<Langua
     let Backbone { config, weights } = open(model)?;
     // As in RoBERTa, <mask> is the last token.
     let mask = config.vocab_size as u32 - 1;
-    let tuning = Tuning::read(Path::new(prompt), &config, &weights, mask, ReadAs::default())?.tuning;
+    let tuning = match prompt {
+        "-" => Tuning::plain_text(),
+        prompt => Tuning::read(Path::new(prompt), &config, &weights, mask, ReadAs::default())?.tuning,
+    };
     let trains = matches!(task, "step" | "gradient");
     let gradients = if trains { Gradients::Tuned } else { Gradients::Nothing };
     let precision = if precision == "bf16" { Precision::Bf16 } else { Precision::F32 };
@@ -224,16 +228,22 @@ impl Work {
     }
 
     /// All probes but `speed`: averages over the first half of the texts, counts over the second. Returns how often each
-    /// neuron is right, of `acc`, `acc_mean`, `acc_max`.
+    /// neuron is right, of `acc` (without a prompt `acc_last`), `acc_mean`, `acc_max`.
     fn probe(&self, texts: &[Encoded]) -> Result<Vec<f32>> {
         let (train, rest) = texts.split_at(texts.len() / 2);
         let options = PassOptions::new(&self.workers);
-        let types = [ProbeType::Acc, ProbeType::AccMean, ProbeType::AccMax];
+        // Without a prompt there are no positions of one.
+        let is_plain = self.model.prompt_rows() == 0;
+        let first = if is_plain { ProbeType::AccLast } else { ProbeType::Acc };
+        let types = [first, ProbeType::AccMean, ProbeType::AccMax];
+        let neuron = (!is_plain).then_some(NEURON);
         let averages = averages(&self.model, train, &types, &options)?;
         let thresholds = averages.iter().map(|(&pool, average)| Ok((pool, average.threshold()?)));
         let thresholds: BTreeMap<_, _> = thresholds.collect::<skn_probing::Result<_>>()?;
-        let counts = counts(&self.model, rest, VERBALIZER.len(), &thresholds, Some(NEURON), &options)?;
-        prompt_activations(&self.model, &[0, 2], NeuronSite::Product)?;
+        let counts = counts(&self.model, rest, VERBALIZER.len(), &thresholds, neuron, &options)?;
+        if !is_plain {
+            prompt_activations(&self.model, &[0, 2], NeuronSite::Product)?;
+        }
         let mut right = Vec::new();
         for pool in types.iter().filter_map(|probe| probe.pool()) {
             let performance = counts.counts[&pool].performance()?;

@@ -73,16 +73,19 @@ TASKS = {
 }
 
 
+def command(contestant, task, arguments):
+    """What runs a contestant."""
+    model, prompt, threads = arguments.work / contestant.model, arguments.work / "prompt", str(arguments.threads)
+    if contestant.key:
+        return [sys.executable, HERE / "speed_peers.py", task, contestant.key, model, prompt, threads]
+    return [arguments.built / "examples/speed", task, model, prompt, contestant.precision, threads]
+
+
 class Worker:
     """A contestant's process."""
 
-    def __init__(self, contestant, task, arguments):
+    def __init__(self, contestant, command):
         self.contestant = contestant
-        model, prompt, threads = arguments.work / contestant.model, arguments.work / "prompt", str(arguments.threads)
-        if contestant.key:
-            command = [sys.executable, HERE / "speed_peers.py", task, contestant.key, model, prompt, threads]
-        else:
-            command = [arguments.built / "examples/speed", task, model, prompt, contestant.precision, threads]
         pipe, self.errors = subprocess.PIPE, tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
         self.said = self.line()
@@ -179,7 +182,7 @@ def first_runs(stack, task, texts, contestants, arguments):
     """Starts workers, and compares what they answer with what the reference does. Returns them and the seconds they took."""
     expected, found = None, []
     for contestant in contestants:
-        worker = stack.enter_context(Worker(contestant, task, arguments))
+        worker = stack.enter_context(Worker(contestant, command(contestant, task, arguments)))
         if not worker.ready:
             print(f"- not measured: {contestant.name} ({worker.said})")
             continue
@@ -272,7 +275,7 @@ def growth(arguments):
     for times in (1, 2, 4):
         texts, count = arguments.scratch / "texts.txt", 3 * times * arguments.texts
         make_texts(texts, "sst2-dev", count)
-        with Worker(OURS[0], "probe", arguments) as worker:
+        with Worker(OURS[0], command(OURS[0], "probe", arguments)) as worker:
             seconds = worker.run(texts, os.devnull)
             per_text = f"{seconds / count * 1000:.1f}"
             print_row([str(count), f"{seconds:.1f}", per_text, f"{worker.mib('VmHWM'):.0f}"])

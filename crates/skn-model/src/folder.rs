@@ -21,8 +21,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, Foreign, GgufFile, Overwrite, TensorFile, Wanted, copy_file, is_file, is_folder, parse_json,
-    read_regular, real_path, sha256_hex, write_file,
+    ArtifactError, Foreign, GgufFile, Overwrite, TensorFile, Wanted, copy_file, is_file, is_folder,
+    parse_json, read_regular, real_path, sha256_hex, write_file,
 };
 use skn_hub::Snapshot;
 
