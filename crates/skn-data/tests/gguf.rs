@@ -44,7 +44,7 @@ fn ids_are_those_of_the_models_own_tokenizers() {
         encoder.try_out().unwrap();
         assert_eq!(case.ids.len(), all.texts.len());
         for (text, ids) in all.texts.iter().zip(&case.ids) {
-            let example = Example { text: text.as_str().into(), pair: None, label: 0 };
+            let example = Example { text: text.as_str().into(), pair: None, more: Box::default(), label: 0 };
             let (found, _) = encoder.encode(&example, 999, Join::Separated).unwrap();
             if found != *ids {
                 wrong.push(format!("{}: {text:?}: expected {ids:?}, found {found:?}", case.name));
@@ -59,7 +59,7 @@ fn ids_are_those_of_the_models_own_tokenizers() {
 fn begin_and_end_tokens_stand_where_the_file_says() {
     let llama = encoder(&GgufFile::open(&at("llama-bpe.gguf")).unwrap()).unwrap();
     assert_eq!((llama.tokens_around(), llama.start_id()), (1, llama.id_of("<|begin|>")));
-    let pair = Example { text: "the".into(), pair: Some("play".into()), label: 0 };
+    let pair = Example { text: "the".into(), pair: Some("play".into()), more: Box::default(), label: 0 };
     let (ids, second) = llama.encode(&pair, 99, Join::Separated).unwrap();
     let begin = llama.id_of("<|begin|>").unwrap();
     assert_eq!((ids[0], ids[second - 1]), (begin, begin), "{ids:?} {second}");
@@ -150,7 +150,7 @@ fn a_real_file_gives_the_ids_of_its_models_tokenizer() {
     let case: Real = serde_json::from_slice(&std::fs::read(case).unwrap()).unwrap();
     let encoder = encoder(&GgufFile::open(&case.file).unwrap()).unwrap();
     for (text, ids) in case.texts.iter().zip(&case.ids) {
-        let example = Example { text: text.as_str().into(), pair: None, label: 0 };
+        let example = Example { text: text.as_str().into(), pair: None, more: Box::default(), label: 0 };
         assert_eq!(encoder.encode(&example, 99_999, Join::Separated).unwrap().0, *ids, "{text:?}");
     }
     assert_eq!(case.texts.len(), case.ids.len());
