@@ -47,6 +47,8 @@ const DECISIONS: &[(&str, Decision)] = &[
     ("tuned.load", Elsewhere),
     ("tuned.prepend_mask", Elsewhere),
     ("tuned.verbalizer", Elsewhere),
+    // The only one that an encoder has; a decoder's is in the fingerprint.
+    ("tuned.prompt_place", Free("--prompt_place front")),
     ("training.epochs", Refused("epochs", &[("--epoch 3", "--epoch 4")])),
     ("training.batch", Refused("batch", &[("--bz 8", "--bz 4")])),
     ("training.eval_every", Refused("eval_every", &[("--eval_every_step 4", "--eval_every_step 5")])),

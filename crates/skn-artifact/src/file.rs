@@ -79,18 +79,13 @@ fn rename(file: NamedTempFile, path: &Path, overwrite: Overwrite) -> Result<()> 
     }
 }
 
-/// Writes files of a folder that belong together. All of them are written beside their places before the first takes it, so
-/// that an error leaves the old ones. Those that `is_key` names, without which nobody reads the others, go first and come
-/// last: whoever is killed between leaves no mixture of old and new that could be read.
+/// Writes files of a folder that belong together, in their order. All of them are written beside their places before the first
+/// takes its own, so that an error while they are leaves the old ones. Whoever is killed behind that leaves some of each: the last
+/// file should know the others' hashes.
 ///
 /// # Errors
 /// If a file exists and may not be replaced, or the system refuses.
-pub fn write_together(
-    folder: &Path,
-    overwrite: Overwrite,
-    files: &[(String, Vec<u8>)],
-    is_key: impl Fn(&str) -> bool,
-) -> Result<()> {
+pub fn write_together(folder: &Path, overwrite: Overwrite, files: &[(String, Vec<u8>)]) -> Result<()> {
     let mut ready = Vec::new();
     for (name, bytes) in files {
         let path = folder.join(name);
@@ -103,18 +98,9 @@ pub fn write_together(
             temporary(folder).map_err(ArtifactError::io(&path, "create a temporary file beside"))?;
         file.write_all(bytes).map_err(ArtifactError::io(&path, "write"))?;
         file.as_file().sync_all().map_err(ArtifactError::io(&path, "sync"))?;
-        ready.push((is_key(name), path, file));
+        ready.push((path, file));
     }
-    for (_, path, _) in ready.iter().filter(|(key, _, _)| *key) {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(ArtifactError::io(path, "remove")(error));
-            }
-            _ => sync_folder(folder_of(path))?,
-        }
-    }
-    ready.sort_by_key(|(key, _, _)| *key);
-    for (_, path, file) in ready {
+    for (path, file) in ready {
         rename(file, &path, overwrite)?;
         sync_folder(folder_of(&path))?;
     }
@@ -289,14 +275,10 @@ mod together {
         ["a/rows", "a/key", "b/rows", "key"].map(|name| (name.into(), text.into())).into()
     }
 
-    fn is_key(name: &str) -> bool {
-        name.ends_with("key")
-    }
-
     #[test]
     fn all_of_them_or_none() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |overwrite, text| write_together(folder.path(), overwrite, &files(text), is_key);
+        let write = |overwrite, text| write_together(folder.path(), overwrite, &files(text));
         write(Overwrite::Refuse, "old").unwrap();
         assert!(matches!(write(Overwrite::Refuse, "new").unwrap_err(), ArtifactError::Exists { .. }));
         let all = |text: &str| {
@@ -309,19 +291,8 @@ mod together {
         // One that can't be written beside its place leaves all as they were.
         let mut more = files("newer");
         more.push(("a/rows/below".into(), Vec::new()));
-        write_together(folder.path(), Overwrite::Replace, &more, is_key).unwrap_err();
+        write_together(folder.path(), Overwrite::Replace, &more).unwrap_err();
         assert!(all("new"));
-    }
-
-    #[test]
-    fn one_that_cannot_take_its_place_leaves_no_key() {
-        let folder = tempfile::tempdir().unwrap();
-        write_together(folder.path(), Overwrite::Refuse, &files("old"), is_key).unwrap();
-        fs::remove_file(folder.path().join("b/rows")).unwrap();
-        fs::create_dir(folder.path().join("b/rows")).unwrap();
-        write_together(folder.path(), Overwrite::Replace, &files("new"), is_key).unwrap_err();
-        let left = ["a/key", "key"].map(|name| folder.path().join(name).exists());
-        assert_eq!(left, [false; 2], "a mixture could be read");
     }
 }
 

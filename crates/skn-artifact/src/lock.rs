@@ -1,5 +1,5 @@
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +24,18 @@ impl RunLock {
     /// # Errors
     /// [`ArtifactError::Locked`] if another program holds it; its name and process number are in the message.
     pub fn acquire(folder: &Path, program: &str) -> Result<Self> {
+        let mut vanished = 0;
         loop {
-            let lock = Self::try_acquire(folder, program)?;
+            let lock = match Self::try_acquire(folder, program) {
+                // Between making the folder and opening the file, its holder may have removed both.
+                Err(ArtifactError::Io { source, .. })
+                    if source.kind() == ErrorKind::NotFound && vanished < LOOKS =>
+                {
+                    vanished += 1;
+                    continue;
+                }
+                lock => lock?,
+            };
             // Between opening and locking, its holder may have removed the file: that lock would keep nobody out.
             if is_at(&lock.file, &folder.join(file::LOCK)) {
                 remove_leftovers(folder, 0);

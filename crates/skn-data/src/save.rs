@@ -1,5 +1,6 @@
 //! The folder that Hugging Face datasets' `save_to_disk` writes, as bytes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -7,6 +8,7 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use skn_artifact::sha256_hex;
 
 use crate::dataset::{Dataset, Example, part_hash};
 use crate::error::{DataError, Result};
@@ -22,7 +24,7 @@ const BATCH_ROWS: usize = 1000;
 ///
 /// The columns are those of `task`, the label is a `ClassLabel` with `class_names`. Python reads it with
 /// `datasets.load_from_disk`, and [`read_dataset`](crate::read_dataset) does too. `dataset_dict.json`, which makes it
-/// a data set, is the last of them. The same rows give the same bytes.
+/// a data set and knows the hashes of all others, is the last of them. The same rows give the same bytes.
 ///
 /// # Errors
 ///
@@ -53,7 +55,9 @@ pub fn saved_files(dataset: &Dataset, task: &Task, class_names: &[&str]) -> Resu
         add("dataset_info.json", json("dataset_info.json", &Info::new(&features))?);
         add("state.json", json("state.json", &State::new(split, rows))?);
     }
-    files.push(("dataset_dict.json".to_owned(), json("dataset_dict.json", &Splits { splits })?));
+    let sha256 = files.iter().map(|(name, bytes)| (name.as_str(), sha256_hex(bytes))).collect();
+    let splits = json("dataset_dict.json", &Splits { splits, sha256 })?;
+    files.push(("dataset_dict.json".to_owned(), splits));
     Ok(files)
 }
 
@@ -187,6 +191,8 @@ impl<'a> State<'a> {
 #[derive(Serialize)]
 struct Splits<'a> {
     splits: Vec<&'a str>,
+    /// Of the other files: files of two calls, one of which was killed, are no data set. Python passes over it.
+    sha256: BTreeMap<&'a str, String>,
 }
 
 fn json(file: &str, value: &impl Serialize) -> Result<Vec<u8>> {

@@ -142,9 +142,7 @@ impl Stage for Binarize {
 impl Binarize {
     fn write(&self, folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
         let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };
-        // Without these nothing of a saved data set is read.
-        let is_key = |name: &str| name.ends_with("dataset_dict.json") || name.ends_with("state.json");
-        Ok(write_together(folder, overwrite, files, is_key)?)
+        Ok(write_together(folder, overwrite, files)?)
     }
 }
 

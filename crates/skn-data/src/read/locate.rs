@@ -1,11 +1,12 @@
 //! Where the files of each split are.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use skn_artifact::Wanted;
+use skn_artifact::{Wanted, hash_file};
 
 use super::folder::{entries, inside, is_there, shown};
 use super::table::Info;
@@ -77,7 +78,7 @@ fn format_of_file(path: &Path) -> Result<Format> {
 }
 
 fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
-    let listed = dictionary(root)?;
+    let listed = dictionary(root, task)?;
     let folder = if listed.is_some() { root.to_owned() } else { plain_folder(root, task)? };
     let mut splits = Vec::new();
     for split in task.split_names() {
@@ -105,16 +106,45 @@ fn missing_split(root: &Path, split: &str, task: &Task, found: &str) -> DataErro
 }
 
 /// The splits that `dataset_dict.json` lists, if there is one.
-fn dictionary(root: &Path) -> Result<Option<Vec<String>>> {
+fn dictionary(root: &Path, task: &Task) -> Result<Option<Vec<String>>> {
     #[derive(Deserialize)]
     struct Dictionary {
         splits: Vec<String>,
+        /// Of the files, where `skn-binarize` wrote them.
+        #[serde(default)]
+        sha256: BTreeMap<String, String>,
     }
     let path = root.join("dataset_dict.json");
     if !is_there(&path)? {
         return Ok(None);
     }
-    Ok(Some(read_json::<Dictionary>(&inside(root, &path)?)?.splits))
+    let Dictionary { splits, sha256 } = read_json(&inside(root, &path)?)?;
+    for (name, expected) in &sha256 {
+        // Who wants test alone may have removed the others.
+        let parts = name.split_once('/').filter(|(split, file)| is_plain_name(split) && is_plain_name(file));
+        let Some((split, _)) = parts else {
+            return Err(DataError::Outside { file: shown(&path), name: name.clone() });
+        };
+        if !task.split_names().contains(&split) {
+            continue;
+        }
+        let found = hash_file(&inside(root, &root.join(name))?).map_err(|error| DataError::Malformed {
+            file: shown(&path),
+            place: format!("sha256 of {name:?}"),
+            reason: error.to_string(),
+        })?;
+        if found != *expected {
+            return Err(DataError::Malformed {
+                file: shown(&path),
+                place: format!("sha256 of {name:?}"),
+                reason: format!(
+                    "expected {expected}, found {found}: the file was changed, or a call that wrote it anew was \
+                     killed; make the data set again (skn-binarize --force)"
+                ),
+            });
+        }
+    }
+    Ok(Some(splits))
 }
 
 /// What `state.json` says of a saved table.

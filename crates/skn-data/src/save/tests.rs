@@ -3,6 +3,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::task::SplitNames;
 use crate::{golden, read_dataset};
 
 fn write(files: &[(String, Vec<u8>)]) -> TempDir {
@@ -22,7 +23,31 @@ fn what_is_saved_is_read() {
     assert_eq!(read_dataset(write(&files).path(), &task).unwrap(), data);
     assert_eq!(files, saved_files(&data, &task, &["negative", "positive"]).unwrap());
     let dictionary = files.last().unwrap();
-    assert_eq!(dictionary.1, br#"{"splits":["train","validation","test"]}"#);
+    let dictionary: Value = serde_json::from_slice(&dictionary.1).unwrap();
+    assert_eq!(dictionary["splits"], serde_json::json!(["train", "validation", "test"]));
+}
+
+/// A call that writes a data set anew may be killed when some files are new.
+#[test]
+fn files_of_two_calls_are_no_data_set() {
+    let (mut data, task) = (golden::dataset("jsonl"), golden::task());
+    let old = saved_files(&data, &task, &["negative", "positive"]).unwrap();
+    data.splits.values_mut().for_each(|rows| rows.truncate(5));
+    let new = saved_files(&data, &task, &["negative", "positive"]).unwrap();
+    for count in 1..old.len() {
+        let mixed: Vec<_> = new[..count].iter().chain(&old[count..]).cloned().collect();
+        let found = read_dataset(write(&mixed).path(), &task);
+        let message = found.map(drop).unwrap_err().to_string();
+        assert!(message.contains("dataset_dict.json") && message.contains("sha256 of"), "{message}");
+    }
+    // What the task does not ask for may be gone.
+    let alone = Task { splits: SplitNames { dev: None, ..task.splits.clone() }, ..task };
+    let folder = write(&new);
+    fs::remove_dir_all(folder.path().join("validation")).unwrap();
+    assert_eq!(read_dataset(folder.path(), &alone).unwrap().splits.len(), 2);
+    fs::remove_file(folder.path().join("train/dataset_info.json")).unwrap();
+    let message = read_dataset(folder.path(), &alone).map(drop).unwrap_err().to_string();
+    assert!(message.contains("dataset_info.json"), "{message}");
 }
 
 #[test]
