@@ -86,6 +86,48 @@ fn folders_of_models() {
 }
 
 #[test]
+fn files_of_models() {
+    let mut user =
+        Reader::new(Desk::original(), "gguf", "Models in GGUF files that are damaged, or not known here.");
+    let line = "skn-train --data data/raw/sst2 --out run --model ./m.gguf";
+    let whole = fs::read(golden().join("../models/gguf/qwen2.gguf")).unwrap();
+    // What stands there by as many bytes of something else.
+    let with = |user: &Reader, from: &[u8], to: &[u8]| {
+        let mut bytes = whole.clone();
+        let place = bytes.windows(from.len()).position(|part| part == from).unwrap();
+        bytes.splice(place..place + from.len(), to.iter().copied());
+        write(&user.desk.path("m.gguf"), bytes);
+    };
+    write(&user.desk.path("m.gguf"), &whole[..whole.len() / 2]);
+    user.told("Half of it", line, 3);
+    write(&user.desk.path("m.gguf"), &whole[..99]);
+    user.told("Its beginning", line, 3);
+    with(&user, b"GGUF\x03", b"GGUF\x01");
+    user.told("An older form", line, 3);
+    with(&user, b"qwen2", b"bloom");
+    user.told("A model of another kind", line, 3);
+    with(&user, b"qwen2.rope.freq_base", b"qwen2.rope.freq_bass");
+    user.told("What nobody knows of a model", line, 3);
+    with(&user, b"qwen2.context_length", b"qwen2.context_lenght");
+    user.told("No length", line, 3);
+    with(&user, b"blk.1.ffn_up.weight", b"blk.1.ffn_op.weight");
+    user.told("A tensor that nobody knows", line, 3);
+    let norm = b"blk.0.attn_norm.weight\x01\0\0\0\x18\0\0\0\0\0\0\0";
+    with(&user, &[&norm[..], &[0]].concat(), &[&norm[..], &[99]].concat());
+    user.told("Numbers of a type that nobody knows", line, 3);
+    with(&user, b"gpt-2", b"gpt-9");
+    user.told("A tokenizer that nobody knows", line, 3);
+    write(&user.desk.path("config.json"), "{\"model_type\": \"qwen2\", \"num_hidden_layers\": 5}");
+    write(&user.desk.path("m.gguf"), &whole);
+    user.told("Another model's configuration beside it", line, 3);
+    fs::remove_file(user.desk.path("config.json")).unwrap();
+    write(&user.desk.path("folder/m.gguf"), &whole);
+    user.told("The folder that it lies in", &line.replace("./m.gguf", "./folder"), 3);
+    user.told("In place of data", "skn-train --data m.gguf --out run --model roberta-base", 3);
+    user.finish(12);
+}
+
+#[test]
 fn tokenizers() {
     let mut user =
         Reader::new(Desk::original(), "tokenizers", "Tokenizers that are damaged or of another model.");

@@ -206,7 +206,7 @@ def k_blocks(generator, kind, shape):
 
 
 def make_blocks():
-    """A llama of two layers, each of whose matrices has a type of its own."""
+    """A llama of two layers, each of whose matrices has a type of its own, with the divisors of Llama 3.1."""
     heads, width, hidden, ffn, words = 4, 16, 256, 32, 24
     generator = np.random.default_rng(5)
     writer = gguf.GGUFWriter(OUT / "blocks.gguf", "llama")
@@ -219,7 +219,10 @@ def make_blocks():
     writer.add_key_length(width)
     writer.add_value_length(width)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(500.0)
+    # As Meta published it of Llama 3.1.
+    rope = dict(rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_tensor("rope_freqs.weight", divisors(rope, width))
     kinds = {
         "token_embd": Type.Q8_0, "output": Type.Q6_K,
         "blk.0.attn_q": Type.Q4_0, "blk.0.attn_k": Type.Q4_1, "blk.0.attn_v": Type.Q5_0, "blk.0.attn_output": Type.Q5_1,

@@ -1,10 +1,11 @@
-//! The models of tests/models as GGUF files (tests/models/make_gguf.py): they must be the same models.
+//! The models of tests/models as GGUF files (tests/models/make_gguf.py), and in half precision: they must be the same models.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use skn_artifact::TensorFile;
 use skn_model::{
     Config, Gradients, LanguageModel, ModelFolder, Pass, Result, Rows, Scored, Sequences, Site, Tuning,
@@ -122,6 +123,27 @@ fn a_file_becomes_a_folder() {
 }
 
 #[test]
+fn matrices_in_half_precision_are_read_a_part_at_a_time() {
+    for name in ["llama", "gpt2", "gpt_neox", "gemma3", "modernbert"] {
+        let plain = Model::of(&ModelFolder::open(models().join(name)).unwrap()).unwrap();
+        for dtype in [DType::F16, DType::BF16] {
+            let place = tempfile::tempdir().unwrap();
+            std::fs::write(place.path().join("config.json"), plain.config.to_json()).unwrap();
+            let tensors = plain.weights.to_tensors().unwrap().into_iter();
+            let tensors: HashMap<String, Tensor> =
+                tensors.map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap())).collect();
+            candle_core::safetensors::save(&tensors, place.path().join("model.safetensors")).unwrap();
+            let half = Model::of(&ModelFolder::open(place.path()).unwrap()).unwrap();
+            let whole = Weights::from_tensors(&half.config, half.weights.to_tensors().unwrap()).unwrap();
+            let whole = Model { config: half.config.clone(), weights: whole };
+            assert!(apart(&half.answers(), &whole.answers()) < 2e-6, "{name} {dtype:?}");
+            let apart = apart(&half.answers(), &plain.answers());
+            assert!(apart > 1e-5 && apart < 0.2, "{name} {dtype:?}: {apart}");
+        }
+    }
+}
+
+#[test]
 fn every_type_of_numbers_is_what_python_makes_of_it() {
     let gguf = Model::gguf(&models().join("gguf/blocks.gguf"));
     let expected = TensorFile::read(&models().join("gguf/blocks.safetensors")).unwrap();
@@ -152,6 +174,11 @@ fn every_type_of_numbers_is_what_python_makes_of_it() {
         assert!(apart(&found, &expected) <= 1e-6 * most, "{stored}: {}", apart(&found, &expected));
         assert!(most > 0.05, "{stored}: {most}");
     }
+    // Divisors become the settings that come to them.
+    let json: serde_json::Value = serde_json::from_slice(&gguf.config.to_json()).unwrap();
+    let settings = serde_json::json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192});
+    assert_eq!((&json["rope_theta"], &json["rope_scaling"]), (&serde_json::json!(500_000.0), &settings));
     // What is read a panel at a time is what is read as a whole.
     let whole = Weights::from_tensors(&gguf.config, gguf.weights.to_tensors().unwrap()).unwrap();
     let whole = Model { config: gguf.config.clone(), weights: whole };

@@ -43,6 +43,10 @@ impl GgufWeights {
     /// If it does not say what it is.
     pub(crate) fn new(file: Arc<GgufFile>, config: &Config) -> Result<Self> {
         let kind = Kind::of(&file)?;
+        if cfg!(target_endian = "big") {
+            let found = "a big-endian one, on which blocks of such a file are not read";
+            return Err(ModelError::field(file.path(), "(machine)", "a little-endian one", found));
+        }
         let how = &config.architecture;
         let (heads, width) = (how.attention.heads, how.attention.head_width);
         let mut known = BTreeMap::new();

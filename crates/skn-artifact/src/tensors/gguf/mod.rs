@@ -300,7 +300,7 @@ fn place_tensors(
             .checked_add(entry.size)
             .filter(|end| data.checked_add(*end).is_some_and(|end| end <= length));
         let Some(end) = end else {
-            let found = format!("a file of {length}, whose data begin at {data}");
+            let found = format!("a file of {length} bytes, whose data begin at {data}");
             return Err(ArtifactError::tensor(
                 path,
                 name,
