@@ -21,8 +21,8 @@ impl TokenizerFiles<'_> {
     ///
     /// # Errors
     ///
-    /// [`DataError::Tokenizer`], naming the file and the key, if it has none, or one of which none can be made that gives the ids of
-    /// the model's own.
+    /// [`DataError::Tokenizer`](crate::DataError::Tokenizer), naming the file and the key, if it has none, or one of which none can be
+    /// made that gives the ids of the model's own.
     pub fn insert_gguf(&mut self, file: &GgufFile) -> Result<()> {
         let Made { tokenizer, settings } = made(file)?;
         self.insert(JSON, tokenizer.to_string().into_bytes());
