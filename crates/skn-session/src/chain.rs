@@ -19,10 +19,10 @@ use crate::options::{
     Split, Stage, Subject, Train, Training, Tuned, TunedMethod,
 };
 use crate::place::find_model;
-use crate::run_writer::{RunWriter, unix_seconds};
+use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::stages::BestPredictor;
-use crate::steps::{Again, ChainEvent, Step, remove_older};
+use crate::steps::{Again, ChainEvent, Step, entries, remove_others};
 
 /// Timed passes over test: a machine with other work needs many for a median that says something.
 const SPEED_REPEATS: usize = 15;
@@ -49,14 +49,14 @@ impl Session {
         for run in [plan.out.clone(), plan.untuned(), plan.pruned(), plan.pruned_tuned()] {
             RunRecord::read(&run).map_err(SessionError::from)?;
         }
-        let began = unix_seconds();
         let mut steps = plan.steps();
         let report = steps.pop();
+        let own = entries(&steps, &plan.task);
         for step in steps {
             self.step(how, step, &plan.task, &mut told)?;
         }
         if options.overwrite {
-            plan.remove_older(began)?;
+            remove_others(&plan.out, &own)?;
         }
         let summary = plan.summary()?;
         self.write_summary(options, &summary)?;
@@ -289,11 +289,6 @@ impl<'a> Plan<'a> {
             repeats: NonZeroUsize::new(SPEED_REPEATS).unwrap_or(NonZeroUsize::MIN),
             ..Probe::of(run, &[ProbeType::Speed])
         })
-    }
-
-    /// Removes what stages of earlier runs left, of another task say: a run that replaces has the folder to itself.
-    fn remove_older(&self, began: u64) -> Result<()> {
-        remove_older(&self.out, began)
     }
 
     /// The summary, from the files that the steps left.

@@ -231,6 +231,6 @@ impl RunWriter {
 }
 
 /// Seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
+fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

@@ -1,5 +1,6 @@
 //! Stages one after another in one run, which may be gone on with.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
@@ -135,15 +136,28 @@ fn is_as_it_was(folder: &Path, stage: &StageRecord) -> Result<bool> {
     Ok(true)
 }
 
+/// The entries that steps have in the records of their runs, by the folders of these.
+pub(crate) type Entries = BTreeMap<PathBuf, BTreeSet<String>>;
+
+/// Those of steps.
+pub(crate) fn entries(steps: &[Step], task: &str) -> Entries {
+    let mut entries = Entries::new();
+    for Step { stage, .. } in steps {
+        entries.entry(stage.out()).or_default().insert(stage.entry(task));
+    }
+    entries
+}
+
 /// Removes what stages of earlier runs left in a run and in those that a chain keeps within it, of another task say: a run that
-/// replaces has the folder to itself.
+/// replaces has the folder to itself. What its own steps did has replaced what there was under the same entries.
 ///
 /// # Errors
 /// If a record can't be read, or a file not be removed.
-pub(crate) fn remove_older(out: &Path, began: u64) -> Result<()> {
+pub(crate) fn remove_others(out: &Path, own: &Entries) -> Result<()> {
+    let none = BTreeSet::new();
     let within = [file::UNTUNED, file::PRUNED, file::PRUNED_TUNED].map(|name| out.join(name));
     for folder in within.iter().map(PathBuf::as_path).chain([out]) {
-        for file in RunRecord::forget_before(folder, began)? {
+        for file in RunRecord::forget_but(folder, own.get(folder).unwrap_or(&none))? {
             tracing::info!("{}: removed; an earlier run's", folder.join(file).display());
         }
     }

@@ -15,10 +15,10 @@ use crate::named::Named;
 use crate::options::{DrawReport, Probe, Select, Stage, Tuned, Untuned};
 use crate::place::find_model;
 use crate::provenance;
-use crate::run_writer::{RunWriter, unix_seconds};
+use crate::run_writer::RunWriter;
 use crate::score::LEVEL;
 use crate::session::Session;
-use crate::steps::{Again, ChainEvent, Step, remove_older};
+use crate::steps::{Again, ChainEvent, Step, entries, remove_others};
 
 impl Session {
     /// Probes a model that nothing is tuned for at the last token of each text, scores its own answers, ranks its neurons, and
@@ -38,12 +38,12 @@ impl Session {
         let how = Again { overwrite: options.overwrite, resume: options.resume };
         how.check_free(&plan.out)?;
         RunRecord::read(&plan.out).map_err(SessionError::from)?;
-        let began = unix_seconds();
         let (steps, mut found) = (plan.steps(), None);
+        let own = entries(&steps, &plan.task);
         for step in steps {
             if matches!(step.stage, Stage::Report(_)) {
                 if options.overwrite {
-                    remove_older(&plan.out, began)?;
+                    remove_others(&plan.out, &own)?;
                 }
                 found = Some(self.write_untuned(options, &plan)?);
             }

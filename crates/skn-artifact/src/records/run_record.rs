@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
@@ -119,20 +119,22 @@ impl RunRecord {
         all.write(run)
     }
 
-    /// Removes what stages left that began before `unix_seconds`: their files and their records. Files that no record
-    /// lists stay.
+    /// Removes what other stages left than those of the entries `kept`: their files and their records. Files that no record
+    /// lists stay. No times are compared: a clock may be set back while a program runs.
     ///
     /// # Errors
     /// If the record can't be read or written, or a file can't be removed.
-    pub fn forget_before(run: &Path, unix_seconds: u64) -> Result<Vec<String>> {
+    pub fn forget_but(run: &Path, kept: &BTreeSet<String>) -> Result<Vec<String>> {
         let mut all = Self::read(run)?;
-        let (older, kept) = all.stages.into_iter().partition(|(_, stage)| stage.started < unix_seconds);
-        all.stages = kept;
-        let older: BTreeMap<String, StageRecord> = older;
-        if older.is_empty() {
+        let (left, others) = all.stages.into_iter().partition(|(entry, _)| kept.contains(entry));
+        all.stages = left;
+        let others: BTreeMap<String, StageRecord> = others;
+        if others.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = older.into_values().flat_map(|stage| stage.outputs.into_keys()).collect();
+        let is_kept = |name: &String| all.stages.values().any(|stage| stage.outputs.contains_key(name));
+        let names = others.into_values().flat_map(|stage| stage.outputs.into_keys());
+        let names: Vec<String> = names.filter(|name| !is_kept(name)).collect();
         for name in &names {
             refuse_link(run, Path::new(name))?;
             let file = run.join(name);
@@ -232,17 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn what_older_stages_left_goes_and_nothing_else() {
+    fn what_other_stages_left_goes_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path();
-        for (stage, started, file) in [("a", 5, "old/x"), ("b", 7, "info/old/y"), ("c", 9, "info/new/z")] {
+        // The last one was done when the clock had been set back.
+        for (stage, started, file) in [("a", 5, "old/x"), ("b", 7, "info/old/y"), ("c", 3, "info/new/z")] {
             write_file(&run.join(file), Overwrite::Refuse, stage.as_bytes()).unwrap();
             let outputs = BTreeMap::from([(file.to_string(), sha256_hex(stage.as_bytes()))]);
             RunRecord::update(run, stage, StageRecord { started, outputs, ..Default::default() }, &[])
                 .unwrap();
         }
         write_file(&run.join("old/notes.txt"), Overwrite::Refuse, b"mine").unwrap();
-        assert_eq!(RunRecord::forget_before(run, 9).unwrap(), ["old/x", "info/old/y"]);
+        let kept = BTreeSet::from(["c".to_string(), "d".to_string()]);
+        assert_eq!(RunRecord::forget_but(run, &kept).unwrap(), ["old/x", "info/old/y"]);
         assert!(!run.join("old/x").exists() && run.join("old/notes.txt").exists());
         assert!(!run.join("info/old").exists() && run.join("info/new/z").exists());
         assert_eq!(verify(run).unwrap().intact, ["info/new/z"]);
@@ -288,7 +292,7 @@ mod tests {
             }}});
             std::fs::write(run.join(file::RUN), record.to_string()).unwrap();
             for error in [
-                RunRecord::forget_before(&run, 9).map(drop).unwrap_err(),
+                RunRecord::forget_but(&run, &BTreeSet::new()).map(drop).unwrap_err(),
                 verify(&run).map(drop).unwrap_err(),
             ] {
                 assert!(error.to_string().contains("names of files in the run"), "{name}: {error}");
