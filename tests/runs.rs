@@ -137,3 +137,22 @@ fn set_back(run: &Path, change: impl FnOnce(&mut Value)) {
     }
     write(&path, record.to_string());
 }
+
+#[test]
+fn one_probe_says_nothing_of_the_run() {
+    let case = Case::of("one probe");
+    let measure = "skn-probe -p --resume_from run --probe_type speed --repeats 1 --threads 1 --out";
+    case.ok(&format!("{measure} straight"));
+    for (number, flags) in [
+        "--max-length 4 --probe_type acc_mean",
+        "--compat paper --probe_type acc_max",
+        "--task topic --data ../topics",
+    ]
+    .iter()
+    .enumerate()
+    {
+        case.ok(&format!("skn-probe -p --resume_from run --out run --splits train,dev --force {flags}"));
+        case.ok(&format!("{measure} {number}"));
+        assert_eq!(case.contents("straight"), case.contents(&number.to_string()), "{flags}");
+    }
+}

@@ -12,7 +12,8 @@ use crate::cache::real;
 use crate::error::{Result, SessionError};
 use crate::provenance;
 
-/// The stages whose settings say what a run is of; the first that was done wins.
+/// The stages whose settings say what a run is of, where nobody says which one wrote its tuned parameters: the first of these
+/// that it has.
 const OF_A_RUN: [&str; 4] = [stage::TRAIN, stage::PRUNE, stage::PROBE, stage::MASK];
 
 /// What is resumed from: `RUN`, `RUN/best`, the original's `RUN/best-backbone`, or a folder that PEFT or AdapterHub wrote.
@@ -166,12 +167,17 @@ impl TunedFolder {
         run.map(|run| run.join(file::RUN))
     }
 
-    /// A setting of an earlier stage of the run.
+    /// A setting of the stage that says what the run is of. What that one did not set, no other stage says: its texts were
+    /// not cut if one probe of the run cut them.
     pub(crate) fn recorded(&self, setting: &str) -> Option<String> {
-        OF_A_RUN.iter().find_map(|name| {
-            let mut stages = self.record.stages.iter().filter(|(entry, _)| stage::is(entry, name));
-            stages.find_map(|(_, stage)| stage.settings.get(setting).cloned())
-        })
+        let config = format!("{}/{}", file::BEST, file::SKILL_CONFIG);
+        let of_best = || self.record.stages.values().find(|stage| stage.outputs.contains_key(&config));
+        let first = |name: &&str| {
+            let mut stages = self.record.stages.iter();
+            stages.find(|(entry, _)| stage::is(entry, name)).map(|(_, stage)| stage)
+        };
+        let stage = of_best().or_else(|| OF_A_RUN.iter().find_map(first))?;
+        stage.settings.get(setting).cloned()
     }
 }
 
