@@ -63,6 +63,12 @@ impl<'a> Case<'a> {
         Self { desk: &DONE, name }
     }
 
+    /// An empty one.
+    fn new(name: &'a str) -> Self {
+        fs::create_dir(DONE.path(name)).unwrap();
+        Self { desk: &DONE, name }
+    }
+
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.desk.path(self.name).join(name)
     }
@@ -80,8 +86,23 @@ impl<'a> Case<'a> {
         said.stderr
     }
 
+    /// A command line that must be refused, with these parts in what it says, and touch nothing.
+    fn fails(&self, line: &str, parts: &[&str]) {
+        let before = self.contents("");
+        let said = self.run(line);
+        assert_eq!(said.code, 3, "{line}\n{}{}", said.stdout, said.stderr);
+        for part in parts {
+            assert!(said.stderr.contains(part), "{line}\nexpected `{part}` in:\n{}", said.stderr);
+        }
+        assert!(self.contents("") == before, "{line}: something was written");
+    }
+
     fn contents(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         self.desk.contents(&format!("{}/{name}", self.name))
+    }
+
+    fn json(&self, name: &str) -> Value {
+        self.desk.json(&format!("{}/{name}", self.name))
     }
 }
 
@@ -155,4 +176,88 @@ fn one_probe_says_nothing_of_the_run() {
         case.ok(&format!("{measure} {number}"));
         assert_eq!(case.contents("straight"), case.contents(&number.to_string()), "{flags}");
     }
+}
+
+#[test]
+fn results_of_other_rows_do_not_mix() {
+    let case = Case::of("rows");
+    let probe =
+        "skn-probe --model demo --task sentiment -p --resume_from run/best --threads 1 --out two --splits";
+    let adapter = case.path("peft");
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        write(&adapter.join(name), fs::read(case.path("run/best").join(name)).unwrap());
+    }
+    let probe = probe.replace("run/best", "peft");
+    case.ok(&format!("{probe} train --data ../rows --max-length 12"));
+    let dev = format!("{probe} dev --max-length 12");
+    case.fails(
+        &format!("{dev} --data ../others"),
+        &["two/split.json", "expected the rows of sentiment", "probe acc on train"],
+    );
+    // Force replaces this probe's files, and not those that they are compared with.
+    case.fails(&format!("{dev} --data ../others --force"), &["two/split.json"]);
+    for flags in ["", "--max-length 100"] {
+        let line = format!("{probe} dev --data ../rows {flags}");
+        case.fails(
+            &line,
+            &["stage probe acc on train: max_length of sentiment/train_avg", "found 12; probe again"],
+        );
+    }
+    case.fails(
+        &format!("{dev} --data ../rows --compat paper"),
+        &["compat of sentiment/train_avg", "found nothing"],
+    );
+    case.ok(&format!("{dev} --data ../rows"));
+    // Another task's rows are others, and those of one entry are replaced with it.
+    let topic = probe.replace("--task sentiment", "--task topic");
+    case.ok(&format!("{topic} train --data ../topics"));
+    let three = probe.replace("--out two", "--out three");
+    case.ok(&format!("{three} train --data ../others"));
+    case.fails(&format!("{three} train --data ../rows"), &["exists; --force replaces it"]);
+    case.ok(&format!("{three} train --data ../rows --force"));
+    let of = |run: &str| case.json(&format!("{run}/split.json"))["data_sha256"].clone();
+    assert_eq!(of("three"), of("two"));
+
+    // Averages of other rows are refused though their run lists no rows.
+    let line = "skn-probe --model demo --task sentiment --prompt_size 4 --threads 1";
+    for (folder, data) in [("four", "rows"), ("five", "others")] {
+        case.ok(&format!("{line} --data ../{data} --splits train --out {folder}"));
+    }
+    let average = "sentiment/train_avg.safetensors";
+    fs::create_dir(case.path("six")).unwrap();
+    write(&case.path("six").join(average), fs::read(case.path("four").join(average)).unwrap());
+    let line = format!("{line} --data ../others --splits dev --out six");
+    case.fails(&line, &["six/sentiment/train_avg", "skn.data_sha256", "that of the rows given"]);
+}
+
+#[test]
+fn shards_of_other_rows_do_not_mix_with_a_run() {
+    let case = Case::new("shards");
+    let probe = "skn-probe --model demo --task sentiment --prompt_size 4 --threads 1 --out parts --splits";
+    let shards = |flags: &str| {
+        for part in ["1/2", "2/2"] {
+            case.ok(&format!("{probe} {flags} --force --shard {part}"));
+        }
+    };
+    shards("train --data ../rows --max-length 12");
+    case.ok("skn-merge --out parts");
+    let merge = case.json("parts/run.json")["stages"]["merge sentiment/train_avg.safetensors"].clone();
+    assert_eq!(merge["settings"], serde_json::json!({"max_length": "12"}));
+    case.fails(
+        &format!("{probe} dev --data ../rows --shard 1/2"),
+        &["stage merge sentiment/train_avg.safetensors: max_length", "expected nothing", "found 12"],
+    );
+    fs::remove_dir_all(case.path("parts/shards")).unwrap();
+    shards("train --data ../others --max-length 12 --probe_type acc_mean");
+    case.fails(
+        "skn-merge --out parts --force",
+        &["parts/split.json", "stage merge sentiment/train_avg.safetensors took"],
+    );
+    // All that there was is replaced.
+    fs::remove_dir_all(case.path("parts/shards")).unwrap();
+    shards("train --data ../others");
+    case.ok("skn-merge --out parts --force");
+    let of = |run: &str| case.json(&format!("{run}/split.json"))["data_sha256"].clone();
+    assert_eq!(of("parts"), of("parts/shards/1-of-2"));
+    case.ok("skn-verify parts");
 }

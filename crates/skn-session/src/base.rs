@@ -332,6 +332,12 @@ impl<'s> Base<'s> {
         VerbalizerRecord { words: self.verbalizer.words.clone(), ids: self.verbalizer.ids.clone() }
     }
 
+    /// How texts are cut and joined, by the names of these settings in a stage's record.
+    pub(crate) fn cut_and_joined(&self) -> [(&'static str, Option<String>); 2] {
+        let length = self.max_length.map(|length| length.to_string());
+        [(setting::MAX_LENGTH, length), (setting::COMPAT, self.paper.then(|| "paper".into()))]
+    }
+
     /// Notes in a stage's record what was read, so that later stages find it again.
     ///
     /// # Errors
@@ -340,14 +346,13 @@ impl<'s> Base<'s> {
         writer.set("model", absolute(&self.model_name)?);
         writer.set("task", &self.task.name);
         writer.set("seed", self.seed);
-        if let Some(length) = self.max_length {
-            writer.set(setting::MAX_LENGTH, length);
+        for (name, value) in self.cut_and_joined() {
+            if let Some(value) = value {
+                writer.set(name, value);
+            }
         }
         if let Some(template) = &self.task.template {
             writer.set(setting::TEMPLATE, template);
-        }
-        if self.paper {
-            writer.set(setting::COMPAT, "paper");
         }
         if self.max_data != Size::DATA {
             writer.set("max_data", self.max_data);

@@ -26,6 +26,7 @@ mod answers;
 mod base;
 mod cache;
 mod chain;
+mod division;
 mod error;
 pub mod fence;
 mod fits;

@@ -1,12 +1,13 @@
 use std::path::Path;
 
-use skn_artifact::names::{file, key, setting};
-use skn_artifact::{PartRecord, RunRecord, SplitRecord, is_file, read_json};
+use skn_artifact::names::{key, setting};
+use skn_artifact::{PartRecord, SplitRecord};
 use skn_data::{Example, Overlap, PartIndex, SplitIndex, Splits, part_hash};
 use skn_model::{LanguageModel, Precision};
 use skn_probing::Metadata;
 
 use crate::base::Base;
+use crate::division;
 use crate::error::Result;
 use crate::named::Named;
 use crate::options::{Subject, Tuned};
@@ -122,27 +123,18 @@ impl<'s> Setup<'s> {
         }
     }
 
-    /// Writes the division of the data. A run that has one keeps it, unless `replace` says that this stage decides.
+    /// Writes the division of the data ([`division::keep`]).
     ///
     /// # Errors
-    /// If the file can't be written.
+    /// If the run is of other rows, or the file can't be written.
     pub(crate) fn keep_split(&self, writer: &mut RunWriter, replace: bool) -> Result<()> {
-        let (path, record) = (writer.folder().join(file::SPLIT), self.split_record());
-        if !is_file(&path)? {
-            return writer.json(file::SPLIT, &record);
-        }
-        let is_listed = |run: &RunRecord| {
-            let mut others = run.stages.iter().filter(|(entry, _)| *entry != writer.entry());
-            others.any(|(_, stage)| stage.outputs.contains_key(file::SPLIT))
-        };
-        match replace {
-            // A stage that was killed may have left it before it was recorded.
-            false if is_listed(&RunRecord::read(writer.folder())?) => Ok(()),
-            // What is there may be the rows that other files of the run were made of.
-            _ if read_json::<SplitRecord>(&path)? == record => writer.wrote(file::SPLIT),
-            false => Ok(()),
-            true => writer.json(file::SPLIT, &record),
-        }
+        division::keep(writer, &self.split_record(), replace)
+    }
+
+    /// The data's name among a stage's inputs, and their hash.
+    pub(crate) fn data_read(&self) -> (String, String) {
+        let name = format!("{}{}", division::DATA, self.base.task.name);
+        (name, self.splits.source.data_sha256.clone())
     }
 
     /// Notes in a stage's record what was read, so that later stages find it again.
@@ -155,7 +147,8 @@ impl<'s> Setup<'s> {
             let [dev, test] = setting::IN_TRAIN;
             writer.set(if overlap.part == "dev" { dev } else { test }, overlap);
         }
-        writer.read_as(format!("data of {}", self.base.task.name), &self.splits.source.data_sha256);
+        let (name, sha256) = self.data_read();
+        writer.read_as(name, sha256);
         Ok(())
     }
 }

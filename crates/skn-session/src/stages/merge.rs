@@ -3,10 +3,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, key, setting, stage};
-use skn_artifact::{ArtifactError, RunRecord, StageRecord, TensorBundle, TensorFile, is_file, read_regular};
+use skn_artifact::{
+    ArtifactError, RunRecord, SplitRecord, StageRecord, TensorBundle, TensorFile, parse_json, read_regular,
+};
 use skn_counts::Performance;
 use skn_probing::{Average, Metadata, Pool, Positions};
 
+use crate::division;
 use crate::error::{Result, SessionError};
 use crate::options::{Merge, Shard};
 use crate::provenance;
@@ -69,10 +72,10 @@ impl Session {
                 writer.read(&shard.folder.join(name))?;
             }
         }
-        let split = common_split(&shards)?;
-        if !is_file(&run.join(file::SPLIT))? {
-            writer.bytes(file::SPLIT, split)?;
+        for (name, value) in cut_and_joined(&shards, &files)? {
+            writer.set(name, value);
         }
+        division::keep(&mut writer, &common_split(&shards)?, false)?;
         writer.finish()?;
         Ok(Merged { run: run.into(), shards: shards.len(), files })
     }
@@ -182,8 +185,33 @@ fn check_settings(shards: &[Part], name: &str) -> Result<()> {
     Ok(())
 }
 
+/// How the texts were cut and joined that some files of all shards were made of: the record of what is made of them says it too.
+fn cut_and_joined(shards: &[Part], files: &[String]) -> Result<Vec<(&'static str, String)>> {
+    let of = |name: &String| {
+        let stage = shards.iter().find_map(|part| part.stage_of(name));
+        [setting::MAX_LENGTH, setting::COMPAT]
+            .map(|setting| (setting, stage.and_then(|stage| stage.settings.get(setting)).cloned()))
+    };
+    let Some(first) = files.first() else { return Ok(Vec::new()) };
+    let expected = of(first);
+    for name in files {
+        let mut both = expected.iter().zip(of(name));
+        if let Some(((setting, expected), (_, found))) = both.find(|(expected, found)| *expected != found) {
+            let said = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+            let shards = shards.first().map(|part| part.folder.join(file::RUN).display().to_string());
+            return Err(SessionError::input(format!(
+                "{}: {setting} of {name}: expected {} as of {first}, found {}; what is merged together must be probed alike",
+                shards.unwrap_or_default(),
+                said(expected),
+                said(&found)
+            )));
+        }
+    }
+    Ok(expected.into_iter().filter_map(|(setting, value)| Some((setting, value?))).collect())
+}
+
 /// The division of the data that all shards have.
-fn common_split(shards: &[Part]) -> Result<Vec<u8>> {
+fn common_split(shards: &[Part]) -> Result<SplitRecord> {
     let mut first: Option<(PathBuf, Vec<u8>)> = None;
     for part in shards {
         let path = part.folder.join(file::SPLIT);
@@ -201,7 +229,10 @@ fn common_split(shards: &[Part]) -> Result<Vec<u8>> {
             }
         }
     }
-    Ok(first.map(|(_, bytes)| bytes).unwrap_or_default())
+    match first {
+        Some((path, bytes)) => Ok(parse_json(&path, &bytes, "the documented JSON")?),
+        None => Err(SessionError::input("shards: expected at least one, found none")),
+    }
 }
 
 /// One file of all shards.

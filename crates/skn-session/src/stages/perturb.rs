@@ -56,6 +56,7 @@ impl Session {
         let (out, overwrite) = (options.out.as_path(), options.overwrite);
         let mut writer = RunWriter::open(self, options.clone(), out, stage::MASK, overwrite)?;
         writer.check_free(&[file::SKILL, file::RANDOM])?;
+        setup.keep_split(&mut writer, false)?;
         let texts = base.encode(setup.part("test"), &model)?;
         let experiment = Experiment { options, base, model: &model, texts: &texts, edit, layers };
         let scores = experiment.scores(&masks)?;
@@ -76,7 +77,6 @@ impl Session {
             // A control of an earlier experiment would be read as this one's.
             writer.remove(file::RANDOM);
         }
-        setup.keep_split(&mut writer, false)?;
         setup.note(&mut writer)?;
         writer.finish()?;
         Ok(Perturbed { run: out.into(), skill, random })

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, key, kind};
-use skn_artifact::{InferencePerformance, InferenceTime, TensorBundle, TensorFile};
+use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, TensorBundle, TensorFile};
 use skn_counts::{Performance, Rule};
 use skn_data::{Encoded, shard};
 use skn_model::{Gradients, LanguageModel};
@@ -79,12 +79,12 @@ impl Session {
         let mut writer = RunWriter::open(self, options.clone(), &folder, &entry, overwrite)?;
         let mut probing = Probing::new(self, options, &setup, &model)?;
         writer.check_free(&outputs(options, &setup.base.task.name, probing.neuron))?;
+        setup.keep_split(&mut writer, false)?;
         probing.predictivity(&mut writer)?;
         probing.prompt_activations(&mut writer)?;
         let (inference, time) = probing.speed(&mut writer)?.unzip();
         let Probing { files, read, .. } = probing;
         read.iter().try_for_each(|path| writer.read(path))?;
-        setup.keep_split(&mut writer, false)?;
         setup.note(&mut writer)?;
         writer.finish()?;
         let (best, best_last) = best(options, &run.join(&setup.base.task.name))?;
@@ -192,22 +192,23 @@ impl<'a> Probing<'a> {
                 Some(_) => Ok(Some((layer, index))),
             },
             Some(NeuronChoice::Best) => {
-                let counts = self.file_of_run(&Pool::Position.performance_file("dev"))?;
+                let counts = self.file_of_run(&Pool::Position.performance_file("dev"), "dev")?;
                 let Rule { layer, index, .. } = Performance::read(&counts)?.best_rule()?;
                 Ok(Some((layer, index)))
             }
         }
     }
 
-    /// A file that an earlier probe left in the run, of this very model with these very tuned parameters.
-    fn file_of_run(&mut self, name: &str) -> Result<TensorFile> {
+    /// A file that an earlier probe left in the run, of this very model with these very tuned parameters, and of the rows of
+    /// `split`.
+    fn file_of_run(&mut self, name: &str, split: &str) -> Result<TensorFile> {
         let name = format!("{}/{}", self.setup.base.task.name, file::tensors(name));
         let path = self.options.out.join(&name);
         provenance::is_there(&path)?;
         let file = TensorFile::read(&path)?;
         provenance::check_whole(&file)?;
-        let expected = self.setup.metadata("train", self.model)?;
-        for (key, what) in [(key::MODEL, "model"), (key::TUNING, "tuned parameters")] {
+        let expected = self.setup.metadata(split, self.model)?;
+        for (key, what) in [(key::MODEL, "model"), (key::TUNING, "tuned parameters"), (key::DATA, "rows")] {
             match (file.metadata().get(key), expected.get(key)) {
                 (Some(found), Some(expected)) if found != expected => {
                     return Err(SessionError::input(format!(
@@ -231,8 +232,30 @@ impl<'a> Probing<'a> {
                 key::DTYPE
             )));
         }
+        self.check_settings(&name)?;
         self.read.push(path);
         Ok(file)
+    }
+
+    /// Refuses a file of the run whose texts were cut or joined otherwise, which it does not say itself.
+    fn check_settings(&self, name: &str) -> Result<()> {
+        let run = self.options.out.as_path();
+        let record = RunRecord::read(run)?;
+        let made = record.stages.iter().find(|(_, stage)| stage.outputs.contains_key(name));
+        let Some((entry, stage)) = made else { return Ok(()) };
+        for (setting, expected) in self.setup.base.cut_and_joined() {
+            let found = stage.settings.get(setting);
+            if found != expected.as_ref() {
+                let said = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
+                return Err(SessionError::input(format!(
+                    "{}: stage {entry}: {setting} of {name}: expected {}, as texts are cut and joined now, found {}; probe again",
+                    run.join(file::RUN).display(),
+                    said(expected.as_ref()),
+                    said(found)
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Averages over train, counts on dev and test.
@@ -255,7 +278,7 @@ impl<'a> Probing<'a> {
             let threshold = match fresh.remove(&pool) {
                 Some(threshold) => threshold,
                 // Those that an earlier pass over train left in the run.
-                None => Threshold::read(&self.file_of_run(pool.average_file())?, pool)?,
+                None => Threshold::read(&self.file_of_run(pool.average_file(), "train")?, pool)?,
             };
             thresholds.insert(pool, threshold);
         }
