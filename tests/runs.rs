@@ -179,6 +179,70 @@ fn one_probe_says_nothing_of_the_run() {
 }
 
 #[test]
+fn a_chain_goes_on_with_what_it_began_with() {
+    let case = Case::new("resumed");
+    // Copies, as others read the desk's own.
+    for folder in ["model", "rows"] {
+        copy(&DONE.path(folder), &case.path(folder));
+    }
+    let chain = CHAIN.replace("../", "");
+    case.ok(&chain);
+    let straight = case.contents("run");
+    let resume = format!("{chain} --resume");
+    let said = case.run(&resume);
+    assert_eq!(
+        (said.code, said.stderr.matches("done before").count()),
+        (0, 11),
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
+
+    let path = case.path("rows/dev.jsonl");
+    let whole = fs::read_to_string(&path).unwrap();
+    let (first, rest) = whole.split_once('\n').unwrap();
+    write(&path, format!("{}\n{rest}", first.replacen(" .", " , now", 1).replacen("was", "is", 1)));
+    assert_ne!(fs::read_to_string(&path).unwrap(), whole);
+    case.fails(
+        &resume,
+        &["untuned/run.json", "stage probe speed", "data of sentiment", "--force begins anew"],
+    );
+    write(&path, whole);
+
+    let path = case.path("model/model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    let end = bytes.len() - 400;
+    bytes[end..].fill(0);
+    write(&path, bytes);
+    case.fails(&resume, &["stage probe speed", "model ", "--force begins anew"]);
+    write(&path, whole);
+    case.ok(&resume);
+    assert_eq!(case.contents("run"), straight);
+}
+
+#[test]
+fn a_model_that_was_pruned_otherwise_is_tuned_anew() {
+    let case = Case::of("mixed");
+    let chain = format!("{CHAIN} --prune-share 0.1");
+    fs::rename(case.path("run"), case.path("older")).unwrap();
+    case.ok(&chain);
+    let straight = case.contents("run");
+    fs::remove_dir_all(case.path("run/prune-tuned")).unwrap();
+    copy(&case.path("older/prune-tuned"), &case.path("run/prune-tuned"));
+    let said = case.run(&format!("{chain} --resume"));
+    assert_eq!(
+        (said.code, said.stderr.matches("done before").count()),
+        (0, 9),
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
+    assert_eq!(case.contents("run"), straight);
+    case.ok("skn-verify run/prune-tuned");
+}
+
+#[test]
 fn results_of_other_rows_do_not_mix() {
     let case = Case::of("rows");
     let probe =

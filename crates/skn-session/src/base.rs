@@ -20,6 +20,8 @@ use crate::tuned_folder::TunedFolder;
 
 /// AdapterHub's reduction of the hidden size, as in the published implementation.
 const ADAPTER_REDUCTION: usize = 16;
+/// How the name begins that a model has among a stage's inputs.
+pub(crate) const MODEL: &str = "model ";
 
 /// A model with its tokenizer and its task, read and checked: all that answers a text.
 pub(crate) struct Base<'s> {
@@ -332,6 +334,11 @@ impl<'s> Base<'s> {
         VerbalizerRecord { words: self.verbalizer.words.clone(), ids: self.verbalizer.ids.clone() }
     }
 
+    /// The model's name among a stage's inputs, and its hash.
+    pub(crate) fn model_read(&self) -> (String, String) {
+        (format!("{MODEL}{}", self.identity.id), self.identity.sha256.clone())
+    }
+
     /// How texts are cut and joined, by the names of these settings in a stage's record.
     pub(crate) fn cut_and_joined(&self) -> [(&'static str, Option<String>); 2] {
         let length = self.max_length.map(|length| length.to_string());
@@ -367,9 +374,12 @@ impl<'s> Base<'s> {
             writer.set("task_file", absolute(&file.display().to_string())?);
             writer.read(file)?;
         }
-        writer.read_as(format!("model {}", self.identity.id), &self.identity.sha256);
+        let (name, sha256) = self.model_read();
+        writer.read_as(name, sha256);
         if let Some(source) = self.source.as_ref().filter(|_| self.loaded) {
-            file::TUNED.iter().try_for_each(|name| writer.read(&source.best.join(name)))?;
+            // Of a pruned run it says which model lies beside it.
+            let read = file::TUNED.iter().chain([&file::SKILL_CONFIG]);
+            read.into_iter().try_for_each(|name| writer.read(&source.best.join(name)))?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use skn_probing::{Pool, ProbeType};
 use skn_select::Share;
 
 use crate::alpha::check_alpha;
+use crate::done::Now;
 use crate::error::{Result, SessionError};
 use crate::named::Named;
 use crate::options::{
@@ -52,8 +53,9 @@ impl Session {
         let mut steps = plan.steps();
         let report = steps.pop();
         let own = entries(&steps, &plan.task);
+        let now = options.resume.then(|| Now::read(self, &subject(options))).transpose()?;
         for step in steps {
-            self.step(how, step, &plan.task, &mut told)?;
+            self.step(how, now.as_ref(), step, &plan.task, &mut told)?;
         }
         if options.overwrite {
             remove_others(&plan.out, &own)?;
@@ -61,7 +63,7 @@ impl Session {
         let summary = plan.summary()?;
         self.write_summary(options, &summary)?;
         if let Some(report) = report {
-            self.step(how, report, &plan.task, &mut told)?;
+            self.step(how, None, report, &plan.task, &mut told)?;
         }
         drop((others, whole));
         Ok(summary)

@@ -27,6 +27,7 @@ mod base;
 mod cache;
 mod chain;
 mod division;
+mod done;
 mod error;
 pub mod fence;
 mod fits;

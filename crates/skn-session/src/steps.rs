@@ -5,11 +5,12 @@ use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use skn_artifact::RunRecord;
 use skn_artifact::names::file;
-use skn_artifact::{RunRecord, StageRecord, hash_file, is_file};
 
+use crate::done::{Now, State};
 use crate::error::{Result, SessionError};
-use crate::options::{Made, Stage};
+use crate::options::{Made, Stage, TunedMethod};
 use crate::outcome::Outcome;
 use crate::session::Session;
 
@@ -47,33 +48,43 @@ pub(crate) struct Again {
 }
 
 impl Session {
-    /// Does a step, unless the run that is resumed has done it.
+    /// Does a step, unless the run that is resumed has done it with what there is `now`.
     pub(crate) fn step<E: From<SessionError>>(
         &self,
         how: Again,
+        now: Option<&Now>,
         mut step: Step,
         task: &str,
         told: &mut impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let is_report = matches!(step.stage, Stage::Report(_));
-        if how.resume && !is_report && self.is_done(&step.stage, task)? {
+        let now = now.filter(|_| !is_report);
+        let found = now.map(|now| self.done(now, &step.stage, task)).transpose()?.flatten();
+        if found == Some(State::AsItWas) {
             return told(&step, ChainEvent::DoneBefore(&step.stage));
         }
-        // A training that goes on replaces what it is to replace by itself.
-        let replaces = how.resume && !matches!(step.stage, Stage::Train(_));
-        step.stage.set_overwrite(how.overwrite || replaces || is_report);
+        // A training that goes on replaces what it is to replace by itself; one of other parameters can't be gone on with.
+        let replaces = match &mut step.stage {
+            Stage::Train(train) => {
+                train.resume &= found != Some(State::Outdated);
+                !train.resume
+            }
+            _ => true,
+        };
+        step.stage.set_overwrite(how.overwrite || (how.resume && replaces) || is_report);
         told(&step, ChainEvent::Begins(&step.stage))?;
         let outcome = self.run(&step.stage)?;
         told(&step, ChainEvent::Done(&outcome))
     }
 
-    /// Whether the run has a stage, done with these options, and everything is as it left it.
-    fn is_done(&self, stage: &Stage, task: &str) -> Result<bool> {
+    /// What became of a stage that the run has, done with these options; nothing of one that it does not have.
+    fn done(&self, now: &Now, stage: &Stage, task: &str) -> Result<Option<State>> {
         let (folder, entry) = (stage.out(), stage.entry(task));
         let record = RunRecord::read(&folder)?;
-        let Some(done) = record.stages.get(&entry) else { return Ok(false) };
-        if !is_as_it_was(&folder, done)? {
-            return Ok(false);
+        let Some(done) = record.stages.get(&entry) else { return Ok(None) };
+        let state = State::of(&folder, done)?;
+        if state != State::AsItWas {
+            return Ok(Some(state));
         }
         let file = folder.join(file::RUN).display().to_string();
         let earlier = match &done.options {
@@ -83,14 +94,15 @@ impl Session {
         };
         let Some(earlier) = earlier else {
             tracing::info!("{file}: stage {entry}: its options are not known here; it is done again");
-            return Ok(false);
+            return Ok(Some(State::Changed));
         };
-        let now = Made::new(stage.clone(), self.compute());
-        if earlier.is_as(&now)? {
-            return Ok(true);
+        let asked = Made::new(stage.clone(), self.compute());
+        if !earlier.is_as(&asked)? {
+            let (earlier, now) = (Box::new(earlier), Box::new(asked));
+            return Err(SessionError::OtherOptions { file, entry, earlier, now });
         }
-        let (earlier, now) = (Box::new(earlier), Box::new(now));
-        Err(SessionError::OtherOptions { file, entry, earlier, now })
+        now.check(&folder, &entry, done, computes_with_pruned(stage))?;
+        Ok(Some(State::AsItWas))
     }
 }
 
@@ -114,26 +126,14 @@ impl Again {
     }
 }
 
-/// Whether a stage's files are what it wrote, and those of the chain that it read are what it read: a run that was being
-/// replaced when it was stopped has some of each.
-fn is_as_it_was(folder: &Path, stage: &StageRecord) -> Result<bool> {
-    for (name, expected) in &stage.outputs {
-        let file = folder.join(name);
-        if !is_file(&file)? || hash_file(&file)? != *expected {
-            return Ok(false);
-        }
-    }
-    for (name, expected) in &stage.inputs {
-        for file in [folder.join(name), PathBuf::from(name)] {
-            if is_file(&file)? {
-                if hash_file(&file)? != *expected {
-                    return Ok(false);
-                }
-                break;
-            }
-        }
-    }
-    Ok(true)
+/// Whether a stage computes with a model that an earlier one pruned.
+fn computes_with_pruned(stage: &Stage) -> bool {
+    let method = match stage {
+        Stage::Train(train) => train.tuned.method,
+        Stage::Probe(probe) => probe.tuned.method,
+        _ => TunedMethod::Prompt,
+    };
+    method == TunedMethod::PrunePrompt
 }
 
 /// The entries that steps have in the records of their runs, by the folders of these.

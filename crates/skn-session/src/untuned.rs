@@ -10,6 +10,7 @@ use skn_artifact::{
 use skn_counts::Performance;
 use skn_probing::{Pool, ProbeType};
 
+use crate::done::Now;
 use crate::error::{Result, SessionError};
 use crate::named::Named;
 use crate::options::{DrawReport, Probe, Select, Stage, Tuned, Untuned};
@@ -40,6 +41,7 @@ impl Session {
         RunRecord::read(&plan.out).map_err(SessionError::from)?;
         let (steps, mut found) = (plan.steps(), None);
         let own = entries(&steps, &plan.task);
+        let now = options.resume.then(|| Now::read(self, &options.whole_subject())).transpose()?;
         for step in steps {
             if matches!(step.stage, Stage::Report(_)) {
                 if options.overwrite {
@@ -47,7 +49,7 @@ impl Session {
                 }
                 found = Some(self.write_untuned(options, &plan)?);
             }
-            self.step(how, step, &plan.task, &mut told)?;
+            self.step(how, now.as_ref(), step, &plan.task, &mut told)?;
         }
         drop(whole);
         found.ok_or_else(|| SessionError::failed("a run without a report").into())
