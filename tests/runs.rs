@@ -325,3 +325,18 @@ fn shards_of_other_rows_do_not_mix_with_a_run() {
     assert_eq!(of("parts"), of("parts/shards/1-of-2"));
     case.ok("skn-verify parts");
 }
+
+#[test]
+fn what_somebody_put_beside_a_model_is_told() {
+    let case = Case::of("beside");
+    let probe = "skn-probe -p --model_type RobertaPrunePrompt --resume_from run/prune --splits train --threads 1 --out";
+    let told = "prune/best/tokenizer_config.json: no run lists it";
+    assert!(!case.ok(&format!("{probe} before")).contains("no run lists it"));
+    write(&case.path("run/prune/best/tokenizer_config.json"), "{\"truncation_side\":\"left\"}");
+    assert!(case.ok(&format!("{probe} after")).contains(told));
+    let line = "skn-probe --model run/prune/best --task sentiment --data ../rows --prompt_size 4 --splits train --out as-model";
+    assert!(case.ok(line).contains(told));
+    // A model of the user's own is in no run.
+    let line = line.replace("run/prune/best", "../model").replace("as-model", "own");
+    assert!(!case.ok(&line).contains("no run lists it"));
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::file;
-use skn_artifact::{PartRecord, SkillConfig, SplitRecord};
+use skn_artifact::{PartRecord, SkillConfig, SplitRecord, is_file};
 use skn_data::{DataError, Dataset, PartIndex, SplitIndex, Splits, Task, split, split_with};
 use skn_model::ModelFolder;
 use skn_probing::Progress;
@@ -167,8 +167,19 @@ fn check_folder(folder: &ModelFolder) -> Result<()> {
     if folder.is_embedded() {
         return Ok(());
     }
-    let files = file::MODEL.iter().map(|name| folder.place().join(name)).filter(|path| path.is_file());
-    files.into_iter().try_for_each(|path| provenance::check_listed(&path).map(drop))
+    let mut files = Vec::new();
+    for name in file::MODEL {
+        let path = folder.place().join(name);
+        if is_file(&path)? {
+            files.push((provenance::check_listed(&path)?, path));
+        }
+    }
+    // A folder of a user's own lists none.
+    if files.iter().any(|(listed, _)| *listed) {
+        let others = files.iter().filter(|(listed, _)| !listed);
+        others.into_iter().try_for_each(|(_, path)| provenance::check(path))?;
+    }
+    Ok(())
 }
 
 /// Does something with what an earlier record names, and says in an error which record that was and what option to use.

@@ -133,6 +133,15 @@ impl TunedFolder {
         for name in in_best(&self.record).filter(|name| !of_skill_config(name)) {
             provenance::is_there(&self.best.join(name))?;
         }
+        // What lies beside a run's model is read with it, whoever put it there.
+        if self.config.is_some() && self.holds_model()? {
+            for file in file::MODEL.iter().filter(|name| !of_skill_config(name)) {
+                let file = self.best.join(file);
+                if is_file(&file)? {
+                    provenance::check(&file)?;
+                }
+            }
+        }
         Ok(())
     }
 
