@@ -340,3 +340,13 @@ fn what_somebody_put_beside_a_model_is_told() {
     let line = line.replace("run/prune/best", "../model").replace("as-model", "own");
     assert!(!case.ok(&line).contains("no run lists it"));
 }
+
+#[test]
+fn results_that_no_stage_has_noted_are_told() {
+    let case = Case::of("unnoted");
+    assert!(!case.ok("skn-report run --force").contains("does not list"));
+    let other = case.path("run/topic/dev_mean_perf.safetensors");
+    write(&other, fs::read(case.path("run/sentiment/dev_mean_perf.safetensors")).unwrap());
+    let said = case.ok("skn-report run --force");
+    assert!(said.contains("run.json does not list topic/dev_mean_perf.safetensors: "), "{said}");
+}

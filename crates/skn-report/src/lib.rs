@@ -27,7 +27,7 @@ mod number;
 mod page;
 mod parts;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use crate::error::{ReportError, Result};
 use crate::figure::Figure;
@@ -42,6 +42,7 @@ struct Readme;
 pub struct Report {
     parts: Parts,
     figures: Vec<Figure>,
+    files: Vec<PathBuf>,
 }
 
 impl Report {
@@ -52,7 +53,13 @@ impl Report {
     pub fn read(run: &Path) -> Result<Self> {
         let parts = Parts::read(run)?;
         let figures = draw::figures(&parts);
-        Ok(Self { parts, figures })
+        let files = parts.files(run)?;
+        Ok(Self { parts, figures, files })
+    }
+
+    /// The files that it was drawn from, beside `run.json`.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The page, complete: no other file is needed to show it.

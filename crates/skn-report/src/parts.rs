@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -99,6 +99,39 @@ impl Parts {
             return Err(ReportError::Empty { folder: run.into(), expected: expected.into() });
         }
         Ok(parts)
+    }
+
+    /// The files that these are, of those in a run's folder.
+    pub(crate) fn files(&self, run: &Path) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let config = format!("{}/{}", file::BEST, file::SKILL_CONFIG);
+        for name in [file::SUMMARY, &config, file::METRICS, file::SKILL, file::RANDOM] {
+            found.push(run.join(name));
+        }
+        for task in &self.tasks {
+            let folder = run.join(&task.name);
+            for pool in Pool::ALL {
+                let counts = ["dev", "test"].map(|split| file::tensors(&pool.performance_file(split)));
+                let [dev, test] = counts.map(|name| folder.join(name));
+                // Without dev nothing is shown of test.
+                if is_file(&dev)? {
+                    found.extend([dev, test]);
+                }
+            }
+            if let (Some(_), Some(probe)) = (&task.activations, &task.probe) {
+                let best = &probe.best().rule;
+                found.push(folder.join(file::positions("dev", best.layer, best.index)));
+                found.push(folder.join(file::tensors(kind::AVERAGE)));
+            }
+            found.extend([file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(|name| folder.join(name)));
+        }
+        let mut there = Vec::new();
+        for path in found {
+            if is_file(&path)? {
+                there.push(path);
+            }
+        }
+        Ok(there)
     }
 
     fn is_empty(&self) -> bool {

@@ -143,7 +143,7 @@ pub(crate) fn check_run(run: &Path) -> Result<()> {
     let missing: Vec<String> = found.missing.into_iter().filter(|name| is_drawn(name)).collect();
     let list = |what: &str, names: &[String]| format!("{what}: {}", names.join(", "));
     let wrong = match (changed.is_empty(), missing.is_empty()) {
-        (true, true) => return tell_unlisted(run),
+        (true, true) => return Ok(()),
         (false, true) => list("changed since they were written", &changed),
         (true, false) => list("missing", &missing),
         (false, false) => {
@@ -163,17 +163,19 @@ fn is_drawn(name: &str) -> bool {
     !path.starts_with(file::BEST) || path == Path::new(file::BEST).join(file::SKILL_CONFIG)
 }
 
-/// Tells which results of a run its record does not list, such as those of a stage that was killed before it was done.
-fn tell_unlisted(run: &Path) -> Result<()> {
+/// Tells which `files` of a run its record does not list, such as those of a stage that was killed before it was done.
+///
+/// # Errors
+/// If the record can't be read.
+pub(crate) fn tell_unlisted(run: &Path, files: &[PathBuf]) -> Result<()> {
     let record = RunRecord::read(run)?;
-    let is_listed = |name: &str| record.stages.values().any(|stage| stage.outputs.contains_key(name));
-    let mut unlisted = Vec::new();
-    for name in [file::METRICS, file::SKILL, file::RANDOM, file::SUMMARY] {
-        if is_file(&run.join(name))? && !is_listed(name) {
-            unlisted.push(name);
-        }
-    }
-    if !unlisted.is_empty() {
+    let is_listed = |name: &&Path| {
+        let name = name.to_string_lossy();
+        record.stages.values().any(|stage| stage.outputs.contains_key(&*name))
+    };
+    let names = files.iter().filter_map(|path| path.strip_prefix(run).ok()).filter(|name| !is_listed(name));
+    let unlisted: Vec<String> = names.map(|name| name.display().to_string()).collect();
+    if !record.stages.is_empty() && !unlisted.is_empty() {
         let (run, unlisted) = (run.display(), unlisted.join(", "));
         tracing::warn!(
             "{run}: run.json does not list {unlisted}: the stage was not done, or others made them"

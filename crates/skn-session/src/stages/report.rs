@@ -30,6 +30,7 @@ impl Session {
         let run = options.run.as_path();
         provenance::check_run(run)?;
         let report = Report::read(run)?;
+        provenance::tell_unlisted(run, report.files())?;
         let mut writer = RunWriter::open(self, options.clone(), run, stage::REPORT, options.overwrite)?;
         if let Some(file) = &options.figures
             && is_there(file)?
@@ -41,6 +42,7 @@ impl Session {
             )));
         }
         writer.bytes(file::REPORT, report.html())?;
+        report.files().iter().try_for_each(|path| writer.read(path))?;
         writer.finish()?;
         let figures = report.figures();
         let overwrite = if options.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
