@@ -104,6 +104,12 @@ impl<'a> Case<'a> {
     fn json(&self, name: &str) -> Value {
         self.desk.json(&format!("{}/{name}", self.name))
     }
+
+    /// What a stage's record has of one kind.
+    fn recorded(&self, run: &str, entry: &str, what: &str) -> BTreeMap<String, String> {
+        let record = self.json(&format!("{run}/run.json"));
+        serde_json::from_value(record["stages"][entry][what].clone()).unwrap()
+    }
 }
 
 /// A chain that replaces another leaves nothing of that, and all of its own.
@@ -349,4 +355,46 @@ fn results_that_no_stage_has_noted_are_told() {
     write(&other, fs::read(case.path("run/sentiment/dev_mean_perf.safetensors")).unwrap());
     let said = case.ok("skn-report run --force");
     assert!(said.contains("run.json does not list topic/dev_mean_perf.safetensors: "), "{said}");
+}
+
+#[test]
+fn what_was_read_is_noted() {
+    let case = Case::of("read");
+    let has = |run: &str, entry: &str, names: &[&str]| {
+        let inputs = case.recorded(run, entry, "inputs");
+        for name in names {
+            let sha256 = skn_artifact::hash_file(&case.path("run").join(name)).unwrap();
+            let found = inputs.get(*name).or_else(|| {
+                let within = format!("/{name}");
+                inputs.iter().find(|(path, _)| path.ends_with(&within)).map(|(_, sha256)| sha256)
+            });
+            assert_eq!(found, Some(&sha256), "{run}, {entry}, {name}: {inputs:?}");
+        }
+    };
+    let average = "sentiment/train_avg.safetensors";
+    has("run", "mask", &["best/adapter_model.safetensors", "best/skn.json", average]);
+    let counts = ["dev", "test"].map(|split| format!("sentiment/{split}_perf.safetensors"));
+    let of_all = [
+        "mask_perf.json",
+        "cmp_perf.json",
+        "best/skn.json",
+        "sentiment/inference_perf.json",
+        "sentiment/inference_time.json",
+        &counts[0],
+        &counts[1],
+    ];
+    has("run", "run", &of_all);
+    has("run", "run", &["prune/sentiment/inference_perf.json", "prune-tuned/sentiment/inference_time.json"]);
+    has("run", "report", &of_all);
+    has("run", "report", &["summary.json", "metrics.jsonl", average, "sentiment/dev_mean_perf.safetensors"]);
+    let pruned = case.recorded("run/prune-tuned", "train", "inputs");
+    let (_, config) = pruned.iter().find(|(path, _)| path.ends_with("prune/best/skn.json")).unwrap();
+    assert_eq!(*config, skn_artifact::hash_file(&case.path("run/prune/best/skn.json")).unwrap());
+    let prune = "skn-prune --resume_from run --info_path run/info/sentiment/0.3 --ths_path run/sentiment/train_avg --threads 1";
+    case.ok(&format!("{prune} --fold per-position-group --out beside"));
+    case.ok(&format!(
+        "{prune} --fold per-position-group --text_ths_path run/sentiment/train_max_avg --out named"
+    ));
+    has("beside", "prune", &[average, "sentiment/train_mean_avg.safetensors"]);
+    has("named", "prune", &[average, "sentiment/train_max_avg.safetensors"]);
 }

@@ -61,7 +61,7 @@ impl Session {
             remove_others(&plan.out, &own)?;
         }
         let summary = plan.summary()?;
-        self.write_summary(options, &summary)?;
+        self.write_summary(&plan, &summary)?;
         if let Some(report) = report {
             self.step(how, None, report, &plan.task, &mut told)?;
         }
@@ -77,9 +77,11 @@ impl Session {
         Ok(Plan::new(options)?.steps())
     }
 
-    fn write_summary(&self, options: &Chain, summary: &Summary) -> Result<()> {
+    fn write_summary(&self, plan: &Plan<'_>, summary: &Summary) -> Result<()> {
+        let options = plan.chain;
         let mut writer = RunWriter::open(self, options.clone(), &options.folder(), stage::RUN, true)?;
         writer.json(file::SUMMARY, summary)?;
+        plan.summarised().iter().try_for_each(|path| writer.read(path))?;
         writer.finish()
     }
 }
@@ -291,6 +293,19 @@ impl<'a> Plan<'a> {
             repeats: NonZeroUsize::new(SPEED_REPEATS).unwrap_or(NonZeroUsize::MIN),
             ..Probe::of(run, &[ProbeType::Speed])
         })
+    }
+
+    /// The files that the summary is made of.
+    fn summarised(&self) -> Vec<PathBuf> {
+        let runs = [self.untuned(), self.out.clone(), self.pruned(), self.pruned_tuned()];
+        let of_runs = runs.map(|run| run.join(&self.task).join(file::INFERENCE_PERFORMANCE));
+        let times =
+            [&self.out, &self.pruned_tuned()].map(|run| run.join(&self.task).join(file::INFERENCE_TIME));
+        let counts = ["dev", "test"]
+            .map(|split| self.of_task(&file::tensors(&Pool::Position.performance_file(split))));
+        let config = self.out.join(file::BEST).join(file::SKILL_CONFIG);
+        let own = [file::SKILL, file::RANDOM].map(|name| self.out.join(name));
+        of_runs.into_iter().chain(times).chain(counts).chain(own).chain([config]).collect()
     }
 
     /// The summary, from the files that the steps left.

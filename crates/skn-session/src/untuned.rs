@@ -59,6 +59,7 @@ impl Session {
         let summary = plan.summary()?;
         let mut writer = RunWriter::open(self, options.clone(), &plan.out, stage::RUN, true)?;
         writer.json(file::SUMMARY, &summary)?;
+        plan.summarised().iter().try_for_each(|path| writer.read(path))?;
         writer.finish()?;
         Ok(summary)
     }
@@ -108,6 +109,13 @@ impl<'a> Plan<'a> {
 
     fn of_task(&self, name: &str) -> PathBuf {
         self.out.join(&self.task).join(name)
+    }
+
+    /// The files that the summary is made of.
+    fn summarised(&self) -> [PathBuf; 4] {
+        let counts = ["dev", "test"].map(|split| file::tensors(&Pool::Last.performance_file(split)));
+        let [dev, test] = &counts;
+        [file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME, dev, test].map(|name| self.of_task(name))
     }
 
     /// The summary, from the files that the steps left.

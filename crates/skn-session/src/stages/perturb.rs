@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{PerturbationResult, hash_file};
+use skn_artifact::{PerturbationResult, hash_file, resolve};
 use skn_data::{Encoded, Metric};
 use skn_model::{Gradients, LanguageModel, Tuning};
 use skn_perturb::{Edit, Perturbation, random_control};
@@ -76,6 +76,9 @@ impl Session {
         } else {
             // A control of an earlier experiment would be read as this one's.
             writer.remove(file::RANDOM);
+        }
+        if let EditChoice::Mean { averages } = &options.edit {
+            writer.read(&resolve(averages, "safetensors")?)?;
         }
         setup.note(&mut writer)?;
         writer.finish()?;

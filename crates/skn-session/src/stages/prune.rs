@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, kind, stage};
@@ -80,7 +80,9 @@ impl Session {
         let pruned = model.roberta(&setup)?;
         let (before, after) = (Measured::of(&setup, &full)?, Measured::of(&setup, &pruned)?);
         model.write(&setup, after.score, &mut writer)?;
-        for path in [&mask.path, &resolve(&options.averages, "safetensors")?] {
+        let averages = resolve(&options.averages, "safetensors")?;
+        let of_text = text_averages(options, &averages)?;
+        for path in [&mask.path, &averages].into_iter().chain(&of_text) {
             writer.read(path)?;
         }
         setup.keep_split(&mut writer, true)?;
@@ -196,10 +198,8 @@ fn cuts(options: &Prune, setup: &Setup<'_>, mask: &Mask, tuning: &Tuning) -> Res
 /// The values that removed neurons are held at, by layer.
 fn folded(options: &Prune, setup: &Setup<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
     let of_prompt = means(&options.averages, &setup.base, tuning)?;
-    if options.fold == Fold::Prompt {
-        return Ok(of_prompt);
-    }
     let path = resolve(&options.averages, "safetensors")?;
+    let Some(of_text) = text_averages(options, &path)? else { return Ok(of_prompt) };
     let (shape, values) = TensorFile::read(&path)?.f32(kind::AVERAGE, None)?;
     let [layers, positions, width] = shape[..] else {
         let path = path.display();
@@ -207,8 +207,7 @@ fn folded(options: &Prune, setup: &Setup<'_>, tuning: &Tuning) -> Result<Vec<Vec
             "{path}: option `fold` per-position-group: expected [L, P, F], found {shape:?}"
         )));
     };
-    let beside = || path.with_file_name(file::tensors(kind::MEAN_AVERAGE));
-    let of_text = means(&options.text_averages.clone().unwrap_or_else(beside), &setup.base, tuning)?;
+    let of_text = means(&of_text, &setup.base, tuning)?;
     let tokens = mean_tokens(setup, positions)?;
     let rows = positions as f64 + tokens;
     let mixed = |layer: usize| {
@@ -221,6 +220,15 @@ fn folded(options: &Prune, setup: &Setup<'_>, tuning: &Tuning) -> Result<Vec<Vec
     let at = if setup.base.model.config.is_decoder() { positions.saturating_sub(1) } else { 0 };
     let answer = |layer: usize| values[(layer * positions + at) * width..][..width].to_vec();
     Ok((0..layers).map(|layer| if layer + 1 == layers { answer(layer) } else { mixed(layer) }).collect())
+}
+
+/// The file with the averages over texts, where they are folded too: beside those of the prompt, unless it is named.
+fn text_averages(options: &Prune, averages: &Path) -> Result<Option<PathBuf>> {
+    if options.fold == Fold::Prompt {
+        return Ok(None);
+    }
+    let beside = || averages.with_file_name(file::tensors(kind::MEAN_AVERAGE));
+    Ok(Some(resolve(&options.text_averages.clone().unwrap_or_else(beside), "safetensors")?))
 }
 
 /// The mean length of a text of train in tokens, as the model takes it beside `positions` prompt rows.
