@@ -358,6 +358,34 @@ fn results_that_no_stage_has_noted_are_told() {
 }
 
 #[test]
+fn a_run_of_another_kind_is_replaced_whole() {
+    let case = Case::of("kinds");
+    let train = "skn-train --model demo --task sentiment --data ../rows --max-steps 2 --threads 1 --prompt_size 4 --out";
+    // A user's own file stays.
+    write(&case.path("run/prune/best/README.md"), "mine");
+    case.ok(&format!("{train} run/prune --force"));
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        assert!(!case.path("run/prune/best").join(name).exists(), "{name}");
+    }
+    assert!(case.path("run/prune/best/README.md").exists());
+    case.ok("skn-probe -p --resume_from run/prune --splits train --threads 1 --out probed");
+    case.ok("skn-verify run/prune");
+
+    case.ok(&format!("{train} biases --model_type RobertaBias --max-length 5"));
+    let prune = "skn-prune --resume_from run --info_path run/info/sentiment/0.3 --ths_path run/sentiment/train_avg --threads 1 --out";
+    case.ok(&format!("{prune} straight"));
+    case.ok(&format!("{prune} biases --force"));
+    assert!(!case.path("biases/best/bitfit.safetensors").exists());
+    case.ok("skn-verify biases");
+    // What the run was before says nothing of how it cuts its texts.
+    let probe = "skn-probe -p --model_type RobertaPrunePrompt --splits train,dev --threads 1 --resume_from";
+    for run in ["straight", "biases"] {
+        case.ok(&format!("{probe} {run} --out of-{run}"));
+    }
+    assert_eq!(case.contents("of-straight"), case.contents("of-biases"));
+}
+
+#[test]
 fn what_was_read_is_noted() {
     let case = Case::of("read");
     let has = |run: &str, entry: &str, names: &[&str]| {

@@ -160,6 +160,17 @@ impl RunWriter {
         self.obsolete.push(name.into());
     }
 
+    /// Files that are to go as well, if stages of the run wrote them: they would be read as this one's. Those of others stay.
+    ///
+    /// # Errors
+    /// If the run's record can't be read.
+    pub(crate) fn remove_listed(&mut self, names: impl IntoIterator<Item = String>) -> Result<()> {
+        let record = RunRecord::read(&self.folder)?;
+        let is_listed = |name: &String| record.stages.values().any(|stage| stage.outputs.contains_key(name));
+        self.obsolete.extend(names.into_iter().filter(is_listed));
+        Ok(())
+    }
+
     /// Writes what was made so far.
     ///
     /// # Errors

@@ -290,6 +290,10 @@ impl PrunedModel {
             hashes.insert(name.clone(), sha256_hex(&bytes));
             writer.bytes(&in_best(&name), bytes)?;
         }
+        // What another run left would be read with it.
+        let read = file::MODEL.iter().chain(&file::TUNED).chain([&file::ADAPTER_CONFIG]);
+        let others = read.filter(|name| !hashes.contains_key(**name));
+        writer.remove_listed(others.map(|name| in_best(name)))?;
         let source = base.source.as_ref().and_then(|source| source.config.as_ref());
         let config = SkillConfig {
             method: method_name(&self.tuning, true).into(),

@@ -150,6 +150,9 @@ fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
     if !writer.folder().join(&previous).exists() {
         writer.remove(&previous);
     }
+    // A pruned model that an earlier stage left would be taken for the one that was tuned.
+    let others = file::MODEL.iter().filter(|name| !run.companions.contains_key(**name));
+    writer.remove_listed(others.map(|name| format!("{}/{name}", file::BEST)))?;
     writer.wrote(file::METRICS)?;
     writer.set("method", &run.method);
     writer.finish()
