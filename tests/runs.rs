@@ -426,3 +426,20 @@ fn what_was_read_is_noted() {
     has("beside", "prune", &[average, "sentiment/train_mean_avg.safetensors"]);
     has("named", "prune", &[average, "sentiment/train_max_avg.safetensors"]);
 }
+
+#[test]
+fn a_users_files_are_not_listed_as_a_stages() {
+    let case = Case::new("own files");
+    let train = "skn-train --model demo --task sentiment --data ../rows --max-steps 2 --threads 1 --prompt_size 4 --out run";
+    case.ok(train);
+    let listed = case.recorded("run", "train", "outputs");
+    write(&case.path("run/best/README.md"), "mine");
+    write(&case.path("run/last/notes"), "mine");
+    write(&case.path("run/best/tokenizer_config.json"), "{}");
+    case.ok(&format!("{train} --resume"));
+    assert_eq!(case.recorded("run", "train", "outputs"), listed);
+    assert!(
+        listed.contains_key("last/checkpoint.safetensors") && listed.contains_key("best/skn.json"),
+        "{listed:?}"
+    );
+}

@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use skn_artifact::names::{file, stage};
 use skn_artifact::{
-    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file, is_folder,
-    is_there, real_path, refuse_link, sha256_hex, write_file,
+    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file, is_there,
+    real_path, refuse_link, sha256_hex, write_file,
 };
 
 use crate::error::{Result, SessionError};
@@ -205,27 +205,6 @@ impl RunWriter {
     pub(crate) fn wrote(&mut self, name: &str) -> Result<()> {
         let hash = hash_file(&self.folder.join(name))?;
         self.record.outputs.insert(name.into(), hash);
-        Ok(())
-    }
-
-    /// Notes every file of a folder of the run that a library wrote; no folder, no files.
-    ///
-    /// # Errors
-    /// If one can't be read to be hashed.
-    pub(crate) fn wrote_all(&mut self, folder: &str) -> Result<()> {
-        let path = self.folder.join(folder);
-        if !is_folder(&path)? {
-            return Ok(());
-        }
-        let wrong = |source| ArtifactError::Io { file: path.clone(), operation: "read", source };
-        let entries = std::fs::read_dir(&path).map_err(wrong)?;
-        for entry in entries {
-            let entry = entry.map_err(wrong)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if is_file(&entry.path())? && !name.starts_with('.') {
-                self.wrote(&format!("{folder}/{name}"))?;
-            }
-        }
         Ok(())
     }
 

@@ -63,8 +63,7 @@ impl Session {
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
         let mut writer = RunWriter::open(self, options.clone(), out, stage::TRAIN, overwrite)?;
-        let of_best = [file::SKILL_CONFIG, file::ADAPTER_CONFIG].into_iter().chain(file::TUNED);
-        let of_best: Vec<String> = of_best.map(|name| format!("{}/{name}", file::BEST)).collect();
+        let of_best: Vec<String> = tuning_files().map(|name| format!("{}/{name}", file::BEST)).collect();
         writer.check_free(&of_best)?;
         writer.check_free(&[file::METRICS.into(), checkpoint])?;
         let base = &setup.base;
@@ -142,17 +141,29 @@ fn train_run(
     })
 }
 
+/// What tuned parameters consist of, by the names in `best`.
+fn tuning_files() -> impl Iterator<Item = &'static str> {
+    [file::SKILL_CONFIG, file::ADAPTER_CONFIG].into_iter().chain(file::TUNED)
+}
+
 fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
-    writer.wrote_all(file::BEST)?;
-    writer.wrote_all(file::LAST)?;
+    let in_best = |name: &str| format!("{}/{name}", file::BEST);
+    let of_best = tuning_files().map(in_best).chain(run.companions.keys().map(|name| in_best(name)));
+    let of_last = [file::CHECKPOINT, file::PREVIOUS_CHECKPOINT].map(|name| format!("{}/{name}", file::LAST));
+    // What somebody else puts beside them is not this stage's.
+    for name in of_best.chain(of_last.clone()) {
+        if is_file(&writer.folder().join(&name))? {
+            writer.wrote(&name)?;
+        }
+    }
     // One that is not there any more is nothing that a verification misses.
-    let previous = format!("{}/{}", file::LAST, file::PREVIOUS_CHECKPOINT);
+    let [_, previous] = of_last;
     if !writer.folder().join(&previous).exists() {
         writer.remove(&previous);
     }
     // A pruned model that an earlier stage left would be taken for the one that was tuned.
     let others = file::MODEL.iter().filter(|name| !run.companions.contains_key(**name));
-    writer.remove_listed(others.map(|name| format!("{}/{name}", file::BEST)))?;
+    writer.remove_listed(others.map(|name| in_best(name)))?;
     writer.wrote(file::METRICS)?;
     writer.set("method", &run.method);
     writer.finish()
