@@ -7,11 +7,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
-use skn_session::options::{Chain, Compute, Subject};
-use skn_session::{ChainEvent, Session, SessionError, Step};
+use skn_session::options::{Chain, Compute, Subject, Train, Tuned, TunedMethod};
+use skn_session::{ChainEvent, Progress, Session, SessionError, Step};
 use support::{Desk, copy, write};
 
 const CHAIN: &str = "skn-run --model ../model --task sentiment --data ../rows --prompt_size 4 --epoch 1 --retune-epoch 1 --draws 2 \
@@ -442,4 +443,58 @@ fn a_users_files_are_not_listed_as_a_stages() {
         listed.contains_key("last/checkpoint.safetensors") && listed.contains_key("best/skn.json"),
         "{listed:?}"
     );
+}
+
+#[test]
+fn a_run_that_goes_on_from_its_best_knows_what_it_began_with() {
+    let case = Case::of("in place");
+    let inputs = || case.recorded("run/prune-tuned", "train", "inputs");
+    let listed = || case.recorded("run/prune-tuned", "train", "outputs");
+    let began = listed();
+    let train = "skn-train -p --model_type RobertaPrunePrompt --resume_from run/prune-tuned --out run/prune-tuned --max-steps 4 --bz 4 \
+                 --threads 1";
+    case.ok(train);
+    let first = inputs();
+    for name in ["best/adapter_model.safetensors", "best/skn.json"] {
+        assert_eq!(first[name], began[name], "{name}");
+        assert_ne!(listed()[name], began[name], "{name}");
+    }
+    case.ok(&format!("{train} --resume"));
+    assert_eq!(inputs(), first, "it had nothing to do");
+}
+
+/// Stops when it was asked so often.
+struct StopAfter(AtomicUsize);
+
+impl Progress for StopAfter {
+    fn cancelled(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+}
+
+/// Where parameters were perhaps torn when a training was stopped, the model beside them was not.
+#[test]
+fn a_model_that_was_changed_is_not_tuned_further_in_place() {
+    let case = Case::of("stopped");
+    let run = case.path("run/prune-tuned");
+    let mut train = Train::new(Subject::default(), &run);
+    train.tuned = Tuned::of(&run).by(TunedMethod::PrunePrompt);
+    train.training.max_steps = Some(4);
+    for moment in 0.. {
+        let stop = Arc::new(StopAfter(moment.into()));
+        let session = Session::new(Compute::default()).unwrap().with_progress(stop);
+        match session.train(&train) {
+            Err(SessionError::Stopped { .. }) => break,
+            Err(SessionError::Interrupted(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let path = run.join("best/config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    write(&path, format!("{config}\n"));
+    let resume = "skn-train -p --model_type RobertaPrunePrompt --resume_from run/prune-tuned --out run/prune-tuned --max-steps 4 --resume";
+    case.fails(resume, &["best/config.json: expected SHA-256", "as stage train wrote it"]);
+    write(&path, config);
+    case.ok(resume);
+    case.ok("skn-verify run/prune-tuned");
 }

@@ -122,6 +122,14 @@ impl RunWriter {
         self.record.inputs.insert(what.into(), sha256.into());
     }
 
+    /// Notes what a file of the run was when the stage began, which has replaced it since; nothing, if it was not there.
+    pub(crate) fn read_before(&mut self, name: String, sha256: Option<String>) {
+        match sha256 {
+            Some(sha256) => drop(self.record.inputs.insert(name, sha256)),
+            None => drop(self.record.inputs.remove(&name)),
+        }
+    }
+
     /// Notes a setting.
     pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
         self.record.settings.insert(name.into(), value.to_string());

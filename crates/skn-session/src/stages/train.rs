@@ -3,13 +3,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{hash_file, is_file, real_path};
+use skn_artifact::{RunRecord, hash_file, is_file, real_path};
 use skn_model::{Gradients, LanguageModel};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
 use crate::error::{Result, SessionError};
 use crate::fits::method_name;
 use crate::options::Train;
+use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::setup::Setup;
@@ -92,6 +93,9 @@ impl Session {
         if outcome.stopped == Stopped::Interrupted {
             return Err(SessionError::Stopped { step: outcome.steps });
         }
+        if setup.base.source.as_ref().is_some_and(|source| source.torn) {
+            note_beginning(&outcome, &mut writer)?;
+        }
         record(&run, writer)?;
         Ok(trained(&setup, &model, &run, &outcome))
     }
@@ -146,6 +150,26 @@ fn tuning_files() -> impl Iterator<Item = &'static str> {
     [file::SKILL_CONFIG, file::ADAPTER_CONFIG].into_iter().chain(file::TUNED)
 }
 
+/// Notes what a training began with that goes on from its own best, which it has replaced since.
+fn note_beginning(outcome: &Outcome, writer: &mut RunWriter) -> Result<()> {
+    let in_best = |name: &str| format!("{}/{name}", file::BEST);
+    let run = RunRecord::read(writer.folder())?;
+    let config = in_best(file::SKILL_CONFIG);
+    let found = hash_file(&writer.folder().join(&config))?;
+    // One that was finished and noted before has replaced what its record lists as read.
+    let nothing_done = outcome.resumed_from == Some(outcome.steps);
+    let noted = run.stages.get(stage::TRAIN).filter(|_| nothing_done);
+    let noted = noted.filter(|stage| stage.outputs.get(&config) == Some(&found));
+    for name in tuning_files().filter(|name| *name != file::ADAPTER_CONFIG).map(in_best) {
+        let before = match noted {
+            Some(stage) => stage.inputs.get(&name),
+            None => run.stages.values().find_map(|stage| stage.outputs.get(&name)),
+        };
+        writer.read_before(name, before.cloned());
+    }
+    Ok(())
+}
+
 fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
     let in_best = |name: &str| format!("{}/{name}", file::BEST);
     let of_best = tuning_files().map(in_best).chain(run.companions.keys().map(|name| in_best(name)));
@@ -178,6 +202,8 @@ fn copy_backbone(setup: &Setup<'_>, out: &Path) -> Result<BTreeMap<String, Strin
     for name in file::MODEL {
         let target = out.join(file::BEST).join(name);
         let sha256 = if is_same(&target, &source.best.join(name))? {
+            // Of a run that was perhaps torn nothing was checked yet, but these are none of the files that training writes.
+            provenance::check(&target)?;
             Some(hash_file(&target)?)
         } else {
             setup.base.model.folder.copy(name, &target)?
