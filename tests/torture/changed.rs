@@ -10,7 +10,7 @@ use skn_artifact::RunRecord;
 use crate::cases;
 use crate::damage::{Dice, mutant};
 use crate::places::{self, Place, contents, copy, put, run_in};
-use crate::support::{Desk, Said};
+use crate::support::{Desk, Said, write};
 
 /// A stage that reads files of a run.
 struct Stage {
@@ -26,8 +26,7 @@ const fn stage(line: &'static str, reads: &'static [&'static str], writes: &'sta
 }
 
 const TUNED: &[&str] = &["run/best/", "run/split.json", "run/run.json"];
-const TRAIN: &str = "skn-train --model demo --task-file ../mine.toml --data ../rows --prompt_size 4 --max-length 9 \
-                     --epoch 2 --bz 16 --lr 0.005 --eval_every_step 2 --checkpoint-every 1 --save_to run --resume --threads 1";
+const TRAIN: &str = "skn-train --model demo --task-file ../mine.toml --data ../rows --prompt_size 4 --epoch 2 --bz 16 --lr 0.005 --eval_every_step 2 --checkpoint-every 1 --save_to run --resume --threads 1";
 const CHAIN: &str = "skn-run --model demo --task-file ../mine.toml --data ../rows --prompt_size 4 --max-length 9 --epoch 2 \
                      --bz 16 --retune-epoch 1 --draws 2 --shares 0.1,0.3 --threads 1 --out run --resume";
 
@@ -235,8 +234,13 @@ fn change(
     let path = place.join(name);
     let whole = fs::read(&path).unwrap();
     let other_run = if run_of(stage.line) == "one" { "two" } else { "trained-two" };
-    let settings = String::from_utf8_lossy(&whole).replace("\"max_length\": \"9\"", "\"max_length\": \"8\"");
-    let (how, bytes, other) = match dice.below(7) {
+    let settings = String::from_utf8_lossy(&whole);
+    let settings = match settings.contains("\"max_length\": \"9\"") {
+        true => settings.replace("\"max_length\": \"9\"", "\"max_length\": \"8\""),
+        // One that no stage has set.
+        false => settings.replace("\"settings\": {", "\"settings\": {\n        \"max_length\": \"8\","),
+    };
+    let (how, bytes, other) = match dice.below(9) {
         // One digit of a record decides how texts are cut.
         0 | 1 if name.ends_with("run.json") && settings.as_bytes() != whole => {
             ("set otherwise", Some(settings.into_bytes()), None)
@@ -251,6 +255,19 @@ fn change(
         1 => ("damaged", Some(mutant(&whole, number)), None),
         2 => ("cut", Some(whole[..dice.below(whole.len())].to_vec()), None),
         3 => ("removed", None, None),
+        // A link, to what it was or to something else.
+        7 => {
+            let other = dice.below(3) > 0;
+            let elsewhere = place.join("elsewhere").join(name);
+            write(&elsewhere, if other { mutant(&whole, number) } else { whole.clone() });
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+            if fs::read(&elsewhere).unwrap() != whole {
+                return Some(("linked", vec![name.to_owned()]));
+            }
+            return Some(("moved and linked", vec![name.to_owned()]));
+        }
+        8 => return add(dice, place, name),
         // The same file of another run.
         4 => ("of another run", Some(fs::read(FINISHED_DESK.join(other_run).join(name)).ok()?), None),
         // With a file of the same kind: of another stage, another split, another part of the run.
@@ -279,6 +296,31 @@ fn change(
         names.push(other);
     }
     Some((how, names))
+}
+
+/// Puts a file into the folder of another one that nobody listed there, and that would be read if it were a run's.
+fn add(dice: &mut Dice, place: &Path, name: &str) -> Option<(&'static str, Vec<String>)> {
+    let (folder, _) = name.rsplit_once('/')?;
+    let (own, content): (&str, Vec<u8>) = match folder.rsplit('/').next()? {
+        "best" => dice.one_of(&[
+            ("tokenizer_config.json", b"{\"truncation_side\": \"left\"}".to_vec()),
+            ("special_tokens_map.json", b"{\"mask_token\": \"<unk>\"}".to_vec()),
+            ("added_tokens.json", b"{\"the\": 5}".to_vec()),
+            ("bitfit.safetensors", fs::read(place.join(name)).unwrap()),
+        ]),
+        "mine" if !folder.contains("info") => {
+            let from = dice.one_of(&["dev_mean_perf", "test_max_perf", "train_avg"]);
+            let content = fs::read(place.join(folder).join(from).with_extension("safetensors")).ok()?;
+            (dice.one_of(&["dev_last_perf.safetensors", "train_last_avg.safetensors"]), content)
+        }
+        _ => return None,
+    };
+    let own = format!("{folder}/{own}");
+    if place.join(&own).exists() {
+        return None;
+    }
+    write(&place.join(&own), content);
+    Some(("added", vec![own]))
 }
 
 /// The files of a stage's folder that a run of it lists.
@@ -330,10 +372,11 @@ fn files_of_a_run() {
                 if places::differing(&found, &finished.expected[at]).is_empty() {
                     return "not used".into();
                 }
-                // Without its record a run is a folder like any other, and that is told.
+                // Without its record a run is a folder like any other, and that is told; so is what no run lists.
                 let lost = how == "removed" && names[0].ends_with("run.json");
+                let told = ["no run lists it", "does not list"].iter().any(|told| said.stderr.contains(told));
                 assert!(
-                    lost && said.stderr.contains("no run lists it"),
+                    (lost || how == "added") && told,
                     "used in silence: {:?}\n{what}",
                     places::differing(&found, &finished.expected[at])
                 );
@@ -353,6 +396,32 @@ fn files_of_a_run() {
     if total >= 100 {
         assert!(of("refused") * 2 > total, "{went:?}");
         assert!(of("not used") > 0, "{went:?}");
+    }
+}
+
+/// Data that were changed are none that a training or a chain goes on with.
+#[test]
+fn data_of_a_run() {
+    let finished = &*FINISHED;
+    for (number, line) in [TRAIN, CHAIN].into_iter().enumerate() {
+        for split in ["train", "dev", "test"] {
+            let around = Place::new(&finished.desk, &format!("data-{number}-{split}"));
+            let place = around.0.join("case");
+            copy(&finished.desk.path(run_of(line)), &place);
+            copy(&finished.desk.path("rows"), &around.0.join("rows"));
+            fs::copy(finished.desk.path("mine.toml"), around.0.join("mine.toml")).unwrap();
+            let said = run_in(&finished.desk, &place, line);
+            assert_eq!(said.code, 0, "{line}\n{}", said.stderr);
+            let rows = around.0.join("rows").join(split).with_extension("jsonl");
+            let text = fs::read_to_string(&rows).unwrap();
+            put(&rows, text.replacen("the ", "this ", 1).as_bytes());
+            assert_ne!(fs::read_to_string(&rows).unwrap(), text, "{split}");
+            let before = contents(&place);
+            let said = run_in(&finished.desk, &place, line);
+            assert_eq!(said.code, 3, "{line}\n{}", said.stderr);
+            assert!(said.stderr.contains("data"), "{line}\n{}", said.stderr);
+            assert!(contents(&place) == before, "{line}: something was written");
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Known {
     passing: BTreeSet<(String, String)>,
     /// What the next stage makes of what was before, if it takes it, and of what is afterwards.
     next: [Option<Contents>; 2],
+    /// What it makes of what a training leaves on the way: parameters that were the best for a time.
+    midway: Vec<Contents>,
     /// Calls on files of the user.
     pub(crate) calls: Vec<Call>,
 }
@@ -114,7 +116,16 @@ impl Known {
             (done.code == 0).then(|| contents(&place))
         };
         let next = [false, true].map(next);
-        let mut known = Self { stage, before, after, stdout: ended.stdout, passing, next, calls: Vec::new() };
+        let mut known = Self {
+            stage,
+            before,
+            after,
+            stdout: ended.stdout,
+            passing,
+            next,
+            midway: Vec::new(),
+            calls: Vec::new(),
+        };
         if missing().is_none() {
             known.trace(desk, &place);
         }
@@ -151,6 +162,14 @@ impl Known {
             };
             traced(desk, place, &self.stage.line, &call.name, Some(&kill), Threads::Main);
             self.passing.extend(passing(place));
+            let best = |name: &String| name.contains("/best/skn.json");
+            let is_new =
+                seen(place).iter().any(|(name, bytes)| best(name) && self.before.get(name) != Some(bytes));
+            if let Some(next) = self.stage.next.filter(|_| is_new)
+                && plain(desk, place, next).code == 0
+            {
+                self.midway.push(contents(place));
+            }
         }
     }
 
@@ -186,10 +205,27 @@ impl Known {
             );
         }
         let stay = self.before.keys().filter(|name| self.after.contains_key(*name));
-        let gone: Vec<&String> =
-            stay.filter(|name| !found.contains_key(*name) && !name.contains("/last/")).collect();
+        // A training that begins anew has no use for the checkpoints of another, and a new one takes the place of the last.
+        let goes = |name: &String| self.is_training() && name.contains("/last/");
+        let gone: Vec<&String> = stay.filter(|name| !found.contains_key(*name) && !goes(name)).collect();
         assert!(gone.is_empty(), "{case}: gone: {gone:?}");
         new
+    }
+
+    /// Checks that a program which ended with an error has taken no checkpoints of an earlier training before it could begin its
+    /// own: the figures of the earlier one go first.
+    ///
+    /// # Panics
+    /// If it has.
+    pub(crate) fn check_kept(&self, place: &Path, case: &str) {
+        let found = seen(place);
+        let has = |files: &Contents| files.keys().any(|name| name.contains("/last/checkpoint"));
+        let figures = |files: &Contents| {
+            let mut all = files.iter().filter(|(name, _)| name.ends_with("metrics.jsonl"));
+            all.next().map(|(_, bytes)| bytes.clone())
+        };
+        let has_begun = figures(&found) != figures(&self.before);
+        assert!(!has(&self.before) || has(&found) || has_begun, "{case}: the checkpoints are gone");
     }
 
     /// Checks that the next stage takes what a stopped program left only if it is all old or all new.
@@ -201,16 +237,19 @@ impl Known {
         let ended = plain(desk, place, line);
         if ended.code == 0 {
             let found = contents(place);
-            let like = |expected: &Option<Contents>| {
-                let Some(expected) = expected else { return false };
+            let like = |expected: &Contents| {
                 let made = expected
                     .keys()
                     .filter(|name| !self.before.contains_key(*name) && !self.after.contains_key(*name));
                 made.into_iter().all(|name| found.get(name) == expected.get(name))
             };
+            let told = ["does not list", "no run lists it"].iter().any(|told| ended.stderr.contains(told));
+            let midway = self.midway.iter().any(like)
+                || (!self.is_training() && ended.stderr.contains("does not list"));
             assert!(
-                self.is_training() || self.next.iter().any(like) || ended.stderr.contains("does not list"),
-                "{line} took what was left, and made something else of it than of the old or the new"
+                self.next.iter().flatten().any(like) || (midway && told),
+                "{line} took what was left, and made something else of it than of the old or the new\n{}",
+                ended.stderr
             );
             return Some("next works".into());
         }
