@@ -27,15 +27,20 @@ impl Journal {
         Self::open_checked(path, keep, None)
     }
 
-    /// Makes sure that a journal can be written, and leaves it as it is.
+    /// Begins a journal. One that is there is opened first and cut last: what is done `between`, such as removing what belongs to
+    /// it, is done only if this one can be written.
     ///
     /// # Errors
-    /// If it can't.
-    pub fn try_open(path: &Path) -> Result<()> {
-        make_folder(path.parent().unwrap_or(Path::new(".")))?;
-        let mut options = OpenOptions::new();
-        let opened = options.create(true).truncate(false).read(true).write(true).open(path);
-        opened.map(drop).map_err(ArtifactError::io(path, "open"))
+    /// If it can't be opened or cut, or what is done between fails.
+    pub fn begin<E: From<ArtifactError>>(
+        path: &Path,
+        between: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let file = open_or_make(path)?;
+        between()?;
+        file.set_len(0).map_err(ArtifactError::io(path, "cut"))?;
+        sync_folder(folder_of(path))?;
+        Ok(Self { path: path.into(), file, length: 0, hash: Sha256::new() })
     }
 
     /// Opens a journal whose first `keep` bytes must have a SHA-256, and cuts it back to them.
@@ -47,16 +52,7 @@ impl Journal {
     }
 
     fn open_checked(path: &Path, keep: u64, sha256: Option<&str>) -> Result<Self> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        make_folder(folder)?;
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(ArtifactError::io(path, "open"))?;
+        let mut file = open_or_make(path)?;
         let length = file.metadata().map_err(ArtifactError::io(path, "read"))?.len();
         if length < keep {
             let expected = format!("at least the {keep} bytes of the checkpoint");
@@ -73,7 +69,7 @@ impl Journal {
         }
         file.set_len(keep).map_err(ArtifactError::io(path, "cut"))?;
         file.seek(SeekFrom::Start(keep)).map_err(ArtifactError::io(path, "seek in"))?;
-        sync_folder(folder)?;
+        sync_folder(folder_of(path))?;
         Ok(Self { path: path.into(), file, length: keep, hash })
     }
 
@@ -107,10 +103,37 @@ impl Journal {
     }
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn open_or_make(path: &Path) -> Result<File> {
+    make_folder(folder_of(path))?;
+    let mut options = OpenOptions::new();
+    let opened = options.create(true).truncate(false).read(true).write(true).open(path);
+    opened.map_err(ArtifactError::io(path, "open"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sha256_hex;
+
+    #[test]
+    fn a_journal_is_begun_when_all_before_it_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        std::fs::write(&path, "1\n").unwrap();
+        let wrong = || Err(ArtifactError::format(&path, "x", "y", "z"));
+        Journal::begin(&path, wrong).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"1\n");
+        let mut journal = Journal::begin(&path, || Ok::<_, ArtifactError>(())).unwrap();
+        journal.append(&2).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"2\n");
+        // Where it can't be written nothing else happens.
+        let never = || -> Result<()> { panic!("it can't be opened") };
+        Journal::begin(folder.path(), never).unwrap_err();
+    }
 
     #[test]
     fn a_journal_is_cut_back_to_its_checkpoint() {

@@ -156,27 +156,26 @@ impl<'a> Training<'a> {
                 (adam, loaded.checkpoint.state().clone(), loaded.notes.clone())
             }
         };
-        match &loaded {
-            None => {
-                // Nothing of an earlier training goes before this one can write.
-                Journal::try_open(&run.metrics())?;
-                checkpoints.clear()?;
-            }
+        let journal = match &loaded {
+            // Nothing of an earlier training goes before this one can write.
+            None => Journal::begin(&run.metrics(), || checkpoints.clear())?,
             Some(loaded) => {
                 run.check_resumed(&state)?;
                 checkpoints.settle(loaded)?;
+                let journal = match &state.metrics_sha256 {
+                    Some(sha256) => Journal::resume(&run.metrics(), state.metrics_bytes, sha256),
+                    None => Journal::open(&run.metrics(), state.metrics_bytes),
+                };
+                journal.map_err(|error| match error {
+                    source @ ArtifactError::Format { .. } => TuneError::Beside {
+                        source,
+                        checkpoint: checkpoints.current().into(),
+                        step: state.step,
+                    },
+                    error => error.into(),
+                })?
             }
-        }
-        let journal = match &state.metrics_sha256 {
-            Some(sha256) => Journal::resume(&run.metrics(), state.metrics_bytes, sha256),
-            None => Journal::open(&run.metrics(), state.metrics_bytes),
         };
-        let journal = journal.map_err(|error| match (error, &loaded) {
-            (source @ ArtifactError::Format { .. }, Some(_)) => {
-                TuneError::Beside { source, checkpoint: checkpoints.current().into(), step: state.step }
-            }
-            (error, _) => error.into(),
-        })?;
         Ok(Self {
             model,
             data,
