@@ -213,7 +213,9 @@ impl Work {
     /// One step of training as `skn-train` makes it; returns its loss.
     fn step(&mut self, texts: &[Encoded]) -> Result<f32> {
         let number = self.adam.step();
-        let dropout = TrainingDropout { hidden: 0.1, attention: 0.1, seed: 0, step: number };
+        let config = self.model.config();
+        let (hidden, attention) = (config.hidden_dropout, config.attention_dropout);
+        let dropout = TrainingDropout { hidden, attention, seed: 0, step: number };
         let found = self.gradients(texts, Some(dropout))?;
         let scale = clip_factor(gradient_norm(number, &found.gradients)?, 1.0);
         self.adam.update(self.model.parameters(), &found.gradients, scale, 1e-3)?;
