@@ -2,7 +2,11 @@
 files that its programs wrote are read."""
 
 import json
+import os
 import subprocess
+
+# Before transformers is there: it shows bars while it reads a GGUF file.
+os.environ["TQDM_DISABLE"] = "1"
 
 import numpy
 import torch
@@ -17,9 +21,12 @@ transformers.utils.logging.disable_progress_bar()
 def last_activations(folder, texts, threads, batch=16):
     """Inputs of each layer's second matrix at the last token of each text: [N, L, F]."""
     torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    layers, seen, answers = model.model.layers, {}, None
+    place = {"pretrained_model_name_or_path": folder}
+    if folder.is_file():
+        place = {"pretrained_model_name_or_path": folder.parent, "gguf_file": folder.name}
+    tokenizer = AutoTokenizer.from_pretrained(**place)
+    model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32).eval()
+    layers, seen = model.model.layers, {}
     for number, layer in enumerate(layers):
         layer.mlp.down_proj.register_forward_pre_hook(lambda _, given, number=number: seen.__setitem__(number, given[0]))
     ids = [tokenizer(text)["input_ids"] for text in texts]
@@ -58,6 +65,13 @@ def recount(folder, parts, options, ours):
     for name in ("dev", "test"):
         here, there = counts[name].ravel()[best], theirs[name].ravel()[best]
         assert (here == there).all(), f"{name}: the ten best neurons: {here} here, {there} by skn"
+    # The first of them is what skn-run reports.
+    said, turned = json.loads((ours.parent / "summary.json").read_text())["best_neuron"], counts["dev"].ravel()[best[0]] * 2 < total
+    share = {name: counts[name].ravel()[best[0]] / len(labels[name]) for name in counts}
+    expected = {name: 1 - value if turned else value for name, value in share.items()}
+    layer, index = divmod(int(best[0]), averages.shape[1])
+    assert (said["layer"], said["index"]) == (layer, index), f"best neuron: {layer}, {index} here, {said} by skn"
+    assert all(abs(said[name] - expected[name]) < 1e-9 for name in expected), f"best neuron: {expected} here, {said} by skn"
     same = numpy.logical_and(counts["dev"] == theirs["dev"], counts["test"] == theirs["test"]).sum()
     # Elsewhere an activation lies so near the average that the last bits decide.
     most = max(int(numpy.abs(counts[name] - theirs[name]).max()) for name in counts)
@@ -100,9 +114,10 @@ def others(run, part, options):
     assert not unknown, unknown
     model.eval()
     words = [tokenizer.encode(f" {word}")[0] for word in options.words]
-    texts = [options.template.replace("{text}", text) for text, _ in part[:32]]
+    texts = [text for text, _ in part[:32]]
     apart = 0.0
     for text, ours in zip(texts, answers(run, texts, options)):
+        text = options.template.replace("{text}", text)
         with torch.no_grad():
             rows = torch.cat([model.get_input_embeddings()(torch.tensor(tokenizer.encode(text))), prompt])
             logits = model(inputs_embeds=rows[None]).logits[0, -1, words]

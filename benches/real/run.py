@@ -3,11 +3,11 @@
     cargo build --workspace --bins
     python benches/real/run.py --work FOLDER                      # what fetch.py brought
     python benches/real/run.py --work FOLDER --csv reviews.csv --text review --label stars --classes 1,5 \\
-        --words negative,positive --template 'Review: {text} Sentiment (positive or negative):'
+        --words negative,positive --template 'Review: {text}\\nSentiment (positive or negative):'
 
 Needs what fetch.py names. Of the CSV file's rows of the two classes (texts that stand there twice are left out where they have two labels, and
-else taken once) as many of each are drawn, by --seed, and divided into train (a half), dev and test (a quarter each). --words answer the
-classes, in their order; the model continues the template. --model takes another folder of a decoder.
+else taken once) as many of each are drawn, by --seed, into train (a half), dev and test (a quarter each). --words answer the
+classes, in their order; the model continues the template. --model takes another decoder, a folder or a GGUF file.
 
 Steps: the model as it is (every neuron at each text's last token; its own words), counted again by Python (check.py); a prompt
 tuned behind the text; neurons perturbed, and as many random ones; pruned, tuned again; pruned to one width, which transformers loads
@@ -37,7 +37,7 @@ BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
 def rows_of(options):
-    """Balanced rows of two classes, in random order."""
+    """Train, dev and test, each with as many rows of either class, in random order."""
     dice = random.Random(options.seed)
     labels = {}
     with open(options.csv, newline="", encoding="utf-8", errors="replace") as file:
@@ -50,30 +50,33 @@ def rows_of(options):
             if text and label in options.classes:
                 labels.setdefault(text, set()).add(label)
     each = options.rows // 2
-    chosen = []
+    ends = [0, each // 2, each // 2 + each // 4, each]
+    parts = {name: [] for name in ("train", "dev", "test")}
     for number, name in enumerate(options.classes):
         texts = [text for text, found in labels.items() if found == {name}]
         if len(texts) < each:
             sys.exit(f"{options.csv}: expected {each} texts of {options.label} {name}, found {len(texts)}")
-        chosen += [(text, number) for text in dice.sample(texts, each)]
-    dice.shuffle(chosen)
-    return chosen
+        chosen = dice.sample(texts, each)
+        for part, begin, end in zip(parts.values(), ends, ends[1:]):
+            part += [(text, number) for text in chosen[begin:end]]
+    for part in parts.values():
+        dice.shuffle(part)
+    return parts
 
 
 def write_data(options, folder):
-    """Three files and the task. The template is put around each text here."""
+    """Three files and the task."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(options)
-    half, quarter = len(rows) // 2, len(rows) // 4
-    parts = {"train": rows[:half], "dev": rows[half : half + quarter], "test": rows[half + quarter :]}
+    parts = rows_of(options)
     for name, part in parts.items():
         with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["text", "label"])
-            writer.writerows((options.template.replace("{text}", text), label) for text, label in part)
+            writer.writerows(part)
     words = json.dumps([f" {word}" for word in options.words])
     splits = "".join(f'{name} = "{name}"\n' for name in parts)
-    task = f'name = "task"\ntext = ["text"]\nlabel = "label"\nlabels = {words}\n\n[splits]\n{splits}'
+    template = json.dumps(options.template)
+    task = f'name = "task"\ntemplate = {template}\nlabel = "label"\nlabels = {words}\n\n[splits]\n{splits}'
     (folder / "task.toml").write_text(task)
     return parts
 
@@ -147,13 +150,13 @@ def perturbed(folder, lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, type=pathlib.Path)
-    parser.add_argument("--model", type=pathlib.Path, help="a decoder's folder [default: WORK/model]")
+    parser.add_argument("--model", type=pathlib.Path, help="a decoder's folder or GGUF file [default: SmolLM2's in WORK]")
     parser.add_argument("--csv", type=pathlib.Path, help="labelled text [default: WORK/tweets.csv]")
     parser.add_argument("--text", default="text", help="the column of texts")
     parser.add_argument("--label", default="sentiment", help="the column of labels")
     parser.add_argument("--classes", default="negative,positive", help="two labels, as they stand there")
     parser.add_argument("--words", default="negative,positive", help="the words that answer them")
-    parser.add_argument("--template", default="Tweet: {text} Sentiment (positive or negative):")
+    parser.add_argument("--template", default="Tweet: {text}\\nSentiment (positive or negative):", help="\\n ends a line")
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--steps", type=int, default=125, help="of prompt tuning, 16 texts each")
@@ -164,13 +167,14 @@ def main():
     parser.add_argument("--bin", type=pathlib.Path, default=HERE.parent.parent / "target" / "debug", help="the programs")
     options = parser.parse_args()
     work = options.work
-    options.model = options.model or work / "model"
+    options.model = options.model or work / "SmolLM2-135M-Instruct.Q4_1.gguf"
     options.csv = options.csv or work / "tweets.csv"
     options.classes, options.words = options.classes.split(","), options.words.split(",")
+    options.template = options.template.replace("\\n", "\n")
     if options.page and not {BEGIN, END} <= set(options.page.read_text().splitlines(keepends=True)):
         sys.exit(f"{options.page}: expected the lines {BEGIN.strip()} and {END.strip()}")
-    if len(options.classes) != 2 or len(options.words) != 2 or "{text}" not in options.template or "\n" in options.template:
-        sys.exit("expected two --classes, two --words and a --template of one line with {text}")
+    if len(options.classes) != 2 or len(options.words) != 2 or options.template.count("{") != 1 or "{text}" not in options.template:
+        sys.exit("expected two --classes, two --words and a --template whose one brace is {text}")
 
     data, plain, tuned, small, again, uniform = (work / name for name in ("data", "untuned", "tuned", "pruned", "retuned", "uniform"))
     for folder in (data, plain, tuned, small, again, uniform):
@@ -180,8 +184,7 @@ def main():
     subject = ["--model", options.model, "--task-file", data / "task.toml", "--data", data]
 
     # The model as it is.
-    run("untuned: every neuron, the model's words", "skn-probe", *subject, "--probe_type", "acc_last,acc_mean,speed", "--repeats", 1, "--out", plain)
-    run("", "skn-select", "-a", plain / "task" / "dev_last_perf", "--out", plain)
+    run("untuned: every neuron, the model's words", "skn-run", "--untuned", *subject, "--out", plain)
     found = run.python("the same in Python, and shuffles", lambda: check.recount(options.model, parts, options, plain / "task"))
 
     # A prompt behind the text.
