@@ -47,9 +47,10 @@ def last_activations(folder, texts, threads, batch=16):
 
 def recount(folder, parts, options, ours):
     """Averages, counts and the null of the maximum, from transformers' activations."""
-    full = {name: [options.template.replace("{text}", text) for text, _ in part] for name, part in parts.items()}
+    texts = [options.template.replace("{text}", text) for part in parts.values() for text, _ in part]
     labels = {name: numpy.array([label for _, label in part]) for name, part in parts.items()}
-    activations = {name: last_activations(folder, texts, options.threads) for name, texts in full.items()}
+    ends = numpy.cumsum([len(part) for part in parts.values()])[:-1]
+    activations = dict(zip(parts, numpy.split(last_activations(folder, texts, options.threads), ends)))
     averages = load_file(ours / "train_last_avg.safetensors")["train_avg"]
     apart = numpy.abs(activations["train"].mean(axis=0, dtype=numpy.float64) - averages).max()
     assert apart < 1e-4, f"averages are {apart} apart"
