@@ -20,11 +20,6 @@ const CHAIN: &str = "skn-run --model ../model --task sentiment --data ../rows --
 /// The runs of a chain.
 const RUNS: [&str; 4] = ["run", "run/untuned", "run/prune", "run/prune-tuned"];
 
-const CHAIN: &str = "skn-run --model ../model --task sentiment --data ../rows --prompt_size 4 --epoch 1 --retune-epoch 1 --draws 2 \
-                     --shares 0.1,0.3 --type mean --threads 1 --out run";
-/// The runs of a chain.
-const RUNS: [&str; 4] = ["run", "run/untuned", "run/prune", "run/prune-tuned"];
-
 /// A task's rows, as many as given of train, dev and test, from some row on.
 fn rows(folder: &Path, task: &str, counts: [usize; 3], from: usize) {
     for (count, (split, content)) in counts.iter().zip(skn_demo::task_files(task).unwrap().splits) {

@@ -302,12 +302,15 @@ fn change(
 fn add(dice: &mut Dice, place: &Path, name: &str) -> Option<(&'static str, Vec<String>)> {
     let (folder, _) = name.rsplit_once('/')?;
     let (own, content): (&str, Vec<u8>) = match folder.rsplit('/').next()? {
-        "best" => dice.one_of(&[
-            ("tokenizer_config.json", b"{\"truncation_side\": \"left\"}".to_vec()),
-            ("special_tokens_map.json", b"{\"mask_token\": \"<unk>\"}".to_vec()),
-            ("added_tokens.json", b"{\"the\": 5}".to_vec()),
-            ("bitfit.safetensors", fs::read(place.join(name)).unwrap()),
-        ]),
+        "best" => {
+            let files = [
+                ("tokenizer_config.json", b"{\"truncation_side\": \"left\"}".to_vec()),
+                ("special_tokens_map.json", b"{\"mask_token\": \"<unk>\"}".to_vec()),
+                ("added_tokens.json", b"{\"the\": 5}".to_vec()),
+                ("bitfit.safetensors", fs::read(place.join(name)).unwrap()),
+            ];
+            files[dice.below(files.len())].clone()
+        }
         "mine" if !folder.contains("info") => {
             let from = dice.one_of(&["dev_mean_perf", "test_max_perf", "train_avg"]);
             let content = fs::read(place.join(folder).join(from).with_extension("safetensors")).ok()?;
