@@ -163,9 +163,13 @@ fn shard(
     files: &BTreeMap<String, Vec<u8>>,
     length: &str,
     averages: &str,
-    split: &str,
+    data: &str,
     lists: bool,
 ) {
+    let part = r#"{"source": "train", "rows": [0]}"#;
+    let split = format!(
+        r#"{{"task": "t", "seed": 0, "data_sha256": "{data}", "train": {part}, "dev": {part}, "test": {part}}}"#
+    );
     let mut record = StageRecord { version: "1".into(), ..StageRecord::default() };
     record.settings.insert("max_length".into(), length.into());
     record.inputs.insert("run/t/train_avg.safetensors".into(), averages.into());
@@ -173,7 +177,7 @@ fn shard(
         write(&folder.join(name), bytes);
         record.outputs.insert(name.clone(), sha256_hex(bytes));
     }
-    write(&folder.join(file::SPLIT), split);
+    write(&folder.join(file::SPLIT), &split);
     record.outputs.insert(file::SPLIT.into(), sha256_hex(split.as_bytes()));
     if lists {
         RunRecord::update(folder, "probe acc,pos", record, &[]).unwrap();
@@ -222,7 +226,7 @@ fn trees_of_shards() {
                 &files,
                 either(Fault::OtherLength, "20", "21"),
                 either(Fault::OtherAverages, "aa", "bb"),
-                either(Fault::OtherSplit, "{\"a\": 1}\n", "{\"a\": 2}\n"),
+                either(Fault::OtherSplit, "da", "db"),
                 !is_odd(Fault::Unlisted),
             );
         }
@@ -309,7 +313,7 @@ fn more_texts_than_averages_can_count() {
             let part = Rows { rows: &rows[index..=index], times, classes: 2 };
             let mut files = part.files(7, Some(format!("{}/3", index + 1)));
             files.retain(|name, _| name.contains("avg"));
-            shard(&run.0.join(file::shard(index + 1, 3)), &files, "20", "aa", "{}\n", true);
+            shard(&run.0.join(file::shard(index + 1, 3)), &files, "20", "aa", "da", true);
         }
         match session.merge(&Merge::new(&run.0)) {
             Ok(_) => {
