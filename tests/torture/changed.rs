@@ -368,7 +368,8 @@ fn files_of_a_run() {
                         name.starts_with(&run) && !inner.iter().any(|inner| name.starts_with(inner))
                     };
                     let listed = names.iter().find(|name| own(name) && before.contains(*name));
-                    assert_eq!(listed, None, "{what}");
+                    // A link to the same bytes is the file that was written.
+                    assert!(listed.is_none() || how == "moved and linked", "{what}");
                     return "not looked at".into();
                 }
                 let mut found = written(&place.0, stage, &said);
@@ -392,7 +393,9 @@ fn files_of_a_run() {
             3 => {
                 // A record that was put in the place of another one is wrong about the files that it lists.
                 let named = names.iter().any(|name| said.stderr.contains(name.rsplit('/').next().unwrap()));
-                assert!(named, "the file is not named\n{what}");
+                let of_record = names.iter().any(|name| name.ends_with("run.json"))
+                    && ["missing: ", "changed: "].iter().any(|list| said.stderr.contains(list));
+                assert!(named || of_record, "the file is not named\n{what}");
                 "refused".into()
             }
             _ => panic!("{what}"),
