@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use skn_artifact::names::file::{CHECKPOINT, PREVIOUS_CHECKPOINT};
+use skn_artifact::names::file::{CHECKPOINT, INFERENCE_TIME, PREVIOUS_CHECKPOINT, REPORT, SUMMARY};
 use skn_artifact::sha256_hex;
 
 use crate::support;
@@ -56,18 +56,23 @@ pub(crate) fn contents(place: &Path) -> Contents {
     found
 }
 
-/// Name and content of every file that programs made in a folder; of a run's record without times and command lines, which
-/// differ where a stage was begun again.
+/// Files that tell times.
+const TIMED: [&str; 3] = [INFERENCE_TIME, REPORT, SUMMARY];
+
+/// Name and content of every file that programs made in a folder; of a run's record without command lines, which differ where a
+/// stage was begun again, and of no file the times.
 pub(crate) fn seen(place: &Path) -> Contents {
     let mut found = Contents::new();
-    for folder in ["run", "pruned", "tuned", "two", "figures"] {
+    for folder in ["run", "pruned", "tuned", "two", "figures", "made"] {
         if place.join(folder).is_dir() {
             support::walk(&place.join(folder), &format!("{folder}/"), &mut |name, path| {
                 let bytes = fs::read(path).unwrap();
                 match name.rsplit('/').next().unwrap() {
                     ".lock" => {}
                     "run.json" => drop(found.insert(name.into(), timeless(name, &bytes))),
-                    "report.html" => drop(found.insert(name.into(), without_stages(name, &bytes))),
+                    REPORT => drop(found.insert(name.into(), without_stages(name, &bytes))),
+                    INFERENCE_TIME => drop(found.insert(name.into(), untimed(name, &bytes, None))),
+                    SUMMARY => drop(found.insert(name.into(), untimed(name, &bytes, Some("ms_per_text")))),
                     _ => drop(found.insert(name.into(), bytes)),
                 }
             });
@@ -91,8 +96,12 @@ fn timeless(name: &str, bytes: &[u8]) -> Vec<u8> {
                 *setting = Path::new(path).file_name().unwrap().to_str().into();
             }
         }
-        if let Some(page) = stage["outputs"].get_mut("report.html") {
-            *page = "depends on times".into();
+        for files in ["inputs", "outputs"] {
+            for (name, hash) in stage[files].as_object_mut().unwrap() {
+                if TIMED.iter().any(|timed| name.ends_with(timed)) {
+                    *hash = "depends on times".into();
+                }
+            }
         }
         let inputs = stage["inputs"].as_object_mut().unwrap();
         let named = std::mem::take(inputs).into_iter().map(|(name, hash)| match name.starts_with('/') {
@@ -109,10 +118,27 @@ fn timeless(name: &str, bytes: &[u8]) -> Vec<u8> {
     serde_json::to_vec_pretty(&record).unwrap()
 }
 
+/// A file of JSON that is whole, without what was timed: one field, or all of its values.
+fn untimed(name: &str, bytes: &[u8], field: Option<&str>) -> Vec<u8> {
+    let mut value: serde_json::Value =
+        serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("{name}: {error}: {bytes:?}"));
+    let fields = value.as_object_mut().unwrap();
+    for (name, value) in fields.iter_mut() {
+        if field.is_none_or(|field| field == name) {
+            *value = "depends on times".into();
+        }
+    }
+    serde_json::to_vec_pretty(&value).unwrap()
+}
+
 /// A report without its table of stages, which has times and command lines.
 fn without_stages(name: &str, bytes: &[u8]) -> Vec<u8> {
     let page = std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(page.trim_end().ends_with("</html>"), "{name}: {} bytes, not to its end", bytes.len());
+    // What a whole chain measured stands in its sentences too.
+    if page.contains("ms per text") {
+        return b"depends on times".to_vec();
+    }
     let (before, after) = page.split_once("<section id=\"run\">").unwrap_or((page, ""));
     let after = after.split_once("</section>").map_or("", |(_, after)| after);
     format!("{before}{after}").into_bytes()

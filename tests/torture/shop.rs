@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use skn_artifact::names::file::{REPORT, SUMMARY};
 use skn_artifact::sha256_hex;
 
 use crate::contents::{Contents, checkpoint, contents, differing, is_temporary, passing, seen, shown};
@@ -179,7 +180,11 @@ impl Known {
     }
 
     pub(crate) fn is_training(&self) -> bool {
-        self.stage.line.starts_with("skn-train")
+        self.stage.line.starts_with("skn-train") || self.is_chain()
+    }
+
+    fn is_chain(&self) -> bool {
+        self.stage.line.starts_with("skn-run")
     }
 
     /// Checks that a stopped program left every file as it was, or as it should be; says how many are new.
@@ -206,7 +211,9 @@ impl Known {
         }
         let stay = self.before.keys().filter(|name| self.after.contains_key(*name));
         // A training that begins anew has no use for the checkpoints of another, and a new one takes the place of the last.
-        let goes = |name: &String| self.is_training() && name.contains("/last/");
+        // What a whole chain came to would be told of another one's files.
+        let told = |name: &String| self.is_chain() && (name.ends_with(SUMMARY) || name.ends_with(REPORT));
+        let goes = |name: &String| self.is_training() && name.contains("/last/") || told(name);
         let gone: Vec<&String> = stay.filter(|name| !found.contains_key(*name) && !goes(name)).collect();
         assert!(gone.is_empty(), "{case}: gone: {gone:?}");
         new

@@ -14,6 +14,10 @@ const MASK: &str = "skn-mask -p --resume_from run --model model --data data --in
 const PRUNE: &str = "skn-prune --resume_from run --model model --data data --info_path run/info/tiny/0.1 --ths_path run/tiny/train_avg \
                      --threads 1 --out pruned";
 const REPORT: &str = "skn-report run --figures figures";
+const RUN: &str = "skn-run --model model --task-file task.toml --data data --prompt_size 2 --batch 4 --epoch 1 --retune-epoch 1 \
+                   --shares 0.1,0.3 --draws 2 --threads 1 --out run";
+const PRETRAIN: &str =
+    "skn-pretrain --steps 3 --batch 2 --shape 8,2,16,2 --report-every 2 --threads 1 --out made";
 const BINARIZE: &str = "skn-binarize --task-file task3.toml --data data3 --out two";
 
 /// A program as it is attacked.
@@ -51,6 +55,8 @@ pub(crate) fn states() -> Vec<(&'static str, &'static str, Vec<String>)> {
         ("pruned", "selected", vec![PRUNE.into()]),
         ("pruned otherwise", "selected", vec![PRUNE.replace("tiny/0.1", "tiny/0.3")]),
         ("reported", "masked", vec![REPORT.into(), force(&MASK.replace("--draws 2", "--draws 3"))]),
+        ("run otherwise", "inputs", vec![seed(RUN)]),
+        ("made otherwise", "inputs", vec![seed(PRETRAIN)]),
         ("binarized", "inputs", vec![seed(BINARIZE)]),
     ]
 }
@@ -91,6 +97,10 @@ pub(crate) fn stages() -> Vec<Stage> {
         ),
         stage("report", "masked", REPORT, "--force", None, "run"),
         stage("report anew", "reported", &force(REPORT), "--force", None, "run"),
+        stage("run", "inputs", RUN, "--resume", None, "run"),
+        stage("run anew", "run otherwise", &force(RUN), "--force", None, "run"),
+        stage("pretrain", "inputs", PRETRAIN, "--force", None, ""),
+        stage("pretrain anew", "made otherwise", &force(PRETRAIN), "--force", None, ""),
         stage("binarize", "inputs", BINARIZE, "--force", None, ""),
         stage("binarize anew", "binarized", &force(BINARIZE), "--force", None, ""),
         stage("verify", "masked", "skn-verify run", "", None, "run"),

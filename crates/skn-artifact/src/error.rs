@@ -28,7 +28,7 @@ pub enum ArtifactError {
     },
 
     /// A file to be written exists.
-    #[error("{file}: exists, and is not to be replaced (option `overwrite`)")]
+    #[error("{file}: exists; option `overwrite` replaces it")]
     Exists {
         /// The file.
         file: PathBuf,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
+use skn_artifact::names::file;
 use skn_artifact::{Verification, verify};
 use skn_program::Failure;
 
@@ -72,6 +73,7 @@ impl Stage for Verify {
         .into_iter()
         .flatten()
         .collect();
-        Err(Failure::input(format!("{}: {}", run.display(), wrong.join("; "))))
+        // The record itself may be what was exchanged.
+        Err(Failure::input(format!("{}: {}", run.join(file::RUN).display(), wrong.join("; "))))
     }
 }

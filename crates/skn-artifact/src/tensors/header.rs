@@ -113,21 +113,22 @@ pub(super) fn check_layout(path: &Path, entries: &BTreeMap<String, Entry>, lengt
     let mut spans: Vec<(usize, usize, &str)> =
         entries.iter().map(|(name, entry)| (entry.start, entry.end, name.as_str())).collect();
     spans.sort_unstable();
-    let mut place = 0;
+    let (mut place, mut last) = (0, None);
     for (start, end, name) in spans {
         if start != place {
             let expected = format!("data that begins at {place}");
             return Err(ArtifactError::tensor(path, name, expected, start));
         }
-        place = end;
+        (place, last) = (end, Some(name));
     }
     if place == length {
         return Ok(());
     }
+    let ends = last.map_or_else(String::new, |name| format!(", where tensor `{name}` ends"));
     Err(ArtifactError::format(
         path,
         "data",
-        format!("{place} bytes, as the header says"),
+        format!("{place} bytes{ends}, as the header says"),
         format!("{length} bytes"),
     ))
 }
