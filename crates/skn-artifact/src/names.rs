@@ -56,8 +56,10 @@ pub mod schema {
     pub const FIRST: u32 = 1;
     /// That of counts of two classes which hold `true_positive` and `positives` besides.
     pub const COUNTS_BY_CLASS: u32 = 2;
+    /// That of counts which hold `dead` besides, and `true_positive` and `positives` of two classes too.
+    pub const COUNTS_WITH_DEAD: u32 = 3;
     /// The newest that this version knows.
-    pub const NEWEST: u32 = COUNTS_BY_CLASS;
+    pub const NEWEST: u32 = COUNTS_WITH_DEAD;
 }
 
 /// What a tensor file says it is.

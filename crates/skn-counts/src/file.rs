@@ -26,10 +26,11 @@ use crate::pool::Pool;
 
 impl Performance {
     /// The file `dev_perf` and the like: `accuracy` F32, `correct` I64, `true_positive` I64, `positives` I64 (`[1]`, the texts
-    /// of class 1; of more than two classes `[C]`), `total` I64 `[1]`; with what it says of itself.
+    /// of class 1; of more than two classes `[C]`), `total` I64 `[1]`, and `dead` BOOL of the shape of one class where it is
+    /// known; with what it says of itself.
     ///
-    /// Of two classes the form is the second (`skn.schema`): the first had neither `true_positive` nor `positives`, and is
-    /// written again only for counts that were read without them.
+    /// With `dead` the form is the third (`skn.schema`). Of two classes it else is the second: the first had neither
+    /// `true_positive` nor `positives`, and is written again only for counts that were read without them.
     ///
     /// # Errors
     /// If the header can't be made.
@@ -55,6 +56,10 @@ impl Performance {
                 bundle.in_schema(schema::COUNTS_BY_CLASS);
             }
         }
+        if let Some(dead) = &self.dead {
+            bundle.insert("dead", Array::bool(self.dims.clone(), dead.clone())?);
+            bundle.in_schema(schema::COUNTS_WITH_DEAD);
+        }
         Ok(bundle)
     }
 
@@ -62,7 +67,8 @@ impl Performance {
     ///
     /// `correct` is I64 `[L, P, F]`, or `[L, F]` where a text's activations were pooled; `total` I64 `[1]`.
     /// `true_positive` I64 has the same shape, and `positives` is I64 `[1]`. With `positives` I64 `[C]`, of more than two classes,
-    /// `correct` and `true_positive` have `C` before that. Files of two classes from older versions have neither.
+    /// `correct` and `true_positive` have `C` before that. Files of two classes from older versions have neither. `dead` is BOOL
+    /// `[L, P, F]` or `[L, F]`, of any number of classes.
     ///
     /// # Errors
     /// If the file is of another kind or shape, has no texts or more than 2^32 - 1, lacks a tensor that its form has, holds
@@ -92,7 +98,9 @@ impl Performance {
         let widths = widths(file, layers, widest)?;
         // Only of pooled activations there are two kinds.
         let pool = pool.or((dims.len() == 3).then_some(Pool::Position));
-        let read = Self { file: path.into(), pool, dims: dims.to_vec(), widths, correct, by_class, total };
+        let dead = dead(file, dims)?;
+        let (file_read, dims) = (path.into(), dims.to_vec());
+        let read = Self { file: file_read, pool, dims, widths, correct, by_class, dead, total };
         read.check(file)?;
         Ok(read)
     }
@@ -189,8 +197,8 @@ fn pool(file: &TensorFile) -> Result<Option<Pool>> {
 
 /// What a file counts by class, beside `correct` of a shape. `positives` says of how many classes.
 fn by_class(file: &TensorFile, shape: &[usize]) -> Result<Option<ByClass>> {
-    let newer = schema::COUNTS_BY_CLASS.to_string();
-    let promised = file.metadata().get(key::SCHEMA) == Some(&newer);
+    let promised =
+        [schema::COUNTS_BY_CLASS, schema::COUNTS_WITH_DEAD].into_iter().any(|form| is_in(file, form));
     if !promised && !["positives", "true_positive"].iter().any(|name| file.contains(name)) {
         return Ok(None);
     }
@@ -203,6 +211,19 @@ fn by_class(file: &TensorFile, shape: &[usize]) -> Result<Option<ByClass>> {
         return Err(CountsError::file(file.path(), "tensor `positives`", expected, format!("{of:?}")));
     }
     Ok(Some(ByClass { true_positive, positives }))
+}
+
+/// Whether a file says that it has this form.
+fn is_in(file: &TensorFile, form: u32) -> bool {
+    file.metadata().get(key::SCHEMA) == Some(&form.to_string())
+}
+
+/// Which neurons a file says are dead, beside `correct` of dimensions but for the classes.
+fn dead(file: &TensorFile, dims: &[usize]) -> Result<Option<Vec<bool>>> {
+    if !is_in(file, schema::COUNTS_WITH_DEAD) && !file.contains("dead") {
+        return Ok(None);
+    }
+    Ok(Some(file.bool("dead", Some(dims))?.1))
 }
 
 /// The neurons of each layer: what the file says, else as many in each as the arrays have.
@@ -305,8 +326,26 @@ pub(crate) mod tests {
             )
         };
         assert_eq!(read(&bundle).unwrap().by_class(), None, "an older version's");
-        let message = read(bundle.in_schema(schema::COUNTS_BY_CLASS)).unwrap_err().to_string();
-        assert!(message.contains("dev_perf: tensor `positives`"), "{message}");
+        for form in [schema::COUNTS_BY_CLASS, schema::COUNTS_WITH_DEAD] {
+            let message = read(bundle.in_schema(form)).unwrap_err().to_string();
+            assert!(message.contains("dev_perf: tensor `positives`"), "{message}");
+        }
+        bundle.insert("true_positive", Array::i64(vec![1, 1], vec![1]).unwrap());
+        bundle.insert("positives", Array::i64(vec![1], vec![2]).unwrap());
+        let message = read(bundle.in_schema(schema::COUNTS_WITH_DEAD)).unwrap_err().to_string();
+        assert!(message.contains("dev_perf: tensor `dead`"), "{message}");
+        bundle.insert("dead", Array::bool(vec![1], vec![true]).unwrap());
+        let message = read(&bundle).unwrap_err().to_string();
+        assert!(message.contains("`dead`: expected shape [1, 1], found shape [1]"), "{message}");
+        bundle.insert("dead", Array::bool(vec![1, 1], vec![true]).unwrap());
+        let found = read(&bundle).unwrap();
+        assert_eq!(found.dead(), Some(&[true][..]));
+        let again = found.to_bundle(&BTreeMap::new()).unwrap().to_bytes().unwrap();
+        let again = TensorFile::from_bytes("dev_perf".as_ref(), again).unwrap();
+        assert_eq!(
+            (again.metadata()["skn.schema"].as_str(), Performance::read(&again).unwrap()),
+            ("3", found)
+        );
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Candidate {
 
 impl Performance {
     /// The rule that is furthest from guessing, of all neurons, positions and classes that [can be told](Self::tells); of
-    /// equals the first in the order of class, layer, position and index. Padding of narrower layers is no neuron.
+    /// equals the first in the order of class, layer, position and index. Padding of narrower layers is no neuron, and
+    /// one that is [dead](Self::dead) has no rule.
     ///
     /// # Errors
     /// If there are no neurons, or no class can be told.
@@ -63,7 +64,7 @@ impl Performance {
         best.map(|best| best.rule).ok_or_else(none)
     }
 
-    /// Every neuron with its best rule, the best neuron first: that of [`Self::best_rule`]. Equals are in the order of their
+    /// Every neuron that is alive somewhere with its best rule, the best neuron first: that of [`Self::best_rule`]. Equals are in the order of their
     /// rules' class, layer, position and index. Empty if no class can be told.
     ///
     /// # Errors
@@ -98,7 +99,7 @@ impl Performance {
         Ok(best.into_iter().map(|row| row.into_iter().map(value).collect()).collect())
     }
 
-    /// Every rule that can be told, in the order of class, layer, position and index.
+    /// Every rule that can be told, in the order of class, layer, position and index. A dead neuron has none.
     fn visit(&self, mut see: impl FnMut(Candidate)) -> Result<()> {
         for number in (0..self.rules()).filter(|&class| self.tells(class)) {
             let class = self.is_one_vs_rest().then_some(number);
@@ -106,7 +107,7 @@ impl Performance {
             for (layer, &width) in self.widths.iter().enumerate() {
                 for position in 0..self.positions() {
                     let row = (layer * self.positions() + position) * self.neurons();
-                    for index in 0..width {
+                    for index in (0..width).filter(|index| !self.is_dead(row + index)) {
                         let margin = margins.at(row + index);
                         let rule = Rule { layer, position, index, class, silent: margin < 0 };
                         see(Candidate { rule, margin, whole: margins.whole });
@@ -191,6 +192,32 @@ mod tests {
             ("total", &[1], &[10]),
         ];
         assert_eq!(read(None, never).unwrap().ranked().unwrap()[0].predictivity, 0.5);
+    }
+
+    #[test]
+    fn a_dead_neuron_has_no_rule() {
+        let tensors: Tensors<'_> = &[
+            ("correct", &[1, 2, 2], &[9, 6, 5, 10]),
+            ("true_positive", &[1, 2, 2], &[5, 3, 0, 5]),
+            ("positives", &[1], &[5]),
+            ("total", &[1], &[10]),
+        ];
+        let dev = read(None, tensors).unwrap();
+        let dead = |dead: [bool; 4]| dev.clone().with_dead(dead.to_vec()).unwrap();
+        let places = |dev: &Performance| {
+            let ranked = dev.ranked().unwrap().into_iter();
+            ranked.map(|found| (found.rule.position, found.rule.index)).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&dev), [(1, 1), (0, 0)]);
+        let once = dead([false, false, false, true]);
+        assert_eq!(places(&once), [(0, 0), (0, 1)], "where it is alive it has a score");
+        assert_eq!(once.best_rule().unwrap(), once.ranked().unwrap()[0].rule);
+        assert_eq!(once.best_by_place().unwrap(), [[0.9, 0.5]]);
+        let gone = dead([false, true, false, true]);
+        assert_eq!(places(&gone), [(0, 0)]);
+        let distances = gone.distances(0).unwrap();
+        assert_eq!((distances.parts, distances.dead), (vec![8, 0], vec![false, true]));
+        assert!(dead([true; 4]).best_rule().is_err() && dead([true; 4]).ranked().unwrap().is_empty());
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Performance {
     pub(crate) correct: Vec<i64>,
     /// Older files of two classes do not have it.
     pub(crate) by_class: Option<ByClass>,
+    /// Of the shape of `dims`.
+    pub(crate) dead: Option<Vec<bool>>,
     pub(crate) total: i64,
 }
 
@@ -47,7 +49,7 @@ impl PartialEq for Performance {
         let of = |all: &Self| (all.pool, all.total);
         of(self) == of(other)
             && (&self.dims, &self.widths) == (&other.dims, &other.widths)
-            && (&self.correct, &self.by_class) == (&other.correct, &other.by_class)
+            && (&self.correct, &self.by_class, &self.dead) == (&other.correct, &other.by_class, &other.dead)
     }
 }
 
@@ -79,7 +81,25 @@ impl Performance {
             return Err(CountsError::mismatch(format!("counts of shape {dims:?}"), size, correct.len()));
         }
         let widths = widths.to_vec();
-        Ok(Self { file: PathBuf::new(), pool: Some(pool), dims, widths, correct, by_class, total })
+        let (file, dead) = (PathBuf::new(), None);
+        Ok(Self { file, pool: Some(pool), dims, widths, correct, by_class, dead, total })
+    }
+
+    /// Notes which neurons are dead at which position, of the shape of [`Self::dims`]: their activation hardly varies over
+    /// train, so that what is above its average is rounding. They get no score and no place among the ranked.
+    ///
+    /// # Errors
+    /// If there are not as many as the shape says, or the counts are an older version's, without [by class](Self::by_class).
+    pub fn with_dead(mut self, dead: Vec<bool>) -> Result<Self> {
+        if dead.len() != self.size() {
+            let what = format!("dead neurons of shape {:?}", self.dims);
+            return Err(CountsError::mismatch(what, self.size(), dead.len()));
+        }
+        if self.by_class.is_none() {
+            return Err(CountsError::mismatch("counts with dead neurons", "counts by class", self.said()));
+        }
+        self.dead = Some(dead);
+        Ok(self)
     }
 
     /// The file it was read from; empty for one that was counted.
@@ -139,6 +159,16 @@ impl Performance {
         self.by_class.as_ref()
     }
 
+    /// Which neurons are dead at which position, of the shape of [`Self::dims`]; nothing where that was not looked at.
+    pub fn dead(&self) -> Option<&[bool]> {
+        self.dead.as_deref()
+    }
+
+    /// Whether the neuron at a place of [`Self::dims`] is dead there.
+    pub(crate) fn is_dead(&self, place: usize) -> bool {
+        self.dead.as_ref().is_some_and(|dead| dead[place])
+    }
+
     /// The number of texts.
     pub fn total(&self) -> i64 {
         self.total
@@ -164,8 +194,8 @@ impl Performance {
     /// Adds the counts of another shard.
     ///
     /// # Errors
-    /// If it is of another pool, shape or number of classes, only one of the two is [by class](Self::by_class), or there are
-    /// too many texts; nothing is added then.
+    /// If it is of another pool, shape or number of classes, has other [dead](Self::dead) neurons, only one of the two is
+    /// [by class](Self::by_class), or there are too many texts; nothing is added then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if (self.pool, &self.dims, &self.widths) != (other.pool, &other.dims, &other.widths) {
             let of = |all: &Self| format!("{:?} {:?}", all.pool, all.dims);
@@ -173,6 +203,10 @@ impl Performance {
         }
         if self.classes() != other.classes() {
             return Err(CountsError::mismatch("classes of a shard", self.classes(), other.classes()));
+        }
+        if self.dead != other.dead {
+            let (expected, found) = (self.said_of_dead(), other.said_of_dead());
+            return Err(CountsError::mismatch("tensor `dead` of a shard", expected, found));
         }
         let mut sum = self.clone();
         add(&mut sum.correct, &other.correct)?;
@@ -188,6 +222,16 @@ impl Performance {
         }
         *self = sum;
         Ok(())
+    }
+
+    /// How many are dead, in words.
+    fn said_of_dead(&self) -> String {
+        match &self.dead {
+            Some(dead) => {
+                format!("that of these averages, {} dead", dead.iter().filter(|&&dead| dead).count())
+            }
+            None => "none".into(),
+        }
     }
 
     /// Whether it counts by class, in words.
@@ -234,6 +278,7 @@ mod tests {
             widths: vec![2],
             correct: vec![3, 1],
             by_class: Some(ByClass { true_positive: vec![1, 1], positives: vec![2] }),
+            dead: None,
             total: 4,
         }
     }
@@ -291,6 +336,22 @@ mod tests {
         assert!(whole.merge(&Performance { widths: vec![1], ..two_classes() }).is_err());
         assert!(whole.merge(&Performance { total: MAX_TEXTS, ..two_classes() }).is_err());
         assert_eq!(whole, two_classes());
+    }
+
+    #[test]
+    fn shards_have_the_same_dead_neurons() {
+        let dead = |dead: [bool; 2]| two_classes().with_dead(dead.to_vec()).unwrap();
+        let mut whole = dead([true, false]);
+        whole.merge(&dead([true, false])).unwrap();
+        assert_eq!((whole.dead(), whole.total()), (Some(&[true, false][..]), 8));
+        let before = whole.clone();
+        for (part, found) in [(two_classes(), "found none"), (dead([false, false]), "averages, 0 dead")] {
+            let message = whole.merge(&part).unwrap_err().to_string();
+            assert!(message.contains("`dead`") && message.contains(found), "{message}");
+            assert_eq!(whole, before);
+        }
+        assert!(two_classes().with_dead(vec![true]).unwrap_err().to_string().contains("expected 2, found 1"));
+        assert!(older().with_dead(vec![true; 2]).unwrap_err().to_string().contains("counts by class"));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Distances {
     pub parts: Vec<u64>,
     /// The denominator.
     pub whole: u64,
+    /// Which neurons are dead at every position, `[L, F]`: they have no score, and their part is 0.
+    pub dead: Vec<bool>,
 }
 
 /// How far each rule of a class is above guessing, as fractions of one denominator.
@@ -123,11 +125,13 @@ impl Performance {
     pub fn distances(&self, rule: usize) -> Result<Distances> {
         let (margins, row) = (self.margins(rule)?, self.positions() * self.neurons());
         let mut parts = vec![0; self.layers() * self.neurons()];
-        for place in 0..self.size() {
-            let best: &mut u64 = &mut parts[place / row * self.neurons() + place % self.neurons()];
-            *best = margins.at(place).unsigned_abs().max(*best);
+        let mut dead = vec![true; parts.len()];
+        for place in (0..self.size()).filter(|&place| !self.is_dead(place)) {
+            let neuron = place / row * self.neurons() + place % self.neurons();
+            parts[neuron] = margins.at(place).unsigned_abs().max(parts[neuron]);
+            dead[neuron] = false;
         }
-        Ok(Distances { parts, whole: margins.whole })
+        Ok(Distances { parts, whole: margins.whole, dead })
     }
 
     /// The share of texts for which a rule is right, where it was chosen its predictivity: the accuracy of two classes,
@@ -240,7 +244,7 @@ mod tests {
         let performance = read(Some("mean_perf"), tensors).unwrap();
         assert_eq!((performance.classes(), performance.rules()), (3, 3));
         let parts = |rule| {
-            let Distances { parts, whole } = performance.distances(rule).unwrap();
+            let Distances { parts, whole, .. } = performance.distances(rule).unwrap();
             (parts, whole)
         };
         assert_eq!(parts(0), (vec![3, 0], 3));

@@ -84,16 +84,25 @@ impl Ranking {
     }
 }
 
-/// All neurons of a layer that has `width`, each sub-task in turn giving the best it has left.
+/// All neurons of a layer that has `width`, each sub-task in turn giving the best it has left: a neuron that is dead for it
+/// is none while another has one that is alive.
 fn union(groups: &[Scores], layer: usize, width: usize) -> Vec<u32> {
-    let mut orders: Vec<_> = groups.iter().map(|group| group.rank_layer(layer, width).into_iter()).collect();
+    let alive = |group: &Scores| {
+        let dead = group.dead()[layer * group.neurons()..][..width].to_vec();
+        group.rank_layer(layer, width).into_iter().filter(move |&neuron| !dead[neuron as usize])
+    };
+    let mut orders: Vec<_> = groups.iter().map(alive).collect();
     let mut chosen = vec![false; width];
-    // A sub-task ranks all neurons, so it has one left at each of `width` turns.
-    let turns = (0..width).filter_map(|turn| {
-        let order = &mut orders[(layer + turn) % groups.len()];
-        let next = order.find(|&neuron| !chosen[neuron as usize])?;
-        chosen[next as usize] = true;
-        Some(next)
-    });
-    turns.collect()
+    let mut all: Vec<u32> = (0..width)
+        .map_while(|turn| {
+            let next = (0..groups.len()).find_map(|other| {
+                orders[(layer + turn + other) % groups.len()].find(|&neuron| !chosen[neuron as usize])
+            })?;
+            chosen[next as usize] = true;
+            Some(next)
+        })
+        .collect();
+    // What is dead for all sub-tasks is left.
+    all.extend((0..width as u32).filter(|&neuron| !chosen[neuron as usize]));
+    all
 }

@@ -71,6 +71,8 @@ pub struct Scores {
     neurons: usize,
     parts: Vec<Whole>,
     score: Vec<f32>,
+    /// Which neurons have no score, as they are dead in every file.
+    dead: Vec<bool>,
 }
 
 impl Scores {
@@ -122,7 +124,8 @@ impl Scores {
             Aggregate::Min => common.times(2),
         };
         let score = parts.iter().map(|part| part.over(&whole) as f32).collect();
-        Ok(Self { widths: files[0].widths().to_vec(), neurons, parts, score })
+        let dead = (0..layers * neurons).map(|place| distances.iter().all(|file| file.dead[place])).collect();
+        Ok(Self { widths: files[0].widths().to_vec(), neurons, parts, score, dead })
     }
 
     /// The number of layers, L.
@@ -146,7 +149,13 @@ impl Scores {
         &self.score
     }
 
-    /// For each layer its neurons, best first; of equals, the lower index first.
+    /// Which neurons are dead at every position of every file, `[L, F]`: they have no score. Where one is dead in some files
+    /// only, those count 0.
+    pub fn dead(&self) -> &[bool] {
+        &self.dead
+    }
+
+    /// For each layer its neurons, best first; of equals, the lower index first. Dead ones are the last.
     pub fn rank(&self) -> Vec<Vec<u32>> {
         (0..self.layers()).map(|layer| self.rank_layer(layer, self.neurons)).collect()
     }
@@ -156,7 +165,8 @@ impl Scores {
         let parts = &self.parts[layer * self.neurons..][..width];
         let mut order: Vec<u32> = (0..width as u32).collect();
         // Stable, so that equals stay in the order of their indices.
-        order.sort_by_key(|&neuron| Reverse(&parts[neuron as usize]));
+        let dead = &self.dead[layer * self.neurons..][..width];
+        order.sort_by_key(|&neuron| (dead[neuron as usize], Reverse(&parts[neuron as usize])));
         order
     }
 }

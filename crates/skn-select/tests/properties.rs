@@ -345,3 +345,38 @@ fn a_mask_survives_the_disk() {
         assert_eq!(mask.neurons()[0].len(), share.count(5));
     }
 }
+
+/// Two files of one layer, position and four neurons, with the dead neurons of each.
+fn of_dead(correct: [i64; 4], dead: [bool; 4]) -> Performance {
+    let mut bundle = TensorBundle::new();
+    bundle.insert("correct", Array::i64(vec![1, 4], correct.to_vec()).unwrap());
+    bundle.insert("true_positive", Array::i64(vec![1, 4], correct.map(|right| right / 2).to_vec()).unwrap());
+    bundle.insert("positives", Array::i64(vec![1], vec![5]).unwrap());
+    bundle.insert("total", Array::i64(vec![1], vec![10]).unwrap());
+    let file = TensorFile::from_bytes("dev_mean_perf".as_ref(), bundle.to_bytes().unwrap()).unwrap();
+    Performance::read(&file).unwrap().with_dead(dead.to_vec()).unwrap()
+}
+
+#[test]
+fn dead_neurons_fill_up_last() {
+    let scores = |files: &[Performance]| Scores::of_group(files, Aggregate::Mean, None).unwrap();
+    // The last neuron would be the best; a score of 0 is still one.
+    let one = scores(&[of_dead([8, 5, 10, 10], [false, false, true, true])]);
+    assert_eq!((one[0].rank(), one[0].score()), (vec![vec![0, 1, 2, 3]], &[0.3, 0.0, 0.0, 0.0][..]));
+    // Dead in one file of two it has the half of the other's score.
+    let two = scores(&[
+        of_dead([8, 5, 10, 10], [false, false, true, true]),
+        of_dead([8, 5, 10, 10], [false, false, true, false]),
+    ]);
+    assert_eq!((two[0].rank(), two[0].score()), (vec![vec![0, 3, 1, 2]], &[0.3, 0.0, 0.0, 0.25][..]));
+    assert_eq!(two[0].dead(), [false, false, true, false]);
+    // Of two sub-tasks none gives a dead neuron while the other has one that is alive.
+    let groups: Vec<Scores> = [
+        scores(&[of_dead([8, 5, 10, 10], [false, true, true, true])]),
+        scores(&[of_dead([6, 7, 9, 10], [false, false, true, false])]),
+    ]
+    .concat();
+    let ranking = Ranking::new(&groups).unwrap();
+    assert_eq!(ranking.order(), [[0, 3, 1, 2]]);
+    assert_eq!(ranking.mask("0.75".parse().unwrap()).neurons(), [[0, 1, 3]]);
+}
