@@ -38,6 +38,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("report_every", "--report-every"),
     ("resume", "--resume"),
     ("resume_from", "--resume_from"),
+    ("score", "--score"),
     ("shard", "--shard"),
     ("share", "--share"),
     ("shares", "--shares"),

@@ -187,6 +187,8 @@ impl Words {
             self.list(name, files.iter().map(|file| file.display()));
         }
         self.unless("--type", options.aggregate, Select::default().aggregate);
+        self.optional("--score", options.score);
+        self.optional("--compat", options.paper.then_some("paper"));
         self.optional("--class", options.class);
         if options.shares != Select::default().shares {
             self.list("--shares", &options.shares);

@@ -38,6 +38,10 @@ pub mod key {
         widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
+    /// How many texts of how many were kept, drawn by the seed, where not all were: `10000 of 67349`.
+    pub const SAMPLE: &str = "skn.sample";
+    /// What neurons are ranked by: accuracy or balanced.
+    pub const SCORE: &str = "skn.score";
     /// The share of each layer's neurons that a mask selects.
     pub const SHARE: &str = "skn.share";
     /// The version of the file's form, one of [`schema`](super::schema).
@@ -236,6 +240,19 @@ pub mod file {
         let (index, count) = name.split_once("-of-")?;
         let (index, count) = (index.parse().ok()?, count.parse().ok()?);
         (shard_name(index, count) == name && 1 <= index && index <= count).then_some((index, count))
+    }
+}
+
+/// Files of fire bits: for each neuron, position and text whether the neuron fires.
+pub mod fire {
+    /// What such a file says it is, by what was taken of a text's activations (empty, `mean`, `max`, `last`): `fire`, `last_fire`.
+    pub fn kind(pool: &str) -> String {
+        if pool.is_empty() { "fire".into() } else { format!("{pool}_fire") }
+    }
+
+    /// Its name on a split, without extension: `dev_fire`, `dev_last_fire`.
+    pub fn file(pool: &str, split: &str) -> String {
+        format!("{split}_{}", kind(pool))
     }
 }
 

@@ -5,6 +5,8 @@
 //! class against the rest. [`Performance`] counts for how many texts each is right, and for how many of the class the neuron
 //! fires ([`ByClass`]); a [`Rule`] names one of them.
 //!
+//! What right answers come to is a [`ScoreRule`]: accuracy, or balanced accuracy where classes are not of one size.
+//!
 //! Rules are compared as exact fractions: a neuron that is right for 90 of 100 texts ties with one that is wrong for 90 of
 //! 100. Of equals the first in the order of class, layer, position and index is the best.
 //!
@@ -18,10 +20,11 @@
 //! bundle.insert("total", Array::i64(vec![1], vec![10])?);
 //! let dev = Performance::read(&TensorFile::from_bytes("dev_perf.safetensors".as_ref(), bundle.to_bytes()?)?)?;
 //!
-//! let best = dev.best_rule()?;
+//! let score = dev.usual_score();
+//! let best = dev.best_rule(score)?;
 //! assert_eq!((best.position, best.index, best.silent), (0, 1, false), "the neuron that is silent ties, and comes later");
-//! assert_eq!(dev.accuracy_of(&best)?, 0.9);
-//! let [low, high] = dev.interval_of(&best, 0.95)?;
+//! assert_eq!(dev.accuracy_of(&best, score)?, 0.9);
+//! let [low, high] = dev.interval_of(&best, score, 0.95)?;
 //! assert!(low < 0.9 && 0.9 < high);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -32,12 +35,14 @@ mod order;
 mod performance;
 mod pool;
 mod rule;
+mod score_rule;
 
 pub use crate::error::{CountsError, Result};
 pub use crate::order::Predictor;
 pub use crate::performance::{ByClass, Performance};
 pub use crate::pool::Pool;
 pub use crate::rule::{Distances, Rule};
+pub use crate::score_rule::ScoreRule;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

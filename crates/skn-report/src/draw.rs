@@ -11,6 +11,7 @@ use skn_counts::Predictor;
 use crate::neurons::{Share, quantile, share};
 use crate::number;
 use crate::parts::{Activations, Parts, Probe, Task};
+use crate::scoring;
 
 /// How many of the best neurons are compared on dev and test: at most this many, and at most a twentieth of all.
 const COMPARED: usize = 300;
@@ -189,11 +190,14 @@ fn histogram(name: &str, probe: &Probe) -> Figure {
         .with_y_axis_max(height(most) + 0.15)
         .with_y_tick_step(1.0)
         .with_y_tick_format(TickFormat::Custom(Arc::new(tick)));
+    let guess = scoring::guess(&probe.dev, probe.score);
     let caption = format!(
-        "{} neurons, each at the best of its {} positions. 0.5 is a guess; the best neuron has {best:.3}. A long tail to \
-         the right means that a few neurons know the label.",
+        "{} neurons, each at the best of its {} positions. {} has {:.3}; the best neuron has {best:.3}. A long tail to the \
+         right means that a few neurons know the label.",
         number::grouped(probe.ranked.len() as u64),
-        probe.dev.positions()
+        probe.dev.positions(),
+        if guess > 0.5 { "Saying the larger class always" } else { "A guess" },
+        guess
     );
     Figure::new(name, "How many neurons predict the label how well", caption, plots, layout)
 }
@@ -303,7 +307,8 @@ fn dev_against_test(name: &str, probe: &Probe) -> Option<Figure> {
     let chosen = COMPARED.min(probe.ranked.len().div_ceil(20));
     let (best, others) = probe.ranked.split_at(chosen);
     let crowd = others.iter().step_by(others.len().div_ceil(CROWD).max(1));
-    let place = |neuron: &Predictor| Some((neuron.predictivity, share(test, &neuron.rule)?.value));
+    let place =
+        |neuron: &Predictor| Some((neuron.predictivity, share(test, &neuron.rule, probe.score)?.value));
     let (best, crowd): (Vec<_>, Vec<_>) =
         (best.iter().filter_map(place).collect(), crowd.filter_map(place).collect());
     if best.is_empty() {
@@ -335,9 +340,14 @@ fn dev_against_test(name: &str, probe: &Probe) -> Option<Figure> {
         best.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / count, sum.1 + point.1 / count));
     let caption = format!(
         "A dot is a neuron, with its position and direction of dev. The best {} have {dev:.3} on dev and {seen:.3} on test, \
-         {} points: choosing the best of many flatters them on dev, so they lie below the line.",
+         {} points: {}.",
         best.len(),
-        number::points(seen - dev)
+        number::points(seen - dev),
+        if seen < dev {
+            "choosing the best of many flatters them on dev, so most lie below the line"
+        } else {
+            "what they know holds on texts that had no say in their choice"
+        }
     );
     Some(Figure::new(name, "Predictivity on test against predictivity on dev", caption, plots, layout))
 }
@@ -415,7 +425,7 @@ fn pooling(name: &str, task: &Task) -> Option<Figure> {
     let mut lowest = 0.5;
     let (mut values, mut whiskers) = (Vec::new(), Vec::new());
     for (number, (_, probe)) in kinds.iter().enumerate() {
-        let known = probe.test.as_ref().and_then(|test| share(test, &probe.best().rule));
+        let known = probe.test.as_ref().and_then(|test| share(test, &probe.best().rule, probe.score));
         let Some(Share { value, interval: [low, high] }) = known else { continue };
         values.push((number as f64 + 1.1, value));
         whiskers.push((value - low, high - value));

@@ -26,6 +26,7 @@ mod neurons;
 mod number;
 mod page;
 mod parts;
+mod scoring;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! What the counts of a split say of a neuron that was chosen on another.
 
-use skn_counts::{Performance, Rule};
+use skn_counts::{Performance, Rule, ScoreRule};
 
 /// The level of all intervals.
 const LEVEL: f64 = 0.95;
@@ -13,8 +13,9 @@ pub(crate) struct Share {
 }
 
 /// How a rule does on a split; nothing where the split has no text of its class, or none of the rest.
-pub(crate) fn share(split: &Performance, rule: &Rule) -> Option<Share> {
-    let (value, interval) = (split.accuracy_of(rule).ok()?, split.interval_of(rule, LEVEL).ok()?);
+pub(crate) fn share(split: &Performance, rule: &Rule, score: ScoreRule) -> Option<Share> {
+    let (value, interval) =
+        (split.accuracy_of(rule, score).ok()?, split.interval_of(rule, score, LEVEL).ok()?);
     Some(Share { value, interval })
 }
 

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use skn_artifact::names::setting;
 use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary, UntunedSummary, visible};
+use skn_counts::ScoreRule;
 
 use crate::draw;
 use crate::figure::{Figure, PALETTE};
 use crate::neurons::{Share, share};
 use crate::number::{grouped, percent, points, range, ratio, scientific, three, utc};
 use crate::parts::{Parts, Probe, Task};
+use crate::scoring::explained;
 
 const STYLE: &str = include_str!("style.css");
 /// How many of the best neurons are listed.
@@ -228,8 +230,8 @@ fn neurons(parts: &Parts, figures: &[Figure]) -> Markup {
     html! {
         section id="neurons" {
             h2 { "Neurons" }
-            p { "A neuron's rule: the label is 1 if its activation is above its mean over train. Its predictivity is the \
-                share of texts for which the rule, or the reverse of it, is right, whichever is more; 0.5 is a guess." }
+            p { "A neuron fires for a text if its activation is above its mean over train. Its rule: the label is 1 if it \
+                fires." }
             @if parts.tasks.is_empty() {
                 (missing("Predictivity (<task>/dev_perf) is", "skn-probe --probe_type acc"))
             }
@@ -257,10 +259,7 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
     let names = draw::OF_TASK.map(|name| draw::task_name(task, name));
     let uniform = !figures.iter().any(|figure| figure.name == draw::task_name(task, draw::BY_POSITION));
     html! {
-        @if probe.dev.classes() > 2 {
-            p { "There are " (probe.dev.classes()) " classes, and a rule for each against the rest. Scores are the mean of \
-                the shares right in the class and right in the rest: a neuron that never fires has 0.5." }
-        }
+        p { (explained(&probe.dev, probe.score)) }
         (show(figures, &names, None))
         @if uniform { p.missing { "All layers and positions have the same best predictivity: there is no map to draw." } }
         @if probe.test.is_none() { (missing("Predictivity on test (test_perf) is", "skn-probe --probe_type acc")) }
@@ -279,7 +278,7 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
     html! {
         h3 { @if listed.len() == 1 { "The best neuron" } @else { "The best " (listed.len()) " neurons" } }
         p { "Chosen on dev, so that their predictivity there flatters them; test had no say. Intervals are "
-            @if many { "put together from Wilson's of both shares" } @else { "Wilson's" } ", 95 %." }
+            @if probe.score == ScoreRule::Balanced { "put together from Wilson's of both shares" } @else { "Wilson's" } ", 95 %." }
         div.scroll { table class="best-neurons" {
             thead { tr {
                 th.number { "rank" } th.number { "layer" } th.number { "index" } th.number { "position" }
@@ -295,7 +294,7 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
                         @if let Some(class) = neuron.rule.class { td { (parts.class(&task.name, class)) } }
                         td { @if neuron.rule.silent { "is silent" } @else { "fires" } }
                         td.number { (three(neuron.predictivity)) }
-                        @if let Some(test) = &probe.test { (share_cells(share(test, &neuron.rule))) }
+                        @if let Some(test) = &probe.test { (share_cells(share(test, &neuron.rule, probe.score))) }
                     }
                 }
             }
@@ -333,7 +332,7 @@ fn pooled(task: &Task) -> Markup {
                     tr {
                         th { (what) } td.number { (probe.best().rule.layer) } td.number { (probe.best().rule.index) }
                         td.number { (three(probe.best().predictivity)) }
-                        (share_cells(probe.test.as_ref().and_then(|test| share(test, &probe.best().rule))))
+                        (share_cells(probe.test.as_ref().and_then(|test| share(test, &probe.best().rule, probe.score))))
                     }
                 }
             }

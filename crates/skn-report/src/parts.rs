@@ -12,9 +12,10 @@ use skn_artifact::{
 };
 
 use skn_artifact::names::{file, key, kind};
-use skn_counts::{Performance, Pool, Predictor, Rule};
+use skn_counts::{Performance, Pool, Predictor, Rule, ScoreRule};
 
 use crate::error::{ReportError, Result};
+use crate::scoring::Scoring;
 
 /// What a task's folder may hold, one of which makes it one.
 fn task_files() -> Vec<String> {
@@ -59,6 +60,8 @@ pub(crate) struct Task {
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
     pub(crate) dev: Performance,
+    /// What its right answers come to.
+    pub(crate) score: ScoreRule,
     /// Which number of a neuron was read, where the FFN is gated.
     pub(crate) site: Option<String>,
     pub(crate) test: Option<Performance>,
@@ -83,15 +86,16 @@ impl Parts {
             return Err(ReportError::NoFolder { folder: run.into() });
         }
         let (summary, untuned) = summaries(&run.join(file::SUMMARY))?;
+        let record = RunRecord::read(run)?;
         let parts = Self {
             summary,
             untuned,
             config: optional(&run.join(file::BEST).join(file::SKILL_CONFIG))?,
             metrics: journal(&run.join(file::METRICS))?,
-            tasks: tasks(run)?,
+            tasks: tasks(run, &record)?,
             skill: perturbations(&run.join(file::SKILL))?,
             random: perturbations(&run.join(file::RANDOM))?,
-            record: RunRecord::read(run)?,
+            record,
         };
         if parts.is_empty() {
             let expected =
@@ -177,7 +181,7 @@ impl Parts {
 }
 
 impl Probe {
-    fn read(folder: &Path, pool: Pool) -> Result<Option<Self>> {
+    fn read(folder: &Path, pool: Pool, scoring: Scoring) -> Result<Option<Self>> {
         let read = |split: &str| -> Result<Option<(Performance, Option<String>)>> {
             let path = folder.join(file::tensors(&pool.performance_file(split)));
             Ok(match is_file(&path)? {
@@ -202,8 +206,9 @@ impl Probe {
             let expected = format!("the shape and widths of dev, {expected:?}");
             return Err(mismatch(test.file(), "correct", expected, found));
         }
-        let (ranked, by_place) = (dev.ranked()?, dev.best_by_place()?);
-        Ok((!ranked.is_empty()).then_some(Self { dev, site, test, ranked, by_place }))
+        let score = scoring.of(&dev);
+        let (ranked, by_place) = (dev.ranked(score)?, dev.best_by_place(score)?);
+        Ok((!ranked.is_empty()).then_some(Self { dev, score, site, test, ranked, by_place }))
     }
 
     /// The neuron that predicts the label best on dev.
@@ -212,7 +217,7 @@ impl Probe {
     }
 }
 
-fn tasks(run: &Path) -> Result<Vec<Task>> {
+fn tasks(run: &Path, record: &RunRecord) -> Result<Vec<Task>> {
     let io = |source| ArtifactError::Io { file: run.into(), operation: "read", source };
     let (mut names, task_files) = (Vec::new(), task_files());
     for entry in fs::read_dir(run).map_err(io)? {
@@ -227,17 +232,18 @@ fn tasks(run: &Path) -> Result<Vec<Task>> {
         }
     }
     names.sort();
-    names.into_iter().map(|name| Task::read(&run.join(&name), name)).collect()
+    names.into_iter().map(|name| Task::read(run, name, record)).collect()
 }
 
 impl Task {
-    fn read(folder: &Path, name: String) -> Result<Self> {
-        let probe = Probe::read(folder, Pool::Position)?;
+    fn read(run: &Path, name: String, record: &RunRecord) -> Result<Self> {
+        let (folder, scoring) = (&run.join(&name), Scoring::read(run, &name, record)?);
+        let probe = Probe::read(folder, Pool::Position, scoring)?;
         let mut pooled = Vec::new();
         for (what, pool) in
             [("mean over text", Pool::Mean), ("maximum over text", Pool::Max), ("last token", Pool::Last)]
         {
-            pooled.extend(Probe::read(folder, pool)?.map(|probe| (what, probe)));
+            pooled.extend(Probe::read(folder, pool, scoring)?.map(|probe| (what, probe)));
         }
         let activations = match &probe {
             Some(probe) => Activations::read(folder, probe)?,

@@ -13,7 +13,7 @@
 //! use std::collections::BTreeMap;
 //!
 //! use skn_artifact::{Array, TensorBundle, TensorFile};
-//! use skn_select::{Aggregate, Mask, Performance, Ranking, Scores, Share};
+//! use skn_select::{Aggregate, Mask, Performance, Ranking, ScoreRule, Scores, Share};
 //!
 //! // Of 10 texts, how many each of four neurons of one layer gets right at each of two positions.
 //! let mut bundle = TensorBundle::new();
@@ -21,7 +21,7 @@
 //! bundle.insert("total", Array::i64(vec![1], vec![10])?);
 //! let file = TensorFile::from_bytes("dev_perf.safetensors".as_ref(), bundle.to_bytes()?)?;
 //!
-//! let scores = Scores::of_group(&[Performance::read(&file)?], Aggregate::Mean, None)?;
+//! let scores = Scores::of_group(&[Performance::read(&file)?], Aggregate::Mean, None, ScoreRule::Accuracy)?;
 //! assert_eq!(scores[0].score(), [0.1, 0.4, 0.1, 0.4], "a neuron that is wrong 9 times of 10 predicts as well");
 //!
 //! let ranking = Ranking::new(&scores)?;
@@ -47,7 +47,7 @@ pub use crate::mask::Mask;
 pub use crate::ranking::Ranking;
 pub use crate::scores::{Aggregate, Scores};
 pub use crate::share::Share;
-pub use skn_counts::{Performance, Rule};
+pub use skn_counts::{Performance, Rule, ScoreRule};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -2,7 +2,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
-use skn_counts::{Distances, Performance};
+use skn_counts::{Distances, Performance, ScoreRule};
 
 use crate::error::{Result, SelectError};
 use crate::exact::Whole;
@@ -61,7 +61,7 @@ impl FromStr for Aggregate {
 }
 
 /// How well each neuron predicts the labels of one sub-task: over its files the mean or the smallest of
-/// `max over positions |accuracy - 0.5|`.
+/// `max over positions |accuracy - 0.5|`, of the accuracy or of the balanced one ([`ScoreRule`]).
 ///
 /// Scores are compared exactly: as `|2 correct - total|` for one file; for several each is brought to the
 /// product of the different totals, in whole numbers of any size. So the order of the files changes nothing.
@@ -77,13 +77,17 @@ pub struct Scores {
 
 impl Scores {
     /// The scores of a sub-task from its files: one set for two classes; for more, one for each class against
-    /// the rest, or for `class` alone. In the latter the accuracy is the balanced one, the mean of the shares
-    /// that are right of the class and of the rest. Classes that a file has no text of are left out.
+    /// the rest, or for `class` alone. Classes that a file has no text of are left out.
     ///
     /// # Errors
-    /// If there are no files, they differ in shape or classes, there is no such class, or a file has no text
-    /// of it.
-    pub fn of_group(files: &[Performance], aggregate: Aggregate, class: Option<usize>) -> Result<Vec<Self>> {
+    /// If there are no files, they differ in shape or classes, there is no such class, a file has no text of it, or can't
+    /// have this score.
+    pub fn of_group(
+        files: &[Performance],
+        aggregate: Aggregate,
+        class: Option<usize>,
+        score: ScoreRule,
+    ) -> Result<Vec<Self>> {
         let Some(first) = files.first() else {
             return Err(SelectError::mismatch("files of a sub-task", "at least one", "none"));
         };
@@ -98,18 +102,19 @@ impl Scores {
             _ => 0..first.rules(),
         };
         // A class that some file has no text of, or none of the rest, is no sub-task, unless it is the one asked for.
-        let told = |rule: &usize| class.is_some() || files.iter().all(|file| file.tells(*rule));
-        let scores = rules.clone().filter(told).map(|rule| Self::of_rule(files, aggregate, rule));
+        let told = |rule: &usize| class.is_some() || files.iter().all(|file| file.tells(*rule, score));
+        let scores = rules.clone().filter(told).map(|rule| Self::of_rule(files, aggregate, rule, score));
         match scores.collect::<Result<Vec<_>>>()? {
             // The error says what is missing.
-            none if none.is_empty() => Ok(vec![Self::of_rule(files, aggregate, rules.start)?]),
+            none if none.is_empty() => Ok(vec![Self::of_rule(files, aggregate, rules.start, score)?]),
             scores => Ok(scores),
         }
     }
 
-    fn of_rule(files: &[Performance], aggregate: Aggregate, rule: usize) -> Result<Self> {
+    fn of_rule(files: &[Performance], aggregate: Aggregate, rule: usize, score: ScoreRule) -> Result<Self> {
         let (layers, neurons) = (files[0].layers(), files[0].neurons());
-        let distances = files.iter().map(|file| file.distances(rule)).collect::<Result<Vec<_>, _>>()?;
+        let distances =
+            files.iter().map(|file| file.distances(rule, score)).collect::<Result<Vec<_>, _>>()?;
         let mut wholes: Vec<u64> = distances.iter().map(|distances| distances.whole).collect();
         wholes.sort_unstable();
         wholes.dedup();

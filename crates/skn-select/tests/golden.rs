@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use skn_artifact::{Array, TensorBundle, TensorFile};
-use skn_select::{Aggregate, Performance, Ranking, Scores, Share};
+use skn_select::{Aggregate, Performance, Ranking, ScoreRule, Scores, Share};
 
 fn expected() -> TensorFile {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/expected.safetensors");
@@ -32,7 +32,9 @@ fn masks_and_scores_agree() {
     let (_, score) = golden.f32("dev_score", Some(&[4, 160])).unwrap();
     // One file, and the same one as three seeds.
     for (files, aggregate) in [(1, Aggregate::Mean), (3, Aggregate::Mean), (3, Aggregate::Min)] {
-        let groups = Scores::of_group(&vec![performance.clone(); files], aggregate, None).unwrap();
+        let groups =
+            Scores::of_group(&vec![performance.clone(); files], aggregate, None, ScoreRule::Accuracy)
+                .unwrap();
         let ranking = Ranking::new(&groups).unwrap();
         let far = ranking.score().iter().zip(&score).map(|(ours, golden)| (ours - golden).abs());
         assert!(far.fold(0.0, f32::max) <= 1e-6);
@@ -50,7 +52,7 @@ fn pooled_counts_are_ranked_too() {
     for (kind, correct) in [("mean_perf", "dev_mean_correct"), ("max_perf", "dev_max_correct")] {
         let performance = performance(&golden, kind, "dev", correct);
         assert_eq!((performance.pooled(), performance.positions()), (true, 1));
-        let scores = &Scores::of_group(&[performance], Aggregate::Min, None).unwrap()[0];
+        let scores = &Scores::of_group(&[performance], Aggregate::Min, None, ScoreRule::Accuracy).unwrap()[0];
         let (_, counts) = golden.i64(correct, None).unwrap();
         for (score, correct) in scores.score().iter().zip(counts) {
             assert!((f64::from(*score) - (correct as f64 / 72.0 - 0.5).abs()).abs() <= 1e-6);
@@ -62,8 +64,8 @@ fn pooled_counts_are_ranked_too() {
 fn smaller_masks_are_part_of_larger_ones() {
     let golden = expected();
     let split = |split: &str| performance(&golden, "perf", split, &format!("{split}_correct"));
-    let groups =
-        [split("dev"), split("test")].map(|file| Scores::of_group(&[file], Aggregate::Mean, None).unwrap());
+    let groups = [split("dev"), split("test")]
+        .map(|file| Scores::of_group(&[file], Aggregate::Mean, None, ScoreRule::Accuracy).unwrap());
     let ranking = Ranking::new(&groups.concat()).unwrap();
     let masks: Vec<_> = Share::series().into_iter().map(|share| ranking.mask(share)).collect();
     for (smaller, larger) in masks.iter().zip(&masks[1..]) {

@@ -7,9 +7,18 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use skn_artifact::{Array, Overwrite, TensorBundle, TensorFile, write_file};
-use skn_select::{Aggregate, Mask, Performance, Ranking, Scores, Share};
+use skn_select::{Aggregate, Mask, Performance, Ranking, ScoreRule, Scores, SelectError, Share};
 
 const LAYERS: usize = 3;
+
+/// The scores of a sub-task by the score that its files have unless another is asked for.
+fn of_group(
+    files: &[Performance],
+    aggregate: Aggregate,
+    class: Option<usize>,
+) -> Result<Vec<Scores>, SelectError> {
+    Scores::of_group(files, aggregate, class, ScoreRule::of(files))
+}
 
 /// Counts of one file: `fired[class][layer][position][neuron]` of `sizes[class]` texts.
 #[derive(Clone, Debug)]
@@ -48,7 +57,9 @@ impl Counts {
         }
         bundle.insert("total", Array::i64(vec![1], vec![self.total()]).unwrap());
         if classes == 2 {
-            bundle.insert("correct", Array::i64(shape, self.correct(1)).unwrap());
+            bundle.insert("correct", Array::i64(shape.clone(), self.correct(1)).unwrap());
+            bundle.insert("true_positive", Array::i64(shape, self.fired[1].clone()).unwrap());
+            bundle.insert("positives", Array::i64(vec![1], vec![self.sizes[1]]).unwrap());
         } else {
             shape.insert(0, classes);
             let correct = (0..classes).flat_map(|class| self.correct(class)).collect();
@@ -60,15 +71,20 @@ impl Counts {
         Performance::read(&file).unwrap()
     }
 
-    /// The distance from 0.5 of a neuron's (balanced) accuracy at its best position.
-    fn score(&self, class: usize, layer: usize, neuron: usize) -> Fraction {
+    /// Whether it can have accuracy for its score: two classes of nearly one size.
+    fn is_even(&self) -> bool {
+        self.sizes.len() == 2 && self.sizes.iter().all(|&size| 20 * size <= 11 * self.total())
+    }
+
+    /// The distance from 0.5 of a neuron's accuracy, or of its balanced accuracy, at its best position.
+    fn score(&self, balanced: bool, class: usize, layer: usize, neuron: usize) -> Fraction {
         let (total, correct) = (i128::from(self.total()), self.correct(class));
         let positive = i128::from(self.sizes[class]);
         let negative = total - positive;
         let at = |position: usize| {
             let place = (layer * self.positions + position) * self.neurons + neuron;
             let correct = i128::from(correct[place]);
-            if self.sizes.len() == 2 {
+            if !balanced {
                 return Fraction::new((2 * correct - total).abs(), 2 * total);
             }
             let hit = i128::from(self.fired[class][place]);
@@ -110,7 +126,8 @@ fn oracle_score(
     layer: usize,
     neuron: usize,
 ) -> Fraction {
-    let scores = files.iter().map(|file| file.score(class, layer, neuron));
+    let balanced = !files.iter().all(Counts::is_even);
+    let scores = files.iter().map(|file| file.score(balanced, class, layer, neuron));
     match aggregate {
         Aggregate::Min => scores.min_by(Fraction::compare).unwrap(),
         Aggregate::Mean => {
@@ -189,7 +206,7 @@ proptest! {
         let mut groups = Vec::new();
         let mut slow: Vec<Vec<Vec<Fraction>>> = vec![Vec::new(); LAYERS];
         for task in &tasks {
-            groups.extend(Scores::of_group(&files_of(task, Some(&widths)), aggregate, None).unwrap());
+            groups.extend(of_group(&files_of(task, Some(&widths)), aggregate, None).unwrap());
             for class in rules(&task[0]) {
                 for (layer, slow) in slow.iter_mut().enumerate() {
                     let score = |neuron| oracle_score(task, aggregate, class, layer, neuron);
@@ -235,7 +252,7 @@ proptest! {
         }),
         aggregate in aggregates(),
     ) {
-        let scores = |task: &[Counts]| Scores::of_group(&files(task), aggregate, None).unwrap();
+        let scores = |task: &[Counts]| of_group(&files(task), aggregate, None).unwrap();
         prop_assert_eq!(scores(&task), scores(&shuffled));
     }
 
@@ -244,9 +261,9 @@ proptest! {
         task in (2usize..5).prop_flat_map(|classes| sub_task(classes, 2, 7, 2)),
     ) {
         let files = files(&task);
-        let all = Scores::of_group(&files, Aggregate::Mean, None).unwrap();
+        let all = of_group(&files, Aggregate::Mean, None).unwrap();
         for class in 0..task[0].sizes.len() {
-            let alone = Scores::of_group(&files, Aggregate::Mean, Some(class)).unwrap();
+            let alone = of_group(&files, Aggregate::Mean, Some(class)).unwrap();
             prop_assert_eq!(&alone[..], &all[class.min(all.len() - 1)..][..1]);
         }
     }
@@ -272,7 +289,7 @@ fn sums_that_floats_tell_apart_tie() {
     let files =
         [("a", [6, 8]), ("b", [7, 7]), ("c", [8, 6])].map(|(name, correct)| one_layer(name, &correct, 10));
     assert_ne!((0.1 + 0.2) + 0.3, (0.3 + 0.2) + 0.1);
-    let scores = &Scores::of_group(&files, Aggregate::Mean, None).unwrap()[0];
+    let scores = &of_group(&files, Aggregate::Mean, None).unwrap()[0];
     assert_eq!(scores.score(), [0.2, 0.2]);
     assert_eq!(scores.rank(), [[0, 1]]);
 }
@@ -284,7 +301,7 @@ fn differences_that_floats_do_not_see_count() {
     let total = |file: i64| (1 << 31) - 2 * file;
     let correct = |file: i64| [total(file) - 5, total(file) - 5 + i64::from(file == 29)];
     let files: Vec<_> = (0..30).map(|file| one_layer("x", &correct(file), total(file))).collect();
-    let scores = &Scores::of_group(&files, Aggregate::Mean, None).unwrap()[0];
+    let scores = &of_group(&files, Aggregate::Mean, None).unwrap()[0];
     assert_eq!(scores.score(), [0.5, 0.5], "as f32");
     assert_eq!(scores.rank(), [[1, 0]]);
 }
@@ -297,7 +314,7 @@ fn the_first_sub_task_rotates_with_the_layer() {
         bundle.insert("correct", Array::i64(vec![2, 4], correct).unwrap());
         bundle.insert("total", Array::i64(vec![1], vec![10]).unwrap());
         let file = TensorFile::from_bytes("x".as_ref(), bundle.to_bytes().unwrap()).unwrap();
-        Scores::of_group(&[Performance::read(&file).unwrap()], Aggregate::Mean, None).unwrap()
+        of_group(&[Performance::read(&file).unwrap()], Aggregate::Mean, None).unwrap()
     };
     let ranking = Ranking::new(&[sub_task(2), sub_task(3)].concat()).unwrap();
     assert_eq!(ranking.order(), [[2, 3, 0, 1], [3, 2, 0, 1]]);
@@ -307,22 +324,20 @@ fn the_first_sub_task_rotates_with_the_layer() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let (two, three) = (one_layer("a/dev_perf", &[5, 5], 10), one_layer("b/dev_perf", &[5, 5, 5], 10));
-    let error = Scores::of_group(&[two.clone(), three.clone()], Aggregate::Mean, None).unwrap_err();
+    let error = of_group(&[two.clone(), three.clone()], Aggregate::Mean, None).unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with("b/dev_perf") && message.contains("2 neurons as in a/dev_perf"), "{message}");
     assert!(message.contains("found 2 classes, 1 layers, pooled, 3 neurons"), "{message}");
 
-    let error = Scores::of_group(std::slice::from_ref(&two), Aggregate::Mean, Some(2)).unwrap_err();
+    let error = of_group(std::slice::from_ref(&two), Aggregate::Mean, Some(2)).unwrap_err();
     assert_eq!(error.to_string(), "a/dev_perf: class: expected 0 to 1, found 2");
-    assert!(Scores::of_group(&[], Aggregate::Mean, None).is_err());
+    assert!(of_group(&[], Aggregate::Mean, None).is_err());
 
-    let scores =
-        |file: &Performance| Scores::of_group(std::slice::from_ref(file), Aggregate::Mean, None).unwrap();
+    let scores = |file: &Performance| of_group(std::slice::from_ref(file), Aggregate::Mean, None).unwrap();
     assert!(Ranking::new(&[scores(&two), scores(&three)].concat()).is_err());
     assert!(Ranking::new(&[]).is_err());
     let narrow = narrow_layer("c/dev_perf", &[5, 5], 10, "1");
-    let error =
-        Scores::of_group(&[two.clone(), narrow.clone()], Aggregate::Mean, None).unwrap_err().to_string();
+    let error = of_group(&[two.clone(), narrow.clone()], Aggregate::Mean, None).unwrap_err().to_string();
     assert!(error.starts_with("c/dev_perf") && error.contains("2 neurons at most, [1]"), "{error}");
     let error = Ranking::new(&[scores(&two), scores(&narrow)].concat()).unwrap_err().to_string();
     assert!(error.contains("layers of [1] neurons"), "{error}");
@@ -333,7 +348,7 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn a_mask_survives_the_disk() {
     let files = [one_layer("x", &[5, 9, 1, 6, 5], 10)];
-    let ranking = Ranking::new(&Scores::of_group(&files, Aggregate::Mean, None).unwrap()).unwrap();
+    let ranking = Ranking::new(&of_group(&files, Aggregate::Mean, None).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     for share in ["0.0", "0.2", "0.5", "1.0"].map(|share| share.parse::<Share>().unwrap()) {
         let path = folder.path().join(format!("{share}.safetensors"));
@@ -359,7 +374,7 @@ fn of_dead(correct: [i64; 4], dead: [bool; 4]) -> Performance {
 
 #[test]
 fn dead_neurons_fill_up_last() {
-    let scores = |files: &[Performance]| Scores::of_group(files, Aggregate::Mean, None).unwrap();
+    let scores = |files: &[Performance]| of_group(files, Aggregate::Mean, None).unwrap();
     // The last neuron would be the best; a score of 0 is still one.
     let one = scores(&[of_dead([8, 5, 10, 10], [false, false, true, true])]);
     assert_eq!((one[0].rank(), one[0].score()), (vec![vec![0, 1, 2, 3]], &[0.3, 0.0, 0.0, 0.0][..]));

@@ -251,7 +251,7 @@ impl<'a> Plan<'a> {
         shares.sort_unstable();
         shares.dedup();
         let counts = self.of_task(&Pool::Position.performance_file("dev"));
-        Select { shares, ..Select::new(counts, self.out.clone()) }
+        Select { shares, paper: self.chain.subject.paper, ..Select::new(counts, self.out.clone()) }
     }
 
     fn perturb(&self) -> Perturb {
@@ -369,14 +369,16 @@ impl<'a> Plan<'a> {
         let folder = self.out.join(&self.task);
         // Says which file is missing.
         TensorFile::read(&folder.join(file::tensors(&Pool::Position.performance_file("test"))))?;
-        let found = BestPredictor::of(&folder, ProbeType::Acc)?;
+        let found = BestPredictor::of(&folder, ProbeType::Acc, self.chain.subject.paper)?;
         let missing = || SessionError::input(format!("{}: no counts of prompt positions", folder.display()));
-        let BestPredictor { layer, index, position, class, dev, test, .. } = found.ok_or_else(missing)?;
+        let BestPredictor { layer, index, position, class, score, dev, test, .. } =
+            found.ok_or_else(missing)?;
         let position = position.unwrap_or_default();
         let test = test.ok_or_else(|| {
             SessionError::input(format!("{}: test_perf can't tell the best neuron's class", folder.display()))
         })?;
-        Ok(BestNeuron { layer, index, position, class, dev, test })
+        let score = Some(score.name().into());
+        Ok(BestNeuron { layer, index, position, class, score, dev, test })
     }
 }
 

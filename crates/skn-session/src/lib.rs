@@ -68,7 +68,7 @@ pub use skn_model::{
 };
 pub use skn_perturb::EditKind;
 pub use skn_probing::{ProbeType, Progress, Silent, Workers};
-pub use skn_select::{Aggregate, Share};
+pub use skn_select::{Aggregate, ScoreRule, Share};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

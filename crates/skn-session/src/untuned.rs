@@ -104,7 +104,8 @@ impl<'a> Plan<'a> {
     }
 
     fn select(&self) -> Select {
-        Select::new(self.of_task(&file::tensors(&Pool::Last.performance_file("dev"))), self.out.clone())
+        let counts = self.of_task(&file::tensors(&Pool::Last.performance_file("dev")));
+        Select { paper: self.options.subject.paper, ..Select::new(counts, self.out.clone()) }
     }
 
     fn of_task(&self, name: &str) -> PathBuf {
@@ -125,8 +126,9 @@ impl<'a> Plan<'a> {
         let [dev, test] = ["dev", "test"]
             .map(|split| counts(&self.of_task(&file::tensors(&Pool::Last.performance_file(split)))));
         let (dev, test) = (dev?, test?);
-        let rule = dev.best_rule()?;
-        if rule.class.is_some_and(|class| !test.tells(class)) {
+        let score = dev.score_of(self.options.subject.paper);
+        let rule = dev.best_rule(score)?;
+        if !test.tells(rule.class.unwrap_or(0), score) {
             let file = test.file().display();
             return Err(SessionError::input(format!(
                 "{file}: can't tell the best neuron's class: no text of it"
@@ -144,9 +146,10 @@ impl<'a> Plan<'a> {
                 layer: rule.layer,
                 index: rule.index,
                 class: rule.class,
-                dev: dev.accuracy_of(&rule)?,
-                test: test.accuracy_of(&rule)?,
-                interval: test.interval_of(&rule, LEVEL)?,
+                score: Some(score.name().into()),
+                dev: dev.accuracy_of(&rule, score)?,
+                test: test.accuracy_of(&rule, score)?,
+                interval: test.interval_of(&rule, score, LEVEL)?,
             },
             parameters: performance.parameters,
             ms_per_text: time.ms_per_text,

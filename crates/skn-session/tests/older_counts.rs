@@ -99,7 +99,8 @@ fn stages_read_older_counts_as_before() {
     (probe.splits, probe.pos) = (vec![Split::Dev], Some(NeuronChoice::Best));
     session.probe(&probe).unwrap();
     session.report(&DrawReport::new(&place)).unwrap();
-    let best = read(&newer).best_rule().unwrap();
+    let newer = read(&newer);
+    let best = newer.best_rule(newer.usual_score()).unwrap();
     assert!(place.join(format!("sentiment/pos_dev/{},{}.safetensors", best.layer, best.index)).is_file());
 }
 

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::InferencePerformance;
 use skn_session::options::{self, NeuronChoice, Shard};
-use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found};
+use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, ScoreRule};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Subject, Tuned};
 use crate::number::with_interval;
@@ -120,7 +120,7 @@ impl fmt::Display for Probed {
             .map_or_else(String::new, |site| format!(" (their {site})"));
         write!(f, "{neurons} neurons{site} of {model} on {task}")?;
         for best in self.0.best.iter().chain(&self.0.best_last) {
-            let BestPredictor { layer, index, position, probe, class, dev, test, .. } = best;
+            let BestPredictor { layer, index, position, probe, class, score, dev, test, .. } = best;
             write!(f, "; best neuron: layer {layer}, index {index} ")?;
             match position {
                 Some(position) => write!(f, "at position {position}")?,
@@ -129,7 +129,9 @@ impl fmt::Display for Probed {
             if let Some(class) = class {
                 write!(f, " for class {class} against the rest")?;
             }
-            write!(f, ", predictivity {dev:.4} on dev")?;
+            // Of more classes it always is.
+            let balanced = *score == ScoreRule::Balanced && class.is_none();
+            write!(f, ", {}predictivity {dev:.4} on dev", if balanced { "balanced " } else { "" })?;
             if let Some(test) = test {
                 write!(f, ", {test:.4} on test")?;
             }

@@ -121,7 +121,7 @@ pub struct Ran {
 #[serde(untagged)]
 enum Found {
     Chain(Box<Summary>),
-    Untuned(UntunedSummary),
+    Untuned(Box<UntunedSummary>),
 }
 
 impl Stage for Run {
@@ -146,7 +146,7 @@ impl Stage for Run {
         if self.untuned {
             let options = self.untuned_options();
             let summary = session.untuned(&options, told).map_err(|error| with_remedy(error, call))?;
-            return Ok(Ran { summary: Found::Untuned(summary), run: options.folder() });
+            return Ok(Ran { summary: Found::Untuned(Box::new(summary)), run: options.folder() });
         }
         let chain = self.options();
         let summary = session.chain(&chain, told).map_err(|error| with_remedy(error, call))?;
@@ -251,7 +251,7 @@ fn two_columns(header: [String; 2], rows: Vec<(String, String)>) -> Table {
 }
 
 fn untuned_table(summary: &UntunedSummary) -> Table {
-    let BestOfText { layer, index, class, dev, test, interval } = &summary.best_neuron;
+    let BestOfText { layer, index, class, dev, test, interval, .. } = &summary.best_neuron;
     let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
     let best = format!("best neuron at the last token: layer {layer}, index {index}{class}");
     let rows = vec![
@@ -291,7 +291,7 @@ fn table(summary: &Summary) -> Table {
     row(format!("as many random neurons perturbed ({draws} draws)"), random);
     row("pruned".into(), with_interval(accuracy.pruned, interval.pruned));
     row("pruned and tuned".into(), with_interval(accuracy.pruned_tuned, interval.pruned_tuned));
-    let BestNeuron { layer, index, position, class, dev, test } = best_neuron;
+    let BestNeuron { layer, index, position, class, dev, test, .. } = best_neuron;
     let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
     row(
         format!("best neuron: layer {layer}, index {index}, position {position}{class}"),

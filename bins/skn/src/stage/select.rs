@@ -7,15 +7,15 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use skn_session::options;
-use skn_session::{Aggregate, Selected as Found};
+use skn_session::{Aggregate, ScoreRule, Selected as Found};
 
-use crate::cli::{Common, Destination, Shares};
+use crate::cli::{Common, Compat, Destination, Shares};
 use crate::program::{Call, Stage};
 
 /// Select skill neurons: rank the neurons of each layer by how well they predict the label.
 ///
 /// A neuron's score is its largest |accuracy - 0.5| over prompt positions, over several files (seeds) the mean or the
-/// smallest. For each share the best neurons of each layer are marked in RUN/info/<task>/<share>.safetensors, which also
+/// smallest; the accuracy is the balanced one where classes are not of nearly one size. For each share the best neurons of each layer are marked in RUN/info/<task>/<share>.safetensors, which also
 /// holds all scores and ranks. With sub-tasks (-aa), or more than two classes, each gives its next best neuron in turn.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-select", version)]
@@ -31,6 +31,15 @@ pub struct Select {
     /// What the files of a sub-task come to: mean, min
     #[arg(long = "type", value_name = "HOW", default_value_t = options::Select::default().aggregate)]
     aggregate: Aggregate,
+
+    /// What right answers come to: accuracy, balanced [default: accuracy of two classes of which the larger has at most 55 %
+    /// of the texts, else balanced]
+    #[arg(long, value_name = "SCORE")]
+    score: Option<ScoreRule>,
+
+    /// paper: score two classes as in the published implementation, by accuracy whatever their shares
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "score")]
+    compat: Option<Compat>,
 
     /// Of more than two classes: this one alone, from 0 [default: each is a sub-task]
     #[arg(long, value_name = "CLASS")]
@@ -58,6 +67,7 @@ impl Select {
         select.counts =
             std::iter::once(self.acc_path.clone()).chain(self.acc_aux_path.iter().map(split)).collect();
         (select.aggregate, select.class) = (self.aggregate, self.class);
+        (select.score, select.paper) = (self.score, self.compat == Some(Compat::Paper));
         (select.shares, select.task) = (self.shares.0.clone(), self.task.clone());
         (select.out, select.overwrite) = (self.destination.out.clone(), self.destination.force);
         select
@@ -77,8 +87,11 @@ impl From<Found> for Selected {
 
 impl fmt::Display for Selected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { task, files, seeds, subtasks, classes, aggregate, .. } = &self.0;
+        let Found { task, files, seeds, subtasks, classes, aggregate, score, .. } = &self.0;
         write!(f, "ranked the neurons of {task} by {files} file{}", if *files == 1 { "" } else { "s" })?;
+        if *score == ScoreRule::Balanced.name() {
+            write!(f, ", by balanced accuracy")?;
+        }
         if *seeds > 1 {
             write!(f, " (the {aggregate} over {seeds} of a sub-task)")?;
         }
@@ -89,8 +102,8 @@ impl fmt::Display for Selected {
             }
             (all, _) => write!(f, ", as the union of {all} sub-tasks")?,
         }
-        if let Some((layer, index, score)) = self.0.best.first() {
-            write!(f, "; best: layer {layer}, index {index} at {:.4}", 0.5 + score)?;
+        if let Some((layer, index, distance)) = self.0.best.first() {
+            write!(f, "; best: layer {layer}, index {index} at {:.4}", 0.5 + distance)?;
         }
         let (low, high) = (self.0.neurons.iter().next(), self.0.neurons.iter().next_back());
         if let (Some((low, few)), Some((high, many))) = (low, high) {

@@ -58,6 +58,10 @@ pub struct BestOfText {
     /// The class that it tells from the rest, of more than two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<usize>,
+    /// What its predictivity is of: accuracy or balanced accuracy. Older summaries do not say it; of two classes theirs is of
+    /// accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<String>,
     /// Its predictivity on dev, where it was chosen.
     pub dev: f64,
     /// Its predictivity on test, which had no say.
@@ -95,6 +99,10 @@ pub struct BestNeuron {
     /// The class that it tells from the rest, of more than two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<usize>,
+    /// What its predictivity is of: accuracy or balanced accuracy. Older summaries do not say it; of two classes theirs is of
+    /// accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<String>,
     /// Its predictivity on dev, where it was chosen.
     pub dev: f64,
     /// Its predictivity on test.

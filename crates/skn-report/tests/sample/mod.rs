@@ -283,6 +283,7 @@ pub(crate) fn summary(run: &Path, task: &str) {
             index: BEST.1,
             position: BEST.2,
             class: None,
+            score: None,
             dev: 0.92,
             test: 0.883,
         },

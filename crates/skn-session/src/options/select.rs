@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use skn_select::{Aggregate, Share};
+use skn_select::{Aggregate, ScoreRule, Share};
 
 use super::text;
 
@@ -15,6 +15,13 @@ pub struct Select {
     /// What the files of a sub-task come to; default their mean.
     #[serde(with = "text")]
     pub aggregate: Aggregate,
+    /// What right answers come to; default: accuracy while all files are of two classes, of which the larger has at most 55 %
+    /// of each file's texts, else balanced accuracy. Of more than two classes only balanced accuracy.
+    #[serde(with = "text::option")]
+    pub score: Option<ScoreRule>,
+    /// Whether two classes are scored as in the published implementation, where nothing is said of the score: by accuracy,
+    /// whatever their shares.
+    pub paper: bool,
     /// Of more than two classes: this one alone, from 0; default: each is a sub-task.
     pub class: Option<usize>,
     /// Shares of each layer's neurons; default 0, 0.01 .. 0.2.
@@ -33,6 +40,8 @@ impl Default for Select {
         Self {
             counts: Vec::new(),
             aggregate: Aggregate::default(),
+            score: None,
+            paper: false,
             class: None,
             shares: Share::series(),
             task: None,

@@ -87,7 +87,7 @@ impl Session {
         read.iter().try_for_each(|path| writer.read(path))?;
         setup.note(&mut writer)?;
         writer.finish()?;
-        let (best, best_last) = best(options, &run.join(&setup.base.task.name))?;
+        let (best, best_last) = best(options, &run.join(&setup.base.task.name), setup.base.paper)?;
         let config = &setup.base.model.config;
         Ok(Probed {
             run: folder,
@@ -107,13 +107,17 @@ impl Session {
 }
 
 /// The best neurons, which are of the whole run's counts: these are written now. The second is that of `acc_last` beside another.
-fn best(options: &Probe, folder: &Path) -> Result<(Option<BestPredictor>, Option<BestPredictor>)> {
+fn best(
+    options: &Probe,
+    folder: &Path,
+    paper: bool,
+) -> Result<(Option<BestPredictor>, Option<BestPredictor>)> {
     if !options.passes(Split::Dev) || options.shard.is_some() {
         return Ok((None, None));
     }
     let order = [ProbeType::Acc, ProbeType::AccLast, ProbeType::AccMean, ProbeType::AccMax];
     let mut asked = order.into_iter().filter(|probe| options.asks(*probe));
-    let mut next = || asked.next().map_or(Ok(None), |probe| BestPredictor::of(folder, probe));
+    let mut next = || asked.next().map_or(Ok(None), |probe| BestPredictor::of(folder, probe, paper));
     let first = next()?;
     let last = next()?.filter(|best| best.probe == ProbeType::AccLast);
     Ok((first, last))
@@ -193,7 +197,9 @@ impl<'a> Probing<'a> {
             },
             Some(NeuronChoice::Best) => {
                 let counts = self.file_of_run(&Pool::Position.performance_file("dev"), "dev")?;
-                let Rule { layer, index, .. } = Performance::read(&counts)?.best_rule()?;
+                let dev = Performance::read(&counts)?;
+                let score = dev.score_of(self.setup.base.paper);
+                let Rule { layer, index, .. } = dev.best_rule(score)?;
                 Ok(Some((layer, index)))
             }
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use skn_artifact::names::{file, key, stage};
 use skn_artifact::{TensorFile, resolve};
-use skn_counts::Performance;
+use skn_counts::{Performance, ScoreRule};
 use skn_select::{Ranking, Scores};
 
 use crate::error::{Result, SessionError};
@@ -34,6 +34,8 @@ pub struct Selected {
     pub classes: Option<usize>,
     /// What the files of a sub-task came to.
     pub aggregate: &'static str,
+    /// What right answers came to: accuracy or balanced accuracy.
+    pub score: &'static str,
     /// Neurons marked in each layer, by share.
     pub neurons: BTreeMap<String, Vec<usize>>,
     /// The best neurons of the model: layer, index, score.
@@ -49,7 +51,8 @@ impl Session {
     pub fn select(&self, options: &Select) -> Result<Selected> {
         let groups = Groups::read(options)?;
         let task = groups.task(options)?;
-        let scores = groups.scores(options)?;
+        let score = groups.score(options)?;
+        let scores = groups.scores(options, score)?;
         let ranking = Ranking::new(&scores)?;
         let (out, entry) = (options.out.as_path(), stage::select(&task));
         let mut writer = RunWriter::open(self, options.clone(), out, &entry, options.overwrite)?;
@@ -58,7 +61,7 @@ impl Session {
         shares.dedup();
         let masks: Vec<String> = shares.iter().map(|share| file::mask(&task, &share.to_string())).collect();
         writer.check_free(&masks)?;
-        let metadata = groups.metadata(&task);
+        let metadata = groups.metadata(&task, score);
         let mut neurons = BTreeMap::new();
         for (share, name) in shares.iter().zip(&masks) {
             let mask = ranking.mask(*share);
@@ -78,8 +81,9 @@ impl Session {
             subtasks: scores.len(),
             classes: alone.then(|| groups.first().performance.classes()),
             aggregate: options.aggregate.name(),
+            score: score.name(),
             neurons,
-            best: groups.best(options, &ranking)?,
+            best: groups.best(options, &ranking, score)?,
         })
     }
 }
@@ -138,7 +142,36 @@ impl Groups {
         &self.0[0][0]
     }
 
-    fn scores(&self, options: &Select) -> Result<Vec<Scores>> {
+    /// What right answers come to: what is asked for, or what suits the classes.
+    fn score(&self, options: &Select) -> Result<ScoreRule> {
+        let files = || self.0.iter().flatten().map(|counts| &counts.performance);
+        let many = files().find(|file| file.classes() > 2);
+        match (options.score, many) {
+            (Some(ScoreRule::Accuracy), Some(file)) => Err(SessionError::usage(format!(
+                "option `score` accuracy: expected balanced, as {} is of {} classes, where by accuracy a neuron that never \
+                 fires beats one that fires for its class",
+                file.file().display(),
+                file.classes()
+            ))),
+            (Some(score), _) => Ok(score),
+            (None, None) if options.paper => Ok(ScoreRule::Accuracy),
+            (None, _) => {
+                let score = ScoreRule::of(files());
+                let uneven = files().filter(|_| many.is_none() && score == ScoreRule::Balanced);
+                let shares = uneven.filter_map(|file| Some((file, file.larger_class()?)));
+                if let Some((file, share)) = shares.max_by(|(_, a), (_, b)| a.total_cmp(b)) {
+                    let (file, share) = (file.file().display(), share * 100.0);
+                    tracing::warn!(
+                        "{file}: one of its two classes has {share:.1} % of the texts, so that neurons are ranked by balanced \
+                         accuracy; option `score` accuracy ranks by the published score"
+                    );
+                }
+                Ok(score)
+            }
+        }
+    }
+
+    fn scores(&self, options: &Select, score: ScoreRule) -> Result<Vec<Scores>> {
         let first = &self.first().performance;
         let mut all = self.0.iter().flatten().map(|counts| &counts.performance);
         if let Some(other) = all.find(|other| other.widths() != first.widths()) {
@@ -157,23 +190,23 @@ impl Groups {
             }
             for class in (0..files[0].classes()).filter(|_| options.class.is_none() && files[0].classes() > 2)
             {
-                if let Some(file) = files.iter().find(|file| !file.tells(class)) {
+                if let Some(file) = files.iter().find(|file| !file.tells(class, score)) {
                     let file = file.file().display();
                     tracing::warn!("{file}: class {class}: no text of it, so it selects no neurons");
                 }
             }
-            scores.extend(Scores::of_group(&files, options.aggregate, options.class)?);
+            scores.extend(Scores::of_group(&files, options.aggregate, options.class, score)?);
         }
         Ok(scores)
     }
 
     /// The best neurons of all layers. Of one file in the order that a probe and the report name them by; of several, where
     /// a neuron has no one position, equals are in the order of layer and index, as in the masks.
-    fn best(&self, options: &Select, ranking: &Ranking) -> Result<Vec<(usize, u32, f32)>> {
+    fn best(&self, options: &Select, ranking: &Ranking, of: ScoreRule) -> Result<Vec<(usize, u32, f32)>> {
         let score = |layer: usize, index: u32| ranking.score()[layer * ranking.neurons() + index as usize];
         let mut all: Vec<(usize, u32)> = match &self.0[..] {
             [files] if files.len() == 1 && options.class.is_none() => {
-                let ranked = files[0].performance.ranked()?.into_iter();
+                let ranked = files[0].performance.ranked(of)?.into_iter();
                 ranked.map(|found| (found.rule.layer, found.rule.index as u32)).collect()
             }
             _ => {
@@ -218,13 +251,14 @@ impl Groups {
     }
 
     /// What all files say alike.
-    fn metadata(&self, task: &str) -> BTreeMap<String, String> {
+    fn metadata(&self, task: &str, score: ScoreRule) -> BTreeMap<String, String> {
         let mut metadata = self.first().metadata.clone();
         for other in self.0.iter().flatten() {
             metadata.retain(|key, value| other.metadata.get(key) == Some(value));
         }
         metadata.retain(|key, _| key.starts_with("skn."));
         metadata.insert(key::TASK.into(), task.into());
+        metadata.insert(key::SCORE.into(), score.name().into());
         metadata
     }
 }
