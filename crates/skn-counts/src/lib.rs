@@ -7,6 +7,8 @@
 //!
 //! What right answers come to is a [`ScoreRule`]: accuracy, or balanced accuracy where classes are not of one size.
 //!
+//! From the bits of single texts ([`FireBits`]) comes what the best neuron has by chance ([`NullOfBest`]).
+//!
 //! Rules are compared as exact fractions: a neuron that is right for 90 of 100 texts ties with one that is wrong for 90 of
 //! 100. Of equals the first in the order of class, layer, position and index is the best.
 //!
@@ -29,8 +31,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bit_count;
+mod class_score;
 mod error;
 mod file;
+mod fire_bits;
+mod fraction;
+mod null;
 mod order;
 mod performance;
 mod pool;
@@ -38,6 +45,9 @@ mod rule;
 mod score_rule;
 
 pub use crate::error::{CountsError, Result};
+pub use crate::fire_bits::{FireBits, PositionBits};
+pub use crate::fraction::Fraction;
+pub use crate::null::NullOfBest;
 pub use crate::order::Predictor;
 pub use crate::performance::{ByClass, Performance};
 pub use crate::pool::Pool;

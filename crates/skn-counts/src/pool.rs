@@ -18,6 +18,16 @@ impl Pool {
     /// Every one.
     pub const ALL: [Self; 4] = [Self::Position, Self::Mean, Self::Max, Self::Last];
 
+    /// What stands for it in names of files: nothing, `mean`, `max` or `last`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Position => "",
+            Self::Mean => "mean",
+            Self::Max => "max",
+            Self::Last => "last",
+        }
+    }
+
     /// The name of the file of averages, without extension, which is its kind too: `train_avg`, `train_mean_avg`,
     /// `train_max_avg`, `train_last_avg`.
     pub fn average_file(self) -> &'static str {

@@ -3,8 +3,8 @@
 //! - [`MeanAccumulator`] and [`FireAccumulator`] add up activations and count how often they pass a threshold. Sums are
 //!   exact (fixed point), so results do not depend on the order of the rows, on threads or on shards.
 //! - [`accuracy`], [`predictivity`] and [`distance`] score a neuron; [`best`] finds the best one.
-//! - [`wilson`], [`student`] and [`bootstrap`] are intervals, [`mcnemar`], [`sign_flip`] and [`benjamini_hochberg`]
-//!   tests, [`spearman`], [`auc`] and [`jaccard`] measures of agreement.
+//! - [`wilson`], [`student`] and [`bootstrap`] are intervals, [`fisher_exact`], [`mcnemar`], [`sign_flip`] and
+//!   [`benjamini_hochberg`] tests, [`spearman`], [`auc`] and [`jaccard`] measures of agreement.
 //!
 //! ```
 //! use skn_stats::{FireAccumulator, MeanAccumulator, predictivity};
@@ -33,6 +33,7 @@
 mod agreement;
 mod error;
 mod fire;
+mod fisher;
 mod interval;
 mod mean;
 mod score;
@@ -41,6 +42,7 @@ mod significance;
 pub use crate::agreement::{auc, jaccard, ranks, spearman};
 pub use crate::error::{Result, StatsError};
 pub use crate::fire::FireAccumulator;
+pub use crate::fisher::{FisherTest, fisher_exact};
 pub use crate::interval::{bootstrap, student, wilson};
 pub use crate::mean::{MAX_ACTIVATION, MeanAccumulator, STEPS_PER_UNIT};
 pub use crate::score::{accuracy, best, distance, predictivity};

@@ -225,6 +225,37 @@ impl TensorFile {
         self.typed(name, shape, DType::Bool, |[byte]: [u8; 1]| byte != 0)
     }
 
+    /// Some bytes of a U8 tensor, counted from its start; the others are not read.
+    ///
+    /// # Errors
+    /// As [`Self::f32`], or if the tensor has no such bytes.
+    pub fn u8_range(
+        &self,
+        name: &str,
+        shape: Option<&[usize]>,
+        range: Range<usize>,
+    ) -> Result<Cow<'_, [u8]>> {
+        let entry = self.checked(name, shape)?;
+        if entry.dtype != StoredType::Known(DType::U8) {
+            return Err(self.wrong_type(name, DType::U8.name(), &entry.dtype));
+        }
+        let size = entry.end - entry.start;
+        if range.start > range.end || range.end > size {
+            let expected = format!("bytes below {size}");
+            return Err(ArtifactError::tensor(&self.path, name, expected, format!("{range:?}")));
+        }
+        let start = self.data + entry.start;
+        self.storage.bytes(&self.path, start + range.start..start + range.end)
+    }
+
+    /// The shape of a tensor, without reading it.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(&self.checked(name, None)?.shape)
+    }
+
     fn typed<T, const N: usize>(
         &self,
         name: &str,
