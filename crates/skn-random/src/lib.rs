@@ -56,6 +56,10 @@ pub enum Purpose {
     Binarize = 12,
     /// Tokens hidden in masked language modelling.
     Masking = 13,
+    /// Signs of paired differences.
+    SignFlip = 20,
+    /// Random neurons of a control experiment, of matched variance.
+    MatchedControl = 21,
 }
 
 /// The name of one stream of random numbers.

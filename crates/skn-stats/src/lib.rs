@@ -36,6 +36,7 @@ mod fire;
 mod fisher;
 mod interval;
 mod mean;
+mod paired;
 mod score;
 mod significance;
 
@@ -45,8 +46,9 @@ pub use crate::fire::FireAccumulator;
 pub use crate::fisher::{FisherTest, fisher_exact};
 pub use crate::interval::{bootstrap, student, wilson};
 pub use crate::mean::{MAX_ACTIVATION, MeanAccumulator, STEPS_PER_UNIT};
+pub use crate::paired::sign_flip;
 pub use crate::score::{accuracy, best, distance, predictivity};
-pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar, null_of_best, sign_flip};
+pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar, null_of_best};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -32,25 +32,6 @@ pub fn mcnemar(only_first: u64, only_second: u64) -> Result<f64> {
     Ok((2.0 * binomial_upper(only_first.max(only_second), trials, 0.5)?).min(1.0))
 }
 
-/// The test of paired differences by flipping their signs: how often `draws` random flips give a sum at least as far
-/// from 0 as theirs, the one that was measured counted too. Draws are keyed by `seed`.
-///
-/// # Errors
-/// If there are no differences.
-pub fn sign_flip(differences: &[f64], draws: u64, seed: u64) -> Result<f64> {
-    if differences.is_empty() {
-        return Err(StatsError::mismatch("differences", "at least 1", 0));
-    }
-    let measured = differences.iter().sum::<f64>().abs();
-    let far = (0..draws).filter(|&draw| {
-        let mut rng = Key::new(seed, Purpose::Permutation).step(draw).rng();
-        let sum: f64 = differences.iter().map(|x| if rng.next_u32() & 1 == 0 { *x } else { -x }).sum();
-        // Sums of the same terms in other signs differ by rounding: equals must count.
-        sum.abs() >= measured * (1.0 - 1e-12)
-    });
-    Ok((far.count() as f64 + 1.0) / (draws as f64 + 1.0))
-}
-
 /// What the best of many neurons scores if none predicts the label: for each of `draws` random relabellings, which
 /// `permute` turns into the best score, one value; and the share of them at or above `measured` (with the measured one
 /// counted). The best of many is biased upwards; this says by how much.
@@ -119,14 +100,6 @@ mod tests {
         assert_eq!((mcnemar(0, 0).unwrap(), mcnemar(5, 5).unwrap()), (1.0, 1.0));
         assert_eq!(mcnemar(9, 1).unwrap(), mcnemar(1, 9).unwrap());
         assert!(mcnemar(u64::MAX, 1).is_err());
-    }
-
-    #[test]
-    fn flips_of_clear_differences_are_rarely_as_far() {
-        let p = sign_flip(&[1.0; 10], 10_000, 3).unwrap();
-        assert!((p - 2.0 / 1024.0).abs() < 2e-3, "{p}");
-        assert_eq!(sign_flip(&[0.0], 100, 3).unwrap(), 1.0);
-        assert!(sign_flip(&[], 10, 0).is_err());
     }
 
     #[test]
