@@ -1,8 +1,20 @@
 //! Numbers as they are shown and typed.
 
+use std::fmt;
+
 /// `0.9125 [0.8835, 0.9350]`, for a line of text.
 pub(crate) fn with_interval(value: f64, [low, high]: [f64; 2]) -> String {
     format!("{value:.4} [{low:.4}, {high:.4}]")
+}
+
+/// So many of a thing: `1 draw`, `2 draws`.
+pub(crate) struct Count(pub(crate) usize, pub(crate) &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, thing) = self;
+        write!(f, "{count} {thing}{}", if *count == 1 { "" } else { "s" })
+    }
 }
 
 /// A standard deviation, as `--alpha` gives it.

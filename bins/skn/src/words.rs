@@ -23,10 +23,11 @@ pub(crate) fn command_line(stage: &Stage, compute: Compute) -> (&'static str, Ve
         Stage::Perturb(options) => words.perturb(options),
         Stage::Prune(options) => words.prune(options),
         Stage::Report(options) => words.report(options),
-        // A chain is asked by who types it.
+        // Chains and experiments are asked by who types them.
+        Stage::Experiment(_) => "skn-experiment",
         _ => "skn-run",
     };
-    if !["skn-select", "skn-merge", "skn-report", "skn-run"].contains(&program) {
+    if !["skn-select", "skn-merge", "skn-report", "skn-run", "skn-experiment"].contains(&program) {
         words.compute(compute);
     }
     words.flag("--force", stage.overwrites());
@@ -190,6 +191,7 @@ impl Words {
         self.optional("--score", options.score);
         self.optional("--compat", options.paper.then_some("paper"));
         self.optional("--class", options.class);
+        self.flag("--lowest", options.lowest);
         if options.shares != Select::default().shares {
             self.list("--shares", &options.shares);
         }
@@ -208,6 +210,8 @@ impl Words {
             self.flag("--cmp", true);
             self.value("--draws", options.controls);
         }
+        self.optional("--matched", options.matched.as_ref().map(|file| file.display()));
+        self.list("--class_path", options.class_masks.iter().map(|mask| mask.display()));
         match &options.edit {
             EditChoice::Gaussian { alpha, noise, repeats } => {
                 self.value("--alpha", alpha);
@@ -242,6 +246,10 @@ impl Words {
     fn report(&mut self, options: &DrawReport) -> &'static str {
         self.0.push(options.run.display().to_string());
         self.optional("--figures", options.figures.as_ref().map(|folder| folder.display()));
+        self.optional("--csv", options.csv.as_ref().map(|folder| folder.display()));
+        for (layer, index) in &options.neurons {
+            self.value("--neuron", format!("{layer},{index}"));
+        }
         "skn-report"
     }
 }
@@ -325,7 +333,7 @@ mod tests {
         select.counts = vec![vec!["a".into(), "b".into()], vec!["c".into()], vec!["d".into(), "e".into()]];
         (select.aggregate, select.class) = (skn_session::Aggregate::Min, Some(1));
         (select.shares, select.task) = (vec!["0.05".parse().unwrap()], Some("t".into()));
-        select.overwrite = true;
+        (select.lowest, select.overwrite) = (true, true);
         check(select.into());
 
         let edits = [
@@ -337,6 +345,7 @@ mod tests {
             let mut perturb = Perturb::of("run", vec!["0.1".into(), "0.2".into()], edit);
             (perturb.subject, perturb.tuned, perturb.controls) = (subject(), tuned(), 4);
             perturb.layers = LayerRange { low_layer: Some(1), high_layer: Some(2) };
+            (perturb.matched, perturb.class_masks) = (Some("v".into()), vec!["c".into(), "d".into()]);
             (perturb.batch, perturb.overwrite) = (Some(some(2)), true);
             check(perturb.into());
         }
@@ -352,6 +361,7 @@ mod tests {
 
         let mut report = DrawReport::new("run");
         (report.figures, report.overwrite) = (Some("figures".into()), true);
+        (report.csv, report.neurons) = (Some("csv".into()), vec![(9, 1893), (0, 2)]);
         check(report.into());
     }
 }

@@ -42,6 +42,8 @@ pub mod key {
     pub const SAMPLE: &str = "skn.sample";
     /// What neurons are ranked by: accuracy or balanced.
     pub const SCORE: &str = "skn.score";
+    /// The class, from 0, that a mask of one class alone was selected for.
+    pub const CLASS: &str = "skn.class";
     /// The share of each layer's neurons that a mask selects.
     pub const SHARE: &str = "skn.share";
     /// The version of the file's form, one of [`schema`](super::schema).
@@ -104,10 +106,18 @@ pub mod file {
     pub const METRICS: &str = "metrics.jsonl";
     /// The test set with selected neurons perturbed ..
     pub const SKILL: &str = "mask_perf.json";
-    /// .. and with as many random ones.
+    /// .. with as many random ones ..
     pub const RANDOM: &str = "cmp_perf.json";
+    /// .. with as many random ones of matched variance ..
+    pub const MATCHED: &str = "matched_perf.json";
+    /// .. and with the neurons of one class at a time.
+    pub const CLASSES: &str = "class_perf.json";
     /// What the whole chain found.
     pub const SUMMARY: &str = "summary.json";
+    /// What experiments over several runs found.
+    pub const EXPERIMENTS: &str = "experiments.json";
+    /// Its tables, a file each.
+    pub const CSV: &str = "csv";
     /// The same as a page.
     pub const REPORT: &str = "report.html";
     /// The folder of the best tuned parameters.
@@ -156,7 +166,7 @@ pub mod file {
     pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
     /// The folders and files of a run, whose names no task may have: its files would lie between theirs, or nowhere.
-    const TAKEN: [&str; 14] = [
+    const TAKEN: [&str; 16] = [
         BEST,
         LAST,
         INFO,
@@ -169,6 +179,8 @@ pub mod file {
         METRICS,
         SKILL,
         RANDOM,
+        MATCHED,
+        CLASSES,
         SUMMARY,
         REPORT,
     ];
@@ -282,6 +294,8 @@ pub mod stage {
     pub const PRUNE: &str = "prune";
     /// Putting shards together; an entry says more.
     pub const MERGE: &str = "merge";
+    /// Experiments over several runs.
+    pub const EXPERIMENT: &str = "experiment";
     /// The whole chain.
     pub const RUN: &str = "run";
     /// The report.

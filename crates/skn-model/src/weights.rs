@@ -199,7 +199,7 @@ impl Weights {
     }
 
     /// The name of the table of words.
-    fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         self.names.of(Part::Words).map_or_else(String::new, |name| format!("{name}.weight"))
     }
 

@@ -11,6 +11,14 @@ use crate::error::{PerturbError, Result};
 /// If `skill` is not of the model's layers (`widths` has the FFN width of each), names a neuron that is not there, or
 /// leaves fewer neurons of a layer than it has.
 pub fn random_control(skill: &[Vec<u32>], widths: &[usize], seed: u64, draw: u64) -> Result<Vec<Vec<u32>>> {
+    let skill = check_skill(skill, widths)?;
+    let key = Key::new(seed, Purpose::Control).step(draw);
+    let layers = skill.iter().zip(widths).enumerate();
+    Ok(layers.map(|(layer, (skill, &width))| control_of_layer(layer, skill, width, key)).collect())
+}
+
+/// The selected neurons of each layer, if they are of the model and leave as many others.
+pub(crate) fn check_skill(skill: &[Vec<u32>], widths: &[usize]) -> Result<Vec<BTreeSet<u32>>> {
     if skill.len() != widths.len() {
         return Err(PerturbError::Layers {
             what: "skill neurons",
@@ -18,23 +26,21 @@ pub fn random_control(skill: &[Vec<u32>], widths: &[usize], seed: u64, draw: u64
             found: skill.len(),
         });
     }
-    let key = Key::new(seed, Purpose::Control).step(draw);
-    let layers = skill.iter().zip(widths).enumerate();
-    layers.map(|(layer, (skill, &width))| control_of_layer(layer, skill, width, key)).collect()
+    let check = |(layer, (skill, &width)): (usize, (&Vec<u32>, &usize))| {
+        let skill: BTreeSet<u32> = skill.iter().copied().collect();
+        if let Some(&neuron) = skill.iter().find(|&&neuron| neuron as usize >= width) {
+            return Err(PerturbError::Neuron { layer, neuron, width });
+        }
+        let (asked, left) = (skill.len(), width - skill.len());
+        if left < asked { Err(PerturbError::TooFewLeft { layer, asked, left }) } else { Ok(skill) }
+    };
+    skill.iter().zip(widths).enumerate().map(check).collect()
 }
 
-fn control_of_layer(layer: usize, skill: &[u32], width: usize, key: Key) -> Result<Vec<u32>> {
-    let skill: BTreeSet<u32> = skill.iter().copied().collect();
-    if let Some(&neuron) = skill.iter().find(|&&neuron| neuron as usize >= width) {
-        return Err(PerturbError::Neuron { layer, neuron, width });
-    }
-    let asked = skill.len();
+fn control_of_layer(layer: usize, skill: &BTreeSet<u32>, width: usize, key: Key) -> Vec<u32> {
     let others: Vec<u32> = (0..width as u32).filter(|neuron| !skill.contains(neuron)).collect();
-    if others.len() < asked {
-        return Err(PerturbError::TooFewLeft { layer, asked, left: others.len() });
-    }
-    let chosen = key.layer(layer as u32).rng().choose(others.len(), asked);
-    Ok(chosen.into_iter().map(|place| others[place]).collect())
+    let chosen = key.layer(layer as u32).rng().choose(others.len(), skill.len());
+    chosen.into_iter().map(|place| others[place]).collect()
 }
 
 #[cfg(test)]

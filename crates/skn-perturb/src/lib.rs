@@ -3,7 +3,8 @@
 //! A [`Perturbation`] says what happens to which neurons: they are held at zero ([`Edit::Zero`]) or at their mean
 //! ([`Edit::Mean`]), or noise is added ([`Edit::Gaussian`]). Its [`hook`](Perturbation::hook) goes into
 //! [`LanguageModel::forward`](skn_model::LanguageModel::forward); the model itself is never changed. What the same edit does to
-//! [`random_control`] neurons tells how much of its effect is due to the choice of neurons.
+//! [`random_control`] neurons, or to [`matched_control`] neurons that vary as much, tells how much of its effect is due to the
+//! choice of neurons.
 //!
 //! ```
 //! use skn_perturb::{Edit, Perturbation, random_control};
@@ -27,6 +28,7 @@ mod error;
 mod finite;
 mod hook;
 mod kind;
+mod matched;
 mod means;
 mod noise_table;
 mod perturbation;
@@ -37,6 +39,7 @@ pub use crate::edit::Edit;
 pub use crate::error::{PerturbError, Result};
 pub use crate::hook::PerturbHook;
 pub use crate::kind::EditKind;
+pub use crate::matched::{matched_control, variance_ratio};
 pub use crate::means::mean_over_positions;
 pub use crate::noise_table::NoiseTable;
 pub use crate::perturbation::Perturbation;

@@ -25,9 +25,22 @@ pub struct Evaluation {
 impl Evaluation {
     /// The share of texts answered with their true class.
     pub fn accuracy(&self) -> f64 {
-        let right =
-            self.predicted.iter().zip(&self.labels).filter(|(predicted, label)| predicted == label).count();
+        let right = self.right().filter(|right| *right).count();
         right as f64 / self.labels.len().max(1) as f64
+    }
+
+    /// Whether each text is answered with its true class.
+    pub fn right(&self) -> impl Iterator<Item = bool> + '_ {
+        self.predicted.iter().zip(&self.labels).map(|(predicted, label)| predicted == label)
+    }
+
+    /// Texts by true class and answer, `[classes][classes]`.
+    pub fn confusion(&self) -> Vec<Vec<u64>> {
+        let mut table = vec![vec![0; self.classes]; self.classes];
+        for (&predicted, &label) in self.predicted.iter().zip(&self.labels) {
+            table[label][predicted] += 1;
+        }
+        table
     }
 
     fn new(logits: Vec<f32>, classes: usize, labels: Vec<usize>) -> Self {
@@ -220,6 +233,7 @@ mod tests {
         let evaluation = Evaluation::new(vec![0.0, 0.0, 1.0, 3.0, 2.0, 0.0], 2, vec![0, 1, 1]);
         assert_eq!(evaluation.predicted, [0, 1, 0]);
         assert_eq!(evaluation.accuracy(), 2.0 / 3.0);
+        assert_eq!(evaluation.confusion(), [[1, 0], [1, 1]]);
         let softplus = |x: f64| (1.0 + x.exp()).ln();
         let expected = (2f64.ln() + softplus(-2.0) + softplus(2.0)) / 3.0;
         assert!((evaluation.loss - expected).abs() < 1e-12, "{}", evaluation.loss);

@@ -91,6 +91,7 @@ impl Speed {
             rows: self.texts() as u64,
             parameters: self.parameters,
             multiply_adds: self.multiply_adds,
+            confusion: Some(evaluation.confusion()),
         }
     }
 }

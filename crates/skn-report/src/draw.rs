@@ -3,15 +3,22 @@
 use std::sync::Arc;
 
 use kuva::prelude::*;
-use skn_artifact::{InferenceTime, MetricRecord, PerturbationResult, Points, Summary};
+use serde_json::json;
+use skn_artifact::{InferenceTime, MetricRecord, Points, Summary};
 
-use crate::figure::{COLOURS, Figure, INK, MUTED, layout, plain};
+use crate::axis::{asked_name, metric_label, names_at_places, task_name};
+use crate::classes;
+use crate::figure::{COLOURS, Figure, INK, MUTED, PRUNED, RANDOM, SKILL, TUNED, layout, plain};
 use skn_counts::Predictor;
 
+use crate::histograms::activations;
+use crate::maps;
 use crate::neurons::{Share, quantile, share};
-use crate::number;
-use crate::parts::{Activations, Parts, Probe, Task};
+use crate::number::{self, counted, grouped};
+use crate::parts::{Parts, Probe, Task};
+use crate::perturbed;
 use crate::scoring;
+use crate::table::Table;
 
 /// How many of the best neurons are compared on dev and test: at most this many, and at most a twentieth of all.
 const COMPARED: usize = 300;
@@ -23,17 +30,6 @@ pub(crate) const OF_TASK: [&str; 6] =
     ["predictivity", "predictivity-by-layer", BY_POSITION, "dev-against-test", "activations", "pooling"];
 /// The figure that a probe without differences lacks.
 pub(crate) const BY_POSITION: &str = "predictivity-by-position";
-
-/// The colours of what is done to the model, the same in all figures.
-const TUNED: &str = COLOURS[0];
-const SKILL: &str = COLOURS[1];
-const RANDOM: &str = COLOURS[2];
-const PRUNED: &str = COLOURS[3];
-
-/// The name of a task's figure.
-pub(crate) fn task_name(task: &Task, what: &str) -> String {
-    format!("{}-{what}", task.name)
-}
 
 /// The points of a summary in order, with what they are called.
 pub(crate) fn points<T>(points: &Points<T>) -> [(&'static str, &T); 6] {
@@ -55,8 +51,9 @@ pub(crate) fn figures(parts: &Parts) -> Vec<Figure> {
     for task in &parts.tasks {
         figures.extend(task_figures(parts, task));
     }
-    figures.extend(perturbation(&parts.skill, &parts.random));
-    figures.extend(perturbation_curve(&parts.skill, &parts.random));
+    figures.extend(parts.tasks.iter().filter_map(|task| classes::confusion(parts, task)));
+    figures.extend(perturbed::figures(parts));
+    figures.extend(classes::figures(parts));
     figures.extend(parts.tasks.iter().filter_map(speed));
     figures
 }
@@ -69,7 +66,13 @@ fn task_figures(parts: &Parts, task: &Task) -> Vec<Figure> {
         figures.extend(heat_map(&name(2), probe));
         figures.extend(dev_against_test(&name(3), probe));
         let found = task.activations.as_ref();
-        figures.extend(found.map(|found| activations(&name(4), parts, task, probe, found)));
+        figures.extend(found.map(|found| activations(&name(4), "The best neuron's", parts, task, found)));
+        for asked in &task.asked {
+            let name = asked_name(task, asked);
+            let found = asked.found.as_ref();
+            figures.extend(found.map(|found| activations(&name, "A neuron's", parts, task, found)));
+        }
+        figures.extend(maps::figures(task, probe));
     }
     figures.extend(pooling(&name(5), task));
     figures
@@ -100,15 +103,20 @@ fn summary(summary: &Summary, metric: Option<&str>) -> Figure {
         .with_x_axis_max(1.0)
         .with_x_tick_format(TickFormat::Fixed(1));
     let caption = format!(
-        "Bars are the metric on the {} texts of test, whiskers 95 % intervals. Perturbing skill neurons should cost far \
-         more than perturbing as many random ones.",
-        summary.test_rows
+        "Bars are the metric on the {} texts of test, whiskers 95 % intervals. Perturbing the skill neurons changes it by {} \
+         points, as many random ones by {} (mean of {}).",
+        grouped(summary.test_rows),
+        number::points(summary.accuracy.skill_perturbed - summary.accuracy.tuned),
+        number::points(summary.accuracy.random_perturbed - summary.accuracy.tuned),
+        counted(summary.perturbation.draws, "draw", "draws")
     );
-    Figure::new("summary", "The model tuned, perturbed and pruned", caption, plots, layout)
-}
-
-fn metric_label(metric: Option<&str>) -> String {
-    plain(metric.unwrap_or("metric"))
+    let table = Table::of(
+        ["model", "value", "low", "high"],
+        values.iter().zip(&intervals).map(|((name, value), (_, interval))| {
+            [json!(name), json!(value), json!(interval[0]), json!(interval[1])]
+        }),
+    );
+    Figure::new("summary", "The model tuned, perturbed and pruned", caption, table, (plots, layout))
 }
 
 /// Loss and score over the steps, one figure each.
@@ -129,15 +137,16 @@ fn training(metrics: &[MetricRecord]) -> Vec<Figure> {
         layout.with_x_label("training step").with_x_axis_min(0.0).with_x_tick_format(TickFormat::Auto)
     };
     let loss_layout = steps(layout(&loss)).with_y_label("cross-entropy per text (nats)").with_y_axis_min(0.0);
-    let loss = Figure::new(
-        "training-loss",
-        "The loss while training",
+    let caption = format!(
         "At each evaluation: the mean over the texts trained on since the last one (train, with dropout), and over all \
-         texts of dev. Train falling while dev rises is overfitting."
-            .into(),
-        loss,
-        loss_layout,
+         texts of dev.{}",
+        course(metrics).unwrap_or_default()
     );
+    let table = Table::of(
+        ["step", "epoch", "train_loss", "dev_loss"],
+        metrics.iter().map(|of| [json!(of.step), json!(of.epoch), json!(of.train_loss), json!(of.dev_loss)]),
+    );
+    let loss = Figure::new("training-loss", "The loss while training", caption, table, (loss, loss_layout));
     let best = metrics.iter().rfind(|record| record.best);
     let mut score = vec![Plot::Line(line(|record| record.dev_score, COLOURS[0], "dev"))];
     if let Some(best) = best {
@@ -149,14 +158,34 @@ fn training(metrics: &[MetricRecord]) -> Vec<Figure> {
     let caption = match best {
         Some(best) => format!(
             "The metric on dev at each evaluation. The parameters kept are those of step {}, with {:.3}.",
-            number::grouped(best.step),
+            grouped(best.step),
             best.dev_score
         ),
         None => "No evaluation is marked as the best.".into(),
     };
-    let score =
-        Figure::new("training-score", "The score on dev while training", caption, score, score_layout);
-    vec![loss, score]
+    let table = Table::of(
+        ["step", "epoch", "metric", "dev_score", "best"],
+        metrics.iter().map(|of| {
+            [json!(of.step), json!(of.epoch), json!(of.metric), json!(of.dev_score), json!(of.best)]
+        }),
+    );
+    let title = "The score on dev while training";
+    vec![loss, Figure::new("training-score", title, caption, table, (score, score_layout))]
+}
+
+/// How the loss on dev goes on from where it is lowest.
+fn course(metrics: &[MetricRecord]) -> Option<String> {
+    let lowest = metrics.iter().min_by(|a, b| a.dev_loss.total_cmp(&b.dev_loss))?;
+    let last = metrics.last()?;
+    let (step, loss) = (grouped(lowest.step), lowest.dev_loss);
+    Some(if last.dev_loss > loss {
+        let by = last.dev_loss - loss;
+        format!(
+            " Dev is lowest at step {step}, with {loss:.3}, and ends {by:.3} higher; a lasting rise is overfitting."
+        )
+    } else {
+        format!(" Dev is lowest at the end, with {loss:.3}.")
+    })
 }
 
 /// How many neurons have which predictivity.
@@ -177,7 +206,7 @@ fn histogram(name: &str, probe: &Probe) -> Figure {
     let most = counts.iter().copied().fold(1.0, f64::max);
     let bars: Vec<f64> = counts.iter().map(|&count| height(count)).collect();
     let plots = vec![Plot::Histogram(Histogram::from_bins(edges, bars).with_color(COLOURS[0]))];
-    let tick = |height: f64| if height < 1.0 { String::new() } else { number::grouped(count_at(height)) };
+    let tick = |height: f64| if height < 1.0 { String::new() } else { grouped(count_at(height)) };
     let end = start + bins as f64 * width;
     let layout = layout(&plots)
         .with_x_label("predictivity on dev, at the neuron's best position")
@@ -192,14 +221,22 @@ fn histogram(name: &str, probe: &Probe) -> Figure {
         .with_y_tick_format(TickFormat::Custom(Arc::new(tick)));
     let guess = scoring::guess(&probe.dev, probe.score);
     let caption = format!(
-        "{} neurons, each at the best of its {} positions. {} has {:.3}; the best neuron has {best:.3}. A long tail to the \
-         right means that a few neurons know the label.",
-        number::grouped(probe.ranked.len() as u64),
-        probe.dev.positions(),
+        "{}, each at the best of its {}. {} has {guess:.3}; the best neuron has {best:.3}, half have {:.3} or more, one in a \
+         hundred {:.3} or more.",
+        counted(probe.ranked.len(), "neuron", "neurons"),
+        counted(probe.dev.positions(), "position", "positions"),
         if guess > 0.5 { "Saying the larger class always" } else { "A guess" },
-        guess
+        probe.from_top(0.5),
+        probe.from_top(0.01),
     );
-    Figure::new(name, "How many neurons predict the label how well", caption, plots, layout)
+    let table = Table::of(
+        ["from", "to", "neurons"],
+        counts.iter().enumerate().map(|(bin, count)| {
+            let edge = |bin: usize| start + bin as f64 * width;
+            [json!(edge(bin)), json!(edge(bin + 1)), json!(*count as u64)]
+        }),
+    );
+    Figure::new(name, "How many neurons predict the label how well", caption, table, (plots, layout))
 }
 
 /// The height of a bar on a logarithmic axis whose foot is a tenth of a neuron: one neuron is seen beside thousands.
@@ -262,7 +299,13 @@ fn by_layer(name: &str, probe: &Probe) -> Figure {
          the dashed line. The best of all is in layer {}.",
         best.rule.layer
     );
-    Figure::new(name, "Predictivity of the neurons of each layer", caption, plots, layout)
+    let mut table = Table::new(["layer", "quantile", "predictivity"]);
+    for quantile in [0.25, 0.5, 0.75, 0.99, 1.0] {
+        at(quantile).into_iter().for_each(|(layer, value)| {
+            table.push([json!(layer as u64), json!(quantile), json!(value)]);
+        });
+    }
+    Figure::new(name, "Predictivity of the neurons of each layer", caption, table, (plots, layout))
 }
 
 /// The best predictivity of each layer at each position; nothing where all are the same.
@@ -296,9 +339,17 @@ fn heat_map(name: &str, probe: &Probe) -> Option<Figure> {
         .with_show_grid(false);
     let caption = format!(
         "Colour is the predictivity on dev of the layer's best neuron at that position, {low:.3} to {high:.3}. A bright \
-         column is a position that tells much, a bright row a layer that knows much."
+         column is a position that tells much, a bright row a layer that knows much. The brightest is layer {}, position {}.",
+        probe.best().rule.layer,
+        probe.best().rule.position
     );
-    Some(Figure::new(name, "Best predictivity by layer and position", caption, plots, layout))
+    let places = probe.by_place.iter().enumerate();
+    let cells = places.flat_map(|(layer, row)| row.iter().enumerate().map(move |cell| (layer, cell)));
+    let table = Table::of(
+        ["layer", "position", "predictivity"],
+        cells.map(|(layer, (position, value))| [json!(layer), json!(position), json!(value)]),
+    );
+    Some(Figure::new(name, "Best predictivity by layer and position", caption, table, (plots, layout)))
 }
 
 /// The best neurons by dev, as test sees them.
@@ -340,76 +391,32 @@ fn dev_against_test(name: &str, probe: &Probe) -> Option<Figure> {
         best.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / count, sum.1 + point.1 / count));
     let caption = format!(
         "A dot is a neuron, with its position and direction of dev. The best {} have {dev:.3} on dev and {seen:.3} on test, \
-         {} points: {}.",
+         {} points; {} below the line. {}",
         best.len(),
         number::points(seen - dev),
+        lie(best.iter().filter(|(dev, test)| test < dev).count(), best.len()),
         if seen < dev {
-            "choosing the best of many flatters them on dev, so most lie below the line"
+            "Choosing the best of many flatters them on dev, where they were chosen."
         } else {
-            "what they know holds on texts that had no say in their choice"
+            "Choosing the best of many flatters them on dev; here test is no harder for them all the same."
         }
     );
-    Some(Figure::new(name, "Predictivity on test against predictivity on dev", caption, plots, layout))
+    let mut table = Table::new(["dev", "test", "group"]);
+    for (group, data) in [("best", &best), ("others", &crowd)] {
+        data.iter().for_each(|(dev, test)| table.push([json!(dev), json!(test), json!(group)]));
+    }
+    let title = "Predictivity on test against predictivity on dev";
+    Some(Figure::new(name, title, caption, table, (plots, layout)))
 }
 
-/// The activations of the best neuron, a histogram for each class; of more than two, for its class and the rest.
-fn activations(name: &str, parts: &Parts, task: &Task, probe: &Probe, found: &Activations) -> Figure {
-    let best = probe.best().rule;
-    let groups: Vec<(String, Vec<f64>)> = match best.class {
-        None => (found.by_class().into_iter())
-            .map(|(class, values)| (format!("class {}", parts.class(&task.name, class)), values))
-            .collect(),
-        Some(class) => {
-            let [others, own] = found.of_class(class);
-            vec![
-                ("the other classes".into(), others),
-                (format!("class {}", parts.class(&task.name, class)), own),
-            ]
-        }
-    };
-    let values = || groups.iter().flat_map(|(_, values)| values).copied();
-    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-    let bins = ((found.values.len() as f64).sqrt().ceil() as usize).clamp(10, 40);
-    let width = ((high - low) / bins as f64).max(1e-6);
-    let mut plots = Vec::new();
-    for (number, (group, values)) in groups.iter().enumerate() {
-        let line = LinePlot::new()
-            .with_data(staircase(values, low, width, bins))
-            .with_color(COLOURS[number % COLOURS.len()])
-            .with_stroke_width(2.0);
-        let line = if number == 0 { line } else { line.with_dashed() };
-        let legend = format!("{group}, {} texts", values.len());
-        plots.push(Plot::Line(line.with_fill().with_fill_opacity(0.18).with_legend(plain(&legend))));
+/// How many of the dots lie where.
+fn lie(some: usize, all: usize) -> String {
+    match some {
+        0 => "none lies".into(),
+        _ if some == all => "all lie".into(),
+        1 => format!("1 of {all} lies"),
+        _ => format!("{some} of {all} lie"),
     }
-    let mut layout = layout(&plots)
-        .with_x_label("activation, after GELU")
-        .with_y_label("share of the class's texts (%)")
-        .with_y_axis_min(0.0)
-        .with_x_tick_format(TickFormat::Auto);
-    if let Some(threshold) = found.threshold {
-        let line = ReferenceLine::vertical(f64::from(threshold)).with_color(MUTED).with_label("threshold");
-        layout = layout.with_reference_line(line);
-    }
-    let title = format!("The best neuron's activation by class: layer {}, index {}", best.layer, best.index);
-    let caption = format!(
-        "The {} texts of dev, read at prompt position {}. The threshold is the neuron's mean over train; the less the \
-         classes overlap there, the better it predicts.",
-        number::grouped(found.values.len() as u64),
-        best.position
-    );
-    Figure::new(name, &title, caption, plots, layout)
-}
-
-/// A histogram's outline, in per cent of the values: from 0, along the top of each bin, to 0.
-fn staircase(values: &[f64], low: f64, width: f64, bins: usize) -> Vec<(f64, f64)> {
-    let mut shares = vec![0.0; bins];
-    for value in values {
-        shares[(((value - low) / width) as usize).min(bins - 1)] += 100.0 / values.len() as f64;
-    }
-    let edge = |bin: usize| low + bin as f64 * width;
-    let tops =
-        shares.iter().enumerate().flat_map(|(bin, &share)| [(edge(bin), share), (edge(bin + 1), share)]);
-    std::iter::once((low, 0.0)).chain(tops).chain([(edge(bins), 0.0)]).collect()
 }
 
 /// The best neuron by prompt position beside the best by mean and by maximum over the text.
@@ -446,138 +453,31 @@ fn pooling(name: &str, task: &Task) -> Option<Figure> {
         .with_x_tick_format(names_at_places(names))
         .with_y_axis_min(lowest)
         .with_y_axis_max(1.0);
-    let caption = "For each way of reading, the neuron that is best on dev. A prompt position above the text's own tokens \
-                   means that the prompt gathers what the neuron knows."
-        .into();
-    Some(Figure::new(name, "The best neuron by what is read", caption, plots, layout))
-}
-
-/// Names for the places 1, 2, .. of an axis.
-fn names_at_places(names: Vec<String>) -> TickFormat {
-    TickFormat::Custom(Arc::new(move |value: f64| {
-        let place = value.round();
-        let exact = (value - place).abs() < 1e-6 && place >= 1.0;
-        exact.then(|| names.get(place as usize - 1).cloned()).flatten().unwrap_or_default()
-    }))
-}
-
-/// What was done to the neurons: results of the same setting belong together.
-fn setting(result: &PerturbationResult) -> String {
-    let alpha = result.alpha.map(|alpha| format!(" {alpha}")).unwrap_or_default();
-    format!("{}{alpha}", result.edit)
-}
-
-/// Skill neurons beside random ones: every draw, mean and interval, a row for each result.
-fn perturbation(skill: &[PerturbationResult], random: &[PerturbationResult]) -> Option<Figure> {
-    let rows: Vec<(&str, &str, &PerturbationResult)> = skill
-        .iter()
-        .map(|result| ("skill", SKILL, result))
-        .chain(random.iter().map(|result| ("random", RANDOM, result)))
-        .collect();
-    let first = rows.first()?.2;
-    // The first row is at the top, the highest place.
-    let plots =
-        (1..).zip(rows.iter().rev()).flat_map(|(place, &(_, colour, result))| draws(place, colour, result));
-    let plots: Vec<Plot> = plots.collect();
-    let name = |&(who, _, result): &(&str, &str, &PerturbationResult)| {
-        plain(&format!("{who}, {}, {}", number::percent(&result.mask), setting(result)))
-    };
-    let names = rows.iter().rev().map(name).collect();
-    let values = || {
-        rows.iter().flat_map(|(_, _, result)| {
-            result.draws.iter().chain(&result.interval).chain([&result.unperturbed])
-        })
-    };
-    let (low, high) = (
-        values().copied().fold(f64::INFINITY, f64::min),
-        values().copied().fold(f64::NEG_INFINITY, f64::max),
-    );
-    let room = ((high - low) * 0.08).max(0.01);
-    let unperturbed = ReferenceLine::vertical(first.unperturbed).with_color(INK);
-    let layout = layout(&plots)
-        .with_height(180.0 + 34.0 * rows.len() as f64)
-        .with_x_label(format!("{} on test", metric_label(Some(&first.metric))))
-        .with_x_axis_min(low - room)
-        .with_x_axis_max(high + room)
-        .with_y_axis_min(0.4)
-        .with_y_axis_max(rows.len() as f64 + 0.6)
-        .with_y_tick_step(1.0)
-        .with_y_tick_format(names_at_places(names))
-        .with_reference_line(unperturbed);
+    let best = kinds.iter().max_by(|a, b| a.1.best().predictivity.total_cmp(&b.1.best().predictivity))?;
     let caption = format!(
-        "Small dots are draws, large ones their mean with its 95 % interval, the vertical line is the model as it is, with \
-         {:.3} on {} texts. Random neurons are as many in each layer, none of them a skill neuron.",
-        first.unperturbed, first.rows
+        "For each way of reading, the neuron that is best on dev. The best of all is read at: {}, with {:.3} on dev.",
+        best.0,
+        best.1.best().predictivity
     );
-    Some(Figure::new("perturbation", "Skill and random neurons perturbed", caption, plots, layout))
-}
-
-/// A result as a row of dots: its draws one above the other, so that equal ones are seen, and its mean below them.
-fn draws(place: u32, colour: &str, result: &PerturbationResult) -> [Plot; 2] {
-    let centre = f64::from(place);
-    let count = result.draws.len().max(1) as f64;
-    let height = |number: usize| centre + 0.3 * (number as f64 + 0.5) / count;
-    let draws: Vec<(f64, f64)> =
-        result.draws.iter().enumerate().map(|(number, &value)| (value, height(number))).collect();
-    let dots = ScatterPlot::new().with_data(draws).with_color(colour).with_size(3.0).with_marker_opacity(0.5);
-    let [low, high] = result.interval;
-    let mean = ScatterPlot::new()
-        .with_data(vec![(result.mean, centre - 0.12)])
-        .with_x_err_asymmetric(vec![((result.mean - low).max(0.0), (high - result.mean).max(0.0))]);
-    [Plot::Scatter(dots), Plot::Scatter(mean.with_color(colour).with_size(5.0))]
-}
-
-/// The metric by the share that is perturbed, if there are several shares.
-fn perturbation_curve(skill: &[PerturbationResult], random: &[PerturbationResult]) -> Option<Figure> {
-    let mut plots = Vec::new();
-    let mut longest = 0;
-    let mut settings: Vec<String> = skill.iter().chain(random).map(setting).collect();
-    settings.sort();
-    settings.dedup();
-    for (who, results, colours) in [("skill", skill, [1, 3, 4]), ("random", random, [2, 0, 5])] {
-        for (number, wanted) in settings.iter().enumerate() {
-            let of_setting = results.iter().filter(|result| &setting(result) == wanted);
-            let mut curve: Vec<(f64, &PerturbationResult)> =
-                of_setting.filter_map(|result| Some((result.mask.parse().ok()?, result))).collect();
-            curve.sort_by(|a, b| a.0.total_cmp(&b.0));
-            longest = longest.max(curve.len());
-            if curve.is_empty() {
-                continue;
-            }
-            let points: Vec<(f64, f64)> =
-                curve.iter().map(|(share, result)| (share * 100.0, result.mean)).collect();
-            let bounds =
-                |side: usize| curve.iter().map(|(_, result)| result.interval[side]).collect::<Vec<f64>>();
-            let legend = format!("{who} neurons, {wanted}");
-            let line = LinePlot::new()
-                .with_data(points)
-                .with_color(COLOURS[colours[number % 3]])
-                .with_stroke_width(2.0);
-            let line = if who == "random" { line.with_dashed() } else { line };
-            plots.push(Plot::Line(line.with_band(bounds(0), bounds(1)).with_legend(plain(&legend))));
-        }
-    }
-    if longest < 2 {
-        return None;
-    }
-    let first = skill.first().or(random.first())?;
-    let layout = layout(&plots)
-        .with_x_label("neurons perturbed in each layer (%)")
-        .with_y_label(format!("{} on test", metric_label(Some(&first.metric))))
-        .with_x_axis_min(0.0)
-        .with_reference_line(
-            ReferenceLine::horizontal(first.unperturbed).with_color(MUTED).with_label("unperturbed"),
-        );
-    let caption = "Lines are means over draws, bands their 95 % intervals. The gap between the lines is what skill neurons know \
-                   and others do not."
-        .into();
-    Some(Figure::new(
-        "perturbation-by-share",
-        "The model by the share of neurons perturbed",
-        caption,
-        plots,
-        layout,
-    ))
+    let table = Table::of(
+        ["read", "layer", "index", "dev", "test", "test_low", "test_high"],
+        kinds.iter().map(|(what, probe)| {
+            let rule = &probe.best().rule;
+            let test = probe.test.as_ref().and_then(|test| share(test, rule, probe.score));
+            let [low, high] = [0, 1].map(|end| json!(test.map(|test| test.interval[end])));
+            let dev = json!(probe.best().predictivity);
+            [
+                json!(what),
+                json!(rule.layer),
+                json!(rule.index),
+                dev,
+                json!(test.map(|test| test.value)),
+                low,
+                high,
+            ]
+        }),
+    );
+    Some(Figure::new(name, "The best neuron by what is read", caption, table, (plots, layout)))
 }
 
 /// The time of every pass over test.
@@ -590,6 +490,7 @@ fn speed(task: &Task) -> Option<Figure> {
     let points: Vec<(f64, f64)> =
         time.seconds.iter().enumerate().map(|(pass, seconds)| (pass as f64 + 1.0, seconds * scale)).collect();
     let high = points.iter().map(|point| point.1).fold(0.0, f64::max);
+    let low = points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let end = time.seconds.len() as f64 + 0.5;
     let median = LinePlot::new().with_data(vec![(0.5, time.ms_per_text), (end, time.ms_per_text)]);
     let dots = ScatterPlot::new().with_data(points).with_color(COLOURS[0]).with_size(5.0);
@@ -612,11 +513,19 @@ fn speed(task: &Task) -> Option<Figure> {
         .with_y_axis_min(0.0)
         .with_y_axis_max(high * 1.2);
     let caption = format!(
-        "Tokenising and loading not counted; after {} passes to warm up, on {} threads, device {}. Dots far apart mean that \
-         the machine was busy.",
-        time.warm_up, time.threads, time.device
+        "Tokenising and loading not counted; after {} to warm up, on {}, device {}. Between the fastest pass and the slowest \
+         lie {:.0} % of the median: other work on the machine makes that more.",
+        counted(time.warm_up, "pass", "passes"),
+        counted(time.threads, "thread", "threads"),
+        time.device,
+        100.0 * (high - low) / time.ms_per_text
     );
-    Some(Figure::new(&task_name(task, "speed"), "Time of inference", caption, plots, layout))
+    let passes = (1..).zip(&time.seconds);
+    let table = Table::of(
+        ["pass", "seconds", "ms_per_text"],
+        passes.map(|(pass, seconds)| [json!(pass), json!(seconds), json!(seconds * scale)]),
+    );
+    Some(Figure::new(&task_name(task, "speed"), "Time of inference", caption, table, (plots, layout)))
 }
 
 #[cfg(test)]
@@ -631,7 +540,5 @@ mod tests {
         );
         assert_eq!([0.0, 1.0, 100.0].map(height), [0.0, 1.0, 3.0]);
         assert_eq!([1.0, 2.0, 4.0].map(count_at), [1, 10, 1000]);
-        let outline = staircase(&[0.0, 0.0, 0.5, 1.0], 0.0, 0.5, 2);
-        assert_eq!(outline, [(0.0, 0.0), (0.0, 50.0), (0.5, 50.0), (0.5, 50.0), (1.0, 50.0), (1.0, 0.0)]);
     }
 }

@@ -23,6 +23,19 @@ pub enum ReportError {
         expected: String,
     },
 
+    /// A neuron that is asked for is not among those that were probed.
+    #[error(
+        "option `neurons` {layer},{index}: expected a layer and index of {file}, from 0, found no such neuron"
+    )]
+    NoNeuron {
+        /// The layer.
+        layer: usize,
+        /// Its index in the layer.
+        index: usize,
+        /// The counts of the probe.
+        file: PathBuf,
+    },
+
     /// A file could not be read, or is not of its form.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -36,6 +49,7 @@ impl ReportError {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::NoNeuron { .. } => ErrorKind::Usage,
             Self::NoFolder { .. } | Self::Empty { .. } => ErrorKind::Input,
             Self::Artifact(error) => error.kind(),
             Self::Counts(error) => error.kind(),

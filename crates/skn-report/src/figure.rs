@@ -3,6 +3,8 @@
 use kuva::prelude::*;
 use kuva::render::render::{Primitive, Scene, collect_legend_entries, render_multiple};
 
+use crate::table::Table;
+
 /// Text and axes.
 pub(crate) const INK: &str = "var(--skn-ink, #1f2328)";
 /// What is not to be read first: reference lines, points of the crowd.
@@ -19,6 +21,12 @@ pub(crate) const COLOURS: [&str; 6] = [
     "var(--skn-5, #b07d00)",
     "var(--skn-6, #3a9bd1)",
 ];
+
+/// The colours of what is done to the model, the same in all figures.
+pub(crate) const TUNED: &str = COLOURS[0];
+pub(crate) const SKILL: &str = COLOURS[1];
+pub(crate) const RANDOM: &str = COLOURS[2];
+pub(crate) const PRUNED: &str = COLOURS[3];
 
 /// The colours as CSS: of the page, and of each figure that stands alone. Paper is white, whatever the screen is.
 pub(crate) const PALETTE: &str = ":root{--skn-ink:#1f2328;--skn-muted:#6b7480;--skn-grid:#e3e7eb;--skn-paper:#ffffff;\
@@ -38,14 +46,22 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     /// What is to be read beside it.
     pub(crate) caption: String,
+    /// What it shows.
+    pub(crate) table: Table,
     size: (f64, f64),
     label: String,
     content: String,
 }
 
 impl Figure {
-    /// Draws plots. `title` says what is seen.
-    pub(crate) fn new(name: &str, title: &str, caption: String, plots: Vec<Plot>, layout: Layout) -> Self {
+    /// Draws plots. `title` says what is seen, `table` has the numbers behind it.
+    pub(crate) fn new(
+        name: &str,
+        title: &str,
+        caption: String,
+        table: Table,
+        (plots, layout): (Vec<Plot>, Layout),
+    ) -> Self {
         let mut scene = render_multiple(plots, layout.with_title(plain(title)));
         scene.background_color = None;
         rename_clip(&mut scene, &format!("skn-{}", identifier(name)));
@@ -53,7 +69,7 @@ impl Figure {
         let svg = SvgBackend::new().render_scene(&scene);
         // The opening tag is ours: kuva's has no view box, so the figure would not shrink with the page.
         let content = svg.split_once('>').map_or(svg.as_str(), |(_, content)| content).to_owned();
-        Self { name: name.into(), caption, size, label: title.into(), content }
+        Self { name: name.into(), caption, table, size, label: title.into(), content }
     }
 
     /// The figure inside a page that has [`PALETTE`].

@@ -19,20 +19,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod axis;
+mod chart;
+mod classes;
 mod draw;
 mod error;
 mod figure;
+mod histograms;
+mod maps;
 mod neurons;
 mod number;
 mod page;
 mod parts;
+mod perturbed;
 mod scoring;
+mod several;
+mod table;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use crate::chart::{Chart, Drawn, Line, Page, Section};
 pub use crate::error::{ReportError, Result};
 use crate::figure::Figure;
 use crate::parts::Parts;
+pub use crate::several::Comparison;
+pub use crate::table::Table;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -52,10 +64,25 @@ impl Report {
     /// # Errors
     /// If there is no such folder, it holds nothing of a run, or a file in it is not of its form.
     pub fn read(run: &Path) -> Result<Self> {
-        let parts = Parts::read(run)?;
+        Self::with_neurons(run, &[])
+    }
+
+    /// As [`Self::read`], with the activations by class of these neurons, each a layer and an index, from 0. Where the run does
+    /// not have a neuron's activations the page says which command makes them.
+    ///
+    /// # Errors
+    /// As [`Self::read`], or if a neuron is not among those that were probed.
+    pub fn with_neurons(run: &Path, neurons: &[(usize, usize)]) -> Result<Self> {
+        let parts = Parts::read(run, neurons)?;
         let figures = draw::figures(&parts);
         let files = parts.files(run)?;
         Ok(Self { parts, figures, files })
+    }
+
+    /// The neurons that were asked for whose activations the run does not have: layer and index.
+    pub fn without_activations(&self) -> Vec<(usize, usize)> {
+        let asked = self.parts.tasks.iter().flat_map(|task| &task.asked);
+        asked.filter(|asked| asked.found.is_none()).map(|asked| (asked.layer, asked.index)).collect()
     }
 
     /// The files that it was drawn from, beside `run.json`.
@@ -72,5 +99,10 @@ impl Report {
     /// document that stands alone.
     pub fn figures(&self) -> Vec<(String, String)> {
         self.figures.iter().map(|figure| (figure.name.clone(), figure.standalone())).collect()
+    }
+
+    /// What each figure shows, under the figure's name.
+    pub fn tables(&self) -> BTreeMap<String, Table> {
+        self.figures.iter().map(|figure| (figure.name.clone(), figure.table.clone())).collect()
     }
 }

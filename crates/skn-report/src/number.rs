@@ -45,6 +45,24 @@ pub(crate) fn grouped(number: u64) -> String {
     grouped
 }
 
+/// So many of a thing: `1 pass`, `2 passes`.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(count as u64), if count == 1 { one } else { many })
+}
+
+/// A p value: two digits that say something, `below 0.0001` where there are fewer.
+pub(crate) fn p_value(p: f64) -> String {
+    if p >= 0.1 {
+        format!("{p:.2}")
+    } else if p >= 0.01 {
+        format!("{p:.3}")
+    } else if p >= 0.000_1 {
+        format!("{p:.4}")
+    } else {
+        "below 0.0001".into()
+    }
+}
+
 /// A very large or very small number, to three decimals.
 pub(crate) fn scientific(number: f64) -> Markup {
     let text = format!("{number:.3e}");
@@ -91,6 +109,8 @@ mod tests {
         assert_eq!(scientific(1_234_567.0).into_string(), "1.235 × 10<sup>6</sup>");
         assert_eq!(scientific(8e-4).into_string(), "8.000 × 10<sup>\u{2212}4</sup>");
         assert_eq!(scientific(0.0).into_string(), "0.000");
+        assert_eq!([counted(1, "pass", "passes"), counted(0, "draw", "draws")], ["1 pass", "0 draws"]);
+        assert_eq!([0.5, 0.02, 0.002, 1e-9].map(p_value), ["0.50", "0.020", "0.0020", "below 0.0001"]);
         assert_eq!((ratio(3.0, 4.0), ratio(3.0, 0.0)), (Some(0.75), None));
     }
 }

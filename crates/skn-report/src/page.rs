@@ -4,17 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use skn_artifact::names::setting;
-use skn_artifact::{PerturbationResult, RunRecord, StageRecord, Summary, UntunedSummary, visible};
+use skn_artifact::{Evidence, PerturbationResult, RunRecord, StageRecord, Summary, UntunedSummary, visible};
 use skn_counts::ScoreRule;
 
+use crate::axis::{asked_name, task_name};
+use crate::classes;
 use crate::draw;
 use crate::figure::{Figure, PALETTE};
+use crate::maps;
 use crate::neurons::{Share, share};
-use crate::number::{grouped, percent, points, range, ratio, scientific, three, utc};
+use crate::number::{counted, grouped, p_value, percent, points, range, ratio, scientific, three, utc};
 use crate::parts::{Parts, Probe, Task};
+use crate::perturbed;
 use crate::scoring::explained;
 
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 /// How many of the best neurons are listed.
 const LISTED: usize = 20;
 
@@ -40,6 +44,7 @@ pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
                     (result(parts, figures))
                     (training(parts, figures))
                     (neurons(parts, figures))
+                    (answers(parts, figures))
                     (perturbation(parts, figures))
                     (speed(parts, figures))
                     (stages(&parts.record))
@@ -202,7 +207,8 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
                 " on dev, where it was chosen)." }
             li { (edit) (alpha) " in the best " (percent(&setting.share)) " of each layer's neurons: "
                 b { (change(accuracy.skill_perturbed)) " points" } "; in as many random ones: "
-                (change(accuracy.random_perturbed)) " (mean of " (setting.draws) " draws)." }
+                (change(accuracy.random_perturbed)) " (mean of " (counted(setting.draws, "draw", "draws")) ")."
+                @if let Some(found) = &setting.evidence { " " (tested(found, setting.draws)) } }
             li { "Pruned" (kept.unwrap_or_default()) ", the model " (gain.unwrap_or_default()) "has "
                 (three(accuracy.pruned)) " (" (change(accuracy.pruned)) " points); tuned again, "
                 b { (three(accuracy.pruned_tuned)) } " (" (change(accuracy.pruned_tuned)) ")." }
@@ -210,12 +216,30 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
     }
 }
 
+/// What the tests on the same texts say, in a sentence.
+fn tested(found: &Evidence, draws: usize) -> String {
+    let sure = found.sign_flip_p < 0.05;
+    let more = if found.difference < 0.0 { "fewer" } else { "more" };
+    let said =
+        if sure { "a difference that chance hardly gives" } else { "a difference that chance may well give" };
+    format!(
+        "On the same texts skill neurons leave {} points {more} right answers than random ones (95 % interval {} to {}), {said} \
+         (sign flips: p {}); {} of {} do as much damage.",
+        points(found.difference.abs()).trim_start_matches('+'),
+        points(found.difference_interval[0]),
+        points(found.difference_interval[1]),
+        p_value(found.sign_flip_p),
+        found.at_least_as_damaging,
+        counted(draws, "random choice", "random choices")
+    )
+}
+
 fn training(parts: &Parts, figures: &[Figure]) -> Markup {
     html! {
         section id="training" {
             h2 { "Training" }
             @if let Some(last) = parts.metrics.last() {
-                p { (parts.metrics.len()) @if parts.metrics.len() == 1 { " evaluation in " } @else { " evaluations in " } (grouped(last.step)) " steps; the last at epoch " (last.epoch)
+                p { (counted(parts.metrics.len(), "evaluation", "evaluations")) " in " (counted(last.step as usize, "step", "steps")) "; the last at epoch " (last.epoch)
                     ", with learning rate " (scientific(last.learning_rate)) " and gradient norm "
                     (three(last.gradient_norm)) "." }
                 (show(figures, &named(&["training-loss", "training-score"]), None))
@@ -256,8 +280,10 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
     let Some(probe) = &task.probe else {
         return html! { (missing("Predictivity (dev_perf) is", "skn-probe --probe_type acc")) (pooled(task)) };
     };
-    let names = draw::OF_TASK.map(|name| draw::task_name(task, name));
-    let uniform = !figures.iter().any(|figure| figure.name == draw::task_name(task, draw::BY_POSITION));
+    let mut names: Vec<String> = draw::OF_TASK.map(|name| task_name(task, name)).to_vec();
+    names.extend(task.asked.iter().map(|asked| asked_name(task, asked)));
+    names.extend(maps::NAMES.map(|name| task_name(task, name)));
+    let uniform = !figures.iter().any(|figure| figure.name == task_name(task, draw::BY_POSITION));
     html! {
         p { (explained(&probe.dev, probe.score)) }
         (show(figures, &names, None))
@@ -266,6 +292,12 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
         @if task.activations.is_none() {
             (missing("The best neuron's activations (pos_dev) are", &format!("skn-probe --probe_type pos --pos {},{}",
                 probe.best().rule.layer, probe.best().rule.index)))
+        }
+        @for asked in &task.asked {
+            @if asked.found.is_none() {
+                (missing(&format!("Activations of neuron {},{} (pos_dev) are", asked.layer, asked.index),
+                    &format!("skn-probe --probe_type pos --pos {},{}", asked.layer, asked.index)))
+            }
         }
         (best_table(parts, task, probe))
         (pooled(task))
@@ -340,13 +372,31 @@ fn pooled(task: &Task) -> Markup {
     }
 }
 
+/// What the tuned model answers to each class.
+fn answers(parts: &Parts, figures: &[Figure]) -> Markup {
+    let tasks: Vec<(&Task, Markup)> = (parts.tasks.iter())
+        .filter_map(|task| Some((task, classes::confusion_table(parts, task)?)))
+        .collect();
+    html! {
+        @if !tasks.is_empty() {
+            section id="answers" {
+                h2 { "Answers" }
+                @for (task, table) in tasks {
+                    @if parts.tasks.len() > 1 { h3 { "Task " (task.name) } }
+                    (show(figures, &[task_name(task, classes::CONFUSION)], Some(table)))
+                }
+            }
+        }
+    }
+}
+
 fn perturbation(parts: &Parts, figures: &[Figure]) -> Markup {
-    let rows = parts
-        .skill
-        .iter()
-        .map(|found| ("skill", found))
-        .chain(parts.random.iter().map(|found| ("random", found)));
-    let rows: Vec<(&str, &PerturbationResult)> = rows.collect();
+    let rows: Vec<(&str, &PerturbationResult)> = perturbed::groups(parts)
+        .into_iter()
+        .flat_map(|(who, _, results)| results.iter().map(move |result| (who, result)))
+        .chain(parts.classes.iter().map(|result| ("of one class", result)))
+        .collect();
+    let figures_of_classes = show(figures, &named(&classes::DAMAGE), None);
     html! {
         section id="perturbation" {
             h2 { "Perturbation" }
@@ -362,6 +412,49 @@ fn perturbation(parts: &Parts, figures: &[Figure]) -> Markup {
                     tbody { @for (who, found) in rows { (perturbation_row(who, found)) } }
                 } }
             }
+            (evidence(parts))
+            (figures_of_classes)
+            (classes::by_class_table(parts).unwrap_or_default())
+        }
+    }
+}
+
+/// What the tests say of skill neurons against each kind of random ones.
+fn evidence(parts: &Parts) -> Markup {
+    let controls = [("random", &parts.random), ("matched", &parts.matched)];
+    let rows: Vec<(&str, &PerturbationResult, &Evidence)> = controls
+        .into_iter()
+        .flat_map(|(who, results)| results.iter().map(move |result| (who, result)))
+        .filter_map(|(who, result)| Some((who, result, result.evidence.as_ref()?)))
+        .collect();
+    html! {
+        @if !rows.is_empty() {
+            h3 { "Is it the choice of neurons?" }
+            p { "Each text is answered with skill neurons perturbed and with as many random ones. The difference is the share of draws that                  answer right with skill neurons perturbed, less that with random ones, mean over texts: below 0, skill neurons matter                  more. Sign flips ask how often differences as large come about if skill and random neurons do the same; McNemar's test                  asks it of each pair of draws. The rank is the chance that one of the random choices does as much damage: with few draws                  it can't be small." }
+            @if !parts.matched.is_empty() {
+                p { "Matched neurons are random ones of about the same variance over train, for noise, zeros and means do more to a neuron                      that varies more." }
+            }
+            div.scroll { table class="evidence" {
+                thead { tr {
+                    th { "against" } th.number { "share" } th.number { "difference" } th.number { "95 % interval" }
+                    th.number { "p, sign flips" } th.number { "p, rank" } th.number { "McNemar p < 0.05" } th.number { "median p" }
+                    @if !parts.matched.is_empty() { th.number { "variance" } }
+                } }
+                tbody {
+                    @for (who, result, found) in rows {
+                        tr {
+                            th { (who) } td.number { (percent(&result.mask)) }
+                            td.number { (three(found.difference)) } td.number { (range(&found.difference_interval)) }
+                            td.number { (p_value(found.sign_flip_p)) } td.number { (p_value(found.rank_p)) }
+                            td.number { (found.mcnemar_below_05) " of " (found.comparisons) }
+                            td.number { (p_value(found.mcnemar_median_p)) }
+                            @if !parts.matched.is_empty() {
+                                td.number { (result.variance_ratio.map_or("–".into(), |ratio| format!("{ratio:.2} times"))) }
+                            }
+                        }
+                    }
+                }
+            } }
         }
     }
 }
@@ -391,7 +484,7 @@ fn speed(parts: &Parts, figures: &[Figure]) -> Markup {
             }
             @for task in tasks {
                 @if parts.tasks.len() > 1 { h3 { "Task " (task.name) } }
-                (show(figures, &[draw::task_name(task, "speed")], Some(task_speed(task))))
+                (show(figures, &[task_name(task, "speed")], Some(task_speed(task))))
             }
         }
     }
@@ -406,9 +499,9 @@ fn task_speed(task: &Task) -> Markup {
                 dt { "multiply-adds" } dd { (scientific(found.multiply_adds as f64)) " for all texts" }
             }
             @if let Some(found) = &task.time {
-                dt { "time per text" } dd { (three(found.ms_per_text)) " ms (median of " (found.seconds.len()) " passes)" }
+                dt { "time per text" } dd { (three(found.ms_per_text)) " ms (median of " (counted(found.seconds.len(), "pass", "passes")) ")" }
                 dt { "tokens per second" } dd { (grouped(found.tokens_per_second.max(0.0).round() as u64)) }
-                dt { "device" } dd { (found.device) ", " (found.threads) " threads" }
+                dt { "device" } dd { (found.device) ", " (counted(found.threads, "thread", "threads")) }
             }
         }
     }

@@ -40,6 +40,10 @@ pub(crate) struct Parts {
     pub(crate) skill: Vec<PerturbationResult>,
     /// `cmp_perf.json`.
     pub(crate) random: Vec<PerturbationResult>,
+    /// `matched_perf.json`.
+    pub(crate) matched: Vec<PerturbationResult>,
+    /// `class_perf.json`.
+    pub(crate) classes: Vec<PerturbationResult>,
     pub(crate) record: RunRecord,
 }
 
@@ -52,6 +56,10 @@ pub(crate) struct Task {
     pub(crate) pooled: Vec<(&'static str, Probe)>,
     /// Activations of the best neuron on dev.
     pub(crate) activations: Option<Activations>,
+    /// Those of neurons that were asked for.
+    pub(crate) asked: Vec<Asked>,
+    /// Which neurons were selected: those of the share that perturbing tells of.
+    pub(crate) selected: Option<Selected>,
     pub(crate) performance: Option<InferencePerformance>,
     pub(crate) time: Option<InferenceTime>,
 }
@@ -71,9 +79,31 @@ pub(crate) struct Probe {
     pub(crate) by_place: Vec<Vec<f64>>,
 }
 
-/// Activations of one neuron at one position, with the texts' classes.
+/// A neuron that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) layer: usize,
+    pub(crate) index: usize,
+    /// Nothing where the run does not have them.
+    pub(crate) found: Option<Activations>,
+}
+
+/// A mask of a task.
+#[derive(Clone, Debug)]
+pub(crate) struct Selected {
+    /// Its name.
+    pub(crate) mask: String,
+    pub(crate) file: PathBuf,
+    /// `[L, F]`.
+    pub(crate) neurons: Vec<bool>,
+}
+
+/// Activations of one neuron at the position of its best rule, with the texts' classes.
 #[derive(Clone, Debug)]
 pub(crate) struct Activations {
+    /// The neuron's best rule on dev, and how often that is right.
+    pub(crate) rule: Rule,
+    pub(crate) predictivity: f64,
     pub(crate) values: Vec<f32>,
     pub(crate) labels: Vec<usize>,
     /// What they are compared with: the mean over train.
@@ -81,20 +111,27 @@ pub(crate) struct Activations {
 }
 
 impl Parts {
-    pub(crate) fn read(run: &Path) -> Result<Self> {
+    /// What a run has; of the activations of single neurons those of the best, and of `neurons` (layer and index).
+    pub(crate) fn read(run: &Path, neurons: &[(usize, usize)]) -> Result<Self> {
         if !is_folder(run)? {
             return Err(ReportError::NoFolder { folder: run.into() });
         }
         let (summary, untuned) = summaries(&run.join(file::SUMMARY))?;
         let record = RunRecord::read(run)?;
+        let (skill, random) =
+            (perturbations(&run.join(file::SKILL))?, perturbations(&run.join(file::RANDOM))?);
+        let share = summary.as_ref().map(|found| found.perturbation.share.clone());
+        let share = share.or_else(|| skill.last().map(|result| result.mask.clone()));
         let parts = Self {
             summary,
             untuned,
             config: optional(&run.join(file::BEST).join(file::SKILL_CONFIG))?,
             metrics: journal(&run.join(file::METRICS))?,
-            tasks: tasks(run, &record)?,
-            skill: perturbations(&run.join(file::SKILL))?,
-            random: perturbations(&run.join(file::RANDOM))?,
+            tasks: tasks(run, &Wanted { record: &record, neurons, share: share.as_deref() })?,
+            skill,
+            random,
+            matched: perturbations(&run.join(file::MATCHED))?,
+            classes: perturbations(&run.join(file::CLASSES))?,
             record,
         };
         if parts.is_empty() {
@@ -109,7 +146,8 @@ impl Parts {
     pub(crate) fn files(&self, run: &Path) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         let config = format!("{}/{}", file::BEST, file::SKILL_CONFIG);
-        for name in [file::SUMMARY, &config, file::METRICS, file::SKILL, file::RANDOM] {
+        let perturbed = [file::SKILL, file::RANDOM, file::MATCHED, file::CLASSES];
+        for name in [file::SUMMARY, &config, file::METRICS].into_iter().chain(perturbed) {
             found.push(run.join(name));
         }
         for task in &self.tasks {
@@ -122,11 +160,15 @@ impl Parts {
                     found.extend([dev, test]);
                 }
             }
-            if let (Some(_), Some(probe)) = (&task.activations, &task.probe) {
-                let best = &probe.best().rule;
-                found.push(folder.join(file::positions("dev", best.layer, best.index)));
+            let asked = task.asked.iter().filter_map(|asked| asked.found.as_ref());
+            let single: Vec<&Activations> = task.activations.iter().chain(asked).collect();
+            for Activations { rule, .. } in &single {
+                found.push(folder.join(file::positions("dev", rule.layer, rule.index)));
+            }
+            if !single.is_empty() {
                 found.push(folder.join(file::tensors(kind::AVERAGE)));
             }
+            found.extend(task.selected.iter().map(|selected| selected.file.clone()));
             found.extend([file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(|name| folder.join(name)));
         }
         let mut there = Vec::new();
@@ -143,8 +185,8 @@ impl Parts {
             && self.untuned.is_none()
             && self.config.is_none()
             && self.record.stages.is_empty();
-        let lists = [self.metrics.len(), self.tasks.len(), self.skill.len(), self.random.len()];
-        nothing && lists == [0; 4]
+        let perturbed = [&self.skill, &self.random, &self.matched, &self.classes].map(Vec::len);
+        nothing && [self.metrics.len(), self.tasks.len()] == [0; 2] && perturbed == [0; 4]
     }
 
     /// The name of the task that the run was tuned for, or else of the first that was probed.
@@ -211,13 +253,29 @@ impl Probe {
         Ok((!ranked.is_empty()).then_some(Self { dev, score, site, test, ranked, by_place }))
     }
 
+    /// The predictivity that `share` of the neurons reach.
+    pub(crate) fn from_top(&self, share: f64) -> f64 {
+        let rank = (share * self.ranked.len() as f64).ceil() as usize;
+        self.ranked[rank.clamp(1, self.ranked.len()) - 1].predictivity
+    }
+
     /// The neuron that predicts the label best on dev.
     pub(crate) fn best(&self) -> &Predictor {
         &self.ranked[0]
     }
 }
 
-fn tasks(run: &Path, record: &RunRecord) -> Result<Vec<Task>> {
+/// What is read of a task besides what every one has.
+struct Wanted<'a> {
+    /// What the run says of its stages.
+    record: &'a RunRecord,
+    /// Neurons whose activations are asked for: layer and index.
+    neurons: &'a [(usize, usize)],
+    /// The share whose mask is shown.
+    share: Option<&'a str>,
+}
+
+fn tasks(run: &Path, wanted: &Wanted<'_>) -> Result<Vec<Task>> {
     let io = |source| ArtifactError::Io { file: run.into(), operation: "read", source };
     let (mut names, task_files) = (Vec::new(), task_files());
     for entry in fs::read_dir(run).map_err(io)? {
@@ -232,12 +290,12 @@ fn tasks(run: &Path, record: &RunRecord) -> Result<Vec<Task>> {
         }
     }
     names.sort();
-    names.into_iter().map(|name| Task::read(run, name, record)).collect()
+    names.into_iter().map(|name| Task::read(run, name, wanted)).collect()
 }
 
 impl Task {
-    fn read(run: &Path, name: String, record: &RunRecord) -> Result<Self> {
-        let (folder, scoring) = (&run.join(&name), Scoring::read(run, &name, record)?);
+    fn read(run: &Path, name: String, wanted: &Wanted<'_>) -> Result<Self> {
+        let (folder, scoring) = (&run.join(&name), Scoring::read(run, &name, wanted.record)?);
         let probe = Probe::read(folder, Pool::Position, scoring)?;
         let mut pooled = Vec::new();
         for (what, pool) in
@@ -246,12 +304,26 @@ impl Task {
             pooled.extend(Probe::read(folder, pool, scoring)?.map(|probe| (what, probe)));
         }
         let activations = match &probe {
-            Some(probe) => Activations::read(folder, probe)?,
+            Some(probe) => Activations::read(folder, probe, probe.best())?,
             None => None,
+        };
+        let mut asked = Vec::new();
+        if let Some(probe) = &probe {
+            for &(layer, index) in wanted.neurons {
+                let known = |of: &&Predictor| (of.rule.layer, of.rule.index) == (layer, index);
+                let predictor = probe.ranked.iter().find(known);
+                let none = || ReportError::NoNeuron { layer, index, file: probe.dev.file().into() };
+                let found = Activations::read(folder, probe, predictor.ok_or_else(none)?)?;
+                asked.push(Asked { layer, index, found });
+            }
+        }
+        let selected = match (&probe, wanted.share) {
+            (Some(probe), Some(share)) => Selected::read(run, &name, share, &probe.dev)?,
+            _ => None,
         };
         let performance = optional(&folder.join(file::INFERENCE_PERFORMANCE))?;
         let time = optional(&folder.join(file::INFERENCE_TIME))?;
-        Ok(Self { name, probe, pooled, activations, performance, time })
+        Ok(Self { name, probe, pooled, activations, asked, selected, performance, time })
     }
 
     /// All that was probed, with what was taken of the activations.
@@ -261,10 +333,23 @@ impl Task {
     }
 }
 
+impl Selected {
+    /// A task's mask of a share, if the run has it.
+    fn read(run: &Path, task: &str, share: &str, counts: &Performance) -> Result<Option<Self>> {
+        let file = run.join(file::mask(task, share));
+        if !is_file(&file)? {
+            return Ok(None);
+        }
+        let shape = [counts.layers(), counts.neurons()];
+        let (_, neurons) = TensorFile::read(&file)?.bool("mask", Some(&shape))?;
+        Ok(Some(Self { mask: share.into(), file, neurons }))
+    }
+}
+
 impl Activations {
-    /// Those of the best neuron at its position.
-    fn read(folder: &Path, probe: &Probe) -> Result<Option<Self>> {
-        let best: &Rule = &probe.best().rule;
+    /// Those of a neuron at the position of its rule.
+    fn read(folder: &Path, probe: &Probe, neuron: &Predictor) -> Result<Option<Self>> {
+        let best: &Rule = &neuron.rule;
         let path = folder.join(file::positions("dev", best.layer, best.index));
         if !is_file(&path)? {
             return Ok(None);
@@ -298,7 +383,8 @@ impl Activations {
         } else {
             None
         };
-        Ok(Some(Self { values, labels, threshold }))
+        let (rule, predictivity) = (*best, neuron.predictivity);
+        Ok(Some(Self { rule, predictivity, values, labels, threshold }))
     }
 
     /// The activations of each class.

@@ -12,7 +12,7 @@ use skn_artifact::{
     Array, InferenceTime, Overwrite, PerturbationResult, SkillConfig, Summary, TensorBundle, TensorFile,
     read_json, write_file, write_json,
 };
-use skn_report::Report;
+use skn_report::{Comparison, Report};
 
 const TASK: &str = "sst2";
 
@@ -164,8 +164,12 @@ fn figures_stand_alone() {
     let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
     let of_task = ["predictivity", "predictivity-by-layer", "predictivity-by-position", "dev-against-test"];
     let mut expected: Vec<String> = ["summary", "training-loss", "training-score"].map(String::from).to_vec();
-    expected
-        .extend(of_task.into_iter().chain(["activations", "pooling"]).map(|name| format!("{TASK}-{name}")));
+    expected.extend(
+        of_task
+            .into_iter()
+            .chain(["activations", "predictivity-map", "pooling"])
+            .map(|name| format!("{TASK}-{name}")),
+    );
     expected.extend(["perturbation", "perturbation-by-share", "sst2-speed"].map(String::from));
     assert_eq!(names, expected);
     let page = report.html();
@@ -508,4 +512,118 @@ fn the_smallest_run_has_a_report() {
         well_formed(svg);
         assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{svg}");
     });
+}
+
+#[test]
+fn tests_controls_and_classes_are_told() {
+    let said = [
+        "On the same texts skill neurons leave 24.1 points fewer right answers than random ones (95 % interval −27.2 to −21.2), a \
+         difference that chance hardly gives (sign flips: p below 0.0001); 0 of 10 random choices do as much damage.",
+        "|random|10 %|−0.241|−0.272 to −0.212|below 0.0001|0.091|10 of 10|below 0.0001|–|",
+        "|matched|10 %|0.010|−0.272 to −0.212|0.31|0.091|10 of 10|below 0.0001|0.87 times|",
+        "|class / answer|0 (negative)|1 (positive)|right|",
+        "|0 (negative)|390|46|0.894|",
+        "789 of 872 texts are on the diagonal, where the answer is right. The most frequent error: 46 texts of class 0 (negative) get 1 \
+         (positive).",
+        "|unperturbed|–|0.894|0.915|",
+        "|skill|10 %|0.390|0.890|",
+        "|of class 0 (negative)|10 %|0.459|0.906|",
+        "Skill neurons cost most on the texts of class 0 (negative): −50.5 points.",
+        "For 2 of 2 classes their own texts suffer most.",
+    ];
+    check(|run| sample::compared(run, TASK), &said, &["NaN"]);
+    let figures = report(|run| sample::compared(run, TASK)).unwrap().figures();
+    let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["sst2-confusion", "accuracy-by-class", "damage-by-class"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    figures.iter().for_each(|(_, svg)| well_formed(svg));
+    let plain = report(|_| ()).unwrap().html();
+    assert!(!plain.contains("Is it the choice of neurons?") && !plain.contains("Accuracy by class"));
+}
+
+#[test]
+fn captions_follow_from_the_numbers() {
+    let caption = |change: &dyn Fn(&Path)| text(&report(|run| change(run)).unwrap().html());
+    let falls = caption(&|_| ());
+    assert!(
+        falls.contains("below the line. Choosing the best of many flatters them on dev, where"),
+        "{falls}"
+    );
+    // Where test is as dev, none lies below.
+    let same = caption(&|run| {
+        let (dev, test) = (run.join("sst2/dev_perf.safetensors"), run.join("sst2/test_perf.safetensors"));
+        fs::copy(dev, test).unwrap();
+    });
+    assert!(
+        same.contains("none lies below the line. Choosing the best of many flatters them on dev; here"),
+        "{same}"
+    );
+    let one_pass = caption(&|run| {
+        change_json(&run.join("sst2/inference_time.json"), |time: &mut InferenceTime| {
+            (time.warm_up, time.threads) = (1, 1);
+        });
+    });
+    assert!(one_pass.contains("after 1 pass to warm up, on 1 thread, device cpu"), "{one_pass}");
+}
+
+/// Every figure has its numbers, in rows of as many cells as there are columns.
+#[test]
+fn figures_have_their_tables() {
+    let report = report(|run| sample::compared(run, TASK)).unwrap();
+    let tables = report.tables();
+    let names: Vec<String> = report.figures().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(tables.len(), names.len());
+    for name in names {
+        let table = &tables[&name];
+        assert!(!table.data.is_empty(), "{name} has no rows");
+        assert!(table.data.iter().all(|row| row.len() == table.columns.len()), "{name}");
+        let csv = table.csv();
+        assert_eq!(csv.lines().count(), table.data.len() + 1, "{name}");
+    }
+    let csv = tables["summary"].csv();
+    assert!(csv.starts_with("model,value,low,high\nuntuned,0.512,0.479,0.545\n"), "{csv}");
+    assert_eq!(tables["sst2-predictivity-map"].data.len(), LAYERS * WIDTH, "a row for each neuron");
+}
+
+#[test]
+fn a_neuron_that_is_asked_for_is_drawn_or_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    sample::full(run, TASK);
+    let report = Report::with_neurons(run, &[(BEST.0, BEST.1), (0, 3)]).unwrap();
+    assert_eq!(report.without_activations(), [(0, 3)]);
+    let names: Vec<String> = report.figures().into_iter().map(|(name, _)| name).collect();
+    assert!(names.contains(&format!("sst2-activations-{}-{}", BEST.0, BEST.1)), "{names:?}");
+    let page = text(&report.html());
+    assert!(
+        page.contains(
+            "Activations of neuron 0,3 (pos_dev) are not here; made by |skn-probe --probe_type pos --pos 0,3|"
+        ),
+        "{page}"
+    );
+    let error = Report::with_neurons(run, &[(LAYERS, 0)]).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("option `neurons` {LAYERS},0: expected a layer and index of ")),
+        "{error}"
+    );
+}
+
+#[test]
+fn runs_stand_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    sample::full(&a, TASK);
+    sample::full(&b, TASK);
+    let comparison = Comparison::read(&[&a, &b]).unwrap();
+    let page = text(&comparison.html);
+    assert!(
+        page.contains("|a|demo|sst2|accuracy|0.512|0.905|0.641|0.883|–|0.837|0.889|0.920|0.883|"),
+        "{page}"
+    );
+    // The same neurons in both: their order is the same, and a map of it has one colour.
+    let pairs = &comparison.tables["agreement"];
+    assert!(pairs.data.iter().all(|row| row[2].as_f64().is_some_and(|rho| rho > 0.999)), "{pairs:?}");
+    assert_eq!(comparison.figures.keys().collect::<Vec<_>>(), ["runs"]);
+    assert!(Comparison::read(&[&a, &folder.path().join("none")]).is_err());
 }

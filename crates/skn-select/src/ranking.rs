@@ -66,6 +66,12 @@ impl Ranking {
         &self.score
     }
 
+    /// The same from the worst to the best: a control. Its masks mark the worst neurons, and rank 0 is the worst of a layer.
+    pub fn reversed(mut self) -> Self {
+        self.order.iter_mut().for_each(|order| order.reverse());
+        self
+    }
+
     /// The first of each layer, as many as the share of the neurons it has.
     pub fn mask(&self, share: Share) -> Mask {
         let size = self.score.len();

@@ -325,6 +325,7 @@ impl<'a> Plan<'a> {
                 alpha: skill.alpha,
                 share: skill.mask.clone(),
                 draws: random.draws.len(),
+                evidence: random.evidence.clone(),
             },
             model: model.model.id,
             test_rows: tuned.rows,

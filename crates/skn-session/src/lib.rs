@@ -29,8 +29,10 @@ mod chain;
 mod division;
 mod done;
 mod error;
+mod experiments;
 pub mod fence;
 mod fits;
+mod initial;
 mod layers;
 mod loaded;
 mod named;
@@ -49,6 +51,7 @@ mod untuned;
 mod walk;
 
 pub use crate::error::{Result, SessionError};
+pub use crate::experiments::{ExperimentFound, Experimented};
 pub use crate::named::{named_task, read_rows};
 pub use crate::outcome::Outcome;
 pub use crate::session::Session;

@@ -37,7 +37,7 @@ impl Session {
             Stage::Perturb(options) => Outcome::Perturbed(self.perturb(options)?),
             Stage::Prune(options) => Outcome::Pruned(self.prune(options)?),
             Stage::Report(options) => Outcome::Reported(self.report(options)?),
-            Stage::Chain(_) | Stage::Untuned(_) => {
+            Stage::Chain(_) | Stage::Untuned(_) | Stage::Experiment(_) => {
                 return Err(SessionError::usage("a chain is done by its own call"));
             }
         })

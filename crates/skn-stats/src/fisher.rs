@@ -111,11 +111,8 @@ impl Hypergeometric {
         };
         let middle = place.abs_diff(found) - 1;
         // Near the middle what is between is less than what is outside.
-        let between = if middle <= self.deviation() as u64 {
-            Some(self.run(found, below, middle) - 1.0)
-        } else {
-            None
-        };
+        let between =
+            if middle <= self.deviation() as u64 { Some(self.run(found, below, middle) - 1.0) } else { None };
         let p = match between {
             Some(between) => 1.0 - ln_found.exp() * between,
             None => ln_found.exp() * (own + ratio * self.tail(place, !below)),

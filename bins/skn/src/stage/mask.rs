@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
+use skn_artifact::Evidence;
 use skn_program::Failure;
 use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
 use skn_session::{EditKind, PerturbationResult, Perturbed as Found};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Layers, Subject, Tuned};
-use crate::number::{deviation, with_interval};
+use crate::number::{Count, deviation, with_interval};
 use crate::program::{Call, Stage};
 
 /// Evaluate the test set while the selected neurons are perturbed, and with --cmp as many random ones.
@@ -59,6 +60,15 @@ pub struct Mask {
     #[arg(long, value_name = "N")]
     repeats: Option<NonZeroUsize>,
 
+    /// With --cmp, as many random neurons once more, each of about the variance of a selected one: variances
+    /// (RUN/<task>/train_avg), [L,F] or [L,P,F]
+    #[arg(long, value_name = "FILE")]
+    matched: Option<PathBuf>,
+
+    /// Masks of one class each (skn-select --class), comma-separated: what each does to the texts of each class
+    #[arg(long = "class_path", value_name = "FILES", value_delimiter = ',')]
+    class_path: Vec<PathBuf>,
+
     #[command(flatten)]
     at_once: AtOnce,
     #[command(flatten)]
@@ -99,6 +109,8 @@ impl Mask {
         perturb.layers = self.layers.options();
         let draws = self.draws.map_or(Perturb::CONTROLS, NonZeroUsize::get);
         perturb.controls = if self.cmp { draws } else { 0 };
+        perturb.matched = self.matched.clone().filter(|_| self.cmp);
+        perturb.class_masks = self.class_path.clone();
         perturb.batch = self.at_once.batch;
         (perturb.out, perturb.overwrite) = (self.destination.out.clone(), self.destination.force);
         Ok(perturb)
@@ -128,6 +140,7 @@ impl Mask {
             (self.repeats.is_some() && !gaussian, "repeats", "--type gaussian"),
             (self.ths_path.is_some() && self.edit != EditKind::Mean, "ths_path", "--type mean"),
             (self.draws.is_some() && !self.cmp, "draws", "--cmp"),
+            (self.matched.is_some() && !self.cmp, "matched", "--cmp"),
         ]
         .into_iter()
         .filter_map(|(idle, flag, of)| idle.then_some((flag, of)))
@@ -147,20 +160,69 @@ impl From<Found> for Masked {
 
 impl fmt::Display for Masked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, skill) in self.0.skill.iter().enumerate() {
-            let PerturbationResult { task, metric, unperturbed, mask, neurons, edit, .. } = skill;
-            let alpha = skill.alpha.map_or_else(String::new, |alpha| format!(" alpha {alpha}"));
+        let Found { run, skill, random, matched, classes, .. } = &self.0;
+        for (place, result) in skill.iter().enumerate() {
+            let PerturbationResult { task, metric, unperturbed, neurons, .. } = result;
             let most = neurons.iter().max().copied().unwrap_or(0);
             write!(f, "{}{task}: {metric} {unperturbed:.4} on test;", if place > 0 { "\n" } else { "" })?;
-            write!(f, " {edit}{alpha} on the {mask} best neurons ({most} a layer)")?;
-            write!(f, ": {}", with_interval(skill.mean, skill.interval))?;
-            if let Some(random) = self.0.random.get(place) {
+            write!(f, " {} on the {} best neurons ({most} a layer)", edit(result), result.mask)?;
+            write!(f, ": {}", with_interval(result.mean, result.interval))?;
+            if let Some(random) = random.get(place) {
                 write!(f, "; on as many random ones: {}", with_interval(random.mean, random.interval))?;
-                write!(f, ", {} draws", random.draws.len())?;
+                write!(f, ", {}{}", Count(random.draws.len(), "draw"), control(random))?;
+            }
+            if let Some(matched) = matched.get(place) {
+                write!(f, "; on random ones that vary as much: ")?;
+                write!(f, "{}", with_interval(matched.mean, matched.interval))?;
+                let ratio = matched
+                    .variance_ratio
+                    .map(|ratio| format!(" (their variance {ratio:.2} times that of the best)"));
+                write!(f, "{}{}", ratio.unwrap_or_default(), control(matched))?;
             }
         }
-        write!(f, "; in {}", self.0.run.display())
+        for result in classes {
+            let class = result.class.unwrap_or_default();
+            write!(f, "\n{}: {} on the {} best neurons", result.task, edit(result), result.mask)?;
+            write!(f, " for class {class}: accuracy by class")?;
+            for class in 0..result.by_class.as_ref().map_or(0, |found| found.rows.len()) {
+                let found = result.by_class.as_ref().and_then(|found| found.accuracy(class));
+                let separator = if class > 0 { "," } else { "" };
+                match found {
+                    Some([before, after]) => write!(f, "{separator} {class}: {before:.4} -> {after:.4}")?,
+                    None => write!(f, "{separator} {class}: no texts")?,
+                }
+            }
+        }
+        write!(f, "; in {}", run.display())
     }
+}
+
+/// What is done to the neurons.
+fn edit(result: &PerturbationResult) -> String {
+    let alpha = result.alpha.map_or_else(String::new, |alpha| format!(" alpha {alpha}"));
+    format!("{}{alpha}", result.edit)
+}
+
+/// How the selected neurons compare with random ones on the same texts.
+fn control(random: &PerturbationResult) -> String {
+    let Some(Evidence {
+        comparisons,
+        mcnemar_median_p,
+        mcnemar_below_05,
+        sign_flip_p,
+        difference,
+        difference_interval,
+        rank_p,
+        ..
+    }) = &random.evidence
+    else {
+        return String::new();
+    };
+    let difference = with_interval(*difference, *difference_interval);
+    format!(
+        "; right answers, best less random: {difference}, sign flips p {sign_flip_p:.4}, rank p {rank_p:.4}, McNemar p below \
+         0.05 in {mcnemar_below_05} of {comparisons}, median {mcnemar_median_p:.2e}"
+    )
 }
 
 impl Stage for Mask {

@@ -6,19 +6,24 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
+use skn_program::Failure;
 use skn_session::Reported as Found;
-use skn_session::options::DrawReport;
+use skn_session::options::{CompareRuns, DrawReport};
 
 use crate::cli::Common;
 use crate::program::{Call, Stage};
 
-/// Write the report of a run: RUN/report.html, one page that needs nothing else.
+/// Write the report of a run: RUN/report.html, one page that needs nothing else; or of several runs side by side.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-report", version)]
 pub struct Report {
-    /// The run's folder
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    /// The run's folder; several are compared, on the page that --out names
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+
+    /// The page of several runs
+    #[arg(long, value_name = "PAGE")]
+    out: Option<PathBuf>,
 
     /// Replace files that exist
     #[arg(long)]
@@ -28,6 +33,15 @@ pub struct Report {
     #[arg(long, value_name = "FOLDER")]
     figures: Option<PathBuf>,
 
+    /// Write what each figure shows to this folder too, as CSV: a table for each, a row an observation. With --json the same
+    /// tables stand in what is printed
+    #[arg(long, value_name = "FOLDER")]
+    csv: Option<PathBuf>,
+
+    /// Draw this neuron's activations by class, where skn-probe --probe_type pos kept them; may be repeated
+    #[arg(long = "neuron", value_name = "LAYER,INDEX", value_parser = neuron)]
+    neurons: Vec<(usize, usize)>,
+
     #[command(flatten)]
     common: Common,
 }
@@ -35,10 +49,18 @@ pub struct Report {
 impl Report {
     /// What the flags ask for.
     pub(crate) fn options(&self) -> DrawReport {
-        let mut report = DrawReport::new(&self.run);
+        let mut report = DrawReport::new(self.runs.first().cloned().unwrap_or_default());
         (report.figures, report.overwrite) = (self.figures.clone(), self.force);
+        (report.csv, report.neurons) = (self.csv.clone(), self.neurons.clone());
         report
     }
+}
+
+/// A layer and an index, from 0.
+fn neuron(text: &str) -> Result<(usize, usize), String> {
+    let numbers =
+        text.split_once(',').and_then(|(layer, index)| Some((layer.parse().ok()?, index.parse().ok()?)));
+    numbers.ok_or_else(|| "expected a layer and an index, as 9,1893".into())
 }
 
 /// What was written.
@@ -54,6 +76,12 @@ impl From<Found> for Reported {
 
 impl fmt::Display for Reported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (layer, index) in &self.0.without_activations {
+            writeln!(
+                f,
+                "neuron {layer},{index}: no activations here; skn-probe --probe_type pos --pos {layer},{index} makes them"
+            )?;
+        }
         write!(f, "{} figures in {}", self.0.figures.len(), self.0.page.display())
     }
 }
@@ -67,6 +95,29 @@ impl Stage for Report {
     }
 
     fn run(&self, call: &Call) -> Result<Reported> {
-        Ok(Reported(call.session_without_model()?.report(&self.options())?))
+        let session = call.session_without_model()?;
+        let compared = match (self.runs.as_slice(), &self.out) {
+            ([_], None) => return Ok(Reported(session.report(&self.options())?)),
+            ([_], Some(_)) => {
+                return Err(Failure::usage(
+                    "--out: goes with several runs; the page of one is RUN/report.html",
+                ));
+            }
+            (_, None) => {
+                return Err(Failure::usage(
+                    "several runs: expected --out PAGE, which they are compared on, found none",
+                ));
+            }
+            (runs, Some(page)) => {
+                let mut compared = CompareRuns::new(runs.to_vec(), page);
+                (compared.figures, compared.csv) = (self.figures.clone(), self.csv.clone());
+                compared.overwrite = self.force;
+                compared
+            }
+        };
+        if !self.neurons.is_empty() {
+            return Err(Failure::usage("--neuron: goes with one run"));
+        }
+        Ok(Reported(session.compare(&compared)?))
     }
 }

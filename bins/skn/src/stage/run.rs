@@ -9,7 +9,7 @@ use clap::Parser;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 use skn_artifact::names::file;
-use skn_artifact::{BestNeuron, BestOfText, PerturbationSetting, UntunedSummary};
+use skn_artifact::{BestNeuron, BestOfText, Evidence, PerturbationSetting, UntunedSummary};
 use skn_program::Failure;
 use skn_session::options::{self, Made};
 use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, Step, Summary};
@@ -142,7 +142,7 @@ impl Stage for Run {
             .with_progress(call.console.clone())
             .with_description(described)
             .with_understanding(made_by);
-        let told = |step: &Step, event: ChainEvent<'_>| self.tell(step, event, compute);
+        let told = |step: &Step, event: ChainEvent<'_>| tell(step, event, compute, self.common.json);
         if self.untuned {
             let options = self.untuned_options();
             let summary = session.untuned(&options, told).map_err(|error| with_remedy(error, call))?;
@@ -175,24 +175,24 @@ impl Run {
         (untuned.out, untuned.overwrite, untuned.resume) = (self.out.clone(), self.force, self.resume);
         untuned
     }
+}
 
-    /// Says a step's command line, then what came of it.
-    fn tell(&self, step: &Step, event: ChainEvent<'_>, compute: options::Compute) -> Result<()> {
-        let at = format!("[{}/{}]", step.number, step.count);
-        match event {
-            ChainEvent::Begins(stage) => {
-                let (program, words) = command_line(stage, compute);
-                tracing::info!("{at} {program} {}", words.join(" "));
-            }
-            ChainEvent::DoneBefore(stage) => {
-                tracing::info!("{at} {}: done before", command_line(stage, compute).0);
-            }
-            ChainEvent::Done(outcome) if self.common.json => tracing::info!("{}", said(outcome)),
-            ChainEvent::Done(outcome) => print(&format!("{at} {}", said(outcome)))?,
-            _ => {}
+/// Says a step's command line, then what came of it; with `json` on standard error, as the output is for a program.
+pub(crate) fn tell(step: &Step, event: ChainEvent<'_>, compute: options::Compute, json: bool) -> Result<()> {
+    let at = format!("[{}/{}]", step.number, step.count);
+    match event {
+        ChainEvent::Begins(stage) => {
+            let (program, words) = command_line(stage, compute);
+            tracing::info!("{at} {program} {}", words.join(" "));
         }
-        Ok(())
+        ChainEvent::DoneBefore(stage) => {
+            tracing::info!("{at} {}: done before", command_line(stage, compute).0);
+        }
+        ChainEvent::Done(outcome) if json => tracing::info!("{}", said(outcome)),
+        ChainEvent::Done(outcome) => print(&format!("{at} {}", said(outcome)))?,
+        _ => {}
     }
+    Ok(())
 }
 
 /// What a stage's own program says of its outcome.
@@ -210,7 +210,7 @@ fn said(outcome: &Outcome) -> String {
 }
 
 /// How a chain that was stopped, or was begun otherwise, goes on.
-fn with_remedy(error: anyhow::Error, call: &Call) -> anyhow::Error {
+pub(crate) fn with_remedy(error: anyhow::Error, call: &Call) -> anyhow::Error {
     match error.downcast_ref::<SessionError>() {
         Some(SessionError::OtherOptions { file, entry, earlier, now }) => {
             let line = |made: &Made| {
@@ -279,7 +279,7 @@ fn table(summary: &Summary) -> Table {
         ms_per_text,
         best_neuron,
     } = summary;
-    let PerturbationSetting { edit, share, draws, alpha } = perturbation;
+    let PerturbationSetting { edit, share, draws, alpha, evidence } = perturbation;
     let alpha = alpha.map_or_else(String::new, |alpha| format!(" {alpha}"));
     let mut rows = Vec::new();
     let mut row = |name: String, value: String| rows.push((name, value));
@@ -289,6 +289,11 @@ fn table(summary: &Summary) -> Table {
     row(format!("skill neurons perturbed ({edit}{alpha}, share {share})"), skill);
     let random = with_interval(accuracy.random_perturbed, interval.random_perturbed);
     row(format!("as many random neurons perturbed ({draws} draws)"), random);
+    if let Some(Evidence { difference, difference_interval, sign_flip_p, rank_p, .. }) = evidence {
+        let name =
+            format!("skill less random, right answers (sign flips p {sign_flip_p:.4}, rank p {rank_p:.3})");
+        row(name, with_interval(*difference, *difference_interval));
+    }
     row("pruned".into(), with_interval(accuracy.pruned, interval.pruned));
     row("pruned and tuned".into(), with_interval(accuracy.pruned_tuned, interval.pruned_tuned));
     let BestNeuron { layer, index, position, class, dev, test, .. } = best_neuron;

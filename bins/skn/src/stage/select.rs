@@ -45,6 +45,10 @@ pub struct Select {
     #[arg(long, value_name = "CLASS")]
     class: Option<usize>,
 
+    /// Mark the worst neurons of each layer instead of the best: a control
+    #[arg(long)]
+    lowest: bool,
+
     /// Shares of each layer's neurons: a list 0.01,0.05 or FROM..TO..STEP
     #[arg(long, value_name = "SHARES", default_value = "0..0.2..0.01")]
     shares: Shares,
@@ -68,6 +72,7 @@ impl Select {
             std::iter::once(self.acc_path.clone()).chain(self.acc_aux_path.iter().map(split)).collect();
         (select.aggregate, select.class) = (self.aggregate, self.class);
         (select.score, select.paper) = (self.score, self.compat == Some(Compat::Paper));
+        select.lowest = self.lowest;
         (select.shares, select.task) = (self.shares.0.clone(), self.task.clone());
         (select.out, select.overwrite) = (self.destination.out.clone(), self.destination.force);
         select

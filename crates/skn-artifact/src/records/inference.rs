@@ -19,6 +19,9 @@ pub struct InferencePerformance {
     pub parameters: u64,
     /// Multiply-adds of all rows.
     pub multiply_adds: u64,
+    /// Rows by true class and answer, `[classes][classes]`; absent in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Vec<Vec<u64>>>,
 }
 
 /// `RUN/<task>/inference_time.json`: how long that took. It differs from run to run.

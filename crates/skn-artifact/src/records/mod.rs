@@ -1,5 +1,6 @@
 //! The JSON files of a run folder, one file here for each.
 
+mod evidence;
 mod inference;
 mod metric;
 mod perturbation;
@@ -9,6 +10,7 @@ mod split;
 mod summary;
 mod verification;
 
+pub use evidence::{ByClass, Evidence};
 pub use inference::{InferencePerformance, InferenceTime};
 pub use metric::MetricRecord;
 pub use perturbation::PerturbationResult;

@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-/// `RUN/mask_perf.json` and `RUN/cmp_perf.json`: the test set with neurons perturbed.
+use super::evidence::{ByClass, Evidence};
+
+/// `RUN/mask_perf.json`, `RUN/cmp_perf.json`, `RUN/matched_perf.json` and `RUN/class_perf.json`: the test set with neurons
+/// perturbed.
 ///
 /// ```
 /// let text = r#"{
@@ -46,4 +49,16 @@ pub struct PerturbationResult {
     pub std: f64,
     /// 95 % interval of the mean over draws (Student's t); with one draw, the interval over rows (bootstrap).
     pub interval: [f64; 2],
+    /// The class that a mask of one class alone was selected for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
+    /// Right answers by class; absent in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_class: Option<ByClass>,
+    /// Of random neurons: how the selected ones compare with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// Of random neurons of matched variance: the mean variance of theirs over that of the selected ones; 1 is a perfect match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance_ratio: Option<f64>,
 }

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
+
 /// `RUN/summary.json`: the final table of `skn-run`. Accuracy is the task's metric on test, 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -120,6 +122,9 @@ pub struct PerturbationSetting {
     pub share: String,
     /// Draws of random neurons.
     pub draws: usize,
+    /// How the selected neurons compare with the random ones on the same texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 /// Something of the full and of the pruned model.

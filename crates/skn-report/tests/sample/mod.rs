@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use skn_artifact::{
-    Array, BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, Journal, MetricRecord,
-    ModelIdentity, Overwrite, PerturbationResult, PerturbationSetting, Points, RunRecord, SkillConfig,
-    StageRecord, Summary, TensorBundle, VerbalizerRecord, write_file, write_json,
+    Array, BestNeuron, ByClass, Evidence, FullAndPruned, InferencePerformance, InferenceTime, Journal,
+    MetricRecord, ModelIdentity, Overwrite, PerturbationResult, PerturbationSetting, Points, RunRecord,
+    SkillConfig, StageRecord, Summary, TensorBundle, VerbalizerRecord, write_file, write_json,
 };
 use skn_random::{Key, Purpose, Rng};
 
@@ -204,6 +204,10 @@ pub(crate) fn perturbed(task: &str, number: u64, share: &str, centre: f64) -> Pe
         mean,
         std,
         interval: [mean - half, mean + half],
+        class: None,
+        by_class: None,
+        evidence: None,
+        variance_ratio: None,
     }
 }
 
@@ -241,6 +245,7 @@ pub(crate) fn speed(run: &Path, task: &str) {
         rows: TEST as u64,
         parameters: 124_697_433,
         multiply_adds: 2_512_345_678_901,
+        confusion: None,
     };
     json(&run.join(task).join("inference_perf.json"), &performance);
     let listed = seconds.clone();
@@ -292,6 +297,7 @@ pub(crate) fn summary(run: &Path, task: &str) {
             alpha: Some(0.1),
             share: "0.1".into(),
             draws: 10,
+            evidence: None,
         },
         parameters: FullAndPruned { full: 124_697_433, pruned: 83_049_561 },
         ms_per_text: FullAndPruned { full: 2.55, pruned: 1.9 },
@@ -321,4 +327,52 @@ pub(crate) fn stages(run: &Path) {
         };
         RunRecord::update(run, name, record, &[]).unwrap();
     }
+}
+
+/// What tests say of the perturbations, and answers by class: of random neurons and of matched ones.
+pub(crate) fn compared(run: &Path, task: &str) {
+    let evidence = Evidence {
+        comparisons: 10,
+        mcnemar_median_p: 2.5e-9,
+        mcnemar_below_05: 10,
+        sign_flip_p: 1.0 / 10_001.0,
+        sign_flips: 10_000,
+        difference: -0.241,
+        difference_interval: [-0.272, -0.212],
+        at_least_as_damaging: 0,
+        rank_p: 1.0 / 11.0,
+    };
+    let by_class = |right: [u64; 2]| {
+        let confusion = vec![vec![right[0], 436 - right[0]], vec![436 - right[1], right[1]]];
+        ByClass { rows: vec![436; 2], unperturbed: vec![390, 399], draws: vec![right.to_vec()], confusion }
+    };
+    let mut skill = perturbed(task, 0, "0.1", 0.64);
+    skill.by_class = Some(by_class([170, 388]));
+    let mut random = perturbed(task, 1, "0.1", 0.884);
+    (random.by_class, random.evidence) = (Some(by_class([380, 391])), Some(evidence.clone()));
+    let mut matched = perturbed(task, 2, "0.1", 0.871);
+    (matched.by_class, matched.variance_ratio) = (Some(by_class([377, 382])), Some(0.87));
+    matched.evidence = Some(Evidence { sign_flip_p: 0.31, difference: 0.01, ..evidence.clone() });
+    let classes: Vec<PerturbationResult> = (0..2)
+        .map(|class| {
+            let mut result = perturbed(task, 3 + class as u64, "0.1", 0.75);
+            let right = if class == 0 { [200, 395] } else { [388, 210] };
+            (result.class, result.by_class) = (Some(class), Some(by_class(right)));
+            result
+        })
+        .collect();
+    for (name, result) in
+        [("mask_perf.json", &skill), ("cmp_perf.json", &random), ("matched_perf.json", &matched)]
+    {
+        write_json(&run.join(name), Overwrite::Replace, result).unwrap();
+    }
+    write_json(&run.join("class_perf.json"), Overwrite::Replace, &classes).unwrap();
+    let path = run.join("summary.json");
+    let mut summary: Summary = skn_artifact::read_json(&path).unwrap();
+    summary.perturbation.evidence = Some(evidence);
+    write_json(&path, Overwrite::Replace, &summary).unwrap();
+    let path = run.join(task).join("inference_perf.json");
+    let mut performance: InferencePerformance = skn_artifact::read_json(&path).unwrap();
+    performance.confusion = Some(vec![vec![390, 46], vec![37, 399]]);
+    write_json(&path, Overwrite::Replace, &performance).unwrap();
 }

@@ -25,6 +25,12 @@ pub struct Perturb {
     pub layers: LayerRange,
     /// Draws of as many random neurons of each layer, none of them selected; default 0.
     pub controls: usize,
+    /// Variances over train, `[L, F]` or `[L, P, F]`, of a file (`RUN/<task>/train_avg`): with controls, the same once more to
+    /// as many random neurons of matched variance.
+    pub matched: Option<PathBuf>,
+    /// Mask files of one class each ([`Select::class`](super::Select::class)): what each does to the texts of each class.
+    /// They are compared with one another, and get no random neurons.
+    pub class_masks: Vec<PathBuf>,
     /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.
     pub batch: Option<NonZeroUsize>,
     /// The run's folder.

@@ -24,6 +24,8 @@ pub struct Select {
     pub paper: bool,
     /// Of more than two classes: this one alone, from 0; default: each is a sub-task.
     pub class: Option<usize>,
+    /// Whether the worst of each layer are marked instead of the best, and ranked first: a control.
+    pub lowest: bool,
     /// Shares of each layer's neurons; default 0, 0.01 .. 0.2.
     #[serde(with = "text::list")]
     pub shares: Vec<Share>,
@@ -43,6 +45,7 @@ impl Default for Select {
             score: None,
             paper: false,
             class: None,
+            lowest: false,
             shares: Share::series(),
             task: None,
             out: PathBuf::new(),

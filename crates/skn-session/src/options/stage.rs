@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use skn_artifact::names::stage;
 
 use super::chain::Chain;
+use super::experiment::Experiment;
 use super::merge::Merge;
 use super::perturb::Perturb;
 use super::probe::Probe;
@@ -36,6 +37,8 @@ pub enum Stage {
     Chain(Box<Chain>),
     /// Probe, select and draw, of a model as it is.
     Untuned(Untuned),
+    /// Experiments over several runs.
+    Experiment(Box<Experiment>),
 }
 
 impl Stage {
@@ -51,6 +54,7 @@ impl Stage {
             Self::Report(options) => options.run.clone(),
             Self::Chain(options) => options.folder(),
             Self::Untuned(options) => options.folder(),
+            Self::Experiment(options) => options.folder(),
         }
     }
 
@@ -75,6 +79,7 @@ impl Stage {
             Self::Report(options) => &mut options.overwrite,
             Self::Chain(options) => &mut options.overwrite,
             Self::Untuned(options) => &mut options.overwrite,
+            Self::Experiment(options) => &mut options.overwrite,
         }
     }
 
@@ -84,11 +89,12 @@ impl Stage {
             Self::Train(_) => stage::TRAIN.into(),
             Self::Probe(options) => options.entry(),
             Self::Merge(_) => stage::MERGE.into(),
-            Self::Select(_) => stage::select(task),
+            Self::Select(options) => stage::select(options.task.as_deref().unwrap_or(task)),
             Self::Perturb(_) => stage::MASK.into(),
             Self::Prune(_) => stage::PRUNE.into(),
             Self::Report(_) => stage::REPORT.into(),
             Self::Chain(_) | Self::Untuned(_) => stage::RUN.into(),
+            Self::Experiment(_) => stage::EXPERIMENT.into(),
         }
     }
 
@@ -102,6 +108,7 @@ impl Stage {
             Self::Perturb(options) => options.batch = None,
             Self::Chain(options) => options.resume = false,
             Self::Untuned(options) => options.resume = false,
+            Self::Experiment(options) => options.resume = false,
             Self::Merge(_) | Self::Select(_) | Self::Prune(_) | Self::Report(_) => {}
         }
         essence
@@ -127,5 +134,11 @@ stage_of!(
 impl From<Chain> for Stage {
     fn from(options: Chain) -> Self {
         Self::Chain(Box::new(options))
+    }
+}
+
+impl From<Experiment> for Stage {
+    fn from(options: Experiment) -> Self {
+        Self::Experiment(Box::new(options))
     }
 }

@@ -11,30 +11,58 @@ use crate::base::Base;
 use crate::error::{Result, SessionError};
 use crate::provenance;
 
+/// The tensor of variances.
+const VARIANCE: &str = "variance";
+
 /// Averages of a file, `[L, F]`: over prompt positions where it has them. Those of other tuned parameters are
 /// told: they are not the means of what this model does.
 ///
 /// # Errors
 /// If the file is missing or not of the model's shape.
 pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
+    of_neurons(path, kind::AVERAGE, base, tuning)
+}
+
+/// Variances of a file, likewise.
+///
+/// # Errors
+/// As [`means`].
+pub(super) fn variances(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
+    let mut variances = of_neurons(path, VARIANCE, base, tuning)?;
+    // Beyond its own width a layer has no neurons to be drawn.
+    let widths = &base.model.config.intermediate_sizes;
+    variances.iter_mut().zip(widths).for_each(|(layer, &width)| layer.truncate(width));
+    Ok(variances)
+}
+
+/// A number of each neuron, of a tensor of a file.
+fn of_neurons(path: &Path, tensor: &str, base: &Base<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
     let path = resolve(path, "safetensors")?;
     provenance::check(&path)?;
     let file = TensorFile::read(&path)?;
     provenance::check_whole(&file)?;
-    check_averages(&file)?;
-    let (shape, values) = file.f32(kind::AVERAGE, None)?;
+    if tensor == kind::AVERAGE {
+        check_averages(&file)?;
+    }
+    if tensor == VARIANCE && !file.contains(tensor) {
+        return Err(SessionError::input(format!(
+            "{}: expected tensor `{tensor}`, found none; skn-probe --variance keeps it beside the averages",
+            path.display()
+        )));
+    }
+    let (shape, values) = file.f32(tensor, None)?;
     let config = &base.model.config;
     let (layers, width) = (config.layers(), config.widest());
     let fits = matches!(shape[..], [l, f] | [l, _, f] if (l, f) == (layers, width));
     if !fits {
         return Err(SessionError::input(format!(
-            "{}: tensor `train_avg`: expected [{layers}, {width}] or [{layers}, positions, {width}], found {shape:?}",
+            "{}: tensor `{tensor}`: expected [{layers}, {width}] or [{layers}, positions, {width}], found {shape:?}",
             path.display()
         )));
     }
     if let Some(place) = values.iter().position(|value| !value.is_finite()) {
         return Err(SessionError::input(format!(
-            "{}: tensor `train_avg`: expected finite numbers, found {} at element {place}",
+            "{}: tensor `{tensor}`: expected finite numbers, found {} at element {place}",
             path.display(),
             values[place]
         )));
@@ -43,7 +71,7 @@ pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec
     check_site(&file, NeuronSite::Product)?;
     let now = tuning.sha256()?;
     if file.metadata().get(key::TUNING).is_some_and(|found| *found != now) {
-        tracing::warn!("{}: averages of other tuned parameters than these ({now})", path.display());
+        tracing::warn!("{}: `{tensor}` of other tuned parameters than these ({now})", path.display());
     }
     Ok(mean_over_positions(&values, &shape)?)
 }

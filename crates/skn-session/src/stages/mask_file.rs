@@ -17,6 +17,8 @@ pub(super) struct MaskFile {
     pub(super) mask: Mask,
     /// The hash of the tuned parameters that it was selected with, if that were one.
     tuning: Option<String>,
+    /// The class that it was selected for, if it was one alone.
+    class: Option<String>,
 }
 
 impl MaskFile {
@@ -36,7 +38,8 @@ impl MaskFile {
             check_site(&file, NeuronSite::Product)?;
             check_widths(&file, base)?;
             let tuning = file.metadata().get(key::TUNING).cloned();
-            return Ok(Self { path, mask, tuning });
+            let class = file.metadata().get(key::CLASS).cloned();
+            return Ok(Self { path, mask, tuning, class });
         }
         let model = &base.identity.id;
         Err(SessionError::input(format!(
@@ -56,6 +59,24 @@ impl MaskFile {
             );
         }
         Ok(())
+    }
+
+    /// The class, of so many, that it alone was selected for.
+    ///
+    /// # Errors
+    /// If it says none, or one that the task lacks.
+    pub(super) fn of_class(&self, classes: usize) -> Result<usize> {
+        let class = self.class.as_ref().and_then(|class| class.parse().ok());
+        class.filter(|&class| class < classes).ok_or_else(|| {
+            let found = self.class.as_deref().unwrap_or("none");
+            SessionError::input(format!(
+                "option `class_masks` {}: metadata {}: expected a class, 0 to {}, found {found}; \
+                 skn-select --class makes masks of one",
+                self.path.display(),
+                key::CLASS,
+                classes - 1
+            ))
+        })
     }
 
     /// Its name without extension, which is its share.

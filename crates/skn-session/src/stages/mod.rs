@@ -3,6 +3,7 @@
 mod averages;
 mod best;
 mod classify;
+mod evidence;
 mod mask_file;
 mod merge;
 mod perturb;

@@ -2,21 +2,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
 use serde::Serialize;
 use skn_artifact::names::file;
 use skn_artifact::{Overwrite, write_file};
 use skn_data::TextEncoder;
 use skn_demo::{Claim, Document, Stage as Curriculum, document};
-use skn_model::{
-    Config, Gradients, LanguageModel, NoHook, Output, Pass, Scored, Sequences, Tuning, Weights, shapes,
-};
+use skn_model::{Config, Gradients, LanguageModel, NoHook, Output, Pass, Scored, Sequences, Tuning, Weights};
 use skn_random::{Key, Purpose, Rng};
 use skn_tune::{
     Adam, AdamSettings, MaskedBatch, PretrainStep, Schedule, clip_factor, gradient_norm, pretrain_step,
 };
 
 use crate::error::{Result, SessionError};
+use crate::initial::initial_weights;
 use crate::named::named_task;
 use crate::options::PretrainDemo;
 use crate::session::Session;
@@ -171,26 +169,6 @@ fn check_label_words(encoder: &TextEncoder) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Weights of standard deviation 1/sqrt(hidden size), LayerNorm scales of 1, biases of 0. (With BERT's 0.02 a model this
-/// small stays for thousands of steps where it ignores the context.)
-fn initial_weights(config: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>> {
-    let deviation = 1.0 / (config.hidden_size as f64).sqrt();
-    let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
-        let count = shape.iter().product();
-        let mut rng = Key::new(seed, Purpose::WeightInit).layer(index as u32).rng();
-        let deviation = if name.contains("position_embeddings") { 0.02 } else { deviation };
-        let values: Vec<f32> = if name.ends_with("bias") {
-            vec![0.0; count]
-        } else if shape.len() == 1 {
-            vec![1.0; count]
-        } else {
-            (0..count).map(|_| (rng.normal() * deviation) as f32).collect()
-        };
-        Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
-    };
-    shapes(config).into_iter().enumerate().map(tensor).collect()
 }
 
 /// A document as tokens, and where its label words stand.

@@ -1,12 +1,13 @@
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
 use skn_artifact::{Overwrite, is_folder, is_there, write_file};
-use skn_report::Report;
+use skn_report::{Comparison, Report, Table};
 
 use crate::error::{Result, SessionError};
-use crate::options::DrawReport;
+use crate::options::{CompareRuns, DrawReport};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
@@ -19,6 +20,10 @@ pub struct Reported {
     pub page: PathBuf,
     /// The names of its figures.
     pub figures: Vec<String>,
+    /// What each figure shows, under its name.
+    pub tables: BTreeMap<String, Table>,
+    /// Neurons that were asked for whose activations the run does not have: layer and index.
+    pub without_activations: Vec<(usize, usize)>,
 }
 
 impl Session {
@@ -29,29 +34,88 @@ impl Session {
     pub fn report(&self, options: &DrawReport) -> Result<Reported> {
         let run = options.run.as_path();
         provenance::check_run(run)?;
-        let report = Report::read(run)?;
+        let report = Report::with_neurons(run, &options.neurons)?;
         provenance::tell_unlisted(run, report.files())?;
         let mut writer = RunWriter::open(self, options.clone(), run, stage::REPORT, options.overwrite)?;
-        if let Some(file) = &options.figures
-            && is_there(file)?
-            && !is_folder(file)?
-        {
-            return Err(SessionError::input(format!(
-                "option `figures` {}: expected a folder, found a file",
-                file.display()
-            )));
-        }
+        check_folder("figures", options.figures.as_deref())?;
+        check_folder("csv", options.csv.as_deref())?;
         writer.bytes(file::REPORT, report.html())?;
         report.files().iter().try_for_each(|path| writer.read(path))?;
         writer.finish()?;
         let figures = report.figures();
-        let overwrite = if options.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
-        if let Some(folder) = &options.figures {
-            for (name, svg) in &figures {
-                write_file(&folder.join(name).with_extension("svg"), overwrite, svg.as_bytes())?;
-            }
-        }
+        let tables = report.tables();
+        write_beside(
+            options.figures.as_deref(),
+            options.csv.as_deref(),
+            options.overwrite,
+            &figures,
+            &tables,
+        )?;
         let figures = figures.into_iter().map(|(name, _)| name).collect();
-        Ok(Reported { page: run.join(file::REPORT), figures })
+        let without_activations = report.without_activations();
+        Ok(Reported { page: run.join(file::REPORT), figures, tables, without_activations })
+    }
+}
+
+impl Session {
+    /// Draws several runs side by side: one page that needs nothing else. The runs stay as they are.
+    ///
+    /// # Errors
+    /// If there are fewer than two runs, one is not there or damaged, or there is a page that may not be replaced.
+    pub fn compare(&self, options: &CompareRuns) -> Result<Reported> {
+        if options.runs.len() < 2 {
+            let found = options.runs.len();
+            return Err(SessionError::usage(format!("option `runs`: expected at least two, found {found}")));
+        }
+        options.runs.iter().try_for_each(|run| provenance::check_run(run))?;
+        let runs: Vec<&Path> = options.runs.iter().map(PathBuf::as_path).collect();
+        let found = Comparison::read(&runs)?;
+        check_folder("figures", options.figures.as_deref())?;
+        check_folder("csv", options.csv.as_deref())?;
+        write_file(&options.out, overwrite(options.overwrite), found.html.as_bytes())?;
+        let figures: Vec<(String, String)> = found.figures.into_iter().collect();
+        let (tables, folders) = (found.tables, (options.figures.as_deref(), options.csv.as_deref()));
+        write_beside(folders.0, folders.1, options.overwrite, &figures, &tables)?;
+        let figures = figures.into_iter().map(|(name, _)| name).collect();
+        Ok(Reported { page: options.out.clone(), figures, tables, without_activations: Vec::new() })
+    }
+}
+
+fn overwrite(asked: bool) -> Overwrite {
+    if asked { Overwrite::Replace } else { Overwrite::Refuse }
+}
+
+/// Writes figures as SVG and tables as CSV, where there is a folder for them.
+fn write_beside(
+    of_figures: Option<&Path>,
+    of_tables: Option<&Path>,
+    replaces: bool,
+    figures: &[(String, String)],
+    tables: &BTreeMap<String, Table>,
+) -> Result<()> {
+    if let Some(folder) = of_figures {
+        for (name, svg) in figures {
+            write_file(&folder.join(name).with_extension("svg"), overwrite(replaces), svg.as_bytes())?;
+        }
+    }
+    if let Some(folder) = of_tables {
+        for (name, table) in tables {
+            write_file(&folder.join(format!("{name}.csv")), overwrite(replaces), table.csv().as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what is there and is no folder.
+///
+/// # Errors
+/// If it is something else.
+fn check_folder(option: &str, folder: Option<&Path>) -> Result<()> {
+    match folder {
+        Some(found) if is_there(found)? && !is_folder(found)? => Err(SessionError::input(format!(
+            "option `{option}` {}: expected a folder, found a file",
+            found.display()
+        ))),
+        _ => Ok(()),
     }
 }

@@ -53,7 +53,8 @@ impl Session {
         let task = groups.task(options)?;
         let score = groups.score(options)?;
         let scores = groups.scores(options, score)?;
-        let ranking = Ranking::new(&scores)?;
+        let best_first = Ranking::new(&scores)?;
+        let ranking = if options.lowest { best_first.clone().reversed() } else { best_first.clone() };
         let (out, entry) = (options.out.as_path(), stage::select(&task));
         let mut writer = RunWriter::open(self, options.clone(), out, &entry, options.overwrite)?;
         let mut shares = options.shares.clone();
@@ -67,6 +68,9 @@ impl Session {
             let mask = ranking.mask(*share);
             let mut metadata = metadata.clone();
             metadata.insert(key::SHARE.into(), share.to_string());
+            if let Some(class) = options.class {
+                metadata.insert(key::CLASS.into(), class.to_string());
+            }
             writer.tensors(name, &mask.to_bundle(&metadata)?)?;
             neurons.insert(share.to_string(), mask.neurons().iter().map(Vec::len).collect());
         }
@@ -83,7 +87,7 @@ impl Session {
             aggregate: options.aggregate.name(),
             score: score.name(),
             neurons,
-            best: groups.best(options, &ranking, score)?,
+            best: groups.best(options, &best_first, score)?,
         })
     }
 }

@@ -1,0 +1,289 @@
+//! Which runs experiments need, and where these lie.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use skn_artifact::names::{file, kind};
+use skn_perturb::EditKind;
+use skn_probing::{Pool, ProbeType};
+use skn_select::Share;
+
+use crate::alpha::check_alpha;
+use crate::error::{Result, SessionError};
+use crate::named::Named;
+use crate::options::{
+    Chain, EditChoice, Experiment, NeuronNoise, Perturb, Probe, Select, Stage, Subject, TaskChoice, Train,
+    Training, Tuned, TunedMethod,
+};
+
+/// A task of the experiments.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedTask {
+    pub(super) name: String,
+    /// How many classes it has.
+    pub(super) classes: usize,
+    choice: TaskChoice,
+    data: Option<PathBuf>,
+}
+
+/// A stage, and the task and seed whose data it is of.
+pub(super) struct Planned {
+    pub(super) stage: Stage,
+    pub(super) task: PlannedTask,
+    pub(super) seed: u64,
+}
+
+/// Stages of a task under a seed.
+pub(super) fn of(task: &PlannedTask, seed: u64, stages: impl IntoIterator<Item = Stage>) -> Vec<Planned> {
+    stages.into_iter().map(|stage| Planned { stage, task: task.clone(), seed }).collect()
+}
+
+/// What experiments do, with what their options leave open decided: as in a chain.
+pub(super) struct Plan<'a> {
+    pub(super) options: &'a Experiment,
+    pub(super) out: PathBuf,
+    pub(super) tasks: Vec<PlannedTask>,
+    pub(super) share: Share,
+    pub(super) edit: EditKind,
+    training: Training,
+}
+
+/// Neurons that a mask of a task's run marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marked {
+    /// The best.
+    Skill,
+    /// The worst.
+    Lowest,
+    /// The best for one class.
+    Class(usize),
+}
+
+impl<'a> Plan<'a> {
+    /// # Errors
+    /// If an option does not fit.
+    pub(super) fn new(options: &'a Experiment) -> Result<Self> {
+        let demo = options.model() == Chain::MODEL;
+        if options.overwrite && options.resume {
+            return Err(SessionError::usage(
+                "option `overwrite` begins anew, option `resume` goes on: expected one of them",
+            ));
+        }
+        if options.shares.is_empty() {
+            return Err(SessionError::usage("option `shares`: expected at least one, found none"));
+        }
+        let half = Share::of_percent(50);
+        if let Some(share) = options.shares.iter().find(|share| **share > half) {
+            return Err(SessionError::usage(format!(
+                "option `shares` {share}: as many random neurons are perturbed, none of them selected: at most 0.5"
+            )));
+        }
+        options.alphas.iter().try_for_each(|&alpha| check_alpha(alpha))?;
+        let edit = options.edit.unwrap_or(if demo { EditKind::Mean } else { EditKind::Gaussian });
+        let or = |asked: Option<NonZeroU64>, published: u64, of_demo: u64| {
+            asked.map_or(if demo { of_demo } else { published }, NonZeroU64::get)
+        };
+        let usual = Training::default();
+        let training = Training {
+            epochs: or(options.epochs, usual.epochs, 12),
+            batch: options.batch.unwrap_or(if demo {
+                usual.batch.saturating_mul(NonZeroUsize::MIN.saturating_add(1))
+            } else {
+                usual.batch
+            }),
+            learning_rate: options.learning_rate.unwrap_or(if demo { 5e-3 } else { usual.learning_rate }),
+            ..usual
+        };
+        let usual = Share::of_percent(if demo { 30 } else { 10 });
+        let largest = options.shares.iter().copied().max().unwrap_or(usual);
+        let share = match options.share {
+            Some(share) if !options.shares.contains(&share) => {
+                let why = format!("option `share` {share}: expected one of option `shares`");
+                return Err(SessionError::usage(why));
+            }
+            Some(share) => share,
+            None if options.shares.contains(&usual) => usual,
+            None => largest,
+        };
+        let tasks = tasks(options, demo)?;
+        Ok(Self { out: options.folder(), tasks, share, edit, training, options })
+    }
+
+    /// The seeds, the first being that of the options.
+    pub(super) fn seeds(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.options.seeds.get() as u64).map(|number| self.options.subject.seed + number)
+    }
+
+    pub(super) fn first_seed(&self) -> u64 {
+        self.options.subject.seed
+    }
+
+    /// Model, task and data under a seed.
+    pub(super) fn subject(&self, task: &PlannedTask, seed: u64) -> Subject {
+        Subject {
+            model: Some(self.options.model().into()),
+            task: Some(task.choice.clone()),
+            data: task.data.clone(),
+            seed,
+            ..self.options.subject.clone()
+        }
+    }
+
+    /// The folder of a tuned prompt.
+    pub(super) fn run(&self, task: &PlannedTask, seed: u64) -> PathBuf {
+        self.out.join(format!("{}-seed-{seed}", task.name))
+    }
+
+    /// A prompt that is tuned and probed, with its masks.
+    pub(super) fn tuned(&self, task: &PlannedTask, seed: u64) -> Vec<Stage> {
+        let run = self.run(task, seed);
+        let mut stages = self.tune_and_probe(self.subject(task, seed), run.clone());
+        stages.push(self.select(&run, &task.name).into());
+        stages
+    }
+
+    /// A prompt that is tuned and probed.
+    pub(super) fn tune_and_probe(&self, subject: Subject, run: PathBuf) -> Vec<Stage> {
+        let train = self.train(subject.clone(), TunedMethod::Prompt, run.clone());
+        vec![train.into(), self.probe(subject, run).into()]
+    }
+
+    /// Tunes something new.
+    pub(super) fn train(&self, subject: Subject, method: TunedMethod, out: PathBuf) -> Train {
+        let prompt_size = (method == TunedMethod::Prompt).then_some(self.options.prompt_size);
+        Train {
+            tuned: Tuned { method, prompt_size, ..Tuned::default() },
+            training: self.training.clone(),
+            resume: self.options.resume,
+            ..Train::new(subject, out)
+        }
+    }
+
+    /// Probes a tuned run, and what its prompt activates.
+    fn probe(&self, subject: Subject, run: PathBuf) -> Probe {
+        let types = [ProbeType::Acc, ProbeType::PromptAct, ProbeType::Speed];
+        Probe { subject, repeats: NonZeroUsize::MIN, ..Probe::of(run, &types) }
+    }
+
+    /// Probes under a prompt that was not tuned.
+    pub(super) fn probe_untuned(&self, subject: Subject, out: PathBuf) -> Probe {
+        Probe {
+            subject,
+            tuned: Tuned { prompt_size: Some(self.options.prompt_size), ..Tuned::default() },
+            probe_type: vec![ProbeType::Acc, ProbeType::Speed],
+            repeats: NonZeroUsize::MIN,
+            out,
+            ..Probe::default()
+        }
+    }
+
+    /// Masks of the best neurons.
+    fn select(&self, run: &Path, task: &str) -> Select {
+        Select {
+            paper: self.options.subject.paper,
+            shares: self.options.shares.clone(),
+            ..Select::new(counts(run, task, "dev"), run)
+        }
+    }
+
+    /// Masks of the worst neurons.
+    pub(super) fn select_lowest(&self, task: &PlannedTask) -> Select {
+        let run = self.run(task, self.first_seed());
+        Select { lowest: true, task: Some(lowest(&task.name)), ..self.select(&run, &task.name) }
+    }
+
+    /// Masks of the best neurons for one class.
+    pub(super) fn select_class(&self, task: &PlannedTask, class: usize) -> Select {
+        let run = self.run(task, self.first_seed());
+        let name = Some(of_class(&task.name, class));
+        Select { class: Some(class), task: name, shares: vec![self.share], ..self.select(&run, &task.name) }
+    }
+
+    /// A mask of the run of the first seed.
+    pub(super) fn mask(&self, task: &PlannedTask, marked: Marked, share: Share) -> PathBuf {
+        self.mask_of(task, self.first_seed(), marked, share)
+    }
+
+    /// A mask of a run.
+    pub(super) fn mask_of(&self, task: &PlannedTask, seed: u64, marked: Marked, share: Share) -> PathBuf {
+        let folder = match marked {
+            Marked::Skill => task.name.clone(),
+            Marked::Lowest => lowest(&task.name),
+            Marked::Class(class) => of_class(&task.name, class),
+        };
+        self.run(task, seed).join(file::mask(&folder, &share.to_string()))
+    }
+
+    /// The edit of the experiments; means are those of the task's run of the first seed.
+    pub(super) fn edit_of(&self, task: &PlannedTask) -> EditChoice {
+        match self.edit {
+            EditKind::Zero => EditChoice::Zero,
+            EditKind::Gaussian => self.noise(EditChoice::ALPHA),
+            EditKind::Mean => {
+                let name = file::tensors(kind::AVERAGE);
+                let averages = self.run(task, self.first_seed()).join(&task.name).join(name);
+                EditChoice::Mean { averages }
+            }
+        }
+    }
+
+    pub(super) fn noise(&self, alpha: f64) -> EditChoice {
+        EditChoice::Gaussian { alpha, noise: NeuronNoise::PerText, repeats: NonZeroUsize::MIN }
+    }
+
+    /// Perturbs neurons of a tuned run, into a folder of its own.
+    pub(super) fn perturb(
+        &self,
+        task: &PlannedTask,
+        tuned: Tuned,
+        masks: Vec<PathBuf>,
+        edit: EditChoice,
+        out: PathBuf,
+    ) -> Perturb {
+        let subject = self.subject(task, self.first_seed());
+        Perturb { subject, tuned, masks, edit, out, ..Perturb::default() }
+    }
+}
+
+/// Where counts of a run lie.
+pub(super) fn counts(run: &Path, task: &str, split: &str) -> PathBuf {
+    run.join(task).join(file::tensors(&Pool::Position.performance_file(split)))
+}
+
+fn of_class(task: &str, class: usize) -> String {
+    format!("{task}-class-{class}")
+}
+
+fn lowest(task: &str) -> String {
+    format!("{task}-lowest")
+}
+
+fn tasks(options: &Experiment, demo: bool) -> Result<Vec<PlannedTask>> {
+    let choices: Vec<TaskChoice> = match options.tasks.as_slice() {
+        [] if demo => skn_demo::TASKS.iter().map(|&name| name.into()).collect(),
+        [] => return Err(SessionError::usage("option `tasks`: expected at least one task, found none")),
+        some => some.to_vec(),
+    };
+    if !options.data.is_empty() && options.data.len() != choices.len() {
+        return Err(SessionError::usage(format!(
+            "option `data`: expected one for each task, {}, found {}",
+            choices.len(),
+            options.data.len()
+        )));
+    }
+    let mut tasks: Vec<PlannedTask> = Vec::new();
+    for (place, choice) in choices.into_iter().enumerate() {
+        let data = options.data.get(place).cloned();
+        let model = Some(options.model().to_owned());
+        let subject = Subject { model, task: Some(choice.clone()), data: data.clone(), ..Subject::default() };
+        let task = Named::of(&subject, &Tuned::default(), None)?.task;
+        let (classes, name) = (task.classes(), task.name);
+        if tasks.iter().any(|task| task.name == name) {
+            return Err(SessionError::usage(format!(
+                "option `tasks`: expected different ones, found {name} twice"
+            )));
+        }
+        tasks.push(PlannedTask { name, classes, choice, data });
+    }
+    Ok(tasks)
+}
