@@ -20,8 +20,10 @@
 //! ```
 
 mod axis;
+mod blocks;
 mod chart;
 mod classes;
+mod damage;
 mod draw;
 mod error;
 mod figure;

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use skn_artifact::names::setting;
-use skn_artifact::{Evidence, PerturbationResult, RunRecord, StageRecord, Summary, UntunedSummary, visible};
+use skn_artifact::{Evidence, RunRecord, StageRecord, Summary, UntunedSummary, visible};
 use skn_counts::ScoreRule;
 
 use crate::axis::{asked_name, task_name};
-use crate::classes;
+use crate::blocks::{missing, named, show};
+use crate::damage;
 use crate::draw;
 use crate::figure::{Figure, PALETTE};
 use crate::maps;
 use crate::neurons::{Share, share};
 use crate::number::{counted, grouped, p_value, percent, points, range, ratio, scientific, three, utc};
 use crate::parts::{Parts, Probe, Task};
-use crate::perturbed;
 use crate::scoring::explained;
 
 pub(crate) const STYLE: &str = include_str!("style.css");
@@ -44,8 +44,8 @@ pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
                     (result(parts, figures))
                     (training(parts, figures))
                     (neurons(parts, figures))
-                    (answers(parts, figures))
-                    (perturbation(parts, figures))
+                    (damage::answers(parts, figures))
+                    (damage::perturbation(parts, figures))
                     (speed(parts, figures))
                     (stages(&parts.record))
                 }
@@ -66,31 +66,6 @@ fn lead(parts: &Parts) -> String {
     let words = config.map(|config| format!("answers: {}", config.verbalizer.words.join(", ")));
     let said: Vec<String> = [model, method, words].into_iter().flatten().collect();
     if said.is_empty() { "The run does not say its model.".into() } else { said.join("; ") + "." }
-}
-
-/// What is not there, and what makes it.
-fn missing(what: &str, program: &str) -> Markup {
-    html! { p.missing { (what) " not here; made by " code { (program) } "." } }
-}
-
-/// The figures of these names that there are, side by side where the screen is wide, and `beside` after them.
-fn show(figures: &[Figure], names: &[String], beside: Option<Markup>) -> Markup {
-    let found: Vec<&Figure> =
-        names.iter().filter_map(|name| figures.iter().find(|figure| &figure.name == name)).collect();
-    html! {
-        @if !found.is_empty() || beside.is_some() {
-            div.figures {
-                @for figure in found {
-                    figure id=(figure.name) { (PreEscaped(figure.inline())) figcaption { (figure.caption) } }
-                }
-                @if let Some(beside) = beside { div { (beside) } }
-            }
-        }
-    }
-}
-
-fn named(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.into()).collect()
 }
 
 fn result(parts: &Parts, figures: &[Figure]) -> Markup {
@@ -369,107 +344,6 @@ fn pooled(task: &Task) -> Markup {
                 }
             }
         } }
-    }
-}
-
-/// What the tuned model answers to each class.
-fn answers(parts: &Parts, figures: &[Figure]) -> Markup {
-    let tasks: Vec<(&Task, Markup)> = (parts.tasks.iter())
-        .filter_map(|task| Some((task, classes::confusion_table(parts, task)?)))
-        .collect();
-    html! {
-        @if !tasks.is_empty() {
-            section id="answers" {
-                h2 { "Answers" }
-                @for (task, table) in tasks {
-                    @if parts.tasks.len() > 1 { h3 { "Task " (task.name) } }
-                    (show(figures, &[task_name(task, classes::CONFUSION)], Some(table)))
-                }
-            }
-        }
-    }
-}
-
-fn perturbation(parts: &Parts, figures: &[Figure]) -> Markup {
-    let rows: Vec<(&str, &PerturbationResult)> = perturbed::groups(parts)
-        .into_iter()
-        .flat_map(|(who, _, results)| results.iter().map(move |result| (who, result)))
-        .chain(parts.classes.iter().map(|result| ("of one class", result)))
-        .collect();
-    let figures_of_classes = show(figures, &named(&classes::DAMAGE), None);
-    html! {
-        section id="perturbation" {
-            h2 { "Perturbation" }
-            @if parts.skill.is_empty() { (missing("Perturbed skill neurons (mask_perf.json) are", "skn-mask")) }
-            @if parts.random.is_empty() { (missing("Perturbed random neurons (cmp_perf.json) are", "skn-mask --cmp")) }
-            (show(figures, &named(&["perturbation", "perturbation-by-share"]), None))
-            @if !rows.is_empty() {
-                div.scroll { table {
-                    thead { tr {
-                        th { "neurons" } th { "edit" } th.number { "share" } th { "layers" } th.number { "edited neurons" }
-                        th.number { "unperturbed" } th.number { "draws" } th.number { "mean" } th.number { "95 % interval" }
-                    } }
-                    tbody { @for (who, found) in rows { (perturbation_row(who, found)) } }
-                } }
-            }
-            (evidence(parts))
-            (figures_of_classes)
-            (classes::by_class_table(parts).unwrap_or_default())
-        }
-    }
-}
-
-/// What the tests say of skill neurons against each kind of random ones.
-fn evidence(parts: &Parts) -> Markup {
-    let controls = [("random", &parts.random), ("matched", &parts.matched)];
-    let rows: Vec<(&str, &PerturbationResult, &Evidence)> = controls
-        .into_iter()
-        .flat_map(|(who, results)| results.iter().map(move |result| (who, result)))
-        .filter_map(|(who, result)| Some((who, result, result.evidence.as_ref()?)))
-        .collect();
-    html! {
-        @if !rows.is_empty() {
-            h3 { "Is it the choice of neurons?" }
-            p { "Each text is answered with skill neurons perturbed and with as many random ones. The difference is the share of draws that                  answer right with skill neurons perturbed, less that with random ones, mean over texts: below 0, skill neurons matter                  more. Sign flips ask how often differences as large come about if skill and random neurons do the same; McNemar's test                  asks it of each pair of draws. The rank is the chance that one of the random choices does as much damage: with few draws                  it can't be small." }
-            @if !parts.matched.is_empty() {
-                p { "Matched neurons are random ones of about the same variance over train, for noise, zeros and means do more to a neuron                      that varies more." }
-            }
-            div.scroll { table class="evidence" {
-                thead { tr {
-                    th { "against" } th.number { "share" } th.number { "difference" } th.number { "95 % interval" }
-                    th.number { "p, sign flips" } th.number { "p, rank" } th.number { "McNemar p < 0.05" } th.number { "median p" }
-                    @if !parts.matched.is_empty() { th.number { "variance" } }
-                } }
-                tbody {
-                    @for (who, result, found) in rows {
-                        tr {
-                            th { (who) } td.number { (percent(&result.mask)) }
-                            td.number { (three(found.difference)) } td.number { (range(&found.difference_interval)) }
-                            td.number { (p_value(found.sign_flip_p)) } td.number { (p_value(found.rank_p)) }
-                            td.number { (found.mcnemar_below_05) " of " (found.comparisons) }
-                            td.number { (p_value(found.mcnemar_median_p)) }
-                            @if !parts.matched.is_empty() {
-                                td.number { (result.variance_ratio.map_or("–".into(), |ratio| format!("{ratio:.2} times"))) }
-                            }
-                        }
-                    }
-                }
-            } }
-        }
-    }
-}
-
-fn perturbation_row(who: &str, found: &PerturbationResult) -> Markup {
-    let alpha = found.alpha.map(|alpha| format!(" {alpha}")).unwrap_or_default();
-    let noise = found.noise.as_ref().map(|noise| format!(", {noise}")).unwrap_or_default();
-    let last = found.high_layer.saturating_sub(1);
-    html! {
-        tr {
-            th { (who) } td.edit { (found.edit) (alpha) (noise) } td.number { (percent(&found.mask)) }
-            td { (found.low_layer) " to " (last) } td.number { (grouped(found.neurons.iter().map(|&n| n as u64).sum())) }
-            td.number { (three(found.unperturbed)) } td.number { (found.draws.len()) } td.number { (three(found.mean)) }
-            td.number { (range(&found.interval)) }
-        }
     }
 }
 
