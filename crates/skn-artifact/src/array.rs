@@ -1,3 +1,6 @@
+use std::fmt;
+use std::sync::Arc;
+
 use crate::error::{ArtifactError, Result};
 
 /// The type of a tensor's elements, as safetensors names it.
@@ -52,9 +55,32 @@ impl DType {
 #[non_exhaustive]
 pub enum Data {
     Bool(Vec<bool>),
+    U8(Vec<u8>),
+    /// Bytes that are made while the file is written.
+    Pieces(Pieces),
     I32(Vec<i32>),
     I64(Vec<i64>),
     F32(Vec<f32>),
+}
+
+/// Makes bytes and hands them on, a piece after the other.
+type Make = dyn Fn(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + Send + Sync;
+
+/// The elements of a tensor that is larger than memory should be: they are made each time that they are written.
+#[derive(Clone)]
+pub struct Pieces(Arc<Make>);
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pieces")
+    }
+}
+
+impl PartialEq for Pieces {
+    /// Whether they are made by the same function.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// Numbers with a shape, in row-major order.
@@ -97,6 +123,26 @@ impl Array {
         Self::new(shape, values.len(), Data::Bool(values))
     }
 
+    /// Bytes.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn u8(shape: Vec<usize>, values: Vec<u8>) -> Result<Self> {
+        Self::new(shape, values.len(), Data::U8(values))
+    }
+
+    /// Bytes that `make` hands on in pieces, whenever they are written: the same ones each time, as many as the shape says.
+    ///
+    /// # Errors
+    /// If the shape has no countable number of elements.
+    pub fn u8_pieces(
+        shape: Vec<usize>,
+        make: impl Fn(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let found = elements(&shape).unwrap_or(0);
+        Self::new(shape, found, Data::Pieces(Pieces(Arc::new(make))))
+    }
+
     fn new(shape: Vec<usize>, found: usize, data: Data) -> Result<Self> {
         match elements(&shape) {
             Some(expected) if expected == found => Ok(Self { shape, data }),
@@ -121,19 +167,47 @@ impl Array {
     pub fn dtype(&self) -> DType {
         match &self.data {
             Data::Bool(_) => DType::Bool,
+            Data::U8(_) | Data::Pieces(_) => DType::U8,
             Data::I32(_) => DType::I32,
             Data::I64(_) => DType::I64,
             Data::F32(_) => DType::F32,
         }
     }
 
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    /// The bytes of all elements.
+    pub(crate) fn size(&self) -> usize {
+        elements(&self.shape).unwrap_or(0) * self.dtype().size()
+    }
+
+    /// Hands on the bytes of all elements, in one piece or in several.
+    pub(crate) fn write(&self, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match &self.data {
-            Data::Bool(values) => values.iter().map(|&value| u8::from(value)).collect(),
-            Data::I32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Data::I64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Data::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Data::Bool(values) => write(&values.iter().map(|&value| u8::from(value)).collect::<Vec<_>>()),
+            Data::U8(values) => write(values),
+            Data::I32(values) => {
+                write(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+            }
+            Data::I64(values) => {
+                write(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+            }
+            Data::F32(values) => {
+                write(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+            }
+            Data::Pieces(pieces) => self.write_pieces(pieces, write),
         }
+    }
+
+    /// A file must have as many bytes as its header says.
+    fn write_pieces(&self, pieces: &Pieces, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let (expected, mut found) = (self.size(), 0usize);
+        let wrong = |found: usize| {
+            Err(ArtifactError::Shape { shape: self.shape.clone(), expected: expected.to_string(), found })
+        };
+        pieces.0(&mut |piece| {
+            found = found.saturating_add(piece.len());
+            if found > expected { wrong(found) } else { write(piece) }
+        })?;
+        if found == expected { Ok(()) } else { wrong(found) }
     }
 }
 

@@ -53,16 +53,54 @@ fn write_parts(
     overwrite: Overwrite,
     parts: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
-    let folder = folder_of(path);
-    make_folder(folder)?;
-    if overwrite == Overwrite::Refuse && is_there(path)? {
-        return Err(ArtifactError::Exists { file: path.into() });
+    ReadyFile::write(path, overwrite, parts)?.publish(overwrite)
+}
+
+/// A file that is written as a whole beside its place, which [`Self::publish`] gives it. Dropped without, it goes.
+#[derive(Debug)]
+pub struct ReadyFile {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl ReadyFile {
+    /// Writes what `parts` hands on piece by piece, and syncs it. Missing folders are made.
+    ///
+    /// # Errors
+    /// If there is a file of this name that may not be replaced, `parts` fails, or the system refuses.
+    pub fn write(
+        path: &Path,
+        overwrite: Overwrite,
+        parts: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+    ) -> Result<Self> {
+        let folder = folder_of(path);
+        make_folder(folder)?;
+        if overwrite == Overwrite::Refuse && is_there(path)? {
+            return Err(ArtifactError::Exists { file: path.into() });
+        }
+        let mut file =
+            temporary(folder).map_err(ArtifactError::io(path, "create a temporary file beside"))?;
+        parts(&mut |bytes| file.write_all(bytes).map_err(ArtifactError::io(path, "write")))?;
+        file.as_file().sync_all().map_err(ArtifactError::io(path, "sync"))?;
+        Ok(Self { path: path.into(), file })
     }
-    let mut file = temporary(folder).map_err(ArtifactError::io(path, "create a temporary file beside"))?;
-    parts(&mut |bytes| file.write_all(bytes).map_err(ArtifactError::io(path, "write")))?;
-    file.as_file().sync_all().map_err(ArtifactError::io(path, "sync"))?;
-    rename(file, path, overwrite)?;
-    sync_folder(folder)
+
+    /// The SHA-256 of what was written.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn sha256(&self) -> Result<String> {
+        crate::hash::hash_file(self.file.path())
+    }
+
+    /// Gives it its name; that survives a power cut.
+    ///
+    /// # Errors
+    /// If there is a file of this name that may not be replaced, or the system refuses.
+    pub fn publish(self, overwrite: Overwrite) -> Result<()> {
+        rename(self.file, &self.path, overwrite)?;
+        sync_folder(folder_of(&self.path))
+    }
 }
 
 fn rename(file: NamedTempFile, path: &Path, overwrite: Overwrite) -> Result<()> {

@@ -50,15 +50,16 @@ mod look;
 pub mod names;
 mod records;
 mod regular;
+mod spool;
 mod tensors;
 mod text;
 mod visible;
 
-pub use crate::array::{Array, DType, Data};
+pub use crate::array::{Array, DType, Data, Pieces};
 pub use crate::error::{ArtifactError, Result};
 pub use crate::file::{
-    Overwrite, copy_file, json_reason, make_folder, parse_json, read_json, rename_file, resolve, write_file,
-    write_json, write_together,
+    Overwrite, ReadyFile, copy_file, json_reason, make_folder, parse_json, read_json, rename_file, resolve,
+    write_file, write_json, write_together,
 };
 pub use crate::foreign::{BYTE_ORDER_MARK, Foreign, Wanted};
 pub use crate::hash::{hash_file, sha256_hex};
@@ -68,11 +69,10 @@ pub use crate::link::refuse_link;
 pub use crate::lock::RunLock;
 pub use crate::look::{is_file, is_folder, is_there, real_path};
 pub use crate::records::{
-    BestNeuron, BestOfText, ByClass, Evidence, FullAndPruned, InferencePerformance, InferenceTime,
-    MetricRecord, ModelIdentity, PartRecord, PerturbationResult, PerturbationSetting, Points, RunRecord,
-    SkillConfig, SplitRecord, StageRecord, Summary, UntunedSummary, VerbalizerRecord, Verification, verify,
+    Agreement, BestNeuron, BestOfText, ByClass, Evidence, FullAndPruned, InferencePerformance, InferenceTime, MetricRecord, ModelIdentity, PartRecord, PerturbationResult, PerturbationSetting, Points, RankingComparison, RankingDamage, RunRecord, ShareDamage, SkillConfig, SplitRecord, StageRecord, Summary, UntunedSummary, VerbalizerRecord, Verification, verify,
 };
 pub use crate::regular::{open_regular, read_regular};
+pub use crate::spool::Spool;
 pub use crate::tensors::{
     BlockType, GgufFile, TensorBundle, TensorDigest, TensorFile, file_hash, hash_of_digests, tensor_hash,
 };

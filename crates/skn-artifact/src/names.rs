@@ -64,8 +64,10 @@ pub mod schema {
     pub const COUNTS_BY_CLASS: u32 = 2;
     /// That of counts which hold `dead` besides, and `true_positive` and `positives` of two classes too.
     pub const COUNTS_WITH_DEAD: u32 = 3;
+    /// That of averages which hold `minimum`, `maximum` and `dead` besides.
+    pub const AVERAGES_WITH_RANGE: u32 = 4;
     /// The newest that this version knows.
-    pub const NEWEST: u32 = COUNTS_WITH_DEAD;
+    pub const NEWEST: u32 = AVERAGES_WITH_RANGE;
 }
 
 /// What a tensor file says it is.
@@ -265,6 +267,26 @@ pub mod fire {
     /// Its name on a split, without extension: `dev_fire`, `dev_last_fire`.
     pub fn file(pool: &str, split: &str) -> String {
         format!("{split}_{}", kind(pool))
+    }
+}
+
+/// Files of rankings: a score for each neuron.
+pub mod rank {
+    /// What such a file says it is.
+    pub const KIND: &str = "rank";
+    /// The metadata key of which ranking it is.
+    pub const RANKING: &str = "skn.rank";
+    /// The metadata key of what was taken of a text's activations: position, mean, max or last.
+    pub const POOL: &str = "skn.pool";
+    /// The folder of a task's rankings, in the task's folder.
+    pub const FOLDER: &str = "rank";
+
+    /// What comparing them gave, by its path in the task's folder.
+    pub const COMPARISON: &str = "rank/comparison.json";
+
+    /// A ranking's file by its path in the task's folder, without extension: `rank/auc`.
+    pub fn file(ranking: &str) -> String {
+        format!("{FOLDER}/{ranking}")
     }
 }
 

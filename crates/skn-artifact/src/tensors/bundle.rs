@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
-use crate::array::Array;
+use crate::array::{Array, Data};
 use crate::error::Result;
+use crate::hash::to_hex;
 use crate::names::{key, schema};
 
 /// Tensors on their way into a file, with what the file says of itself. The same content always gives the same bytes.
@@ -67,19 +69,46 @@ impl TensorBundle {
     /// # Errors
     /// If the header can't be encoded.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let data: Vec<Vec<u8>> = self.tensors.values().map(Array::to_bytes).collect();
-        let mut header = self.header(&data).to_string().into_bytes();
-        // The header is padded with spaces so that the data begins at a multiple of 8.
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let total = 8 + header.len() + data.iter().map(Vec::len).sum::<usize>();
-        let mut bytes = Vec::with_capacity(total);
-        bytes.extend((header.len() as u64).to_le_bytes());
-        bytes.extend(header);
-        data.iter().for_each(|tensor| bytes.extend(tensor));
+        let mut bytes = Vec::with_capacity(self.tensors.values().map(Array::size).sum());
+        self.write(&mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
         Ok(bytes)
     }
 
-    fn header(&self, data: &[Vec<u8>]) -> Value {
+    /// Hands on the same bytes piece by piece: for a file that is larger than memory should be.
+    ///
+    /// # Errors
+    /// Those of `write`, and of a tensor whose bytes can't be made or are not as many as its shape says.
+    pub fn write(&self, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut header = self.header().to_string().into_bytes();
+        // The header is padded with spaces so that the data begins at a multiple of 8.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        write(&(header.len() as u64).to_le_bytes())?;
+        write(&header)?;
+        self.tensors.values().try_for_each(|tensor| tensor.write(write))
+    }
+
+    /// The SHA-256 of the same bytes.
+    ///
+    /// # Errors
+    /// As [`Self::to_bytes`].
+    pub fn sha256(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        self.write(&mut |piece| {
+            hash.update(piece);
+            Ok(())
+        })?;
+        Ok(to_hex(&hash.finalize()))
+    }
+
+    /// Whether a tensor's bytes are made while they are written, so that the file should not be made in memory.
+    pub fn is_made_in_pieces(&self) -> bool {
+        self.tensors.values().any(|tensor| matches!(tensor.data(), Data::Pieces(_)))
+    }
+
+    fn header(&self) -> Value {
         let mut metadata = self.metadata.clone();
         metadata.insert("format".into(), "pt".into());
         metadata.insert(key::SCHEMA.into(), self.schema.to_string());
@@ -87,9 +116,9 @@ impl TensorBundle {
         let mut header = Map::new();
         header.insert("__metadata__".into(), serde_json::json!(metadata));
         let mut place = 0;
-        for ((name, array), bytes) in self.tensors.iter().zip(data) {
-            let offsets = [place, place + bytes.len()];
-            place += bytes.len();
+        for (name, array) in &self.tensors {
+            let offsets = [place, place + array.size()];
+            place += array.size();
             let entry = serde_json::json!({
                 "dtype": array.dtype().name(), "shape": array.shape(), "data_offsets": offsets,
             });
@@ -113,6 +142,30 @@ mod tests {
         };
         assert_eq!(schema(&bundle), "1");
         assert_eq!(schema(bundle.in_schema(2)), "2");
+    }
+
+    #[test]
+    fn tensors_made_in_pieces_are_those_in_memory() {
+        let of = |array: Array| {
+            let mut bundle = TensorBundle::new();
+            bundle.insert("bits", array).insert("label", Array::i64(vec![1], vec![3]).unwrap());
+            bundle
+        };
+        let whole = of(Array::u8(vec![5, 3], (0..15).collect()).unwrap());
+        let in_pieces = |until: u8| {
+            let pieces = move |write: &mut dyn FnMut(&[u8]) -> Result<()>| {
+                (0..until).collect::<Vec<u8>>().chunks(4).try_for_each(write)
+            };
+            of(Array::u8_pieces(vec![5, 3], pieces).unwrap())
+        };
+        let pieces = in_pieces(15);
+        assert_eq!(pieces.to_bytes().unwrap(), whole.to_bytes().unwrap());
+        assert_eq!(pieces.sha256().unwrap(), crate::sha256_hex(&whole.to_bytes().unwrap()));
+        assert!(pieces.is_made_in_pieces() && !whole.is_made_in_pieces());
+        for (until, found) in [(12, "found 12"), (17, "found 16")] {
+            let message = in_pieces(until).to_bytes().unwrap_err().to_string();
+            assert!(message.contains("expected 15") && message.contains(found), "{message}");
+        }
     }
 
     #[test]
