@@ -35,20 +35,24 @@ mod error;
 mod fire;
 mod fisher;
 mod interval;
+mod lasso;
 mod mean;
 mod paired;
 mod score;
 mod significance;
+mod squares;
 
 pub use crate::agreement::{auc, jaccard, ranks, spearman};
 pub use crate::error::{Result, StatsError};
 pub use crate::fire::FireAccumulator;
 pub use crate::fisher::{FisherTest, fisher_exact};
 pub use crate::interval::{bootstrap, student, wilson};
+pub use crate::lasso::{Labelled, Logistic};
 pub use crate::mean::{MAX_ACTIVATION, MeanAccumulator, STEPS_PER_UNIT};
 pub use crate::paired::sign_flip;
 pub use crate::score::{accuracy, best, distance, predictivity};
 pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar, null_of_best};
+pub use crate::squares::{SquareAccumulator, variance};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -141,7 +141,7 @@ impl MeanAccumulator {
     }
 
     /// The exact sum, in steps of 2^-40.
-    fn sum(&self, place: usize) -> i128 {
+    pub fn sum(&self, place: usize) -> i128 {
         self.spilled.get(place).copied().unwrap_or(0) + i128::from(self.recent[place])
     }
 
