@@ -170,6 +170,10 @@ impl Words {
         self.unless("--site", options.site, Probe::default().site);
         self.optional("--pos", options.pos);
         self.list("--splits", options.splits.iter().map(|split| split.name()));
+        self.flag("--fire-bits", options.fire_bits);
+        self.flag("--variance", options.variance);
+        self.list("--rank", &options.rank);
+        self.list("--compare", &options.compare);
         self.optional("--shard", options.shard);
         self.unless("--repeats", options.repeats, Probe::default().repeats);
         self.optional("--batch", options.batch);
@@ -259,7 +263,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use skn_session::options::{NeuronChoice, Shard, Split};
-    use skn_session::{NeuronSite, ProbeType, PromptPlace};
+    use skn_session::{NeuronSite, ProbeType, PromptPlace, Ranking};
 
     use super::*;
     use crate::stage::{merge, report};
@@ -327,6 +331,8 @@ mod tests {
         (probe.pos, probe.splits) = (Some(NeuronChoice::At(1, 2)), vec![Split::Dev, Split::Test]);
         (probe.shard, probe.batch) = (Some(Shard { index: 2, count: 3 }), Some(some(4)));
         (probe.repeats, probe.overwrite) = (some(2), true);
+        (probe.fire_bits, probe.variance) = (true, true);
+        (probe.rank, probe.compare) = (Ranking::ALL.to_vec(), vec!["0.05".parse().unwrap()]);
         check(probe.into());
 
         let mut select = Select::new("a", "out");

@@ -213,6 +213,17 @@ impl LanguageModel {
         each(last, trunk.finish(&plans[last], &mut *hooks[last])?)
     }
 
+    /// What a layer's FFN makes of its neurons `[rows, width(layer)]`: its second matrix and bias, `[rows, hidden]`, before the norm or the
+    /// sum behind it.
+    ///
+    /// # Errors
+    /// If the model has no such layer, or it has another width.
+    pub fn ffn_output(&self, layer: usize, neurons: &Tensor) -> Result<Tensor> {
+        let layers = &self.encoder.layers;
+        let wrong = || ModelError::input("layer", format!("below {}", layers.len()), layer);
+        layers.get(layer).ok_or_else(wrong)?.ffn_output(neurons)
+    }
+
     /// Logits `[rows, scored]` of hidden states `[rows, hidden]`, through the masked-LM head.
     ///
     /// # Errors

@@ -1,19 +1,21 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use skn_artifact::names::{key, kind};
+use skn_artifact::names::kind;
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
-use skn_data::{Batch, Encoded};
-use skn_model::{LanguageModel, Output};
-use skn_stats::{MAX_ACTIVATION, MeanAccumulator, StatsError};
+use skn_data::Encoded;
+use skn_model::LanguageModel;
+use skn_stats::{MeanAccumulator, SquareAccumulator, variance};
 
+use crate::collect::collect;
 use crate::error::{ProbingError, Result};
-use crate::pass::{PassOptions, Texts, check_text_rows, forward};
+use crate::pass::PassOptions;
 use crate::probe::ProbeType;
-use crate::watch::{Dims, Place, Reduction, Watch};
-
-/// What a file says of itself beside its kind: task, model, data, split, seed, shard.
-pub type Metadata = BTreeMap<String, String>;
+use crate::range::Range;
+use crate::record::{Metadata, Record, described, other};
+use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::threshold::{Threshold, no_sums};
+use crate::watch::Dims;
 
 /// The average of every neuron's activation over the texts of train: exact sums, which merge to the same bits in any
 /// order.
@@ -22,20 +24,26 @@ pub struct Average {
     pool: Pool,
     dims: Dims,
     sums: MeanAccumulator,
-}
-
-/// What activations are compared with: an [`Average`]'s values as f32.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Threshold {
-    pool: Pool,
-    pub(crate) dims: Dims,
-    pub(crate) values: Vec<f32>,
+    /// Files of older versions do not have it.
+    range: Option<Range>,
+    squares: Option<SquareAccumulator>,
 }
 
 impl Average {
-    fn new(model: &LanguageModel, pool: Pool) -> Result<Self> {
+    /// Of nothing yet, for the neurons of a model.
+    ///
+    /// # Errors
+    /// If prompt positions are asked of a model without prompt rows.
+    pub fn new(model: &LanguageModel, pool: Pool) -> Result<Self> {
         let dims = Dims::of(model, pool)?;
-        Ok(Self { pool, sums: MeanAccumulator::new(dims.elements()), dims })
+        let (sums, range) = (MeanAccumulator::new(dims.elements()), Some(Range::new(dims.elements())));
+        Ok(Self { pool, sums, range, squares: None, dims })
+    }
+
+    /// Adds up squares too, for variances.
+    #[must_use]
+    pub fn with_variance(self) -> Self {
+        Self { squares: Some(SquareAccumulator::new(self.dims.elements())), ..self }
     }
 
     /// What was taken of a text's activations.
@@ -46,6 +54,10 @@ impl Average {
     /// `[L, P, F]` for [`Pool::Position`], else `[L, F]`.
     pub fn dims(&self) -> &[usize] {
         self.dims.sizes()
+    }
+
+    pub(crate) fn dims_of(&self) -> Dims {
+        self.dims.clone()
     }
 
     /// The number of texts.
@@ -61,24 +73,59 @@ impl Average {
         Ok(self.sums.mean()?)
     }
 
+    /// The smallest and largest activations; nothing of a file that an older version wrote.
+    pub fn range(&self) -> Option<&Range> {
+        self.range.as_ref()
+    }
+
+    /// The variance of every neuron's activation over the texts (their number is the divisor), row-major, rounded to f32; nothing
+    /// unless squares were added up ([`Self::with_variance`]).
+    ///
+    /// # Errors
+    /// If there are no texts.
+    pub fn variance(&self) -> Result<Option<Vec<f32>>> {
+        let Some(squares) = &self.squares else { return Ok(None) };
+        let rows = self.sums.rows();
+        if rows == 0 {
+            return Err(ProbingError::mismatch("texts of a variance", "at least 1", 0));
+        }
+        let of = |place| variance(self.sums.sum(place), squares.sum(place), rows) as f32;
+        Ok(Some((0..self.sums.len()).map(of).collect()))
+    }
+
     /// The averages as thresholds of the rule `activation > average => label 1`.
     ///
     /// # Errors
     /// If there are no texts.
     pub fn threshold(&self) -> Result<Threshold> {
-        Ok(Threshold { pool: self.pool, dims: self.dims.clone(), values: self.values()? })
+        let dead = self.range.as_ref().map(Range::dead);
+        Ok(Threshold { pool: self.pool, dims: self.dims.clone(), values: self.values()?, dead })
     }
 
     /// Adds the sums of another shard.
     ///
     /// # Errors
-    /// If it is of another pool or shape.
+    /// If it is of another pool or shape, or only one of the two has ranges, or squares.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         check_same(self.pool, &self.dims, other.pool, &other.dims)?;
-        Ok(self.sums.merge(&other.sums)?)
+        let parts = |of: &Self| (of.range.is_some(), of.squares.is_some());
+        if parts(self) != parts(other) {
+            let said = |(range, squares)| format!("minimum and maximum {range}, squares {squares}");
+            return Err(ProbingError::mismatch("shard to merge", said(parts(self)), said(parts(other))));
+        }
+        self.sums.merge(&other.sums)?;
+        if let (Some(range), Some(part)) = (&mut self.range, &other.range) {
+            range.merge(part);
+        }
+        match (&mut self.squares, &other.squares) {
+            (Some(squares), Some(part)) => Ok(squares.merge(part)?),
+            _ => Ok(()),
+        }
     }
 
-    /// The file `train_avg` (or `train_mean_avg`, `train_max_avg`): `train_avg`, `sum_high`, `sum_low`, `count`.
+    /// The file `train_avg` (or `train_mean_avg`, `train_max_avg`, `train_last_avg`): `train_avg` F32, `sum_high`, `sum_low` I64, `count` I64
+    /// `[1]`, `minimum`, `maximum` F32 and `dead` BOOL ([`Range`]), all but `count` of the shape of [`Self::dims`]. Where
+    /// squares were added up ([`Self::with_variance`]) it has `variance` F32, `square_high` and `square_low` I64 of that shape too.
     ///
     /// # Errors
     /// If there are no texts.
@@ -90,6 +137,15 @@ impl Average {
         bundle.insert("sum_high", Array::i64(dims(), high)?);
         bundle.insert("sum_low", Array::i64(dims(), low)?);
         bundle.insert("count", Array::i64(vec![1], vec![count])?);
+        if let Some(range) = &self.range {
+            range.insert(&mut bundle, self.dims())?;
+        }
+        if let (Some(squares), Some(variance)) = (&self.squares, self.variance()?) {
+            let (high, low) = squares.parts()?;
+            bundle.insert(VARIANCE, Array::f32(dims(), variance)?);
+            bundle.insert("square_high", Array::i64(dims(), high)?);
+            bundle.insert("square_low", Array::i64(dims(), low)?);
+        }
         Ok(bundle)
     }
 
@@ -105,102 +161,44 @@ impl Average {
         let (_, count) = file.i64("count", Some(&[1]))?;
         let sums =
             MeanAccumulator::from_parts(&high, &low, count[0]).map_err(|error| no_sums(file, &error))?;
-        Ok(Self { pool, dims, sums })
-    }
-}
-
-impl Threshold {
-    /// What was taken of a text's activations.
-    pub fn pool(&self) -> Pool {
-        self.pool
+        let range = Range::read(file, dims.sizes())?;
+        let squares = read_squares(file, dims.sizes(), count[0])?;
+        let read = Self { pool, dims, sums, range, squares };
+        read.check_variance(file)?;
+        Ok(read)
     }
 
-    /// `[L, P, F]` for [`Pool::Position`], else `[L, F]`.
-    pub fn dims(&self) -> &[usize] {
-        self.dims.sizes()
-    }
-
-    /// The values, row-major.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// Reads the `train_avg` of a file of averages, with or without the sums behind it.
-    ///
-    /// # Errors
-    /// If the file is of another kind or shape, or a value is not finite.
-    pub fn read(file: &TensorFile, pool: Pool) -> Result<Self> {
-        file.expect_kind(pool.average_file())?;
-        check_averages(file)?;
-        let (sizes, values) = file.f32(kind::AVERAGE, None)?;
-        let dims = dims_of_file(file, pool, sizes)?;
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(Self { pool, dims, values }),
+    /// Variances are those of the sums.
+    fn check_variance(&self, file: &TensorFile) -> Result<()> {
+        let Some(expected) = self.variance()? else { return Ok(()) };
+        let (_, found) = file.f32(VARIANCE, Some(self.dims()))?;
+        match expected.iter().zip(&found).position(|(expected, found)| expected != found) {
+            None => Ok(()),
             Some(place) => {
-                let found = format!("{} at element {place}", values[place]);
-                Err(wrong_average(file, "finite numbers", found))
+                let expected = format!("{} at element {place}, as its sums give", expected[place]);
+                Err(wrong(file, VARIANCE, expected, found[place]))
             }
         }
     }
 }
 
-/// Checks that averages are within what activations may be, and against the sums beside them, where a file has those.
-///
-/// # Errors
-/// If one is beyond that or no number, or they are not the quotients of the sums.
-pub fn check_averages(file: &TensorFile) -> Result<()> {
-    check_range(file)?;
-    if !file.contains("sum_high") {
-        return Ok(());
+/// The variances in a file of averages, where it has them.
+const VARIANCE: &str = "variance";
+
+fn read_squares(file: &TensorFile, dims: &[usize], count: i64) -> Result<Option<SquareAccumulator>> {
+    if !file.contains(VARIANCE) {
+        return Ok(None);
     }
-    let (shape, values) = file.f32(kind::AVERAGE, None)?;
-    let (_, high) = file.i64("sum_high", Some(&shape))?;
-    let (_, low) = file.i64("sum_low", Some(&shape))?;
-    let (_, count) = file.i64("count", Some(&[1]))?;
-    let sums = MeanAccumulator::from_parts(&high, &low, count[0]);
-    let means = sums.and_then(|sums| sums.mean()).map_err(|error| no_sums(file, &error))?;
-    // NaN is equal to nothing, so it is found too.
-    match means.iter().zip(&values).position(|(mean, value)| mean != value) {
-        None => Ok(()),
-        Some(place) => Err(wrong_average(
-            file,
-            format!("{} at element {place}, as its sum and count give", means[place]),
-            values[place],
-        )),
-    }
+    let (_, high) = file.i64("square_high", Some(dims))?;
+    let (_, low) = file.i64("square_low", Some(dims))?;
+    let squares = SquareAccumulator::from_parts(&high, &low, count);
+    let expected = "sums of squares, with `square_low`, of as many texts as `count` says";
+    squares.map(Some).map_err(|error| wrong(file, "square_high", expected, error))
 }
 
-fn no_sums(file: &TensorFile, error: &StatsError) -> ProbingError {
-    let (file, tensor) = (file.path().into(), "sum_high".into());
-    let expected = "sums, with `sum_low`, of as many texts as `count` says".into();
-    ArtifactError::Tensor { file, tensor, expected, found: error.to_string() }.into()
-}
-
-/// No activation is beyond [`MAX_ACTIVATION`], so no average is: folded into a bias, larger ones would leave f32.
-fn check_range(file: &TensorFile) -> Result<()> {
-    let (_, values) = file.f32(kind::AVERAGE, None)?;
-    match values.iter().position(|value| !matches!(value.abs(), 0.0..=MAX_ACTIVATION)) {
-        None => Ok(()),
-        Some(place) => {
-            let expected =
-                format!("finite numbers from -{MAX_ACTIVATION} to {MAX_ACTIVATION}, as activations are");
-            Err(wrong_average(file, expected, format!("{} at element {place}", values[place])))
-        }
-    }
-}
-
-fn wrong_average(file: &TensorFile, expected: impl ToString, found: impl ToString) -> ProbingError {
-    let (file, tensor) = (file.path().into(), kind::AVERAGE.into());
+fn wrong(file: &TensorFile, tensor: &str, expected: impl ToString, found: impl ToString) -> ProbingError {
+    let (file, tensor) = (file.path().into(), tensor.into());
     ArtifactError::Tensor { file, tensor, expected: expected.to_string(), found: found.to_string() }.into()
-}
-
-/// A shape read from a file, if it is one that the pool has.
-pub(crate) fn dims_of_file(file: &TensorFile, pool: Pool, sizes: Vec<usize>) -> Result<Dims> {
-    let expected = if pool == Pool::Position { 3 } else { 2 };
-    if sizes.len() == expected && !sizes.contains(&0) {
-        return Dims::new(sizes);
-    }
-    Err(wrong_average(file, format!("{expected} dimensions, none 0"), format!("shape {sizes:?}")))
 }
 
 pub(crate) fn check_same(pool: Pool, dims: &Dims, other_pool: Pool, other: &Dims) -> Result<()> {
@@ -209,16 +207,6 @@ pub(crate) fn check_same(pool: Pool, dims: &Dims, other_pool: Pool, other: &Dims
     }
     let describe = |pool: Pool, dims: &Dims| format!("{pool:?} {:?}", dims.sizes());
     Err(ProbingError::mismatch("shard to merge", describe(pool, dims), describe(other_pool, other)))
-}
-
-/// A bundle that says what it is.
-pub(crate) fn described(kind: &str, metadata: &Metadata) -> TensorBundle {
-    let mut bundle = TensorBundle::new();
-    for (key, value) in metadata {
-        bundle.describe(key, value);
-    }
-    bundle.describe(key::KIND, kind);
-    bundle
 }
 
 /// Averages over `texts` for every probe of `types` that needs them, all from one pass.
@@ -232,68 +220,58 @@ pub fn averages(
     types: &[ProbeType],
     options: &PassOptions<'_>,
 ) -> Result<BTreeMap<Pool, Average>> {
-    let empty = || -> Result<Sums> {
-        let pools = types.iter().filter_map(|probe| probe.pool());
-        Ok(Sums(pools.map(|pool| Ok((pool, Average::new(model, pool)?))).collect::<Result<_>>()?))
-    };
-    let mut whole = empty()?.0;
-    if whole.is_empty() {
-        return Ok(whole);
+    let pools: BTreeSet<Pool> = types.iter().filter_map(|probe| probe.pool()).collect();
+    let statistics =
+        pools.iter().map(|&pool| -> Result<Box<dyn Statistic>> { Ok(Box::new(Average::new(model, pool)?)) });
+    let taken = collect("averaging", model, texts, usize::MAX, statistics.collect::<Result<_>>()?, options)?;
+    pools.into_iter().zip(taken).map(|(pool, average)| Ok((pool, part(average)?))).collect()
+}
+
+impl Statistic for Average {
+    fn reads(&self, pool: Pool, _: usize) -> bool {
+        pool == self.pool
     }
-    let map = |batch: &Batch| {
-        let mut watch = Watch::new(batch, options.site, empty()?);
-        forward(model, batch, Output::Nothing, &mut watch)?;
-        let mut sums = watch.into_reduction().0;
-        for average in sums.values_mut() {
-            average.sums.add_rows(batch.len() as u64)?;
+
+    fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
+        let mut sums = MeanAccumulator::new(self.dims.elements());
+        sums.add_rows(texts.rows.len() as u64)?;
+        let elements = self.dims.elements();
+        let range = self.range.as_ref().map(|_| Range::new(elements));
+        let squares = self.squares.as_ref().map(|_| SquareAccumulator::new(elements));
+        Ok(Box::new(Self { pool: self.pool, dims: self.dims.clone(), sums, range, squares }))
+    }
+
+    fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        let offset = self.dims.offset(row);
+        self.sums.add_row_at(offset, row.values)?;
+        if let Some(range) = &mut self.range {
+            range.add(offset, row.values);
         }
-        Ok(sums)
-    };
-    check_text_rows(texts, whole.keys())?;
-    let pass = Texts::new("averaging", model, texts, usize::MAX, options)?;
-    pass.run(map, |_, part| part.iter().try_for_each(|(pool, part)| merge_into(&mut whole, *pool, part)))?;
-    Ok(whole)
-}
-
-fn merge_into(whole: &mut BTreeMap<Pool, Average>, pool: Pool, part: &Average) -> Result<()> {
-    whole.get_mut(&pool).map_or(Ok(()), |whole| whole.merge(part))
-}
-
-/// The sums of a batch.
-struct Sums(BTreeMap<Pool, Average>);
-
-impl Reduction for Sums {
-    fn wants(&self, pool: Pool, _: usize) -> bool {
-        self.0.contains_key(&pool)
-    }
-
-    fn take(&mut self, place: Place, values: &[f32]) -> Result<()> {
-        let Some(average) = self.0.get_mut(&place.pool) else { return Ok(()) };
-        Ok(average.sums.add_row_at(average.dims.offset(place), values)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    /// Averages of somebody's own are within what activations may be: folded into a bias, others would leave f32.
-    #[test]
-    fn averages_beyond_all_activations_are_refused() {
-        for wrong in [f32::NAN, f32::NEG_INFINITY, 3e38, -1_048_577.0] {
-            let mut bundle = TensorBundle::new();
-            bundle.describe(key::KIND, kind::AVERAGE);
-            bundle.insert(kind::AVERAGE, Array::f32(vec![1, 1, 3], vec![0.5, wrong, 0.5]).unwrap());
-            let bytes = bundle.to_bytes().unwrap();
-            let file = TensorFile::from_bytes(Path::new("own.safetensors"), bytes).unwrap();
-            let errors =
-                [check_averages(&file).unwrap_err(), Threshold::read(&file, Pool::Position).unwrap_err()];
-            for message in errors.map(|error| error.to_string()) {
-                for part in ["own.safetensors", "train_avg", "-1048576 to 1048576", "at element 1"] {
-                    assert!(message.contains(part), "{message}");
-                }
-            }
+        match &mut self.squares {
+            Some(squares) => Ok(squares.add_row_at(offset, row.values)?),
+            None => Ok(()),
         }
+    }
+
+    fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
+        self.merge(&part::<Self>(of_batch)?)
+    }
+
+    fn file(&self, _: &str) -> String {
+        self.pool.average_file().into()
+    }
+
+    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+        Ok(self)
+    }
+}
+
+impl Record for Average {
+    fn merge(&mut self, part: &dyn Record) -> Result<()> {
+        self.merge(other::<Self>(part)?)
+    }
+
+    fn to_bundle(&self, metadata: &Metadata) -> Result<TensorBundle> {
+        self.to_bundle(metadata)
     }
 }

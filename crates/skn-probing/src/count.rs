@@ -1,45 +1,52 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use skn_counts::{Performance, Pool};
-use skn_data::{Batch, Encoded};
-use skn_model::{LanguageModel, NeuronSite, Output};
+use skn_data::Encoded;
+use skn_model::LanguageModel;
 use skn_stats::FireAccumulator;
 
-use crate::average::{Threshold, check_same};
+use crate::average::check_same;
+use crate::collect::collect;
 use crate::error::{ProbingError, Result};
-use crate::pass::{PassOptions, Texts, check_text_rows, forward};
-use crate::positions::Positions;
-use crate::watch::{Dims, Place, Reduction, Watch};
+use crate::pass::PassOptions;
+use crate::positions::{Capture, Positions};
+use crate::record::Record;
+use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::threshold::Threshold;
+use crate::watch::Dims;
 
 /// For how many texts of each class every neuron's activation was above its threshold.
 #[derive(Clone, Debug)]
 pub struct Count {
-    pool: Pool,
-    dims: Dims,
+    threshold: Arc<Threshold>,
     widths: Vec<usize>,
     fires: FireAccumulator,
 }
 
 impl Count {
-    fn new(model: &LanguageModel, threshold: &Threshold, classes: usize) -> Result<Self> {
-        let dims = threshold.dims.clone();
+    /// Counts of nothing yet, for the neurons of a model.
+    ///
+    /// # Errors
+    /// If the thresholds are of another shape than the model, or there are absurdly many classes.
+    pub fn new(model: &LanguageModel, threshold: &Threshold, classes: usize) -> Result<Self> {
+        let dims = Dims::of(model, threshold.pool())?;
+        if threshold.dims != dims {
+            return Err(wrong_threshold(model, threshold.pool(), threshold)?);
+        }
         let widths = model.config().intermediate_sizes.clone();
-        Ok(Self {
-            pool: threshold.pool(),
-            fires: FireAccumulator::new(dims.elements(), classes)?,
-            dims,
-            widths,
-        })
+        let fires = FireAccumulator::new(dims.elements(), classes)?;
+        Ok(Self { threshold: Arc::new(threshold.clone()), widths, fires })
     }
 
     /// What was taken of a text's activations.
     pub fn pool(&self) -> Pool {
-        self.pool
+        self.threshold.pool()
     }
 
     /// `[L, P, F]` for [`Pool::Position`], else `[L, F]`. Neurons that a pruned layer does not have never fire.
     pub fn dims(&self) -> &[usize] {
-        self.dims.sizes()
+        self.threshold.dims()
     }
 
     /// The counts by neuron and class.
@@ -52,8 +59,12 @@ impl Count {
     /// # Errors
     /// If there are fewer than two classes.
     pub fn performance(&self) -> Result<Performance> {
-        let positions = if self.pool.is_of_text() { 1 } else { self.dims.sizes()[1] };
-        Ok(Performance::of(self.pool, positions, &self.widths, &self.fires)?)
+        let positions = if self.pool().is_of_text() { 1 } else { self.dims()[1] };
+        let counted = Performance::of(self.pool(), positions, &self.widths, &self.fires)?;
+        match self.threshold.dead() {
+            Some(dead) => Ok(counted.with_dead(dead.to_vec())?),
+            None => Ok(counted),
+        }
     }
 
     /// Adds the counts of another shard.
@@ -61,7 +72,7 @@ impl Count {
     /// # Errors
     /// If it is of another pool, shape or number of classes.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        check_same(self.pool, &self.dims, other.pool, &other.dims)?;
+        check_same(self.pool(), &self.threshold.dims, other.pool(), &other.threshold.dims)?;
         Ok(self.fires.merge(&other.fires)?)
     }
 }
@@ -112,100 +123,59 @@ pub fn counts(
     neuron: Option<(usize, usize)>,
     options: &PassOptions<'_>,
 ) -> Result<Counts> {
-    check_thresholds(model, thresholds)?;
-    let labels = || texts.iter().map(|text| text.label);
-    let positions = neuron.map(|neuron| Positions::new(model, neuron, labels())).transpose()?;
-    let mut whole = Counts { counts: empty(model, thresholds, classes)?, positions };
-    if whole.counts.is_empty() && neuron.is_none() {
-        return Ok(whole);
-    }
-    check_text_rows(texts, whole.counts.keys())?;
-    let pass = Texts::new("counting", model, texts, classes, options)?;
-    let map = |batch: &Batch| {
-        count(model, batch, thresholds, empty(model, thresholds, classes)?, neuron, options.site)
-    };
-    pass.run(map, |batch, (counts, captured)| {
-        for (pool, part) in &counts {
-            whole.counts.get_mut(pool).map_or(Ok(()), |whole| whole.merge(part))?;
-        }
-        if let Some(positions) = &mut whole.positions {
-            positions.fill(pass.places(batch), &captured);
-        }
-        Ok(())
-    })?;
-    Ok(whole)
-}
-
-fn check_thresholds(model: &LanguageModel, thresholds: &BTreeMap<Pool, Threshold>) -> Result<()> {
+    let pools: Vec<Pool> = thresholds.keys().copied().collect();
+    let mut statistics = Vec::<Box<dyn Statistic>>::new();
     for (&pool, threshold) in thresholds {
-        let expected = Dims::of(model, pool)?;
-        if threshold.pool() != pool || threshold.dims != expected {
-            let what = format!("thresholds {}", pool.average_file());
-            let found = format!("{} {:?}", threshold.pool().average_file(), threshold.dims());
-            return Err(ProbingError::mismatch(what, format!("shape {:?}", expected.sizes()), found));
+        if threshold.pool() != pool {
+            return Err(wrong_threshold(model, pool, threshold)?);
         }
+        statistics.push(Box::new(Count::new(model, threshold, classes)?));
     }
-    Ok(())
-}
-
-fn empty(
-    model: &LanguageModel,
-    thresholds: &BTreeMap<Pool, Threshold>,
-    classes: usize,
-) -> Result<BTreeMap<Pool, Count>> {
-    thresholds.iter().map(|(&pool, threshold)| Ok((pool, Count::new(model, threshold, classes)?))).collect()
-}
-
-/// The counts of a batch, and the captured activations `[texts, P]`.
-fn count(
-    model: &LanguageModel,
-    batch: &Batch,
-    thresholds: &BTreeMap<Pool, Threshold>,
-    counts: BTreeMap<Pool, Count>,
-    neuron: Option<(usize, usize)>,
-    site: NeuronSite,
-) -> Result<(BTreeMap<Pool, Count>, Vec<f32>)> {
-    let positions = model.prompt_rows();
-    let captured = vec![0.0; if neuron.is_some() { batch.len() * positions } else { 0 }];
-    let reduction = Fires { labels: &batch.labels, thresholds, counts, neuron, positions, captured };
-    let mut watch = Watch::new(batch, site, reduction);
-    forward(model, batch, Output::Nothing, &mut watch)?;
-    let Fires { mut counts, captured, .. } = watch.into_reduction();
-    for count in counts.values_mut() {
-        batch.labels.iter().try_for_each(|&label| count.fires.add_row_label(label))?;
+    if let Some(neuron) = neuron {
+        let labels = texts.iter().map(|text| text.label);
+        statistics.push(Box::new(Capture::new(model, neuron, labels)?));
     }
-    Ok((counts, captured))
+    let mut taken = collect("counting", model, texts, classes, statistics, options)?.into_iter();
+    let counts = pools.into_iter().zip(&mut taken).map(|(pool, count)| Ok((pool, part(count)?)));
+    let counts = counts.collect::<Result<_>>()?;
+    let positions =
+        taken.next().map(|capture| Ok::<_, ProbingError>(part::<Capture>(capture)?.into_positions()));
+    Ok(Counts { counts, positions: positions.transpose()? })
 }
 
-/// The counts of a batch while it runs.
-struct Fires<'a> {
-    labels: &'a [usize],
-    thresholds: &'a BTreeMap<Pool, Threshold>,
-    counts: BTreeMap<Pool, Count>,
-    neuron: Option<(usize, usize)>,
-    positions: usize,
-    captured: Vec<f32>,
+fn wrong_threshold(model: &LanguageModel, pool: Pool, found: &Threshold) -> Result<ProbingError> {
+    let what = format!("thresholds {}", pool.average_file());
+    let expected = format!("shape {:?}", Dims::of(model, pool)?.sizes());
+    let found = format!("{} {:?}", found.pool().average_file(), found.dims());
+    Ok(ProbingError::mismatch(what, expected, found))
 }
 
-impl Reduction for Fires<'_> {
-    fn wants(&self, pool: Pool, layer: usize) -> bool {
-        let captured = pool == Pool::Position && self.neuron.is_some_and(|neuron| neuron.0 == layer);
-        captured || self.counts.contains_key(&pool)
+impl Statistic for Count {
+    fn reads(&self, pool: Pool, _: usize) -> bool {
+        pool == self.threshold.pool()
     }
 
-    fn take(&mut self, place: Place, values: &[f32]) -> Result<()> {
-        if let (Pool::Position, Some((layer, neuron))) = (place.pool, self.neuron)
-            && layer == place.layer
-        {
-            self.captured[place.text * self.positions + place.position] = values[neuron];
-        }
-        let (Some(count), Some(threshold)) =
-            (self.counts.get_mut(&place.pool), self.thresholds.get(&place.pool))
-        else {
-            return Ok(());
-        };
-        let offset = count.dims.offset(place);
-        let threshold = &threshold.values[offset..][..values.len()];
-        Ok(count.fires.add(self.labels[place.text], offset, values, threshold)?)
+    fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
+        let mut fires = FireAccumulator::new(self.dims().iter().product(), self.fires.classes())?;
+        texts.labels.iter().try_for_each(|&label| fires.add_row_label(label))?;
+        Ok(Box::new(Self { fires, threshold: self.threshold.clone(), widths: self.widths.clone() }))
+    }
+
+    fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        let offset = self.threshold.dims.offset(row);
+        let threshold = &self.threshold.values[offset..][..row.values.len()];
+        Ok(self.fires.add(row.label, offset, row.values, threshold)?)
+    }
+
+    fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
+        self.merge(&part::<Self>(of_batch)?)
+    }
+
+    fn file(&self, split: &str) -> String {
+        self.pool().performance_file(split)
+    }
+
+    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+        Ok(Box::new(self.performance()?))
     }
 }

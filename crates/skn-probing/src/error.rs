@@ -146,6 +146,11 @@ impl ProbingError {
         Self::Mismatch { what: what.into(), expected: expected.to_string(), found: found.to_string() }
     }
 
+    /// Something is of another type than that which made it.
+    pub(crate) fn wrong_type<T>(what: &str) -> Self {
+        Self::mismatch(what, std::any::type_name::<T>(), "another type")
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {

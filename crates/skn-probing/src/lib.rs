@@ -2,12 +2,11 @@
 //!
 //! - [`evaluate`] answers a split; [`evaluate_with`] does so while hooks look on or edit, and [`evaluate_each`] for many
 //!   edits in one pass.
-//! - [`averages`] adds up activations over train, [`counts`] compares those of dev or test with the averages. All
-//!   probes that are asked for come from one pass over each split; activations are reduced layer by layer as they are
-//!   made, never stored.
+//! - [`collect`] gives activations to any number of [`Statistic`]s in one pass, layer by layer as they are made, never stored;
+//!   [`averages`] adds them up over train, [`counts`] compares those of dev or test with the averages.
 //! - [`prompt_activations`] and [`speed`] look at an empty text and at the clock.
-//! - [`Average`], [`Performance`] and [`Positions`] go into tensor files and come back; shards of a split
-//!   merge to the same bytes as the whole.
+//! - What statistics come to are [`Record`]s, such as [`Average`], [`Performance`] and [`Positions`]: they go into tensor files
+//!   and come back by their kind ([`Kinds`]); shards of a split merge to the same bytes as the whole.
 //!
 //! A pass packs texts into micro-batches and gives each to one of its [`Workers`]. Results are the same bits for
 //! any number of threads, texts a batch, rows a batch and shards.
@@ -52,26 +51,45 @@
 //! ```
 
 mod average;
+mod bits;
+mod collect;
 mod count;
 mod error;
 mod evaluate;
+mod fire;
+mod gradient;
+mod kinds;
 mod pass;
 mod positions;
 mod probe;
 mod prompt;
+mod range;
+mod rank;
+mod record;
 mod speed;
+mod statistic;
+mod threshold;
 mod watch;
 mod workers;
 
-pub use crate::average::{Average, Metadata, Threshold, averages, check_averages};
+pub use crate::average::{Average, averages};
+pub use crate::collect::collect;
 pub use crate::count::{Count, Counts, counts};
 pub use crate::error::{ProbingError, Result};
 pub use crate::evaluate::{Evaluation, evaluate, evaluate_each, evaluate_with};
+pub use crate::fire::{FireRecord, Fires, Sample};
+pub use crate::gradient::collect_gradients;
+pub use crate::kinds::Kinds;
 pub use crate::pass::PassOptions;
-pub use crate::positions::Positions;
+pub use crate::positions::{Capture, Positions};
 pub use crate::probe::ProbeType;
 pub use crate::prompt::{prompt_activation_bundle, prompt_activations};
+pub use crate::range::Range;
+pub use crate::rank::{Rank, RankRecord, Ranked, Ranking, l1};
+pub use crate::record::{Metadata, Record, described, other};
 pub use crate::speed::{Speed, speed};
+pub use crate::statistic::{BatchTexts, Row, Slope, Statistic, part};
+pub use crate::threshold::{Threshold, check_averages};
 pub use crate::workers::{Progress, Silent, Workers};
 pub use skn_counts::{Performance, Pool};
 

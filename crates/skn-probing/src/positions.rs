@@ -1,9 +1,11 @@
-use skn_artifact::names::kind;
+use skn_artifact::names::{file, kind};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
+use skn_counts::Pool;
 use skn_model::LanguageModel;
 
-use crate::average::{Metadata, described};
 use crate::error::{ProbingError, Result};
+use crate::record::{Metadata, Record, described, other};
+use crate::statistic::{BatchTexts, Row, Statistic, part};
 
 /// The activations of one neuron at all prompt positions, for every text.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +83,79 @@ impl Positions {
         let class =
             |&label: &i64| usize::try_from(label).map_err(|_| wrong(file, "label", "0 or more", label));
         Ok(Self { positions, activations, labels: labels.iter().map(class).collect::<Result<_>>()? })
+    }
+}
+
+impl Record for Positions {
+    fn merge(&mut self, shard: &dyn Record) -> Result<()> {
+        self.append(other(shard)?)
+    }
+
+    fn to_bundle(&self, metadata: &Metadata) -> Result<TensorBundle> {
+        self.to_bundle(metadata)
+    }
+}
+
+/// Captures the activations of one neuron (layer, index): the [`Statistic`] of [`Positions`].
+#[derive(Clone, Debug)]
+pub struct Capture {
+    neuron: (usize, usize),
+    /// Of all texts, or of those of a batch.
+    positions: Positions,
+    /// Where a batch's texts stand among all; empty of all.
+    places: Vec<usize>,
+}
+
+impl Capture {
+    /// For texts of these classes, in the order of the pass.
+    ///
+    /// # Errors
+    /// If the model has no such neuron.
+    pub fn new(
+        model: &LanguageModel,
+        neuron: (usize, usize),
+        labels: impl Iterator<Item = usize>,
+    ) -> Result<Self> {
+        Ok(Self { neuron, positions: Positions::new(model, neuron, labels)?, places: Vec::new() })
+    }
+
+    /// What was captured.
+    pub fn into_positions(self) -> Positions {
+        self.positions
+    }
+}
+
+impl Statistic for Capture {
+    fn reads(&self, pool: Pool, layer: usize) -> bool {
+        pool == Pool::Position && layer == self.neuron.0
+    }
+
+    fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
+        let positions = self.positions.positions;
+        let activations = vec![0.0; positions * texts.rows.len()];
+        let positions = Positions { positions, activations, labels: texts.labels.to_vec() };
+        Ok(Box::new(Self { neuron: self.neuron, positions, places: texts.places.to_vec() }))
+    }
+
+    fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        let place = row.text * self.positions.positions + row.position;
+        self.positions.activations[place] = row.values[self.neuron.1];
+        Ok(())
+    }
+
+    fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
+        let Self { positions, places, .. } = part(of_batch)?;
+        self.positions.fill(places.into_iter(), &positions.activations);
+        Ok(())
+    }
+
+    fn file(&self, split: &str) -> String {
+        let (layer, index) = self.neuron;
+        file::stem(&file::positions(split, layer, index)).into()
+    }
+
+    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+        Ok(Box::new(self.positions))
     }
 }
 

@@ -4,9 +4,9 @@ use skn_artifact::{Array, TensorBundle};
 use skn_data::Batch;
 use skn_model::{Hook, LanguageModel, NeuronSite, Output, Reads, Rows, Site};
 
-use crate::average::{Metadata, described};
 use crate::error::{ProbingError, Result};
 use crate::pass::forward;
+use crate::record::{Metadata, described};
 
 /// The activations of all neurons at the answer row with an empty text, `[L, F]`, row-major; 0 where a pruned layer has no
 /// neuron. `site` says which number of a neuron is read, and `empty_text` is what stands around a text, such as `<s></s>`, as token ids.

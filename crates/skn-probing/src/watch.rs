@@ -5,48 +5,64 @@ use skn_model::{Hook, LanguageModel, ModelError, NeuronSite, Reads, Rows, Site};
 
 use crate::error::{ProbingError, Result};
 use crate::pass::with_values;
+use crate::statistic::{Row, Statistic};
 
-/// Where a row of activations `[width(layer)]` was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) pool: Pool,
-    pub(crate) layer: usize,
-    /// The prompt position; 0 for pooled rows.
-    pub(crate) position: usize,
-    /// The text's index in its batch.
-    pub(crate) text: usize,
+/// Which pools are read of some layer.
+pub(crate) fn pools_read(statistics: &[Box<dyn Statistic>], layers: usize) -> Vec<Pool> {
+    let read = |pool: &Pool| (0..layers).any(|layer| reads(statistics, *pool, layer));
+    Pool::ALL.into_iter().filter(read).collect()
 }
 
-/// What rows of activations are reduced to: sums, counts, what one neuron did.
-pub(crate) trait Reduction {
-    /// What it wants of a layer.
-    fn wants(&self, pool: Pool, layer: usize) -> bool;
-
-    /// Is given one row.
-    fn take(&mut self, place: Place, values: &[f32]) -> Result<()>;
+fn reads(statistics: &[Box<dyn Statistic>], pool: Pool, layer: usize) -> bool {
+    statistics.iter().any(|statistic| statistic.reads(pool, layer))
 }
 
-/// Reduces the FFN activations of a batch, layer by layer as they are made, and gives them to a [`Reduction`].
-pub(crate) struct Watch<'a, R> {
+/// Gives the FFN activations of a batch to statistics, layer by layer as they are made.
+pub(crate) struct Watch<'a> {
+    model: &'a LanguageModel,
     batch: &'a Batch,
     site: NeuronSite,
-    reduction: R,
+    statistics: Vec<Box<dyn Statistic>>,
 }
 
-impl<'a, R: Reduction> Watch<'a, R> {
-    pub(crate) fn new(batch: &'a Batch, site: NeuronSite, reduction: R) -> Self {
-        Self { batch, site, reduction }
+impl<'a> Watch<'a> {
+    pub(crate) fn new(
+        model: &'a LanguageModel,
+        batch: &'a Batch,
+        site: NeuronSite,
+        statistics: Vec<Box<dyn Statistic>>,
+    ) -> Self {
+        Self { model, batch, site, statistics }
     }
 
-    pub(crate) fn into_reduction(self) -> R {
-        self.reduction
+    pub(crate) fn into_statistics(self) -> Vec<Box<dyn Statistic>> {
+        self.statistics
     }
 
-    fn look(&mut self, layer: usize, rows: &Rows<'_>, width: usize, values: &[f32]) -> Result<()> {
-        let pools = [Pool::Mean, Pool::Max].map(|pool| self.reduction.wants(pool, layer));
-        let positions = self.reduction.wants(Pool::Position, layer);
-        let last = self.reduction.wants(Pool::Last, layer);
+    /// Whether somebody reads a pool's rows at a site.
+    fn reads(&self, pool: Pool, site: Site) -> bool {
+        let layer = site.layer();
+        let at = |statistic: &&Box<dyn Statistic>| statistic.site().unwrap_or(self.site).at(layer) == site;
+        self.statistics.iter().filter(at).any(|statistic| statistic.reads(pool, layer))
+    }
+
+    /// The norms of the FFN's output for each row of its neurons, where somebody needs them.
+    fn output_norms(&self, site: Site, x: &Tensor) -> Result<Option<Vec<f32>>> {
+        let layer = site.layer();
+        if site != NeuronSite::Product.at(layer) || !self.statistics.iter().any(|of| of.needs_output_norm()) {
+            return Ok(None);
+        }
+        row_norms(&self.model.ffn_output(layer, x)?).map(Some)
+    }
+
+    fn look(&mut self, site: Site, rows: &Rows<'_>, seen: &Seen<'_>) -> Result<()> {
+        let (layer, width) = (site.layer(), seen.width);
+        let pools = [Pool::Mean, Pool::Max].map(|pool| self.reads(pool, site));
+        let positions = self.reads(Pool::Position, site);
+        let last = self.reads(Pool::Last, site);
         let mut pooled = Pooled::new(width, pools);
+        let (labels, usual) = (&self.batch.labels, self.site);
+        let mut give = Give { site, usual, labels, statistics: &mut self.statistics, output_norm: None };
         let places = rows.sequence().iter().zip(rows.position()).zip(rows.place());
         for (index, ((&sequence, &position), place)) in places.enumerate() {
             let text = sequence as usize;
@@ -54,44 +70,80 @@ impl<'a, R: Reduction> Watch<'a, R> {
             if !(if place.in_prompt.is_some() { positions } else { pooled.wanted() || is_last }) {
                 continue;
             }
-            let row = &values[index * width..][..width];
-            self.check_finite(row, layer, position as usize, text)?;
+            let row = &seen.values[index * width..][..width];
+            give.output_norm = seen.output_norms.map(|norms| norms[index]);
+            check_finite(self.batch, row, layer, position as usize, text)?;
             if is_last {
-                self.reduction.take(Place { pool: Pool::Last, layer, position: 0, text }, row)?;
+                give.row(Pool::Last, 0, text, row)?;
             }
             if let Some(position) = place.in_prompt {
-                self.reduction.take(Place { pool: Pool::Position, layer, position, text }, row)?;
+                give.row(Pool::Position, position, text, row)?;
             } else if pooled.wanted() {
                 if pooled.text != text {
-                    pooled.give(&mut self.reduction, layer)?;
+                    pooled.give(|pool, text, row| give.pooled(pool, text, row))?;
                     pooled.text = text;
                 }
                 pooled.add(row);
             }
         }
-        pooled.give(&mut self.reduction, layer)
-    }
-
-    fn check_finite(&self, row: &[f32], layer: usize, position: usize, text: usize) -> Result<()> {
-        // All of them first: that is one vector operation for many.
-        if row.iter().fold(true, |finite, value| finite & value.is_finite()) {
-            return Ok(());
-        }
-        let neuron = row.iter().position(|value| !value.is_finite()).unwrap_or(0);
-        let found = row.get(neuron).copied().unwrap_or(f32::NAN);
-        Err(ProbingError::Activation { row: self.batch.rows[text], layer, position, neuron, found })
+        pooled.give(|pool, text, row| give.pooled(pool, text, row))
     }
 }
 
-impl<R: Reduction> Hook for Watch<'_, R> {
-    fn reads(&self, site: Site) -> Reads {
-        let layer = site.layer();
-        if site != self.site.at(layer) {
-            return Reads::Nothing;
+/// The neurons of a layer, `[rows, width]`, and the norm of the FFN's output for each row.
+struct Seen<'a> {
+    width: usize,
+    values: &'a [f32],
+    output_norms: Option<&'a [f32]>,
+}
+
+/// Hands rows of a layer to whoever reads them.
+struct Give<'a> {
+    site: Site,
+    /// What is read where a statistic says nothing else.
+    usual: NeuronSite,
+    labels: &'a [usize],
+    statistics: &'a mut [Box<dyn Statistic>],
+    output_norm: Option<f32>,
+}
+
+impl Give<'_> {
+    fn row(&mut self, pool: Pool, position: usize, text: usize, values: &[f32]) -> Result<()> {
+        let (site, layer, output_norm) = (self.site, self.site.layer(), self.output_norm);
+        let row =
+            Row { pool, layer, position, text, label: self.labels[text], values, output_norm, slopes: None };
+        for statistic in self.statistics.iter_mut() {
+            if statistic.site().unwrap_or(self.usual).at(layer) == site && statistic.reads(pool, layer) {
+                statistic.take(&row)?;
+            }
         }
-        if [Pool::Mean, Pool::Max, Pool::Last].into_iter().any(|pool| self.reduction.wants(pool, layer)) {
+        Ok(())
+    }
+
+    /// What is made of several rows has no output of its own.
+    fn pooled(&mut self, pool: Pool, text: usize, values: &[f32]) -> Result<()> {
+        let norm = self.output_norm.take();
+        let given = self.row(pool, 0, text, values);
+        self.output_norm = norm;
+        given
+    }
+}
+
+fn check_finite(batch: &Batch, row: &[f32], layer: usize, position: usize, text: usize) -> Result<()> {
+    // All of them first: that is one vector operation for many.
+    if row.iter().fold(true, |finite, value| finite & value.is_finite()) {
+        return Ok(());
+    }
+    let neuron = row.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    let found = row.get(neuron).copied().unwrap_or(f32::NAN);
+    Err(ProbingError::Activation { row: batch.rows[text], layer, position, neuron, found })
+}
+
+impl Hook for Watch<'_> {
+    fn reads(&self, site: Site) -> Reads {
+        if [Pool::Mean, Pool::Max, Pool::Last].into_iter().any(|pool| self.reads(pool, site)) {
             Reads::All
-        } else if self.reduction.wants(Pool::Position, layer) {
+        } else if self.reads(Pool::Position, site) {
             Reads::Prompt
         } else {
             Reads::Nothing
@@ -100,10 +152,21 @@ impl<R: Reduction> Hook for Watch<'_, R> {
 
     fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
         let (_, width) = x.dims2()?;
-        let looked = with_values(&x, |values| self.look(site.layer(), rows, width, values))?;
+        let norms = self.output_norms(site, &x).map_err(|error| ModelError::hook(site, error))?;
+        let output_norms = norms.as_deref();
+        let looked = with_values(&x, |values| self.look(site, rows, &Seen { width, values, output_norms }))?;
         looked.map_err(|error| ModelError::hook(site, error))?;
         Ok(x)
     }
+}
+
+/// The Euclidean norm of each row `[rows, columns]`: summed in f64 in the order of the columns.
+pub(crate) fn row_norms(x: &Tensor) -> Result<Vec<f32>> {
+    let rows = x.to_vec2::<f32>()?;
+    let norm = |row: &Vec<f32>| {
+        row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
+    };
+    Ok(rows.iter().map(norm).collect())
 }
 
 /// Mean and maximum over the rows of one text at a time.
@@ -135,19 +198,18 @@ impl Pooled {
     }
 
     /// Gives what was pooled, if anything, and begins anew.
-    fn give(&mut self, reduction: &mut impl Reduction, layer: usize) -> Result<()> {
+    fn give(&mut self, mut to: impl FnMut(Pool, usize, &[f32]) -> Result<()>) -> Result<()> {
         let rows = f64::from(std::mem::take(&mut self.rows));
         if rows == 0.0 {
             return Ok(());
         }
-        let place = |pool| Place { pool, layer, position: 0, text: self.text };
         if let Some(sum) = &mut self.sum {
             let mean: Vec<f32> = sum.iter().map(|&sum| (sum / rows) as f32).collect();
-            reduction.take(place(Pool::Mean), &mean)?;
+            to(Pool::Mean, self.text, &mean)?;
             sum.fill(0.0);
         }
         if let Some(max) = &mut self.max {
-            reduction.take(place(Pool::Max), max)?;
+            to(Pool::Max, self.text, max)?;
             max.fill(f32::NEG_INFINITY);
         }
         Ok(())
@@ -193,60 +255,56 @@ impl Dims {
     }
 
     /// Where the row of a place begins.
-    pub(crate) fn offset(&self, place: Place) -> usize {
+    pub(crate) fn offset(&self, row: &Row<'_>) -> usize {
         match self.0[..] {
-            [_, positions, neurons] => (place.layer * positions + place.position) * neurons,
-            [_, neurons] => place.layer * neurons,
+            [_, positions, neurons] => (row.layer * positions + row.position) * neurons,
+            [_, neurons] => row.layer * neurons,
             _ => 0,
         }
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unit_arg, reason = "a row is taken by one push")]
 mod tests {
     use super::*;
 
-    #[derive(Default)]
-    struct Taken(Vec<(Place, Vec<f32>)>);
-
-    impl Reduction for Taken {
-        fn wants(&self, _: Pool, _: usize) -> bool {
-            true
-        }
-        fn take(&mut self, place: Place, values: &[f32]) -> Result<()> {
-            self.0.push((place, values.to_vec()));
-            Ok(())
-        }
-    }
-
     #[test]
     fn pooling_by_hand() {
-        let mut taken = Taken::default();
+        let mut taken = Vec::new();
+        let mut take = |pool, text, row: &[f32]| Ok(taken.push((pool, text, row.to_vec())));
         let mut pooled = Pooled::new(2, [true, true]);
-        pooled.give(&mut taken, 3).unwrap();
-        assert!(taken.0.is_empty(), "nothing was pooled");
+        pooled.give(&mut take).unwrap();
         for row in [[1.0, -5.0], [2.0, -1.0], [6.0, -3.0]] {
             pooled.add(&row);
         }
-        pooled.give(&mut taken, 3).unwrap();
+        pooled.give(&mut take).unwrap();
         pooled.text = 1;
         pooled.add(&[-1.0, -2.0]);
-        pooled.give(&mut taken, 3).unwrap();
-        let place = |pool, text| Place { pool, layer: 3, position: 0, text };
+        pooled.give(&mut take).unwrap();
+        // Nothing of the first time: nothing was pooled.
         let expected = [
-            (place(Pool::Mean, 0), vec![3.0, -3.0]),
-            (place(Pool::Max, 0), vec![6.0, -1.0]),
-            (place(Pool::Mean, 1), vec![-1.0, -2.0]),
-            (place(Pool::Max, 1), vec![-1.0, -2.0]),
+            (Pool::Mean, 0, vec![3.0, -3.0]),
+            (Pool::Max, 0, vec![6.0, -1.0]),
+            (Pool::Mean, 1, vec![-1.0, -2.0]),
+            (Pool::Max, 1, vec![-1.0, -2.0]),
         ];
-        assert_eq!(taken.0, expected);
+        assert_eq!(taken, expected);
     }
 
     #[test]
     fn offsets_are_row_major() {
-        let place = Place { pool: Pool::Position, layer: 2, position: 1, text: 9 };
-        assert_eq!(Dims::new(vec![4, 3, 10]).unwrap().offset(place), 70);
-        assert_eq!(Dims::new(vec![4, 10]).unwrap().offset(place), 20);
+        let row = Row {
+            pool: Pool::Position,
+            layer: 2,
+            position: 1,
+            text: 9,
+            label: 0,
+            values: &[],
+            output_norm: None,
+        };
+        assert_eq!(Dims::new(vec![4, 3, 10]).unwrap().offset(&row), 70);
+        assert_eq!(Dims::new(vec![4, 10]).unwrap().offset(&row), 20);
         assert!(Dims::new(vec![usize::MAX, 2]).is_err());
     }
 }

@@ -60,6 +60,12 @@ pub enum Purpose {
     SignFlip = 20,
     /// Random neurons of a control experiment, of matched variance.
     MatchedControl = 21,
+    /// Texts whose fire bits are kept, where there are too many.
+    KeptTexts = 22,
+    /// Numbers of chance that neurons are ranked by.
+    RandomRanking = 23,
+    /// Texts that a regression on neurons reads, where there are too many.
+    RegressionTexts = 24,
 }
 
 /// The name of one stream of random numbers.

@@ -54,6 +54,7 @@ pub(crate) fn figures(parts: &Parts) -> Vec<Figure> {
     figures.extend(parts.tasks.iter().filter_map(|task| classes::confusion(parts, task)));
     figures.extend(perturbed::figures(parts));
     figures.extend(classes::figures(parts));
+    figures.extend(crate::rankings::figures(parts));
     figures.extend(parts.tasks.iter().filter_map(speed));
     figures
 }

@@ -34,6 +34,7 @@ mod number;
 mod page;
 mod parts;
 mod perturbed;
+mod rankings;
 mod scoring;
 mod several;
 mod table;

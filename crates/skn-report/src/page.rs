@@ -46,6 +46,7 @@ pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
                     (neurons(parts, figures))
                     (damage::answers(parts, figures))
                     (damage::perturbation(parts, figures))
+                    (crate::rankings::section(parts, figures))
                     (speed(parts, figures))
                     (stages(&parts.record))
                 }

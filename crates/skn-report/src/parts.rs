@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use skn_artifact::{
-    ArtifactError, InferencePerformance, InferenceTime, MetricRecord, PerturbationResult, RunRecord,
-    SkillConfig, Summary, TensorFile, UntunedSummary, is_file, is_folder, is_there, open_regular, read_json,
+    ArtifactError, InferencePerformance, InferenceTime, MetricRecord, PerturbationResult, RankingComparison,
+    RunRecord, SkillConfig, Summary, TensorFile, UntunedSummary, is_file, is_folder, is_there, open_regular,
+    read_json,
 };
 
-use skn_artifact::names::{file, key, kind};
+use skn_artifact::names::{file, key, kind, rank};
 use skn_counts::{Performance, Pool, Predictor, Rule, ScoreRule};
 
 use crate::error::{ReportError, Result};
@@ -62,6 +63,8 @@ pub(crate) struct Task {
     pub(crate) selected: Option<Selected>,
     pub(crate) performance: Option<InferencePerformance>,
     pub(crate) time: Option<InferenceTime>,
+    /// Rankings of neurons compared.
+    pub(crate) rankings: Option<RankingComparison>,
 }
 
 /// Counts on dev, and what they say of the neurons.
@@ -169,7 +172,8 @@ impl Parts {
                 found.push(folder.join(file::tensors(kind::AVERAGE)));
             }
             found.extend(task.selected.iter().map(|selected| selected.file.clone()));
-            found.extend([file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(|name| folder.join(name)));
+            let others = [file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME, rank::COMPARISON];
+            found.extend(others.map(|name| folder.join(name)));
         }
         let mut there = Vec::new();
         for path in found {
@@ -323,7 +327,8 @@ impl Task {
         };
         let performance = optional(&folder.join(file::INFERENCE_PERFORMANCE))?;
         let time = optional(&folder.join(file::INFERENCE_TIME))?;
-        Ok(Self { name, probe, pooled, activations, asked, selected, performance, time })
+        let rankings = comparison(&folder.join(rank::COMPARISON))?;
+        Ok(Self { name, probe, pooled, activations, asked, selected, performance, time, rankings })
     }
 
     /// All that was probed, with what was taken of the activations.
@@ -414,6 +419,19 @@ fn summaries(path: &Path) -> Result<(Option<Summary>, Option<UntunedSummary>)> {
         None => Ok((optional(path)?, None)),
         Some(_) => Ok((None, Some(serde_json::from_value(value).map_err(wrong)?))),
     }
+}
+
+/// What comparing rankings gave: numbers for every share.
+fn comparison(path: &Path) -> Result<Option<RankingComparison>> {
+    let Some(found) = optional::<RankingComparison>(path)? else { return Ok(None) };
+    let shares = found.shares.len();
+    let fits = |of: &skn_artifact::RankingDamage| of.scores.len() == shares && of.intervals.len() == shares;
+    let all = found.agreement.iter().all(|of| of.overlap.len() == shares);
+    if shares > 0 && found.random.len() == shares && found.rankings.iter().all(fits) && all {
+        return Ok(Some(found));
+    }
+    let expected = format!("numbers for each of {shares} shares, one at least");
+    Err(format(path, "the comparison".into(), expected.as_str(), "another number of them"))
 }
 
 fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

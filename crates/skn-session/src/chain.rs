@@ -233,7 +233,10 @@ impl<'a> Plan<'a> {
             ..Probe::of(self.out.clone(), types)
         };
         let splits = vec![Split::Dev, Split::Test];
-        [of(&all), Probe { pos: Some(NeuronChoice::Best), splits, ..of(&[ProbeType::Pos]) }]
+        [
+            Probe { fire_bits: true, variance: true, ..of(&all) },
+            Probe { pos: Some(NeuronChoice::Best), splits, ..of(&[ProbeType::Pos]) },
+        ]
     }
 
     fn of_task(&self, name: &str) -> PathBuf {

@@ -70,7 +70,7 @@ pub use skn_model::{
     tell_of_memory,
 };
 pub use skn_perturb::EditKind;
-pub use skn_probing::{ProbeType, Progress, Silent, Workers};
+pub use skn_probing::{ProbeType, Progress, Ranking, Silent, Workers};
 pub use skn_select::{Aggregate, ScoreRule, Share};
 
 #[cfg(doctest)]

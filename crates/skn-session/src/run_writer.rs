@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use skn_artifact::names::{file, stage};
 use skn_artifact::{
-    ArtifactError, Overwrite, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file, is_there,
-    real_path, refuse_link, sha256_hex, write_file,
+    ArtifactError, Overwrite, ReadyFile, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file,
+    is_there, real_path, refuse_link, sha256_hex, write_file,
 };
 
 use crate::error::{Result, SessionError};
@@ -24,10 +24,17 @@ pub(crate) struct RunWriter {
     record: StageRecord,
     began: Instant,
     /// Files that are made, and not written yet, in the order in which they will be.
-    made: Vec<(String, Vec<u8>)>,
+    made: Vec<(String, Content)>,
     /// Files of earlier calls that would be read as this one's.
     obsolete: Vec<String>,
     _lock: Arc<RunLock>,
+}
+
+/// What a file will hold.
+enum Content {
+    Bytes(Vec<u8>),
+    /// Too large for memory: it is written already, beside its place, and goes if the stage fails.
+    Ready(ReadyFile),
 }
 
 impl RunWriter {
@@ -140,7 +147,14 @@ impl RunWriter {
     /// # Errors
     /// If the file exists and may not be replaced.
     pub(crate) fn tensors(&mut self, name: &str, bundle: &TensorBundle) -> Result<()> {
-        self.bytes(name, bundle.to_bytes()?)
+        if !bundle.is_made_in_pieces() {
+            return self.bytes(name, bundle.to_bytes()?);
+        }
+        self.check_free(&[name])?;
+        let path = self.folder.join(name);
+        let file = ReadyFile::write(&path, self.overwrite, |write| bundle.write(write))?;
+        self.made.push((name.into(), Content::Ready(file)));
+        Ok(())
     }
 
     /// Makes JSON the content of `name` in the run.
@@ -159,7 +173,7 @@ impl RunWriter {
     /// As [`Self::tensors`].
     pub(crate) fn bytes(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<()> {
         self.check_free(&[name])?;
-        self.made.push((name.into(), bytes.into()));
+        self.made.push((name.into(), Content::Bytes(bytes.into())));
         Ok(())
     }
 
@@ -179,14 +193,41 @@ impl RunWriter {
         Ok(())
     }
 
+    /// Files that are to go as well: those that an earlier call of this stage made and this one does not, of the kind that
+    /// `is_outdated` says of their names.
+    ///
+    /// # Errors
+    /// If the run's record can't be read.
+    pub(crate) fn remove_former(
+        &mut self,
+        made: &[String],
+        is_outdated: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let record = RunRecord::read(&self.folder)?;
+        let former = record.stages.get(&self.entry).map(|stage| stage.outputs.keys());
+        let gone = former.into_iter().flatten().filter(|name| !made.contains(name) && is_outdated(name));
+        self.obsolete.extend(gone.cloned());
+        Ok(())
+    }
+
     /// Writes what was made so far.
     ///
     /// # Errors
     /// If a file can't be written.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        for (name, bytes) in std::mem::take(&mut self.made) {
-            write_file(&self.folder.join(&name), self.overwrite, &bytes)?;
-            self.record.outputs.insert(name, sha256_hex(&bytes));
+        for (name, content) in std::mem::take(&mut self.made) {
+            let sha256 = match content {
+                Content::Bytes(bytes) => {
+                    write_file(&self.folder.join(&name), self.overwrite, &bytes)?;
+                    sha256_hex(&bytes)
+                }
+                Content::Ready(file) => {
+                    let sha256 = file.sha256()?;
+                    file.publish(self.overwrite)?;
+                    sha256
+                }
+            };
+            self.record.outputs.insert(name, sha256);
         }
         for name in &self.obsolete {
             refuse_link(&self.folder, Path::new(name))?;

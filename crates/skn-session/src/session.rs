@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use candle_core::Device;
 use skn_artifact::RunLock;
 use skn_model::{Isa, Precision};
-use skn_probing::{PassOptions, Progress, Silent, Workers};
+use skn_probing::{Kinds, PassOptions, Progress, Silent, Workers};
 
 use crate::cache::{Cache, real};
 use crate::error::{Result, SessionError};
@@ -42,6 +42,7 @@ pub struct Session {
     progress: Arc<dyn Progress + Send + Sync>,
     describe: Box<Describe>,
     understand: Box<Understand>,
+    kinds: Kinds,
     pub(crate) cache: Cache,
     /// What was told already.
     told: Mutex<BTreeSet<String>>,
@@ -66,6 +67,7 @@ impl Session {
             progress: Arc::new(Silent),
             describe: Box::new(|_| Vec::new()),
             understand: Box::new(|_, _| None),
+            kinds: Kinds::default(),
             cache: Cache::default(),
             told: Mutex::default(),
             held: Mutex::default(),
@@ -90,6 +92,12 @@ impl Session {
         Self { understand: Box::new(understand), ..self }
     }
 
+    /// The kinds of files of statistics that are merged: those of [`skn_probing`] unless set, which statistics of one's own come to by
+    /// [`Kinds::with`].
+    pub fn with_kinds(self, kinds: Kinds) -> Self {
+        Self { kinds, ..self }
+    }
+
     /// Keeps nothing that was read for the next stage: for a session that does one, whose texts then go as they are
     /// tokenised.
     pub fn for_one_stage(self) -> Self {
@@ -104,6 +112,11 @@ impl Session {
     /// Its threads.
     pub fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// The kinds of files of statistics that are known.
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     /// Whether a message was not told yet: several stages of a chain find out the same. From now on it was.

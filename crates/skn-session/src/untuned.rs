@@ -97,6 +97,8 @@ impl<'a> Plan<'a> {
             subject: self.options.whole_subject(),
             tuned: Tuned { prompt_size, ..Tuned::default() },
             probe_type: vec![ProbeType::AccLast, ProbeType::AccMean, ProbeType::AccMax, ProbeType::Speed],
+            fire_bits: true,
+            variance: true,
             repeats: NonZeroUsize::MIN,
             out: self.out.clone(),
             ..Probe::default()

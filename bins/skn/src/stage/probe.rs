@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::InferencePerformance;
 use skn_session::options::{self, NeuronChoice, Shard};
-use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, ScoreRule};
+use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Subject, Tuned};
 use crate::number::with_interval;
@@ -42,6 +42,24 @@ pub struct Probe {
     /// Splits to pass over; without train, the averages are read from the run [default: all]
     #[arg(long, value_name = "SPLITS", value_delimiter = ',')]
     splits: Vec<SplitFlag>,
+
+    /// Keep of each neuron, position and text of dev whether the activation is above the average, for acc and acc_last, in
+    /// RUN/<task>/dev_fire; of more than 10000 texts so many are drawn
+    #[arg(long)]
+    fire_bits: bool,
+
+    /// Keep each neuron's variance over train beside its average
+    #[arg(long)]
+    variance: bool,
+
+    /// Rankings of neurons to make of dev, comma-separated: predictivity, auc, mean_difference, correlation, lape, cett, random; and with
+    /// passes of their own taylor, gradient, integrated_gradients, l1; in RUN/<task>/rank
+    #[arg(long, value_name = "RANKINGS", value_delimiter = ',')]
+    rank: Vec<Ranking>,
+
+    /// Compare the rankings: hold these shares of each layer's neurons, the best of each ranking, at their average on test
+    #[arg(long, value_name = "SHARES", value_delimiter = ',')]
+    compare: Vec<Share>,
 
     /// A part of each split, as 2/8; written to RUN/shards, for skn-merge
     #[arg(long, value_name = "I/N")]
@@ -87,6 +105,8 @@ impl Probe {
         probe.probe_type = self.probe_type.clone();
         (probe.site, probe.pos) = (self.site, self.pos);
         probe.splits = self.splits.iter().copied().map(Into::into).collect();
+        (probe.fire_bits, probe.variance) = (self.fire_bits, self.variance);
+        (probe.rank, probe.compare) = (self.rank.clone(), self.compare.clone());
         (probe.shard, probe.batch) = (self.shard, self.at_once.batch);
         probe.repeats = self.repeats.unwrap_or(probe.repeats);
         (probe.out, probe.overwrite) = (self.destination.out.clone(), self.destination.force);

@@ -141,6 +141,11 @@ impl Layer {
         Ok((middle, neurons))
     }
 
+    /// What the FFN makes of its neurons `[rows, width]`, before anything is added: `[rows, hidden]`.
+    pub(super) fn ffn_output(&self, neurons: &Tensor) -> Result<Tensor> {
+        Ok(self.down.forward(neurons, Activation::Identity)?)
+    }
+
     /// The rest of the layer, from what [`Self::neurons`] gave to its output `[rows, hidden]`.
     pub(super) fn output(
         &self,

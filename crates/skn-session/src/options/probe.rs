@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use skn_artifact::names::stage;
 use skn_model::NeuronSite;
-use skn_probing::{Pool, ProbeType};
+use skn_probing::{Pool, ProbeType, Ranking};
+use skn_select::Share;
 
 use super::shard::Shard;
 use super::subject::Subject;
@@ -32,6 +33,17 @@ pub struct Probe {
     pub pos: Option<NeuronChoice>,
     /// Splits to pass over; without train, the averages are read from the run. None are all.
     pub splits: Vec<Split>,
+    /// Whether a bit for each neuron, position and text of dev is kept of `acc` and `acc_last`: whether the activation is above
+    /// the average. Of more than [`Self::MOST_FIRE_TEXTS`] texts the seed draws so many.
+    pub fire_bits: bool,
+    /// Whether the averages get the variance over train beside them.
+    pub variance: bool,
+    /// Rankings of neurons to be made of dev, of the first of `acc`, `acc_last`, `acc_mean` and `acc_max` that is asked for.
+    #[serde(with = "text::list")]
+    pub rank: Vec<Ranking>,
+    /// Shares of each layer's neurons: for each ranking so many of its best are held at their average on test, and as many of chance.
+    #[serde(with = "text::list")]
+    pub compare: Vec<Share>,
     /// A part of each split, which goes into a folder of its own in the run, to be merged.
     pub shard: Option<Shard>,
     /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.
@@ -53,6 +65,10 @@ impl Default for Probe {
             site: NeuronSite::Product,
             pos: None,
             splits: Vec::new(),
+            fire_bits: false,
+            variance: false,
+            rank: Vec::new(),
+            compare: Vec::new(),
             shard: None,
             batch: None,
             repeats: NonZeroUsize::MIN.saturating_add(4),
@@ -63,6 +79,11 @@ impl Default for Probe {
 }
 
 impl Probe {
+    /// The most texts of dev whose fire bits are kept.
+    pub const MOST_FIRE_TEXTS: usize = 10_000;
+    /// The most texts of train, and of dev, that the ranking `l1` reads, drawn by the seed.
+    pub const MOST_REGRESSION_TEXTS: usize = 4_096;
+
     /// Probes a tuned run, into the run itself.
     pub fn of(run: impl Into<PathBuf>, probe_type: &[ProbeType]) -> Self {
         let run = run.into();
@@ -81,6 +102,27 @@ impl Probe {
 
     pub(crate) fn pools(&self) -> impl Iterator<Item = Pool> {
         self.probe_type.iter().filter_map(|probe| probe.pool())
+    }
+
+    /// What is taken of a text where fire bits are kept.
+    pub(crate) fn fire_pools(&self) -> impl Iterator<Item = Pool> {
+        self.pools().filter(|pool| matches!(pool, Pool::Position | Pool::Last))
+    }
+
+    /// What is taken of a text where neurons are ranked.
+    pub(crate) fn rank_pool(&self) -> Option<Pool> {
+        let order = [Pool::Position, Pool::Last, Pool::Mean, Pool::Max];
+        order.into_iter().find(|pool| self.pools().any(|asked| asked == *pool))
+    }
+
+    /// The same, if neurons are ranked.
+    pub(crate) fn ranks(&self) -> Option<Pool> {
+        self.rank_pool().filter(|_| !self.rank.is_empty())
+    }
+
+    /// Whether averages get variances, which rankings need.
+    pub(crate) fn with_variance(&self) -> bool {
+        self.variance || !self.rank.is_empty()
     }
 
     /// The splits to count on.

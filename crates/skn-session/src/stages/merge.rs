@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use skn_artifact::names::{file, key, setting, stage};
 use skn_artifact::{
-    ArtifactError, RunRecord, SplitRecord, StageRecord, TensorBundle, TensorFile, parse_json, read_regular,
+    ArtifactError, RunRecord, SplitRecord, StageRecord, TensorBundle, TensorFile, hash_file, parse_json,
+    read_regular,
 };
-use skn_counts::Performance;
-use skn_probing::{Average, Metadata, Pool, Positions};
+use skn_probing::{Kinds, Metadata, Pool};
 
 use crate::division;
 use crate::error::{Result, SessionError};
@@ -45,10 +45,9 @@ impl Session {
         let is_listed = |name: &String| record.stages.values().any(|stage| stage.outputs.contains_key(name));
         let (mut merged, mut unlisted) = (BTreeMap::new(), Vec::new());
         for name in names {
-            let bundle = merge(&shards, &name)?;
+            let bundle = merge(self.kinds(), &shards, &name)?;
             check_settings(&shards, &name)?;
-            let there = read_regular(&run.join(&name), u64::MAX).ok();
-            if there.as_ref() != Some(&bundle.to_bytes()?) {
+            if hash_file(&run.join(&name)).ok() != Some(bundle.sha256()?) {
                 merged.insert(name, bundle);
             } else if !is_listed(&name) {
                 unlisted.push(name);
@@ -236,7 +235,7 @@ fn common_split(shards: &[Part]) -> Result<SplitRecord> {
 }
 
 /// One file of all shards.
-fn merge(shards: &[Part], name: &str) -> Result<TensorBundle> {
+fn merge(kinds: &Kinds, shards: &[Part], name: &str) -> Result<TensorBundle> {
     let read = |part: &Part| -> Result<TensorFile> {
         let path = part.folder.join(name);
         if !provenance::is_there(&path)? {
@@ -248,7 +247,8 @@ fn merge(shards: &[Part], name: &str) -> Result<TensorBundle> {
                 by.unwrap_or_default()
             )));
         }
-        let file = TensorFile::read(&path)?;
+        // Fire bits of all shards are more than memory should hold.
+        let file = TensorFile::open(&path)?;
         // A copy under another number would be counted twice.
         let (expected, found) = (part.shard.to_string(), file.metadata().get(key::SHARD));
         if found != Some(&expected) {
@@ -263,36 +263,17 @@ fn merge(shards: &[Part], name: &str) -> Result<TensorBundle> {
     };
     let files = shards.iter().map(read).collect::<Result<Vec<_>>>()?;
     let metadata = common_metadata(&files)?;
-    let found = files[0].metadata().get(key::KIND).map_or("", String::as_str);
-    if let Some(pool) = Pool::ALL.into_iter().find(|pool| pool.average_file() == found) {
-        let whole =
-            fold(&files, |file| Ok(Average::read(file, pool)?), |whole, part| Ok(whole.merge(part)?))?;
-        return whole.to_bundle(&metadata).map_err(|error| too_many(&files, &error));
-    }
-    if Pool::ALL.into_iter().any(|pool| pool.performance_kind() == found) {
-        let whole = fold(&files, |file| Ok(Performance::read(file)?), |whole, part| Ok(whole.merge(part)?))?;
-        return Ok(whole.to_bundle(&metadata)?);
-    }
-    let whole = fold(&files, |file| Ok(Positions::read(file)?), |whole, part| Ok(whole.append(part)?))?;
-    Ok(whole.to_bundle(&metadata)?)
-}
-
-fn fold<T>(
-    files: &[TensorFile],
-    read: impl Fn(&TensorFile) -> Result<T>,
-    join: impl Fn(&mut T, &T) -> Result<()>,
-) -> Result<T> {
-    let mut whole = read(&files[0])?;
+    let mut whole = kinds.read(&files[0])?;
     for file in &files[1..] {
-        let part = read(file)?;
-        join(&mut whole, &part).map_err(|error| {
+        let part = kinds.read(file)?;
+        whole.merge(part.as_ref()).map_err(|error| {
             SessionError::input(format!(
                 "{}: can't be added to those before it: {error}",
                 file.path().display()
             ))
         })?;
     }
-    Ok(whole)
+    whole.to_bundle(&metadata).map_err(|error| too_many(&files, &error))
 }
 
 /// What files can't hold of all shards together, the last of which made it too much.

@@ -3,6 +3,7 @@
 mod averages;
 mod best;
 mod classify;
+mod compare;
 mod evidence;
 mod mask_file;
 mod merge;

@@ -1,18 +1,23 @@
-use std::collections::BTreeMap;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use skn_artifact::names::{file, key, kind};
-use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, TensorBundle, TensorFile};
+use skn_artifact::names::{file, fire, key, kind, rank};
+use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, Spool, TensorBundle, TensorFile};
 use skn_counts::{Performance, Rule};
 use skn_data::{Encoded, shard};
 use skn_model::{Gradients, LanguageModel};
+use skn_perturb::mean_over_positions;
 use skn_probing::{
-    Metadata, PassOptions, Pool, ProbeType, Threshold, averages, counts, prompt_activation_bundle,
+    Average, Capture, Count, Fires, Metadata, PassOptions, Pool, ProbeType, Rank, RankRecord, Ranked,
+    Ranking, Record, Sample, Statistic, Threshold, collect, collect_gradients, l1, prompt_activation_bundle,
     prompt_activations, speed,
 };
+use skn_random::{Key, Purpose};
 
 use super::best::BestPredictor;
+use super::compare::Comparison;
 use super::mask_file::{check_site as check_site_of, check_template};
 use super::probe_checks::{check, check_prompt, check_site};
 use crate::error::{Result, SessionError};
@@ -78,9 +83,15 @@ impl Session {
         let (entry, overwrite) = (options.entry(), options.overwrite);
         let mut writer = RunWriter::open(self, options.clone(), &folder, &entry, overwrite)?;
         let mut probing = Probing::new(self, options, &setup, &model)?;
-        writer.check_free(&outputs(options, &setup.base.task.name, probing.neuron))?;
+        let task = &setup.base.task.name;
+        let made = outputs(options, task, probing.neuron);
+        writer.check_free(&made)?;
+        let rankings = format!("{task}/{}/", rank::FOLDER);
+        writer.remove_former(&made, |name| name.starts_with(&rankings))?;
+        writer.remove_listed(outdated(options, task))?;
         setup.keep_split(&mut writer, false)?;
         probing.predictivity(&mut writer)?;
+        probing.compare(&mut writer)?;
         probing.prompt_activations(&mut writer)?;
         let (inference, time) = probing.speed(&mut writer)?.unzip();
         let Probing { files, read, .. } = probing;
@@ -126,7 +137,7 @@ fn best(
 /// What is asked of texts alone can be asked of an encoder; a prompt is tuned through the masked-LM head.
 fn load<'s>(session: &'s Session, options: &Probe) -> Result<Setup<'s>> {
     let of_texts = [ProbeType::AccMean, ProbeType::AccMax];
-    match options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
+    match options.compare.is_empty() && options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
         true => Setup::load_encoder(session, &options.subject, &options.tuned),
         false => Setup::load(session, &options.subject, &options.tuned),
     }
@@ -144,13 +155,30 @@ fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>) -> Vec<S
     if let Some((layer, index)) = neuron {
         names.extend(options.counted().map(|split| file::positions(split, layer, index)));
     }
+    if options.fire_bits && options.passes(Split::Dev) {
+        names.extend(options.fire_pools().map(fire_file));
+    }
     if options.asks(ProbeType::PromptAct) {
         names.push(file::tensors(kind::PROMPT_ACTIVATION));
     }
     if options.asks(ProbeType::Speed) {
         names.extend([file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(String::from));
     }
+    names.extend(options.rank.iter().map(|ranking| file::tensors(&rank::file(ranking.name()))));
+    names.extend((!options.compare.is_empty()).then(|| rank::COMPARISON.to_owned()));
     names.into_iter().map(|name| format!("{task}/{name}")).collect()
+}
+
+fn fire_file(pool: Pool) -> String {
+    file::tensors(&fire::file(pool.name(), Split::Dev.name()))
+}
+
+/// The fire bits of earlier counts, which would be taken for those of counts that this probe replaces.
+fn outdated(options: &Probe, task: &str) -> Vec<String> {
+    if options.fire_bits || !options.passes(Split::Dev) {
+        return Vec::new();
+    }
+    options.fire_pools().map(|pool| format!("{task}/{}", fire_file(pool))).collect()
 }
 
 /// A probe under way.
@@ -161,6 +189,10 @@ struct Probing<'a> {
     pass: PassOptions<'a>,
     /// The neuron whose activations are kept, for `pos`.
     neuron: Option<(usize, usize)>,
+    /// The averages that rankings are made with.
+    averages: Option<Average>,
+    /// Rankings that are to be compared.
+    ranked: Vec<(Ranking, Ranked)>,
     files: Vec<String>,
     /// Files of the run that were read.
     read: Vec<PathBuf>,
@@ -174,8 +206,8 @@ impl<'a> Probing<'a> {
         model: &'a LanguageModel,
     ) -> Result<Self> {
         let pass = PassOptions { site: options.site, ..session.pass(options.batch) };
-        let mut probing =
-            Self { options, setup, model, pass, neuron: None, files: Vec::new(), read: Vec::new() };
+        let (averages, ranked, files, read) = (None, Vec::new(), Vec::new(), Vec::new());
+        let mut probing = Self { options, setup, model, pass, neuron: None, averages, ranked, files, read };
         probing.neuron = probing.find_neuron()?;
         Ok(probing)
     }
@@ -269,10 +301,15 @@ impl<'a> Probing<'a> {
         let options = self.options;
         let mut fresh = BTreeMap::new();
         if options.passes(Split::Train) && options.pools().next().is_some() {
-            let texts = self.texts(Split::Train.name())?;
-            for (pool, average) in averages(self.model, &texts, &options.probe_type, &self.pass)? {
-                self.write(writer, pool.average_file(), &average.to_bundle(&self.metadata("train")?)?)?;
-                fresh.insert(pool, average.threshold()?);
+            for statistic in self.collect("averaging", Split::Train.name(), |_, _| self.of_train())? {
+                let any: &dyn Any = statistic.as_ref();
+                if let Some(average) = any.downcast_ref::<Average>() {
+                    fresh.insert(average.pool(), average.threshold()?);
+                    if options.ranks() == Some(average.pool()) {
+                        self.averages = Some(average.clone());
+                    }
+                }
+                self.keep(writer, Split::Train.name(), statistic)?;
             }
         }
         let splits: Vec<_> = options.counted().collect();
@@ -288,28 +325,181 @@ impl<'a> Probing<'a> {
             };
             thresholds.insert(pool, threshold);
         }
-        splits.into_iter().try_for_each(|split| self.count(writer, split, &thresholds))
+        if let (Some(pool), None) = (options.ranks(), &self.averages) {
+            self.averages = Some(Average::read(&self.file_of_run(pool.average_file(), "train")?, pool)?);
+        }
+        for split in splits {
+            let folder = writer.folder();
+            let of_split =
+                |texts: &[Encoded], classes| self.of_split(folder, split, texts, classes, &thresholds);
+            for statistic in self.collect("counting", split, of_split)? {
+                self.keep(writer, split, statistic)?;
+            }
+            if split == Split::Dev.name() {
+                self.gradients(writer)?;
+                self.l1(writer)?;
+            }
+        }
+        Ok(())
     }
 
-    fn count(
+    /// The rankings that need a way back through the model, in passes of their own over dev.
+    fn gradients(&mut self, writer: &mut RunWriter) -> Result<()> {
+        let split = Split::Dev.name();
+        let (here, integrated): (Vec<Ranking>, Vec<Ranking>) = self
+            .options
+            .rank
+            .iter()
+            .filter(|ranking| ranking.needs_gradients())
+            .partition(|ranking| ranking.steps().is_none());
+        for rankings in [here, integrated] {
+            let (Some(averages), Some(first)) = (&self.averages, rankings.first()) else { continue };
+            let (steps, base) = (first.steps(), &self.setup.base);
+            let mut statistics = Vec::<Box<dyn Statistic>>::new();
+            for &ranking in &rankings {
+                let rank = Rank::new(ranking, self.model, averages, base.task.classes(), base.seed)?;
+                statistics.push(Box::new(rank));
+            }
+            let (texts, ids) = (self.texts(split)?, &base.verbalizer.ids);
+            let taken = collect_gradients(self.model, &texts, ids, statistics, steps, &self.pass)?;
+            for statistic in taken {
+                self.keep(writer, split, statistic)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The ranking by a regression, which reads some texts of train and of dev in passes of its own.
+    fn l1(&mut self, writer: &mut RunWriter) -> Result<()> {
+        let (Some(averages), true) = (&self.averages, self.options.rank.contains(&Ranking::L1)) else {
+            return Ok(());
+        };
+        let base = &self.setup.base;
+        let some = |split: Split, layer: u32| -> Result<Vec<Encoded>> {
+            let texts = self.texts(split.name())?;
+            let key = Key::new(base.seed, Purpose::RegressionTexts).layer(layer);
+            let drawn = key.rng().choose(texts.len(), Probe::MOST_REGRESSION_TEXTS);
+            Ok(drawn.into_iter().map(|place| texts[place].clone()).collect())
+        };
+        let (train, dev) = (some(Split::Train, 0)?, some(Split::Dev, 1)?);
+        let (classes, folder) = (base.task.classes(), writer.folder());
+        let record = l1(self.model, [&train, &dev], averages, classes, folder, &self.pass)?;
+        self.keep_record(writer, Split::Dev.name(), &rank::file(Ranking::L1.name()), Box::new(record))
+    }
+
+    /// What is taken of train.
+    fn of_train(&self) -> Result<Vec<Box<dyn Statistic>>> {
+        let pools: BTreeSet<Pool> = self.options.pools().collect();
+        let mut statistics = Vec::<Box<dyn Statistic>>::new();
+        for pool in pools {
+            let average = Average::new(self.model, pool)?;
+            statistics.push(Box::new(if self.options.with_variance() {
+                average.with_variance()
+            } else {
+                average
+            }));
+        }
+        Ok(statistics)
+    }
+
+    /// What is taken of dev, and of test.
+    fn of_split(
+        &self,
+        folder: &Path,
+        split: &str,
+        texts: &[Encoded],
+        classes: usize,
+        thresholds: &BTreeMap<Pool, Threshold>,
+    ) -> Result<Vec<Box<dyn Statistic>>> {
+        let mut statistics = Vec::<Box<dyn Statistic>>::new();
+        for threshold in thresholds.values() {
+            statistics.push(Box::new(Count::new(self.model, threshold, classes)?));
+        }
+        if self.options.fire_bits && split == Split::Dev.name() {
+            let sample = self.fire_sample(split);
+            for pool in self.options.fire_pools() {
+                let (threshold, spool) = (&thresholds[&pool], Spool::new(folder)?);
+                let fires = Fires::new(self.model, threshold, texts, sample.as_ref(), spool)?;
+                statistics.push(Box::new(fires));
+            }
+        }
+        if let Some(averages) = self.averages.as_ref().filter(|_| split == Split::Dev.name()) {
+            for &ranking in self.options.rank.iter().filter(|ranking| ranking.streams()) {
+                let rank = Rank::new(ranking, self.model, averages, classes, self.setup.base.seed)?;
+                statistics.push(Box::new(rank));
+            }
+        }
+        if let Some(neuron) = self.neuron {
+            let labels = texts.iter().map(|text| text.label);
+            statistics.push(Box::new(Capture::new(self.model, neuron, labels)?));
+        }
+        Ok(statistics)
+    }
+
+    /// Which texts of a split keep their fire bits, where all would be too many. A shard's are its part of them.
+    fn fire_sample(&self, split: &str) -> Option<Sample> {
+        let of = self.setup.part(split).len();
+        let most = Probe::MOST_FIRE_TEXTS;
+        if of <= most {
+            return None;
+        }
+        tracing::info!("fire bits are kept of {most} of the {of} texts of {split}, drawn by the seed");
+        let drawn = Key::new(self.setup.base.seed, Purpose::KeptTexts).rng().choose(of, most);
+        Some(Sample { rows: drawn.into_iter().map(|row| row as u64).collect(), of })
+    }
+
+    /// One pass over a split, with the statistics that are made for its texts and classes.
+    fn collect(
+        &self,
+        what: &'static str,
+        split: &str,
+        statistics: impl FnOnce(&[Encoded], usize) -> Result<Vec<Box<dyn Statistic>>>,
+    ) -> Result<Vec<Box<dyn Statistic>>> {
+        let (texts, classes) = (self.texts(split)?, self.setup.base.task.classes());
+        let statistics = statistics(&texts, classes)?;
+        Ok(collect(what, self.model, &texts, classes, statistics, &self.pass)?)
+    }
+
+    fn keep(&mut self, writer: &mut RunWriter, split: &str, statistic: Box<dyn Statistic>) -> Result<()> {
+        let name = statistic.file(split);
+        self.keep_record(writer, split, &name, statistic.into_record()?)
+    }
+
+    fn keep_record(
         &mut self,
         writer: &mut RunWriter,
         split: &str,
-        thresholds: &BTreeMap<Pool, Threshold>,
+        name: &str,
+        record: Box<dyn Record>,
     ) -> Result<()> {
-        let classes = self.setup.base.task.classes();
-        let neuron = self.neuron;
-        let texts = self.texts(split)?;
-        let counted = counts(self.model, &texts, classes, thresholds, neuron, &self.pass)?;
-        for (pool, count) in counted.counts {
-            let bundle = count.performance()?.to_bundle(&self.metadata(split)?)?;
-            self.write(writer, &pool.performance_file(split), &bundle)?;
+        let bundle = record.to_bundle(&self.metadata(split)?)?;
+        let any: Box<dyn Any> = record;
+        if let (Ok(rank), false) = (any.downcast::<RankRecord>(), self.options.compare.is_empty()) {
+            self.ranked.push((rank.ranking(), rank.ranked()?));
         }
-        if let (Some(positions), Some((layer, index))) = (counted.positions, neuron) {
-            let name = file::positions(split, layer, index);
-            let bundle = positions.to_bundle(&self.metadata(split)?)?;
-            self.write(writer, file::stem(&name), &bundle)?;
+        self.write(writer, name, &bundle)
+    }
+
+    /// What the best neurons of each ranking do to test.
+    fn compare(&mut self, writer: &mut RunWriter) -> Result<()> {
+        let (Some(averages), false) = (&self.averages, self.options.compare.is_empty()) else {
+            return Ok(());
+        };
+        let base = &self.setup.base;
+        let values = mean_over_positions(&averages.values()?, averages.dims())?;
+        let compared = Comparison {
+            base,
+            model: self.model,
+            texts: &self.texts(Split::Test.name())?,
+            pass: &self.pass,
+            ranked: &self.ranked,
+            averages: values,
+            shares: &self.options.compare,
         }
+        .record()?;
+        let name = format!("{}/{}", base.task.name, rank::COMPARISON);
+        writer.json(&name, &compared)?;
+        self.files.push(name);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! What can't be asked of a probe.
 
 use skn_model::{LanguageModel, NeuronSite};
-use skn_probing::ProbeType;
+use skn_probing::{Pool, ProbeType, Ranking};
+use skn_select::Share;
 
 use crate::error::{Result, SessionError};
 use crate::options::{NeuronChoice, Probe, Split};
@@ -69,6 +70,19 @@ pub(super) fn check(options: &Probe) -> Result<()> {
     if asks(ProbeType::Speed) && !options.passes(Split::Test) {
         return wrong("option `probe_type` speed is measured on test, which option `splits` leaves out");
     }
+    if options.fire_bits && options.fire_pools().next().is_none() {
+        return wrong("option `fire_bits`: goes with option `probe_type` acc or acc_last");
+    }
+    if options.fire_bits && !options.passes(Split::Dev) {
+        return wrong("option `fire_bits`: bits are kept of dev, which option `splits` leaves out");
+    }
+    if options.variance && (options.pools().next().is_none() || !options.passes(Split::Train)) {
+        return wrong(
+            "option `variance`: goes with averages over train: option `probe_type` acc, acc_mean, acc_max or acc_last, and \
+             option `splits` with train",
+        );
+    }
+    check_rank(options)?;
     let Some(shard) = options.shard else { return Ok(()) };
     if !(1..=shard.count).contains(&shard.index) {
         return Err(SessionError::usage(format!(
@@ -89,4 +103,65 @@ pub(super) fn check(options: &Probe) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Refuses rankings that can't be made, or compared.
+fn check_rank(options: &Probe) -> Result<()> {
+    let wrong = |message: &str| Err(SessionError::usage(message));
+    let Some(first) = options.rank.first() else {
+        return match options.compare.is_empty() {
+            true => Ok(()),
+            false => wrong("option `compare`: goes with option `rank`, whose rankings are compared"),
+        };
+    };
+    let twice = options.rank.iter().enumerate().find(|(place, of)| options.rank[..*place].contains(of));
+    if let Some((_, ranking)) = twice {
+        return Err(SessionError::usage(format!("option `rank` {ranking}: expected once, found twice")));
+    }
+    let Some(pool) = options.rank_pool() else {
+        return Err(SessionError::usage(format!(
+            "option `rank` {first}: goes with option `probe_type` acc, acc_last, acc_mean or acc_max"
+        )));
+    };
+    if !options.passes(Split::Dev) {
+        return wrong("option `rank`: rankings are of dev, which option `splits` leaves out");
+    }
+    if options.rank.contains(&Ranking::Cett) && matches!(pool, Pool::Mean | Pool::Max) {
+        return wrong(
+            "option `rank` cett: goes with option `probe_type` acc or acc_last, whose activations are one row's",
+        );
+    }
+    if let Some(ranking) = options.rank.iter().find(|ranking| ranking.needs_gradients()) {
+        if matches!(pool, Pool::Mean | Pool::Max) {
+            return Err(SessionError::usage(format!(
+                "option `rank` {ranking}: goes with option `probe_type` acc or acc_last, whose activations are one row's"
+            )));
+        }
+        if options.site != NeuronSite::Product {
+            return Err(SessionError::usage(format!(
+                "option `rank` {ranking}: gradients are those of option `site` product"
+            )));
+        }
+    }
+    if options.compare.is_empty() {
+        return Ok(());
+    }
+    if options.site != NeuronSite::Product {
+        return wrong("option `compare`: only option `site` product can be edited");
+    }
+    if options.shard.is_some() {
+        return wrong(
+            "option `compare`: rankings are compared when they are whole; run it once, without option `shard`",
+        );
+    }
+    if !options.passes(Split::Test) {
+        return wrong("option `compare`: damage is measured on test, which option `splits` leaves out");
+    }
+    let half = Share::of_percent(50);
+    match options.compare.iter().find(|share| **share > half) {
+        None => Ok(()),
+        Some(share) => Err(SessionError::usage(format!(
+            "option `compare` {share}: as many random neurons are edited, none of them selected: at most 0.5"
+        ))),
+    }
 }

@@ -1,0 +1,199 @@
+//! Rankings that others use, on the same activations in the same pass.
+
+mod file;
+mod histogram;
+mod lasso;
+mod ranking;
+mod record;
+mod score;
+mod tally;
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use skn_artifact::names::rank;
+use skn_counts::Pool;
+use skn_model::{LanguageModel, NeuronSite};
+
+pub use lasso::l1;
+pub use ranking::Ranking;
+pub use record::{RankRecord, Ranked};
+
+use crate::average::Average;
+use crate::error::{ProbingError, Result};
+use crate::record::Record;
+use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::watch::{Dims, row_norms};
+use tally::{Compared, Tally};
+
+/// Takes what a [`Ranking`] needs of dev: the statistic of [`RankRecord`].
+#[derive(Clone, Debug)]
+pub struct Rank {
+    given: Arc<Given>,
+    /// Texts of each class.
+    texts: Vec<u64>,
+    tally: Tally,
+}
+
+/// What does not change while texts are taken.
+#[derive(Debug)]
+struct Given {
+    ranking: Ranking,
+    site: Option<NeuronSite>,
+    pool: Pool,
+    dims: Dims,
+    widths: Vec<usize>,
+    classes: usize,
+    dead: Vec<bool>,
+    deviation: Option<Vec<f32>>,
+    compared: Compared,
+    seed: u64,
+}
+
+impl Rank {
+    /// For the neurons of a model, with the averages over train of the same pool; `seed` is that of [`Ranking::Random`].
+    ///
+    /// # Errors
+    /// If the averages are of another shape than the model, an older version wrote them, or they lack the variance that
+    /// [`Ranking::MeanDifference`] divides by.
+    pub fn new(
+        ranking: Ranking,
+        model: &LanguageModel,
+        average: &Average,
+        classes: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        if ranking == Ranking::L1 {
+            return Err(ProbingError::mismatch("ranking of a pass", "one that streams", ranking));
+        }
+        let (pool, config) = (average.pool(), model.config());
+        let dims = Dims::of(model, pool)?;
+        if average.dims() != dims.sizes() {
+            let what = format!("averages {}", pool.average_file());
+            let (expected, found) = (format!("{:?}", dims.sizes()), format!("{:?}", average.dims()));
+            return Err(ProbingError::mismatch(what, expected, found));
+        }
+        let lacks = |what: &str| {
+            let averages = pool.average_file();
+            let expected = format!("{what} beside the averages {averages}: probe train again");
+            ProbingError::mismatch(format!("ranking {ranking}"), expected, "none")
+        };
+        let range = average.range().ok_or_else(|| lacks("`minimum`, `maximum` and `dead`"))?;
+        let deviation = average.variance()?.map(|all| all.into_iter().map(f32::sqrt).collect());
+        if ranking == Ranking::MeanDifference && deviation.is_none() {
+            return Err(lacks("`variance`"));
+        }
+        let mut compared = Compared { width: config.widest(), ..Compared::default() };
+        match ranking {
+            Ranking::Predictivity => compared.threshold = average.values()?,
+            Ranking::Lape => compared.threshold = vec![0.0; dims.elements()],
+            Ranking::Auc => {
+                (compared.least, compared.most) = (range.minimum(), range.maximum());
+                let ends = compared.least.iter().zip(&compared.most);
+                compared.bins_in_one =
+                    ends.map(|(least, most)| histogram::bins_in_one(*least, *most)).collect();
+            }
+            Ranking::Cett if pool != Pool::Mean && pool != Pool::Max => compared.columns = columns(model)?,
+            Ranking::Cett => {
+                let expected = "activations of one row, by probe_type acc or acc_last";
+                return Err(ProbingError::mismatch("ranking cett", expected, pool.name()));
+            }
+            _ => {}
+        }
+        let given = Given {
+            ranking,
+            site: if config.is_gated() { ranking.site() } else { None },
+            pool,
+            widths: config.intermediate_sizes.clone(),
+            classes,
+            dead: range.dead(),
+            deviation,
+            compared,
+            seed,
+            dims,
+        };
+        let tally = Tally::new(ranking, given.dims.elements(), classes);
+        Ok(Self { given: Arc::new(given), texts: vec![0; classes], tally })
+    }
+}
+
+/// The norms of the columns of each layer's second FFN matrix, `[L, F]`: what a neuron of 1 adds to the FFN's output.
+fn columns(model: &LanguageModel) -> Result<Vec<f32>> {
+    /// So many neurons are 1, each in a row of its own, at once.
+    const ROWS: usize = 256;
+    let config = model.config();
+    let mut norms = Vec::with_capacity(config.layers() * config.widest());
+    for (layer, &width) in config.intermediate_sizes.iter().enumerate() {
+        let none = Tensor::zeros((1, width), DType::F32, model.device())?;
+        // What the bias adds is nobody's.
+        let bias = model.ffn_output(layer, &none)?;
+        for first in (0..width).step_by(ROWS) {
+            let rows = ROWS.min(width - first);
+            let mut ones = vec![0f32; rows * width];
+            (0..rows).for_each(|row| ones[row * width + first + row] = 1.0);
+            let ones = Tensor::from_vec(ones, (rows, width), model.device())?;
+            let columns = model.ffn_output(layer, &ones)?.broadcast_sub(&bias)?;
+            norms.extend(row_norms(&columns)?);
+        }
+        norms.resize((layer + 1) * config.widest(), 0.0);
+    }
+    Ok(norms)
+}
+
+impl Statistic for Rank {
+    fn reads(&self, pool: Pool, _: usize) -> bool {
+        pool == self.given.pool && self.given.ranking != Ranking::Random
+    }
+
+    fn site(&self) -> Option<NeuronSite> {
+        self.given.site
+    }
+
+    fn needs_output_norm(&self) -> bool {
+        self.given.ranking == Ranking::Cett
+    }
+
+    fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
+        let Given { ranking, dims, classes, .. } = &*self.given;
+        let mut counted = vec![0; *classes];
+        for &label in texts.labels {
+            counted[label] += 1;
+        }
+        let mut tally = Tally::of_batch(*ranking, dims.elements(), *classes, texts.labels);
+        if let Tally::Weighted(sums) = &mut tally {
+            sums.add_rows(texts.rows.len() as u64)?;
+        }
+        Ok(Box::new(Self { given: self.given.clone(), texts: counted, tally }))
+    }
+
+    fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        let Given { ranking, dims, compared, .. } = &*self.given;
+        self.tally.take(*ranking, row, dims.offset(row), dims.elements(), compared)
+    }
+
+    fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
+        let Self { texts, tally, .. } = part(of_batch)?;
+        self.tally.merge(&tally)?;
+        self.texts.iter_mut().zip(texts).for_each(|(whole, part)| *whole += part);
+        Ok(())
+    }
+
+    fn file(&self, _: &str) -> String {
+        rank::file(self.given.ranking.name())
+    }
+
+    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+        let Given { ranking, pool, dims, widths, dead, deviation, seed, .. } = &*self.given;
+        Ok(Box::new(RankRecord {
+            ranking: *ranking,
+            pool: *pool,
+            dims: dims.clone(),
+            widths: widths.clone(),
+            texts: self.texts,
+            dead: dead.clone(),
+            deviation: deviation.clone(),
+            seed: *seed,
+            tally: self.tally,
+        }))
+    }
+}

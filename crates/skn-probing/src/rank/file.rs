@@ -1,0 +1,259 @@
+//! The file of a ranking, and what a shard's holds instead of scores.
+
+use skn_artifact::names::{key, rank};
+use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
+use skn_counts::Pool;
+use skn_stats::{MeanAccumulator, SquareAccumulator};
+
+use super::histogram::{BINS, Histogram};
+use super::ranking::Ranking;
+use super::record::RankRecord;
+use super::tally::Tally;
+use crate::error::{ProbingError, Result};
+use crate::record::{Metadata, Record, described, other, wrong_metadata};
+use crate::watch::Dims;
+
+impl RankRecord {
+    /// Reads a shard's file, with what scores are computed from.
+    ///
+    /// # Errors
+    /// If the file is of another kind or shape, is not a shard's, or holds what can't be.
+    pub fn read(file: &TensorFile) -> Result<Self> {
+        read(file)
+    }
+}
+
+impl Record for RankRecord {
+    fn merge(&mut self, shard: &dyn Record) -> Result<()> {
+        let shard: &Self = other(shard)?;
+        let of = |all: &Self| {
+            format!("{} {:?} {:?} of {} classes", all.ranking, all.pool, all.dims.sizes(), all.texts.len())
+        };
+        if of(self) != of(shard) || self.widths != shard.widths {
+            return Err(ProbingError::mismatch("ranking of a shard", of(self), of(shard)));
+        }
+        if (&self.dead, &self.deviation) != (&shard.dead, &shard.deviation) {
+            return Err(ProbingError::mismatch(
+                "ranking of a shard",
+                "the same averages over train",
+                "others",
+            ));
+        }
+        self.tally.merge(&shard.tally)?;
+        self.texts.iter_mut().zip(&shard.texts).for_each(|(whole, part)| *whole += part);
+        Ok(())
+    }
+
+    fn to_bundle(&self, metadata: &Metadata) -> Result<TensorBundle> {
+        bundle(self, metadata)
+    }
+}
+
+/// `score` F32 `[L, F]`, larger is more of it; `dead` BOOL `[L, F]`; `position` and `class` I32 `[L, F]` where one was chosen; and for
+/// some rankings what the score is the magnitude of, and what stands beside it. A shard's file has sums instead.
+fn bundle(record: &RankRecord, metadata: &Metadata) -> Result<TensorBundle> {
+    let mut bundle = described(rank::KIND, metadata);
+    bundle.describe(rank::RANKING, record.ranking.name());
+    let pool = if record.pool == Pool::Position { "position" } else { record.pool.name() };
+    bundle.describe(rank::POOL, pool);
+    if let Some(widths) = key::widths(&record.widths) {
+        bundle.describe(key::WIDTHS, widths);
+    }
+    if metadata.contains_key(key::SHARD) {
+        sums(record, &mut bundle)?;
+        return Ok(bundle);
+    }
+    let (shape, ranked) = (record.shape().to_vec(), record.ranked()?);
+    bundle.insert("score", Array::f32(shape.clone(), ranked.score)?);
+    bundle.insert("dead", Array::bool(shape.clone(), ranked.dead)?);
+    if record.pool == Pool::Position && record.ranking != Ranking::Random {
+        bundle.insert("position", Array::i32(shape.clone(), ranked.position)?);
+    }
+    if record.ranking == Ranking::Lape || (record.ranking.is_of_a_class() && record.texts.len() > 2) {
+        bundle.insert("class", Array::i32(shape.clone(), ranked.class)?);
+    }
+    let (signed, beside) = match record.ranking {
+        Ranking::Predictivity => (Some("accuracy"), None),
+        Ranking::Auc => (Some("auc"), Some("bound")),
+        Ranking::MeanDifference => (Some("difference"), Some("cohen_d")),
+        Ranking::Correlation => (Some("r"), None),
+        Ranking::Lape => (Some("entropy"), None),
+        Ranking::Gradient => (Some("agreement"), None),
+        Ranking::Cett | Ranking::Taylor | Ranking::IntegratedGradients | Ranking::L1 | Ranking::Random => {
+            (None, None)
+        }
+    };
+    for (name, values) in [(signed, ranked.signed), (beside, ranked.beside)] {
+        if let Some(name) = name {
+            bundle.insert(name, Array::f32(shape.clone(), values)?);
+        }
+    }
+    Ok(bundle)
+}
+
+fn sums(record: &RankRecord, bundle: &mut TensorBundle) -> Result<()> {
+    let (dims, classes) = (record.dims.sizes().to_vec(), record.texts.len());
+    let by_class = || [&[classes][..], &dims].concat();
+    let integers = |counts: &[u64]| {
+        counts.iter().map(|&count| i64::try_from(count)).collect::<std::result::Result<_, _>>()
+    };
+    let too_many = |_| ProbingError::mismatch("texts of a ranking", "at most 2^63 - 1", "more");
+    bundle.insert("texts", Array::i64(vec![classes], integers(&record.texts).map_err(too_many)?)?);
+    bundle.insert("dead", Array::bool(dims.clone(), record.dead.clone())?);
+    bundle.insert("seed", Array::i64(vec![1], vec![record.seed as i64])?);
+    if let Some(deviation) = &record.deviation {
+        bundle.insert("deviation", Array::f32(dims.clone(), deviation.clone())?);
+    }
+    let mut fixed = |name: &str, shape: Vec<usize>, (high, low): (Vec<i64>, Vec<i64>)| -> Result<()> {
+        bundle.insert(format!("{name}_high"), Array::i64(shape.clone(), high)?);
+        bundle.insert(format!("{name}_low"), Array::i64(shape, low)?);
+        Ok(())
+    };
+    match &record.tally {
+        Tally::Fired(fired) => {
+            bundle.insert("fired", Array::i64(by_class(), integers(fired).map_err(too_many)?)?);
+        }
+        Tally::Agreed(agreed) => {
+            bundle.insert("agreed", Array::i64(by_class(), integers(agreed).map_err(too_many)?)?);
+        }
+        Tally::Sums { of_class, squares } => {
+            let (high, low, _) = of_class.parts()?;
+            fixed("sum", by_class(), (high, low))?;
+            if let Some(squares) = squares {
+                fixed("square", dims, squares.parts()?)?;
+            }
+        }
+        Tally::Histogram(histogram) => {
+            let counts = histogram.counts.iter().map(|&count| i64::from(count)).collect();
+            bundle.insert("histogram", Array::i64([&dims[..], &[classes, BINS]].concat(), counts)?);
+        }
+        Tally::Weighted(sums) => {
+            let (high, low, _) = sums.parts()?;
+            fixed("sum", dims, (high, low))?;
+        }
+        Tally::Bins { .. } | Tally::Given { .. } | Tally::Nothing => {}
+    }
+    Ok(())
+}
+
+fn read(file: &TensorFile) -> Result<RankRecord> {
+    file.expect_kind(rank::KIND)?;
+    let ranking = named(file, rank::RANKING, |name| name.parse::<Ranking>().ok())?;
+    let pool = named(file, rank::POOL, |name| {
+        Pool::ALL
+            .into_iter()
+            .find(|pool| name == if *pool == Pool::Position { "position" } else { pool.name() })
+    })?;
+    if ranking == Ranking::L1 || !file.contains("texts") {
+        let (expected, found) = ("what a shard's file has", "scores alone, which don't merge");
+        return Err(wrong(file, "texts", expected, found));
+    }
+    let (of, texts) = file.i64("texts", None)?;
+    let (sizes, dead) = file.bool("dead", None)?;
+    let fits = sizes.len() == if pool == Pool::Position { 3 } else { 2 };
+    if of.len() != 1 || of[0] < 2 || !fits || sizes.contains(&0) {
+        return Err(wrong(
+            file,
+            "dead",
+            "a shape of the pool, none 0, of two classes or more",
+            format!("{sizes:?} of {of:?}"),
+        ));
+    }
+    let texts = counts(file, "texts", &texts)?;
+    let dims = Dims::new(sizes)?;
+    let seed = file.i64("seed", Some(&[1]))?.1[0] as u64;
+    let deviation = match file.contains("deviation") {
+        true => Some(file.f32("deviation", Some(dims.sizes()))?.1),
+        false => None,
+    };
+    let (layers, neurons) = (dims.sizes()[0], dims.sizes()[dims.sizes().len() - 1]);
+    let widths = match file.metadata().get(key::WIDTHS) {
+        None => vec![neurons; layers],
+        Some(text) => {
+            let widths: Option<Vec<usize>> = text.split(',').map(|width| width.parse().ok()).collect();
+            let fits = |all: &Vec<usize>| all.len() == layers && all.iter().all(|&width| width <= neurons);
+            widths.filter(fits).ok_or_else(|| {
+                wrong_metadata(file, key::WIDTHS, format!("{layers} numbers up to {neurons}"), text)
+            })?
+        }
+    };
+    let tally = tally(file, ranking, &dims, &texts)?;
+    Ok(RankRecord { ranking, pool, dims, widths, texts, dead, deviation, seed, tally })
+}
+
+fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Result<Tally> {
+    let (sizes, classes) = (dims.sizes(), texts.len());
+    let by_class = [&[classes][..], sizes].concat();
+    let all = i64::try_from(texts.iter().sum::<u64>()).unwrap_or(i64::MAX);
+    let halves = |name: &str, shape: &[usize]| -> Result<(Vec<i64>, Vec<i64>)> {
+        let (_, high) = file.i64(&format!("{name}_high"), Some(shape))?;
+        Ok((high, file.i64(&format!("{name}_low"), Some(shape))?.1))
+    };
+    let sums = |shape: &[usize]| -> Result<MeanAccumulator> {
+        let (high, low) = halves("sum", shape)?;
+        MeanAccumulator::from_parts(&high, &low, all)
+            .map_err(|error| wrong(file, "sum_high", "sums of the texts", error))
+    };
+    Ok(match Tally::new(ranking, 0, classes) {
+        Tally::Fired(_) => {
+            let (_, fired) = file.i64("fired", Some(&by_class))?;
+            let fired = counts(file, "fired", &fired)?;
+            for (of_class, &texts) in fired.chunks_exact(dims.elements()).zip(texts) {
+                if let Some(most) = of_class.iter().find(|&&count| count > texts) {
+                    return Err(wrong(
+                        file,
+                        "fired",
+                        format!("at most {texts}, the texts of the class"),
+                        most,
+                    ));
+                }
+            }
+            Tally::Fired(fired)
+        }
+        Tally::Agreed(_) => {
+            let (_, agreed) = file.i64("agreed", Some(&by_class))?;
+            let (agreed, most) = (counts(file, "agreed", &agreed)?, texts.iter().sum::<u64>());
+            match agreed.iter().find(|&&count| count > most) {
+                None => Tally::Agreed(agreed),
+                Some(count) => {
+                    return Err(wrong(file, "agreed", format!("at most {most}, the texts"), count));
+                }
+            }
+        }
+        Tally::Sums { squares, .. } => {
+            let of_class = sums(&by_class)?;
+            let squares = match squares {
+                None => None,
+                Some(_) => {
+                    let (high, low) = halves("square", sizes)?;
+                    let squares = SquareAccumulator::from_parts(&high, &low, all);
+                    Some(squares.map_err(|error| wrong(file, "square_high", "sums of squares", error))?)
+                }
+            };
+            Tally::Sums { of_class, squares }
+        }
+        Tally::Histogram(_) => {
+            let (_, found) = file.i64("histogram", Some(&[sizes, &[classes, BINS]].concat()))?;
+            let counts: Option<Vec<u32>> = found.iter().map(|&count| u32::try_from(count).ok()).collect();
+            let counts = counts.ok_or_else(|| wrong(file, "histogram", "0 to 2^32 - 1", "another number"))?;
+            Tally::Histogram(Histogram { classes, counts })
+        }
+        Tally::Weighted(_) => Tally::Weighted(sums(sizes)?),
+        Tally::Bins { .. } | Tally::Given { .. } | Tally::Nothing => Tally::Nothing,
+    })
+}
+
+fn counts(file: &TensorFile, name: &str, found: &[i64]) -> Result<Vec<u64>> {
+    let count = |&count: &i64| u64::try_from(count).map_err(|_| wrong(file, name, "0 or more", count));
+    found.iter().map(count).collect()
+}
+
+fn named<T>(file: &TensorFile, key: &str, read: impl Fn(&str) -> Option<T>) -> Result<T> {
+    let found = file.metadata().get(key).map_or("", String::as_str);
+    read(found).ok_or_else(|| wrong_metadata(file, key, "a name that is known".into(), found))
+}
+
+fn wrong(file: &TensorFile, tensor: &str, expected: impl ToString, found: impl ToString) -> ProbingError {
+    let (file, tensor) = (file.path().into(), tensor.into());
+    ArtifactError::Tensor { file, tensor, expected: expected.to_string(), found: found.to_string() }.into()
+}

@@ -1,0 +1,146 @@
+use skn_stats::{STEPS_PER_UNIT, variance};
+
+use super::ranking::Ranking;
+use super::tally::Tally;
+
+/// A neuron's number for a ranking at one place and for one class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Score {
+    /// Larger is more of it, 0 at least.
+    pub(super) score: f64,
+    /// What the score is the magnitude of: an accuracy, an area, a difference, a correlation.
+    pub(super) signed: f64,
+    /// Of [`Ranking::Auc`]: how far the exact area is at most. Of [`Ranking::MeanDifference`]: Cohen's d.
+    pub(super) beside: f64,
+}
+
+/// What scores are computed from.
+pub(super) struct Scores<'a> {
+    pub(super) ranking: Ranking,
+    pub(super) tally: &'a Tally,
+    /// L P F, or L F.
+    pub(super) places: usize,
+    /// Texts of each class.
+    pub(super) texts: &'a [u64],
+    /// The deviation over train at each place, where it is known.
+    pub(super) deviation: Option<&'a [f32]>,
+    /// Of [`Ranking::Lape`]: the share of texts that a neuron must fire for beyond of some class.
+    pub(super) least_share: f64,
+}
+
+impl Scores<'_> {
+    fn all(&self) -> u64 {
+        self.texts.iter().sum()
+    }
+
+    /// The score of a place for a class; of [`Ranking::Lape`] that of all classes, if this is the class that it fires most for.
+    pub(super) fn of(&self, place: usize, class: usize) -> Score {
+        match self.tally {
+            Tally::Fired(fired) if self.ranking == Ranking::Lape => self.lape(fired, place, class),
+            Tally::Fired(fired) => self.predictivity(fired, place, class),
+            Tally::Sums { squares: None, .. } => self.mean_difference(place, class),
+            Tally::Sums { .. } => self.correlation(place, class),
+            Tally::Histogram(histogram) => {
+                let (area, bound) = histogram.area(place, class);
+                Score { score: (area - 0.5).abs(), signed: area, beside: bound }
+            }
+            Tally::Weighted(sums) => {
+                let mean = sums.sum(place) as f64 / STEPS_PER_UNIT / self.all().max(1) as f64;
+                Score { score: mean, signed: mean, beside: 0.0 }
+            }
+            Tally::Agreed(agreed) => {
+                let share = agreed[class * self.places + place] as f64 / self.all().max(1) as f64;
+                Score { score: share.max(1.0 - share), signed: share, beside: 0.0 }
+            }
+            Tally::Bins { .. } | Tally::Given { .. } | Tally::Nothing => {
+                Score { score: 0.0, signed: 0.0, beside: 0.0 }
+            }
+        }
+    }
+
+    fn predictivity(&self, fired: &[u64], place: usize, class: usize) -> Score {
+        let hits = fired[class * self.places + place];
+        let anywhere: u64 = fired.iter().skip(place).step_by(self.places).sum();
+        let (positives, negatives) = (self.texts[class], self.all() - self.texts[class]);
+        let silent = negatives - (anywhere - hits);
+        let accuracy = if self.is_balanced() {
+            (hits as f64 / positives.max(1) as f64 + silent as f64 / negatives.max(1) as f64) / 2.0
+        } else {
+            (hits + silent) as f64 / self.all().max(1) as f64
+        };
+        Score { score: accuracy.max(1.0 - accuracy), signed: accuracy, beside: 0.0 }
+    }
+
+    /// Whether accuracy would reward the larger class: of more than two, and of two where one has more than 55 %.
+    fn is_balanced(&self) -> bool {
+        let largest = self.texts.iter().max().copied().unwrap_or(0);
+        self.texts.len() > 2 || u128::from(largest) * 100 > u128::from(self.all()) * 55
+    }
+
+    fn lape(&self, fired: &[u64], place: usize, class: usize) -> Score {
+        let shares: Vec<f64> = fired
+            .iter()
+            .skip(place)
+            .step_by(self.places)
+            .zip(self.texts)
+            .map(|(&fired, &texts)| fired as f64 / texts.max(1) as f64)
+            .collect();
+        let (most, sum) = (shares.iter().copied().fold(0.0, f64::max), shares.iter().sum::<f64>());
+        let first = shares.iter().position(|&share| share == most);
+        if first != Some(class) || most <= self.least_share {
+            return Score { score: 0.0, signed: 0.0, beside: 0.0 };
+        }
+        let terms = shares.iter().map(|share| share / sum).filter(|share| *share > 0.0);
+        let entropy: f64 = -terms.map(|share| share * share.ln()).sum::<f64>();
+        let score = ((shares.len() as f64).ln() - entropy).max(0.0);
+        Score { score, signed: entropy, beside: 0.0 }
+    }
+
+    /// The sums of a place over the texts of a class and over all, in steps.
+    fn sums(&self, place: usize, class: usize) -> [i128; 2] {
+        let Tally::Sums { of_class, .. } = self.tally else { return [0; 2] };
+        let of = |class: usize| of_class.sum(class * self.places + place);
+        [of(class), (0..self.texts.len()).map(of).sum()]
+    }
+
+    fn mean_difference(&self, place: usize, class: usize) -> Score {
+        let [inside, all] = self.sums(place, class);
+        let mean = |sum: i128, texts: u64| sum as f64 / STEPS_PER_UNIT / texts.max(1) as f64;
+        let inside_texts = self.texts[class];
+        let difference = mean(inside, inside_texts) - mean(all - inside, self.all() - inside_texts);
+        let deviation = self.deviation.map_or(0.0, |deviation| f64::from(deviation[place]));
+        let d = if deviation > 0.0 { difference / deviation } else { 0.0 };
+        Score { score: difference.abs(), signed: difference, beside: d }
+    }
+
+    fn correlation(&self, place: usize, class: usize) -> Score {
+        let Tally::Sums { squares: Some(squares), .. } = self.tally else {
+            return Score { score: 0.0, signed: 0.0, beside: 0.0 };
+        };
+        let ([inside, all], texts) = (self.sums(place, class), self.all());
+        let share = self.texts[class] as f64 / texts.max(1) as f64;
+        let mean = |sum: i128| sum as f64 / STEPS_PER_UNIT / texts.max(1) as f64;
+        let spread = variance(all, squares.sum(place), texts.max(1)) * share * (1.0 - share);
+        let r = if spread > 0.0 { (mean(inside) - mean(all) * share) / spread.sqrt() } else { 0.0 };
+        let r = r.clamp(-1.0, 1.0);
+        Score { score: r.abs(), signed: r, beside: 0.0 }
+    }
+
+    /// The 95th percentile of the shares of texts that live neurons fire for, of all classes: the published one, the k-th smallest with k =
+    /// 95 % of their number, rounded.
+    pub(super) fn percentile(&self, dead: &[bool]) -> f64 {
+        let Tally::Fired(fired) = self.tally else { return 0.0 };
+        let classes = fired.chunks_exact(self.places.max(1)).zip(self.texts);
+        let mut shares: Vec<f64> = classes
+            .flat_map(|(fired, &texts)| {
+                let live = fired.iter().zip(dead).filter(|(_, dead)| !**dead);
+                live.map(move |(&fired, _)| fired as f64 / texts.max(1) as f64)
+            })
+            .collect();
+        let k = (shares.len() as f64 * 0.95).round_ties_even() as usize;
+        match k.checked_sub(1) {
+            Some(index) if index < shares.len() => *shares.select_nth_unstable_by(index, f64::total_cmp).1,
+            _ => 0.0,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+use skn_stats::{MeanAccumulator, SquareAccumulator};
+
+use super::histogram::{self, Histogram};
+use super::ranking::Ranking;
+use crate::error::{ProbingError, Result};
+use crate::statistic::Row;
+
+/// What is counted or added up for a ranking, for each place of the activations `[L, P, F]` or `[L, F]`: integers, so the same in any
+/// order of the texts.
+#[derive(Clone, Debug)]
+pub(super) enum Tally {
+    /// For how many texts of each class the activation is above a threshold, `[C, places]`.
+    Fired(Vec<u64>),
+    /// Sums over the texts of each class, `[C, places]`, and of squares over all, `[places]`.
+    Sums { of_class: MeanAccumulator, squares: Option<SquareAccumulator> },
+    /// How many texts of each class lie in each bin.
+    Histogram(Histogram),
+    /// Of a batch: the bin of each text at each place, `[texts, places]`.
+    Bins { bins: Vec<u8>, labels: Vec<usize> },
+    /// Sums over all texts, `[places]`.
+    Weighted(MeanAccumulator),
+    /// For how many texts the sign of z dp/dz of each class tells whether the text is of it, `[C, places]`.
+    Agreed(Vec<u64>),
+    /// Scores that were computed already, `[L, F]`, of one position.
+    Given { scores: Vec<f32>, position: usize },
+    /// Nothing: it is known without texts.
+    Nothing,
+}
+
+/// What activations are compared with, of the shape of the places.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Compared {
+    /// For [`Ranking::Predictivity`] and [`Ranking::Lape`].
+    pub(super) threshold: Vec<f32>,
+    /// For [`Ranking::Auc`]: where the bins begin, and how many there are in 1.
+    pub(super) least: Vec<f32>,
+    pub(super) most: Vec<f32>,
+    pub(super) bins_in_one: Vec<f32>,
+    /// For [`Ranking::Cett`]: norms of the columns of each layer's second matrix, `[L, F]`.
+    pub(super) columns: Vec<f32>,
+    /// F.
+    pub(super) width: usize,
+}
+
+impl Tally {
+    /// Of all texts, nothing yet.
+    pub(super) fn new(ranking: Ranking, places: usize, classes: usize) -> Self {
+        let of_class = || MeanAccumulator::new(classes * places);
+        match ranking {
+            Ranking::Predictivity | Ranking::Lape => Self::Fired(vec![0; classes * places]),
+            Ranking::Auc => Self::Histogram(Histogram::new(places, classes)),
+            Ranking::MeanDifference => Self::Sums { of_class: of_class(), squares: None },
+            Ranking::Correlation => {
+                Self::Sums { of_class: of_class(), squares: Some(SquareAccumulator::new(places)) }
+            }
+            Ranking::Cett | Ranking::Taylor | Ranking::IntegratedGradients => {
+                Self::Weighted(MeanAccumulator::new(places))
+            }
+            Ranking::Gradient => Self::Agreed(vec![0; classes * places]),
+            Ranking::L1 | Ranking::Random => Self::Nothing,
+        }
+    }
+
+    /// Of a batch's texts, nothing yet.
+    pub(super) fn of_batch(ranking: Ranking, places: usize, classes: usize, labels: &[usize]) -> Self {
+        match ranking {
+            Ranking::Auc => Self::Bins { bins: vec![0; labels.len() * places], labels: labels.to_vec() },
+            _ => Self::new(ranking, places, classes),
+        }
+    }
+
+    /// Takes a row whose first activation is at a place `at` of so many.
+    pub(super) fn take(
+        &mut self,
+        ranking: Ranking,
+        row: &Row<'_>,
+        at: usize,
+        places: usize,
+        with: &Compared,
+    ) -> Result<()> {
+        let values = row.values;
+        match self {
+            Self::Fired(fired) => {
+                let counts = &mut fired[row.label * places + at..][..values.len()];
+                for ((count, value), threshold) in counts.iter_mut().zip(values).zip(&with.threshold[at..]) {
+                    *count += u64::from(value > threshold);
+                }
+            }
+            Self::Sums { of_class, squares } => {
+                of_class.add_row_at(row.label * places + at, values)?;
+                if let Some(squares) = squares {
+                    squares.add_row_at(at, values)?;
+                }
+            }
+            Self::Bins { bins, .. } => {
+                let bins = &mut bins[row.text * places + at..][..values.len()];
+                let ends = with.least[at..].iter().zip(&with.most[at..]).zip(&with.bins_in_one[at..]);
+                for ((bin, &value), ((&least, &most), &bins_in_one)) in bins.iter_mut().zip(values).zip(ends)
+                {
+                    *bin = histogram::bin(value, least, most, bins_in_one);
+                }
+            }
+            Self::Weighted(sums) if ranking != Ranking::Cett => {
+                let slopes = row.slopes.map(|slopes| match ranking {
+                    Ranking::Taylor => slopes.loss,
+                    _ => slopes.classes[row.label],
+                });
+                let products = values.iter().zip(slopes.unwrap_or_default());
+                let products: Vec<f32> = products.map(|(value, slope)| (value * slope).abs()).collect();
+                sums.add_row_at(at, &products)?;
+            }
+            Self::Agreed(agreed) => {
+                for (class, slopes) in row.slopes.map_or(&[][..], |slopes| slopes.classes).iter().enumerate()
+                {
+                    let counts = &mut agreed[class * places + at..][..values.len()];
+                    for ((count, value), slope) in counts.iter_mut().zip(values).zip(*slopes) {
+                        *count += u64::from((value * slope > 0.0) == (class == row.label));
+                    }
+                }
+            }
+            Self::Weighted(sums) => {
+                let norm = row.output_norm.unwrap_or(0.0);
+                let columns = &with.columns[row.layer * with.width..];
+                let share = |(value, column): (&f32, &f32)| value.abs() * column / norm;
+                // An output of 0 is nobody's.
+                let shares: Vec<f32> = match norm > 0.0 {
+                    true => values.iter().zip(columns).map(share).collect(),
+                    false => vec![0.0; values.len()],
+                };
+                sums.add_row_at(at, &shares)?;
+            }
+            Self::Histogram(_) | Self::Given { .. } | Self::Nothing => {}
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    /// Adds what was taken of other texts: of a batch, or of another shard.
+    pub(super) fn merge(&mut self, part: &Self) -> Result<()> {
+        match (self, part) {
+            (Self::Fired(fired), Self::Fired(part)) | (Self::Agreed(fired), Self::Agreed(part))
+                if fired.len() == part.len() =>
+            {
+                fired.iter_mut().zip(part).for_each(|(count, part)| *count += part);
+            }
+            (Self::Sums { of_class, squares }, Self::Sums { of_class: part, squares: part_squares }) => {
+                of_class.merge(part)?;
+                if let (Some(squares), Some(part)) = (squares, part_squares) {
+                    squares.merge(part)?;
+                }
+            }
+            (Self::Histogram(whole), Self::Bins { bins, labels }) => whole.add(bins, labels),
+            (Self::Histogram(whole), Self::Histogram(part)) => whole.merge(part)?,
+            (Self::Weighted(sums), Self::Weighted(part)) => sums.merge(part)?,
+            (Self::Nothing, Self::Nothing) => {}
+            _ => return Err(ProbingError::mismatch("ranking to merge", "the same sums", "others")),
+        }
+        Ok(())
+    }
+}

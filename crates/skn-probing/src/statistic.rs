@@ -1,0 +1,159 @@
+use std::any::Any;
+
+use skn_counts::Pool;
+use skn_model::NeuronSite;
+
+use crate::error::{ProbingError, Result};
+use crate::record::Record;
+
+/// One thing that is taken of activations in a pass over a split: a sum, a count, the activations of one neuron.
+///
+/// [`collect`](crate::collect) runs any number of them over a split in one pass. Of each batch a thread asks the statistic for its
+/// part ([`Self::of_batch`]), gives that part each row of activations that it reads ([`Self::take`]), layer by layer as they are made,
+/// and the parts are put together in an order that depends on texts and options only ([`Self::absorb`]). Parts of a batch are in
+/// memory at once for each thread, so a statistic must not keep more of a text than it has to.
+///
+/// What comes of it is a [`Record`]: what a file holds. A statistic whose numbers are integers has the same record in any order of texts
+/// and for any grouping into batches and shards.
+///
+/// ```
+/// use skn_artifact::{Array, TensorBundle};
+/// use skn_probing::{BatchTexts, Metadata, Pool, Record, Result, Row, Statistic, other};
+///
+/// /// How many texts have an activation above 1 somewhere in a layer, `[L]`.
+/// #[derive(Clone)]
+/// struct Loud(Vec<i64>);
+///
+/// impl Statistic for Loud {
+///     fn reads(&self, pool: Pool, _layer: usize) -> bool {
+///         pool == Pool::Max
+///     }
+///     fn of_batch(&self, _: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
+///         Ok(Box::new(Self(vec![0; self.0.len()])))
+///     }
+///     fn take(&mut self, row: &Row<'_>) -> Result<()> {
+///         self.0[row.layer] += i64::from(row.values.iter().any(|&value| value > 1.0));
+///         Ok(())
+///     }
+///     fn absorb(&mut self, part: Box<dyn Statistic>) -> Result<()> {
+///         let part: Self = skn_probing::part(part)?;
+///         self.merge(&part)
+///     }
+///     fn file(&self, split: &str) -> String {
+///         format!("{split}_loud")
+///     }
+///     fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+///         Ok(self)
+///     }
+/// }
+///
+/// impl Record for Loud {
+///     fn merge(&mut self, other: &dyn Record) -> Result<()> {
+///         let other: &Self = skn_probing::other(other)?;
+///         self.0.iter_mut().zip(&other.0).for_each(|(whole, part)| *whole += part);
+///         Ok(())
+///     }
+///     fn to_bundle(&self, metadata: &Metadata) -> Result<TensorBundle> {
+///         let mut bundle = skn_probing::described("loud", metadata);
+///         bundle.insert("texts", Array::i64(vec![self.0.len()], self.0.clone())?);
+///         Ok(bundle)
+///     }
+/// }
+/// # let mut loud = Loud(vec![0; 2]);
+/// # loud.take(&Row { pool: Pool::Max, layer: 1, position: 0, text: 0, label: 1, values: &[0.5, 2.0], output_norm: None, slopes: None }).unwrap();
+/// # assert_eq!(loud.0, [0, 1]);
+/// ```
+pub trait Statistic: Any + Send + Sync {
+    /// Whether it takes a pool's rows of a layer. Rows that nobody reads are not computed in the last layer.
+    fn reads(&self, pool: Pool, layer: usize) -> bool;
+
+    /// Which number of a gated FFN's neuron it takes, where that is not the one that the pass reads
+    /// ([`PassOptions::site`](crate::PassOptions::site)). A plain FFN has one number alone.
+    fn site(&self) -> Option<NeuronSite> {
+        None
+    }
+
+    /// Whether rows come with the norm of the FFN's output ([`Row::output_norm`]), which costs a product more for each layer.
+    fn needs_output_norm(&self) -> bool {
+        false
+    }
+
+    /// The same statistic of which nothing was taken yet, for the texts of a batch.
+    ///
+    /// # Errors
+    /// If the texts are none that it can be of.
+    fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>>;
+
+    /// Is given a row of activations that it reads: all of them are finite. Of a layer, rows come text by text.
+    ///
+    /// # Errors
+    /// If they are not what can be taken; that ends the pass.
+    fn take(&mut self, row: &Row<'_>) -> Result<()>;
+
+    /// Adds what was taken of a batch: a part that [`Self::of_batch`] made ([`part`] is its type).
+    ///
+    /// # Errors
+    /// If there is too much of it.
+    fn absorb(&mut self, part: Box<dyn Statistic>) -> Result<()>;
+
+    /// The name of its file in the task's folder, without extension, such as `dev_perf`.
+    fn file(&self, split: &str) -> String;
+
+    /// What its file holds.
+    ///
+    /// # Errors
+    /// If it was of too few texts.
+    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>>;
+}
+
+/// The activations of a layer's neurons for one text, at a prompt position or pooled.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// What was taken of the text's activations.
+    pub pool: Pool,
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The prompt position, from 0; 0 where they are pooled.
+    pub position: usize,
+    /// The text's index in its batch.
+    pub text: usize,
+    /// The text's class.
+    pub label: usize,
+    /// A number for each neuron that the layer has.
+    pub values: &'a [f32],
+    /// The Euclidean norm of what the FFN makes of these neurons, its bias counted; where somebody asked for it
+    /// ([`Statistic::needs_output_norm`]), and the values are one row's products.
+    pub output_norm: Option<f32>,
+    /// Their gradients, in a pass that goes back ([`collect_gradients`](crate::collect_gradients)).
+    pub slopes: Option<Slope<'a>>,
+}
+
+/// Gradients to the activations of a row, a number for each neuron.
+#[derive(Clone, Copy, Debug)]
+pub struct Slope<'a> {
+    /// Of the answer's loss, its cross-entropy in nats.
+    pub loss: &'a [f32],
+    /// Of each class's probability, among the classes.
+    pub classes: &'a [&'a [f32]],
+}
+
+/// The texts of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchTexts<'a> {
+    /// The class of each.
+    pub labels: &'a [usize],
+    /// The row of each in its part of the data.
+    pub rows: &'a [u64],
+    /// Where each stands in the list of texts that the pass is over.
+    pub places: &'a [usize],
+}
+
+/// A part as the type that made it.
+///
+/// # Errors
+/// If it is of another type, which is a mistake of the statistic.
+pub fn part<S: Statistic>(part: Box<dyn Statistic>) -> Result<S> {
+    let part: Box<dyn Any> = part;
+    let part = part.downcast::<S>();
+    part.map(|part| *part).map_err(|_| ProbingError::wrong_type::<S>("part of a statistic"))
+}

@@ -1,0 +1,231 @@
+//! Gradients to neurons against finite differences of the whole model.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use candle_core::{Device, Tensor};
+use skn_data::Encoded;
+use skn_model::{Hook, NeuronSite, Reads, Rows, Site};
+use skn_probing::{
+    Average, BatchTexts, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Result, Row, Silent,
+    Statistic, Workers, averages, collect_gradients, evaluate_with, part,
+};
+
+use support::{LAYERS, NEURONS, POSITIONS, model, texts, through_a_file};
+
+/// The tokens that answer.
+const WORDS: [u32; 2] = [6, 7];
+
+/// Slopes of the loss and of both probabilities, by text, layer and position: of all neurons, with their activations.
+type Kept = BTreeMap<(usize, usize, usize), [Vec<f32>; 4]>;
+
+/// Keeps all slopes.
+struct Keep {
+    pool: Pool,
+    places: Vec<usize>,
+    kept: Kept,
+    whole: Arc<Mutex<Kept>>,
+}
+
+impl Statistic for Keep {
+    fn reads(&self, pool: Pool, _: usize) -> bool {
+        pool == self.pool
+    }
+
+    fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
+        let (places, whole) = (texts.places.to_vec(), self.whole.clone());
+        Ok(Box::new(Self { pool: self.pool, places, kept: Kept::new(), whole }))
+    }
+
+    fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        let slopes = row.slopes.unwrap();
+        let all = [slopes.loss, slopes.classes[0], slopes.classes[1], row.values].map(<[f32]>::to_vec);
+        self.kept.insert((self.places[row.text], row.layer, row.position), all);
+        Ok(())
+    }
+
+    fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
+        self.whole.lock().unwrap().extend(part::<Self>(of_batch)?.kept);
+        Ok(())
+    }
+
+    fn file(&self, split: &str) -> String {
+        split.into()
+    }
+
+    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+        unreachable!("nothing is written")
+    }
+}
+
+fn slopes(pool: Pool, steps: Option<usize>, way: (usize, usize)) -> Kept {
+    let (model, workers, whole) = (model(), Workers::new(way.0).unwrap(), Arc::new(Mutex::new(Kept::new())));
+    let options = PassOptions { token_budget: way.1, ..PassOptions::new(&workers) };
+    let keep = Keep { pool, places: Vec::new(), kept: Kept::new(), whole: whole.clone() };
+    collect_gradients(&model, &texts(5, 3), &WORDS, vec![Box::new(keep)], steps, &options).unwrap();
+    let kept = whole.lock().unwrap().clone();
+    kept
+}
+
+/// Adds a number to one neuron of a row, after the rows that are read were held at a share of what they were, if so.
+struct Push<'a> {
+    at: (usize, usize, usize),
+    by: f32,
+    pool: Pool,
+    held: Option<(f32, &'a Kept, usize)>,
+}
+
+impl Hook for Push<'_> {
+    fn reads(&self, site: Site) -> Reads {
+        if site == NeuronSite::Product.at(site.layer()) { Reads::All } else { Reads::Nothing }
+    }
+
+    fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
+        let mut values = x.to_vec2::<f32>()?;
+        let (layer, position, neuron) = self.at;
+        for (row, place) in values.iter_mut().zip(rows.place()) {
+            let found = match self.pool {
+                Pool::Position => place.in_prompt,
+                _ => place.is_last_of_text.then_some(0),
+            };
+            let Some(found) = found else { continue };
+            if let Some((share, kept, text)) = self.held {
+                row.clone_from(&kept[&(text, site.layer(), found)][3]);
+                row.iter_mut().for_each(|value| *value *= share);
+            }
+            if (site.layer(), found) == (layer, position) {
+                row[neuron] += self.by;
+            }
+        }
+        Ok(Tensor::new(values, &Device::Cpu)?)
+    }
+}
+
+/// Loss and probabilities of a text with a neuron pushed.
+fn pushed(text: &Encoded, push: impl Fn() -> Push<'static> + Sync) -> [f64; 3] {
+    let workers = Workers::new(1).unwrap();
+    let options = PassOptions { progress: &Silent, ..PassOptions::new(&workers) };
+    let found = evaluate_with(&model(), std::slice::from_ref(text), &WORDS, &options, |_| push()).unwrap();
+    let powers: Vec<f64> = found.logits.iter().map(|&logit| f64::from(logit).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    [found.loss, powers[0] / sum, powers[1] / sum]
+}
+
+/// By how much a neuron is pushed either way.
+const STEP: f32 = 1.0 / 64.0;
+
+#[track_caller]
+fn check(found: &[f64; 3], expected: [f64; 3], what: &str) {
+    for (found, expected) in found.iter().zip(expected) {
+        let scale = expected.abs().max(0.02);
+        assert!((found - expected).abs() < 0.02 * scale, "{what}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn slopes_are_what_pushing_a_neuron_does() {
+    let all = texts(5, 3);
+    for (pool, positions) in [(Pool::Position, POSITIONS), (Pool::Last, 1)] {
+        let kept = slopes(pool, None, (1, 4096));
+        assert_eq!(kept.len(), 5 * LAYERS * positions);
+        let mut largest = 0f64;
+        for (place, (&(text, layer, position), of)) in kept.iter().enumerate() {
+            let neuron = place * 7 % NEURONS;
+            let either = [STEP, -STEP].map(|by| {
+                pushed(&all[text], || Push { at: (layer, position, neuron), by, pool, held: None })
+            });
+            let slope = |which: usize| (either[0][which] - either[1][which]) / f64::from(2.0 * STEP);
+            let expected = [0, 1, 2].map(slope);
+            let found = [0, 1, 2].map(|which| f64::from(of[which][neuron]));
+            check(
+                &found,
+                expected,
+                &format!("{pool:?} of text {text}, layer {layer}, position {position}, neuron {neuron}"),
+            );
+            largest = largest.max(expected[1].abs());
+        }
+        assert!(largest > 0.02, "a test that can fail has slopes: {largest}");
+    }
+}
+
+#[test]
+fn integrated_slopes_are_means_over_held_neurons() {
+    let (all, kept) = (texts(5, 3), slopes(Pool::Position, None, (1, 4096)));
+    // Held for as long as the test runs, as hooks are made for each batch.
+    let kept: &'static Kept = Box::leak(Box::new(kept));
+    let found = slopes(Pool::Position, Some(2), (2, 30));
+    for (place, (&(text, layer, position), of)) in found.iter().enumerate().step_by(3) {
+        let neuron = place * 5 % NEURONS;
+        let mut expected = [0.0; 3];
+        for share in [0.5, 1.0] {
+            let either = [STEP, -STEP].map(|by| {
+                let held = Some((share, kept, text));
+                pushed(&all[text], || Push { at: (layer, position, neuron), by, pool: Pool::Position, held })
+            });
+            for (which, sum) in expected.iter_mut().enumerate() {
+                *sum += (either[0][which] - either[1][which]) / f64::from(2.0 * STEP) / 2.0;
+            }
+        }
+        let slopes = [0, 1, 2].map(|which| f64::from(of[which][neuron]));
+        check(
+            &slopes,
+            expected,
+            &format!("text {text}, layer {layer}, position {position}, neuron {neuron}"),
+        );
+        assert_eq!(of[3], kept[&(text, layer, position)][3], "activations are those of the model as it is");
+    }
+}
+
+/// The scores of rankings by gradients, from the slopes themselves.
+#[test]
+fn rankings_add_up_slopes() {
+    let (model, all, workers) = (model(), texts(5, 3), Workers::new(2).unwrap());
+    let options = PassOptions { token_budget: 30, ..PassOptions::new(&workers) };
+    let average: Average =
+        averages(&model, &all, &[ProbeType::Acc], &options).unwrap().remove(&Pool::Position).unwrap();
+    let kept = slopes(Pool::Position, None, (1, 4096));
+    for ranking in [Ranking::Taylor, Ranking::Gradient] {
+        let rank: Box<dyn Statistic> = Box::new(Rank::new(ranking, &model, &average, 2, 0).unwrap());
+        let taken =
+            collect_gradients(&model, &all, &WORDS, vec![rank], ranking.steps(), &options).unwrap().remove(0);
+        let file = through_a_file(&taken.into_record().unwrap().to_bundle(&Metadata::new()).unwrap());
+        let (_, score) = file.f32("score", Some(&[LAYERS, NEURONS])).unwrap();
+        let (_, position) = file.i32("position", Some(&[LAYERS, NEURONS])).unwrap();
+        for (place, (score, position)) in score.iter().zip(position).enumerate() {
+            let (layer, neuron) = (place / NEURONS, place % NEURONS);
+            let of = |position: usize| {
+                let texts = all.iter().enumerate().map(|(text, encoded)| {
+                    let [loss, _, second, z] = &kept[&(text, layer, position)];
+                    match ranking {
+                        Ranking::Taylor => f64::from((z[neuron] * loss[neuron]).abs()),
+                        _ => f64::from(u8::from((z[neuron] * second[neuron] > 0.0) == (encoded.label == 1))),
+                    }
+                });
+                let mean = texts.sum::<f64>() / 5.0;
+                if ranking == Ranking::Taylor { mean } else { mean.max(1.0 - mean) }
+            };
+            let best = (0..POSITIONS).map(of).fold(0.0, f64::max);
+            assert!((f64::from(*score) - best).abs() < 1e-6, "{ranking} {place}: {score}, expected {best}");
+            assert!((of(position as usize) - best).abs() < 1e-6, "{ranking} {place}: position {position}");
+        }
+        assert!(score.iter().any(|score| *score > 0.0));
+    }
+}
+
+#[test]
+fn threads_and_batches_change_no_slope() {
+    assert!(slopes(Pool::Last, None, (1, 4096)) == slopes(Pool::Last, None, (3, 24)));
+}
+
+#[test]
+fn means_have_no_slope_of_their_own() {
+    let (model, workers) = (model(), Workers::new(1).unwrap());
+    let average: Box<dyn Statistic> = Box::new(Average::new(&model, Pool::Max).unwrap());
+    let options = PassOptions::new(&workers);
+    let error = collect_gradients(&model, &texts(2, 1), &WORDS, vec![average], None, &options).err().unwrap();
+    assert!(error.to_string().contains("gradients: expected activations of one row"), "{error}");
+}

@@ -1,0 +1,117 @@
+//! A planted truth: a model with three neurons that carry the label, among many that follow it by chance. Every ranking that looks
+//! at the label finds exactly those three; one that does not, and chance, do not.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use candle_core::{Device, Tensor};
+use skn_data::Encoded;
+use skn_model::{Config, Gradients, LanguageModel, Tuning, Weights, shapes};
+use skn_probing::{Average, Metadata, PassOptions, Pool, Rank, Ranking, Statistic, Workers, collect, part};
+
+use support::{Numbers, through_a_file};
+
+const HIDDEN: usize = 16;
+const WIDTH: usize = 64;
+const LAYERS: usize = 2;
+
+/// Layer and index of the neurons that carry the label.
+const PLANTED: [(usize, usize); 3] = [(0, 7), (1, 20), (1, 41)];
+
+/// Words 10 and 11 are the label, in the first two numbers of a hidden state, which no other word and no other neuron touches.
+fn weight(name: &str, at: usize, random: f32) -> f32 {
+    let layer = usize::from(name.contains("layer.1."));
+    let planted = |neuron: usize| PLANTED.contains(&(layer, neuron));
+    match name {
+        _ if name.ends_with("word_embeddings.weight") => match (at / HIDDEN, at % HIDDEN) {
+            (10, 0) | (11, 1) => -4.0,
+            (10, 1) | (11, 0) => 4.0,
+            (_, 0 | 1) => 0.0,
+            _ => random,
+        },
+        _ if name.contains("position_embeddings") || name.contains("token_type_embeddings") => {
+            match at % HIDDEN {
+                0 | 1 => 0.0,
+                _ => random,
+            }
+        }
+        _ if name.contains("LayerNorm.weight") => 1.0,
+        // Texts' words don't see each other.
+        _ if name.contains("attention.output.dense") || name.contains("LayerNorm.bias") => 0.0,
+        _ if name.ends_with("intermediate.dense.weight") => match (at / HIDDEN, at % HIDDEN) {
+            (neuron, column) if planted(neuron) => {
+                if column == 0 {
+                    1.0
+                } else {
+                    0.0
+                }
+            }
+            (_, 0 | 1) => 0.0,
+            _ => random,
+        },
+        _ if name.ends_with("intermediate.dense.bias") && planted(at) => 0.0,
+        _ if name.ends_with("output.dense.weight") => match (at / WIDTH, at % WIDTH) {
+            (0 | 1, _) => 0.0,
+            (_, neuron) if planted(neuron) => 0.0,
+            _ => random,
+        },
+        _ if name.ends_with("output.dense.bias") && at < 2 => 0.0,
+        _ => random,
+    }
+}
+
+fn model() -> LanguageModel {
+    let config = Config::new(40, [HIDDEN, 2, WIDTH, LAYERS], 34).unwrap();
+    let mut numbers = Numbers::new(21);
+    let tensors = shapes(&config).into_iter().map(|(name, shape)| {
+        let values: Vec<f32> =
+            (0..shape.iter().product()).map(|at| weight(&name, at, numbers.next())).collect();
+        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    });
+    let weights = Weights::from_tensors(&config, tensors.collect()).unwrap();
+    LanguageModel::new(&config, &weights, &Tuning::none(), 3, Gradients::Nothing).unwrap()
+}
+
+/// The word of the label, and five others.
+fn texts(count: u64, seed: u64) -> Vec<Encoded> {
+    let mut numbers = Numbers::new(seed);
+    let text = |row| {
+        let label = usize::from(numbers.next() > 0.0);
+        let mut ids = vec![0, 10 + label as u32];
+        ids.extend((0..5).map(|_| 12 + ((numbers.next() + 1.0) * 13.9) as u32));
+        ids.push(2);
+        Encoded { second: ids.len(), label, row, ids: ids.into() }
+    };
+    (0..count).map(text).collect()
+}
+
+/// The three best neurons of a ranking.
+fn best(ranking: Ranking) -> BTreeSet<(usize, usize)> {
+    let (model, workers) = (model(), Workers::new(2).unwrap());
+    let options = PassOptions::new(&workers);
+    let average: Box<dyn Statistic> = Box::new(Average::new(&model, Pool::Max).unwrap().with_variance());
+    let average = collect("averaging", &model, &texts(150, 1), 2, vec![average], &options).unwrap().remove(0);
+    let rank = Rank::new(ranking, &model, &part(average).unwrap(), 2, 5).unwrap();
+    let taken =
+        collect("ranking", &model, &texts(150, 2), 2, vec![Box::new(rank)], &options).unwrap().remove(0);
+    let file = through_a_file(&taken.into_record().unwrap().to_bundle(&Metadata::new()).unwrap());
+    let (_, score) = file.f32("score", Some(&[LAYERS, WIDTH])).unwrap();
+    let mut order: Vec<usize> = (0..score.len()).collect();
+    order.sort_by(|&a, &b| score[b].total_cmp(&score[a]));
+    assert!(score[order[2]] > score[order[3]], "{ranking}: the third and the fourth tie");
+    order[..3].iter().map(|&place| (place / WIDTH, place % WIDTH)).collect()
+}
+
+#[test]
+fn rankings_by_the_label_find_the_planted_neurons_and_no_other() {
+    let planted = BTreeSet::from(PLANTED);
+    for ranking in
+        [Ranking::Predictivity, Ranking::Auc, Ranking::MeanDifference, Ranking::Correlation, Ranking::Lape]
+    {
+        assert_eq!(best(ranking), planted, "{ranking}");
+    }
+    assert_ne!(best(Ranking::Random), planted);
+}

@@ -1,0 +1,213 @@
+//! Rankings of neurons compared: which of them finds those that matter?
+
+use kuva::prelude::*;
+use maud::{Markup, PreEscaped, html};
+use skn_artifact::RankingComparison;
+
+use crate::figure::{COLOURS, Figure, INK, MUTED, layout, plain};
+use crate::number::{percent, range, three};
+use crate::parts::{Parts, Task};
+
+/// What each ranking looks at, in a few words.
+fn meaning(ranking: &str) -> &'static str {
+    match ranking {
+        "predictivity" => "how often \"above its average\" tells the class",
+        "auc" => "how well its activation sorts the classes",
+        "mean_difference" => "how far its averages of the classes lie apart",
+        "correlation" => "how its activation goes with the class",
+        "lape" => "whether it fires for one class more often than for others",
+        "cett" => "how much of the layer's output it makes, whatever the class",
+        "taylor" => "how much the loss would change without it, by the gradient",
+        "gradient" => "whether pushing it moves the answer to the text's class",
+        "integrated_gradients" => "what it adds to the answer on the way from nothing to what it is",
+        "l1" => "its weight in a sparse regression on all neurons of its layer",
+        "random" => "nothing: numbers of chance",
+        _ => "",
+    }
+}
+
+/// The name of a task's figure.
+fn name(task: &Task) -> String {
+    format!("{}-rankings", task.name)
+}
+
+pub(crate) fn figures(parts: &Parts) -> impl Iterator<Item = Figure> {
+    parts.tasks.iter().filter_map(|task| Some(figure(&name(task), task.rankings.as_ref()?)))
+}
+
+fn shares(found: &RankingComparison) -> Vec<f64> {
+    found.shares.iter().map(|share| share.parse().unwrap_or(0.0) * 100.0).collect()
+}
+
+/// The metric by the share of neurons that are held at their average, a line for each ranking.
+fn figure(name: &str, found: &RankingComparison) -> Figure {
+    let shares = shares(found);
+    let mut plots = Vec::new();
+    for (number, of) in found.rankings.iter().enumerate() {
+        let points: Vec<(f64, f64)> = shares.iter().copied().zip(of.scores.iter().copied()).collect();
+        let line = LinePlot::new().with_data(points).with_color(COLOURS[number % COLOURS.len()]);
+        // Beyond the colours that people tell apart lines differ by their stroke.
+        let line = if number < COLOURS.len() { line } else { line.with_dotted() };
+        plots.push(Plot::Line(line.with_stroke_width(2.0).with_legend(plain(&of.ranking))));
+    }
+    let mean: Vec<(f64, f64)> = shares.iter().copied().zip(found.random.iter().map(|of| of.mean)).collect();
+    let bound = |side: usize| found.random.iter().map(|of| of.interval[side]).collect::<Vec<f64>>();
+    let line = LinePlot::new().with_data(mean).with_color(MUTED).with_dashed().with_stroke_width(2.0);
+    let legend = format!("random neurons, {} draws", found.draws);
+    plots.push(Plot::Line(line.with_band(bound(0), bound(1)).with_legend(plain(&legend))));
+    let layout = layout(&plots)
+        .with_x_label("neurons of each layer held at their average (%)")
+        .with_y_label(format!("{} on test", found.metric))
+        .with_x_axis_min(0.0)
+        .with_reference_line(ReferenceLine::horizontal(found.unperturbed).with_color(INK));
+    let caption = format!(
+        "Each line holds the best neurons of one ranking at their average; the lower it falls, the more the model's answers need \
+         them. The horizontal line is the model as it is, with {:.3} on {} texts.",
+        found.unperturbed, found.rows
+    );
+    Figure::new(name, "What the best neurons of each ranking do", caption, plots, layout)
+}
+
+/// What follows from the numbers: which ranking does most at the largest share, and whether chance does less.
+fn verdict(found: &RankingComparison) -> Option<String> {
+    let last = found.shares.len().checked_sub(1)?;
+    let least = found.rankings.iter().min_by(|a, b| a.scores[last].total_cmp(&b.scores[last]))?;
+    let (score, chance) = (least.scores[last], found.random.get(last)?);
+    let share = percent(&found.shares[last]);
+    let low = chance.draws.iter().copied().fold(f64::INFINITY, f64::min);
+    Some(if score < low {
+        format!(
+            "With {share} of each layer held, the neurons of {} do most: {} is {} then, less than with any of the {} draws of random \
+             neurons ({} on average).",
+            least.ranking,
+            found.metric,
+            three(score),
+            found.draws,
+            three(chance.mean)
+        )
+    } else {
+        format!(
+            "With {share} of each layer held, no ranking does more than random neurons may: {} is {} with those of {}, {} with the \
+             worst draw of random neurons.",
+            found.metric,
+            three(score),
+            least.ranking,
+            three(low)
+        )
+    })
+}
+
+/// The section of the page; nothing where rankings were not compared.
+pub(crate) fn section(parts: &Parts, figures: &[Figure]) -> Markup {
+    let tasks: Vec<(&Task, &RankingComparison)> =
+        parts.tasks.iter().filter_map(|task| Some((task, task.rankings.as_ref()?))).collect();
+    html! {
+        @if !tasks.is_empty() {
+            section id="rankings" {
+                h2 { "Which ranking finds the neurons that matter?" }
+                p { "Neurons can be ranked in several ways on the same activations of dev. A ranking is good if the model's answers on test \
+                     get worse when its best neurons are silenced, and do not when as many random ones are." }
+                @for (task, found) in tasks {
+                    @if parts.tasks.len() > 1 { h3 { "Task " (task.name) } }
+                    @for figure in figures.iter().filter(|figure| figure.name == name(task)) {
+                        div.figures { figure id=(figure.name) {
+                            (PreEscaped(figure.inline())) figcaption { (figure.caption) }
+                        } }
+                    }
+                    @if let Some(verdict) = verdict(found) { p { (verdict) } }
+                    (damage(found))
+                    (agreement(found))
+                }
+            }
+        }
+    }
+}
+
+fn damage(found: &RankingComparison) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr {
+                th { "ranking" } th { "looks at" }
+                @for share in &found.shares { th.number { (percent(share)) " held" } th.number { "95 % interval" } }
+            } }
+            tbody {
+                @for of in &found.rankings { tr {
+                    th { (of.ranking) } td { (meaning(&of.ranking)) }
+                    @for (score, interval) in of.scores.iter().zip(&of.intervals) {
+                        td.number { (three(*score)) } td.number { (range(interval)) }
+                    }
+                } }
+                tr {
+                    th { "random neurons" } td { "mean of " (found.draws) " draws" }
+                    @for of in &found.random { td.number { (three(of.mean)) } td.number { (range(&of.interval)) } }
+                }
+            }
+        } }
+    }
+}
+
+fn agreement(found: &RankingComparison) -> Markup {
+    html! {
+        @if !found.agreement.is_empty() {
+            details {
+                summary { "How far the rankings agree" }
+                p { "Spearman's correlation is over all neurons that are not dead. Overlap is the neurons that both select, of those that either \
+                     selects." }
+                div.scroll { table {
+                    thead { tr {
+                        th { "ranking" } th { "and" } th.number { "Spearman" }
+                        @for share in &found.shares { th.number { "overlap at " (percent(share)) } }
+                    } }
+                    tbody { @for of in &found.agreement { tr {
+                        th { (of.a) } td { (of.b) }
+                        td.number { (of.spearman.map_or("–".into(), three)) }
+                        @for overlap in &of.overlap { td.number { (three(*overlap)) } }
+                    } } }
+                } }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skn_artifact::{RankingDamage, ShareDamage};
+
+    use super::*;
+
+    fn of(scores: [f64; 2], draws: [f64; 2]) -> RankingComparison {
+        let damage = |ranking: &str, score| RankingDamage {
+            ranking: ranking.into(),
+            scores: vec![score],
+            intervals: vec![[score - 0.1, score + 0.1]],
+        };
+        let random = ShareDamage { mean: 0.85, interval: [0.8, 0.9], draws: draws.to_vec() };
+        RankingComparison {
+            task: "t".into(),
+            metric: "accuracy".into(),
+            rows: 100,
+            edit: "mean".into(),
+            shares: vec!["0.05".into()],
+            unperturbed: 0.9,
+            rankings: vec![damage("auc", scores[0]), damage("cett", scores[1])],
+            random: vec![random],
+            draws: 2,
+            agreement: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_said_follows_from_the_numbers() {
+        let found = verdict(&of([0.7, 0.6], [0.8, 0.9])).unwrap();
+        assert!(
+            found.contains("5 %") && found.contains("of cett do most") && found.contains("0.600"),
+            "{found}"
+        );
+        let found = verdict(&of([0.82, 0.9], [0.8, 0.9])).unwrap();
+        assert!(
+            found.contains("no ranking does more") && found.contains("0.820 with those of auc"),
+            "{found}"
+        );
+        assert_eq!(verdict(&RankingComparison { rankings: Vec::new(), ..of([0.0; 2], [0.0; 2]) }), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! Fire bits, variances and rankings of a probe: whole, in shards, replaced, compared, and on the report's page.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use skn_artifact::{RankingComparison, TensorFile, hash_file, read_json, verify};
+use skn_counts::{Performance, Pool};
+use skn_probing::{Average, Ranking};
+use skn_session::Session;
+use skn_session::options::{Compute, DrawReport, Merge, Probe, Shard, Split, Subject, Tuned};
+
+/// Rankings that merge: all but those that go back through the model, which do too and take longer.
+const RANKINGS: [Ranking; 7] = [
+    Ranking::Predictivity,
+    Ranking::Auc,
+    Ranking::MeanDifference,
+    Ranking::Correlation,
+    Ranking::Lape,
+    Ranking::Cett,
+    Ranking::Random,
+];
+
+fn session() -> Session {
+    Session::new(Compute { threads: NonZeroUsize::new(2), ..Compute::default() }).unwrap()
+}
+
+/// The demo with a prompt of chance.
+fn probe(run: &Path) -> Probe {
+    let mut probe = Probe::of(run, &[skn_session::ProbeType::Acc, skn_session::ProbeType::AccLast]);
+    probe.subject = Subject::demo("sentiment");
+    probe.tuned = Tuned { prompt_size: NonZeroUsize::new(4), ..Tuned::default() };
+    (probe.fire_bits, probe.rank) = (true, RANKINGS.to_vec());
+    probe
+}
+
+fn files() -> Vec<String> {
+    let rankings = RANKINGS.map(|ranking| format!("rank/{ranking}"));
+    ["train_avg", "train_last_avg", "dev_perf", "dev_fire", "dev_last_fire"]
+        .map(String::from)
+        .into_iter()
+        .chain(rankings)
+        .collect()
+}
+
+fn path(run: &Path, name: &str) -> std::path::PathBuf {
+    run.join("sentiment").join(format!("{name}.safetensors"))
+}
+
+#[test]
+fn shards_make_the_files_of_one_probe() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    session.probe(&probe(&whole)).unwrap();
+    for splits in [vec![Split::Train], vec![Split::Dev, Split::Test]] {
+        for index in [1, 2] {
+            let mut of = probe(&parts);
+            (of.splits, of.shard) = (splits.clone(), Some(Shard { index, count: 2 }));
+            if splits == [Split::Train] {
+                (of.fire_bits, of.rank, of.variance) = (false, Vec::new(), true);
+            }
+            session.probe(&of).unwrap();
+        }
+        session.merge(&Merge::new(&parts)).unwrap();
+    }
+    for name in files() {
+        let [expected, found] = [&whole, &parts].map(|run| hash_file(&path(run, &name)).unwrap());
+        assert_eq!(expected, found, "{name}");
+    }
+    let found = verify(&parts).unwrap();
+    assert!(found.changed.is_empty() && found.missing.is_empty());
+    // Merged once more, nothing is left to do.
+    assert!(session.merge(&Merge::new(&parts)).unwrap().files.is_empty());
+
+    // Dead neurons of the averages are those of the counts, and variances are there.
+    let average =
+        Average::read(&TensorFile::read(&path(&whole, "train_avg")).unwrap(), Pool::Position).unwrap();
+    assert!(average.variance().unwrap().is_some());
+    let counts = Performance::read(&TensorFile::read(&path(&whole, "dev_perf")).unwrap()).unwrap();
+    assert_eq!(counts.dead().unwrap(), average.range().unwrap().dead());
+}
+
+#[test]
+fn what_is_not_asked_for_again_goes() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let run = folder.path();
+    let mut first = probe(run);
+    first.rank.truncate(2);
+    session.probe(&first).unwrap();
+    let message = session.probe(&first).unwrap_err().to_string();
+    assert!(message.contains("exists") && message.contains("option `overwrite`"), "{message}");
+    let mut second = probe(run);
+    (second.fire_bits, second.rank, second.overwrite) = (false, vec![Ranking::Auc], true);
+    session.probe(&second).unwrap();
+    let there: Vec<bool> = ["dev_fire", "dev_last_fire", "rank/predictivity", "rank/auc"]
+        .iter()
+        .map(|name| path(run, name).exists())
+        .collect();
+    assert_eq!(
+        there,
+        [false, false, false, true],
+        "bits and rankings of other counts would be taken for these"
+    );
+}
+
+#[test]
+fn rankings_are_compared_and_shown() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let run = folder.path();
+    let mut asked = probe(run);
+    asked.rank = vec![Ranking::Predictivity, Ranking::Taylor, Ranking::Gradient, Ranking::Random];
+    asked.compare = vec!["0.1".parse().unwrap(), "0.3".parse().unwrap()];
+    let probed = session.probe(&asked).unwrap();
+    assert!(probed.files.iter().any(|name| name == "sentiment/rank/comparison.json"), "{:?}", probed.files);
+    let found: RankingComparison = read_json(&run.join("sentiment/rank/comparison.json")).unwrap();
+    assert_eq!(found.shares, ["0.1", "0.3"]);
+    let names: Vec<&str> = found.rankings.iter().map(|of| of.ranking.as_str()).collect();
+    assert_eq!(
+        names,
+        ["predictivity", "random", "taylor", "gradient"],
+        "in the order in which they were made"
+    );
+    assert_eq!((found.agreement.len(), found.random.len(), found.random[0].draws.len()), (6, 2, 10));
+    for of in &found.agreement {
+        assert!(of.spearman.is_some_and(|rho| (-1.0..=1.0).contains(&rho)), "{of:?}");
+        assert!(of.overlap.iter().all(|overlap| (0.0..=1.0).contains(overlap)), "{of:?}");
+    }
+    session.report(&DrawReport::new(run)).unwrap();
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    for part in ["Which ranking finds the neurons that matter?", "taylor", "sentiment-rankings"] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn what_can_not_be_asked_is_refused() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let check = |change: &dyn Fn(&mut Probe), parts: &[&str]| {
+        let mut asked = probe(folder.path());
+        change(&mut asked);
+        let message = session.probe(&asked).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    };
+    check(&|of| of.rank.push(Ranking::Auc), &["option `rank` auc", "found twice"]);
+    check(&|of| of.splits = vec![Split::Train], &["option `fire_bits`", "option `splits` leaves out"]);
+    check(
+        &|of| (of.fire_bits, of.splits) = (false, vec![Split::Test]),
+        &["option `rank`: rankings are of dev"],
+    );
+    check(
+        &|of| (of.fire_bits, of.probe_type) = (false, vec![skn_session::ProbeType::AccMax]),
+        &["option `rank` cett"],
+    );
+    check(&|of| of.compare = vec!["0.6".parse().unwrap()], &["option `compare` 0.6", "at most 0.5"]);
+    check(
+        &|of| (of.rank, of.compare) = (Vec::new(), vec!["0.1".parse().unwrap()]),
+        &["option `compare`: goes with option `rank`"],
+    );
+    check(
+        &|of| (of.variance, of.splits, of.rank, of.fire_bits) = (true, vec![Split::Dev], Vec::new(), false),
+        &["option `variance`"],
+    );
+}
