@@ -69,7 +69,10 @@ pub use crate::link::refuse_link;
 pub use crate::lock::RunLock;
 pub use crate::look::{is_file, is_folder, is_there, real_path};
 pub use crate::records::{
-    Agreement, BestNeuron, BestOfText, ByClass, Evidence, FullAndPruned, InferencePerformance, InferenceTime, MetricRecord, ModelIdentity, PartRecord, PerturbationResult, PerturbationSetting, Points, RankingComparison, RankingDamage, RunRecord, ShareDamage, SkillConfig, SplitRecord, StageRecord, Summary, UntunedSummary, VerbalizerRecord, Verification, verify,
+    Agreement, BestNeuron, BestOfText, ByClass, DamageEvidence, FullAndPruned, InferencePerformance,
+    InferenceTime, MetricRecord, ModelIdentity, PartRecord, PerturbationResult, PerturbationSetting, Points,
+    RankingComparison, RankingDamage, RunRecord, ShareDamage, SkillConfig, SplitRecord, StageRecord, Summary,
+    UntunedSummary, VerbalizerRecord, Verification, verify,
 };
 pub use crate::regular::{open_regular, read_regular};
 pub use crate::spool::Spool;

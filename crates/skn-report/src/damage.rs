@@ -1,7 +1,7 @@
 //! The sections of what the model answers, as it is and with neurons perturbed.
 
 use maud::{Markup, html};
-use skn_artifact::{Evidence, PerturbationResult};
+use skn_artifact::{DamageEvidence, PerturbationResult};
 
 use crate::axis::task_name;
 use crate::blocks::{missing, named, show};
@@ -62,7 +62,7 @@ pub(crate) fn perturbation(parts: &Parts, figures: &[Figure]) -> Markup {
 /// What the tests say of skill neurons against each kind of random ones.
 fn evidence(parts: &Parts) -> Markup {
     let controls = [("random", &parts.random), ("matched", &parts.matched)];
-    let rows: Vec<(&str, &PerturbationResult, &Evidence)> = controls
+    let rows: Vec<(&str, &PerturbationResult, &DamageEvidence)> = controls
         .into_iter()
         .flat_map(|(who, results)| results.iter().map(move |result| (who, result)))
         .filter_map(|(who, result)| Some((who, result, result.evidence.as_ref()?)))

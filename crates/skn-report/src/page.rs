@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use skn_artifact::names::setting;
-use skn_artifact::{Evidence, RunRecord, StageRecord, Summary, UntunedSummary, visible};
+use skn_artifact::{DamageEvidence, RunRecord, StageRecord, Summary, UntunedSummary, visible};
 use skn_counts::ScoreRule;
 
 use crate::axis::{asked_name, task_name};
@@ -193,7 +193,7 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
 }
 
 /// What the tests on the same texts say, in a sentence.
-fn tested(found: &Evidence, draws: usize) -> String {
+fn tested(found: &DamageEvidence, draws: usize) -> String {
     let sure = found.sign_flip_p < 0.05;
     let more = if found.difference < 0.0 { "fewer" } else { "more" };
     let said =

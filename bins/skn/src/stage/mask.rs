@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
-use skn_artifact::Evidence;
+use skn_artifact::DamageEvidence;
 use skn_program::Failure;
 use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
 use skn_session::{EditKind, PerturbationResult, Perturbed as Found};
@@ -205,7 +205,7 @@ fn edit(result: &PerturbationResult) -> String {
 
 /// How the selected neurons compare with random ones on the same texts.
 fn control(random: &PerturbationResult) -> String {
-    let Some(Evidence {
+    let Some(DamageEvidence {
         comparisons,
         mcnemar_median_p,
         mcnemar_below_05,

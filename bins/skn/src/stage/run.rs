@@ -9,7 +9,7 @@ use clap::Parser;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 use skn_artifact::names::file;
-use skn_artifact::{BestNeuron, BestOfText, Evidence, PerturbationSetting, UntunedSummary};
+use skn_artifact::{BestNeuron, BestOfText, DamageEvidence, PerturbationSetting, UntunedSummary};
 use skn_program::Failure;
 use skn_session::options::{self, Made};
 use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, Step, Summary};
@@ -289,7 +289,7 @@ fn table(summary: &Summary) -> Table {
     row(format!("skill neurons perturbed ({edit}{alpha}, share {share})"), skill);
     let random = with_interval(accuracy.random_perturbed, interval.random_perturbed);
     row(format!("as many random neurons perturbed ({draws} draws)"), random);
-    if let Some(Evidence { difference, difference_interval, sign_flip_p, rank_p, .. }) = evidence {
+    if let Some(DamageEvidence { difference, difference_interval, sign_flip_p, rank_p, .. }) = evidence {
         let name =
             format!("skill less random, right answers (sign flips p {sign_flip_p:.4}, rank p {rank_p:.3})");
         row(name, with_interval(*difference, *difference_interval));

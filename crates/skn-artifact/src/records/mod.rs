@@ -1,6 +1,6 @@
 //! The JSON files of a run folder, one file here for each.
 
-mod evidence;
+mod damage;
 mod inference;
 mod metric;
 mod perturbation;
@@ -11,7 +11,7 @@ mod split;
 mod summary;
 mod verification;
 
-pub use evidence::{ByClass, Evidence};
+pub use damage::{ByClass, DamageEvidence};
 pub use inference::{InferencePerformance, InferenceTime};
 pub use metric::MetricRecord;
 pub use perturbation::PerturbationResult;

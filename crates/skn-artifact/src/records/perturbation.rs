@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{ByClass, Evidence};
+use super::damage::{ByClass, DamageEvidence};
 
 /// `RUN/mask_perf.json`, `RUN/cmp_perf.json`, `RUN/matched_perf.json` and `RUN/class_perf.json`: the test set with neurons
 /// perturbed.
@@ -57,7 +57,7 @@ pub struct PerturbationResult {
     pub by_class: Option<ByClass>,
     /// Of random neurons: how the selected ones compare with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<DamageEvidence>,
     /// Of random neurons of matched variance: the mean variance of theirs over that of the selected ones; 1 is a perfect match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variance_ratio: Option<f64>,

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::evidence::Evidence;
+use super::damage::DamageEvidence;
 
 /// `RUN/summary.json`: the final table of `skn-run`. Accuracy is the task's metric on test, 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ pub struct PerturbationSetting {
     pub draws: usize,
     /// How the selected neurons compare with the random ones on the same texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<DamageEvidence>,
 }
 
 /// Something of the full and of the pruned model.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use skn_artifact::{
-    Array, BestNeuron, ByClass, Evidence, FullAndPruned, InferencePerformance, InferenceTime, Journal,
+    Array, BestNeuron, ByClass, DamageEvidence, FullAndPruned, InferencePerformance, InferenceTime, Journal,
     MetricRecord, ModelIdentity, Overwrite, PerturbationResult, PerturbationSetting, Points, RunRecord,
     SkillConfig, StageRecord, Summary, TensorBundle, VerbalizerRecord, write_file, write_json,
 };
@@ -331,7 +331,7 @@ pub(crate) fn stages(run: &Path) {
 
 /// What tests say of the perturbations, and answers by class: of random neurons and of matched ones.
 pub(crate) fn compared(run: &Path, task: &str) {
-    let evidence = Evidence {
+    let evidence = DamageEvidence {
         comparisons: 10,
         mcnemar_median_p: 2.5e-9,
         mcnemar_below_05: 10,
@@ -352,7 +352,7 @@ pub(crate) fn compared(run: &Path, task: &str) {
     (random.by_class, random.evidence) = (Some(by_class([380, 391])), Some(evidence.clone()));
     let mut matched = perturbed(task, 2, "0.1", 0.871);
     (matched.by_class, matched.variance_ratio) = (Some(by_class([377, 382])), Some(0.87));
-    matched.evidence = Some(Evidence { sign_flip_p: 0.31, difference: 0.01, ..evidence.clone() });
+    matched.evidence = Some(DamageEvidence { sign_flip_p: 0.31, difference: 0.01, ..evidence.clone() });
     let classes: Vec<PerturbationResult> = (0..2)
         .map(|class| {
             let mut result = perturbed(task, 3 + class as u64, "0.1", 0.75);

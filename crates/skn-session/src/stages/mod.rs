@@ -4,7 +4,7 @@ mod averages;
 mod best;
 mod classify;
 mod compare;
-mod evidence;
+mod damage;
 mod mask_file;
 mod merge;
 mod perturb;

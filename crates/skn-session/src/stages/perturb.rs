@@ -3,14 +3,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Evidence, PerturbationResult, hash_file, resolve};
+use skn_artifact::{DamageEvidence, PerturbationResult, hash_file, resolve};
 use skn_data::{Encoded, Metric};
 use skn_model::{Gradients, LanguageModel, Tuning};
 use skn_perturb::{Edit, Perturbation, matched_control, random_control, variance_ratio};
 use skn_probing::{Evaluation, evaluate_each};
 
 use super::averages::{means, variances};
-use super::evidence::{Compared, by_class};
+use super::damage::{Compared, by_class};
 use super::mask_file::MaskFile;
 use crate::alpha::check_alpha;
 use crate::base::Base;
@@ -330,7 +330,7 @@ impl Who {
 
 impl Answers {
     /// What these, with random neurons perturbed, say of the selected ones.
-    fn as_control_of(&self, skill: &Answers, seed: u64) -> Result<Evidence> {
+    fn as_control_of(&self, skill: &Answers, seed: u64) -> Result<DamageEvidence> {
         let right = |of: &Answers| of.evaluations.iter().map(|answers| answers.right().collect()).collect();
         let metrics = |of: &Answers| of.scores.iter().map(|score| score.value).collect::<Vec<f64>>();
         let of_skill = metrics(skill);

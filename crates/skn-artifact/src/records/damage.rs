@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 ///   "comparisons": 10, "mcnemar_median_p": 0.001, "mcnemar_below_05": 9, "sign_flip_p": 0.0001, "sign_flips": 10000,
 ///   "difference": -0.17, "difference_interval": [-0.21, -0.13], "at_least_as_damaging": 0, "rank_p": 0.0909
 /// }"#;
-/// let evidence: skn_artifact::Evidence = serde_json::from_str(text)?;
+/// let evidence: skn_artifact::DamageEvidence = serde_json::from_str(text)?;
 /// assert_eq!(evidence.mcnemar_below_05, 9);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
+pub struct DamageEvidence {
     /// Pairs of a draw of the selected neurons' noise and a draw of random neurons: each has a McNemar test.
     pub comparisons: u64,
     /// The median of the tests' p (exact, two-sided; McNemar 1947) that both err equally often.

@@ -1,6 +1,6 @@
 //! What answers to the same texts say of a perturbation: tests against a control, and right answers by class.
 
-use skn_artifact::{ByClass, Evidence};
+use skn_artifact::{ByClass, DamageEvidence};
 use skn_probing::Evaluation;
 use skn_stats::{bootstrap, mcnemar, sign_flip};
 
@@ -25,7 +25,7 @@ pub(super) struct Compared<'a> {
 
 impl Compared<'_> {
     /// The tests; there is at least one draw of each, and at least one text.
-    pub(super) fn evidence(&self, seed: u64) -> Result<Evidence> {
+    pub(super) fn evidence(&self, seed: u64) -> Result<DamageEvidence> {
         let mut p = self.mcnemar()?;
         p.sort_by(f64::total_cmp);
         let differences = self.differences();
@@ -33,7 +33,7 @@ impl Compared<'_> {
         let mean = |sum: f64| sum / (scale * differences.len() as f64);
         let resampled = |texts: &[usize]| mean(texts.iter().map(|&text| differences[text]).sum());
         let worse = self.random_metrics.iter().filter(|metric| **metric <= self.skill_metric).count();
-        Ok(Evidence {
+        Ok(DamageEvidence {
             comparisons: p.len() as u64,
             mcnemar_median_p: (p[(p.len() - 1) / 2] + p[p.len() / 2]) / 2.0,
             mcnemar_below_05: p.iter().filter(|p| **p < 0.05).count() as u64,
@@ -132,7 +132,7 @@ mod tests {
         let answers = [right("1010")];
         let compared =
             Compared { skill: &answers, random: &answers, skill_metric: 0.5, random_metrics: &[0.5] };
-        let Evidence { mcnemar_median_p, sign_flip_p, difference, rank_p, .. } =
+        let DamageEvidence { mcnemar_median_p, sign_flip_p, difference, rank_p, .. } =
             compared.evidence(1).unwrap();
         assert_eq!((mcnemar_median_p, sign_flip_p, difference, rank_p), (1.0, 1.0, 0.0, 1.0));
     }
