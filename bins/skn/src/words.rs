@@ -199,6 +199,9 @@ impl Words {
         if options.shares != Select::default().shares {
             self.list("--shares", &options.shares);
         }
+        self.optional("--permutations", options.permutations);
+        self.optional("--fdr", options.fdr);
+        self.unless("--seed", options.seed, 0);
         self.optional("--task", options.task.as_ref());
         self.path("--out", &options.out);
         "skn-select"

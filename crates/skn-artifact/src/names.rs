@@ -46,6 +46,8 @@ pub mod key {
     pub const CLASS: &str = "skn.class";
     /// The share of each layer's neurons that a mask selects.
     pub const SHARE: &str = "skn.share";
+    /// The rate of false discoveries up to which a mask selects.
+    pub const FDR: &str = "skn.fdr";
     /// The version of the file's form, one of [`schema`](super::schema).
     pub const SCHEMA: &str = "skn.schema";
     /// The version of the program that wrote the file.
@@ -233,6 +235,21 @@ pub mod file {
     /// A task's mask of a share, by its path in the run: `info/sst2/0.05.safetensors`.
     pub fn mask(task: &str, share: &str) -> String {
         tensors(&format!("{INFO}/{task}/{share}"))
+    }
+
+    /// A task's mask of a rate of false discoveries, by its path in the run: `info/sst2/fdr-0.05.safetensors`.
+    pub fn discoveries(task: &str, rate: &str) -> String {
+        tensors(&format!("{INFO}/{task}/fdr-{rate}"))
+    }
+
+    /// The table of a task's neurons, by its path in the run: `info/sst2/neurons.csv`.
+    pub fn neurons(task: &str) -> String {
+        format!("{INFO}/{task}/neurons.csv")
+    }
+
+    /// What speaks for a task's neurons and against chance, by its path in the run: `info/sst2/evidence.json`.
+    pub fn evidence(task: &str) -> String {
+        format!("{INFO}/{task}/evidence.json")
     }
 
     /// One neuron's activations on a split, by their path in the task's folder: `pos_dev/9,1893.safetensors`.

@@ -142,14 +142,22 @@ impl FireBits {
         let words = self.labels.len().div_ceil(64);
         let mut bits = Vec::with_capacity(width * words);
         for row in read.chunks_exact(bytes) {
-            bits.extend(
-                row.chunks(8)
-                    .map(|part| part.iter().rev().fold(0u64, |word, &byte| (word << 8) | u64::from(byte))),
-            );
+            bits.extend(words_of(row));
         }
         let found = PositionBits { words, bits };
         self.check(layer, position, &found)?;
         Ok(found)
+    }
+
+    /// A neuron's bits at a position, without looking at others.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub(crate) fn row(&self, layer: usize, position: usize, index: usize) -> Result<Vec<u64>> {
+        let [_, positions, neurons, bytes] = self.dims;
+        let start = ((layer * positions + position) * neurons + index) * bytes;
+        let read = self.file.u8_range("fire", None, start..start + bytes)?;
+        Ok(words_of(&read).collect())
     }
 
     /// Bits behind the last text are 0, and those of the texts come to the counts.
@@ -198,6 +206,11 @@ pub struct PositionBits {
 }
 
 impl PositionBits {
+    /// Of rows of one length.
+    pub(crate) fn of_rows(rows: &[Vec<u64>]) -> Self {
+        Self { words: rows.first().map_or(1, Vec::len), bits: rows.concat() }
+    }
+
     /// The number of neurons.
     pub fn neurons(&self) -> usize {
         self.bits.len() / self.words.max(1)
@@ -212,6 +225,11 @@ impl PositionBits {
     pub fn row(&self, neuron: usize) -> &[u64] {
         self.bits.get(neuron * self.words..(neuron + 1) * self.words).unwrap_or(&[])
     }
+}
+
+/// Bytes as words, lowest first.
+fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks(8).map(|part| part.iter().rev().fold(0, |word, &byte| (word << 8) | u64::from(byte)))
 }
 
 /// For each class the bits of its texts.

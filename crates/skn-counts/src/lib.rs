@@ -7,7 +7,7 @@
 //!
 //! What right answers come to is a [`ScoreRule`]: accuracy, or balanced accuracy where classes are not of one size.
 //!
-//! From the bits of single texts ([`FireBits`]) comes what the best neuron has by chance ([`NullOfBest`]).
+//! How surprising each rule's counts are says [`Performance::tested`]. From the bits of single texts ([`FireBits`]) comes what the best neuron has by chance ([`NullOfBest`]).
 //!
 //! Rules are compared as exact fractions: a neuron that is right for 90 of 100 texts ties with one that is wrong for 90 of
 //! 100. Of equals the first in the order of class, layer, position and index is the best.
@@ -32,7 +32,10 @@
 //! ```
 
 mod bit_count;
+#[cfg(test)]
+mod calibration;
 mod class_score;
+mod correlation;
 mod error;
 mod file;
 mod fire_bits;
@@ -41,9 +44,13 @@ mod null;
 mod order;
 mod performance;
 mod pool;
+mod resample;
 mod rule;
 mod score_rule;
+mod significance;
+mod votes;
 
+pub use crate::correlation::Correlation;
 pub use crate::error::{CountsError, Result};
 pub use crate::fire_bits::{FireBits, PositionBits};
 pub use crate::fraction::Fraction;
@@ -51,8 +58,10 @@ pub use crate::null::NullOfBest;
 pub use crate::order::Predictor;
 pub use crate::performance::{ByClass, Performance};
 pub use crate::pool::Pool;
+pub use crate::resample::Resampled;
 pub use crate::rule::{Distances, Rule};
 pub use crate::score_rule::ScoreRule;
+pub use crate::significance::{Significance, Tested};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -237,8 +237,7 @@ mod tests {
         let (n, of) = (labels.len() as u64, labels.iter().filter(|&&label| label == class).count() as u64);
         let part = |&neuron: &usize| {
             let (mut hits, mut alarms) = (0u64, 0u64);
-            for (text, &label) in labels.iter().enumerate().filter(|(text, _)| fires(neuron, *text)) {
-                let _ = text;
+            for (_, &label) in labels.iter().enumerate().filter(|(text, _)| fires(neuron, *text)) {
                 *(if label == class { &mut hits } else { &mut alarms }) += 1;
             }
             let right = hits + (n - of) - alarms;
@@ -303,7 +302,7 @@ mod tests {
     fn a_neuron_that_knows_the_label_is_reached_by_no_draw() {
         let labels: Vec<usize> = (0..200).map(|text| text % 2).collect();
         let fires = |_: usize, _: usize, neuron: usize, text: usize| match neuron {
-            3 => text % 2 == 0,
+            3 => text.is_multiple_of(2),
             other => (text * 7919 + other * 104_729) % 13 < 6,
         };
         let counts = counted([1, 1, 40], 2, &labels, &fires);

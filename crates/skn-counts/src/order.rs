@@ -72,8 +72,19 @@ impl Performance {
     /// # Errors
     /// If the counts can't have the score.
     pub fn ranked(&self, score: ScoreRule) -> Result<Vec<Predictor>> {
+        self.ranked_by(score, None)
+    }
+
+    /// [`Self::ranked`] by the rules of one class of more than two.
+    ///
+    /// # Errors
+    /// If the counts can't have the score.
+    pub fn ranked_by(&self, score: ScoreRule, class: Option<usize>) -> Result<Vec<Predictor>> {
         let mut best: Vec<Option<Candidate>> = vec![None; self.layers() * self.neurons()];
         self.visit(score, |candidate| {
+            if class.is_some() && candidate.rule.class.is_some() && candidate.rule.class != class {
+                return;
+            }
             let place = candidate.rule.layer * self.neurons() + candidate.rule.index;
             if best[place].as_ref().is_none_or(|best| candidate.is_further(best)) {
                 best[place] = Some(candidate);

@@ -8,6 +8,7 @@ use skn_artifact::{InferenceTime, MetricRecord, Points, Summary};
 
 use crate::axis::{asked_name, metric_label, names_at_places, task_name};
 use crate::classes;
+use crate::evidence;
 use crate::figure::{COLOURS, Figure, INK, MUTED, PRUNED, RANDOM, SKILL, TUNED, layout, plain};
 use skn_counts::Predictor;
 
@@ -30,6 +31,9 @@ pub(crate) const OF_TASK: [&str; 6] =
     ["predictivity", "predictivity-by-layer", BY_POSITION, "dev-against-test", "activations", "pooling"];
 /// The figure that a probe without differences lacks.
 pub(crate) const BY_POSITION: &str = "predictivity-by-position";
+
+/// The figure of shuffled labels.
+pub(crate) const CHANCE: &str = "chance";
 
 /// The points of a summary in order, with what they are called.
 pub(crate) fn points<T>(points: &Points<T>) -> [(&'static str, &T); 6] {
@@ -76,6 +80,7 @@ fn task_figures(parts: &Parts, task: &Task) -> Vec<Figure> {
         figures.extend(maps::figures(task, probe));
     }
     figures.extend(pooling(&name(5), task));
+    figures.extend(task.weighed.as_ref().and_then(|found| evidence::figure(&task_name(task, CHANCE), found)));
     figures
 }
 

@@ -26,6 +26,7 @@ mod classes;
 mod damage;
 mod draw;
 mod error;
+mod evidence;
 mod figure;
 mod histograms;
 mod maps;

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use skn_artifact::names::setting;
 use skn_artifact::{DamageEvidence, RunRecord, StageRecord, Summary, UntunedSummary, visible};
-use skn_counts::ScoreRule;
+use skn_counts::{Pool, ScoreRule};
 
 use crate::axis::{asked_name, task_name};
 use crate::blocks::{missing, named, show};
 use crate::damage;
 use crate::draw;
+use crate::evidence;
 use crate::figure::{Figure, PALETTE};
 use crate::maps;
 use crate::neurons::{Share, share};
@@ -254,7 +255,9 @@ fn sites(task: &Task) -> BTreeSet<&str> {
 
 fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
     let Some(probe) = &task.probe else {
-        return html! { (missing("Predictivity (dev_perf) is", "skn-probe --probe_type acc")) (pooled(task)) };
+        return html! {
+            (missing("Predictivity (dev_perf) is", "skn-probe --probe_type acc")) (chance(task, figures)) (pooled(task))
+        };
     };
     let mut names: Vec<String> = draw::OF_TASK.map(|name| task_name(task, name)).to_vec();
     names.extend(task.asked.iter().map(|asked| asked_name(task, asked)));
@@ -276,23 +279,33 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
             }
         }
         (best_table(parts, task, probe))
+        (chance(task, figures))
         (pooled(task))
     }
 }
 
+/// Whether the best neuron could be there by chance.
+fn chance(task: &Task, figures: &[Figure]) -> Markup {
+    let sentences = evidence::section(task.weighed.as_ref());
+    show(figures, &[draw::task_name(task, draw::CHANCE)], Some(sentences))
+}
+
 fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
     let many = probe.dev.classes() > 2;
+    let counts = Pool::Position.performance_file("dev");
     let listed = &probe.ranked[..LISTED.min(probe.ranked.len())];
     html! {
         h3 { @if listed.len() == 1 { "The best neuron" } @else { "The best " (listed.len()) " neurons" } }
         p { "Chosen on dev, so that their predictivity there flatters them; test had no say. Intervals are "
             @if probe.score == ScoreRule::Balanced { "put together from Wilson's of both shares" } @else { "Wilson's" } ", 95 %." }
+        @if task.weighed.is_some() { (evidence::explained()) }
         div.scroll { table class="best-neurons" {
             thead { tr {
                 th.number { "rank" } th.number { "layer" } th.number { "index" } th.number { "position" }
                 @if many { th { "class" } }
                 th { @if many { "the class if it" } @else { "label 1 if it" } } th.number { "dev" }
                 @if probe.test.is_some() { th.number { "test" } th.number { "95 % interval" } }
+                @if task.weighed.is_some() { (evidence::heads()) }
             } }
             tbody {
                 @for (rank, neuron) in listed.iter().enumerate() {
@@ -303,6 +316,7 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
                         td { @if neuron.rule.silent { "is silent" } @else { "fires" } }
                         td.number { (three(neuron.predictivity)) }
                         @if let Some(test) = &probe.test { (share_cells(share(test, &neuron.rule, probe.score))) }
+                        @if let Some(weighed) = &task.weighed { (evidence::cells(weighed.of(&counts, &neuron.rule))) }
                     }
                 }
             }

@@ -16,6 +16,7 @@ use skn_artifact::names::{file, key, kind, rank};
 use skn_counts::{Performance, Pool, Predictor, Rule, ScoreRule};
 
 use crate::error::{ReportError, Result};
+use crate::evidence::Weighed;
 use crate::scoring::Scoring;
 
 /// What a task's folder may hold, one of which makes it one.
@@ -53,6 +54,8 @@ pub(crate) struct Parts {
 pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) probe: Option<Probe>,
+    /// What speaks for its neurons.
+    pub(crate) weighed: Option<Weighed>,
     /// Counts of a text's mean and maximum, with what was taken.
     pub(crate) pooled: Vec<(&'static str, Probe)>,
     /// Activations of the best neuron on dev.
@@ -174,6 +177,7 @@ impl Parts {
             found.extend(task.selected.iter().map(|selected| selected.file.clone()));
             let others = [file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME, rank::COMPARISON];
             found.extend(others.map(|name| folder.join(name)));
+            found.push(run.join(file::evidence(&task.name)));
         }
         let mut there = Vec::new();
         for path in found {
@@ -328,7 +332,8 @@ impl Task {
         let performance = optional(&folder.join(file::INFERENCE_PERFORMANCE))?;
         let time = optional(&folder.join(file::INFERENCE_TIME))?;
         let rankings = comparison(&folder.join(rank::COMPARISON))?;
-        Ok(Self { name, probe, pooled, activations, asked, selected, performance, time, rankings })
+        let weighed = Weighed::read(run, &name)?;
+        Ok(Self { name, probe, weighed, pooled, activations, asked, selected, performance, time, rankings })
     }
 
     /// All that was probed, with what was taken of the activations.

@@ -41,12 +41,14 @@ mod mask;
 mod ranking;
 mod scores;
 mod share;
+mod stability;
 
 pub use crate::error::{Result, SelectError};
 pub use crate::mask::Mask;
 pub use crate::ranking::Ranking;
 pub use crate::scores::{Aggregate, Scores};
 pub use crate::share::Share;
+pub use crate::stability::Stability;
 pub use skn_counts::{Performance, Rule, ScoreRule};
 
 #[cfg(doctest)]

@@ -13,6 +13,7 @@ pub struct Ranking {
     neurons: usize,
     order: Vec<Vec<u32>>,
     score: Vec<f32>,
+    dead: Vec<bool>,
 }
 
 impl Ranking {
@@ -43,7 +44,9 @@ impl Ranking {
         let order =
             first.widths().iter().enumerate().map(|(layer, &width)| union(groups, layer, width)).collect();
         let best = |place: usize| groups.iter().map(|group| group.score()[place]).fold(0.0, f32::max);
-        Ok(Self { neurons, order, score: (0..layers * neurons).map(best).collect() })
+        let places = 0..layers * neurons;
+        let dead = places.clone().map(|place| groups.iter().all(|group| group.dead()[place])).collect();
+        Ok(Self { neurons, order, score: places.map(best).collect(), dead })
     }
 
     /// The number of layers, L.
@@ -72,21 +75,48 @@ impl Ranking {
         self
     }
 
+    /// Which neurons are dead for every sub-task, `[L, F]`: they are ranked last, by index.
+    pub fn dead(&self) -> &[bool] {
+        &self.dead
+    }
+
     /// The first of each layer, as many as the share of the neurons it has.
     pub fn mask(&self, share: Share) -> Mask {
-        let size = self.score.len();
-        let (mut mask, mut rank) = (vec![false; size], vec![0; size]);
+        let mut mask = vec![false; self.score.len()];
         for (layer, order) in self.order.iter().enumerate() {
-            let start = layer * self.neurons;
-            let padding = order.len() as u32..self.neurons as u32;
-            for (place, neuron) in order.iter().copied().chain(padding).enumerate() {
-                rank[start + neuron as usize] = place as i32;
-            }
             for &neuron in &order[..share.count(order.len())] {
-                mask[start + neuron as usize] = true;
+                mask[layer * self.neurons + neuron as usize] = true;
             }
         }
-        Mask::new(self.layers(), self.neurons, mask, self.score.clone(), rank)
+        self.mask_of(mask)
+    }
+
+    /// Each neuron's place in its layer, 0 the best, `[L, F]`. What a narrower layer lacks comes last.
+    pub fn rank(&self) -> Vec<i32> {
+        let mut rank = vec![0; self.score.len()];
+        for (layer, order) in self.order.iter().enumerate() {
+            let padding = order.len() as u32..self.neurons as u32;
+            for (place, neuron) in order.iter().copied().chain(padding).enumerate() {
+                rank[layer * self.neurons + neuron as usize] = place as i32;
+            }
+        }
+        rank
+    }
+
+    /// A mask of other neurons, `[L, F]`, with the scores and ranks of these.
+    fn mask_of(&self, mask: Vec<bool>) -> Mask {
+        Mask::new(self.layers(), self.neurons, mask, self.score.clone(), self.rank())
+    }
+
+    /// A mask of the neurons of which `chosen` says so, by layer and index.
+    pub fn mask_where(&self, chosen: impl Fn(usize, usize) -> bool) -> Mask {
+        let mut mask = vec![false; self.score.len()];
+        for (layer, order) in self.order.iter().enumerate() {
+            for index in order.iter().map(|&index| index as usize).filter(|&index| chosen(layer, index)) {
+                mask[layer * self.neurons + index] = true;
+            }
+        }
+        self.mask_of(mask)
     }
 }
 
@@ -97,18 +127,24 @@ fn union(groups: &[Scores], layer: usize, width: usize) -> Vec<u32> {
         let dead = group.dead()[layer * group.neurons()..][..width].to_vec();
         group.rank_layer(layer, width).into_iter().filter(move |&neuron| !dead[neuron as usize])
     };
-    let mut orders: Vec<_> = groups.iter().map(alive).collect();
+    take_turns(groups.iter().map(|group| alive(group).collect()).collect(), layer, width)
+}
+
+/// All neurons of a layer that has `width`: each of the orders in turn gives its next that is not yet in, or where it has none
+/// left another does; the first to give is that of the layer's number. What is in no order comes last, by index.
+pub(crate) fn take_turns(orders: Vec<Vec<u32>>, layer: usize, width: usize) -> Vec<u32> {
+    let turns = orders.len();
+    let mut orders: Vec<_> = orders.into_iter().map(Vec::into_iter).collect();
     let mut chosen = vec![false; width];
     let mut all: Vec<u32> = (0..width)
         .map_while(|turn| {
-            let next = (0..groups.len()).find_map(|other| {
-                orders[(layer + turn + other) % groups.len()].find(|&neuron| !chosen[neuron as usize])
+            let next = (0..turns).find_map(|other| {
+                orders[(layer + turn + other) % turns].find(|&neuron| !chosen[neuron as usize])
             })?;
             chosen[next as usize] = true;
             Some(next)
         })
         .collect();
-    // What is dead for all sub-tasks is left.
     all.extend((0..width as u32).filter(|&neuron| !chosen[neuron as usize]));
     all
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use skn_artifact::names::{file, kind, stage};
 use skn_artifact::{
-    BestNeuron, FullAndPruned, InferencePerformance, InferenceTime, PerturbationResult, PerturbationSetting,
-    Points, RunRecord, SkillConfig, Summary, TensorFile, read_json,
+    BestNeuron, Evidence, FullAndPruned, InferencePerformance, InferenceTime, NeuronRecord,
+    PerturbationResult, PerturbationSetting, Points, RunRecord, SkillConfig, Summary, TensorFile, read_json,
 };
 use skn_perturb::EditKind;
 use skn_probing::{Pool, ProbeType};
@@ -254,7 +254,8 @@ impl<'a> Plan<'a> {
         shares.sort_unstable();
         shares.dedup();
         let counts = self.of_task(&Pool::Position.performance_file("dev"));
-        Select { shares, paper: self.chain.subject.paper, ..Select::new(counts, self.out.clone()) }
+        let seed = self.chain.subject.seed;
+        Select { shares, seed, paper: self.chain.subject.paper, ..Select::new(counts, self.out.clone()) }
     }
 
     fn perturb(&self) -> Perturb {
@@ -307,7 +308,8 @@ impl<'a> Plan<'a> {
         let counts = ["dev", "test"]
             .map(|split| self.of_task(&file::tensors(&Pool::Position.performance_file(split))));
         let config = self.out.join(file::BEST).join(file::SKILL_CONFIG);
-        let own = [file::SKILL, file::RANDOM].map(|name| self.out.join(name));
+        let evidence = file::evidence(&self.task);
+        let own = [file::SKILL, file::RANDOM, &evidence].map(|name| self.out.join(name));
         of_runs.into_iter().chain(times).chain(counts).chain(own).chain([config]).collect()
     }
 
@@ -382,7 +384,12 @@ impl<'a> Plan<'a> {
             SessionError::input(format!("{}: test_perf can't tell the best neuron's class", folder.display()))
         })?;
         let score = Some(score.name().into());
-        Ok(BestNeuron { layer, index, position, class, score, dev, test })
+        // What selecting found out of this very neuron.
+        let evidence: Evidence = json(&self.out.join(file::evidence(&self.task)))?;
+        let place = (layer, index, Some(position), class);
+        let known = evidence.best.into_iter().find(|of| (of.layer, of.index, of.position, of.class) == place);
+        let NeuronRecord { test_low, test_high, p, q, p_max, .. } = known.unwrap_or_default();
+        Ok(BestNeuron { layer, index, position, class, score, dev, test, test_low, test_high, p, q, p_max })
     }
 }
 

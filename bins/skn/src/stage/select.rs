@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use skn_artifact::NeuronRecord;
 use skn_session::options;
-use skn_session::{Aggregate, ScoreRule, Selected as Found};
+use skn_session::{Aggregate, ScoreRule, Selected as Found, Share};
 
-use crate::cli::{Common, Compat, Destination, Shares};
+use crate::cli::{Common, Compat, Destination, Seed, Shares};
 use crate::program::{Call, Stage};
 
 /// Select skill neurons: rank the neurons of each layer by how well they predict the label.
@@ -53,6 +55,18 @@ pub struct Select {
     #[arg(long, value_name = "SHARES", default_value = "0..0.2..0.01")]
     shares: Shares,
 
+    /// Shuffle labels N times to see what the best neuron has by chance; needs fire bits beside one file of counts
+    /// [default: 1000 where there are some; 0: none]
+    #[arg(long, value_name = "N")]
+    permutations: Option<usize>,
+
+    /// Also mark all neurons whose false discovery rate is at most Q, in info/<task>/fdr-Q.safetensors
+    #[arg(long, value_name = "Q")]
+    fdr: Option<Share>,
+
+    #[command(flatten)]
+    seed: Seed,
+
     /// Name of the masks' folder [default: the task that the files tell]
     #[arg(long = "task", visible_alias = "task_type", value_name = "NAME")]
     task: Option<String>,
@@ -73,6 +87,7 @@ impl Select {
         (select.aggregate, select.class) = (self.aggregate, self.class);
         (select.score, select.paper) = (self.score, self.compat == Some(Compat::Paper));
         select.lowest = self.lowest;
+        (select.permutations, select.fdr, select.seed) = (self.permutations, self.fdr, self.seed.seed);
         (select.shares, select.task) = (self.shares.0.clone(), self.task.clone());
         (select.out, select.overwrite) = (self.destination.out.clone(), self.destination.force);
         select
@@ -122,8 +137,46 @@ impl fmt::Display for Selected {
                 self.0.folder.display()
             )?;
         }
+        if let Some(found) = self.0.discoveries {
+            write!(f, "; {found} neurons within the rate of false discoveries")?;
+        }
+        // Of several files nothing is known of a neuron but its score.
+        if self.0.table.iter().any(|neuron| neuron.dev.is_some()) {
+            write!(f, "\n{}", table(&self.0.table))?;
+        }
         Ok(())
     }
+}
+
+/// The best neurons, one a line.
+fn table(neurons: &[NeuronRecord]) -> Table {
+    let several = neurons.iter().any(|neuron| neuron.class.is_some());
+    let mut heads = vec!["layer", "index", "position"];
+    heads.extend(several.then_some("class"));
+    heads.extend(["dev", "test", "95 % interval", "p", "q", "p_max"]);
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(heads);
+    for neuron in neurons {
+        let number = |value: Option<usize>| value.map_or_else(|| "-".into(), |value| value.to_string());
+        let share = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
+        let chance = |value: Option<f64>| match value {
+            None => "-".into(),
+            Some(p) if p > 0.0 && p < 1e-3 => format!("{p:.1e}"),
+            Some(p) => format!("{p:.4}"),
+        };
+        let interval = neuron.test_low.zip(neuron.test_high);
+        let mut row = vec![neuron.layer.to_string(), neuron.index.to_string(), number(neuron.position)];
+        row.extend(several.then(|| number(neuron.class)));
+        row.extend([share(neuron.dev), share(neuron.test)]);
+        row.push(interval.map_or_else(|| "-".into(), |(low, high)| format!("{low:.4} to {high:.4}")));
+        row.extend([chance(neuron.p), chance(neuron.q), chance(neuron.p_max)]);
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
 
 impl Stage for Select {
@@ -135,6 +188,9 @@ impl Stage for Select {
     }
 
     fn run(&self, call: &Call) -> Result<Selected> {
-        Ok(Selected(call.session_without_model()?.select(&self.options())?))
+        // Labels are shuffled on all cores.
+        let mut compute = options::Compute::default();
+        compute.device = options::DeviceChoice::Cpu;
+        Ok(Selected(call.session(compute)?.select(&self.options())?))
     }
 }

@@ -1,6 +1,7 @@
 //! The JSON files of a run folder, one file here for each.
 
 mod damage;
+mod evidence;
 mod inference;
 mod metric;
 mod perturbation;
@@ -12,6 +13,7 @@ mod summary;
 mod verification;
 
 pub use damage::{ByClass, DamageEvidence};
+pub use evidence::{ChanceRecord, CorrelationRecord, Evidence, NeuronRecord, StabilityRecord, VoteRecord};
 pub use inference::{InferencePerformance, InferenceTime};
 pub use metric::MetricRecord;
 pub use perturbation::PerturbationResult;

@@ -109,6 +109,21 @@ pub struct BestNeuron {
     pub dev: f64,
     /// Its predictivity on test.
     pub test: f64,
+    /// The lower end of the 95 % interval of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_low: Option<f64>,
+    /// The upper end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_high: Option<f64>,
+    /// Fisher's exact test on dev, the least over positions and classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p: Option<f64>,
+    /// The same adjusted for all rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q: Option<f64>,
+    /// The chance that the best of all neurons has as much under shuffled labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_max: Option<f64>,
 }
 
 /// How the neurons of a summary were perturbed.
@@ -146,7 +161,8 @@ mod tests {
             "accuracy":{"untuned":0.5,"tuned":0.9,"skill_perturbed":0.6,"random_perturbed":0.88,"pruned":0.8,"pruned_tuned":0.89},
             "interval":{"untuned":[0.4,0.6],"tuned":[0.8,1.0],"skill_perturbed":[0.5,0.7],"random_perturbed":[0.8,0.9],
                         "pruned":[0.7,0.9],"pruned_tuned":[0.8,0.9]},
-            "best_neuron":{"layer":2,"index":5,"position":0,"dev":0.9,"test":0.88},
+            "best_neuron":{"layer":2,"index":5,"position":0,"score":"accuracy","dev":0.9,"test":0.88,"test_low":0.85,"test_high":0.91,
+                           "p":1e-9,"q":4e-6,"p_max":0.001},
             "perturbation":{"edit":"gaussian","alpha":0.1,"share":"0.1","draws":10},
             "parameters":{"full":100,"pruned":60},"ms_per_text":{"full":1.0,"pruned":0.6}}"#;
         let summary: Summary = serde_json::from_str(text).unwrap();

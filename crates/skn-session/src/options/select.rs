@@ -29,6 +29,15 @@ pub struct Select {
     /// Shares of each layer's neurons; default 0, 0.01 .. 0.2.
     #[serde(with = "text::list")]
     pub shares: Vec<Share>,
+    /// How often labels are shuffled to see what the best neuron has by chance, from the fire bits beside one file of counts;
+    /// default 1,000 where there are some, 0 for none.
+    pub permutations: Option<usize>,
+    /// The rate of false discoveries up to which neurons are marked in a mask of their own, of one file of counts; default
+    /// none.
+    #[serde(with = "text::option")]
+    pub fdr: Option<Share>,
+    /// The seed of shuffles.
+    pub seed: u64,
     /// Name of the masks' folder; default: the task that the files tell.
     pub task: Option<String>,
     /// The run's folder.
@@ -47,6 +56,9 @@ impl Default for Select {
             class: None,
             lowest: false,
             shares: Share::series(),
+            permutations: None,
+            fdr: None,
+            seed: 0,
             task: None,
             out: PathBuf::new(),
             overwrite: false,
@@ -55,6 +67,9 @@ impl Default for Select {
 }
 
 impl Select {
+    /// How often labels are shuffled unless it is said.
+    pub const PERMUTATIONS: usize = 1000;
+
     /// Ranks by one file of counts.
     pub fn new(counts: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self { counts: vec![vec![counts.into()]], out: out.into(), ..Self::default() }

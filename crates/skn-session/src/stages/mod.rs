@@ -5,6 +5,7 @@ mod best;
 mod classify;
 mod compare;
 mod damage;
+mod evidence;
 mod mask_file;
 mod merge;
 mod perturb;

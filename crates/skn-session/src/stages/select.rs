@@ -3,15 +3,16 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use skn_artifact::names::{file, key, stage};
-use skn_artifact::{TensorFile, resolve};
+use skn_artifact::{NeuronRecord, TensorFile, resolve};
 use skn_counts::{Performance, ScoreRule};
-use skn_select::{Ranking, Scores};
+use skn_select::{Mask, Ranking, Scores, Share};
 
 use crate::error::{Result, SessionError};
 use crate::options::{Select, Subject};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
+use crate::stages::evidence::{Counted, Weighed};
 
 /// How many of the best neurons are told.
 const TOLD: usize = 10;
@@ -40,6 +41,11 @@ pub struct Selected {
     pub neurons: BTreeMap<String, Vec<usize>>,
     /// The best neurons of the model: layer, index, score.
     pub best: Vec<(usize, u32, f32)>,
+    /// The same with what is known of them.
+    pub table: Vec<NeuronRecord>,
+    /// How many neurons have a q of at most the rate of false discoveries that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discoveries: Option<usize>,
 }
 
 impl Session {
@@ -62,6 +68,16 @@ impl Session {
         shares.dedup();
         let masks: Vec<String> = shares.iter().map(|share| file::mask(&task, &share.to_string())).collect();
         writer.check_free(&masks)?;
+        let (table, evidence) = (file::neurons(&task), file::evidence(&task));
+        let discovered = options.fdr.map(|rate| (rate, file::discoveries(&task, &rate.to_string())));
+        writer.check_free(&[&table, &evidence])?;
+        writer.check_free(&discovered.iter().map(|(_, name)| name).collect::<Vec<_>>())?;
+        let weighed = groups.weigh(self, options, score, &best_first, &mut writer)?;
+        writer.bytes(&table, weighed.csv())?;
+        match &weighed.record {
+            Some(record) => writer.json(&evidence, record)?,
+            None => writer.remove_listed([evidence])?,
+        }
         let metadata = groups.metadata(&task, score);
         let mut neurons = BTreeMap::new();
         for (share, name) in shares.iter().zip(&masks) {
@@ -73,6 +89,14 @@ impl Session {
             }
             writer.tensors(name, &mask.to_bundle(&metadata)?)?;
             neurons.insert(share.to_string(), mask.neurons().iter().map(Vec::len).collect());
+        }
+        let mut discoveries = None;
+        if let Some((rate, name)) = discovered {
+            let mask = groups.discovered(rate, &weighed, &best_first)?;
+            let mut metadata = metadata.clone();
+            metadata.insert(key::FDR.into(), rate.to_string());
+            writer.tensors(&name, &mask.to_bundle(&metadata)?)?;
+            discoveries = Some(mask.neurons().iter().map(Vec::len).sum());
         }
         groups.0.iter().flatten().try_for_each(|counts| writer.read(counts.performance.file()))?;
         writer.finish()?;
@@ -88,6 +112,8 @@ impl Session {
             score: score.name(),
             neurons,
             best: groups.best(options, &best_first, score)?,
+            table: weighed.best(TOLD),
+            discoveries,
         })
     }
 }
@@ -209,8 +235,8 @@ impl Groups {
     fn best(&self, options: &Select, ranking: &Ranking, of: ScoreRule) -> Result<Vec<(usize, u32, f32)>> {
         let score = |layer: usize, index: u32| ranking.score()[layer * ranking.neurons() + index as usize];
         let mut all: Vec<(usize, u32)> = match &self.0[..] {
-            [files] if files.len() == 1 && options.class.is_none() => {
-                let ranked = files[0].performance.ranked(of)?.into_iter();
+            [files] if files.len() == 1 => {
+                let ranked = files[0].performance.ranked_by(of, options.class)?.into_iter();
                 ranked.map(|found| (found.rule.layer, found.rule.index as u32)).collect()
             }
             _ => {
@@ -224,6 +250,49 @@ impl Groups {
         };
         all.truncate(TOLD);
         Ok(all.into_iter().map(|(layer, index)| (layer, index, score(layer, index))).collect())
+    }
+
+    /// What speaks for the neurons: of one file its tests and draws, of several their scores alone.
+    fn weigh(
+        &self,
+        session: &Session,
+        options: &Select,
+        score: ScoreRule,
+        ranking: &Ranking,
+        writer: &mut RunWriter,
+    ) -> Result<Weighed> {
+        let [files] = &self.0[..] else { return self.of_several(options, ranking) };
+        let [Counts { performance, metadata }] = &files[..] else { return self.of_several(options, ranking) };
+        let counted = Counted::read(performance, metadata)?;
+        let weighed = counted.weigh(session, options, score, ranking)?;
+        counted.files.iter().try_for_each(|path| writer.read(path))?;
+        Ok(weighed)
+    }
+
+    fn of_several(&self, options: &Select, ranking: &Ranking) -> Result<Weighed> {
+        let asked =
+            [("fdr", options.fdr.is_some()), ("permutations", options.permutations.is_some_and(|n| n > 0))];
+        match asked.iter().find(|(_, asked)| *asked) {
+            Some((option, _)) => Err(SessionError::usage(format!(
+                "option `{option}`: expected one file of counts, found {}: texts of several files are not the same ones",
+                self.0.iter().map(Vec::len).sum::<usize>()
+            ))),
+            None => Ok(Weighed::of_several(ranking)),
+        }
+    }
+
+    /// The mask of all neurons whose q is at most a rate.
+    fn discovered(&self, rate: Share, weighed: &Weighed, ranking: &Ranking) -> Result<Mask> {
+        // It is written as a decimal number, which every such number is read from.
+        let limit: f64 = rate.to_string().parse().unwrap_or(0.0);
+        let found = weighed.is_found(limit, ranking.neurons()).ok_or_else(|| {
+            let file = self.first().performance.file().display();
+            SessionError::input(format!(
+                "{file}: tensor `true_positive`: option `fdr` expected counts by class (an older version wrote the file: \
+                 probe again), found none"
+            ))
+        })?;
+        Ok(ranking.mask_where(found))
     }
 
     fn task(&self, options: &Select) -> Result<String> {

@@ -1,0 +1,224 @@
+//! What speaks for a task's neurons and against chance: columns, sentences, and the figure of shuffled labels.
+
+use std::path::Path;
+
+use kuva::prelude::*;
+use maud::{Markup, html};
+use skn_artifact::names::file;
+use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, hash_file, is_file, read_json};
+use skn_counts::Rule;
+
+use crate::error::Result;
+use crate::figure::{COLOURS, Figure, layout};
+use crate::neurons::quantile;
+use crate::number::{grouped, percent, range, scientific, three};
+
+/// About how many bars the figure has.
+const BARS: f64 = 24.0;
+
+/// The evidence of a task, and whether it is of the counts that are there now.
+#[derive(Clone, Debug)]
+pub(crate) struct Weighed {
+    record: Evidence,
+    current: bool,
+}
+
+impl Weighed {
+    /// What a run has of a task; nothing if it has none.
+    pub(crate) fn read(run: &Path, task: &str) -> Result<Option<Self>> {
+        let path = run.join(file::evidence(task));
+        if !is_file(&path)? {
+            return Ok(None);
+        }
+        let record: Evidence = read_json(&path)?;
+        let counts = run.join(task).join(file::tensors(&record.counts));
+        let current = is_file(&counts)? && hash_file(&counts)? == record.counts_sha256;
+        Ok(Some(Self { record, current }))
+    }
+
+    /// What is known of a rule of a file of counts, by its name without extension.
+    pub(crate) fn of(&self, counts: &str, rule: &Rule) -> Option<&NeuronRecord> {
+        if !self.current || self.record.counts != counts {
+            return None;
+        }
+        self.record.best.iter().find(|found| {
+            let place = (found.layer, found.index, found.position.unwrap_or(0), found.class);
+            place == (rule.layer, rule.index, rule.position, rule.class)
+        })
+    }
+
+    fn chance(&self) -> Option<&ChanceRecord> {
+        self.record.chance.as_ref().filter(|chance| self.current && !chance.best.is_empty())
+    }
+}
+
+/// A chance: small ones by their power of ten.
+fn chance(p: f64) -> Markup {
+    if p > 0.0 && p < 0.001 {
+        scientific_short(p)
+    } else {
+        html! { (three(p)) }
+    }
+}
+
+fn scientific_short(p: f64) -> Markup {
+    let power = p.log10().floor();
+    // One digit is enough of a chance.
+    scientific((p / 10f64.powf(power) * 10.0).round() / 10.0 * 10f64.powf(power))
+}
+
+/// The heads of a neuron's columns.
+pub(crate) fn heads() -> Markup {
+    html! { th.number { "p" } th.number { "q" } th.number { "p" sub { "max" } } }
+}
+
+/// A neuron's columns; a dash is what is not known.
+pub(crate) fn cells(known: Option<&NeuronRecord>) -> Markup {
+    let of = |value: fn(&NeuronRecord) -> Option<f64>| known.and_then(value).map(chance);
+    html! {
+        @for cell in [of(|known| known.p), of(|known| known.q), of(|known| known.p_max)] {
+            td.number { @match cell { Some(cell) => (cell), None => "–" } }
+        }
+    }
+}
+
+/// What the columns mean.
+pub(crate) fn explained() -> Markup {
+    html! {
+        p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes, at its best \
+            position (Fisher's exact test on dev). q: the same, with regard to how many were tried: of all neurons with a q of at \
+            most 0.05, 5 % at most are expected to be there by chance. p" sub { "max" } ": the chance that the best of all \
+            neurons does as well where labels are shuffled." }
+    }
+}
+
+/// Whether it could be chance, in sentences.
+pub(crate) fn section(weighed: Option<&Weighed>) -> Markup {
+    html! {
+        h3 { "Is it chance?" }
+        @match weighed {
+            None => p.missing { "What speaks against chance (evidence.json) is not here; made by " code { "skn-select" } "." },
+            Some(weighed) if !weighed.current => p.warning {
+                "The evidence is of other counts than those that are here: " code { "skn-select --force" } " makes it anew."
+            },
+            Some(weighed) => ul.findings { (sentences(weighed)) },
+        }
+    }
+}
+
+fn sentences(weighed: &Weighed) -> Markup {
+    let record = &weighed.record;
+    html! {
+        @match weighed.chance() {
+            Some(chance) => li { (against_shuffles(record, chance)) },
+            None => li.missing { "How well the best neuron does where labels are shuffled is not known: " code { "skn-probe --fire-bits" }
+                " keeps what is needed, " code { "skn-select" } " shuffles." },
+        }
+        @if record.rules > 0 {
+            li { (grouped(record.rules)) " rules of " (grouped(record.neurons)) " neurons were tested one by one; "
+                b { (grouped(record.discoveries)) } " neurons have a q of at most 0.05. Among pairs of neuron and position chosen \
+                so, 5 % at most are expected to have nothing to do with the label." }
+        }
+        @if let Some(best) = record.best.first() {
+            @if let (Some(test), Some(low), Some(high)) = (best.test, best.test_low, best.test_high) {
+                li { "On test, which had no say in the choice of the neuron, its position or its direction, the best one has "
+                    b { (three(test)) } " (95 % interval " (range(&[low, high])) ")." }
+            }
+        }
+        @for found in &record.stability {
+            li { "Where texts of dev are drawn anew " (grouped(found.draws)) " times, the best " (percent(&found.share))
+                " of each layer's neurons and those that the draw selects have " b { (three(found.mean)) } " of all of both in \
+                common on average (Jaccard index; 95 % of draws " (range(&found.interval)) ")." }
+        }
+        @if !record.votes.is_empty() {
+            li { "By majority of the best neurons: "
+                @for (place, vote) in record.votes.iter().enumerate() {
+                    @if place > 0 { ", " } (vote.neurons) @if vote.neurons == 1 { " neuron " } @else { " neurons " } (three(vote.dev))
+                    @if let Some(test) = vote.test { " (" (three(test)) " on test)" }
+                }
+                " on dev, where they were chosen." }
+        }
+        @if let Some(found) = &record.correlation {
+            li { "Selected neurons (" (percent(&found.share)) " of each layer) fire for the same texts as one another: phi of a pair \
+                is " (three(found.among_selected)) " on average; with a neuron that was not selected it is "
+                (three(found.with_others)) ", at most " (three(found.most_with_others)) "." }
+        }
+        li { "All this is of the tuned prompt: dev chose it too, test did not." }
+    }
+}
+
+fn against_shuffles(record: &Evidence, found: &ChanceRecord) -> Markup {
+    let mut sorted = found.best.clone();
+    sorted.sort_by(f64::total_cmp);
+    let (median, most) = (quantile(&sorted, 0.5), quantile(&sorted, 1.0));
+    let reached = record.best.first().and_then(|best| best.p_max);
+    let reached = reached.map(|p| (p * (found.draws + 1) as f64).round() as u64 - 1);
+    html! {
+        "The best of many neurons does well by chance too. Labels were shuffled " (grouped(found.draws)) " times"
+        @if found.sample { " on " (grouped(found.texts)) " texts drawn from dev" }
+        ", and each time the best of all neurons was taken: it has " (three(median)) " on average over shuffles (median), "
+        (three(quantile(&sorted, 0.95))) " or less in 95 % of them, " (three(most)) " at most. With the true labels the best neuron has "
+        b { (three(found.measured)) }
+        @match reached {
+            Some(0) => ", which no shuffle reaches.",
+            Some(count) => { ", which " (grouped(count)) " of the shuffles reach." },
+            None => ".",
+        }
+    }
+}
+
+/// How well the best neuron does where labels are shuffled, and where they are not.
+pub(crate) fn figure(name: &str, weighed: &Weighed) -> Option<Figure> {
+    let found = weighed.chance()?;
+    let mut sorted = found.best.clone();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (*sorted.first()?, *sorted.last()?);
+    // Scores of few texts are few: bars between them would be a comb.
+    let step = 1.0 / found.texts.max(1) as f64;
+    let width = step * ((high - low) / step / BARS).ceil().max(1.0);
+    let start = low - step / 2.0;
+    let bars = (((high - start) / width).floor() as usize + 1).max(1);
+    let mut counts = vec![0.0; bars];
+    for value in &sorted {
+        counts[(((value - start) / width).floor() as usize).min(bars - 1)] += 1.0;
+    }
+    let tallest = counts.iter().copied().fold(1.0, f64::max);
+    let edges: Vec<f64> = (0..=bars).map(|edge| start + edge as f64 * width).collect();
+    let end = edges[bars].max(found.measured);
+    let mark = LinePlot::new().with_data(vec![(found.measured, 0.0), (found.measured, tallest)]);
+    let plots = vec![
+        Plot::Histogram(
+            Histogram::from_bins(edges, counts)
+                .with_color(COLOURS[2])
+                .with_legend("best neuron, labels shuffled"),
+        ),
+        Plot::Line(
+            mark.with_color(COLOURS[1]).with_stroke_width(3.0).with_legend("best neuron, true labels"),
+        ),
+    ];
+    let margin = (end - start) * 0.05;
+    let layout = layout(&plots)
+        .with_x_label("predictivity of the best neuron on dev")
+        .with_y_label("shuffles")
+        .with_x_axis_min(start - margin)
+        .with_x_axis_max(end + margin)
+        .with_y_axis_min(0.0)
+        .with_y_axis_max(tallest * 1.08);
+    let beyond = sorted.iter().filter(|&&value| value >= found.measured).count();
+    let caption = match beyond {
+        0 => format!(
+            "Each of {} shuffles of the labels has a best neuron; bars count how well it does. None does as well as the best \
+             neuron does with the true labels, {:.3}.",
+            grouped(found.draws),
+            found.measured
+        ),
+        _ => format!(
+            "Each of {} shuffles of the labels has a best neuron; bars count how well it does. {} do at least as well as the best \
+             neuron does with the true labels, {:.3}.",
+            grouped(found.draws),
+            grouped(beyond as u64),
+            found.measured
+        ),
+    };
+    Some(Figure::new(name, "What the best neuron has by chance", caption, plots, layout))
+}
