@@ -42,8 +42,8 @@ impl<'a> Watch<'a> {
     /// Whether somebody reads a pool's rows at a site.
     fn reads(&self, pool: Pool, site: Site) -> bool {
         let layer = site.layer();
-        let at = |statistic: &&Box<dyn Statistic>| statistic.site().unwrap_or(self.site).at(layer) == site;
-        self.statistics.iter().filter(at).any(|statistic| statistic.reads(pool, layer))
+        let at = |statistic: &&dyn Statistic| statistic.site().unwrap_or(self.site).at(layer) == site;
+        self.statistics.iter().map(AsRef::as_ref).filter(at).any(|statistic| statistic.reads(pool, layer))
     }
 
     /// The norms of the FFN's output for each row of its neurons, where somebody needs them.
@@ -302,6 +302,7 @@ mod tests {
             label: 0,
             values: &[],
             output_norm: None,
+            slopes: None,
         };
         assert_eq!(Dims::new(vec![4, 3, 10]).unwrap().offset(&row), 70);
         assert_eq!(Dims::new(vec![4, 10]).unwrap().offset(&row), 20);

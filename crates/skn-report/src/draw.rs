@@ -232,8 +232,8 @@ fn histogram(name: &str, probe: &Probe) -> Figure {
         counted(probe.ranked.len(), "neuron", "neurons"),
         counted(probe.dev.positions(), "position", "positions"),
         if guess > 0.5 { "Saying the larger class always" } else { "A guess" },
-        probe.from_top(0.5),
-        probe.from_top(0.01),
+        probe.reached_by(0.5),
+        probe.reached_by(0.01),
     );
     let table = Table::of(
         ["from", "to", "neurons"],

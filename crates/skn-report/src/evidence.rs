@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kuva::prelude::*;
 use maud::{Markup, html};
+use serde_json::{Value, json};
 use skn_artifact::names::file;
 use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, hash_file, is_file, read_json};
 use skn_counts::Rule;
@@ -12,6 +13,7 @@ use crate::error::Result;
 use crate::figure::{COLOURS, Figure, layout};
 use crate::neurons::quantile;
 use crate::number::{grouped, percent, range, scientific, three};
+use crate::table::Table;
 
 /// About how many bars the figure has.
 const BARS: f64 = 24.0;
@@ -220,5 +222,10 @@ pub(crate) fn figure(name: &str, weighed: &Weighed) -> Option<Figure> {
             found.measured
         ),
     };
-    Some(Figure::new(name, "What the best neuron has by chance", caption, plots, layout))
+    // The true labels are no draw: their row has no number.
+    let draws =
+        found.best.iter().enumerate().map(|(draw, best)| [json!("shuffled"), json!(draw), json!(best)]);
+    let measured = [json!("true"), Value::Null, json!(found.measured)];
+    let table = Table::of(["labels", "draw", "best_predictivity"], std::iter::once(measured).chain(draws));
+    Some(Figure::new(name, "What the best neuron has by chance", caption, table, (plots, layout)))
 }

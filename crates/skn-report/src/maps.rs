@@ -154,7 +154,8 @@ impl Labelled {
             return None;
         }
         // kuva puts the first row at the bottom.
-        (rows.reverse(), cells.reverse());
+        rows.reverse();
+        cells.reverse();
         let (height, width) = (rows.len() as f64, columns.len() as f64);
         let map = Heatmap::new().with_data(cells).with_color_map(ColorMap::Viridis).with_cell_size(1.0);
         let map = map.with_x_range(0.5, width + 0.5).with_y_range(0.5, height + 0.5);

@@ -287,7 +287,7 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
 /// Whether the best neuron could be there by chance.
 fn chance(task: &Task, figures: &[Figure]) -> Markup {
     let sentences = evidence::section(task.weighed.as_ref());
-    show(figures, &[draw::task_name(task, draw::CHANCE)], Some(sentences))
+    show(figures, &[task_name(task, draw::CHANCE)], Some(sentences))
 }
 
 fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {

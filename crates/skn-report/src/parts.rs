@@ -262,7 +262,7 @@ impl Probe {
     }
 
     /// The predictivity that `share` of the neurons reach.
-    pub(crate) fn from_top(&self, share: f64) -> f64 {
+    pub(crate) fn reached_by(&self, share: f64) -> f64 {
         let rank = (share * self.ranked.len() as f64).ceil() as usize;
         self.ranked[rank.clamp(1, self.ranked.len()) - 1].predictivity
     }

@@ -2,11 +2,13 @@
 
 use kuva::prelude::*;
 use maud::{Markup, PreEscaped, html};
+use serde_json::json;
 use skn_artifact::RankingComparison;
 
 use crate::figure::{COLOURS, Figure, INK, MUTED, layout, plain};
 use crate::number::{percent, range, three};
 use crate::parts::{Parts, Task};
+use crate::table::Table;
 
 /// What each ranking looks at, in a few words.
 fn meaning(ranking: &str) -> &'static str {
@@ -65,7 +67,31 @@ fn figure(name: &str, found: &RankingComparison) -> Figure {
          them. The horizontal line is the model as it is, with {:.3} on {} texts.",
         found.unperturbed, found.rows
     );
-    Figure::new(name, "What the best neurons of each ranking do", caption, plots, layout)
+    Figure::new(name, "What the best neurons of each ranking do", caption, table(found), (plots, layout))
+}
+
+fn table(found: &RankingComparison) -> Table {
+    let mut table = Table::new(["ranking", "share", "metric", "score", "low", "high"]);
+    let mut push = |ranking: &str, share: &String, score: f64, [low, high]: [f64; 2]| {
+        table.push([
+            json!(ranking),
+            json!(share.parse::<f64>().ok()),
+            json!(found.metric),
+            json!(score),
+            json!(low),
+            json!(high),
+        ]);
+    };
+    for of in &found.rankings {
+        let scores = of.scores.iter().zip(&of.intervals);
+        found.shares.iter().zip(scores).for_each(|(share, (&score, &interval))| {
+            push(&of.ranking, share, score, interval);
+        });
+    }
+    for (share, of) in found.shares.iter().zip(&found.random) {
+        push("random neurons", share, of.mean, of.interval);
+    }
+    table
 }
 
 /// What follows from the numbers: which ranking does most at the largest share, and whether chance does less.

@@ -200,7 +200,8 @@ fn agreement(runs: &[Run]) -> Option<Section> {
             of_rho.push(rho);
             of_overlap.push(shared.unwrap_or(f64::NAN));
         }
-        (rhos.push(of_rho), overlaps.push(of_overlap));
+        rhos.push(of_rho);
+        overlaps.push(of_overlap);
     }
     let table = Table::from_rows(&["run_a", "run_b", "spearman", "overlap", "jaccard"], rows);
     let names: Vec<String> = same.iter().map(|(run, _)| run.name.clone()).collect();

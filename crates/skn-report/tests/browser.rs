@@ -1,6 +1,7 @@
 //! The pages in headless Chromium, where this machine has it: nothing is wider than a phone, and no text of a figure is cut off.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
+#![allow(clippy::print_stderr, reason = "who reads a test's output wants to know what it skipped")]
 
 mod sample;
 

@@ -24,14 +24,17 @@ const RANKINGS: [Ranking; 7] = [
 ];
 
 fn session() -> Session {
-    Session::new(Compute { threads: NonZeroUsize::new(2), ..Compute::default() }).unwrap()
+    let mut compute = Compute::default();
+    compute.threads = NonZeroUsize::new(2);
+    Session::new(compute).unwrap()
 }
 
 /// The demo with a prompt of chance.
 fn probe(run: &Path) -> Probe {
     let mut probe = Probe::of(run, &[skn_session::ProbeType::Acc, skn_session::ProbeType::AccLast]);
     probe.subject = Subject::demo("sentiment");
-    probe.tuned = Tuned { prompt_size: NonZeroUsize::new(4), ..Tuned::default() };
+    probe.tuned = Tuned::default();
+    probe.tuned.prompt_size = NonZeroUsize::new(4);
     (probe.fire_bits, probe.rank) = (true, RANKINGS.to_vec());
     probe
 }

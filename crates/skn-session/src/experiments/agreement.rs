@@ -184,7 +184,7 @@ pub(super) fn overlap(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         places.filter(|(a, b)| (a == b) == same).flat_map(|(a, b)| shared[a][b].clone()).collect()
     };
     let said = |what: &str, values: Vec<f64>| {
-        (!values.is_empty()).then(|| format!(" {what}: {}.", span(&values))).unwrap_or_default()
+        if values.is_empty() { String::new() } else { format!(" {what}: {}.", span(&values)) }
     };
     let found = format!(
         "The share of the skill neurons of one prompt, the best {} of each layer, that are also those of another; two random choices \

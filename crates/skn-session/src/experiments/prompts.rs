@@ -27,13 +27,19 @@ pub(super) fn prompt_stages(plan: &Plan<'_>) -> Vec<Planned> {
     planned
 }
 
+/// A run of each task, and what it is called.
+pub(super) type Compared<'a> = (&'a str, &'a dyn Fn(&PlannedTask) -> PathBuf);
+
+/// For each of the compared runs its name, and what the best neuron of each task has on test.
+type Bests = Vec<(String, Vec<f64>)>;
+
 /// What runs of each task found, one beside the other: the best neuron, and the answers of the model.
 pub(super) fn compare(
     plan: &Plan<'_>,
     name: &str,
     title: &str,
-    runs: &[(&str, &dyn Fn(&PlannedTask) -> PathBuf)],
-) -> Result<(Chart, Vec<(String, Vec<f64>)>)> {
+    runs: &[Compared<'_>],
+) -> Result<(Chart, Bests)> {
     let (mut rows, mut groups, mut bests) = (Vec::new(), Vec::new(), Vec::new());
     for (what, run) in runs {
         let (mut dots, mut of_run) = (Vec::new(), Vec::new());
@@ -85,7 +91,7 @@ pub(super) fn against(plan: &Plan<'_>, bests: &[(String, Vec<f64>)]) -> String {
 
 pub(super) fn prompts(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     let seed = plan.first_seed();
-    let runs: [(&str, &dyn Fn(&PlannedTask) -> PathBuf); 2] = [
+    let runs: [Compared<'_>; 2] = [
         ("random prompt", &|task| random_prompt(plan, task)),
         ("tuned prompt", &|task| plan.run(task, seed)),
     ];
@@ -168,10 +174,13 @@ pub(super) fn transfer(_: &Session, plan: &Plan<'_>) -> Result<Section> {
                 json!(relative),
                 json!(shared),
             ]);
-            (transfers.push(relative), overlaps.push(shared));
-            (of_transfer.push(score), of_overlap.push(shared));
+            transfers.push(relative);
+            overlaps.push(shared);
+            of_transfer.push(score);
+            of_overlap.push(shared);
         }
-        (transfer_map.push(of_transfer), overlap_map.push(of_overlap));
+        transfer_map.push(of_transfer);
+        overlap_map.push(of_overlap);
     }
     let rho = spearman(&overlaps, &transfers)?;
     let pairs = transfers.len();

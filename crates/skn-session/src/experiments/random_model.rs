@@ -55,7 +55,7 @@ pub(super) fn stages(plan: &Plan<'_>) -> Vec<Planned> {
 
 pub(super) fn section(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     let seed = plan.first_seed();
-    let runs: [(&str, &dyn Fn(&PlannedTask) -> PathBuf); 2] =
+    let runs: [prompts::Compared<'_>; 2] =
         [("random weights", &|task| run(plan, task)), ("pre-trained", &|task| plan.run(task, seed))];
     let title = "The best neuron of a random and of the pre-trained model";
     let (chart, bests) = prompts::compare(plan, MODEL, title, &runs)?;
