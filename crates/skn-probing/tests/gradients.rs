@@ -67,8 +67,7 @@ fn slopes(pool: Pool, steps: Option<usize>, way: (usize, usize)) -> Kept {
     let options = PassOptions { token_budget: way.1, ..PassOptions::new(&workers) };
     let keep = Keep { pool, places: Vec::new(), kept: Kept::new(), whole: whole.clone() };
     collect_gradients(&model, &texts(5, 3), &WORDS, vec![Box::new(keep)], steps, &options).unwrap();
-    let kept = whole.lock().unwrap().clone();
-    kept
+    Arc::into_inner(whole).unwrap().into_inner().unwrap()
 }
 
 /// Adds a number to one neuron of a row, after the rows that are read were held at a share of what they were, if so.

@@ -13,8 +13,8 @@ use skn_artifact::{TensorFile, read_json};
 use skn_data::shard;
 use skn_model::LanguageModel;
 use skn_probing::{
-    Average, BatchTexts, Kinds, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Row, Statistic,
-    Workers, averages, collect, part,
+    Average, BatchTexts, Kinds, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Row,
+    Statistic, Workers, averages, collect, l1, part,
 };
 
 use skn_stats::{Labelled, Logistic};
