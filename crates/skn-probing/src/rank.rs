@@ -24,6 +24,7 @@ use crate::error::{ProbingError, Result};
 use crate::record::Record;
 use crate::statistic::{BatchTexts, Row, Statistic, part};
 use crate::watch::{Dims, row_norms};
+use histogram::Ends;
 use tally::{Compared, Tally};
 
 /// Takes what a [`Ranking`] needs of dev: the statistic of [`RankRecord`].
@@ -88,10 +89,9 @@ impl Rank {
             Ranking::Predictivity => compared.threshold = average.values()?,
             Ranking::Lape => compared.threshold = vec![0.0; dims.elements()],
             Ranking::Auc => {
-                (compared.least, compared.most) = (range.minimum(), range.maximum());
-                let ends = compared.least.iter().zip(&compared.most);
-                compared.bins_in_one =
-                    ends.map(|(least, most)| histogram::bins_in_one(*least, *most)).collect();
+                let all = range.minimum().into_iter().zip(average.values()?).zip(range.maximum());
+                let ends = all.map(|((least, mean), most)| Ends { least, mean, most });
+                compared.ends = ends.collect();
             }
             Ranking::Cett if pool != Pool::Mean && pool != Pool::Max => compared.columns = columns(model)?,
             Ranking::Cett => {

@@ -129,7 +129,7 @@ fn areas_are_within_their_bounds() {
         let (_, bound) = file.f32("bound", None).unwrap();
         // The best of several within their bounds is within the widest bound of the exact best.
         let widest = bound.iter().copied().fold(0.0, f32::max);
-        assert!(0.0 < widest && widest < 0.03, "{widest}");
+        assert!(0.0 < widest && widest < 0.06, "{widest}");
         near("auc", &score, &expected[&classes.to_string()]["auc"], |_| f64::from(widest) + 1e-6);
     }
     // The bound of each holds for the very position that was chosen.

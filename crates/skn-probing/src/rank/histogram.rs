@@ -1,19 +1,36 @@
 use crate::error::{ProbingError, Result};
 
-/// Bins of a histogram: one below the smallest activation of train, one above the largest, the others between them, of one width.
-pub(super) const BINS: usize = 32;
+/// Bins of a histogram: one below the smallest activation of train, one above the largest, and [`SIDE`] on each side of the mean.
+pub(super) const BINS: usize = 2 * SIDE + 2;
 
-/// How many of the inner bins there are in 1, between the extremes of train; 0 if those are one.
-pub(super) fn bins_in_one(least: f32, most: f32) -> f32 {
-    if most > least { (BINS - 2) as f32 / (most - least) } else { 0.0 }
+/// Bins from the smallest activation of train to its mean, of one width, and from there to the largest, where the n-th ends at
+/// (n / 15)^2 of the way: activations are densest about and below their mean, and have a long tail above it.
+const SIDE: usize = 15;
+
+/// Where the bins of a neuron lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) least: f32,
+    pub(super) mean: f32,
+    pub(super) most: f32,
 }
 
-/// The bin of an activation. A larger one is in no lower bin.
-pub(super) fn bin(value: f32, least: f32, most: f32, bins_in_one: f32) -> u8 {
-    match value {
-        _ if value < least => 0,
-        _ if value > most => BINS as u8 - 1,
-        _ => 1 + (((value - least) * bins_in_one) as usize).min(BINS - 3) as u8,
+impl Ends {
+    /// The bin of an activation. A larger one is in no lower bin.
+    pub(super) fn bin(self, value: f32) -> u8 {
+        let Self { least, mean, most } = self;
+        // Casts of what is no number, where a side has no width, give 0.
+        if value < least {
+            0
+        } else if value > most {
+            BINS as u8 - 1
+        } else if value < mean {
+            let way = (value - least) / (mean - least);
+            1 + ((way * SIDE as f32) as usize).min(SIDE - 1) as u8
+        } else {
+            let way = (value - mean) / (most - mean);
+            1 + SIDE as u8 + ((way.sqrt() * SIDE as f32) as usize).min(SIDE - 1) as u8
+        }
     }
 }
 
@@ -77,6 +94,17 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_larger_activation_is_in_no_lower_bin() {
+        let ends = Ends { least: -0.25, mean: 0.5, most: 4.0 };
+        let values = [-1.0, -0.25, 0.0, 0.49, 0.5, 0.51, 1.0, 3.9, 4.0, 4.1];
+        let bins = values.map(|value| ends.bin(value));
+        assert_eq!(bins, [0, 1, 6, 15, 16, 16, 21, 30, 30, 31]);
+        // A neuron that is one number.
+        let ends = Ends { least: 1.0, mean: 1.0, most: 1.0 };
+        assert_eq!([0.9, 1.0, 1.1].map(|value| ends.bin(value)), [0, 16, 31]);
+    }
 
     #[test]
     fn areas_by_hand() {

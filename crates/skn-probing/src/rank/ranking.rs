@@ -23,8 +23,8 @@ pub enum Ranking {
     /// two classes, and where the larger of two has more than 55 % of the texts (Wang et al. 2022, "Finding Skill Neurons in
     /// Pre-trained Transformer-based Language Models").
     Predictivity,
-    /// The area under the ROC curve of z for y: |auc - 1/2| (Mann and Whitney 1947). From a histogram of 32 bins, 30 of them between
-    /// the extremes of train; a file says how far each area is from the exact one at most.
+    /// The area under the ROC curve of z for y: |auc - 1/2| (Mann and Whitney 1947). From a histogram of 32 bins: 15 of one width from
+    /// the smallest activation of train to the mean, and 15 from there to the largest, each wider than the one before; a file says how far each area is from the exact one at most.
     Auc,
     /// |mean of z where y - mean of z elsewhere| (probeless ranking: Antverg and Belinkov 2022, "On the Pitfalls of Analyzing
     /// Individual Neurons in Language Models"). Divided by the deviation over train it is Cohen's d (Cohen 1988), which stands
@@ -34,7 +34,8 @@ pub enum Ranking {
     Correlation,
     /// How uneven among classes the texts are for which the activated gate is above 0: ln C - the entropy of the shares p of the classes'
     /// texts, divided by their sum (Tang et al. 2024, "Language-Specific Neurons: The Key to Multilingual Capabilities in Large Language
-    /// Models"). Neurons without a p above the 95th percentile of all are left out.
+    /// Models"). Neurons without a p above the 95th percentile of all are left out; where that is the largest p, those
+    /// without it.
     Lape,
     /// The mean over texts of |z| times the norm of the neuron's column of the second matrix, over the norm of the FFN's output: what a
     /// neuron contributes to it (Zhang et al. 2024, "ReLU^2 Wins").

@@ -2,7 +2,7 @@ use skn_counts::Pool;
 use skn_random::{Key, Purpose};
 
 use super::ranking::Ranking;
-use super::score::{Score, Scores};
+use super::score::{LeftOut, Score, Scores};
 use super::tally::Tally;
 use crate::error::{ProbingError, Result};
 use crate::watch::Dims;
@@ -87,10 +87,10 @@ impl RankRecord {
             places: self.dims.elements(),
             texts: &self.texts,
             deviation: self.deviation.as_deref(),
-            least_share: 0.0,
+            left_out: LeftOut::default(),
         };
         if self.ranking == Ranking::Lape {
-            scores.least_share = scores.percentile(&self.dead);
+            scores.left_out = scores.left_out(&self.dead);
         }
         let [layers, neurons] = self.shape();
         let mut ranked = Ranked {

@@ -24,8 +24,8 @@ pub(super) struct Scores<'a> {
     pub(super) texts: &'a [u64],
     /// The deviation over train at each place, where it is known.
     pub(super) deviation: Option<&'a [f32]>,
-    /// Of [`Ranking::Lape`]: the share of texts that a neuron must fire for beyond of some class.
-    pub(super) least_share: f64,
+    /// Of [`Ranking::Lape`]: which neurons fire for so few texts of every class that they are left out.
+    pub(super) left_out: LeftOut,
 }
 
 impl Scores<'_> {
@@ -87,7 +87,7 @@ impl Scores<'_> {
             .collect();
         let (most, sum) = (shares.iter().copied().fold(0.0, f64::max), shares.iter().sum::<f64>());
         let first = shares.iter().position(|&share| share == most);
-        if first != Some(class) || most <= self.least_share {
+        if first != Some(class) || self.left_out.leaves_out(most) {
             return Score { score: 0.0, signed: 0.0, beside: 0.0 };
         }
         let terms = shares.iter().map(|share| share / sum).filter(|share| *share > 0.0);
@@ -126,10 +126,9 @@ impl Scores<'_> {
         Score { score: r.abs(), signed: r, beside: 0.0 }
     }
 
-    /// The 95th percentile of the shares of texts that live neurons fire for, of all classes: the published one, the k-th smallest with k =
-    /// 95 % of their number, rounded.
-    pub(super) fn percentile(&self, dead: &[bool]) -> f64 {
-        let Tally::Fired(fired) = self.tally else { return 0.0 };
+    /// Whom [`Ranking::Lape`] leaves out, of the shares of texts that live neurons fire for, of all classes.
+    pub(super) fn left_out(&self, dead: &[bool]) -> LeftOut {
+        let Tally::Fired(fired) = self.tally else { return LeftOut::default() };
         let classes = fired.chunks_exact(self.places.max(1)).zip(self.texts);
         let mut shares: Vec<f64> = classes
             .flat_map(|(fired, &texts)| {
@@ -137,10 +136,41 @@ impl Scores<'_> {
                 live.map(move |(&fired, _)| fired as f64 / texts.max(1) as f64)
             })
             .collect();
+        let largest = shares.iter().copied().fold(0.0, f64::max);
         let k = (shares.len() as f64 * 0.95).round_ties_even() as usize;
-        match k.checked_sub(1) {
+        let percentile = match k.checked_sub(1) {
             Some(index) if index < shares.len() => *shares.select_nth_unstable_by(index, f64::total_cmp).1,
             _ => 0.0,
-        }
+        };
+        LeftOut { percentile, largest }
+    }
+}
+
+/// The 95th percentile of the shares of texts that neurons fire for (the published one: the k-th smallest, k = 95 % of their number,
+/// rounded), and the largest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeftOut {
+    percentile: f64,
+    largest: f64,
+}
+
+impl LeftOut {
+    /// Whether a neuron with this largest share is left out. Where many fire for all texts the percentile is the largest share, and
+    /// nobody would be above it: then those that reach it stay.
+    fn leaves_out(self, most: f64) -> bool {
+        if self.percentile < self.largest { most <= self.percentile } else { most < self.percentile }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_left_out() {
+        let above = LeftOut { percentile: 0.5, largest: 0.75 };
+        assert_eq!([0.25, 0.5, 0.75].map(|most| above.leaves_out(most)), [true, true, false]);
+        let at_most = LeftOut { percentile: 1.0, largest: 1.0 };
+        assert_eq!([0.75, 1.0].map(|most| at_most.leaves_out(most)), [true, false]);
     }
 }

@@ -1,6 +1,6 @@
 use skn_stats::{MeanAccumulator, SquareAccumulator};
 
-use super::histogram::{self, Histogram};
+use super::histogram::{Ends, Histogram};
 use super::ranking::Ranking;
 use crate::error::{ProbingError, Result};
 use crate::statistic::Row;
@@ -32,10 +32,8 @@ pub(super) enum Tally {
 pub(super) struct Compared {
     /// For [`Ranking::Predictivity`] and [`Ranking::Lape`].
     pub(super) threshold: Vec<f32>,
-    /// For [`Ranking::Auc`]: where the bins begin, and how many there are in 1.
-    pub(super) least: Vec<f32>,
-    pub(super) most: Vec<f32>,
-    pub(super) bins_in_one: Vec<f32>,
+    /// For [`Ranking::Auc`].
+    pub(super) ends: Vec<Ends>,
     /// For [`Ranking::Cett`]: norms of the columns of each layer's second matrix, `[L, F]`.
     pub(super) columns: Vec<f32>,
     /// F.
@@ -94,10 +92,8 @@ impl Tally {
             }
             Self::Bins { bins, .. } => {
                 let bins = &mut bins[row.text * places + at..][..values.len()];
-                let ends = with.least[at..].iter().zip(&with.most[at..]).zip(&with.bins_in_one[at..]);
-                for ((bin, &value), ((&least, &most), &bins_in_one)) in bins.iter_mut().zip(values).zip(ends)
-                {
-                    *bin = histogram::bin(value, least, most, bins_in_one);
+                for ((bin, &value), ends) in bins.iter_mut().zip(values).zip(&with.ends[at..]) {
+                    *bin = ends.bin(value);
                 }
             }
             Self::Weighted(sums) if ranking != Ranking::Cett => {
