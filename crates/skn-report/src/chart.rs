@@ -91,6 +91,8 @@ pub struct Section {
     pub charts: Vec<Chart>,
     /// Tables shown as they are, each with its heading.
     pub tables: Vec<(String, Table)>,
+    /// Tables that are too long to be shown, by name: they are for programs.
+    pub data: Vec<(String, Table)>,
 }
 
 /// A page, with what is on it.
@@ -221,8 +223,15 @@ fn lines_of(x_label: &str, y_label: &str, lines: &[Line]) -> Option<(Vec<Plot>, 
     if plots.is_empty() {
         return None;
     }
-    let layout =
-        layout(&plots).with_x_label(x_label).with_y_label(y_label).with_x_tick_format(TickFormat::Auto);
+    let layout = layout(&plots).with_x_label(x_label).with_y_label(y_label);
+    let places = || lines.iter().flat_map(|line| line.points.iter().map(|(x, _)| *x));
+    let span = places().fold(f64::NEG_INFINITY, f64::max) - places().fold(f64::INFINITY, f64::min);
+    // Layers have no halves.
+    let whole = places().all(|x| x.fract() == 0.0) && span <= 16.0;
+    let layout = match whole {
+        true => layout.with_x_tick_step(1.0).with_x_tick_format(TickFormat::Integer),
+        false => layout.with_x_tick_format(TickFormat::Auto),
+    };
     Some((plots, layout))
 }
 
@@ -317,6 +326,7 @@ mod tests {
                 ),
             ],
             tables: vec![("Numbers".into(), table.clone())],
+            data: Vec::new(),
         };
         let page = Page::new("Title", "Lead.", &[section]);
         assert_eq!(page.figures.keys().collect::<Vec<_>>(), ["dots", "lines", "map"]);

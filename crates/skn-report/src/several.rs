@@ -238,6 +238,7 @@ fn agreement(runs: &[Run]) -> Option<Section> {
         paragraphs: vec!["Each pair of runs of one model: do the same neurons predict their labels?".into()],
         charts,
         tables: vec![("Each pair".into(), table)],
+        data: Vec::new(),
     })
 }
 

@@ -139,7 +139,8 @@ pub(super) fn curves(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         format!("{}: {}", task.name, changes.join(", "))
     };
     let found = format!(
-        "Points of the metric on test that perturbing {} of each layer's neurons changes. {}.",
+        "Points of the metric on test that perturbing {} of each layer's neurons changes. {}. Lowest-ranked are the neurons whose \
+         predictivity is nearest to a guess: they may do other work, so that they are no idle ones.",
         plan.share,
         plan.tasks.iter().map(of_task).collect::<Vec<_>>().join("; ")
     );

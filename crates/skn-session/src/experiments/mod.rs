@@ -173,6 +173,7 @@ impl Session {
                     tables.insert(format!("{}-table", kind.name), table.clone());
                 }
             }
+            tables.extend(section.data.iter().cloned());
             experiments.push(ExperimentFound {
                 name: kind.name.name().into(),
                 question: kind.question.into(),

@@ -72,7 +72,7 @@ pub(super) fn compare(
         table: Table::from_rows(&columns, rows),
         drawn: Drawn::Dots {
             x_label: "task".into(),
-            y_label: "predictivity of the best neuron on test".into(),
+            y_label: "predictivity on test".into(),
             names: plan.tasks.iter().map(|task| task.name.clone()).collect(),
             groups,
         },

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use skn_model::output_weights;
 use skn_report::{Chart, Drawn, Section, Table};
 
@@ -76,6 +76,7 @@ pub(super) fn words(session: &Session, plan: &Plan<'_>) -> Result<Section> {
         plan.share
     );
     let columns = ["task", "layer", "index", "end", "rank", "word", "cosine"];
+    let in_rows = side_by_side(&nearest);
     let words_table = Table::from_rows(&columns, nearest);
     let chart = Chart {
         name: "label-neurons".into(),
@@ -94,9 +95,23 @@ pub(super) fn words(session: &Session, plan: &Plan<'_>) -> Result<Section> {
     Ok(Section {
         paragraphs: vec![found],
         charts: vec![chart],
-        tables: vec![(heading, words_table)],
+        tables: vec![(heading, in_rows)],
+        data: vec![("words".into(), words_table)],
         ..Section::default()
     })
+}
+
+/// The words of each neuron and end in one cell.
+fn side_by_side(rows: &[Vec<Value>]) -> Table {
+    let mut joined: Vec<Vec<Value>> = Vec::new();
+    for row in rows {
+        let word = row[5].as_str().unwrap_or_default();
+        match joined.last_mut().filter(|last| last[..4] == row[..4]) {
+            Some(last) => last[4] = json!(format!("{}, {word}", last[4].as_str().unwrap_or_default())),
+            None => joined.push([&row[..4], &[json!(word)]].concat()),
+        }
+    }
+    Table::from_rows(&["task", "layer", "index", "end", "words"], joined)
 }
 
 /// Rows of the table of words, for each of a task's best neurons.
@@ -105,7 +120,7 @@ fn nearest_words(
     task: &PlannedTask,
     base: &Base<'_>,
     words: &Rows,
-) -> Result<Vec<Vec<serde_json::Value>>> {
+) -> Result<Vec<Vec<Value>>> {
     let ranked = files::ranked(plan, &plan.run(task, plan.first_seed()), &task.name)?;
     let mut rows = Vec::new();
     for neuron in ranked.iter().take(NEURONS) {
@@ -161,5 +176,10 @@ mod tests {
         assert!((cosine(&[1.0, 1.0], &[-1.0, -1.0]) + 1.0).abs() < 1e-12);
         assert_eq!(cosine(&[0.0], &[1.0]), 0.0);
         assert_eq!(highest(&[0.5, 0.9, 0.5, 0.1], 3), [1, 0, 2]);
+        let row = |end: &str, word: &str| {
+            vec![json!("t"), json!(0), json!(1), json!(end), json!(1), json!(word), json!(0.5)]
+        };
+        let joined = side_by_side(&[row("highest", "a"), row("highest", "b"), row("lowest", "c")]);
+        assert_eq!((&joined.data[0][4], joined.data.len()), (&json!("a, b"), 2));
     }
 }
