@@ -29,6 +29,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("low_layer", "--low_layer"),
     ("masks", "--info_path"),
     ("matched", "--matched"),
+    ("matched_masks", "--matched_path"),
     ("max_data", "--max-data"),
     ("max_length", "--max-length"),
     ("method", "--model_type"),

@@ -218,6 +218,7 @@ impl Words {
             self.value("--draws", options.controls);
         }
         self.optional("--matched", options.matched.as_ref().map(|file| file.display()));
+        self.list("--matched_path", options.matched_masks.iter().map(|mask| mask.display()));
         self.list("--class_path", options.class_masks.iter().map(|mask| mask.display()));
         match &options.edit {
             EditChoice::Gaussian { alpha, noise, repeats } => {
@@ -355,6 +356,7 @@ mod tests {
             (perturb.subject, perturb.tuned, perturb.controls) = (subject(), tuned(), 4);
             perturb.layers = LayerRange { low_layer: Some(1), high_layer: Some(2) };
             (perturb.matched, perturb.class_masks) = (Some("v".into()), vec!["c".into(), "d".into()]);
+            perturb.matched_masks = vec!["0.2".into()];
             (perturb.batch, perturb.overwrite) = (Some(some(2)), true);
             check(perturb.into());
         }

@@ -272,6 +272,9 @@ impl<'a> Plan<'a> {
         Perturb {
             subject: self.as_in_the_run(),
             controls: self.chain.draws.get(),
+            // Of the share that the summary tells of: each draw costs a pass.
+            matched: Some(self.of_task(kind::AVERAGE)),
+            matched_masks: vec![self.mask(self.share)],
             ..Perturb::of(self.out.clone(), masks, edit)
         }
     }

@@ -65,6 +65,10 @@ pub struct Mask {
     #[arg(long, value_name = "FILE")]
     matched: Option<PathBuf>,
 
+    /// The masks of --info_path that --matched goes for, comma-separated [default: all]
+    #[arg(long = "matched_path", value_name = "FILES", value_delimiter = ',')]
+    matched_path: Vec<PathBuf>,
+
     /// Masks of one class each (skn-select --class), comma-separated: what each does to the texts of each class
     #[arg(long = "class_path", value_name = "FILES", value_delimiter = ',')]
     class_path: Vec<PathBuf>,
@@ -110,6 +114,7 @@ impl Mask {
         let draws = self.draws.map_or(Perturb::CONTROLS, NonZeroUsize::get);
         perturb.controls = if self.cmp { draws } else { 0 };
         perturb.matched = self.matched.clone().filter(|_| self.cmp);
+        perturb.matched_masks = self.matched_path.clone();
         perturb.class_masks = self.class_path.clone();
         perturb.batch = self.at_once.batch;
         (perturb.out, perturb.overwrite) = (self.destination.out.clone(), self.destination.force);
@@ -171,7 +176,7 @@ impl fmt::Display for Masked {
                 write!(f, "; on as many random ones: {}", with_interval(random.mean, random.interval))?;
                 write!(f, ", {}{}", Count(random.draws.len(), "draw"), control(random))?;
             }
-            if let Some(matched) = matched.get(place) {
+            if let Some(matched) = matched.iter().find(|matched| matched.mask_sha256 == result.mask_sha256) {
                 write!(f, "; on random ones that vary as much: ")?;
                 write!(f, "{}", with_interval(matched.mean, matched.interval))?;
                 let ratio = matched

@@ -28,6 +28,8 @@ pub struct Perturb {
     /// Variances over train, `[L, F]` or `[L, P, F]`, of a file (`RUN/<task>/train_avg`): with controls, the same once more to
     /// as many random neurons of matched variance.
     pub matched: Option<PathBuf>,
+    /// Which of the masks get those; none are all.
+    pub matched_masks: Vec<PathBuf>,
     /// Mask files of one class each ([`Select::class`](super::Select::class)): what each does to the texts of each class.
     /// They are compared with one another, and get no random neurons.
     pub class_masks: Vec<PathBuf>,

@@ -66,7 +66,10 @@ impl Session {
                 let why = "option `matched`: as many as option `controls` says: expected at least 1, found 0";
                 return Err(SessionError::usage(why));
             }
-            Some(path) => Some(variances(path, base, &model.tuning()?)?),
+            Some(path) => {
+                check_matched(options, &masks)?;
+                Some(variances(path, base, &model.tuning()?)?)
+            }
             None => None,
         };
         let (out, overwrite) = (options.out.as_path(), options.overwrite);
@@ -105,6 +108,20 @@ impl Session {
         writer.finish()?;
         Ok(Perturbed { run: out.into(), skill, random, matched, classes })
     }
+}
+
+/// Refuses a mask that is to get random neurons of matched variance and is not perturbed.
+fn check_matched(options: &Perturb, masks: &[MaskFile]) -> Result<()> {
+    for path in &options.matched_masks {
+        let found = resolve(path, "safetensors")?;
+        if masks.iter().all(|mask| mask.path != found) {
+            return Err(SessionError::usage(format!(
+                "option `matched_masks` {}: expected one of option `masks`",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn edit(options: &Perturb, base: &Base<'_>, tuning: &Tuning) -> Result<Edit> {
@@ -199,7 +216,7 @@ impl Experiment<'_> {
             if self.options.controls > 0 {
                 groups.push(self.random(mask)?);
             }
-            if let Some(variances) = &self.variances {
+            if let Some(variances) = self.variances.as_ref().filter(|_| self.is_matched(mask)) {
                 groups.push(self.matched(mask, variances)?);
             }
         }
@@ -253,6 +270,13 @@ impl Experiment<'_> {
         let variance_ratio = ratios.map(|ratios| ratios.iter().sum::<f64>() / ratios.len() as f64);
         let draws = controls.into_iter().zip(0..).map(|(neurons, draw)| self.perturbation(neurons, draw));
         Ok(Group { mask, who: Who::Matched, draws: draws.collect::<Result<_>>()?, variance_ratio })
+    }
+
+    /// Whether random neurons of matched variance are drawn for a mask too.
+    fn is_matched(&self, mask: &MaskFile) -> bool {
+        let some = &self.options.matched_masks;
+        some.is_empty()
+            || some.iter().any(|path| resolve(path, "safetensors").is_ok_and(|path| path == mask.path))
     }
 
     fn controls(&self) -> Range<u64> {
