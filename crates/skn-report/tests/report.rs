@@ -9,8 +9,8 @@ use std::path::Path;
 
 use sample::{BEST, DEV, LAYERS, POSITIONS, TEST, WIDTH};
 use skn_artifact::{
-    Array, InferenceTime, Overwrite, PerturbationResult, SkillConfig, Summary, TensorBundle, TensorFile,
-    read_json, write_file, write_json,
+    Array, Evidence, InferenceTime, Overwrite, PerturbationResult, SkillConfig, Summary, TensorBundle,
+    TensorFile, hash_file, read_json, write_file, write_json,
 };
 use skn_report::{Comparison, Report};
 
@@ -20,8 +20,27 @@ const TASK: &str = "sst2";
 fn report(change: impl FnOnce(&Path)) -> skn_report::Result<Report> {
     let folder = tempfile::tempdir().unwrap();
     sample::full(folder.path(), TASK);
+    evidence(folder.path());
     change(folder.path());
     Report::read(folder.path())
+}
+
+/// The least that a selection leaves to say of its neurons.
+fn evidence(run: &Path) {
+    let evidence = Evidence {
+        score: "accuracy".into(),
+        counts: "dev_perf".into(),
+        counts_sha256: hash_file(&run.join(TASK).join("dev_perf.safetensors")).unwrap(),
+        rules: (LAYERS * POSITIONS * WIDTH) as u64,
+        discoveries: 12,
+        neurons: (LAYERS * WIDTH) as u64,
+        best: Vec::new(),
+        chance: None,
+        stability: Vec::new(),
+        votes: Vec::new(),
+        correlation: None,
+    };
+    write_json(&run.join("info").join(TASK).join("evidence.json"), Overwrite::Refuse, &evidence).unwrap();
 }
 
 /// The page's text, each tag a `|`: the cells of a row stand in one string.
