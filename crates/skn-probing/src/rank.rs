@@ -90,7 +90,7 @@ impl Rank {
             Ranking::Lape => compared.threshold = vec![0.0; dims.elements()],
             Ranking::Auc => {
                 let all = range.minimum().into_iter().zip(average.values()?).zip(range.maximum());
-                let ends = all.map(|((least, mean), most)| Ends { least, mean, most });
+                let ends = all.map(|((least, mean), most)| Ends::new(least, mean, most));
                 compared.ends = ends.collect();
             }
             Ranking::Cett if pool != Pool::Mean && pool != Pool::Max => compared.columns = columns(model)?,

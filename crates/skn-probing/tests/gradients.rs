@@ -115,13 +115,14 @@ fn pushed(text: &Encoded, push: impl Fn() -> Push<'static> + Sync) -> [f64; 3] {
 }
 
 /// By how much a neuron is pushed either way.
-const STEP: f32 = 1.0 / 64.0;
+const STEP: f32 = 1.0 / 8.0;
 
 #[track_caller]
 fn check(found: &[f64; 3], expected: [f64; 3], what: &str) {
     for (found, expected) in found.iter().zip(expected) {
-        let scale = expected.abs().max(0.02);
-        assert!((found - expected).abs() < 0.02 * scale, "{what}: {found}, expected {expected}");
+        // Rounding of logits is a millionth of a slope of one.
+        let scale = expected.abs().max(1e-3);
+        assert!((found - expected).abs() < 0.03 * scale, "{what}: {found}, expected {expected}");
     }
 }
 
@@ -145,9 +146,9 @@ fn slopes_are_what_pushing_a_neuron_does() {
                 expected,
                 &format!("{pool:?} of text {text}, layer {layer}, position {position}, neuron {neuron}"),
             );
-            largest = largest.max(expected[1].abs());
+            largest = expected.iter().fold(largest, |largest, slope| largest.max(slope.abs()));
         }
-        assert!(largest > 0.02, "a test that can fail has slopes: {largest}");
+        assert!(largest > 1e-3, "a test that can fail has slopes: {largest}");
     }
 }
 

@@ -42,13 +42,10 @@ fn weight(name: &str, at: usize, random: f32) -> f32 {
         // Texts' words don't see each other.
         _ if name.contains("attention.output.dense") || name.contains("LayerNorm.bias") => 0.0,
         _ if name.ends_with("intermediate.dense.weight") => match (at / HIDDEN, at % HIDDEN) {
-            (neuron, column) if planted(neuron) => {
-                if column == 0 {
-                    1.0
-                } else {
-                    0.0
-                }
-            }
+            // The norm moves both numbers alike, which their difference does not see.
+            (neuron, 0) if planted(neuron) => 4.0,
+            (neuron, 1) if planted(neuron) => -4.0,
+            (neuron, _) if planted(neuron) => 0.0,
             (_, 0 | 1) => 0.0,
             _ => random,
         },

@@ -10,26 +10,33 @@ const SIDE: usize = 15;
 /// Where the bins of a neuron lie.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
-    pub(super) least: f32,
-    pub(super) mean: f32,
-    pub(super) most: f32,
+    least: f32,
+    mean: f32,
+    most: f32,
+    /// Bins in 1 below the mean, and the part of the way above it that 1 is; 0 where a side has no width.
+    below: f32,
+    above: f32,
 }
 
 impl Ends {
+    /// Of a neuron's smallest, mean and largest activation.
+    pub(super) fn new(least: f32, mean: f32, most: f32) -> Self {
+        let in_one = |whole: f32, width: f32| if width > 0.0 { whole / width } else { 0.0 };
+        Self { least, mean, most, below: in_one(SIDE as f32, mean - least), above: in_one(1.0, most - mean) }
+    }
+
     /// The bin of an activation. A larger one is in no lower bin.
     pub(super) fn bin(self, value: f32) -> u8 {
-        let Self { least, mean, most } = self;
-        // Casts of what is no number, where a side has no width, give 0.
-        if value < least {
+        const LAST: f32 = SIDE as f32 - 1.0;
+        let low = ((value - self.least) * self.below).min(LAST);
+        let high = (((value - self.mean) * self.above).max(0.0).sqrt() * SIDE as f32).min(LAST);
+        let inner = if value < self.mean { 1 + low as u8 } else { 1 + SIDE as u8 + high as u8 };
+        if value < self.least {
             0
-        } else if value > most {
+        } else if value > self.most {
             BINS as u8 - 1
-        } else if value < mean {
-            let way = (value - least) / (mean - least);
-            1 + ((way * SIDE as f32) as usize).min(SIDE - 1) as u8
         } else {
-            let way = (value - mean) / (most - mean);
-            1 + SIDE as u8 + ((way.sqrt() * SIDE as f32) as usize).min(SIDE - 1) as u8
+            inner
         }
     }
 }
@@ -97,12 +104,12 @@ mod tests {
 
     #[test]
     fn a_larger_activation_is_in_no_lower_bin() {
-        let ends = Ends { least: -0.25, mean: 0.5, most: 4.0 };
+        let ends = Ends::new(-0.25, 0.5, 4.0);
         let values = [-1.0, -0.25, 0.0, 0.49, 0.5, 0.51, 1.0, 3.9, 4.0, 4.1];
         let bins = values.map(|value| ends.bin(value));
         assert_eq!(bins, [0, 1, 6, 15, 16, 16, 21, 30, 30, 31]);
         // A neuron that is one number.
-        let ends = Ends { least: 1.0, mean: 1.0, most: 1.0 };
+        let ends = Ends::new(1.0, 1.0, 1.0);
         assert_eq!([0.9, 1.0, 1.1].map(|value| ends.bin(value)), [0, 16, 31]);
     }
 

@@ -1,12 +1,14 @@
 """What statistics cost beside a plain probe: time, and memory for 1,000 and 100,000 texts.
 
     cargo build --bins
-    python3 benches/statistics.py time [ROUNDS]
-    python3 benches/statistics.py memory
+    python3 benches/cost_of_statistics.py time [ROUNDS]
+    python3 benches/cost_of_statistics.py memory
 
 The demo's model with a prompt of chance reads texts of eight words, made here. `time` takes turns between the plain probe and one with all
 statistics that need no gradient (fire bits, variances, seven rankings), and says the median of their ratios. `memory` says the peak of resident
-memory of both for 1,000 and 100,000 texts in each of train, dev and test. Only the standard library is needed.
+memory of both for 1,000 and 100,000 texts in each of train
+and dev. `SKN_PROBE` names another program. Only
+the standard library is needed.
 """
 
 import json
@@ -14,20 +16,21 @@ import os
 import pathlib
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROBE = ROOT / "target" / "debug" / "skn-probe"
+PROBE = pathlib.Path(os.environ.get("SKN_PROBE", ROOT / "target" / "debug" / "skn-probe"))
 ALL = "predictivity,auc,mean_difference,correlation,lape,cett,random"
 WORDS = "the film is a good and not bad but slow story with fine long dull great poor actors".split()
 
 
 def data(folder, texts):
-    """A folder with as many texts in each split, a label by chance."""
+    """A folder with as many texts in train and dev, a label by chance, and at most 1,000 in test."""
     rng = random.Random(texts)
-    for split in ("train", "dev", "test"):
+    for split, texts in (("train", texts), ("dev", texts), ("test", min(texts, 1_000))):
         with open(folder / f"{split}.jsonl", "w") as file:
             for row in range(texts):
                 text = " ".join(rng.choice(WORDS) for _ in range(8)) + f" {row}"
@@ -46,8 +49,8 @@ def probe(folder, task, extra):
         call = [PROBE, "--model", "demo", "--task-file", task, "--data", folder, "--prompt_size", "16"]
         call += ["--probe_type", "acc", "--out", out, "--progress", "none", "-q", *extra]
         began = time.monotonic()
-        child = os.spawnv(os.P_NOWAIT, call[0], [str(part) for part in call])
-        _, status, used = os.wait4(child, 0)
+        child = subprocess.Popen(call, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(child.pid, 0)
         if status != 0:
             sys.exit(f"skn-probe ended with {os.waitstatus_to_exitcode(status)}")
         return used.ru_utime + used.ru_stime, time.monotonic() - began, used.ru_maxrss / 1024
