@@ -17,6 +17,11 @@ impl fmt::Display for Count {
     }
 }
 
+/// A chance: `0.0370`; `5.3e-11` where decimals would say 0.
+pub(crate) fn probability(p: f64) -> String {
+    if p >= 0.000_5 { format!("{p:.4}") } else { format!("{p:.1e}") }
+}
+
 /// A standard deviation, as `--alpha` gives it.
 pub(crate) fn deviation(text: &str) -> Result<f64, String> {
     match text.parse() {

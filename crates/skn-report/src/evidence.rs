@@ -12,7 +12,7 @@ use skn_counts::Rule;
 use crate::error::Result;
 use crate::figure::{COLOURS, Figure, layout};
 use crate::neurons::quantile;
-use crate::number::{grouped, percent, range, scientific, three};
+use crate::number::{grouped, percent, range, scientific_short, three};
 use crate::table::Table;
 
 /// About how many bars the figure has.
@@ -54,19 +54,13 @@ impl Weighed {
     }
 }
 
-/// A chance: small ones by their power of ten.
-fn chance(p: f64) -> Markup {
-    if p > 0.0 && p < 0.001 {
+/// A chance: ones that three decimals would make 0 by their power of ten.
+pub(crate) fn chance(p: f64) -> Markup {
+    if p > 0.0 && p < 0.000_5 {
         scientific_short(p)
     } else {
         html! { (three(p)) }
     }
-}
-
-fn scientific_short(p: f64) -> Markup {
-    let power = p.log10().floor();
-    // One digit is enough of a chance.
-    scientific((p / 10f64.powf(power) * 10.0).round() / 10.0 * 10f64.powf(power))
 }
 
 /// The heads of a neuron's columns.
@@ -127,10 +121,12 @@ fn sentences(weighed: &Weighed) -> Markup {
                     b { (three(test)) } " (95 % interval " (range(&[low, high])) ")." }
             }
         }
-        @for found in &record.stability {
-            li { "Where texts of dev are drawn anew " (grouped(found.draws)) " times, the best " (percent(&found.share))
-                " of each layer's neurons and those that the draw selects have " b { (three(found.mean)) } " of all of both in \
-                common on average (Jaccard index; 95 % of draws " (range(&found.interval)) ")." }
+        @if let Some(first) = record.stability.first() {
+            li { "Other texts select other neurons. Texts of dev were drawn anew " (grouped(first.draws)) " times; of all neurons that \
+                dev or the draw selects, so many are in both on average (Jaccard index; in brackets 95 % of draws): "
+                @for (place, found) in record.stability.iter().enumerate() {
+                    @if place > 0 { ", " } "best " (percent(&found.share)) " " b { (three(found.mean)) } " (" (range(&found.interval)) ")"
+                } "." }
         }
         @if !record.votes.is_empty() {
             li { "By majority of the best neurons: "

@@ -65,7 +65,16 @@ pub(crate) fn p_value(p: f64) -> String {
 
 /// A very large or very small number, to three decimals.
 pub(crate) fn scientific(number: f64) -> Markup {
-    let text = format!("{number:.3e}");
+    to_decimals(number, 3)
+}
+
+/// The same to one decimal: more is not known of a chance.
+pub(crate) fn scientific_short(number: f64) -> Markup {
+    to_decimals(number, 1)
+}
+
+fn to_decimals(number: f64, decimals: usize) -> Markup {
+    let text = format!("{number:.decimals$e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     html! {
         @if exponent == "0" { (mantissa) } @else { (mantissa) " × 10" sup { (exponent.replace('-', "\u{2212}")) } }
@@ -109,6 +118,7 @@ mod tests {
         assert_eq!(scientific(1_234_567.0).into_string(), "1.235 × 10<sup>6</sup>");
         assert_eq!(scientific(8e-4).into_string(), "8.000 × 10<sup>\u{2212}4</sup>");
         assert_eq!(scientific(0.0).into_string(), "0.000");
+        assert_eq!(scientific_short(1.14e-81).into_string(), "1.1 × 10<sup>\u{2212}81</sup>");
         assert_eq!([counted(1, "pass", "passes"), counted(0, "draw", "draws")], ["1 pass", "0 draws"]);
         assert_eq!([0.5, 0.02, 0.002, 1e-9].map(p_value), ["0.50", "0.020", "0.0020", "below 0.0001"]);
         assert_eq!((ratio(3.0, 4.0), ratio(3.0, 0.0)), (Some(0.75), None));

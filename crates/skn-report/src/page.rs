@@ -180,8 +180,11 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
             li { "Tuning takes " (metric) " on test from " (three(accuracy.untuned)) " to " b { (three(accuracy.tuned)) } "." }
             li { "One neuron – layer " (best.layer) ", index " (best.index) ", prompt position " (best.position)
                 (best.class.map(|class| format!(", class {class} against the rest")).unwrap_or_default())
-                " – has predictivity " b { (three(best.test)) } " on test by itself (" (three(best.dev))
-                " on dev, where it was chosen)." }
+                " – has predictivity " b { (three(best.test)) } " on test by itself ("
+                @if let (Some(low), Some(high)) = (best.test_low, best.test_high) { "95 % interval " (range(&[low, high])) "; " }
+                (three(best.dev)) " on dev, where it was chosen)."
+                @if let Some(p) = best.p_max { " The chance that the best of all neurons does as well on dev where labels are shuffled: "
+                    (evidence::chance(p)) "." } }
             li { (edit) (alpha) " in the best " (percent(&setting.share)) " of each layer's neurons: "
                 b { (change(accuracy.skill_perturbed)) " points" } "; in as many random ones: "
                 (change(accuracy.random_perturbed)) " (mean of " (counted(setting.draws, "draw", "draws")) ")."

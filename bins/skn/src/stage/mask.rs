@@ -13,7 +13,7 @@ use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
 use skn_session::{EditKind, PerturbationResult, Perturbed as Found};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Layers, Subject, Tuned};
-use crate::number::{Count, deviation, with_interval};
+use crate::number::{Count, deviation, probability, with_interval};
 use crate::program::{Call, Stage};
 
 /// Evaluate the test set while the selected neurons are perturbed, and with --cmp as many random ones.
@@ -226,7 +226,8 @@ fn control(random: &PerturbationResult) -> String {
     let difference = with_interval(*difference, *difference_interval);
     format!(
         "; right answers, best less random: {difference}, sign flips p {sign_flip_p:.4}, rank p {rank_p:.4}, McNemar p below \
-         0.05 in {mcnemar_below_05} of {comparisons}, median {mcnemar_median_p:.2e}"
+         0.05 in {mcnemar_below_05} of {comparisons}, median {}",
+        probability(*mcnemar_median_p)
     )
 }
 

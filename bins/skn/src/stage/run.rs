@@ -16,7 +16,7 @@ use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, S
 
 use crate::cli::{Common, Compute, Shares, Subject};
 use crate::console::print;
-use crate::number::{deviation, with_interval};
+use crate::number::{deviation, probability, with_interval};
 use crate::program::{Call, Stage};
 use crate::stage::{mask, merge, probe, prune, report, select, train};
 use crate::wording::GOES_ON;
@@ -296,12 +296,18 @@ fn table(summary: &Summary) -> Table {
     }
     row("pruned".into(), with_interval(accuracy.pruned, interval.pruned));
     row("pruned and tuned".into(), with_interval(accuracy.pruned_tuned, interval.pruned_tuned));
-    let BestNeuron { layer, index, position, class, dev, test, .. } = best_neuron;
+    let BestNeuron { layer, index, position, class, dev, test, test_low, test_high, p_max, .. } = best_neuron;
     let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
     row(
         format!("best neuron: layer {layer}, index {index}, position {position}{class}"),
         format!("{dev:.4} dev, {test:.4} test"),
     );
+    if let (Some(low), Some(high)) = (test_low, test_high) {
+        row("  the same on test, which did not choose it".into(), with_interval(*test, [*low, *high]));
+    }
+    if let Some(p) = p_max {
+        row("  chance that the best of all does as well on shuffled labels".into(), probability(*p));
+    }
     let share = 100.0 * parameters.pruned as f64 / parameters.full.max(1) as f64;
     let counts = format!("{} -> {} ({share:.1} %)", parameters.full, parameters.pruned);
     row("parameters, full -> pruned".into(), counts);
