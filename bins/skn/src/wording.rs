@@ -46,6 +46,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("prompt_size", "--prompt_size"),
     ("prune_layer", "--prune-layer"),
     ("rank", "--rank"),
+    ("ranking", "--ranking"),
     ("report_every", "--report-every"),
     ("resume", "--resume"),
     ("resume_from", "--resume_from"),

@@ -191,6 +191,7 @@ impl Words {
             let name = if number == 0 { "-a" } else { "--acc_aux_path" };
             self.list(name, files.iter().map(|file| file.display()));
         }
+        self.optional("--ranking", options.ranking.as_ref().map(|file| file.display()));
         self.unless("--type", options.aggregate, Select::default().aggregate);
         self.optional("--score", options.score);
         self.optional("--compat", options.paper.then_some("paper"));

@@ -4,6 +4,7 @@
 //!   ([`Aggregate`]).
 //! - [`Performance::best_rule`] is the single best neuron, and [`Performance::accuracy_of`] how it does on another split.
 //! - [`Ranking`] orders each layer's neurons, best first, over one sub-task or the union of several.
+//! - [`MadeRanking`] is one that was made elsewhere.
 //! - [`Mask`] marks a [`Share`] of them; it is the file `info/<task>/0.05`.
 //!
 //! Scores are compared as exact fractions, so that equal ones tie however the files are ordered; ties go to
@@ -37,6 +38,7 @@
 
 mod error;
 mod exact;
+mod made;
 mod mask;
 mod ranking;
 mod scores;
@@ -44,6 +46,7 @@ mod share;
 mod stability;
 
 pub use crate::error::{Result, SelectError};
+pub use crate::made::MadeRanking;
 pub use crate::mask::Mask;
 pub use crate::ranking::Ranking;
 pub use crate::scores::{Aggregate, Scores};

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use skn_artifact::names::{key, kind};
+use skn_artifact::names::{key, kind, rank};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 
 use crate::error::{Result, SelectError};
@@ -45,7 +45,7 @@ impl Mask {
         &self.mask
     }
 
-    /// How far each neuron's accuracy is from 0.5, `[L, F]`.
+    /// How far each neuron's accuracy is from 0.5, `[L, F]`; of a ranking that was made elsewhere, its own scores.
     pub fn score(&self) -> &[f32] {
         &self.score
     }
@@ -112,8 +112,8 @@ impl Mask {
     /// Reads what [`Self::to_bundle`] made.
     ///
     /// # Errors
-    /// If the file is of another kind or shape, a score is not from 0 to 0.5, or a layer's ranks are not each
-    /// of 0 to F - 1 once.
+    /// If the file is of another kind or shape, a score is not from 0 to 0.5 (of a ranking that was made elsewhere, no number),
+    /// or a layer's ranks are not each of 0 to F - 1 once.
     pub fn read(file: &TensorFile) -> Result<Self> {
         file.expect_kind(kind::MASK)?;
         let (shape, mask) = file.bool("mask", None)?;
@@ -128,9 +128,13 @@ impl Mask {
         };
         let (_, score) = file.f32("score", Some(&shape))?;
         let (_, rank) = file.i32("rank", Some(&shape))?;
-        if let Some(place) = score.iter().position(|score| !(0.0..=0.5).contains(score)) {
+        // Another ranking than by predictivity has scores of its own.
+        let made = file.metadata().contains_key(rank::RANKING);
+        let fits = |score: &f32| if made { score.is_finite() } else { (0.0..=0.5).contains(score) };
+        if let Some(place) = score.iter().position(|score| !fits(score)) {
             let element = format!("tensor `score`, element {place}");
-            return Err(SelectError::file(file.path(), element, "0 to 0.5", score[place]));
+            let expected = if made { "a number" } else { "0 to 0.5" };
+            return Err(SelectError::file(file.path(), element, expected, score[place]));
         }
         if let Some(place) = not_a_rank(&rank, neurons) {
             let element = format!("tensor `rank`, element {place}");

@@ -23,12 +23,23 @@ use crate::program::{Call, Stage};
 #[command(name = "skn-select", version)]
 pub struct Select {
     /// Files of counts (RUN/<task>/dev_perf), comma-separated: one for each seed
-    #[arg(short = 'a', long = "acc_path", value_name = "FILES", value_delimiter = ',', required = true)]
+    #[arg(
+        short = 'a',
+        long = "acc_path",
+        value_name = "FILES",
+        value_delimiter = ',',
+        required_unless_present = "ranking"
+    )]
     acc_path: Vec<PathBuf>,
 
     /// -aa FILES: likewise, of another sub-task (may be repeated)
     #[arg(long = "acc_aux_path", value_name = "FILES")]
     acc_aux_path: Vec<String>,
+
+    /// Rank by this file that was made elsewhere: safetensors with score or mask [layers, neurons], CSV or JSON of
+    /// layer,index[,score]; a list needs -a for the shape of the model
+    #[arg(long, value_name = "FILE")]
+    ranking: Option<PathBuf>,
 
     /// What the files of a sub-task come to: mean, min
     #[arg(long = "type", value_name = "HOW", default_value_t = options::Select::default().aggregate)]
@@ -84,6 +95,8 @@ impl Select {
         let mut select = options::Select::default();
         select.counts =
             std::iter::once(self.acc_path.clone()).chain(self.acc_aux_path.iter().map(split)).collect();
+        select.counts.retain(|files| !files.is_empty());
+        select.ranking = self.ranking.clone();
         (select.aggregate, select.class) = (self.aggregate, self.class);
         (select.score, select.paper) = (self.score, self.compat == Some(Compat::Paper));
         select.lowest = self.lowest;
@@ -109,6 +122,9 @@ impl fmt::Display for Selected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Found { task, files, seeds, subtasks, classes, aggregate, score, .. } = &self.0;
         write!(f, "ranked the neurons of {task} by {files} file{}", if *files == 1 { "" } else { "s" })?;
+        if *score == "ranking" {
+            write!(f, ", a ranking that was made elsewhere")?;
+        }
         if *score == ScoreRule::Balanced.name() {
             write!(f, ", by balanced accuracy")?;
         }

@@ -12,6 +12,9 @@ use super::text;
 pub struct Select {
     /// Files of counts (`RUN/<task>/dev_perf`), a list for each sub-task: in it, one for each seed.
     pub counts: Vec<Vec<PathBuf>>,
+    /// A ranking that was made elsewhere, by which masks are made instead: a file of tensors with `score` or `mask`, or a list
+    /// of neurons as CSV or JSON. A list needs one file of counts, which says how many neurons each layer has.
+    pub ranking: Option<PathBuf>,
     /// What the files of a sub-task come to; default their mean.
     #[serde(with = "text")]
     pub aggregate: Aggregate,
@@ -50,6 +53,7 @@ impl Default for Select {
     fn default() -> Self {
         Self {
             counts: Vec::new(),
+            ranking: None,
             aggregate: Aggregate::default(),
             score: None,
             paper: false,

@@ -15,6 +15,7 @@ mod probe_checks;
 mod prune;
 mod report;
 mod select;
+mod select_made;
 mod train;
 
 pub use self::best::BestPredictor;

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, key, stage};
@@ -13,6 +13,7 @@ use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::stages::evidence::{Counted, Weighed};
+use crate::stages::select_made;
 
 /// How many of the best neurons are told.
 const TOLD: usize = 10;
@@ -55,6 +56,9 @@ impl Session {
     /// # Errors
     /// If a file of counts is missing, damaged, or does not fit the others; if the run has masks that may not be replaced.
     pub fn select(&self, options: &Select) -> Result<Selected> {
+        if let Some(ranking) = &options.ranking {
+            return select_made::select(self, options, ranking);
+        }
         let groups = Groups::read(options)?;
         let task = groups.task(options)?;
         let score = groups.score(options)?;
@@ -299,28 +303,8 @@ impl Groups {
         let Counts { performance, metadata } = self.first();
         let told = || metadata.get(key::TASK).cloned();
         let task = options.task.clone().or_else(told).unwrap_or_else(|| Subject::TASK.into());
-        // It becomes a folder of the run.
-        let is_path = task.is_empty() || task.starts_with('.') || task.contains(['/', '\\', '\0']);
-        if !is_path && task.len() <= file::LONGEST_TASK {
-            return Ok(task);
-        }
-        let beginning: String = task.chars().take(20).collect();
-        let expected = if is_path {
-            format!(
-                "expected a name without / and not beginning with a point, as it names a folder, found {beginning:?}"
-            )
-        } else {
-            let (most, found) = (file::LONGEST_TASK, task.len());
-            format!(
-                "expected at most {most} bytes, as it names a folder, found {found} that begin with {beginning:?}"
-            )
-        };
-        Err(match options.task {
-            Some(_) => SessionError::usage(format!("option `task`: {expected}")),
-            None => {
-                SessionError::input(format!("{}: {}: {expected}", performance.file().display(), key::TASK))
-            }
-        })
+        check_task(&task, options.task.is_some(), performance.file())?;
+        Ok(task)
     }
 
     /// What all files say alike.
@@ -334,4 +318,28 @@ impl Groups {
         metadata.insert(key::SCORE.into(), score.name().into());
         metadata
     }
+}
+
+/// Refuses a task whose name can't be a folder's: it is given, or a file says it.
+pub(super) fn check_task(task: &str, given: bool, said_by: &Path) -> Result<()> {
+    // It becomes a folder of the run.
+    let is_path = task.is_empty() || task.starts_with('.') || task.contains(['/', '\\', '\0']);
+    if !is_path && task.len() <= file::LONGEST_TASK {
+        return Ok(());
+    }
+    let beginning: String = task.chars().take(20).collect();
+    let expected = if is_path {
+        format!(
+            "expected a name without / and not beginning with a point, as it names a folder, found {beginning:?}"
+        )
+    } else {
+        let (most, found) = (file::LONGEST_TASK, task.len());
+        format!(
+            "expected at most {most} bytes, as it names a folder, found {found} that begin with {beginning:?}"
+        )
+    };
+    Err(match given {
+        true => SessionError::usage(format!("option `task`: {expected}")),
+        false => SessionError::input(format!("{}: {}: {expected}", said_by.display(), key::TASK)),
+    })
 }

@@ -1,0 +1,149 @@
+//! Masks by a ranking that was made elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use skn_artifact::names::{file, key, rank, stage};
+use skn_artifact::{TensorFile, resolve};
+use skn_counts::Performance;
+use skn_select::MadeRanking;
+
+use crate::error::{Result, SessionError};
+use crate::options::{Select, Subject};
+use crate::provenance;
+use crate::run_writer::RunWriter;
+use crate::session::Session;
+use crate::stages::Selected;
+use crate::stages::select::check_task;
+
+/// Masks of the shares by a ranking; of a file that marks neurons, one with its name.
+pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Result<Selected> {
+    let (path, metadata, widths) = of_model(options, ranking)?;
+    let made = MadeRanking::read(&path, &widths)?;
+    let task = match (&options.task, metadata.get(key::TASK)) {
+        (Some(task), _) => task.clone(),
+        (None, Some(task)) => task.clone(),
+        (None, None) => Subject::TASK.into(),
+    };
+    check_task(&task, options.task.is_some(), &path)?;
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut writer =
+        RunWriter::open(session, options.clone(), &options.out, &stage::select(&task), options.overwrite)?;
+    let mut shares = options.shares.clone();
+    shares.sort_unstable();
+    shares.dedup();
+    // Marks have no share.
+    let shares = if made.is_mask() { vec![None] } else { shares.into_iter().map(Some).collect() };
+    let name =
+        |share: &Option<skn_select::Share>| share.map_or_else(|| stem.clone(), |share| share.to_string());
+    let masks: Vec<String> = shares.iter().map(|share| file::mask(&task, &name(share))).collect();
+    writer.check_free(&masks)?;
+    let mut neurons = BTreeMap::new();
+    for (share, file) in shares.iter().zip(&masks) {
+        let mask = made.mask(share.unwrap_or(skn_select::Share::of_percent(0)))?;
+        let mut metadata = metadata.clone();
+        metadata.insert(key::TASK.into(), task.clone());
+        metadata.insert(rank::RANKING.into(), made.name().unwrap_or(&stem).to_owned());
+        if let Some(share) = share {
+            metadata.insert(key::SHARE.into(), share.to_string());
+        }
+        metadata.extend(key::widths(&widths).map(|widths| (key::WIDTHS.to_owned(), widths)));
+        writer.tensors(file, &mask.to_bundle(&metadata)?)?;
+        neurons.insert(name(share), mask.neurons().iter().map(Vec::len).collect());
+    }
+    // They are of other masks.
+    writer.remove_listed([file::neurons(&task), file::evidence(&task)])?;
+    writer.read(&path)?;
+    writer.finish()?;
+    Ok(Selected {
+        folder: options.out.join(file::INFO).join(&task),
+        task,
+        files: 1,
+        seeds: 1,
+        subtasks: 1,
+        classes: None,
+        aggregate: options.aggregate.name(),
+        score: "ranking",
+        neurons,
+        best: Vec::new(),
+        table: Vec::new(),
+        discoveries: None,
+    })
+}
+
+/// The ranking's file, what is known of the model, and how many neurons each of its layers has.
+fn of_model(
+    options: &Select,
+    ranking: &Path,
+) -> Result<(std::path::PathBuf, BTreeMap<String, String>, Vec<usize>)> {
+    let asked = [
+        ("score", options.score.is_some()),
+        ("class", options.class.is_some()),
+        ("fdr", options.fdr.is_some()),
+        ("permutations", options.permutations.is_some()),
+    ];
+    if let Some((option, _)) = asked.iter().find(|(_, asked)| *asked) {
+        return Err(SessionError::usage(format!(
+            "option `{option}`: goes with counts, and not with option `ranking`"
+        )));
+    }
+    let is_list = ["csv", "json"]
+        .iter()
+        .any(|form| ranking.extension().is_some_and(|found| found.eq_ignore_ascii_case(form)));
+    let path = if is_list { ranking.to_owned() } else { resolve(ranking, "safetensors")? };
+    provenance::check(&path)?;
+    let counts = match &options.counts[..] {
+        [] => None,
+        [files] if files.len() == 1 => Some(resolve(&files[0], "safetensors")?),
+        _ => {
+            return Err(SessionError::usage(
+                "option `counts`: with option `ranking` expected one file, which says the model's shape, found several",
+            ));
+        }
+    };
+    if let Some(counts) = counts {
+        let file = TensorFile::read(&counts)?;
+        let widths = Performance::read(&file)?.widths().to_vec();
+        return Ok((path, of_model_alone(file.metadata()), widths));
+    }
+    if is_list {
+        return Err(SessionError::usage(format!(
+            "option `ranking` {}: a list does not say how many neurons a layer has: give a file of counts of the model as option \
+             `counts` too",
+            ranking.display()
+        )));
+    }
+    let file = TensorFile::read(&path)?;
+    let tensor = if file.contains("score") { "score" } else { "mask" };
+    let shape = file.shape(tensor)?;
+    let [layers, neurons] = shape[..] else {
+        return Err(SessionError::input(format!(
+            "{}: tensor `{tensor}`: expected shape [layers, neurons], found {shape:?}",
+            path.display()
+        )));
+    };
+    let widths = match file.metadata().get(key::WIDTHS) {
+        None => vec![neurons; layers],
+        Some(text) => {
+            text.split(',').filter_map(|width| width.parse().ok()).filter(|&width| width <= neurons).collect()
+        }
+    };
+    if widths.len() != layers || widths.iter().max() != Some(&neurons) {
+        return Err(SessionError::input(format!(
+            "{}: metadata {}: expected widths of {layers} layers, {neurons} at most, found {widths:?}",
+            path.display(),
+            key::WIDTHS
+        )));
+    }
+    Ok((path, of_model_alone(file.metadata()), widths))
+}
+
+/// What a file says of the model and the task, and nothing of texts.
+fn of_model_alone(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let kept = [key::MODEL, key::TUNING, key::TEMPLATE, key::SITE, key::TASK];
+    metadata
+        .iter()
+        .filter(|(key, _)| kept.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
