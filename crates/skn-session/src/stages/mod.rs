@@ -16,6 +16,7 @@ mod prune;
 mod report;
 mod select;
 mod select_made;
+mod selected;
 mod train;
 
 pub use self::best::BestPredictor;
@@ -26,5 +27,5 @@ pub use self::pretrain::Pretrained;
 pub use self::probe::Probed;
 pub use self::prune::Pruned;
 pub use self::report::Reported;
-pub use self::select::Selected;
+pub use self::selected::Selected;
 pub use self::train::Trained;

@@ -13,8 +13,7 @@ use crate::options::{Select, Subject};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
-use crate::stages::Selected;
-use crate::stages::select::check_task;
+use crate::stages::selected::{Selected, check_task};
 
 /// Masks of the shares by a ranking; of a file that marks neurons, one with its name.
 pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Result<Selected> {

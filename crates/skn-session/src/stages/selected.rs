@@ -1,0 +1,65 @@
+//! What selecting gives, by counts or by a ranking that was made elsewhere, and what both ask of a task's name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use skn_artifact::NeuronRecord;
+use skn_artifact::names::{file, key};
+
+use crate::error::{Result, SessionError};
+
+/// What was selected.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Selected {
+    /// The folder of the masks.
+    pub folder: PathBuf,
+    /// The task's name.
+    pub task: String,
+    /// How many files of counts were read.
+    pub files: usize,
+    /// The most files that one sub-task has.
+    pub seeds: usize,
+    /// How many sub-tasks there are, classes against the rest counted.
+    pub subtasks: usize,
+    /// The classes of the one task, without sub-tasks beside it.
+    pub classes: Option<usize>,
+    /// What the files of a sub-task came to.
+    pub aggregate: &'static str,
+    /// What right answers came to: accuracy or balanced accuracy.
+    pub score: &'static str,
+    /// Neurons marked in each layer, by share.
+    pub neurons: BTreeMap<String, Vec<usize>>,
+    /// The best neurons of the model: layer, index, score.
+    pub best: Vec<(usize, u32, f32)>,
+    /// The same with what is known of them.
+    pub table: Vec<NeuronRecord>,
+    /// How many neurons have a q of at most the rate of false discoveries that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discoveries: Option<usize>,
+}
+
+/// Refuses a task whose name can't be a folder's: it is given, or a file says it.
+pub(super) fn check_task(task: &str, given: bool, said_by: &Path) -> Result<()> {
+    // It becomes a folder of the run.
+    let is_path = task.is_empty() || task.starts_with('.') || task.contains(['/', '\\', '\0']);
+    if !is_path && task.len() <= file::LONGEST_TASK {
+        return Ok(());
+    }
+    let beginning: String = task.chars().take(20).collect();
+    let expected = if is_path {
+        format!(
+            "expected a name without / and not beginning with a point, as it names a folder, found {beginning:?}"
+        )
+    } else {
+        let (most, found) = (file::LONGEST_TASK, task.len());
+        format!(
+            "expected at most {most} bytes, as it names a folder, found {found} that begin with {beginning:?}"
+        )
+    };
+    Err(match given {
+        true => SessionError::usage(format!("option `task`: {expected}")),
+        false => SessionError::input(format!("{}: {}: {expected}", said_by.display(), key::TASK)),
+    })
+}
