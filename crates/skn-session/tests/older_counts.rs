@@ -59,7 +59,7 @@ fn rewrite(run: &Path, name: &str, bundle: &TensorBundle) {
 fn age(run: &Path, name: &str) {
     let path = run.join(name);
     let file = TensorFile::read(&path).unwrap();
-    assert_eq!(file.metadata()["skn.schema"], "2");
+    assert_eq!(file.metadata()["skn.schema"], "3");
     let mut bundle = TensorBundle::new();
     for (key, value) in file.metadata() {
         bundle.describe(key, value);
