@@ -82,9 +82,9 @@ pub(crate) fn cells(known: Option<&NeuronRecord>) -> Markup {
 pub(crate) fn explained() -> Markup {
     html! {
         p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes, at its best \
-            position (Fisher's exact test on dev). q: the same, with regard to how many were tried: of all neurons with a q of at \
-            most 0.05, 5 % at most are expected to be there by chance. p" sub { "max" } ": the chance that the best of all \
-            neurons does as well where labels are shuffled." }
+            position (Fisher's exact test on dev). q: the same, with regard to how many were tried: of pairs of neuron and position \
+            with a q of at most 0.05, 5 % at most are expected to be there by chance. p" sub { "max" } ": the chance that the best of \
+            all neurons does as well where labels are shuffled." }
     }
 }
 
@@ -154,8 +154,8 @@ fn against_shuffles(record: &Evidence, found: &ChanceRecord) -> Markup {
     html! {
         "The best of many neurons does well by chance too. Labels were shuffled " (grouped(found.draws)) " times"
         @if found.sample { " on " (grouped(found.texts)) " texts drawn from dev" }
-        ", and each time the best of all neurons was taken: it has " (three(median)) " on average over shuffles (median), "
-        (three(quantile(&sorted, 0.95))) " or less in 95 % of them, " (three(most)) " at most. With the true labels the best neuron has "
+        ", and each time the best of all neurons was taken: in half of them it has " (three(median)) " or less, "
+        "in 95 % of them " (three(quantile(&sorted, 0.95))) " or less, " (three(most)) " at most. With the true labels the best neuron has "
         b { (three(found.measured)) }
         @match reached {
             Some(0) => ", which no shuffle reaches.",
@@ -198,8 +198,8 @@ pub(crate) fn figure(name: &str, weighed: &Weighed) -> Option<Figure> {
     let layout = layout(&plots)
         .with_x_label("predictivity of the best neuron on dev")
         .with_y_label("shuffles")
-        .with_x_axis_min(start - margin)
-        .with_x_axis_max(end + margin)
+        .with_x_axis_min(((start - margin) * 20.0).floor() / 20.0)
+        .with_x_axis_max(((end + margin) * 20.0).ceil() / 20.0)
         .with_y_axis_min(0.0)
         .with_y_axis_max(tallest * 1.08);
     let beyond = sorted.iter().filter(|&&value| value >= found.measured).count();

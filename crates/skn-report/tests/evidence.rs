@@ -89,9 +89,9 @@ fn the_page_says_what_speaks_against_chance() {
         "None does as well as the best neuron does with the true labels, 0.920.",
         "<b>17</b> neurons have a q of at most 0.05",
         "(95 % interval 0.860 to 0.900)",
-        "the best 10 % of each layer's neurons",
+        "best 10 % <b>",
         "3 neurons 0.934 (0.901 on test)",
-        "3.200 × 10<sup>\u{2212}9</sup>",
+        "3.2 × 10<sup>\u{2212}9</sup>",
         "0.001",
     ];
     check(&found, &said, &["is not known", "of other counts"]);
@@ -116,7 +116,7 @@ fn evidence_of_other_counts_is_not_shown() {
     check(
         &found,
         &["The evidence is of other counts", "skn-select --force"],
-        &["sst2-chance\"", "3.200 × 10", "shuffled 999"],
+        &["sst2-chance\"", "3.2 × 10", "shuffled 999"],
     );
     let found = page(|_| false);
     check(&found, &["evidence.json) is not here; made by"], &["sst2-chance\"", "p<sub>max</sub>"]);
