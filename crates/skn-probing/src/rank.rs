@@ -89,9 +89,7 @@ impl Rank {
             Ranking::Predictivity => compared.threshold = average.values()?,
             Ranking::Lape => compared.threshold = vec![0.0; dims.elements()],
             Ranking::Auc => {
-                let all = range.minimum().into_iter().zip(average.values()?).zip(range.maximum());
-                let ends = all.map(|((least, mean), most)| Ends::new(least, mean, most));
-                compared.ends = ends.collect();
+                compared.ends = Ends::new(range.minimum(), average.values()?, range.maximum());
             }
             Ranking::Cett if pool != Pool::Mean && pool != Pool::Max => compared.columns = columns(model)?,
             Ranking::Cett => {

@@ -7,38 +7,51 @@ pub(super) const BINS: usize = 2 * SIDE + 2;
 /// (n / 15)^2 of the way: activations are densest about and below their mean, and have a long tail above it.
 const SIDE: usize = 15;
 
-/// Where the bins of a neuron lie.
-#[derive(Clone, Copy, Debug)]
+/// Where the bins of neurons lie: an array for each number, so that many neurons' bins are found at once.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ends {
-    least: f32,
-    mean: f32,
-    most: f32,
+    least: Vec<f32>,
+    mean: Vec<f32>,
+    most: Vec<f32>,
     /// Bins in 1 below the mean, and the part of the way above it that 1 is; 0 where a side has no width.
-    below: f32,
-    above: f32,
+    below: Vec<f32>,
+    above: Vec<f32>,
 }
 
 impl Ends {
-    /// Of a neuron's smallest, mean and largest activation.
-    pub(super) fn new(least: f32, mean: f32, most: f32) -> Self {
+    /// Of neurons' smallest, mean and largest activations.
+    pub(super) fn new(least: Vec<f32>, mean: Vec<f32>, most: Vec<f32>) -> Self {
         let in_one = |whole: f32, width: f32| if width > 0.0 { whole / width } else { 0.0 };
-        Self { least, mean, most, below: in_one(SIDE as f32, mean - least), above: in_one(1.0, most - mean) }
+        let below = least.iter().zip(&mean).map(|(least, mean)| in_one(SIDE as f32, mean - least)).collect();
+        let above = most.iter().zip(&mean).map(|(most, mean)| in_one(1.0, most - mean)).collect();
+        Self { least, mean, most, below, above }
     }
 
-    /// The bin of an activation. A larger one is in no lower bin.
-    pub(super) fn bin(self, value: f32) -> u8 {
+    /// The bins of activations of the neurons from `at` on. A larger activation is in no lower bin.
+    pub(super) fn bins(&self, at: usize, values: &[f32], bins: &mut [u8]) {
         const LAST: f32 = SIDE as f32 - 1.0;
-        let low = ((value - self.least) * self.below).min(LAST);
-        let high = (((value - self.mean) * self.above).max(0.0).sqrt() * SIDE as f32).min(LAST);
-        let inner = if value < self.mean { 1 + low as u8 } else { 1 + SIDE as u8 + high as u8 };
-        if value < self.least {
-            0
-        } else if value > self.most {
-            BINS as u8 - 1
-        } else {
-            inner
+        let count = values.len();
+        let [least, mean, most, below, above] =
+            [&self.least, &self.mean, &self.most, &self.below, &self.above].map(|all| &all[at..][..count]);
+        for (place, bin) in bins[..count].iter_mut().enumerate() {
+            let value = values[place];
+            let low = ((value - least[place]) * below[place]).min(LAST);
+            let way = ((value - mean[place]) * above[place]).max(0.0);
+            let high = (way.sqrt() * SIDE as f32).min(LAST) + SIDE as f32;
+            let inner = 1.0 + if value < mean[place] { low } else { high };
+            let number = if value < least[place] { 0.0 } else { inner };
+            let number = if value > most[place] { BINS as f32 - 1.0 } else { number };
+            *bin = whole(number);
         }
     }
+}
+
+/// A number of 0 to 255 without what is behind its point, give or take a last digit at whole numbers. From 2^23 on numbers in f32 are 1
+/// apart, so that a sum in that range is rounded, and its last byte is the number: for many at once, where a cast is one at a time.
+fn whole(number: f32) -> u8 {
+    /// What is a little less than a half keeps a whole number as it is.
+    const JUST_BELOW_HALF: f32 = 0.499_999;
+    ((number - JUST_BELOW_HALF).max(0.0) + (1u32 << 23) as f32).to_bits() as u8
 }
 
 /// How many texts of each class lie in each bin, for every place of the activations: `[places, C, BINS]`.
@@ -57,12 +70,18 @@ impl Histogram {
         self.counts.len() / (self.classes * BINS).max(1)
     }
 
-    /// Counts a batch's texts, whose bins are `[texts, places]`. Place by place, so that the counts of one are in a cache for all texts.
+    /// Counts a batch's texts, whose bins are `[texts, places]`. Some places at a time, whose counts stay in the nearest cache for all
+    /// texts.
     pub(super) fn add(&mut self, bins: &[u8], labels: &[usize]) {
-        let places = self.places();
-        for (place, counts) in self.counts.chunks_exact_mut(self.classes * BINS).enumerate() {
+        const PLACES: usize = 64;
+        let (places, of_place) = (self.places(), self.classes * BINS);
+        for (first, counts) in (0..).step_by(PLACES).zip(self.counts.chunks_mut(PLACES * of_place)) {
+            let some = counts.len() / of_place.max(1);
             for (text, label) in labels.iter().enumerate() {
-                counts[label * BINS + usize::from(bins[text * places + place])] += 1;
+                let bins = &bins[text * places + first..][..some];
+                for (counts, &bin) in counts.chunks_exact_mut(of_place).zip(bins) {
+                    counts[label * BINS + usize::from(bin)] += 1;
+                }
             }
         }
     }
@@ -104,13 +123,20 @@ mod tests {
 
     #[test]
     fn a_larger_activation_is_in_no_lower_bin() {
-        let ends = Ends::new(-0.25, 0.5, 4.0);
         let values = [-1.0, -0.25, 0.0, 0.49, 0.5, 0.51, 1.0, 3.9, 4.0, 4.1];
-        let bins = values.map(|value| ends.bin(value));
+        let ends = Ends::new(vec![-0.25; 11], vec![0.5; 11], vec![4.0; 11]);
+        let mut bins = [9; 10];
+        ends.bins(1, &values, &mut bins);
         assert_eq!(bins, [0, 1, 6, 15, 16, 16, 21, 30, 30, 31]);
         // A neuron that is one number.
-        let ends = Ends::new(1.0, 1.0, 1.0);
-        assert_eq!([0.9, 1.0, 1.1].map(|value| ends.bin(value)), [0, 16, 31]);
+        let ends = Ends::new(vec![1.0; 3], vec![1.0; 3], vec![1.0; 3]);
+        ends.bins(0, &[0.9, 1.0, 1.1], &mut bins[..3]);
+        assert_eq!(bins[..3], [0, 16, 31]);
+        let many: Vec<f32> = (0..4000).map(|step| step as f32 / 900.0 - 0.3).collect();
+        let ends = Ends::new(vec![-0.25; 4000], vec![0.5; 4000], vec![4.0; 4000]);
+        let mut bins = vec![0; 4000];
+        ends.bins(0, &many, &mut bins);
+        assert!(bins.is_sorted(), "{bins:?}");
     }
 
     #[test]

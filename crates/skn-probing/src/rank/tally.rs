@@ -33,7 +33,7 @@ pub(super) struct Compared {
     /// For [`Ranking::Predictivity`] and [`Ranking::Lape`].
     pub(super) threshold: Vec<f32>,
     /// For [`Ranking::Auc`].
-    pub(super) ends: Vec<Ends>,
+    pub(super) ends: Ends,
     /// For [`Ranking::Cett`]: norms of the columns of each layer's second matrix, `[L, F]`.
     pub(super) columns: Vec<f32>,
     /// F.
@@ -92,9 +92,7 @@ impl Tally {
             }
             Self::Bins { bins, .. } => {
                 let bins = &mut bins[row.text * places + at..][..values.len()];
-                for ((bin, &value), ends) in bins.iter_mut().zip(values).zip(&with.ends[at..]) {
-                    *bin = ends.bin(value);
-                }
+                with.ends.bins(at, values, bins);
             }
             Self::Weighted(sums) if ranking != Ranking::Cett => {
                 let slopes = row.slopes.map(|slopes| match ranking {
