@@ -237,23 +237,36 @@ fn the_best_neuron_of_a_model_as_it_is() {
         let said = desk.ok(&format!("{run} --out run"));
         let summary = desk.json("run/summary.json");
         // Counted again, from the counts alone.
-        let [dev, test] = ["dev", "test"].map(|part| {
-            file(&desk, &format!("run/reviews/{part}_last_perf")).i64("correct", None).unwrap().1
+        let [(dev, of_dev), (test, of_test)]: [(Vec<i64>, i64); 2] = ["dev", "test"].map(|part| {
+            let file = file(&desk, &format!("run/reviews/{part}_last_perf"));
+            let numbers = |name: &str| file.i64(name, None).unwrap().1;
+            let (positives, dead) = (numbers("positives")[0], file.bool("dead", None).unwrap().1);
+            let negatives = numbers("total")[0] - positives;
+            // Twice the distance of balanced accuracy from 0.5, times both classes: dev has more of one.
+            let margin = |((&correct, &hit), &dead): ((&i64, &i64), &bool)| {
+                let alarm = negatives - (correct - hit);
+                if dead { 0 } else { hit * negatives - alarm * positives }
+            };
+            let margins =
+                numbers("correct").iter().zip(&numbers("true_positive")).zip(&dead).map(margin).collect();
+            (margins, positives * negatives)
         });
-        let predictivity = |correct: i64| correct.max(24 - correct);
-        let most = dev.iter().map(|&correct| predictivity(correct)).max().unwrap();
-        let place = dev.iter().position(|&correct| predictivity(correct) == most).unwrap();
-        let held_out = if dev[place] == most { test[place] } else { 24 - test[place] };
+        let most = dev.iter().map(|margin| margin.abs()).max().unwrap();
+        let place = dev.iter().position(|margin| margin.abs() == most).unwrap();
+        let held_out = test[place] * dev[place].signum();
         let best = &summary["best_neuron"];
         assert_eq!(
             (&best["layer"], &best["index"]),
             (&(place / 20).into(), &(place % 20).into()),
             "{family}: {best}"
         );
-        let close = |found: &serde_json::Value, expected: i64| {
-            (found.as_f64().unwrap() - expected as f64 / 24.0).abs() < 1e-12
+        let close = |found: &serde_json::Value, margin: i64, whole: i64| {
+            (found.as_f64().unwrap() - 0.5 - margin as f64 / (2 * whole) as f64).abs() < 1e-12
         };
-        assert!(close(&best["dev"], most) && close(&best["test"], held_out), "{family}: {best}");
+        assert!(
+            close(&best["dev"], most, of_dev) && close(&best["test"], held_out, of_test),
+            "{family}: {best}"
+        );
         let frequent = {
             let rows = fs::read_to_string(desk.path("data/test.jsonl")).unwrap();
             let labels = rows
@@ -266,7 +279,8 @@ fn the_best_neuron_of_a_model_as_it_is() {
         // The program says it, its probe too, and so does the page.
         let told = format!("layer {}, index {}", place / 20, place % 20);
         assert!(said.matches(&told).count() >= 2, "{family}: {said}");
-        assert!(said.contains(&format!("{:.4}", held_out as f64 / 24.0)), "{family}: {said}");
+        let held_out = best["test"].as_f64().unwrap();
+        assert!(said.contains(&format!("{held_out:.4}")), "{family}: {said}");
         let page = fs::read_to_string(desk.path("run/report.html")).unwrap();
         assert!(page.contains("Nothing was tuned") && page.contains(&told), "{family}");
         assert!(!desk.path("run/best").exists() && !desk.path("run/prune").exists(), "{family}");
@@ -297,9 +311,12 @@ fn a_probe_tells_the_best_neuron_of_what_it_counted() {
     let desk = desk("llama", TEXT);
     let probe = format!("skn-probe {MODEL} --probe_type");
     let said = desk.ok(&format!("{probe} acc_last,acc_mean --save_to plain"));
-    assert!(said.contains("best neuron: layer") && said.contains("by acc_last, predictivity"), "{said}");
+    assert!(
+        said.contains("best neuron: layer") && said.contains("by acc_last, balanced predictivity"),
+        "{said}"
+    );
     let said = desk.ok(&format!("{probe} acc,acc_last --prompt_size 2 --save_to random"));
-    assert!(said.contains("at position") && said.contains("by acc_last, predictivity"), "{said}");
+    assert!(said.contains("at position") && said.contains("by acc_last, balanced predictivity"), "{said}");
     let said = desk.ok(&format!("{probe} acc_max --save_to max --json"));
     let found: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&found["best"]["probe"], found["best"].get("position")), (&"acc_max".into(), None), "{said}");

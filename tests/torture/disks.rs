@@ -143,8 +143,12 @@ fn stdout_takes_nothing() {
         let said = String::from_utf8_lossy(&full.stderr);
         assert_eq!(full.status.code(), Some(1), "{line}\n{said}");
         assert!(said.contains("stdout") && said.contains("No space left on device"), "{line}\n{said}");
-        // What was made stays.
-        assert_eq!(differing(&contents(&place), &known.after), [""; 0], "{line}");
+        // What was made stays. A chain, which tells of each step, ends at the first.
+        if known.is_chain() {
+            assert!(known.check_whole(&place, line) > 0, "{line}");
+        } else {
+            assert_eq!(differing(&contents(&place), &known.after), [""; 0], "{line}");
+        }
         drop(place);
         for closed in [">&-", "2>&-", ">&- 2>&-", "| :", "2>/dev/full"] {
             let place = shop.place(known, "no stdout");

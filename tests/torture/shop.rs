@@ -183,7 +183,8 @@ impl Known {
         self.stage.line.starts_with("skn-train") || self.is_chain()
     }
 
-    fn is_chain(&self) -> bool {
+    /// Whether it is a chain of stages.
+    pub(crate) fn is_chain(&self) -> bool {
         self.stage.line.starts_with("skn-run")
     }
 
@@ -277,8 +278,9 @@ impl Known {
         }
         assert_eq!(ended.code, 0, "{line} {flag}\n{}", ended.stderr);
         let mut found = contents(place);
-        // Nobody knows whether somebody is writing figures into a folder that is no run's.
-        found.retain(|name, _| !(is_temporary(name) && name.starts_with("figures/")));
+        // Nobody knows whether somebody else is writing into a folder that is no run's.
+        let in_no_run = |name: &str| ["figures/", "made/"].iter().any(|folder| name.starts_with(folder));
+        found.retain(|name, _| !(is_temporary(name) && in_no_run(name)));
         let differing = differing(&found, &self.after);
         assert_eq!(
             differing,

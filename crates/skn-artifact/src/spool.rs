@@ -31,8 +31,8 @@ impl Spool {
     /// If the system refuses.
     pub fn new(folder: &Path) -> Result<Self> {
         make_folder(folder)?;
-        let file =
-            tempfile::tempfile_in(folder).map_err(ArtifactError::io(folder, "create a temporary file in"))?;
+        let file = tempfile::tempfile_in(folder)
+            .map_err(ArtifactError::io(folder, "create a temporary file there"))?;
         Ok(Self { file, folder: folder.into() })
     }
 
@@ -42,7 +42,7 @@ impl Spool {
     /// If the system refuses: the disk is full, say.
     pub fn write(&self, place: u64, bytes: &[u8]) -> Result<()> {
         write_at(&self.file, place, bytes)
-            .map_err(ArtifactError::io(&self.folder, "write a temporary file in"))
+            .map_err(ArtifactError::io(&self.folder, "write a temporary file there"))
     }
 
     /// Fills `bytes` with what stands at a place.
@@ -50,7 +50,8 @@ impl Spool {
     /// # Errors
     /// If less was written, or the system refuses.
     pub fn read(&self, place: u64, bytes: &mut [u8]) -> Result<()> {
-        read_at(&self.file, place, bytes).map_err(ArtifactError::io(&self.folder, "read a temporary file in"))
+        read_at(&self.file, place, bytes)
+            .map_err(ArtifactError::io(&self.folder, "read a temporary file there"))
     }
 }
 

@@ -61,7 +61,12 @@ impl Performance {
             }
         })?;
         let none = || {
-            CountsError::file(&self.file, "tensor `correct`", "a neuron and a class of some texts", "none")
+            CountsError::file(
+                &self.file,
+                "tensor `correct`",
+                "a neuron that is not dead, and a class of some texts",
+                "none",
+            )
         };
         best.map(|best| best.rule).ok_or_else(none)
     }

@@ -132,17 +132,19 @@ mod tests {
     /// Selected neurons vary a hundred times as much as most, and so do as many others.
     #[test]
     fn what_varies_as_much_is_drawn() {
-        let variances: Vec<f32> = (0..400).map(|n| if n % 10 < 2 { 100.0 + n as f32 } else { 1.0 }).collect();
+        let variances: Vec<f32> = (0..400).map(|n| if n % 10 < 5 { 100.0 + n as f32 } else { 1.0 }).collect();
         let skill: Vec<u32> = (0..400).filter(|n| n % 10 == 0).collect();
         let all = [variances];
         for draw in 0..20 {
             let control = matched_control(std::slice::from_ref(&skill), &all, 3, draw).unwrap();
-            assert_eq!(control[0], skill.iter().map(|n| n + 1).collect::<Vec<_>>(), "there are no others");
+            // Below the least of them lie those that hardly vary.
+            let little = control[0].iter().filter(|n| **n % 10 >= 5).count();
+            assert!(little < 5, "{control:?}");
             let ratio = variance_ratio(std::slice::from_ref(&skill), &control, &all).unwrap();
-            assert!((ratio - 1.0).abs() < 0.01, "{ratio}");
+            assert!((ratio - 1.0).abs() < 0.1, "{ratio}");
         }
         let plain = crate::random_control(std::slice::from_ref(&skill), &[400], 3, 0).unwrap();
-        assert!(variance_ratio(&[skill], &plain, &all).unwrap() < 0.5);
+        assert!(variance_ratio(&[skill], &plain, &all).unwrap() < 0.75);
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn few_reviews(folder: &Path) -> Subject {
         let word = ["awful", "good"][row % 2];
         format!("{{\"text\": \"the soup was {word} , no {row}\", \"label\": {}}}\n", row % 2)
     };
-    fs::write(&data, (0..40).map(line).collect::<String>()).unwrap();
+    fs::write(&data, (0..80).map(line).collect::<String>()).unwrap();
     let mut subject = Subject::default();
     (subject.model, subject.data) = (Some(Subject::DEMO.into()), Some(data));
     subject.task = Some(TaskChoice::File(task_file));

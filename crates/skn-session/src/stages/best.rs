@@ -45,7 +45,7 @@ fn name_of_score<S: Serializer>(score: &ScoreRule, to: S) -> std::result::Result
 
 impl BestPredictor {
     /// The best neuron of a probe's counts in a task's folder, by the score of the published implementation where `paper` says
-    /// so; nothing if the probe counts nothing, or its texts are all of one class.
+    /// so; nothing if the probe counts nothing, its texts are all of one class, or all neurons are dead.
     ///
     /// # Errors
     /// If they are missing or damaged.
@@ -61,7 +61,13 @@ impl BestPredictor {
         if !dev.tells_any(score) {
             return Ok(None);
         }
-        let rule = dev.best_rule(score)?;
+        let Some(rule) = dev.ranked(score)?.first().map(|best| best.rule) else {
+            tracing::warn!(
+                "{}: every neuron has the same activation for all texts of train, so none predicts",
+                path("dev").display()
+            );
+            return Ok(None);
+        };
         let test = if provenance::is_there(&path("test"))? { Some(read("test")?) } else { None };
         let told = |test: &Performance| test.tells(rule.class.unwrap_or(0), score);
         let test = test.filter(told).map(|test| test.accuracy_of(&rule, score)).transpose()?;
