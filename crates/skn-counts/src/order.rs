@@ -61,12 +61,12 @@ impl Performance {
             }
         })?;
         let none = || {
-            CountsError::file(
-                &self.file,
-                "tensor `correct`",
-                "a neuron that is not dead, and a class of some texts",
-                "none",
-            )
+            if self.tells_any(score) {
+                CountsError::file(&self.file, "tensor `dead`", "a neuron that is alive", "none")
+            } else {
+                let expected = "texts of more than one class, which a neuron could tell apart";
+                CountsError::file(&self.file, "tensor `positives`", expected, "those of one")
+            }
         };
         best.map(|best| best.rule).ok_or_else(none)
     }

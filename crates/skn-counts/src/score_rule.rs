@@ -28,13 +28,21 @@ impl ScoreRule {
     pub const ALL: [Self; 2] = [Self::Accuracy, Self::Balanced];
 
     /// The largest share of texts, in hundredths, that a class of two may have in each file for accuracy to be the score.
-    pub const MOST_FOR_ACCURACY: i64 = 55;
+    pub const MOST_FOR_ACCURACY: u64 = 55;
 
     /// The score that files are ranked by unless another is asked for: accuracy while all are of two classes, of which the
     /// larger has at most 55 % of the texts of every file; else balanced accuracy, for all of them. A file that does not say
     /// how many texts each class has (an older version's) can only have accuracy, and does not decide.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a Performance>) -> Self {
         let uneven = files.into_iter().any(|file| file.rules() > 1 || file.is_uneven());
+        if uneven { Self::Balanced } else { Self::Accuracy }
+    }
+
+    /// The same from the number of texts of each class.
+    pub fn of_classes(texts: &[u64]) -> Self {
+        let (all, larger) = (texts.iter().map(|&of| u128::from(of)).sum::<u128>(), texts.iter().max());
+        let larger = u128::from(larger.copied().unwrap_or(0));
+        let uneven = texts.len() > 2 || 100 * larger > u128::from(Self::MOST_FOR_ACCURACY) * all;
         if uneven { Self::Balanced } else { Self::Accuracy }
     }
 
@@ -81,7 +89,8 @@ impl Performance {
     }
 
     fn is_uneven(&self) -> bool {
-        self.larger().is_some_and(|larger| 100 * larger > ScoreRule::MOST_FOR_ACCURACY * self.total)
+        let of = |larger: i64| [larger, self.total - larger].map(i64::unsigned_abs);
+        self.larger().is_some_and(|larger| ScoreRule::of_classes(&of(larger)) == ScoreRule::Balanced)
     }
 
     /// Texts of the larger of two classes.

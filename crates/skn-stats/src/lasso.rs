@@ -192,10 +192,8 @@ mod tests {
             check(&fit, strength);
             used.push(fit.weights.iter().filter(|&&weight| weight != 0.0).count());
         }
-        assert!(
-            used.is_sorted() && used[0] == 1 && used[6] > 1,
-            "columns come in as the strength falls: {used:?}"
-        );
+        // By FISTA in numpy the third comes in at most / 2^11.
+        assert_eq!(used, [1, 1, 2, 2, 2, 2, 2], "columns come in as the strength falls");
     }
 
     /// `sklearn.linear_model.LogisticRegression(l1_ratio=1, C=1 / (10 * 0.05), solver="saga", max_iter=1000000, tol=1e-12)` (1.9.1).

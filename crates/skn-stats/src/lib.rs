@@ -53,7 +53,7 @@ pub use crate::mean::{MAX_ACTIVATION, MeanAccumulator, STEPS_PER_UNIT};
 pub use crate::paired::sign_flip;
 pub use crate::rank_sum::rank_sum;
 pub use crate::score::{accuracy, best, distance, predictivity};
-pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar, null_of_best};
+pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar};
 pub use crate::squares::{SquareAccumulator, variance};
 
 #[cfg(doctest)]

@@ -1,4 +1,3 @@
-use skn_random::{Key, Purpose};
 use statrs::distribution::{Binomial, DiscreteCDF};
 
 use crate::error::{Result, StatsError};
@@ -30,31 +29,6 @@ pub fn binomial_upper(successes: u64, trials: u64, chance: f64) -> Result<f64> {
 pub fn mcnemar(only_first: u64, only_second: u64) -> Result<f64> {
     let trials = only_first.checked_add(only_second).ok_or(StatsError::Overflow { what: "texts" })?;
     Ok((2.0 * binomial_upper(only_first.max(only_second), trials, 0.5)?).min(1.0))
-}
-
-/// What the best of many neurons scores if none predicts the label: for each of `draws` random relabellings, which
-/// `permute` turns into the best score, one value; and the share of them at or above `measured` (with the measured one
-/// counted). The best of many is biased upwards; this says by how much.
-///
-/// # Errors
-/// If there are no draws.
-pub fn null_of_best(
-    measured: f64,
-    draws: u64,
-    seed: u64,
-    permute: impl Fn(&mut dyn FnMut(&mut [usize])) -> f64,
-) -> Result<(Vec<f64>, f64)> {
-    if draws == 0 {
-        return Err(StatsError::mismatch("draws", "at least 1", 0));
-    }
-    let scores: Vec<f64> = (0..draws)
-        .map(|draw| {
-            let mut rng = Key::new(seed, Purpose::Permutation).step(draw).rng();
-            permute(&mut |labels| rng.shuffle(labels))
-        })
-        .collect();
-    let above = scores.iter().filter(|&&score| score >= measured).count();
-    Ok((scores, (above as f64 + 1.0) / (draws as f64 + 1.0)))
 }
 
 /// Benjamini and Hochberg's (1995) adjusted p values: rejecting those at or below q keeps the expected share of false
@@ -100,31 +74,6 @@ mod tests {
         assert_eq!((mcnemar(0, 0).unwrap(), mcnemar(5, 5).unwrap()), (1.0, 1.0));
         assert_eq!(mcnemar(9, 1).unwrap(), mcnemar(1, 9).unwrap());
         assert!(mcnemar(u64::MAX, 1).is_err());
-    }
-
-    #[test]
-    fn the_null_of_the_best_is_above_a_half() {
-        let (fires, labels) = (
-            (0..20usize).map(|x| x % 3).collect::<Vec<_>>(),
-            (0..20usize).map(|x| x % 2).collect::<Vec<_>>(),
-        );
-        let score = |shuffle: &mut dyn FnMut(&mut [usize])| {
-            let mut labels = labels.clone();
-            shuffle(&mut labels);
-            let best = (0..3).map(|kind| {
-                let right = fires
-                    .iter()
-                    .zip(&labels)
-                    .filter(|(fire, label)| (**fire == kind) == (**label == 1))
-                    .count();
-                crate::predictivity(right as u64, 20)
-            });
-            best.fold(0.0, f64::max)
-        };
-        let (scores, p) = null_of_best(0.6, 200, 1, score).unwrap();
-        assert!(scores.iter().all(|score| (0.5..=1.0).contains(score)));
-        assert!(p > 0.3, "0.6 is nothing for the best of three on 20 texts: {p}");
-        assert!(null_of_best(1.1, 200, 1, score).unwrap().1 < 0.01);
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use skn_counts::ScoreRule;
 use skn_stats::{STEPS_PER_UNIT, variance};
 
 use super::ranking::Ranking;
@@ -63,18 +64,13 @@ impl Scores<'_> {
         let anywhere: u64 = fired.iter().skip(place).step_by(self.places).sum();
         let (positives, negatives) = (self.texts[class], self.all() - self.texts[class]);
         let silent = negatives - (anywhere - hits);
-        let accuracy = if self.is_balanced() {
-            (hits as f64 / positives.max(1) as f64 + silent as f64 / negatives.max(1) as f64) / 2.0
-        } else {
-            (hits + silent) as f64 / self.all().max(1) as f64
+        let accuracy = match ScoreRule::of_classes(self.texts) {
+            ScoreRule::Balanced => {
+                (hits as f64 / positives.max(1) as f64 + silent as f64 / negatives.max(1) as f64) / 2.0
+            }
+            ScoreRule::Accuracy => (hits + silent) as f64 / self.all().max(1) as f64,
         };
         Score { score: accuracy.max(1.0 - accuracy), signed: accuracy, beside: 0.0 }
-    }
-
-    /// Whether accuracy would reward the larger class: of more than two, and of two where one has more than 55 %.
-    fn is_balanced(&self) -> bool {
-        let largest = self.texts.iter().max().copied().unwrap_or(0);
-        self.texts.len() > 2 || u128::from(largest) * 100 > u128::from(self.all()) * 55
     }
 
     fn lape(&self, fired: &[u64], place: usize, class: usize) -> Score {
