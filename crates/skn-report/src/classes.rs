@@ -148,7 +148,11 @@ fn accuracy(parts: &Parts) -> Option<Figure> {
     });
     let worst = changes.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(class, change)| {
         let name = parts.class(&first.task, class);
-        format!(" Skill neurons cost most on the texts of class {name}: {} points.", points(change))
+        if change < 0.0 {
+            format!(" Skill neurons cost most on the texts of class {name}: {} points.", points(change))
+        } else {
+            " Skill neurons cost nothing on the texts of any class.".into()
+        }
     });
     let caption = format!(
         "The best {} of each layer's neurons, and as many random ones (means over draws).{}",
@@ -172,8 +176,7 @@ fn damage(parts: &Parts) -> Option<Figure> {
             row.push((after - before) * 100.0);
             table.push([json!(class), json!(texts), json!(before), json!(after), json!(result.mask)]);
         }
-        let least = row.iter().copied().fold(f64::INFINITY, f64::min);
-        own_is_worst += usize::from(row.get(class).is_some_and(|own| *own <= least));
+        own_is_worst += usize::from(suffers_most(&row, class));
         rows.push(plain(&parts.class(&result.task, class)));
         cells.push(row);
     }
@@ -192,6 +195,14 @@ fn damage(parts: &Parts) -> Option<Figure> {
         cells,
     };
     map.figure(DAMAGE[1], "Do the neurons of a class matter for that class?", caption, table)
+}
+
+/// Whether a class's texts lose, and more than those of each other class. `changes` are those of all classes.
+pub fn suffers_most(changes: &[f64], class: usize) -> bool {
+    let others = changes.iter().enumerate().filter(|(other, _)| *other != class);
+    changes
+        .get(class)
+        .is_some_and(|&own| own < 0.0 && others.map(|(_, other)| *other).all(|other| own < other))
 }
 
 /// Accuracy by class under every result, as a table.
@@ -233,4 +244,19 @@ pub(crate) fn by_class_table(parts: &Parts) -> Option<Markup> {
             }
         } }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_suffers_most_if_it_loses_more_than_all_others() {
+        assert!(suffers_most(&[-1.0, -2.0, 0.5], 1));
+        for (changes, class) in
+            [([0.0, 0.0, 0.0], 0), ([-1.0, -1.0, 0.0], 0), ([0.1, 0.4, 0.3], 0), ([-1.0, -2.0, 0.0], 0)]
+        {
+            assert!(!suffers_most(&changes, class), "{changes:?}");
+        }
+    }
 }

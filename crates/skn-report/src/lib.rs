@@ -44,6 +44,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use crate::chart::{Chart, Drawn, Line, Page, Section};
+pub use crate::classes::suffers_most;
 pub use crate::error::{ReportError, Result};
 use crate::figure::Figure;
 use crate::parts::Parts;

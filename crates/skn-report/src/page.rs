@@ -200,17 +200,31 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
 fn tested(found: &DamageEvidence, draws: usize) -> String {
     let sure = found.sign_flip_p < 0.05;
     let more = if found.difference < 0.0 { "fewer" } else { "more" };
-    let said =
-        if sure { "a difference that chance hardly gives" } else { "a difference that chance may well give" };
+    let said = if sure {
+        "a difference that other texts would hardly undo"
+    } else {
+        "a difference that other texts may well undo"
+    };
+    let draws_that_do = match found.at_least_as_damaging {
+        0 => format!("none of {} does as much damage", counted(draws, "random choice", "random choices")),
+        1 => format!("1 of {} does as much damage", counted(draws, "random choice", "random choices")),
+        many => format!("{many} of {} do as much damage", counted(draws, "random choice", "random choices")),
+    };
+    let choice = if found.rank_p < 0.05 {
+        String::new()
+    } else {
+        format!(
+            ", so that these draws alone do not show that the choice of neurons matters (rank p {})",
+            p_value(found.rank_p)
+        )
+    };
     format!(
         "On the same texts skill neurons leave {} points {more} right answers than random ones (95 % interval {} to {}), {said} \
-         (sign flips: p {}); {} of {} do as much damage.",
+         (sign flips: p {}). Of the choices of random neurons, {draws_that_do}{choice}.",
         points(found.difference.abs()).trim_start_matches('+'),
         points(found.difference_interval[0]),
         points(found.difference_interval[1]),
-        p_value(found.sign_flip_p),
-        found.at_least_as_damaging,
-        counted(draws, "random choice", "random choices")
+        p_value(found.sign_flip_p)
     )
 }
 
@@ -276,7 +290,9 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
                 probe.best().rule.layer, probe.best().rule.index)))
         }
         @for asked in &task.asked {
-            @if asked.found.is_none() {
+            @if asked.dead {
+                p.missing { "Neuron " (asked.layer) "," (asked.index) " hardly varies over train: it has no rule, and there is nothing to draw." }
+            } @else if asked.found.is_none() {
                 (missing(&format!("Activations of neuron {},{} (pos_dev) are", asked.layer, asked.index),
                     &format!("skn-probe --probe_type pos --pos {},{}", asked.layer, asked.index)))
             }

@@ -90,6 +90,8 @@ pub(crate) struct Probe {
 pub(crate) struct Asked {
     pub(crate) layer: usize,
     pub(crate) index: usize,
+    /// Whether it hardly varies over train, so that it has no rule.
+    pub(crate) dead: bool,
     /// Nothing where the run does not have them.
     pub(crate) found: Option<Activations>,
 }
@@ -319,10 +321,17 @@ impl Task {
         if let Some(probe) = &probe {
             for &(layer, index) in wanted.neurons {
                 let known = |of: &&Predictor| (of.rule.layer, of.rule.index) == (layer, index);
+                if probe.dev.widths().get(layer).is_none_or(|&width| index >= width) {
+                    return Err(ReportError::NoNeuron { layer, index, file: probe.dev.file().into() });
+                }
                 let predictor = probe.ranked.iter().find(known);
-                let none = || ReportError::NoNeuron { layer, index, file: probe.dev.file().into() };
-                let found = Activations::read(folder, probe, predictor.ok_or_else(none)?)?;
-                asked.push(Asked { layer, index, found });
+                let read = predictor.map(|predictor| Activations::read(folder, probe, predictor));
+                asked.push(Asked {
+                    layer,
+                    index,
+                    dead: predictor.is_none(),
+                    found: read.transpose()?.flatten(),
+                });
             }
         }
         let selected = match (&probe, wanted.share) {

@@ -67,7 +67,7 @@ fn perturbation(parts: &Parts) -> Option<Figure> {
         .with_y_tick_format(names_at_places(names))
         .with_reference_line(unperturbed);
     let caption = format!(
-        "Small dots are draws, large ones their mean with its 95 % interval, the vertical line is the model as it is, with \
+        "Small dots are draws, large ones their mean with its 95 % interval (of one draw over texts, of several over draws), the vertical line is the model as it is, with \
          {:.3} on {} texts. Random neurons are as many in each layer, none of them a skill neuron{}.",
         first.unperturbed,
         grouped(first.rows),
@@ -163,9 +163,18 @@ fn perturbation_curve(parts: &Parts) -> Option<Figure> {
         let own = groups(parts).iter().find(|(name, ..)| name == who).map_or(INK, |(_, colour, _)| colour);
         let earlier = curves[..number].iter().any(|curve| curve.who == *who);
         let colour = if earlier { COLOURS[number % COLOURS.len()] } else { own };
+        let legend = plain(&format!("{who} neurons, {setting}"));
+        if let [(x, y)] = points[..] {
+            // A line of one point would not be seen.
+            let [low, high] = results[0].1.interval;
+            let dot = ScatterPlot::new()
+                .with_data(vec![(x, y)])
+                .with_y_err_asymmetric(vec![((y - low).max(0.0), (high - y).max(0.0))]);
+            plots.push(Plot::Scatter(dot.with_color(colour).with_size(5.0).with_legend(legend)));
+            continue;
+        }
         let line = LinePlot::new().with_data(points).with_color(colour).with_stroke_width(2.0);
         let line = if *who == "skill" { line } else { line.with_dashed() };
-        let legend = plain(&format!("{who} neurons, {setting}"));
         plots.push(Plot::Line(line.with_band(bounds(0), bounds(1)).with_legend(legend)));
     }
     let layout = layout(&plots)
@@ -173,7 +182,7 @@ fn perturbation_curve(parts: &Parts) -> Option<Figure> {
         .with_y_label(format!("{} on test", metric_label(Some(&first.metric))))
         .with_x_axis_min(0.0);
     let caption = format!(
-        "Lines are means over draws, bands their 95 % intervals; the dotted line is the model as it is, with {:.3}.{}",
+        "Lines are means over draws, bands their 95 % intervals (of one draw over texts, of several over draws); the dotted line is the model as it is, with {:.3}.{}",
         first.unperturbed,
         widest_gap(parts).unwrap_or_default()
     );

@@ -178,20 +178,24 @@ fn agreement(runs: &[Run]) -> Option<Section> {
         .filter_map(|run| Some((run, run.probe()?)))
         .collect();
     let (_, first) = of_model.first()?;
-    let shape = |probe: &Probe| (probe.dev.layers(), probe.dev.widths().to_vec(), probe.ranked.len());
+    let shape = |probe: &Probe| (probe.dev.layers(), probe.dev.widths().to_vec());
     let same: Vec<&(&Run, &Probe)> =
         of_model.iter().filter(|(_, probe)| shape(probe) == shape(first)).collect();
     if same.len() < 2 {
         return None;
     }
-    let scores: Vec<Vec<f64>> = same.iter().map(|(_, probe)| by_neuron(probe)).collect();
+    let scores: Vec<Vec<Option<f64>>> = same.iter().map(|(_, probe)| by_neuron(probe)).collect();
+    let dead = (0..scores[0].len()).filter(|&place| scores.iter().any(|of| of[place].is_none())).count();
     let selected: Vec<Option<BTreeSet<usize>>> = same.iter().map(|(run, _)| selected_of(run)).collect();
     let mut rows = Vec::new();
     let (mut rhos, mut overlaps) = (Vec::new(), Vec::new());
     for (a, (run_a, _)) in same.iter().enumerate() {
         let (mut of_rho, mut of_overlap) = (Vec::new(), Vec::new());
         for (b, (run_b, _)) in same.iter().enumerate() {
-            let rho = spearman(&scores[a], &scores[b]).unwrap_or(f64::NAN);
+            let known: Vec<(f64, f64)> =
+                scores[a].iter().zip(&scores[b]).filter_map(|(a, b)| Some(((*a)?, (*b)?))).collect();
+            let (of_a, of_b): (Vec<f64>, Vec<f64>) = known.into_iter().unzip();
+            let rho = spearman(&of_a, &of_b).unwrap_or(f64::NAN);
             let both = selected[a].as_ref().zip(selected[b].as_ref());
             let shared =
                 both.map(|(a, b)| a.intersection(b).count() as f64 / a.len().min(b.len()).max(1) as f64);
@@ -235,19 +239,36 @@ fn agreement(runs: &[Run]) -> Option<Section> {
     Some(Section {
         id: "agreement".into(),
         heading: format!("Runs of model {model}"),
-        paragraphs: vec!["Each pair of runs of one model: do the same neurons predict their labels?".into()],
+        paragraphs: vec![format!(
+            "Each pair of runs of one model: do the same neurons predict their labels?{}",
+            match dead {
+                0 => String::new(),
+                1 => " 1 neuron hardly varies in one of them and is left out of pairs with it.".into(),
+                _ => format!(" {dead} neurons hardly vary in one of them and are left out of pairs with it."),
+            }
+        )],
         charts,
         tables: vec![("Each pair".into(), table)],
         data: Vec::new(),
     })
 }
 
-/// The predictivity of all neurons by layer and index.
-fn by_neuron(probe: &Probe) -> Vec<f64> {
-    let mut all: Vec<(usize, usize, f64)> =
-        probe.ranked.iter().map(|of| (of.rule.layer, of.rule.index, of.predictivity)).collect();
-    all.sort_by_key(|&(layer, index, _)| (layer, index));
-    all.into_iter().map(|(.., predictivity)| predictivity).collect()
+/// The predictivity of all neurons, in the order of layer and index; nothing of one that is dead.
+fn by_neuron(probe: &Probe) -> Vec<Option<f64>> {
+    let widths = probe.dev.widths();
+    let starts: Vec<usize> = widths
+        .iter()
+        .scan(0, |next, width| {
+            let start = *next;
+            *next += width;
+            Some(start)
+        })
+        .collect();
+    let mut all = vec![None; widths.iter().sum()];
+    for of in &probe.ranked {
+        all[starts[of.rule.layer] + of.rule.index] = Some(of.predictivity);
+    }
+    all
 }
 
 fn selected_of(run: &Run) -> Option<BTreeSet<usize>> {
@@ -257,7 +278,38 @@ fn selected_of(run: &Run) -> Option<BTreeSet<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use skn_artifact::{Array, TensorBundle, TensorFile};
+    use skn_counts::Performance;
+
     use super::*;
+
+    /// Of 10 texts, five of class 1: how many each of four neurons in two layers gets right.
+    fn probe(dead: [bool; 4]) -> Probe {
+        let mut bundle = TensorBundle::new();
+        bundle.insert("correct", Array::i64(vec![2, 1, 2], vec![9, 8, 7, 6]).unwrap());
+        bundle.insert("true_positive", Array::i64(vec![2, 1, 2], vec![5, 4, 3, 2]).unwrap());
+        bundle.insert("positives", Array::i64(vec![1], vec![5]).unwrap());
+        bundle.insert("total", Array::i64(vec![1], vec![10]).unwrap());
+        let bytes = bundle.to_bytes().unwrap();
+        let dev = Performance::read(&TensorFile::from_bytes("dev_perf".as_ref(), bytes).unwrap()).unwrap();
+        let dev = dev.with_dead(dead.to_vec()).unwrap();
+        let score = dev.usual_score();
+        let (ranked, by_place) = (dev.ranked(score).unwrap(), dev.best_by_place(score).unwrap());
+        Probe { dev, score, site: None, test: None, ranked, by_place }
+    }
+
+    #[test]
+    fn a_dead_neuron_moves_no_other() {
+        let all = by_neuron(&probe([false; 4]));
+        assert_eq!(all, [0.9, 0.8, 0.7, 0.6].map(Some));
+        for dead in 0..4 {
+            let mut which = [false; 4];
+            which[dead] = true;
+            let found = by_neuron(&probe(which));
+            let expected = |place: usize| if place == dead { None } else { all[place] };
+            assert_eq!(found, (0..4).map(expected).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn names_tell_runs_apart() {

@@ -42,7 +42,8 @@ pub fn student(values: &[f64], level: f64) -> Result<(f64, [f64; 2])> {
         return Err(StatsError::mismatch("measurements", "at least 1", 0));
     }
     let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
+    // Equals have themselves as their mean, whatever rounding makes of their sum.
+    let mean = values[0] + values.iter().map(|value| value - values[0]).sum::<f64>() / n;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let half = match StudentsT::new(0.0, 1.0, n - 1.0) {
         Ok(distribution) => distribution.inverse_cdf(0.5 + level / 2.0) * (variance / n).sqrt(),
@@ -113,6 +114,7 @@ mod tests {
         let (mean, interval) = student(&[1.0, 2.0, 3.0], 0.95).unwrap();
         assert_eq!(mean, 2.0);
         near(interval, [2.0 - 4.302_653 / 3f64.sqrt(), 2.0 + 4.302_653 / 3f64.sqrt()]);
+        assert_eq!(student(&[477.0 / 480.0; 21], 0.95).unwrap().0, 477.0 / 480.0);
         assert_eq!(student(&[1.0], 0.95).unwrap(), (1.0, [f64::NEG_INFINITY, f64::INFINITY]));
         assert!(student(&[], 0.95).is_err() && student(&[1.0], f64::NAN).is_err());
     }

@@ -146,6 +146,7 @@ impl Mask {
             (self.ths_path.is_some() && self.edit != EditKind::Mean, "ths_path", "--type mean"),
             (self.draws.is_some() && !self.cmp, "draws", "--cmp"),
             (self.matched.is_some() && !self.cmp, "matched", "--cmp"),
+            (!self.matched_path.is_empty() && self.matched.is_none(), "matched_path", "--matched"),
         ]
         .into_iter()
         .filter_map(|(idle, flag, of)| idle.then_some((flag, of)))

@@ -16,7 +16,7 @@ use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, S
 
 use crate::cli::{Common, Compute, Shares, Subject};
 use crate::console::print;
-use crate::number::{deviation, probability, with_interval};
+use crate::number::{Count, deviation, probability, with_interval};
 use crate::program::{Call, Stage};
 use crate::stage::{mask, merge, probe, prune, report, select, train};
 use crate::wording::GOES_ON;
@@ -288,7 +288,8 @@ fn table(summary: &Summary) -> Table {
     let skill = with_interval(accuracy.skill_perturbed, interval.skill_perturbed);
     row(format!("skill neurons perturbed ({edit}{alpha}, share {share})"), skill);
     let random = with_interval(accuracy.random_perturbed, interval.random_perturbed);
-    row(format!("as many random neurons perturbed ({draws} draws)"), random);
+    let draws = Count(*draws, "draw");
+    row(format!("as many random neurons perturbed ({draws})"), random);
     if let Some(DamageEvidence { difference, difference_interval, sign_flip_p, rank_p, .. }) = evidence {
         let name =
             format!("skill less random, right answers (sign flips p {sign_flip_p:.4}, rank p {rank_p:.3})");

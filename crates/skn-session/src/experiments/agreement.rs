@@ -202,7 +202,7 @@ pub(super) fn overlap(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         caption: if known {
             "Mean over pairs of seeds; on the diagonal two seeds of the task.".into()
         } else {
-            "Mean over pairs of seeds.".into()
+            "Of one seed a task: on the diagonal there is nothing to compare, and it is drawn as 1.".into()
         },
         table: Table::from_rows(&columns, rows),
         drawn: Drawn::Map {
@@ -210,7 +210,6 @@ pub(super) fn overlap(_: &Session, plan: &Plan<'_>) -> Result<Section> {
             rows: names.clone(),
             x_label: "task".into(),
             columns: names,
-            // With one seed a task has nothing to share with itself but everything.
             cells: cells
                 .into_iter()
                 .map(|row| row.into_iter().map(|x| if x.is_finite() { x } else { 1.0 }).collect())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use skn_artifact::names::file;
-use skn_report::{Chart, Drawn, Section, Table};
+use skn_report::{Chart, Drawn, Section, Table, suffers_most};
 
 use super::plan::{Marked, Plan, Planned, PlannedTask, of};
 use super::{agreement, files};
@@ -53,8 +53,7 @@ pub(super) fn section(_: &Session, plan: &Plan<'_>) -> Result<Section> {
                 rows.push(vec![json!(task.name), json!(class), json!(texts), before, after]);
                 changes.push(change);
             }
-            let least = changes.iter().copied().fold(f64::INFINITY, f64::min);
-            own_is_worst += usize::from(changes[class] <= least);
+            own_is_worst += usize::from(suffers_most(&changes, class));
             cells.push(changes);
         }
         said.push(format!("{}: for {own_is_worst} of {} classes", task.name, cells.len()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use skn_artifact::PerturbationResult;
 use skn_artifact::names::file;
+use skn_perturb::EditKind;
 use skn_report::{Chart, Drawn, Line, Section, Table};
 use skn_select::Share;
 
@@ -124,8 +125,7 @@ pub(super) fn curves(_: &Session, plan: &Plan<'_>) -> Result<Section> {
             drawn: Drawn::Lines { x_label: x_label.into(), y_label: "metric on test".into(), lines },
         };
         let edit = plan.edit_of(task).kind();
-        let caption =
-            format!("The edit is {edit}; random neurons are the mean of {} draws.", plan.options.draws);
+        let caption = format!("The edit is {edit}; random neurons are the mean of {}.", draws(plan));
         charts.push(chart("shares", "By share", caption, "neurons perturbed in each layer (%)", by_share));
         if !by_noise.is_empty() {
             by_noise.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
@@ -158,6 +158,14 @@ fn row(task: &PlannedTask, who: &str, share: f64, result: &PerturbationResult) -
     [labels, numbers].concat()
 }
 
+/// How many draws of random neurons there are, in words.
+fn draws(plan: &Plan<'_>) -> String {
+    match plan.options.draws.get() {
+        1 => "1 draw".into(),
+        many => format!("{many} draws"),
+    }
+}
+
 /// Other ways of tuning, with the names of their runs.
 const METHODS: [(TunedMethod, &str); 2] = [(TunedMethod::Bias, "bitfit"), (TunedMethod::Adapter, "adapter")];
 
@@ -175,9 +183,11 @@ pub(super) fn method_stages(plan: &Plan<'_>) -> Vec<Planned> {
             let train = plan.train(plan.subject(task, seed), method, run.clone());
             let masks = vec![plan.mask(task, Marked::Skill, plan.share)];
             let tuned = Tuned::of(run.clone()).by(method);
-            let mut perturb = plan.perturb(task, tuned, masks, plan.edit_of(task), run);
+            let average = plan.average(plan.subject(task, seed), run.clone(), method);
+            let edit = plan.edit_in(task, &run);
+            let mut perturb = plan.perturb(task, tuned, masks, edit, run);
             perturb.controls = plan.options.draws.get();
-            planned.extend(of(task, seed, [train.into(), perturb.into()]));
+            planned.extend(of(task, seed, [train.into(), average.into(), perturb.into()]));
         }
     }
     planned
@@ -226,9 +236,10 @@ pub(super) fn methods(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         name: "methods".into(),
         title: "A prompt's skill neurons under BitFit and adapters".into(),
         caption: format!(
-            "{} of each layer's neurons; the edit is {}.",
+            "{} of each layer's neurons; the edit is {}{}.",
             plan.share,
-            plan.tasks.first().map_or(plan.edit, |task| plan.edit_of(task).kind())
+            plan.edit,
+            if plan.edit == EditKind::Mean { ", of each model's own activations" } else { "" }
         ),
         table: table.clone(),
         drawn: Drawn::Dots { x_label: "task".into(), y_label: "metric on test".into(), names, groups },

@@ -196,9 +196,15 @@ impl Session {
         let page = Page::new(&format!("Experiments with {model}"), &lead, &sections);
         let mut writer = RunWriter::open(self, plan.options.clone(), &plan.out, stage::EXPERIMENT, true)?;
         writer.json(file::EXPERIMENTS, &experiments)?;
-        for (name, table) in experiments.iter().flat_map(|found| &found.tables) {
-            writer.bytes(&format!("{}/{name}.csv", file::CSV), table.csv())?;
+        let tables: Vec<(String, &Table)> = (experiments.iter().flat_map(|found| &found.tables))
+            .map(|(name, table)| (format!("{}/{name}.csv", file::CSV), table))
+            .collect();
+        for (name, table) in &tables {
+            writer.bytes(name, table.csv())?;
         }
+        // Those of experiments that are not told of now.
+        let made: Vec<String> = tables.into_iter().map(|(name, _)| name).collect();
+        writer.remove_former(&made, |name| name.starts_with(&format!("{}/", file::CSV)))?;
         writer.bytes(file::REPORT, page.html)?;
         writer.finish()?;
         Ok(Experimented { folder: plan.out.clone(), page: plan.out.join(file::REPORT), experiments })

@@ -216,15 +216,23 @@ impl<'a> Plan<'a> {
 
     /// The edit of the experiments; means are those of the task's run of the first seed.
     pub(super) fn edit_of(&self, task: &PlannedTask) -> EditChoice {
+        self.edit_in(task, &self.run(task, self.first_seed()))
+    }
+
+    /// What happens to perturbed neurons of a tuned run: they are held at means of its own.
+    pub(super) fn edit_in(&self, task: &PlannedTask, run: &Path) -> EditChoice {
         match self.edit {
             EditKind::Zero => EditChoice::Zero,
             EditKind::Gaussian => self.noise(EditChoice::ALPHA),
             EditKind::Mean => {
-                let name = file::tensors(kind::AVERAGE);
-                let averages = self.run(task, self.first_seed()).join(&task.name).join(name);
-                EditChoice::Mean { averages }
+                EditChoice::Mean { averages: run.join(&task.name).join(file::tensors(kind::AVERAGE)) }
             }
         }
+    }
+
+    /// Averages of a run that was tuned by another method.
+    pub(super) fn average(&self, subject: Subject, run: PathBuf, method: TunedMethod) -> Probe {
+        Probe { subject, tuned: Tuned::of(run.clone()).by(method), ..Probe::of(run, &[ProbeType::Acc]) }
     }
 
     pub(super) fn noise(&self, alpha: f64) -> EditChoice {

@@ -68,7 +68,7 @@ pub(super) fn compare(
     let chart = Chart {
         name: name.into(),
         title: title.into(),
-        caption: "The neuron that predicts best on dev, as test sees it; of more than two classes its balanced accuracy.".into(),
+        caption: "The neuron that predicts best on dev, as test sees it: its accuracy, or where classes are not of one size, or more than two, the balanced one.".into(),
         table: Table::from_rows(&columns, rows),
         drawn: Drawn::Dots {
             x_label: "task".into(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use skn_artifact::names::file;
-use skn_artifact::{Overwrite, is_file, write_file};
+use skn_artifact::{Overwrite, write_file};
 use skn_model::Weights;
 use skn_report::Section;
 
@@ -75,9 +75,6 @@ impl Session {
     /// If the model can't be read, or a file not be written.
     pub(super) fn write_random_model(&self, plan: &Plan<'_>) -> Result<()> {
         let to = model(plan);
-        if plan.options.resume && is_file(&to.join(file::CONFIG))? {
-            return Ok(());
-        }
         let Some(task) = plan.tasks.first() else { return Ok(()) };
         let base = Base::load(self, &plan.subject(task, plan.first_seed()), &Tuned::default())?;
         let config = &base.model.config;

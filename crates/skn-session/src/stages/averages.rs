@@ -70,7 +70,16 @@ fn of_neurons(path: &Path, tensor: &str, base: &Base<'_>, tuning: &Tuning) -> Re
     check_model(&file, base)?;
     check_site(&file, NeuronSite::Product)?;
     let now = tuning.sha256()?;
-    if file.metadata().get(key::TUNING).is_some_and(|found| *found != now) {
+    let other = file.metadata().get(key::TUNING).filter(|found| **found != now);
+    // To hold neurons at another prompt's means is an experiment; to match its variances is a mistake.
+    if let (Some(found), VARIANCE) = (other, tensor) {
+        return Err(SessionError::input(format!(
+            "{}: {}: expected {now} as of the tuned parameters, found {found}; probe with skn-probe --variance under these",
+            path.display(),
+            key::TUNING
+        )));
+    }
+    if other.is_some() {
         tracing::warn!("{}: `{tensor}` of other tuned parameters than these ({now})", path.display());
     }
     Ok(mean_over_positions(&values, &shape)?)

@@ -9,6 +9,8 @@ use crate::score::LEVEL;
 
 /// Random flips of the signs of the texts' differences.
 const FLIPS: u64 = 10_000;
+/// Metrics that differ by less are equal.
+const TIE: f64 = 1e-12;
 /// Resamples of texts.
 const RESAMPLES: usize = 1_000;
 
@@ -32,7 +34,8 @@ impl Compared<'_> {
         let scale = (self.skill.len() * self.random.len()) as f64;
         let mean = |sum: f64| sum / (scale * differences.len() as f64);
         let resampled = |texts: &[usize]| mean(texts.iter().map(|&text| differences[text]).sum());
-        let worse = self.random_metrics.iter().filter(|metric| **metric <= self.skill_metric).count();
+        // A mean of equals may differ from them by rounding, which is no damage.
+        let worse = self.random_metrics.iter().filter(|metric| **metric <= self.skill_metric + TIE).count();
         Ok(DamageEvidence {
             comparisons: p.len() as u64,
             mcnemar_median_p: (p[(p.len() - 1) / 2] + p[p.len() / 2]) / 2.0,
@@ -135,5 +138,12 @@ mod tests {
         let DamageEvidence { mcnemar_median_p, sign_flip_p, difference, rank_p, .. } =
             compared.evidence(1).unwrap();
         assert_eq!((mcnemar_median_p, sign_flip_p, difference, rank_p), (1.0, 1.0, 0.0, 1.0));
+        // 477 of 480 right 21 times: their mean is another number by rounding, and no damage.
+        let metric = 477.0 / 480.0;
+        let mean = [metric; 21].iter().sum::<f64>() / 21.0;
+        assert_ne!(mean, metric);
+        let compared =
+            Compared { skill: &answers, random: &answers, skill_metric: mean, random_metrics: &[metric; 10] };
+        assert_eq!(compared.evidence(1).unwrap().rank_p, 1.0);
     }
 }

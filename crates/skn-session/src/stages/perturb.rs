@@ -70,6 +70,10 @@ impl Session {
                 check_matched(options, &masks)?;
                 Some(variances(path, base, &model.tuning()?)?)
             }
+            None if !options.matched_masks.is_empty() => {
+                let why = "option `matched_masks`: goes with option `matched`, the file of variances";
+                return Err(SessionError::usage(why));
+            }
             None => None,
         };
         let (out, overwrite) = (options.out.as_path(), options.overwrite);
