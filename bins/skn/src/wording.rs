@@ -7,6 +7,7 @@ use skn_session::SessionError;
 
 /// The flag of each option that a message of the session crate names.
 const FLAGS: &[(&str, &str)] = &[
+    ("aggregate", "--type"),
     ("alpha", "--alpha"),
     ("batch", "--batch"),
     ("class", "--class"),
@@ -27,6 +28,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("learning_rate", "--lr"),
     ("load", "-p"),
     ("low_layer", "--low_layer"),
+    ("lowest", "--lowest"),
     ("masks", "--info_path"),
     ("matched", "--matched"),
     ("matched_masks", "--matched_path"),
@@ -37,6 +39,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("neurons", "--neuron"),
     ("out", "--out"),
     ("overwrite", "--force"),
+    ("paper", "--compat"),
     ("permutations", "--permutations"),
     ("pos", "--pos"),
     ("prepend_mask", "--prepend-mask"),

@@ -17,6 +17,7 @@ use skn_artifact::TensorFile;
 use skn_artifact::names::{fire, key};
 
 use crate::error::{CountsError, Result};
+use crate::fire_counts::{FireCounts, texts_by_class};
 use crate::performance::Performance;
 use crate::pool::Pool;
 
@@ -32,8 +33,10 @@ pub struct FireBits {
     classes: usize,
     labels: Vec<usize>,
     is_sample: bool,
-    /// Of counts of the same texts: what the bits must come to, `[C, L, P, F]` or `[L, P, F]`.
-    hits: Option<Vec<i64>>,
+    /// For each class the bits of its texts.
+    kept: Vec<Vec<u64>>,
+    /// What the bits must come to, of counts by class.
+    counted: Option<FireCounts>,
 }
 
 impl FireBits {
@@ -84,8 +87,19 @@ impl FireBits {
                 texts.to_string(),
             ));
         }
-        let hits = counts.by_class().filter(|_| !is_sample).map(|counted| counted.true_positive.clone());
-        Ok(Self { dims, widths, classes, labels, is_sample, hits, file })
+        let kept = masks(&labels, classes);
+        let with_bits: Vec<i64> = kept.iter().map(|mask| ones(mask)).collect();
+        let counted = texts_by_class(counts).unwrap_or_default();
+        for (class, (found, &expected)) in with_bits.iter().zip(&counted).enumerate() {
+            if if is_sample { *found > expected } else { *found != expected } {
+                let how = if is_sample { "at most " } else { "" };
+                let expected =
+                    format!("{how}{expected} texts of class {class}, as {}", counts.file().display());
+                return Err(wrong("label", expected, found.to_string()));
+            }
+        }
+        let counted = FireCounts::new(counts, &with_bits);
+        Ok(Self { dims, widths, classes, labels, is_sample, kept, counted, file })
     }
 
     /// The number of texts, N.
@@ -145,56 +159,49 @@ impl FireBits {
             bits.extend(words_of(row));
         }
         let found = PositionBits { words, bits };
-        self.check(layer, position, &found)?;
+        for (index, row) in found.bits.chunks_exact(words).enumerate() {
+            self.check(layer, position, index, row)?;
+        }
         Ok(found)
     }
 
     /// A neuron's bits at a position, without looking at others.
     ///
     /// # Errors
-    /// If the file can't be read.
+    /// As [`Self::position`].
     pub(crate) fn row(&self, layer: usize, position: usize, index: usize) -> Result<Vec<u64>> {
         let [_, positions, neurons, bytes] = self.dims;
         let start = ((layer * positions + position) * neurons + index) * bytes;
         let read = self.file.u8_range("fire", None, start..start + bytes)?;
-        Ok(words_of(&read).collect())
+        let row: Vec<u64> = words_of(&read).collect();
+        self.check(layer, position, index, &row)?;
+        Ok(row)
     }
 
-    /// Bits behind the last text are 0, and those of the texts come to the counts.
-    fn check(&self, layer: usize, position: usize, found: &PositionBits) -> Result<()> {
+    /// Bits behind the last text are 0, and those of the texts come to the counts, or are as many as a sample can have of them.
+    fn check(&self, layer: usize, position: usize, index: usize, row: &[u64]) -> Result<()> {
         let [_, positions, neurons, _] = self.dims;
-        let place =
-            |index: usize| format!("tensor `fire`, layer {layer}, position {position}, neuron {index}");
-        let kept = masks(&self.labels, self.classes);
+        let wrong = |expected: String, found: String| {
+            let place = format!("tensor `fire`, layer {layer}, position {position}, neuron {index}");
+            CountsError::file(self.file.path(), place, expected, found)
+        };
         let unused = match self.labels.len() % 64 {
             0 => 0,
             used => !0u64 << used,
         };
-        let first = (layer * positions + position) * neurons;
-        let size = self.widths.len() * positions * neurons;
-        for (index, row) in found.bits.chunks_exact(found.words).enumerate() {
-            if row.last().is_some_and(|last| last & unused != 0) {
-                return Err(CountsError::file(
-                    self.file.path(),
-                    place(index),
-                    "bits of texts alone",
-                    "one behind the last text",
-                ));
-            }
-            let Some(hits) = &self.hits else { continue };
-            for (rule, expected) in hits.iter().skip(first + index).step_by(size).enumerate() {
-                // Of two classes the one rule is that of class 1.
-                let class = if self.classes == 2 { 1 } else { rule };
-                let found: u32 = kept.get(class).map_or(0, |mask| {
-                    row.iter().zip(mask).map(|(bits, mask)| (bits & mask).count_ones()).sum()
-                });
-                if i64::from(found) != *expected {
-                    let expected = format!("{expected} texts of class {class}, as were counted");
-                    return Err(CountsError::file(self.file.path(), place(index), expected, found));
-                }
-            }
+        if row.last().is_some_and(|last| last & unused != 0) {
+            return Err(wrong("bits of texts alone".into(), "one behind the last text".into()));
         }
-        Ok(())
+        let Some(counted) = &self.counted else { return Ok(()) };
+        let of_class = |class: usize| {
+            let kept = self.kept.get(class).into_iter().flatten();
+            row.iter().zip(kept).map(|(bits, mask)| i64::from((bits & mask).count_ones())).sum()
+        };
+        let place = (layer * positions + position) * neurons + index;
+        match counted.mismatch(place, ones(row), of_class) {
+            Some((expected, found)) => Err(wrong(expected, found.to_string())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -230,6 +237,11 @@ impl PositionBits {
 /// Bytes as words, lowest first.
 fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.chunks(8).map(|part| part.iter().rev().fold(0, |word, &byte| (word << 8) | u64::from(byte)))
+}
+
+/// How many bits are set.
+fn ones(words: &[u64]) -> i64 {
+    words.iter().map(|word| i64::from(word.count_ones())).sum()
 }
 
 /// For each class the bits of its texts.
@@ -416,5 +428,65 @@ pub(crate) mod tests {
         );
         let message = FireBits::read(file, &counts).unwrap().position(0, 0).unwrap_err().to_string();
         assert!(message.contains("one behind the last text"), "{message}");
+    }
+
+    #[test]
+    fn a_row_alone_is_checked_too() {
+        let labels: Vec<usize> = (0..20).map(|text| text % 2).collect();
+        let counts = counted([1, 2, 3], 2, &labels, &wave);
+        // Texts 2 and 3 are of class 0 and of class 1.
+        for (text, texts) in [(3, "texts of class 1, as were counted"), (2, "texts of other classes than 1")]
+        {
+            let other =
+                |layer, position, neuron, of| wave(layer, position, neuron, of) ^ (neuron == 1 && of == text);
+            let bits = FireBits::read(fire_file([1, 2, 3], &labels, &other), &counts).unwrap();
+            let message = bits.row(0, 1, 1).unwrap_err().to_string();
+            assert!(message.contains("position 1, neuron 1") && message.contains(texts), "{message}");
+            assert!(bits.row(0, 1, 0).is_ok() && bits.position(0, 1).is_err());
+        }
+    }
+
+    #[test]
+    fn labels_are_as_many_of_each_class_as_were_counted() {
+        let labels: Vec<usize> = (0..20).map(|text| text % 2).collect();
+        let other: Vec<usize> = (0..20).map(|text| usize::from(text < 11)).collect();
+        for (classes, names) in [(2, "expected 10 texts of class 0"), (3, "expected 10 texts of class 0")] {
+            let counts = counted([1, 2, 3], classes, &labels, &wave);
+            let file = fire_file([1, 2, 3], &other, &wave);
+            let message = FireBits::read(file, &counts).unwrap_err().to_string();
+            assert!(message.contains(names) && message.contains("found 9"), "{message}");
+            let file = described([1, 2, 3], &other[..12], &wave, &[("skn.sample", "12 of 20")]);
+            let message = FireBits::read(file, &counts).unwrap_err().to_string();
+            assert!(
+                message.contains("at most 10 texts of class 1") && message.contains("found 11"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sample_has_bits_that_were_counted() {
+        // 6 texts of each class, of which the neuron fires for 5 of class 1 and for 1 of class 0.
+        let labels: Vec<usize> = (0..12).map(|text| text % 2).collect();
+        let counts =
+            counted([1, 1, 1], 2, &labels, &|_, _, _, text| text == 0 || (text % 2 == 1 && text < 11));
+        // 4 of each class are kept.
+        let read = |fires: Fires<'_>| {
+            let sample = described([1, 1, 1], &labels[..8], fires, &[("skn.sample", "8 of 12")]);
+            FireBits::read(sample, &counts).unwrap().position(0, 0)
+        };
+        let of = |hits: usize, alarms: usize| {
+            read(&move |_, _, _, text| text / 2 < if text % 2 == 1 { hits } else { alarms })
+        };
+        for (hits, alarms) in [(3, 0), (4, 0), (3, 1), (4, 1)] {
+            assert!(of(hits, alarms).is_ok(), "{hits} {alarms}");
+        }
+        for (hits, alarms, expected) in [
+            (2, 0, "expected 3 to 5 texts of class 1, as were counted, found 2"),
+            (4, 2, "expected 0 to 1 texts of other classes than 1, as were counted, found 2"),
+        ] {
+            let message = of(hits, alarms).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 }

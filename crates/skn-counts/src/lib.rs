@@ -39,6 +39,7 @@ mod correlation;
 mod error;
 mod file;
 mod fire_bits;
+mod fire_counts;
 mod fraction;
 mod null;
 mod order;

@@ -17,11 +17,13 @@ use skn_probing::{
 
 use support::{LAYERS, NEURONS, POSITIONS, model, texts, through_a_file};
 
-/// The tokens that answer.
-const WORDS: [u32; 2] = [6, 7];
+/// The tokens that answer, of three classes.
+const THREE: [u32; 3] = [6, 7, 8];
+/// The same of two.
+const WORDS: [u32; 2] = [THREE[0], THREE[1]];
 
-/// Slopes of the loss and of both probabilities, by text, layer and position: of all neurons, with their activations.
-type Kept = BTreeMap<(usize, usize, usize), [Vec<f32>; 4]>;
+/// Slopes of the loss and of each class's probability, by text, layer and position: of all neurons, with their activations last.
+type Kept = BTreeMap<(usize, usize, usize), Vec<Vec<f32>>>;
 
 /// Keeps all slopes.
 struct Keep {
@@ -43,7 +45,8 @@ impl Statistic for Keep {
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
         let slopes = row.slopes.unwrap();
-        let all = [slopes.loss, slopes.classes[0], slopes.classes[1], row.values].map(<[f32]>::to_vec);
+        let all = [&[slopes.loss][..], slopes.classes, &[row.values]].concat();
+        let all = all.into_iter().map(<[f32]>::to_vec).collect();
         self.kept.insert((self.places[row.text], row.layer, row.position), all);
         Ok(())
     }
@@ -63,10 +66,19 @@ impl Statistic for Keep {
 }
 
 fn slopes(pool: Pool, steps: Option<usize>, way: (usize, usize)) -> Kept {
+    slopes_of((&texts(5, 3), &WORDS), pool, steps, way)
+}
+
+fn slopes_of(
+    (texts, words): (&[Encoded], &[u32]),
+    pool: Pool,
+    steps: Option<usize>,
+    way: (usize, usize),
+) -> Kept {
     let (model, workers, whole) = (model(), Workers::new(way.0).unwrap(), Arc::new(Mutex::new(Kept::new())));
     let options = PassOptions { token_budget: way.1, ..PassOptions::new(&workers) };
     let keep = Keep { pool, places: Vec::new(), kept: Kept::new(), whole: whole.clone() };
-    collect_gradients(&model, &texts(5, 3), &WORDS, vec![Box::new(keep)], steps, &options).unwrap();
+    collect_gradients(&model, texts, words, vec![Box::new(keep)], steps, &options).unwrap();
     Arc::into_inner(whole).unwrap().into_inner().unwrap()
 }
 
@@ -180,40 +192,75 @@ fn integrated_slopes_are_means_over_held_neurons() {
     }
 }
 
-/// The scores of rankings by gradients, from the slopes themselves.
+/// The scores of rankings by gradients, from the slopes themselves: of two classes, and of three of unlike sizes.
 #[test]
 fn rankings_add_up_slopes() {
-    let (model, all, workers) = (model(), texts(5, 3), Workers::new(2).unwrap());
+    let three: Vec<Encoded> = texts(7, 3)
+        .into_iter()
+        .zip([0, 0, 1, 0, 2, 0, 1])
+        .map(|(text, label)| Encoded { label, ..text })
+        .collect();
+    for (all, words) in [(texts(5, 3), &WORDS[..]), (three, &THREE)] {
+        for ranking in [Ranking::Taylor, Ranking::Gradient, Ranking::IntegratedGradients] {
+            add_up_slopes(ranking, &all, words);
+        }
+    }
+}
+
+#[track_caller]
+fn add_up_slopes(ranking: Ranking, all: &[Encoded], words: &[u32]) {
+    let (model, classes, workers) = (model(), words.len(), Workers::new(2).unwrap());
     let options = PassOptions { token_budget: 30, ..PassOptions::new(&workers) };
     let average: Average =
-        averages(&model, &all, &[ProbeType::Acc], &options).unwrap().remove(&Pool::Position).unwrap();
-    let kept = slopes(Pool::Position, None, (1, 4096));
-    for ranking in [Ranking::Taylor, Ranking::Gradient] {
-        let rank: Box<dyn Statistic> = Box::new(Rank::new(ranking, &model, &average, 2, 0).unwrap());
-        let taken =
-            collect_gradients(&model, &all, &WORDS, vec![rank], ranking.steps(), &options).unwrap().remove(0);
-        let file = through_a_file(&taken.into_record().unwrap().to_bundle(&Metadata::new()).unwrap());
-        let (_, score) = file.f32("score", Some(&[LAYERS, NEURONS])).unwrap();
-        let (_, position) = file.i32("position", Some(&[LAYERS, NEURONS])).unwrap();
-        for (place, (score, position)) in score.iter().zip(position).enumerate() {
-            let (layer, neuron) = (place / NEURONS, place % NEURONS);
-            let of = |position: usize| {
-                let texts = all.iter().enumerate().map(|(text, encoded)| {
-                    let [loss, _, second, z] = &kept[&(text, layer, position)];
-                    match ranking {
-                        Ranking::Taylor => f64::from((z[neuron] * loss[neuron]).abs()),
-                        _ => f64::from(u8::from((z[neuron] * second[neuron] > 0.0) == (encoded.label == 1))),
-                    }
-                });
-                let mean = texts.sum::<f64>() / 5.0;
-                if ranking == Ranking::Taylor { mean } else { mean.max(1.0 - mean) }
+        averages(&model, all, &[ProbeType::Acc], &options).unwrap().remove(&Pool::Position).unwrap();
+    let kept = slopes_of((all, words), Pool::Position, ranking.steps(), (1, 4096));
+    let rank: Box<dyn Statistic> = Box::new(Rank::new(ranking, &model, &average, classes, 0).unwrap());
+    let taken =
+        collect_gradients(&model, all, words, vec![rank], ranking.steps(), &options).unwrap().remove(0);
+    let file = through_a_file(&taken.into_record().unwrap().to_bundle(&Metadata::new()).unwrap());
+    let (_, score) = file.f32("score", Some(&[LAYERS, NEURONS])).unwrap();
+    let (_, position) = file.i32("position", Some(&[LAYERS, NEURONS])).unwrap();
+    for (place, (score, position)) in score.iter().zip(position).enumerate() {
+        let (layer, neuron) = (place / NEURONS, place % NEURONS);
+        let of_text = |text: usize, position: usize| {
+            let (z, slopes) = kept[&(text, layer, position)].split_last().unwrap();
+            (z[neuron], slopes.iter().map(|of| of[neuron]).collect::<Vec<f32>>())
+        };
+        let mean = |position: usize| {
+            let texts = all.iter().enumerate().map(|(text, encoded)| {
+                let (z, slopes) = of_text(text, position);
+                let slope = if ranking == Ranking::Taylor { slopes[0] } else { slopes[1 + encoded.label] };
+                f64::from((z * slope).abs())
+            });
+            texts.sum::<f64>() / all.len() as f64
+        };
+        // Of two classes that of class 1, else the best of each against the rest.
+        let agreement = |position: usize| {
+            let of_class = |class: usize| {
+                let share = |inside: bool| {
+                    let texts = (0..all.len()).filter(|&text| (all[text].label == class) == inside);
+                    let right = |&text: &usize| {
+                        let (z, slopes) = of_text(text, position);
+                        (z * slopes[1 + class] > 0.0) == inside
+                    };
+                    texts.clone().filter(right).count() as f64 / texts.count() as f64
+                };
+                let balanced = f64::midpoint(share(true), share(false));
+                balanced.max(1.0 - balanced)
             };
-            let best = (0..POSITIONS).map(of).fold(0.0, f64::max);
-            assert!((f64::from(*score) - best).abs() < 1e-6, "{ranking} {place}: {score}, expected {best}");
-            assert!((of(position as usize) - best).abs() < 1e-6, "{ranking} {place}: position {position}");
-        }
-        assert!(score.iter().any(|score| *score > 0.0));
+            let ruled = if classes == 2 { 1..2 } else { 0..classes };
+            ruled.map(of_class).fold(0.0, f64::max)
+        };
+        let of = |position: usize| match ranking {
+            Ranking::Gradient => agreement(position),
+            _ => mean(position),
+        };
+        let best = (0..POSITIONS).map(of).fold(0.0, f64::max);
+        let what = format!("{ranking} of {classes} classes, {place}");
+        assert!((f64::from(*score) - best).abs() < 1e-6, "{what}: {score}, expected {best}");
+        assert!((of(position as usize) - best).abs() < 1e-6, "{what}: position {position}");
     }
+    assert!(score.iter().any(|score| *score > 0.0));
 }
 
 #[test]

@@ -9,11 +9,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use skn_artifact::names::key;
-use skn_artifact::{TensorFile, read_json};
+use skn_artifact::{Array, TensorFile, read_json};
 use skn_data::shard;
 use skn_model::LanguageModel;
 use skn_probing::{
-    Average, BatchTexts, Kinds, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Row,
+    Average, BatchTexts, Kinds, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Row, Slope,
     Statistic, Workers, averages, collect, l1, part,
 };
 
@@ -115,6 +115,133 @@ fn scores_are_those_of_numpy_scipy_and_scikit_learn() {
         let (_, d) = file.f32("cohen_d", None).unwrap();
         let d: Vec<f32> = d.into_iter().map(f32::abs).collect();
         near("cohen_d", &d, &expected["cohen_d"], |_| 1e-5);
+    }
+}
+
+#[test]
+fn neurons_that_are_left_out_are_as_even_as_can_be() {
+    for classes in [2, 3] {
+        let file = ranked(Ranking::Lape, classes, 0..41, None);
+        let ((_, score), (_, entropy)) =
+            (file.f32("score", None).unwrap(), file.f32("entropy", None).unwrap());
+        let most = (classes as f64).ln() as f32;
+        assert_eq!((score[5], entropy[5]), (0.0, most), "a dead neuron");
+        let left_out = (0..score.len()).filter(|&place| score[place] == 0.0 && place % NEURONS != 5);
+        assert!(left_out.clone().count() > 0);
+        left_out
+            .for_each(|place| assert!((entropy[place] - most).abs() < 1e-6, "{place}: {}", entropy[place]));
+        for (score, entropy) in score.iter().zip(&entropy) {
+            assert!((score - (most - entropy)).abs() < 1e-6, "{score} {entropy}");
+        }
+    }
+}
+
+#[test]
+fn predictivity_says_what_it_is() {
+    // Of the first four texts each class has two; of all 41 one has more than 55 %.
+    for (texts, name, other, rule) in [
+        (0..4, "accuracy", "balanced_accuracy", "accuracy"),
+        (0..41, "balanced_accuracy", "accuracy", "balanced"),
+    ] {
+        let file = ranked(Ranking::Predictivity, 2, texts, None);
+        assert_eq!(file.metadata()[key::SCORE], rule);
+        assert!(file.contains(name) && !file.contains(other), "{name}");
+    }
+    assert!(!ranked(Ranking::Auc, 2, 0..41, None).metadata().contains_key(key::SCORE));
+}
+
+/// Gives activations with slopes of each class to a statistic, in one batch.
+fn take_slopes(
+    whole: &mut dyn Statistic,
+    (values, slopes): (&[f32], &[Vec<f32>]),
+    labels: &[usize],
+    texts: std::ops::Range<usize>,
+) {
+    let places: Vec<usize> = texts.clone().collect();
+    let rows: Vec<u64> = places.iter().map(|&place| place as u64).collect();
+    let labels = &labels[texts];
+    let mut batch = whole.of_batch(&BatchTexts { labels, rows: &rows, places: &places }).unwrap();
+    for layer in 0..LAYERS {
+        for (text, &label) in labels.iter().enumerate() {
+            for position in 0..POSITIONS {
+                let at = ((places[text] * LAYERS + layer) * POSITIONS + position) * NEURONS;
+                let span = at..at + NEURONS;
+                let classes: Vec<&[f32]> = slopes.iter().map(|of| &of[span.clone()]).collect();
+                let slopes = Some(Slope { loss: &[], classes: &classes });
+                let (pool, values) = (Pool::Position, &values[span]);
+                let row = Row { pool, layer, position, text, label, values, output_norm: None, slopes };
+                batch.take(&row).unwrap();
+            }
+        }
+    }
+    whole.absorb(batch).unwrap();
+}
+
+/// Three classes, of which the first has three quarters of the texts: a neuron without a slope is worth no more for that.
+#[test]
+fn agreement_is_balanced_between_a_class_and_the_others() {
+    let labels: Vec<usize> = (0..31).map(|text| [0, 0, 0, 1, 0, 0, 2, 0][text % 8]).collect();
+    let (values, _) = activations(31, 3, 12);
+    let mut numbers = Numbers::new(13);
+    let mut slope = |place| if place % NEURONS == 3 { 0.0 } else { numbers.next() };
+    let slopes: Vec<Vec<f32>> = (0..3).map(|_| (0..values.len()).map(&mut slope).collect()).collect();
+    let model = model();
+    let taken = |texts: std::ops::Range<usize>, shard: Option<&str>| {
+        let mut rank = Rank::new(Ranking::Gradient, &model, &of_train(&model, 3), 3, 0).unwrap();
+        take_slopes(&mut rank, (&values, &slopes), &labels, texts);
+        let metadata: Metadata =
+            shard.map(|shard| (key::SHARD.to_owned(), shard.to_owned())).into_iter().collect();
+        Box::new(rank).into_record().unwrap().to_bundle(&metadata).unwrap()
+    };
+    let whole = taken(0..31, None);
+    let file = through_a_file(&whole);
+    let [(_, score), (_, agreement)] = ["score", "agreement"].map(|name| file.f32(name, None).unwrap());
+    let [(_, class), (_, position)] = ["class", "position"].map(|name| file.i32(name, None).unwrap());
+    let balanced = |place: usize, class: usize, position: usize| {
+        let share = |of_class: bool| {
+            let texts = (0..31).filter(|&text| (labels[text] == class) == of_class);
+            let at =
+                |text| ((text * LAYERS + place / NEURONS) * POSITIONS + position) * NEURONS + place % NEURONS;
+            let right = |text: &usize| (values[at(*text)] * slopes[class][at(*text)] > 0.0) == of_class;
+            texts.clone().filter(right).count() as f64 / texts.count() as f64
+        };
+        f64::midpoint(share(true), share(false))
+    };
+    for place in (0..score.len()).filter(|place| place % NEURONS != 5) {
+        let all = (0..3).flat_map(|class| (0..POSITIONS).map(move |position| (class, position)));
+        let best = all.map(|(class, position)| balanced(place, class, position));
+        let best = best.fold(0.0, |best: f64, share| best.max(share).max(1.0 - share));
+        assert!((f64::from(score[place]) - best).abs() < 1e-6, "{place}: {}, not {best}", score[place]);
+        let chosen = balanced(place, class[place] as usize, position[place] as usize);
+        assert!((f64::from(agreement[place]) - chosen).abs() < 1e-6, "{place}: {}", agreement[place]);
+        if place % NEURONS == 3 {
+            assert_eq!((score[place], agreement[place]), (0.5, 0.5), "no slope at {place}");
+        }
+    }
+    assert!(score.iter().any(|&score| score > 0.6), "{score:?}");
+
+    let [first, second] = [taken(0..13, Some("1/2")), taken(13..31, Some("2/2"))];
+    let [mut merged, part] =
+        [&first, &second].map(|bundle| Kinds::default().read(&through_a_file(bundle)).unwrap());
+    merged.merge(part.as_ref()).unwrap();
+    assert!(merged.to_bundle(&Metadata::new()).unwrap() == whole);
+
+    // No class agrees for more texts than it has, nor for more of the others.
+    let places = LAYERS * POSITIONS * NEURONS;
+    let texts: Vec<usize> =
+        (0..3).map(|class| labels[..13].iter().filter(|&&of| of == class).count()).collect();
+    for (side, class, most) in [(0, 1, texts[1]), (1, 0, 13 - texts[0])] {
+        let (shape, mut agreed) = through_a_file(&first).i64("agreed", None).unwrap();
+        assert_eq!(shape, [2, 3, LAYERS, POSITIONS, NEURONS]);
+        let at = (side * 3 + class) * places;
+        agreed[at] = most as i64;
+        let mut bundle = first.clone();
+        bundle.insert("agreed", Array::i64(shape.clone(), agreed.clone()).unwrap());
+        assert!(Kinds::default().read(&through_a_file(&bundle)).is_ok());
+        agreed[at] += 1;
+        bundle.insert("agreed", Array::i64(shape, agreed).unwrap());
+        let error = Kinds::default().read(&through_a_file(&bundle)).err().unwrap().to_string();
+        assert!(error.contains("agreed") && error.contains(&format!("at most {most}, ")), "{error}");
     }
 }
 

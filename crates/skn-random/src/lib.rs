@@ -66,6 +66,8 @@ pub enum Purpose {
     RandomRanking = 23,
     /// Texts that a regression on neurons reads, where there are too many.
     RegressionTexts = 24,
+    /// The order of neurons of which a ranking says nothing.
+    Unscored = 25,
 }
 
 /// The name of one stream of random numbers.

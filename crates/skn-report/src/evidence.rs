@@ -6,19 +6,20 @@ use kuva::prelude::*;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use skn_artifact::names::file;
-use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, hash_file, is_file, read_json};
-use skn_counts::Rule;
+use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, RunRecord, TensorFile};
+use skn_counts::{Performance, Rule};
 
 use crate::error::Result;
 use crate::figure::{COLOURS, Figure, layout};
 use crate::neurons::quantile;
 use crate::number::{grouped, percent, range, scientific_short, three};
+use crate::scoring::{Scoring, Weighing};
 use crate::table::Table;
 
 /// About how many bars the figure has.
 const BARS: f64 = 24.0;
 
-/// The evidence of a task, and whether it is of the counts that are there now.
+/// The evidence of a task, and whether it is of the counts that are there now, and by the score that they are told by.
 #[derive(Clone, Debug)]
 pub(crate) struct Weighed {
     record: Evidence,
@@ -28,13 +29,12 @@ pub(crate) struct Weighed {
 impl Weighed {
     /// What a run has of a task; nothing if it has none.
     pub(crate) fn read(run: &Path, task: &str) -> Result<Option<Self>> {
-        let path = run.join(file::evidence(task));
-        if !is_file(&path)? {
-            return Ok(None);
+        let Some(Weighing { record, mut current }) = Weighing::read(run, task)? else { return Ok(None) };
+        if current {
+            let counts = TensorFile::read(&run.join(task).join(file::tensors(&record.counts)))?;
+            let scoring = Scoring::read(run, task, &RunRecord::read(run)?)?;
+            current = scoring.of(&Performance::read(&counts)?).name() == record.score;
         }
-        let record: Evidence = read_json(&path)?;
-        let counts = run.join(task).join(file::tensors(&record.counts));
-        let current = is_file(&counts)? && hash_file(&counts)? == record.counts_sha256;
         Ok(Some(Self { record, current }))
     }
 
@@ -95,7 +95,7 @@ pub(crate) fn section(weighed: Option<&Weighed>) -> Markup {
         @match weighed {
             None => p.missing { "What speaks against chance (evidence.json) is not here; made by " code { "skn-select" } "." },
             Some(weighed) if !weighed.current => p.warning {
-                "The evidence is of other counts than those that are here: " code { "skn-select --force" } " makes it anew."
+                "The evidence is of other counts or fire bits than those that are here, or by another score: " code { "skn-select --force" } " makes it anew."
             },
             Some(weighed) => ul.findings { (sentences(weighed)) },
         }
@@ -105,8 +105,13 @@ pub(crate) fn section(weighed: Option<&Weighed>) -> Markup {
 fn sentences(weighed: &Weighed) -> Markup {
     let record = &weighed.record;
     html! {
+        @if let Some(class) = record.class {
+            li { "All this is of class " (class) " against the rest: neurons were ranked for it alone." }
+        }
         @match weighed.chance() {
-            Some(chance) => li { (against_shuffles(record, chance)) },
+            Some(chance) => li { (against_shuffles(chance)) },
+            None if record.class.is_some() => li { "How well the best neuron does where labels are shuffled is known of all classes \
+                together alone: " code { "skn-select" } " without " code { "--class" } " shuffles." },
             None => li.missing { "How well the best neuron does where labels are shuffled is not known: " code { "skn-probe --fire-bits" }
                 " keeps what is needed, " code { "skn-select" } " shuffles." },
         }
@@ -132,9 +137,14 @@ fn sentences(weighed: &Weighed) -> Markup {
             li { "By majority of the best neurons: "
                 @for (place, vote) in record.votes.iter().enumerate() {
                     @if place > 0 { ", " } (vote.neurons) @if vote.neurons == 1 { " neuron " } @else { " neurons " } (three(vote.dev))
-                    @if let Some(test) = vote.test { " (" (three(test)) " on test)" }
                 }
-                " on dev, where they were chosen." }
+                // Votes were counted on the texts that have fire bits. How many these are is known where labels were shuffled.
+                @match weighed.chance() {
+                    Some(chance) if chance.sample => " on these texts, by which among others they were chosen.",
+                    Some(_) => " on dev, where they were chosen.",
+                    None => " on texts of dev, where they were chosen.",
+                }
+            }
         }
         @if let Some(found) = &record.correlation {
             li { "Selected neurons (" (percent(&found.share)) " of each layer) fire for the same texts as one another: phi of a pair \
@@ -145,22 +155,26 @@ fn sentences(weighed: &Weighed) -> Markup {
     }
 }
 
-fn against_shuffles(record: &Evidence, found: &ChanceRecord) -> Markup {
+/// How many shuffles do as well as the true labels on the same texts. A neuron's own chance can be of another: of a sample the
+/// best neuron need not be the best of all texts.
+fn reached(found: &ChanceRecord) -> usize {
+    found.best.iter().filter(|&&best| best >= found.measured).count()
+}
+
+fn against_shuffles(found: &ChanceRecord) -> Markup {
     let mut sorted = found.best.clone();
     sorted.sort_by(f64::total_cmp);
     let (median, most) = (quantile(&sorted, 0.5), quantile(&sorted, 1.0));
-    let reached = record.best.first().and_then(|best| best.p_max);
-    let reached = reached.map(|p| (p * (found.draws + 1) as f64).round() as u64 - 1);
     html! {
         "The best of many neurons does well by chance too. Labels were shuffled " (grouped(found.draws)) " times"
         @if found.sample { " on " (grouped(found.texts)) " texts drawn from dev" }
         ", and each time the best of all neurons was taken: in half of them it has " (three(median)) " or less, "
         "in 95 % of them " (three(quantile(&sorted, 0.95))) " or less, " (three(most)) " at most. With the true labels the best neuron has "
         b { (three(found.measured)) }
-        @match reached {
-            Some(0) => ", which no shuffle reaches.",
-            Some(count) => { ", which " (grouped(count)) " of the shuffles reach." },
-            None => ".",
+        @match reached(found) {
+            0 => ", which no shuffle reaches.",
+            1 => ", which one shuffle reaches.",
+            count => { ", which " (grouped(count as u64)) " of the shuffles reach." },
         }
     }
 }
@@ -202,7 +216,7 @@ pub(crate) fn figure(name: &str, weighed: &Weighed) -> Option<Figure> {
         .with_x_axis_max(((end + margin) * 20.0).ceil() / 20.0)
         .with_y_axis_min(0.0)
         .with_y_axis_max(tallest * 1.08);
-    let beyond = sorted.iter().filter(|&&value| value >= found.measured).count();
+    let beyond = reached(found);
     let caption = match beyond {
         0 => format!(
             "Each of {} shuffles of the labels has a best neuron; bars count how well it does. None does as well as the best \
@@ -211,10 +225,10 @@ pub(crate) fn figure(name: &str, weighed: &Weighed) -> Option<Figure> {
             found.measured
         ),
         _ => format!(
-            "Each of {} shuffles of the labels has a best neuron; bars count how well it does. {} do at least as well as the best \
+            "Each of {} shuffles of the labels has a best neuron; bars count how well it does. {} at least as well as the best \
              neuron does with the true labels, {:.3}.",
             grouped(found.draws),
-            grouped(beyond as u64),
+            if beyond == 1 { "One does".into() } else { format!("{} do", grouped(beyond as u64)) },
             found.measured
         ),
     };

@@ -206,9 +206,9 @@ fn tested(found: &DamageEvidence, draws: usize) -> String {
         "a difference that other texts may well undo"
     };
     let draws_that_do = match found.at_least_as_damaging {
-        0 => format!("none of {} does as much damage", counted(draws, "random choice", "random choices")),
-        1 => format!("1 of {} does as much damage", counted(draws, "random choice", "random choices")),
-        many => format!("{many} of {} do as much damage", counted(draws, "random choice", "random choices")),
+        0 => format!("none of {draws} does as much damage"),
+        1 => format!("1 of {draws} does as much damage"),
+        many => format!("{many} of {draws} do as much damage"),
     };
     let choice = if found.rank_p < 0.05 {
         String::new()
@@ -220,7 +220,7 @@ fn tested(found: &DamageEvidence, draws: usize) -> String {
     };
     format!(
         "On the same texts skill neurons leave {} points {more} right answers than random ones (95 % interval {} to {}), {said} \
-         (sign flips: p {}). Of the choices of random neurons, {draws_that_do}{choice}.",
+         (sign flips: p {}). Of the random choices, {draws_that_do}{choice}.",
         points(found.difference.abs()).trim_start_matches('+'),
         points(found.difference_interval[0]),
         points(found.difference_interval[1]),

@@ -68,6 +68,8 @@ pub(crate) struct Task {
     pub(crate) time: Option<InferenceTime>,
     /// Rankings of neurons compared.
     pub(crate) rankings: Option<RankingComparison>,
+    /// Whether there is a comparison of other tuned parameters than the counts are of, which is not shown.
+    pub(crate) has_other_rankings: bool,
 }
 
 /// Counts on dev, and what they say of the neurons.
@@ -78,6 +80,8 @@ pub(crate) struct Probe {
     pub(crate) score: ScoreRule,
     /// Which number of a neuron was read, where the FFN is gated.
     pub(crate) site: Option<String>,
+    /// The hash of the tuned parameters that were probed.
+    pub(crate) tuning: Option<String>,
     pub(crate) test: Option<Performance>,
     /// Every neuron that is there, by falling predictivity on dev; at least one.
     pub(crate) ranked: Vec<Predictor>,
@@ -234,17 +238,18 @@ impl Parts {
 
 impl Probe {
     fn read(folder: &Path, pool: Pool, scoring: Scoring) -> Result<Option<Self>> {
-        let read = |split: &str| -> Result<Option<(Performance, Option<String>)>> {
+        let read = |split: &str| -> Result<Option<(Performance, [Option<String>; 2])>> {
             let path = folder.join(file::tensors(&pool.performance_file(split)));
             Ok(match is_file(&path)? {
                 true => {
                     let counts = TensorFile::read(&path)?;
-                    Some((Performance::read(&counts)?, counts.metadata().get(key::SITE).cloned()))
+                    let said = [key::SITE, key::TUNING].map(|key| counts.metadata().get(key).cloned());
+                    Some((Performance::read(&counts)?, said))
                 }
                 false => None,
             })
         };
-        let Some((dev, site)) = read("dev")? else { return Ok(None) };
+        let Some((dev, [site, tuning])) = read("dev")? else { return Ok(None) };
         let test = read("test")?.map(|(test, _)| test);
         for found in [Some(&dev), test.as_ref()].into_iter().flatten() {
             if found.pooled() != pool.is_of_text() {
@@ -260,7 +265,7 @@ impl Probe {
         }
         let score = scoring.of(&dev);
         let (ranked, by_place) = (dev.ranked(score)?, dev.best_by_place(score)?);
-        Ok((!ranked.is_empty()).then_some(Self { dev, score, site, test, ranked, by_place }))
+        Ok((!ranked.is_empty()).then_some(Self { dev, score, site, tuning, test, ranked, by_place }))
     }
 
     /// The predictivity that `share` of the neurons reach.
@@ -341,8 +346,26 @@ impl Task {
         let performance = optional(&folder.join(file::INFERENCE_PERFORMANCE))?;
         let time = optional(&folder.join(file::INFERENCE_TIME))?;
         let rankings = comparison(&folder.join(rank::COMPARISON))?;
+        let of_counts = probe.as_ref().and_then(|probe| probe.tuning.as_ref());
+        let is_other = |found: &RankingComparison| {
+            of_counts.zip(found.tuning_sha256.as_ref()).is_some_and(|(counts, found)| counts != found)
+        };
+        let has_other_rankings = rankings.as_ref().is_some_and(is_other);
+        let rankings = rankings.filter(|_| !has_other_rankings);
         let weighed = Weighed::read(run, &name)?;
-        Ok(Self { name, probe, weighed, pooled, activations, asked, selected, performance, time, rankings })
+        Ok(Self {
+            name,
+            probe,
+            weighed,
+            pooled,
+            activations,
+            asked,
+            selected,
+            performance,
+            time,
+            rankings,
+            has_other_rankings,
+        })
     }
 
     /// All that was probed, with what was taken of the activations.

@@ -3,7 +3,7 @@
 use kuva::prelude::*;
 use maud::{Markup, PreEscaped, html};
 use serde_json::json;
-use skn_artifact::RankingComparison;
+use skn_artifact::{RankingComparison, RankingDamage};
 
 use crate::figure::{COLOURS, Figure, INK, MUTED, layout, plain};
 use crate::number::{percent, range, three};
@@ -41,6 +41,28 @@ fn shares(found: &RankingComparison) -> Vec<f64> {
     found.shares.iter().map(|share| share.parse().unwrap_or(0.0) * 100.0).collect()
 }
 
+/// How many draws of random neurons there are, in words.
+fn draws(found: &RankingComparison) -> String {
+    match found.draws {
+        1 => "1 draw".into(),
+        draws => format!("{draws} draws"),
+    }
+}
+
+/// Which neurons are not among the random ones.
+fn not_selected(found: &RankingComparison) -> String {
+    found.excluded.as_ref().map_or_else(String::new, |name| format!(", none of them selected by {name}"))
+}
+
+/// What fills a share, by its number, where the ranking says nothing of some of its neurons.
+fn drawn(of: &RankingDamage, share: usize) -> Option<String> {
+    match of.unscored.get(share) {
+        None | Some(0) => None,
+        Some(1) => Some("1 of them has no score and was drawn".into()),
+        Some(unscored) => Some(format!("{unscored} of them have no score and were drawn")),
+    }
+}
+
 /// The metric by the share of neurons that are held at their average, a line for each ranking.
 fn figure(name: &str, found: &RankingComparison) -> Figure {
     let shares = shares(found);
@@ -55,7 +77,7 @@ fn figure(name: &str, found: &RankingComparison) -> Figure {
     let mean: Vec<(f64, f64)> = shares.iter().copied().zip(found.random.iter().map(|of| of.mean)).collect();
     let bound = |side: usize| found.random.iter().map(|of| of.interval[side]).collect::<Vec<f64>>();
     let line = LinePlot::new().with_data(mean).with_color(MUTED).with_dashed().with_stroke_width(2.0);
-    let legend = format!("random neurons, {} draws", found.draws);
+    let legend = format!("random neurons, {}", draws(found));
     plots.push(Plot::Line(line.with_band(bound(0), bound(1)).with_legend(plain(&legend))));
     let layout = layout(&plots)
         .with_x_label("neurons of each layer held at their average (%)")
@@ -103,12 +125,12 @@ fn verdict(found: &RankingComparison) -> Option<String> {
     let low = chance.draws.iter().copied().fold(f64::INFINITY, f64::min);
     Some(if score < low {
         format!(
-            "With {share} of each layer held, the neurons of {} do most: {} is {} then, less than with any of the {} draws of random \
-             neurons ({} on average).",
+            "With {share} of each layer held, the neurons of {} do most: {} is {} then, less than with {} of random neurons ({} on \
+             average).",
             least.ranking,
             found.metric,
             three(score),
-            found.draws,
+            if found.draws == 1 { "the one draw".into() } else { format!("any of the {}", draws(found)) },
             three(chance.mean)
         )
     } else {
@@ -127,10 +149,15 @@ fn verdict(found: &RankingComparison) -> Option<String> {
 pub(crate) fn section(parts: &Parts, figures: &[Figure]) -> Markup {
     let tasks: Vec<(&Task, &RankingComparison)> =
         parts.tasks.iter().filter_map(|task| Some((task, task.rankings.as_ref()?))).collect();
+    let others: Vec<&Task> = parts.tasks.iter().filter(|task| task.has_other_rankings).collect();
     html! {
-        @if !tasks.is_empty() {
+        @if !tasks.is_empty() || !others.is_empty() {
             section id="rankings" {
                 h2 { "Which ranking finds the neurons that matter?" }
+                @for task in others {
+                    p.warning { "Task " (task.name) ": the rankings that were compared are of other tuned parameters than the counts that are \
+                        here, and are not shown: " code { "skn-probe --rank .. --compare .. --force" } " makes them anew." }
+                }
                 p { "Neurons can be ranked in several ways on the same activations of dev. A ranking is good if the model's answers on test \
                      get worse when its best neurons are silenced, and do not when as many random ones are." }
                 @for (task, found) in tasks {
@@ -159,12 +186,16 @@ fn damage(found: &RankingComparison) -> Markup {
             tbody {
                 @for of in &found.rankings { tr {
                     th { (of.ranking) } td { (meaning(&of.ranking)) }
-                    @for (score, interval) in of.scores.iter().zip(&of.intervals) {
-                        td.number { (three(*score)) } td.number { (range(interval)) }
+                    @for (share, (score, interval)) in of.scores.iter().zip(&of.intervals).enumerate() {
+                        td.number {
+                            (three(*score))
+                            @if let Some(drawn) = drawn(of, share) { br; small { (drawn) } }
+                        }
+                        td.number { (range(interval)) }
                     }
                 } }
                 tr {
-                    th { "random neurons" } td { "mean of " (found.draws) " draws" }
+                    th { "random neurons" } td { "mean of " (draws(found)) (not_selected(found)) }
                     @for of in &found.random { td.number { (three(of.mean)) } td.number { (range(&of.interval)) } }
                 }
             }
@@ -197,7 +228,7 @@ fn agreement(found: &RankingComparison) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use skn_artifact::{RankingDamage, ShareDamage};
+    use skn_artifact::ShareDamage;
 
     use super::*;
 
@@ -206,6 +237,7 @@ mod tests {
             ranking: ranking.into(),
             scores: vec![score],
             intervals: vec![[score - 0.1, score + 0.1]],
+            unscored: Vec::new(),
         };
         let random = ShareDamage { mean: 0.85, interval: [0.8, 0.9], draws: draws.to_vec() };
         RankingComparison {
@@ -218,8 +250,31 @@ mod tests {
             rankings: vec![damage("auc", scores[0]), damage("cett", scores[1])],
             random: vec![random],
             draws: 2,
+            excluded: None,
+            tuning_sha256: None,
             agreement: Vec::new(),
         }
+    }
+
+    #[test]
+    fn who_was_drawn_is_said() {
+        let mut found = of([0.7, 0.6], [0.8, 0.9]);
+        let page = damage(&found).into_string();
+        assert!(page.contains("mean of 2 draws<") && !page.contains("no score"), "{page}");
+        (found.draws, found.excluded) = (1, Some("auc".into()));
+        (found.rankings[0].unscored, found.rankings[1].unscored) = (vec![0], vec![12]);
+        let page = damage(&found).into_string();
+        for part in [
+            "mean of 1 draw, none of them selected by auc<",
+            "0.600<br><small>12 of them have no score and were drawn</small>",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert_eq!(page.matches("no score").count(), 1, "{page}");
+        found.rankings[1].unscored = vec![1];
+        assert!(damage(&found).into_string().contains("1 of them has no score and was drawn"));
+        let verdict = verdict(&found).unwrap();
+        assert!(verdict.contains("less than with the one draw of random neurons"), "{verdict}");
     }
 
     #[test]

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use skn_artifact::names::{file, key, setting};
-use skn_artifact::{ArtifactError, RunRecord, TensorFile, is_folder};
-use skn_counts::{Performance, ScoreRule};
+use skn_artifact::names::{file, fire, key, setting, stage};
+use skn_artifact::{Evidence, RunRecord, TensorFile, hash_file, is_file, read_json};
+use skn_counts::{Performance, Pool, ScoreRule};
 
 use crate::error::Result;
 
 /// What a run says of the score of a task's neurons.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scoring {
-    /// What its masks were ranked by, where there are some that say so.
-    masks: Option<ScoreRule>,
+    /// What they were selected by, where the last selection says so.
+    selected: Option<ScoreRule>,
     /// Whether a stage followed the published implementation.
     paper: bool,
 }
@@ -23,31 +23,79 @@ impl Scoring {
             settings.get(setting::COMPAT).is_some_and(|compat| compat == "paper")
         };
         let paper = record.stages.values().any(|stage| of_paper(&stage.settings));
-        Ok(Self { masks: of_masks(&run.join(file::INFO).join(task))?, paper })
+        let weighed = Weighing::read(run, task)?.filter(|found| found.current);
+        let selected = match weighed.and_then(|found| found.record.score.parse().ok()) {
+            Some(score) => Some(score),
+            None => of_masks(run, task, record)?,
+        };
+        Ok(Self { selected, paper })
     }
 
     /// The score that counts of the task are told by.
     pub(crate) fn of(self, counts: &Performance) -> ScoreRule {
-        // Masks of two classes can stand beside counts of more.
-        let fits = |score: &ScoreRule| *score == ScoreRule::Balanced || counts.classes() == 2;
-        self.masks.filter(fits).unwrap_or_else(|| counts.score_of(self.paper))
+        // What was selected by other counts can stand beside these: of two classes beside more, of counts by class beside older
+        // ones.
+        let fits = |score: &ScoreRule| match score {
+            ScoreRule::Accuracy => counts.classes() == 2,
+            ScoreRule::Balanced => counts.by_class().is_some(),
+        };
+        self.selected.filter(fits).unwrap_or_else(|| counts.score_of(self.paper))
     }
 }
 
-/// What the masks in a folder were ranked by: all of one call, which one says.
-fn of_masks(folder: &Path) -> Result<Option<ScoreRule>> {
-    if !is_folder(folder)? {
-        return Ok(None);
+/// The evidence that a run has of a task.
+pub(crate) struct Weighing {
+    pub(crate) record: Evidence,
+    /// Whether all that it was made of is what is there now.
+    pub(crate) current: bool,
+}
+
+impl Weighing {
+    /// Nothing if there is none.
+    pub(crate) fn read(run: &Path, task: &str) -> Result<Option<Self>> {
+        let path = run.join(file::evidence(task));
+        if !is_file(&path)? {
+            return Ok(None);
+        }
+        let record: Evidence = read_json(&path)?;
+        let current = is_current(&record, &run.join(task))?;
+        Ok(Some(Self { record, current }))
     }
-    let io = |source| ArtifactError::Io { file: folder.into(), operation: "read", source };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        names.extend(entry.map_err(io)?.file_name().into_string().ok().filter(|name| file::is_tensors(name)));
+}
+
+/// Whether the counts are there that the evidence is of, and beside them no other counts of test and no other fire bits than
+/// were read with them.
+fn is_current(record: &Evidence, folder: &Path) -> Result<bool> {
+    let counts = folder.join(file::tensors(&record.counts));
+    if !is_file(&counts)? || hash_file(&counts)? != record.counts_sha256 {
+        return Ok(false);
     }
-    names.sort();
-    for name in names {
-        let mask = TensorFile::open(&folder.join(name))?;
-        if let Some(score) = mask.metadata().get(key::SCORE) {
+    // Older evidence does not say what else was read.
+    if record.inputs.is_empty() {
+        return Ok(true);
+    }
+    let Some(pool) = Pool::ALL.into_iter().find(|pool| pool.performance_file("dev") == record.counts) else {
+        return Ok(true);
+    };
+    for name in [pool.performance_file("test"), fire::file(pool.name(), "dev")] {
+        let name = file::tensors(&name);
+        let path = folder.join(&name);
+        if is_file(&path)? && record.inputs.get(&name) != Some(&hash_file(&path)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What the masks of a task were ranked by: those of the last selection, which one of them says. Masks of earlier calls may
+/// lie beside them.
+fn of_masks(run: &Path, task: &str, record: &RunRecord) -> Result<Option<ScoreRule>> {
+    let Some(selection) = record.stages.get(&stage::select(task)) else { return Ok(None) };
+    for name in selection.outputs.keys().filter(|name| file::is_tensors(name)) {
+        let path = run.join(name);
+        if is_file(&path)?
+            && let Some(score) = TensorFile::open(&path)?.metadata().get(key::SCORE)
+        {
             return Ok(Some(score.parse()?));
         }
     }

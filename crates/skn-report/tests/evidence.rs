@@ -5,11 +5,13 @@
 #[allow(dead_code, reason = "of the sample run's parts some are for other tests")]
 mod sample;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use sample::BEST;
+use sample::{BEST, BEST_CORRECT, DEV, LAYERS, POSITIONS, TEST, WIDTH};
 use skn_artifact::{
-    ChanceRecord, Evidence, NeuronRecord, Overwrite, StabilityRecord, VoteRecord, hash_file, write_json,
+    Array, ChanceRecord, Evidence, NeuronRecord, Overwrite, RunRecord, StabilityRecord, StageRecord,
+    TensorBundle, VoteRecord, hash_file, write_file, write_json,
 };
 use skn_report::Report;
 
@@ -34,6 +36,8 @@ fn evidence(run: &Path) -> Evidence {
         score: "accuracy".into(),
         counts: "dev_perf".into(),
         counts_sha256: hash_file(&run.join(TASK).join("dev_perf.safetensors")).unwrap(),
+        inputs: BTreeMap::new(),
+        class: None,
         rules: 3840,
         discoveries: 17,
         neurons: 640,
@@ -53,17 +57,22 @@ fn evidence(run: &Path) -> Evidence {
             mean: 0.712,
             interval: [0.65, 0.77],
         }],
-        votes: vec![VoteRecord { neurons: 3, dev: 0.934, test: Some(0.901) }],
+        votes: vec![VoteRecord { neurons: 3, dev: 0.934 }],
         correlation: None,
     }
 }
 
 /// The page of the sample run with what `change` makes of the evidence; none is left where it makes nothing.
 fn page(change: impl FnOnce(&mut Evidence) -> bool) -> String {
+    page_of(|_, record| change(record))
+}
+
+/// The same, with a change of the run too.
+fn page_of(change: impl FnOnce(&Path, &mut Evidence) -> bool) -> String {
     let folder = tempfile::tempdir().unwrap();
     sample::full(folder.path(), TASK);
     let mut record = evidence(folder.path());
-    if change(&mut record) {
+    if change(folder.path(), &mut record) {
         write_json(&folder.path().join("info/sst2/evidence.json"), Overwrite::Refuse, &record).unwrap();
     }
     Report::read(folder.path()).unwrap().html()
@@ -90,7 +99,7 @@ fn the_page_says_what_speaks_against_chance() {
         "<b>17</b> neurons have a q of at most 0.05",
         "(95 % interval 0.860 to 0.900)",
         "best 10 % <b>",
-        "3 neurons 0.934 (0.901 on test)",
+        "3 neurons 0.934 on dev, where they were chosen",
         "3.2 × 10<sup>\u{2212}9</sup>",
         "0.001",
     ];
@@ -101,7 +110,7 @@ fn the_page_says_what_speaks_against_chance() {
 fn what_is_reached_by_chance_is_said() {
     let found = page(|record| {
         record.best[0].p_max = Some(0.25);
-        record.chance.as_mut().unwrap().measured = 0.58;
+        record.chance.as_mut().unwrap().measured = 0.606;
         true
     });
     check(&found, &["which 249 of the shuffles reach", "do at least as well"], &["no shuffle reaches"]);
@@ -125,4 +134,140 @@ fn evidence_of_other_counts_is_not_shown() {
         true
     });
     check(&found, &["is not known", "skn-probe --fire-bits", "<b>17</b> neurons"], &["sst2-chance\""]);
+}
+
+#[test]
+fn of_a_sample_shuffles_are_counted_by_its_own_best() {
+    // The best neuron of all texts has another chance than that of the sampled ones.
+    let found = page(|record| {
+        record.best[0].p_max = Some(0.25);
+        let chance = record.chance.as_mut().unwrap();
+        (chance.sample, chance.best[7]) = (true, 0.93);
+        true
+    });
+    let said = [
+        "which one shuffle reaches.",
+        "One does at least as well",
+        "on 400 texts drawn from dev",
+        "3 neurons 0.934 on these texts",
+    ];
+    check(&found, &said, &["of the shuffles reach", "0.934 on dev"]);
+}
+
+#[test]
+fn evidence_of_one_class_says_so() {
+    let found = page(|record| {
+        (record.class, record.chance) = (Some(1), None);
+        true
+    });
+    let said = ["All this is of class 1 against the rest", "without <code>--class</code>", "on texts of dev"];
+    check(&found, &said, &["--fire-bits"]);
+}
+
+#[test]
+fn evidence_is_of_all_that_was_read_with_the_counts() {
+    let stale = "The evidence is of other counts";
+    let noted = |run: &Path, record: &mut Evidence| {
+        for name in ["dev_perf", "test_perf"].map(|name| format!("{name}.safetensors")) {
+            record.inputs.insert(name.clone(), hash_file(&run.join(TASK).join(&name)).unwrap());
+        }
+        true
+    };
+    check(&page_of(noted), &["Labels were shuffled 999 times"], &[stale]);
+    let without_test = page_of(|run, record| {
+        noted(run, record);
+        std::fs::remove_file(run.join(TASK).join("test_perf.safetensors")).unwrap();
+        true
+    });
+    check(&without_test, &["Labels were shuffled 999 times"], &[stale]);
+    let other_test = page_of(|run, record| {
+        noted(run, record);
+        record.inputs.insert("test_perf.safetensors".into(), "0".repeat(64));
+        true
+    });
+    let new_test = page_of(|run, record| {
+        noted(run, record);
+        record.inputs.remove("test_perf.safetensors");
+        true
+    });
+    let new_bits = page_of(|run, record| {
+        noted(run, record);
+        let path = run.join(TASK).join("dev_fire.safetensors");
+        write_file(&path, Overwrite::Refuse, b"of another probe").unwrap();
+        true
+    });
+    for found in [other_test, new_test, new_bits] {
+        check(&found, &[stale], &["shuffled 999"]);
+    }
+    // Counts that do not say how often a neuron fires for each class can't have been scored so.
+    let unfit = page(|record| {
+        record.score = "balanced".into();
+        true
+    });
+    check(&unfit, &[stale], &["shuffled 999", "(balanced accuracy)"]);
+}
+
+/// Counts by class, of two of one size: neurons are told by accuracy unless a selection says otherwise.
+fn counts_by_class(run: &Path) {
+    for (split, texts) in [("dev", DEV), ("test", TEST)] {
+        let texts = texts as i64;
+        let mut correct = vec![texts / 2 + 20; LAYERS * POSITIONS * WIDTH];
+        correct[(BEST.0 * POSITIONS + BEST.2) * WIDTH + BEST.1] = BEST_CORRECT;
+        let hits = correct.iter().map(|correct| correct / 2).collect();
+        let shape = vec![LAYERS, POSITIONS, WIDTH];
+        let arrays = vec![
+            ("correct", Array::i64(shape.clone(), correct).unwrap()),
+            ("true_positive", Array::i64(shape, hits).unwrap()),
+            ("positives", Array::i64(vec![1], vec![texts / 2]).unwrap()),
+            ("total", Array::i64(vec![1], vec![texts]).unwrap()),
+        ];
+        sample::tensors(&run.join(TASK).join(format!("{split}_perf.safetensors")), "perf", arrays);
+    }
+}
+
+/// A mask that was selected by a score, and the hash of its file.
+fn mask(run: &Path, share: &str, score: &str) -> (String, String) {
+    let mut bundle = TensorBundle::new();
+    bundle.describe("skn.score", score);
+    bundle.insert("mask", Array::bool(vec![LAYERS, WIDTH], vec![false; LAYERS * WIDTH]).unwrap());
+    let name = format!("info/{TASK}/{share}.safetensors");
+    write_file(&run.join(&name), Overwrite::Refuse, &bundle.to_bytes().unwrap()).unwrap();
+    let hash = hash_file(&run.join(&name)).unwrap();
+    (name, hash)
+}
+
+#[test]
+fn the_score_is_that_of_the_last_selection() {
+    let (balanced, stale) = ("(balanced accuracy)", "The evidence is of other counts");
+    let select = |run: &Path, outputs: Vec<(String, String)>| {
+        let outputs = outputs.into_iter().collect();
+        let record = StageRecord { outputs, ..StageRecord::default() };
+        RunRecord::update(run, &format!("select {TASK}"), record, &[]).unwrap();
+    };
+    // A mask that an earlier call left is the first by name.
+    let of_masks = page_of(|run, _| {
+        counts_by_class(run);
+        select(run, vec![mask(run, "0.01", "accuracy")]);
+        select(run, vec![mask(run, "0.05", "balanced")]);
+        false
+    });
+    check(&of_masks, &[balanced], &[]);
+    let of_nobody = page_of(|run, _| {
+        counts_by_class(run);
+        mask(run, "0.01", "balanced");
+        false
+    });
+    check(&of_nobody, &[], &[balanced]);
+    // Evidence of these counts says it, whatever masks do.
+    let weighed = |score: &'static str, other: &'static str| {
+        page_of(move |run, record| {
+            counts_by_class(run);
+            record.counts_sha256 = hash_file(&run.join(TASK).join("dev_perf.safetensors")).unwrap();
+            record.score = score.into();
+            select(run, vec![mask(run, "0.05", other)]);
+            true
+        })
+    };
+    check(&weighed("balanced", "accuracy"), &[balanced, "shuffled 999"], &[stale]);
+    check(&weighed("accuracy", "balanced"), &["shuffled 999"], &[balanced, stale]);
 }

@@ -39,6 +39,7 @@ fn evidence(run: &Path) {
         stability: Vec::new(),
         votes: Vec::new(),
         correlation: None,
+        ..Evidence::default()
     };
     write_json(&run.join("info").join(TASK).join("evidence.json"), Overwrite::Refuse, &evidence).unwrap();
 }
@@ -537,7 +538,8 @@ fn the_smallest_run_has_a_report() {
 fn tests_controls_and_classes_are_told() {
     let said = [
         "On the same texts skill neurons leave 24.1 points fewer right answers than random ones (95 % interval −27.2 to −21.2), a \
-         difference that chance hardly gives (sign flips: p below 0.0001); 0 of 10 random choices do as much damage.",
+         difference that other texts would hardly undo (sign flips: p below 0.0001). Of the random choices, none of 10 does \
+         as much damage, so that these draws alone do not show that the choice of neurons matters (rank p 0.091).",
         "|random|10 %|−0.241|−0.272 to −0.212|below 0.0001|0.091|10 of 10|below 0.0001|–|",
         "|matched|10 %|0.010|−0.272 to −0.212|0.31|0.091|10 of 10|below 0.0001|0.87 times|",
         "|class / answer|0 (negative)|1 (positive)|right|",

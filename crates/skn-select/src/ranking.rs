@@ -12,6 +12,8 @@ use crate::share::Share;
 pub struct Ranking {
     neurons: usize,
     order: Vec<Vec<u32>>,
+    /// For each layer and place of the order, whether its neuron has the same scores as the one before it.
+    tied: Vec<Vec<bool>>,
     score: Vec<f32>,
     dead: Vec<bool>,
 }
@@ -41,12 +43,18 @@ impl Ranking {
                 return Err(SelectError::mismatch(format!("scores of sub-task {index}"), expected, found));
             }
         }
-        let order =
+        let order: Vec<Vec<u32>> =
             first.widths().iter().enumerate().map(|(layer, &width)| union(groups, layer, width)).collect();
+        let of_layer = |(layer, order): (usize, &Vec<u32>)| -> Vec<bool> {
+            let at = |neuron: u32| layer * neurons + neuron as usize;
+            let tie = |pair: &[u32]| groups.iter().all(|group| group.ties(at(pair[0]), at(pair[1])));
+            order.iter().take(1).map(|_| false).chain(order.windows(2).map(tie)).collect()
+        };
+        let tied = order.iter().enumerate().map(of_layer).collect();
         let best = |place: usize| groups.iter().map(|group| group.score()[place]).fold(0.0, f32::max);
         let places = 0..layers * neurons;
         let dead = places.clone().map(|place| groups.iter().all(|group| group.dead()[place])).collect();
-        Ok(Self { neurons, order, score: places.map(best).collect(), dead })
+        Ok(Self { neurons, order, tied, score: places.map(best).collect(), dead })
     }
 
     /// The number of layers, L.
@@ -70,8 +78,26 @@ impl Ranking {
     }
 
     /// The same from the worst to the best: a control. Its masks mark the worst neurons, and rank 0 is the worst of a layer.
+    /// Of equals the lower index is first here too, and dead neurons, which have no score that could be bad, are still the
+    /// last, by index.
     pub fn reversed(mut self) -> Self {
-        self.order.iter_mut().for_each(|order| order.reverse());
+        for (layer, (order, tied)) in self.order.iter_mut().zip(&mut self.tied).enumerate() {
+            let is_dead = |neuron: u32| self.dead[layer * self.neurons + neuron as usize];
+            let mut runs: Vec<Vec<u32>> = Vec::new();
+            for (&neuron, &tied) in order.iter().zip(tied.iter()).filter(|(neuron, _)| !is_dead(**neuron)) {
+                match runs.last_mut() {
+                    Some(run) if tied => run.push(neuron),
+                    _ => runs.push(vec![neuron]),
+                }
+            }
+            let mut dead: Vec<u32> = order.iter().copied().filter(|&neuron| is_dead(neuron)).collect();
+            dead.sort_unstable();
+            runs.reverse();
+            runs.extend(Some(dead).filter(|dead| !dead.is_empty()));
+            runs.iter_mut().for_each(|run| run.sort_unstable());
+            *tied = runs.iter().flat_map(|run| (0..run.len()).map(|place| place > 0)).collect();
+            *order = runs.concat();
+        }
         self
     }
 

@@ -165,6 +165,11 @@ impl Scores {
         (0..self.layers()).map(|layer| self.rank_layer(layer, self.neurons)).collect()
     }
 
+    /// Whether two neurons have exactly the same score, as places in `[L, F]`.
+    pub(crate) fn ties(&self, a: usize, b: usize) -> bool {
+        (self.dead[a], &self.parts[a]) == (self.dead[b], &self.parts[b])
+    }
+
     /// [`Self::rank`] for one layer that has only `width` neurons.
     pub(crate) fn rank_layer(&self, layer: usize, width: usize) -> Vec<u32> {
         let parts = &self.parts[layer * self.neurons..][..width];

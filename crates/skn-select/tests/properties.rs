@@ -395,3 +395,24 @@ fn dead_neurons_fill_up_last() {
     assert_eq!(ranking.order(), [[0, 3, 1, 2]]);
     assert_eq!(ranking.mask("0.75".parse().unwrap()).neurons(), [[0, 1, 3]]);
 }
+
+#[test]
+fn the_worst_first_are_alive() {
+    // Neurons 1 and 2 guess alike; the last would be the worst or the best, and is dead.
+    let files = [of_dead([8, 5, 5, 10], [false, false, false, true])];
+    let ranking = Ranking::new(&of_group(&files, Aggregate::Mean, None).unwrap()).unwrap();
+    let worst = ranking.clone().reversed();
+    assert_eq!((ranking.order(), worst.order()), (&[vec![0, 1, 2, 3]][..], &[vec![1, 2, 0, 3]][..]));
+    assert_eq!(worst.mask("0.25".parse().unwrap()).neurons(), [[1]], "of equals the lower index");
+    assert_eq!(worst.rank(), [2, 0, 1, 3]);
+    assert_eq!(worst.reversed(), ranking);
+    // Of two sub-tasks only those tie that both score alike.
+    let groups = [of_dead([8, 5, 5, 5], [false; 4]), of_dead([5, 7, 5, 5], [false; 4])];
+    let groups: Vec<Scores> = groups
+        .iter()
+        .flat_map(|file| of_group(std::slice::from_ref(file), Aggregate::Mean, None).unwrap())
+        .collect();
+    let ranking = Ranking::new(&groups).unwrap();
+    assert_eq!(ranking.order(), [[0, 1, 2, 3]]);
+    assert_eq!(ranking.reversed().order(), [[2, 3, 1, 0]]);
+}

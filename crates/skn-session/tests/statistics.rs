@@ -2,15 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
+use std::fmt::Debug;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+use skn_artifact::names::key;
 use skn_artifact::{RankingComparison, TensorFile, hash_file, read_json, verify};
 use skn_counts::{Performance, Pool};
 use skn_probing::{Average, Ranking};
+use skn_select::Share;
 use skn_session::Session;
-use skn_session::options::{Compute, DrawReport, Merge, Probe, Shard, Split, Subject, Tuned};
+use skn_session::options::{Compute, DrawReport, Merge, NeuronChoice, Probe, Shard, Split, Subject, Tuned};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
 
 /// Rankings that merge: all but those that go back through the model, which do too and take longer.
 const RANKINGS: [Ranking; 7] = [
@@ -85,6 +91,43 @@ fn shards_make_the_files_of_one_probe() {
     assert_eq!(counts.dead().unwrap(), average.range().unwrap().dead());
 }
 
+/// Keeps what is warned of.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Message(&mut self.0.lock().unwrap()));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// The text of a warning.
+struct Message<'a>(&'a mut Vec<String>);
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.0.push(format!("{value:?}"));
+        }
+    }
+}
+
 #[test]
 fn what_is_not_asked_for_again_goes() {
     let (session, folder) = (session(), tempfile::tempdir().unwrap());
@@ -96,7 +139,14 @@ fn what_is_not_asked_for_again_goes() {
     assert!(message.contains("exists") && message.contains("option `overwrite`"), "{message}");
     let mut second = probe(run);
     (second.fire_bits, second.rank, second.overwrite) = (false, vec![Ranking::Auc], true);
-    session.probe(&second).unwrap();
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || session.probe(&second).unwrap());
+    for name in ["dev_fire", "dev_last_fire"] {
+        let warned = warnings.0.lock().unwrap();
+        let goes = format!("sentiment/{name}.safetensors: goes");
+        let of_bits = |text: &&String| text.starts_with(&goes) && text.contains("option `fire_bits`");
+        assert_eq!(warned.iter().filter(of_bits).count(), 1, "{name}: {warned:?}");
+    }
     let there: Vec<bool> = ["dev_fire", "dev_last_fire", "rank/predictivity", "rank/auc"]
         .iter()
         .map(|name| path(run, name).exists())
@@ -109,11 +159,68 @@ fn what_is_not_asked_for_again_goes() {
 }
 
 #[test]
+fn rankings_go_with_the_counts_whichever_probe_made_them() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let run = folder.path();
+    let there = || {
+        let rankings = ["auc", "random", "lape"].map(|name| path(run, &format!("rank/{name}")).exists());
+        (rankings, run.join("sentiment/rank/comparison.json").exists())
+    };
+    let mut first = probe(run);
+    (first.fire_bits, first.rank) = (false, vec![Ranking::Auc, Ranking::Random]);
+    first.compare = vec!["0.1".parse().unwrap()];
+    session.probe(&first).unwrap();
+    assert_eq!(there(), ([true, true, false], true));
+    // What replaces neither averages nor counts of dev leaves them.
+    let mut other = probe(run);
+    (other.fire_bits, other.rank, other.overwrite) = (false, Vec::new(), true);
+    (other.probe_type, other.splits) = (vec![skn_session::ProbeType::Acc], vec![Split::Test]);
+    session.probe(&other).unwrap();
+    (other.probe_type, other.splits) = (vec![skn_session::ProbeType::Pos], vec![Split::Dev]);
+    other.pos = Some(NeuronChoice::At(0, 0));
+    session.probe(&other).unwrap();
+    assert_eq!(there(), ([true, true, false], true));
+    // An entry of its own, which ranks by something else.
+    (other.probe_type, other.pos) = (vec![skn_session::ProbeType::Acc], None);
+    other.rank = vec![Ranking::Lape];
+    session.probe(&other).unwrap();
+    assert_eq!(there(), ([false, false, true], false));
+    (other.splits, other.rank) = (vec![Split::Train], Vec::new());
+    session.probe(&other).unwrap();
+    assert_eq!(there(), ([false; 3], false), "rankings of other averages");
+    let found = verify(run).unwrap();
+    assert!(found.changed.is_empty() && found.missing.is_empty());
+}
+
+#[test]
+fn rankings_go_with_the_averages_that_shards_replace() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let run = folder.path();
+    let mut of = probe(run);
+    (of.fire_bits, of.rank, of.compare) = (false, vec![Ranking::Random], vec!["0.1".parse().unwrap()]);
+    session.probe(&of).unwrap();
+    (of.rank, of.compare, of.variance, of.splits) = (Vec::new(), Vec::new(), true, vec![Split::Train]);
+    of.tuned.prompt_size = NonZeroUsize::new(3);
+    for index in [1, 2] {
+        of.shard = Some(Shard { index, count: 2 });
+        session.probe(&of).unwrap();
+    }
+    assert!(path(run, "rank/random").exists(), "shards replace nothing of the run");
+    let mut merge = Merge::new(run);
+    merge.overwrite = true;
+    session.merge(&merge).unwrap();
+    assert!(!path(run, "rank/random").exists() && !run.join("sentiment/rank/comparison.json").exists());
+    let found = verify(run).unwrap();
+    assert!(found.changed.is_empty() && found.missing.is_empty());
+}
+
+#[test]
 fn rankings_are_compared_and_shown() {
     let (session, folder) = (session(), tempfile::tempdir().unwrap());
     let run = folder.path();
     let mut asked = probe(run);
-    asked.rank = vec![Ranking::Predictivity, Ranking::Taylor, Ranking::Gradient, Ranking::Random];
+    asked.rank =
+        vec![Ranking::Predictivity, Ranking::Taylor, Ranking::Gradient, Ranking::Random, Ranking::Lape];
     asked.compare = vec!["0.1".parse().unwrap(), "0.3".parse().unwrap()];
     let probed = session.probe(&asked).unwrap();
     assert!(probed.files.iter().any(|name| name == "sentiment/rank/comparison.json"), "{:?}", probed.files);
@@ -122,17 +229,36 @@ fn rankings_are_compared_and_shown() {
     let names: Vec<&str> = found.rankings.iter().map(|of| of.ranking.as_str()).collect();
     assert_eq!(
         names,
-        ["predictivity", "random", "taylor", "gradient"],
-        "in the order in which they were made"
+        ["predictivity", "taylor", "gradient", "random", "lape"],
+        "in the order in which they were asked for"
     );
-    assert_eq!((found.agreement.len(), found.random.len(), found.random[0].draws.len()), (6, 2, 10));
+    assert_eq!(found.excluded.as_deref(), Some("predictivity"));
+    let counts = TensorFile::read(&path(run, "dev_perf")).unwrap();
+    assert_eq!(found.tuning_sha256.as_ref(), counts.metadata().get(key::TUNING));
+    assert_eq!((found.agreement.len(), found.random.len(), found.random[0].draws.len()), (10, 2, 10));
+    for of in &found.rankings {
+        // Every share is filled with neurons of score 0 where those above it are too few.
+        let file = TensorFile::read(&path(run, &format!("rank/{}", of.ranking))).unwrap();
+        let (shape, score) = file.f32("score", None).unwrap();
+        let lacks = |share: &Share| -> u64 {
+            let layers = score.chunks_exact(shape[1]);
+            let scored = layers.map(|layer| layer.iter().filter(|&&score| score > 0.0).count());
+            scored.map(|scored| share.count(shape[1]).saturating_sub(scored) as u64).sum()
+        };
+        assert_eq!(of.unscored, asked.compare.iter().map(lacks).collect::<Vec<_>>(), "{}", of.ranking);
+    }
     for of in &found.agreement {
         assert!(of.spearman.is_some_and(|rho| (-1.0..=1.0).contains(&rho)), "{of:?}");
         assert!(of.overlap.iter().all(|overlap| (0.0..=1.0).contains(overlap)), "{of:?}");
     }
     session.report(&DrawReport::new(run)).unwrap();
     let page = fs::read_to_string(run.join("report.html")).unwrap();
-    for part in ["Which ranking finds the neurons that matter?", "taylor", "sentiment-rankings"] {
+    for part in [
+        "Which ranking finds the neurons that matter?",
+        "taylor",
+        "sentiment-rankings",
+        "none of them selected by predictivity",
+    ] {
         assert!(page.contains(part), "{part}");
     }
 }
@@ -155,6 +281,20 @@ fn what_can_not_be_asked_is_refused() {
     check(
         &|of| (of.fire_bits, of.probe_type) = (false, vec![skn_session::ProbeType::AccMax]),
         &["option `rank` cett"],
+    );
+    check(
+        &|of| {
+            (of.fire_bits, of.probe_type) = (false, vec![skn_session::ProbeType::AccMean]);
+            of.rank = vec![Ranking::Auc, Ranking::L1];
+        },
+        &["option `rank` l1", "acc or acc_last"],
+    );
+    check(
+        &|of| {
+            (of.fire_bits, of.rank, of.splits) = (false, vec![Ranking::Auc, Ranking::L1], vec![Split::Dev]);
+            of.shard = Some(Shard { index: 1, count: 2 });
+        },
+        &["option `shard` 1/2", "option `rank` l1", "without option `shard`"],
     );
     check(&|of| of.compare = vec!["0.6".parse().unwrap()], &["option `compare` 0.6", "at most 0.5"]);
     check(

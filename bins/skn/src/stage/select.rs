@@ -33,7 +33,7 @@ pub struct Select {
     acc_path: Vec<PathBuf>,
 
     /// -aa FILES: likewise, of another sub-task (may be repeated)
-    #[arg(long = "acc_aux_path", value_name = "FILES")]
+    #[arg(long = "acc_aux_path", value_name = "FILES", conflicts_with = "ranking")]
     acc_aux_path: Vec<String>,
 
     /// Rank by this file that was made elsewhere: safetensors with score or mask [layers, neurons], CSV or JSON of
@@ -42,7 +42,12 @@ pub struct Select {
     ranking: Option<PathBuf>,
 
     /// What the files of a sub-task come to: mean, min
-    #[arg(long = "type", value_name = "HOW", default_value_t = options::Select::default().aggregate)]
+    #[arg(
+        long = "type",
+        value_name = "HOW",
+        default_value_t = options::Select::default().aggregate,
+        conflicts_with = "ranking"
+    )]
     aggregate: Aggregate,
 
     /// What right answers come to: accuracy, balanced [default: accuracy of two classes of which the larger has at most 55 %
@@ -51,7 +56,7 @@ pub struct Select {
     score: Option<ScoreRule>,
 
     /// paper: score two classes as in the published implementation, by accuracy whatever their shares
-    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "score")]
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["score", "ranking"])]
     compat: Option<Compat>,
 
     /// Of more than two classes: this one alone, from 0 [default: each is a sub-task]
@@ -59,7 +64,7 @@ pub struct Select {
     class: Option<usize>,
 
     /// Mark the worst neurons of each layer instead of the best: a control
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ranking")]
     lowest: bool,
 
     /// Shares of each layer's neurons: a list 0.01,0.05 or FROM..TO..STEP
@@ -208,5 +213,27 @@ impl Stage for Select {
         let mut compute = options::Compute::default();
         compute.device = options::DeviceChoice::Cpu;
         Ok(Selected(call.session(compute)?.select(&self.options())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_ranks_counts_does_not_go_with_a_ranking() {
+        let parse = |more: &[&str]| {
+            let line = ["skn-select", "--ranking", "made", "-a", "dev_perf", "--out", "run"];
+            Select::try_parse_from([&line[..], more].concat()).map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(parse(&[]), Ok(()), "defaults are nobody's wish");
+        assert_eq!(parse(&["--shares", "0.1"]), Ok(()));
+        for more in
+            [&["--lowest"][..], &["--compat", "paper"], &["--type", "min"], &["--acc_aux_path", "other"]]
+        {
+            assert_eq!(parse(more), Err(ErrorKind::ArgumentConflict), "{more:?}");
+        }
     }
 }

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// `RUN/info/<task>/evidence.json`: what speaks for a task's neurons and against chance. Predictivities are 0.5 to 1, by the
 /// score that neurons are ranked by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// What right answers come to: accuracy or balanced.
     pub score: String,
@@ -10,6 +12,12 @@ pub struct Evidence {
     pub counts: String,
     /// Its hash: what follows says nothing of other counts.
     pub counts_sha256: String,
+    /// All that was read in its folder, it too, by the names of files with their hashes; empty in records of older versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
+    /// The one class, from 0, that neurons are ranked for, of more than two; nothing where all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
     /// How many rules were tested: of live neurons, at each position, for each class.
     pub rules: u64,
     /// How many neurons have q of at most 0.05.
@@ -24,7 +32,7 @@ pub struct Evidence {
     /// How far the selected neurons stay the same when texts are drawn anew, by share.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stability: Vec<StabilityRecord>,
-    /// How right the best neurons are by majority.
+    /// How right the best neurons are by majority, on the texts that have fire bits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<VoteRecord>,
     /// How far selected neurons fire for the texts that others fire for.
@@ -106,11 +114,9 @@ pub struct StabilityRecord {
 pub struct VoteRecord {
     /// How many of the best neurons vote.
     pub neurons: u64,
-    /// How right they are on dev, where they were chosen.
+    /// How right they are on dev, where they were chosen. On test there are no fire bits; what older versions say of it is
+    /// not read.
     pub dev: f64,
-    /// .. and on test.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<f64>,
 }
 
 /// How far neurons fire for the same texts, in [`Evidence`]: the phi coefficient of pairs of one layer, without its sign.
@@ -132,15 +138,25 @@ mod tests {
 
     #[test]
     fn the_evidence_has_the_documented_form() {
-        let text = r#"{"score":"accuracy","counts":"dev_perf","counts_sha256":"ab","rules":4096,"discoveries":12,"neurons":640,
+        let text = r#"{"score":"accuracy","counts":"dev_perf","counts_sha256":"ab",
+            "inputs":{"dev_perf.safetensors":"ab","test_perf.safetensors":"cd"},"class":2,"rules":4096,"discoveries":12,"neurons":640,
             "best":[{"layer":2,"index":5,"position":0,"dev":0.9,"test":0.88,"test_low":0.8,"test_high":0.93,"p":1e-9,"q":4e-6,
                      "p_max":0.001}],
             "chance":{"draws":2,"seed":0,"texts":200,"sample":false,"measured":0.9,"best":[0.6,0.61],"layers":[[0.6,0.59],[0.58,0.61]]},
             "stability":[{"share":"0.1","draws":100,"mean":0.7,"interval":[0.6,0.8]}],
-            "votes":[{"neurons":3,"dev":0.91,"test":0.9}],
+            "votes":[{"neurons":3,"dev":0.91}],
             "correlation":{"share":"0.1","among_selected":0.5,"with_others":0.1,"most_with_others":0.75}}"#;
         let evidence: Evidence = serde_json::from_str(text).unwrap();
         let again: serde_json::Value = serde_json::to_value(&evidence).unwrap();
         assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    }
+
+    #[test]
+    fn older_evidence_is_read() {
+        let text = r#"{"score":"accuracy","counts":"dev_perf","counts_sha256":"ab","rules":4096,"discoveries":12,"neurons":640,
+            "best":[],"votes":[{"neurons":3,"dev":0.91,"test":0.9}]}"#;
+        let evidence: Evidence = serde_json::from_str(text).unwrap();
+        assert_eq!((evidence.inputs.len(), evidence.class), (0, None));
+        assert_eq!(evidence.votes, [VoteRecord { neurons: 3, dev: 0.91 }]);
     }
 }

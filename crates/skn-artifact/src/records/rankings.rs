@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// }"#;
 /// let found: skn_artifact::RankingComparison = serde_json::from_str(text)?;
 /// assert_eq!(found.rankings[0].scores.len(), found.shares.len());
+/// assert_eq!((found.excluded, found.tuning_sha256), (None, None)); // an older version's
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,10 +32,16 @@ pub struct RankingComparison {
     pub unperturbed: f64,
     /// What the best neurons of each ranking do.
     pub rankings: Vec<RankingDamage>,
-    /// What as many random neurons do, which the first ranking does not select, for each share.
+    /// What as many random neurons do, none of which the ranking `excluded` selects, for each share.
     pub random: Vec<ShareDamage>,
     /// Draws of random neurons for each share.
     pub draws: usize,
+    /// The ranking whose neurons are none of the random ones; older versions did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<String>,
+    /// The hash of the tuned parameters, as counts have it; older versions did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning_sha256: Option<String>,
     /// How far each two rankings agree.
     pub agreement: Vec<Agreement>,
 }
@@ -48,6 +55,10 @@ pub struct RankingDamage {
     pub scores: Vec<f64>,
     /// Its 95 % interval over rows.
     pub intervals: Vec<[f64; 2]>,
+    /// For each share, how many of its neurons have score 0 and were drawn; older versions took those of the lowest indices, and have
+    /// no numbers here.
+    #[serde(default)]
+    pub unscored: Vec<u64>,
 }
 
 /// What random neurons do.

@@ -2,12 +2,13 @@
 
 use skn_artifact::names::{key, rank};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
-use skn_counts::Pool;
+use skn_counts::{Pool, ScoreRule};
 use skn_stats::{MeanAccumulator, SquareAccumulator};
 
 use super::histogram::{BINS, Histogram};
 use super::ranking::Ranking;
 use super::record::RankRecord;
+use super::score::Scores;
 use super::tally::Tally;
 use crate::error::{ProbingError, Result};
 use crate::record::{Metadata, Record, described, other, wrong_metadata};
@@ -73,7 +74,11 @@ fn bundle(record: &RankRecord, metadata: &Metadata) -> Result<TensorBundle> {
         bundle.insert("class", Array::i32(shape.clone(), ranked.class)?);
     }
     let (signed, beside) = match record.ranking {
-        Ranking::Predictivity => (Some("accuracy"), None),
+        Ranking::Predictivity => {
+            let rule = Scores::rule(&record.texts);
+            bundle.describe(key::SCORE, rule.name());
+            (Some(if rule == ScoreRule::Accuracy { "accuracy" } else { "balanced_accuracy" }), None)
+        }
         Ranking::Auc => (Some("auc"), Some("bound")),
         Ranking::MeanDifference => (Some("difference"), Some("cohen_d")),
         Ranking::Correlation => (Some("r"), None),
@@ -114,7 +119,8 @@ fn sums(record: &RankRecord, bundle: &mut TensorBundle) -> Result<()> {
             bundle.insert("fired", Array::i64(by_class(), integers(fired).map_err(too_many)?)?);
         }
         Tally::Agreed(agreed) => {
-            bundle.insert("agreed", Array::i64(by_class(), integers(agreed).map_err(too_many)?)?);
+            let by_side = [&[2, classes][..], &dims].concat();
+            bundle.insert("agreed", Array::i64(by_side, integers(agreed).map_err(too_many)?)?);
         }
         Tally::Sums { of_class, squares } => {
             let (high, low, _) = of_class.parts()?;
@@ -184,41 +190,30 @@ fn read(file: &TensorFile) -> Result<RankRecord> {
 fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Result<Tally> {
     let (sizes, classes) = (dims.sizes(), texts.len());
     let by_class = [&[classes][..], sizes].concat();
-    let all = i64::try_from(texts.iter().sum::<u64>()).unwrap_or(i64::MAX);
+    let all = texts.iter().try_fold(0u64, |sum, &texts| sum.checked_add(texts));
+    let all = all.filter(|&all| i64::try_from(all).is_ok());
+    let all = all.ok_or_else(|| wrong(file, "texts", "less than 2^63 together", "more"))?;
     let halves = |name: &str, shape: &[usize]| -> Result<(Vec<i64>, Vec<i64>)> {
         let (_, high) = file.i64(&format!("{name}_high"), Some(shape))?;
         Ok((high, file.i64(&format!("{name}_low"), Some(shape))?.1))
     };
     let sums = |shape: &[usize]| -> Result<MeanAccumulator> {
         let (high, low) = halves("sum", shape)?;
-        MeanAccumulator::from_parts(&high, &low, all)
+        MeanAccumulator::from_parts(&high, &low, all as i64)
             .map_err(|error| wrong(file, "sum_high", "sums of the texts", error))
     };
     Ok(match Tally::new(ranking, 0, classes) {
         Tally::Fired(_) => {
             let (_, fired) = file.i64("fired", Some(&by_class))?;
-            let fired = counts(file, "fired", &fired)?;
-            for (of_class, &texts) in fired.chunks_exact(dims.elements()).zip(texts) {
-                if let Some(most) = of_class.iter().find(|&&count| count > texts) {
-                    return Err(wrong(
-                        file,
-                        "fired",
-                        format!("at most {texts}, the texts of the class"),
-                        most,
-                    ));
-                }
-            }
-            Tally::Fired(fired)
+            Tally::Fired(at_most(file, "fired", &fired, texts, "the class")?)
         }
         Tally::Agreed(_) => {
-            let (_, agreed) = file.i64("agreed", Some(&by_class))?;
-            let (agreed, most) = (counts(file, "agreed", &agreed)?, texts.iter().sum::<u64>());
-            match agreed.iter().find(|&&count| count > most) {
-                None => Tally::Agreed(agreed),
-                Some(count) => {
-                    return Err(wrong(file, "agreed", format!("at most {most}, the texts"), count));
-                }
-            }
+            let (_, agreed) = file.i64("agreed", Some(&[&[2][..], &by_class].concat()))?;
+            let (of_class, of_others) = agreed.split_at(agreed.len() / 2);
+            let others: Vec<u64> = texts.iter().map(|texts| all - texts).collect();
+            let mut counts = at_most(file, "agreed", of_class, texts, "the class")?;
+            counts.extend(at_most(file, "agreed", of_others, &others, "other classes")?);
+            Tally::Agreed(counts)
         }
         Tally::Sums { squares, .. } => {
             let of_class = sums(&by_class)?;
@@ -226,7 +221,7 @@ fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Res
                 None => None,
                 Some(_) => {
                     let (high, low) = halves("square", sizes)?;
-                    let squares = SquareAccumulator::from_parts(&high, &low, all);
+                    let squares = SquareAccumulator::from_parts(&high, &low, all as i64);
                     Some(squares.map_err(|error| wrong(file, "square_high", "sums of squares", error))?)
                 }
             };
@@ -246,6 +241,18 @@ fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Res
 fn counts(file: &TensorFile, name: &str, found: &[i64]) -> Result<Vec<u64>> {
     let count = |&count: &i64| u64::try_from(count).map_err(|_| wrong(file, name, "0 or more", count));
     found.iter().map(count).collect()
+}
+
+/// Counts `[C, places]`, for each class of so many texts.
+fn at_most(file: &TensorFile, name: &str, found: &[i64], texts: &[u64], of: &str) -> Result<Vec<u64>> {
+    let counts = counts(file, name, found)?;
+    let places = (counts.len() / texts.len().max(1)).max(1);
+    for (of_class, &texts) in counts.chunks_exact(places).zip(texts) {
+        if let Some(count) = of_class.iter().find(|&&count| count > texts) {
+            return Err(wrong(file, name, format!("at most {texts}, the texts of {of}"), count));
+        }
+    }
+    Ok(counts)
 }
 
 fn named<T>(file: &TensorFile, key: &str, read: impl Fn(&str) -> Option<T>) -> Result<T> {

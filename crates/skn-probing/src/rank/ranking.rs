@@ -21,7 +21,7 @@ use crate::error::ProbingError;
 pub enum Ranking {
     /// How often `z > mean of z over train` tells y, or that it does not: max(accuracy, 1 - accuracy); balanced accuracy of more than
     /// two classes, and where the larger of two has more than 55 % of the texts (Wang et al. 2022, "Finding Skill Neurons in
-    /// Pre-trained Transformer-based Language Models").
+    /// Pre-trained Transformer-based Language Models"). Its file says which (`skn.score`); the setting compat = paper is not followed.
     Predictivity,
     /// The area under the ROC curve of z for y: |auc - 1/2| (Mann and Whitney 1947). From a histogram of 32 bins: 15 of one width from
     /// the smallest activation of train to the mean, and 15 from there to the largest, each wider than the one before; a file says how far each area is from the exact one at most.
@@ -35,7 +35,7 @@ pub enum Ranking {
     /// How uneven among classes the texts are for which the activated gate is above 0: ln C - the entropy of the shares p of the classes'
     /// texts, divided by their sum (Tang et al. 2024, "Language-Specific Neurons: The Key to Multilingual Capabilities in Large Language
     /// Models"). Neurons without a p above the 95th percentile of all are left out; where that is the largest p, those
-    /// without it.
+    /// without it. They have entropy ln C, as dead neurons have, and score 0.
     Lape,
     /// The mean over texts of |z| times the norm of the neuron's column of the second matrix, over the norm of the FFN's output: what a
     /// neuron contributes to it (Zhang et al. 2024, "ReLU^2 Wins").
@@ -44,8 +44,9 @@ pub enum Ranking {
     /// al. 2017, "Pruning Convolutional Neural Networks for Resource Efficient Inference"; Michel et al. 2019, "Are Sixteen Heads
     /// Really Better than One?"). Needs a way back through the model.
     Taylor,
-    /// How often the sign of z dp/dz tells y, or that it does not, p the probability of class 1: max(share, 1 - share) (neuron empirical
-    /// gradients: Zhao et al. 2024, "Neuron Empirical Gradient"). Needs a way back through the model.
+    /// How often the sign of z dp/dz tells y, or that it does not, p the probability of class 1: max(share, 1 - share), the share the mean
+    /// of those of the class's texts and of the others, so that a neuron without a slope has 1/2 whatever the classes' sizes (neuron
+    /// empirical gradients: Zhao et al. 2024, "Neuron Empirical Gradient"). Needs a way back through the model.
     Gradient,
     /// The mean over texts of |z times the mean over k = 1 .. 20 of dp/dz at k/20 z|, p the probability of the text's class, all neurons
     /// that are read held at k/20 of what they are (Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks"; of neurons: Dai

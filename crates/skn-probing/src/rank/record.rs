@@ -33,7 +33,8 @@ pub struct Ranked {
     pub position: Vec<i32>,
     /// The class that counts, of equals the first; 1 of two.
     pub class: Vec<i32>,
-    /// What the score is the magnitude of: an accuracy, an area, a difference, a correlation.
+    /// What the score is the magnitude of: an accuracy, an area, a difference, a correlation; of `lape` the entropy, ln C of neurons
+    /// that are dead or left out.
     pub signed: Vec<f32>,
     /// Of `auc` how far the exact area is at most, of `mean_difference` Cohen's d.
     pub beside: Vec<f32>,
@@ -139,9 +140,10 @@ impl RankRecord {
         }
         let (score, class, position, live) = best;
         let live = live && neuron < self.widths[layer];
-        ranked.score.push(if live { score.score as f32 } else { 0.0 });
-        ranked.signed.push(if live { score.signed as f32 } else { 0.0 });
-        ranked.beside.push(if live { score.beside as f32 } else { 0.0 });
+        let score = if live { score } else { scores.nothing() };
+        ranked.score.push(score.score as f32);
+        ranked.signed.push(score.signed as f32);
+        ranked.beside.push(score.beside as f32);
         ranked.position.push(position as i32);
         ranked.class.push(class as i32);
         ranked.dead.push(!live);

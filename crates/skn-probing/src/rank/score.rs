@@ -9,7 +9,8 @@ use super::tally::Tally;
 pub(super) struct Score {
     /// Larger is more of it, 0 at least.
     pub(super) score: f64,
-    /// What the score is the magnitude of: an accuracy, an area, a difference, a correlation.
+    /// What the score is the magnitude of: an accuracy, an area, a difference, a correlation; of [`Ranking::Lape`] the entropy, which
+    /// is the largest there is, ln C, where nothing is known of a neuron.
     pub(super) signed: f64,
     /// Of [`Ranking::Auc`]: how far the exact area is at most. Of [`Ranking::MeanDifference`]: Cohen's d.
     pub(super) beside: f64,
@@ -50,8 +51,9 @@ impl Scores<'_> {
                 Score { score: mean, signed: mean, beside: 0.0 }
             }
             Tally::Agreed(agreed) => {
-                let share = agreed[class * self.places + place] as f64 / self.all().max(1) as f64;
-                Score { score: share.max(1.0 - share), signed: share, beside: 0.0 }
+                let of = |side: usize| agreed[(side * self.texts.len() + class) * self.places + place];
+                let balanced = self.balanced(class, of(0), of(1));
+                Score { score: balanced.max(1.0 - balanced), signed: balanced, beside: 0.0 }
             }
             Tally::Bins { .. } | Tally::Given { .. } | Tally::Nothing => {
                 Score { score: 0.0, signed: 0.0, beside: 0.0 }
@@ -59,15 +61,23 @@ impl Scores<'_> {
         }
     }
 
+    /// The mean of the shares of a class's texts and of the others for which something is right.
+    fn balanced(&self, class: usize, of_class: u64, of_others: u64) -> f64 {
+        let (positives, negatives) = (self.texts[class], self.all() - self.texts[class]);
+        (of_class as f64 / positives.max(1) as f64 + of_others as f64 / negatives.max(1) as f64) / 2.0
+    }
+
+    /// The score that predictivity is on these texts.
+    pub(super) fn rule(texts: &[u64]) -> ScoreRule {
+        ScoreRule::of_classes(texts)
+    }
+
     fn predictivity(&self, fired: &[u64], place: usize, class: usize) -> Score {
         let hits = fired[class * self.places + place];
         let anywhere: u64 = fired.iter().skip(place).step_by(self.places).sum();
-        let (positives, negatives) = (self.texts[class], self.all() - self.texts[class]);
-        let silent = negatives - (anywhere - hits);
-        let accuracy = match ScoreRule::of_classes(self.texts) {
-            ScoreRule::Balanced => {
-                (hits as f64 / positives.max(1) as f64 + silent as f64 / negatives.max(1) as f64) / 2.0
-            }
+        let silent = self.all() - self.texts[class] - (anywhere - hits);
+        let accuracy = match Self::rule(self.texts) {
+            ScoreRule::Balanced => self.balanced(class, hits, silent),
             ScoreRule::Accuracy => (hits + silent) as f64 / self.all().max(1) as f64,
         };
         Score { score: accuracy.max(1.0 - accuracy), signed: accuracy, beside: 0.0 }
@@ -83,13 +93,20 @@ impl Scores<'_> {
             .collect();
         let (most, sum) = (shares.iter().copied().fold(0.0, f64::max), shares.iter().sum::<f64>());
         let first = shares.iter().position(|&share| share == most);
-        if first != Some(class) || self.left_out.leaves_out(most) {
-            return Score { score: 0.0, signed: 0.0, beside: 0.0 };
+        // Who never fires has no shares of a sum.
+        if most == 0.0 || first != Some(class) || self.left_out.leaves_out(most) {
+            return self.nothing();
         }
         let terms = shares.iter().map(|share| share / sum).filter(|share| *share > 0.0);
         let entropy: f64 = -terms.map(|share| share * share.ln()).sum::<f64>();
         let score = ((shares.len() as f64).ln() - entropy).max(0.0);
         Score { score, signed: entropy, beside: 0.0 }
+    }
+
+    /// What is said of a neuron that is dead or left out.
+    pub(super) fn nothing(&self) -> Score {
+        let signed = if self.ranking == Ranking::Lape { (self.texts.len() as f64).ln() } else { 0.0 };
+        Score { score: 0.0, signed, beside: 0.0 }
     }
 
     /// The sums of a place over the texts of a class and over all, in steps.
@@ -168,5 +185,24 @@ mod tests {
         assert_eq!([0.25, 0.5, 0.75].map(|most| above.leaves_out(most)), [true, true, false]);
         let at_most = LeftOut { percentile: 1.0, largest: 1.0 };
         assert_eq!([0.75, 1.0].map(|most| at_most.leaves_out(most)), [true, false]);
+    }
+
+    #[test]
+    fn who_never_fires_has_the_entropy_of_all_classes_alike() {
+        let tally = Tally::Fired(vec![0; 3 * 2]);
+        let texts = [4, 3, 2];
+        let mut scores = Scores {
+            ranking: Ranking::Lape,
+            tally: &tally,
+            places: 2,
+            texts: &texts,
+            deviation: None,
+            left_out: LeftOut::default(),
+        };
+        scores.left_out = scores.left_out(&[false; 2]);
+        for (place, class) in [(0, 0), (1, 0), (0, 2)] {
+            let expected = Score { score: 0.0, signed: 3f64.ln(), beside: 0.0 };
+            assert_eq!(scores.of(place, class), expected, "{place} {class}");
+        }
     }
 }

@@ -19,7 +19,8 @@ pub(super) enum Tally {
     Bins { bins: Vec<u8>, labels: Vec<usize> },
     /// Sums over all texts, `[places]`.
     Weighted(MeanAccumulator),
-    /// For how many texts the sign of z dp/dz of each class tells whether the text is of it, `[C, places]`.
+    /// For how many texts of each class, then for how many others, the sign of z dp/dz of the class tells whether the text is of it,
+    /// `[2, C, places]`.
     Agreed(Vec<u64>),
     /// Scores that were computed already, `[L, F]`, of one position.
     Given { scores: Vec<f32>, position: usize },
@@ -54,7 +55,7 @@ impl Tally {
             Ranking::Cett | Ranking::Taylor | Ranking::IntegratedGradients => {
                 Self::Weighted(MeanAccumulator::new(places))
             }
-            Ranking::Gradient => Self::Agreed(vec![0; classes * places]),
+            Ranking::Gradient => Self::Agreed(vec![0; 2 * classes * places]),
             Ranking::L1 | Ranking::Random => Self::Nothing,
         }
     }
@@ -104,9 +105,10 @@ impl Tally {
                 sums.add_row_at(at, &products)?;
             }
             Self::Agreed(agreed) => {
-                for (class, slopes) in row.slopes.map_or(&[][..], |slopes| slopes.classes).iter().enumerate()
-                {
-                    let counts = &mut agreed[class * places + at..][..values.len()];
+                let of_row = row.slopes.map_or(&[][..], |slopes| slopes.classes);
+                for (class, slopes) in of_row.iter().enumerate() {
+                    let side = usize::from(class != row.label);
+                    let counts = &mut agreed[(side * of_row.len() + class) * places + at..][..values.len()];
                     for ((count, value), slope) in counts.iter_mut().zip(values).zip(*slopes) {
                         *count += u64::from((value * slope > 0.0) == (class == row.label));
                     }

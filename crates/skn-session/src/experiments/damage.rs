@@ -227,8 +227,8 @@ pub(super) fn methods(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     let columns = ["task", "method", "unperturbed", "skill", "random", "difference", "p"];
     let found = format!(
         "The skill neurons that a prompt found, perturbed in models that were tuned without one. In {worse} of {all} cases they cost more \
-         than as many random ones; in {sure} that is a difference that chance hardly gives (sign flips, p < 0.05). Where they do, the \
-         neurons come from pre-training, not from the prompt."
+         than as many random ones; in {sure} that is a difference that other texts would hardly undo (sign flips, p < 0.05). Where they do, it is \
+         not the prompt that made them matter."
     );
     let table = Table::from_rows(&columns, rows);
     let names = plan.tasks.iter().map(|task| task.name.clone()).collect();

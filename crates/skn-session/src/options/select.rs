@@ -13,7 +13,8 @@ pub struct Select {
     /// Files of counts (`RUN/<task>/dev_perf`), a list for each sub-task: in it, one for each seed.
     pub counts: Vec<Vec<PathBuf>>,
     /// A ranking that was made elsewhere, by which masks are made instead: a file of tensors with `score` or `mask`, or a list
-    /// of neurons as CSV or JSON. A list needs one file of counts, which says how many neurons each layer has.
+    /// of neurons as CSV or JSON. A list needs one file of counts, which says how many neurons each layer has. What says how
+    /// counts are ranked does not go with it, nor do shares with marks.
     pub ranking: Option<PathBuf>,
     /// What the files of a sub-task come to; default their mean.
     #[serde(with = "text")]
@@ -33,7 +34,7 @@ pub struct Select {
     #[serde(with = "text::list")]
     pub shares: Vec<Share>,
     /// How often labels are shuffled to see what the best neuron has by chance, from the fire bits beside one file of counts;
-    /// default 1,000 where there are some, 0 for none.
+    /// default 1,000 where there are some, 0 for none. Not of one class alone.
     pub permutations: Option<usize>,
     /// The rate of false discoveries up to which neurons are marked in a mask of their own, of one file of counts; default
     /// none.

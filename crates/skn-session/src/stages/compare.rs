@@ -1,5 +1,6 @@
 //! Rankings compared: how far they agree, and what damage the best neurons of each do.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use skn_artifact::{Agreement, RankingComparison, RankingDamage, ShareDamage};
@@ -7,6 +8,7 @@ use skn_data::Encoded;
 use skn_model::LanguageModel;
 use skn_perturb::{Edit, Perturbation, random_control};
 use skn_probing::{PassOptions, Ranked, Ranking, evaluate_each};
+use skn_random::{Key, Purpose};
 use skn_select::Share;
 use skn_stats::{jaccard, spearman, student};
 
@@ -24,6 +26,7 @@ pub(super) struct Comparison<'a> {
     /// Those of test.
     pub(super) texts: &'a [Encoded],
     pub(super) pass: &'a PassOptions<'a>,
+    /// In the order in which they were asked for: random neurons are none that the first selects.
     pub(super) ranked: &'a [(Ranking, Ranked)],
     /// What neurons are held at, for each layer.
     pub(super) averages: Vec<Vec<f32>>,
@@ -36,7 +39,7 @@ type Selected = Vec<Vec<u32>>;
 impl Comparison<'_> {
     /// All numbers, from one pass over the texts.
     pub(super) fn record(&self) -> Result<RankingComparison> {
-        let selected: Vec<Vec<Selected>> = self.ranked.iter().map(|(_, of)| self.selected(of)).collect();
+        let selected: Vec<Vec<Selected>> = self.ranked.iter().map(|of| self.selected(of)).collect();
         let mut variants = vec![Perturbation::nothing(self.widths())];
         for of_ranking in &selected {
             for neurons in of_ranking {
@@ -52,12 +55,15 @@ impl Comparison<'_> {
         let scores = self.scores(&variants)?;
         let (unperturbed, scores) = scores.split_at(1);
         let (of_rankings, of_chance) = scores.split_at(selected.len() * self.shares.len());
-        let damage = |(of, scores): (&(Ranking, Ranked), &[Score])| RankingDamage {
+        let shares = self.shares.len();
+        let each = self.ranked.iter().zip(&selected).zip(of_rankings.chunks(shares));
+        let rankings = each.map(|((of, selected), scores)| RankingDamage {
             ranking: of.0.name().into(),
             scores: scores.iter().map(|score| score.value).collect(),
             intervals: scores.iter().map(|score| score.interval).collect(),
-        };
-        let rankings = self.ranked.iter().zip(of_rankings.chunks(self.shares.len())).map(damage).collect();
+            unscored: selected.iter().map(|neurons| self.unscored(&of.1, neurons)).collect(),
+        });
+        let rankings = rankings.collect();
         let random = of_chance.chunks(DRAWS).map(chance).collect::<Result<_>>()?;
         let task = &self.base.task;
         Ok(RankingComparison {
@@ -70,6 +76,8 @@ impl Comparison<'_> {
             rankings,
             random,
             draws: DRAWS,
+            excluded: self.ranked.first().map(|(first, _)| first.name().into()),
+            tuning_sha256: Some(self.model.tuning()?.sha256()?),
             agreement: self.agreement(&selected)?,
         })
     }
@@ -78,20 +86,14 @@ impl Comparison<'_> {
         &self.model.config().intermediate_sizes
     }
 
-    /// For each share the best of each layer, of equals the lowest index, dead ones last.
-    fn selected(&self, ranked: &Ranked) -> Vec<Selected> {
-        let widest = self.model.config().widest();
-        let order = |layer: usize, width: usize| {
-            let at = |index: &u32| layer * widest + *index as usize;
-            let mut order: Vec<u32> = (0..width as u32).collect();
-            order.sort_by(|a, b| {
-                let live = ranked.dead[at(a)].cmp(&ranked.dead[at(b)]);
-                live.then_with(|| ranked.score[at(b)].total_cmp(&ranked.score[at(a)]))
-            });
-            order
+    /// For each share the best of each layer.
+    fn selected(&self, (ranking, ranked): &(Ranking, Ranked)) -> Vec<Selected> {
+        let (widest, key) = (self.model.config().widest(), unscored_key(self.base.seed, *ranking));
+        let of_layer = |(layer, &width): (usize, &usize)| {
+            let places = layer * widest..layer * widest + width;
+            order(&ranked.score[places.clone()], &ranked.dead[places], key.layer(layer as u32))
         };
-        let orders: Selected =
-            self.widths().iter().enumerate().map(|(layer, &width)| order(layer, width)).collect();
+        let orders: Selected = self.widths().iter().enumerate().map(of_layer).collect();
         let of_share = |share: &Share| {
             let best = |order: &Vec<u32>| {
                 let mut best = order[..share.count(order.len())].to_vec();
@@ -101,6 +103,16 @@ impl Comparison<'_> {
             orders.iter().map(best).collect()
         };
         self.shares.iter().map(of_share).collect()
+    }
+
+    /// How many of these neurons have no score.
+    fn unscored(&self, ranked: &Ranked, neurons: &Selected) -> u64 {
+        let widest = self.model.config().widest();
+        let of_layer = |(layer, neurons): (usize, &Vec<u32>)| {
+            neurons.iter().filter(|&&neuron| ranked.score[layer * widest + neuron as usize] <= 0.0).count()
+                as u64
+        };
+        neurons.iter().enumerate().map(of_layer).sum()
     }
 
     fn held(&self, neurons: &Selected) -> Result<Perturbation> {
@@ -137,6 +149,28 @@ impl Comparison<'_> {
     }
 }
 
+/// The key of the order of neurons of which a ranking says nothing: another one for each ranking, which would seem to agree otherwise.
+fn unscored_key(seed: u64, ranking: Ranking) -> Key {
+    // The first letters of a name tell it from the others, whatever is added to the list of them.
+    let letters = ranking.name().bytes().take(8).fold(0, |number, byte| number << 8 | u64::from(byte));
+    Key::new(seed, Purpose::Unscored).sample(letters)
+}
+
+/// The neurons of a layer by falling score, of equals the lowest index first, those without a score in an order of chance: by
+/// index they would stand for a place in the layer. Dead ones come last.
+fn order(score: &[f32], dead: &[bool], key: Key) -> Vec<u32> {
+    let mut drawn: Vec<u32> = (0..score.len() as u32).collect();
+    key.rng().shuffle(&mut drawn);
+    let mut order: Vec<u32> = (0..score.len() as u32).collect();
+    order.sort_by(|&a, &b| {
+        let (a, b) = (a as usize, b as usize);
+        let of_chance =
+            || if score[a] <= 0.0 && score[b] <= 0.0 { drawn[a].cmp(&drawn[b]) } else { Ordering::Equal };
+        dead[a].cmp(&dead[b]).then_with(|| score[b].total_cmp(&score[a])).then_with(of_chance)
+    });
+    order
+}
+
 fn set(selected: &Selected) -> BTreeSet<(usize, u32)> {
     let layers = selected.iter().enumerate();
     layers.flat_map(|(layer, neurons)| neurons.iter().map(move |&neuron| (layer, neuron))).collect()
@@ -147,4 +181,29 @@ fn chance(scores: &[Score]) -> Result<ShareDamage> {
     let draws: Vec<f64> = scores.iter().map(|score| score.value).collect();
     let (mean, interval) = student(&draws, LEVEL)?;
     Ok(ShareDamage { mean, interval, draws })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neurons_without_a_score_are_drawn() {
+        let mut score = vec![0.0; 100];
+        (score[90], score[40], score[41], score[95]) = (0.2, 0.5, 0.2, 0.1);
+        let mut dead = vec![false; 100];
+        (dead[3], dead[60]) = (true, true);
+        let of = |ranking| order(&score, &dead, unscored_key(7, ranking).layer(1));
+        let found = of(Ranking::Lape);
+        assert_eq!(found[..4], [40, 41, 90, 95], "of equals the lowest index is first");
+        let last: BTreeSet<u32> = found[98..].iter().copied().collect();
+        assert_eq!(last, BTreeSet::from([3, 60]), "dead neurons are last");
+        let drawn = &found[4..98];
+        assert!(drawn[..20].iter().any(|&neuron| neuron > 50) && !drawn.is_sorted(), "{drawn:?}");
+        assert_eq!(found.iter().copied().collect::<BTreeSet<_>>().len(), 100);
+        assert_eq!(found, of(Ranking::Lape));
+        assert_ne!(found, of(Ranking::L1), "rankings do not agree on those of which they say nothing");
+        let keys: BTreeSet<[u8; 32]> = Ranking::ALL.iter().map(|&of| unscored_key(7, of).bytes()).collect();
+        assert_eq!(keys.len(), Ranking::ALL.len());
+    }
 }

@@ -18,6 +18,7 @@ use crate::error::{Result, SessionError};
 use crate::options::Select;
 use crate::provenance;
 use crate::session::Session;
+use crate::stages::selected::{SAME_NEURON, difference};
 
 /// The level of intervals.
 const LEVEL: f64 = 0.95;
@@ -37,8 +38,6 @@ pub(super) struct Counted<'a> {
     dev: &'a Performance,
     test: Option<Performance>,
     bits: Option<FireBits>,
-    /// Those of test.
-    test_bits: Option<FireBits>,
     /// The files beside it that were read.
     pub(super) files: Vec<PathBuf>,
 }
@@ -46,7 +45,7 @@ pub(super) struct Counted<'a> {
 impl<'a> Counted<'a> {
     /// Reads the same counts of test and the fire bits of dev, where they lie beside a file that has the name of one of dev.
     pub(super) fn read(dev: &'a Performance, metadata: &BTreeMap<String, String>) -> Result<Self> {
-        let mut found = Self { dev, test: None, bits: None, test_bits: None, files: Vec::new() };
+        let mut found = Self { dev, test: None, bits: None, files: Vec::new() };
         let Some(pool) = dev.pool() else { return Ok(found) };
         let named =
             dev.file().file_name().is_some_and(|name| *name == *file::tensors(&pool.performance_file("dev")));
@@ -72,13 +71,6 @@ impl<'a> Counted<'a> {
         let path = folder.join(file::tensors(&fire::file(pool.name(), "dev")));
         if let Some(read) = beside(&path, dev, metadata, &[key::DATA])? {
             found.bits = Some(FireBits::read(read, dev)?);
-            found.files.push(path);
-        }
-        let path = folder.join(file::tensors(&fire::file(pool.name(), "test")));
-        if let Some(test) = &found.test
-            && let Some(read) = beside(&path, dev, metadata, &[])?
-        {
-            found.test_bits = Some(FireBits::read(read, test)?);
             found.files.push(path);
         }
         Ok(found)
@@ -140,6 +132,8 @@ impl<'a> Counted<'a> {
             score: score.name().into(),
             counts: self.dev.file().file_stem().map(|stem| stem.to_string_lossy().into()).unwrap_or_default(),
             counts_sha256: hash_file(self.dev.file())?,
+            inputs: self.hashes()?,
+            class,
             rules: tested.as_ref().map_or(0, |tested| tested.rules as u64),
             discoveries: discoveries(tested.as_ref(), RATE) as u64,
             neurons: ranked.len() as u64,
@@ -156,6 +150,16 @@ impl<'a> Counted<'a> {
             correlation: self.correlation(options, &ranked, ranking)?,
         };
         Ok(Weighed { rows, tested, record: Some(record) })
+    }
+
+    /// The files that were read, by name, with their hashes.
+    fn hashes(&self) -> Result<BTreeMap<String, String>> {
+        let files = self.files.iter().map(PathBuf::as_path).chain([self.dev.file()]);
+        let hash = |path: &Path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            Ok((name.unwrap_or_default(), hash_file(path)?))
+        };
+        files.map(hash).collect()
     }
 
     fn null(
@@ -203,18 +207,11 @@ impl<'a> Counted<'a> {
         Ok(found.into_iter().map(record).collect())
     }
 
-    /// How right the best neurons are by majority, on dev and, where bits of it are there, on test.
+    /// How right the best neurons are by majority, on the texts of dev that have bits.
     fn votes(&self, ranked: &[Predictor], score: ScoreRule) -> Result<Vec<VoteRecord>> {
         let Some(bits) = &self.bits else { return Ok(Vec::new()) };
-        let test = match &self.test_bits {
-            Some(bits) => bits.votes(ranked, &VOTERS, score)?,
-            None => Vec::new(),
-        };
-        let on_test = |number: usize| test.iter().find(|(of, _)| *of == number).map(|(_, share)| *share);
-        let dev = bits.votes(ranked, &VOTERS, score)?.into_iter();
-        Ok(dev
-            .map(|(number, dev)| VoteRecord { neurons: number as u64, dev, test: on_test(number) })
-            .collect())
+        let votes = bits.votes(ranked, &VOTERS, score)?.into_iter();
+        Ok(votes.map(|(number, dev)| VoteRecord { neurons: number as u64, dev }).collect())
     }
 
     /// How far selected neurons, those of the share nearest to a tenth, fire for the texts that others fire for.
@@ -277,7 +274,8 @@ impl<'a> Counted<'a> {
     }
 }
 
-/// A file beside counts of dev, if it is there: it must be of the same model, parameters and texts' form, and of all rows.
+/// A file beside counts of dev, if it is there: it must be of the same model, parameters, texts' form, seed and precision, and
+/// of all rows.
 fn beside(
     path: &Path,
     dev: &Performance,
@@ -289,20 +287,11 @@ fn beside(
     }
     let read = TensorFile::open(path)?;
     provenance::check_whole(&read)?;
-    for &key in [key::MODEL, key::TUNING, key::TEMPLATE, key::SITE].iter().chain(more) {
-        let (expected, found) = (metadata.get(key), read.metadata().get(key));
-        if expected != found {
-            let said = |value: Option<&String>| value.map_or("none", String::as_str).to_owned();
-            return Err(SessionError::input(format!(
-                "{}: metadata {key}: expected {} as in {}, found {}; probe both again",
-                path.display(),
-                said(expected),
-                dev.file().display(),
-                said(found)
-            )));
-        }
+    let keys = [&SAME_NEURON[..], &[key::TUNING, key::DTYPE, key::SEED], more].concat();
+    match difference(&keys, (dev.file(), metadata), (path, read.metadata())) {
+        Some(wrong) => Err(SessionError::input(format!("{wrong}; probe both again"))),
+        None => Ok(Some(read)),
     }
-    Ok(Some(read))
 }
 
 /// What speaks for the neurons of a ranking.

@@ -1,17 +1,18 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use skn_artifact::names::{file, key, setting, stage};
+use skn_artifact::names::{file, key, rank, setting, stage};
 use skn_artifact::{
     ArtifactError, RunRecord, SplitRecord, StageRecord, TensorBundle, TensorFile, hash_file, parse_json,
     read_regular,
 };
 use skn_probing::{Kinds, Metadata, Pool};
 
+use super::probe::rankings_but;
 use crate::division;
 use crate::error::{Result, SessionError};
-use crate::options::{Merge, Shard};
+use crate::options::{Merge, Shard, Split};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
@@ -53,6 +54,7 @@ impl Session {
                 unlisted.push(name);
             }
         }
+        let outdated = outdated_rankings(&record, &shards, merged.keys());
         let mut files: Vec<String> = merged.keys().chain(&unlisted).cloned().collect();
         files.sort_unstable();
         if files.is_empty() {
@@ -60,6 +62,7 @@ impl Session {
         }
         let entry = stage::merge(&files);
         let mut writer = RunWriter::open(self, options.clone(), run, &entry, options.overwrite)?;
+        writer.remove_listed(outdated)?;
         for name in &unlisted {
             writer.wrote(name)?;
         }
@@ -103,6 +106,26 @@ impl Part {
     fn stage_of(&self, name: &str) -> Option<&StageRecord> {
         self.record.stages.values().find(|stage| stage.outputs.contains_key(name))
     }
+}
+
+/// Rankings that are in the run and in no shard, and what compared them, where averages, counts of dev or rankings are replaced: they
+/// would be taken for rankings of these.
+fn outdated_rankings<'n>(
+    record: &RunRecord,
+    shards: &[Part],
+    replaced: impl Iterator<Item = &'n String>,
+) -> Vec<String> {
+    let kept: Vec<String> = shards.iter().flat_map(Part::files).collect();
+    let counts =
+        Pool::ALL.map(|pool| [pool.average_file().to_owned(), pool.performance_file(Split::Dev.name())]);
+    let counts: BTreeSet<String> = counts.into_iter().flatten().map(|name| file::tensors(&name)).collect();
+    let of_task = |name: &'n String| {
+        let (task, of_task) = name.split_once('/')?;
+        let is_ranking = of_task.split_once('/').is_some_and(|(folder, _)| folder == rank::FOLDER);
+        (is_ranking || counts.contains(of_task)).then_some(task)
+    };
+    let tasks: BTreeSet<&str> = replaced.filter_map(of_task).collect();
+    tasks.into_iter().flat_map(|task| rankings_but(record, task, &kept)).collect()
 }
 
 /// All shards of a run.

@@ -88,7 +88,18 @@ impl Session {
         writer.check_free(&made)?;
         let rankings = format!("{task}/{}/", rank::FOLDER);
         writer.remove_former(&made, |name| name.starts_with(&rankings))?;
-        writer.remove_listed(outdated(options, task))?;
+        let record = RunRecord::read(&folder)?;
+        let fires = outdated_fires(options, task, &record);
+        for name in &fires {
+            tracing::warn!(
+                "{name}: goes, as this probe replaces the counts that its bits are of; option `fire_bits` keeps bits of the new \
+                 counts"
+            );
+        }
+        writer.remove_listed(fires)?;
+        if options.pools().next().is_some() && (options.passes(Split::Train) || options.passes(Split::Dev)) {
+            writer.remove_listed(rankings_but(&record, task, &made))?;
+        }
         setup.keep_split(&mut writer, false)?;
         probing.predictivity(&mut writer)?;
         probing.compare(&mut writer)?;
@@ -174,11 +185,20 @@ fn fire_file(pool: Pool) -> String {
 }
 
 /// The fire bits of earlier counts, which would be taken for those of counts that this probe replaces.
-fn outdated(options: &Probe, task: &str) -> Vec<String> {
+fn outdated_fires(options: &Probe, task: &str, record: &RunRecord) -> Vec<String> {
     if options.fire_bits || !options.passes(Split::Dev) {
         return Vec::new();
     }
-    options.fire_pools().map(|pool| format!("{task}/{}", fire_file(pool))).collect()
+    let names = options.fire_pools().map(|pool| format!("{task}/{}", fire_file(pool)));
+    names.filter(|name| record.stages.values().any(|stage| stage.outputs.contains_key(name))).collect()
+}
+
+/// The rankings of a run and what compared them, whichever stage made them, but those that are made now: they would be taken for
+/// rankings of the averages and counts that are replaced.
+pub(super) fn rankings_but(record: &RunRecord, task: &str, made: &[String]) -> Vec<String> {
+    let rankings = format!("{task}/{}/", rank::FOLDER);
+    let listed = record.stages.values().flat_map(|stage| stage.outputs.keys());
+    listed.filter(|name| name.starts_with(&rankings) && !made.contains(name)).cloned().collect()
 }
 
 /// A probe under way.
@@ -485,6 +505,9 @@ impl<'a> Probing<'a> {
         let (Some(averages), false) = (&self.averages, self.options.compare.is_empty()) else {
             return Ok(());
         };
+        // Those that need passes of their own were made last.
+        let asked = &self.options.rank;
+        self.ranked.sort_by_key(|(ranking, _)| asked.iter().position(|asked| asked == ranking));
         let base = &self.setup.base;
         let values = mean_over_positions(&averages.values()?, averages.dims())?;
         let compared = Comparison {

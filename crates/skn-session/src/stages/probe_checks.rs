@@ -126,22 +126,26 @@ fn check_rank(options: &Probe) -> Result<()> {
     if !options.passes(Split::Dev) {
         return wrong("option `rank`: rankings are of dev, which option `splits` leaves out");
     }
-    if options.rank.contains(&Ranking::Cett) && matches!(pool, Pool::Mean | Pool::Max) {
-        return wrong(
-            "option `rank` cett: goes with option `probe_type` acc or acc_last, whose activations are one row's",
-        );
+    let of_one_row =
+        |ranking: &&Ranking| ranking.needs_gradients() || matches!(ranking, Ranking::Cett | Ranking::L1);
+    if let Some(ranking) =
+        options.rank.iter().find(of_one_row).filter(|_| matches!(pool, Pool::Mean | Pool::Max))
+    {
+        return Err(SessionError::usage(format!(
+            "option `rank` {ranking}: goes with option `probe_type` acc or acc_last, whose activations are one row's"
+        )));
     }
-    if let Some(ranking) = options.rank.iter().find(|ranking| ranking.needs_gradients()) {
-        if matches!(pool, Pool::Mean | Pool::Max) {
-            return Err(SessionError::usage(format!(
-                "option `rank` {ranking}: goes with option `probe_type` acc or acc_last, whose activations are one row's"
-            )));
-        }
-        if options.site != NeuronSite::Product {
-            return Err(SessionError::usage(format!(
-                "option `rank` {ranking}: gradients are those of option `site` product"
-            )));
-        }
+    if let (Some(shard), true) = (options.shard, options.rank.contains(&Ranking::L1)) {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: option `rank` l1 is a regression on all texts, not made of parts; run it once, without \
+             option `shard`"
+        )));
+    }
+    let of_products = options.rank.iter().find(|ranking| ranking.needs_gradients());
+    if let Some(ranking) = of_products.filter(|_| options.site != NeuronSite::Product) {
+        return Err(SessionError::usage(format!(
+            "option `rank` {ranking}: gradients are those of option `site` product"
+        )));
     }
     if options.compare.is_empty() {
         return Ok(());

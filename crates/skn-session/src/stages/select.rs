@@ -13,7 +13,7 @@ use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::stages::evidence::{Counted, Weighed};
 use crate::stages::select_made;
-use crate::stages::selected::{Selected, check_task};
+use crate::stages::selected::{SAME_NEURON, Selected, check_task, difference, remove_discoveries};
 
 /// How many of the best neurons are told.
 const TOLD: usize = 10;
@@ -27,6 +27,12 @@ impl Session {
     pub fn select(&self, options: &Select) -> Result<Selected> {
         if let Some(ranking) = &options.ranking {
             return select_made::select(self, options, ranking);
+        }
+        if let (Some(class), Some(draws @ 1..)) = (options.class, options.permutations) {
+            return Err(SessionError::usage(format!(
+                "option `permutations` {draws}: goes with all classes, and not with option `class` {class}: the best neuron of a \
+                 shuffle is that of any class"
+            )));
         }
         let groups = Groups::read(options)?;
         let task = groups.task(options)?;
@@ -51,6 +57,7 @@ impl Session {
             Some(record) => writer.json(&evidence, record)?,
             None => writer.remove_listed([evidence])?,
         }
+        remove_discoveries(&mut writer, &task, discovered.as_ref().map(|(_, name)| name.as_str()))?;
         let metadata = groups.metadata(&task, score);
         let mut neurons = BTreeMap::new();
         for (share, name) in shares.iter().zip(&masks) {
@@ -118,27 +125,15 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Neurons of different models are not the same ones, whatever their shape, nor are texts in different templates, or other
-    /// numbers of a neuron.
+    /// All files that say of which model they are must say the same.
     fn check_model(&self) -> Result<()> {
-        let mut said = self.0.iter().flatten().filter(|counts| counts.metadata.contains_key(key::MODEL));
+        let of_model = self.0.iter().flatten().filter(|counts| counts.metadata.contains_key(key::MODEL));
+        let mut said = of_model.map(|counts| (counts.performance.file(), &counts.metadata));
         let Some(first) = said.next() else { return Ok(()) };
-        for other in said {
-            for key in [key::MODEL, key::TEMPLATE, key::SITE] {
-                let (expected, found) = (first.metadata.get(key), other.metadata.get(key));
-                if expected != found {
-                    let said = |value: Option<&String>| value.map_or("none", String::as_str).to_owned();
-                    return Err(SessionError::input(format!(
-                        "{}: metadata {key}: expected {} as in {}, found {}",
-                        other.performance.file().display(),
-                        said(expected),
-                        first.performance.file().display(),
-                        said(found)
-                    )));
-                }
-            }
+        match said.find_map(|other| difference(&SAME_NEURON, first, other)) {
+            Some(wrong) => Err(SessionError::input(wrong)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn first(&self) -> &Counts {

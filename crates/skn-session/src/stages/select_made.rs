@@ -1,24 +1,30 @@
 //! Masks by a ranking that was made elsewhere.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, key, rank, stage};
 use skn_artifact::{TensorFile, resolve};
 use skn_counts::Performance;
-use skn_select::MadeRanking;
+use skn_select::{Aggregate, MadeRanking, Share};
 
 use crate::error::{Result, SessionError};
 use crate::options::{Select, Subject};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
-use crate::stages::selected::{Selected, check_task};
+use crate::stages::selected::{SAME_NEURON, Selected, check_task, difference, remove_discoveries};
 
 /// Masks of the shares by a ranking; of a file that marks neurons, one with its name.
 pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Result<Selected> {
-    let (path, metadata, widths) = of_model(options, ranking)?;
+    let OfModel { path, counts, metadata, widths } = of_model(options, ranking)?;
     let made = MadeRanking::read(&path, &widths)?;
+    if made.is_mask() && options.shares != Share::series() {
+        return Err(SessionError::usage(format!(
+            "option `shares`: goes with scores, and {} has marks (tensor `mask`), which are taken as they are",
+            path.display()
+        )));
+    }
     let task = match (&options.task, metadata.get(key::TASK)) {
         (Some(task), _) => task.clone(),
         (None, Some(task)) => task.clone(),
@@ -33,13 +39,12 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
     shares.dedup();
     // Marks have no share.
     let shares = if made.is_mask() { vec![None] } else { shares.into_iter().map(Some).collect() };
-    let name =
-        |share: &Option<skn_select::Share>| share.map_or_else(|| stem.clone(), |share| share.to_string());
+    let name = |share: &Option<Share>| share.map_or_else(|| stem.clone(), |share| share.to_string());
     let masks: Vec<String> = shares.iter().map(|share| file::mask(&task, &name(share))).collect();
     writer.check_free(&masks)?;
     let mut neurons = BTreeMap::new();
     for (share, file) in shares.iter().zip(&masks) {
-        let mask = made.mask(share.unwrap_or(skn_select::Share::of_percent(0)))?;
+        let mask = made.mask(share.unwrap_or(Share::of_percent(0)))?;
         let mut metadata = metadata.clone();
         metadata.insert(key::TASK.into(), task.clone());
         metadata.insert(rank::RANKING.into(), made.name().unwrap_or(&stem).to_owned());
@@ -52,7 +57,10 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
     }
     // They are of other masks.
     writer.remove_listed([file::neurons(&task), file::evidence(&task)])?;
+    // Marks of another's discoveries may have the name of one of these.
+    remove_discoveries(&mut writer, &task, masks.first().map(String::as_str))?;
     writer.read(&path)?;
+    counts.iter().try_for_each(|counts| writer.read(counts))?;
     writer.finish()?;
     Ok(Selected {
         folder: options.out.join(file::INFO).join(&task),
@@ -70,22 +78,38 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
     })
 }
 
-/// The ranking's file, what is known of the model, and how many neurons each of its layers has.
-fn of_model(
-    options: &Select,
-    ranking: &Path,
-) -> Result<(std::path::PathBuf, BTreeMap<String, String>, Vec<usize>)> {
+/// A ranking's file and its model.
+struct OfModel {
+    path: PathBuf,
+    /// The file of counts beside it.
+    counts: Option<PathBuf>,
+    /// What is known of the model.
+    metadata: BTreeMap<String, String>,
+    /// How many neurons each of its layers has.
+    widths: Vec<usize>,
+}
+
+/// Refuses what says how counts are ranked.
+fn check_options(options: &Select) -> Result<()> {
     let asked = [
+        ("aggregate", options.aggregate != Aggregate::default()),
+        ("lowest", options.lowest),
+        ("paper", options.paper),
         ("score", options.score.is_some()),
         ("class", options.class.is_some()),
         ("fdr", options.fdr.is_some()),
         ("permutations", options.permutations.is_some()),
     ];
-    if let Some((option, _)) = asked.iter().find(|(_, asked)| *asked) {
-        return Err(SessionError::usage(format!(
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((option, _)) => Err(SessionError::usage(format!(
             "option `{option}`: goes with counts, and not with option `ranking`"
-        )));
+        ))),
+        None => Ok(()),
     }
+}
+
+fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
+    check_options(options)?;
     let is_list = ["csv", "json"]
         .iter()
         .any(|form| ranking.extension().is_some_and(|found| found.eq_ignore_ascii_case(form)));
@@ -101,9 +125,28 @@ fn of_model(
         }
     };
     if let Some(counts) = counts {
+        provenance::check(&counts)?;
         let file = TensorFile::read(&counts)?;
+        provenance::check_whole(&file)?;
         let widths = Performance::read(&file)?.widths().to_vec();
-        return Ok((path, of_model_alone(file.metadata()), widths));
+        let mut metadata = of_model_alone(file.metadata());
+        if !is_list {
+            let read = TensorFile::open(&path)?;
+            provenance::check_whole(&read)?;
+            let of_ranking = read.metadata();
+            if [file.metadata(), of_ranking].iter().all(|said| said.contains_key(key::MODEL))
+                && let Some(wrong) = difference(&SAME_NEURON, (&counts, file.metadata()), (&path, of_ranking))
+            {
+                return Err(SessionError::input(wrong));
+            }
+            if of_ranking.contains_key(key::MODEL) {
+                // It says of itself what it was made with; counts of other parameters don't.
+                metadata.retain(|key, _| key == key::TASK);
+            }
+            let carried = of_model_alone(of_ranking).into_iter().filter(|(key, _)| key != key::TASK);
+            metadata.extend(carried);
+        }
+        return Ok(OfModel { path, counts: Some(counts), metadata, widths });
     }
     if is_list {
         return Err(SessionError::usage(format!(
@@ -113,6 +156,7 @@ fn of_model(
         )));
     }
     let file = TensorFile::read(&path)?;
+    provenance::check_whole(&file)?;
     let tensor = if file.contains("score") { "score" } else { "mask" };
     let shape = file.shape(tensor)?;
     let [layers, neurons] = shape[..] else {
@@ -134,7 +178,7 @@ fn of_model(
             key::WIDTHS
         )));
     }
-    Ok((path, of_model_alone(file.metadata()), widths))
+    Ok(OfModel { path, counts: None, metadata: of_model_alone(file.metadata()), widths })
 }
 
 /// What a file says of the model and the task, and nothing of texts.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use skn_artifact::NeuronRecord;
 use skn_artifact::names::{file, key};
+use skn_artifact::{NeuronRecord, RunRecord};
 
 use crate::error::{Result, SessionError};
+use crate::run_writer::RunWriter;
 
 /// What was selected.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +39,47 @@ pub struct Selected {
     /// How many neurons have a q of at most the rate of false discoveries that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discoveries: Option<usize>,
+}
+
+/// What neurons must have alike to be the same ones: neurons of different models are not, whatever their shape, nor are texts in
+/// different templates, or other numbers of a neuron.
+pub(super) const SAME_NEURON: [&str; 3] = [key::MODEL, key::TEMPLATE, key::SITE];
+
+/// A file and its metadata.
+pub(super) type Said<'a> = (&'a Path, &'a BTreeMap<String, String>);
+
+/// What a file says otherwise than the first one does, by one of the `keys`; nothing where they agree. What neither says is
+/// alike.
+pub(super) fn difference(keys: &[&str], first: Said<'_>, other: Said<'_>) -> Option<String> {
+    keys.iter().find_map(|&key| {
+        let (expected, found) = (first.1.get(key), other.1.get(key));
+        let said = |value: Option<&String>| value.map_or("none", String::as_str).to_owned();
+        (expected != found).then(|| {
+            format!(
+                "{}: metadata {key}: expected {} as in {}, found {}",
+                other.0.display(),
+                said(expected),
+                first.0.display(),
+                said(found)
+            )
+        })
+    })
+}
+
+/// Takes away the masks of rates of false discoveries that stages of the run made for a task, but for the one that is `made`
+/// now: they are of other neurons than the table beside them.
+///
+/// # Errors
+/// If the run's record can't be read.
+pub(super) fn remove_discoveries(writer: &mut RunWriter, task: &str, made: Option<&str>) -> Result<()> {
+    let any = file::discoveries(task, "");
+    let beginning = file::stem(&any);
+    let is_outdated =
+        |name: &&String| name.starts_with(beginning) && file::is_tensors(name) && made != Some(name.as_str());
+    let record = RunRecord::read(writer.folder())?;
+    let outputs = record.stages.values().flat_map(|stage| stage.outputs.keys());
+    outputs.filter(is_outdated).for_each(|name| writer.remove(name));
+    Ok(())
 }
 
 /// Refuses a task whose name can't be a folder's: it is given, or a file says it.
