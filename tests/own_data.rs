@@ -90,7 +90,7 @@ fn csv_without_a_header() {
     );
 }
 
-/// The task file of README's page: ten lines.
+/// The task file of docs/reference/task-file.md.
 const TASK: &str = r#"name = "reviews"
 text = ["review"]
 label = "stars"
@@ -185,10 +185,10 @@ fn texts_of_windows_programs_are_answered() {
     );
 }
 
-/// The cells of the tables in README's section, without their heads.
-fn tables_of_readme() -> Vec<Vec<[String; 2]>> {
-    let section = include_str!("../README.md").split("\n## Your own data\n").nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
+/// The cells of the tables of docs/reference/data.md that name files, without their heads.
+fn tables_of_the_page() -> Vec<Vec<[String; 2]>> {
+    let page = include_str!("../docs/reference/data.md");
+    let section = page.split("\n## Labels\n").next().unwrap();
     let table = |part: &str| -> Vec<[String; 2]> {
         let cells = |line: &str| {
             let (left, right) = line.trim_matches(['|', ' ']).split_once(" | ")?;
@@ -229,10 +229,10 @@ fn arrow(codec: Option<CompressionType>) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-/// The ways to write a file that README says is read: all the files of each.
+/// The ways to write a file that the page says is read: all the files of each.
 fn ways(name: &str, says: &str) -> Vec<Vec<(String, Vec<u8>)>> {
     let csv = b"a,label\nx,1\ny,0\n";
-    let has = |word: &str| assert!(says.contains(word), "{name}: README does not say {word}");
+    let has = |word: &str| assert!(says.contains(word), "{name}: the page does not say {word}");
     let one = |bytes: &[u8]| vec![(name.to_owned(), bytes.to_vec())];
     let [x, y] = ["{\"a\": \"x\", \"label\": 1, \"n\": NaN}", "{\"a\": \"y\",\n \"label\": 0}"];
     match name {
@@ -272,11 +272,11 @@ fn ways(name: &str, says: &str) -> Vec<Vec<(String, Vec<u8>)>> {
             let second = ("train-00001-of-00002.csv".to_owned(), b"a,label\ny,0\n".to_vec());
             vec![[one(b"a,label\nx,1\n"), vec![second]].concat()]
         }
-        _ => panic!("README names {name}, which this test does not know"),
+        _ => panic!("the page names {name}, which this test does not know"),
     }
 }
 
-/// A file that README says is refused.
+/// A file that the page says is refused.
 fn refused(what: &str) -> Vec<u8> {
     let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
     match what {
@@ -298,15 +298,16 @@ fn refused(what: &str) -> Vec<u8> {
         "`train.jsonl` that Git LFS stands for" => {
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n".to_vec()
         }
-        _ => panic!("README names {what}, which this test does not know"),
+        _ => panic!("the page names {what}, which this test does not know"),
     }
 }
 
 #[test]
-fn readme_says_what_is_read_and_what_is_not() {
+fn the_page_says_what_is_read_and_what_is_not() {
     let toml = "name = \"reviews\"\ntext = [\"a\"]\nlabels = [\"bad\", \"good\"]\nsplits.train = \"train\"\n";
     let task = Task::from_toml(toml, "t.toml").unwrap();
-    let tables = tables_of_readme();
+    assert!(include_str!("../docs/reference/task-file.md").contains(TASK));
+    let tables = tables_of_the_page();
     assert_eq!(tables.iter().map(Vec::len).collect::<Vec<_>>(), [7, 12]);
     for [names, says] in &tables[0] {
         for name in codes(names) {

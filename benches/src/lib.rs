@@ -24,3 +24,12 @@ pub use crate::peak::multiply_adds;
 pub use crate::ratios::Ratios;
 pub use crate::texts::{Lengths, PROMPT_ROWS, rows};
 pub use crate::turns::{Clock, Turns, measures};
+
+/// Calls in the pages of the repository are doc tests: here, as those of a published crate may read no file beside it.
+#[cfg(doctest)]
+mod documentation {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/how-to/library.md")]
+    struct Library;
+}
