@@ -238,3 +238,12 @@ fn a_cache_made_by_hand_is_enough_offline() {
     desk.fails(&hub, "owner/name --offline", 4, &["model.safetensors", "`skn-fetch owner/name`"]);
     assert!(hub.asked().is_empty());
 }
+
+#[test]
+fn the_version_says_more_where_it_is_asked_to() {
+    let (hub, desk) = (model(), Desk::new());
+    let short = format!("skn-fetch {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(desk.ok(&hub, "--version").stdout, short);
+    let long = desk.ok(&hub, "--version -v").stdout;
+    assert!(long.starts_with(&short) && long.contains("\ntarget: ") && long.contains("\nbuild: "), "{long}");
+}

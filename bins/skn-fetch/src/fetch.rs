@@ -1,6 +1,7 @@
 //! The program: its flags, and what it does in which order.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use skn_artifact::ArtifactError;
 use skn_hub::{self as hub, HubError, Kind, Repository};
-use skn_program::{Common, Console, Failure, conclude, exit_code, parse, refuse, report};
+use skn_program::{Common, Console, Failure, conclude, exit_code, parse, refuse_or_tell, report};
 
 use crate::choice::{INDEX, choose};
 use crate::content::Hash;
@@ -92,9 +93,10 @@ enum RepoType {
 
 /// Parses the command line, fetches, prints the folder, and says how it ended.
 pub fn program() -> ExitCode {
-    let fetch: Fetch = match parse(std::env::args_os()) {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let fetch: Fetch = match parse(&line) {
         Ok(fetch) => fetch,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse_or_tell(&error, &line, &[]),
     };
     let run = || {
         let console = Console::new(&fetch.common)?;

@@ -1,9 +1,11 @@
 //! What the programs of skn share, whatever they compute: flags, exit codes, progress and signals. It depends on no tensors, so `skn-fetch` builds without any.
 
+mod about;
 mod cli;
 mod console;
 mod exit;
 
+pub use crate::about::refuse_or_tell;
 pub use crate::cli::{Common, ProgressKind, parse, refuse};
 pub use crate::console::{Console, print, print_json};
 pub use crate::exit::{Failure, conclude, exit_code, report};

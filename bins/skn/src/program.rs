@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use clap::Parser;
 use serde::Serialize;
-use skn_program::{conclude, parse, refuse, report};
+use skn_program::{conclude, parse, refuse_or_tell, report};
 use skn_session::options::Compute;
 use skn_session::{
-    Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
+    Isa, Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
 };
 
 use crate::cli::{Common, rewrite_short_pairs};
@@ -89,7 +89,7 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     let line = rewrite_short_pairs(line);
     let stage: S = match parse(&line) {
         Ok(stage) => stage,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse_or_tell(&error, &line, &computes()),
     };
     let run = || {
         let console = Arc::new(Console::new(stage.common())?);
@@ -97,6 +97,14 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
         conclude(&console, stage.common(), result.map_err(in_flags))
     };
     report(S::PROGRAM, code, run())
+}
+
+/// What products are made with, of the version that `-v` is asked of too.
+fn computes() -> [(&'static str, String); 2] {
+    let isa = Isa::best();
+    let products = if isa.multiplies_bf16() { "" } else { ", bf16 by products of f32" };
+    let devices = if cfg!(feature = "cuda") { "cpu, cuda" } else { "cpu" };
+    [("kernels", format!("{}{products}", isa.name())), ("devices", devices.to_owned())]
 }
 
 fn typed(line: &[OsString]) -> Vec<String> {

@@ -66,8 +66,8 @@ pub use skn_artifact::{
 };
 pub use skn_data::{Dataset, Task};
 pub use skn_model::{
-    NeuronSite, Precision, PromptPlace, TellingAllocator, keep_candle_on_calling_thread, keep_freed_memory,
-    tell_of_memory,
+    Isa, NeuronSite, Precision, PromptPlace, TellingAllocator, keep_candle_on_calling_thread,
+    keep_freed_memory, tell_of_memory,
 };
 pub use skn_perturb::EditKind;
 pub use skn_probing::{ProbeType, Progress, Ranking, Silent, Workers};
