@@ -8,8 +8,9 @@ use crate::blocks::{missing, named, show};
 use crate::classes;
 use crate::figure::Figure;
 use crate::number::{grouped, p_value, percent, range, three};
-use crate::parts::{Parts, Task};
+use crate::parts::Parts;
 use crate::perturbed;
+use crate::task::Task;
 
 /// What the tuned model answers to each class.
 pub(crate) fn answers(parts: &Parts, figures: &[Figure]) -> Markup {
