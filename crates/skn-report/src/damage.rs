@@ -37,6 +37,9 @@ pub(crate) fn perturbation(parts: &Parts, figures: &[Figure]) -> Markup {
         .flat_map(|(who, _, results)| results.iter().map(move |result| (who, result)))
         .chain(parts.classes.iter().map(|result| ("of one class", result)))
         .collect();
+    if rows.is_empty() && parts.lacks_head() {
+        return html! {};
+    }
     let figures_of_classes = show(figures, &named(&classes::DAMAGE), None);
     html! {
         section id="perturbation" {

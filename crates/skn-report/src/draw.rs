@@ -45,7 +45,7 @@ pub(crate) fn figures(parts: &Parts) -> Vec<Figure> {
 fn task_figures(parts: &Parts, task: &Task) -> Vec<Figure> {
     let name = |place: usize| task_name(task, OF_TASK[place]);
     let mut figures = Vec::new();
-    if let Some(probe) = &task.probe {
+    if let Some(probe) = task.lead() {
         figures.extend([predictivity::histogram(&name(0), probe), predictivity::by_layer(&name(1), probe)]);
         figures.extend(predictivity::heat_map(&name(2), probe));
         figures.extend(dev_and_test::figure(&name(3), probe));

@@ -68,6 +68,11 @@ pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
 fn lead(parts: &Parts) -> String {
     let model = parts.model().map(|model| format!("Model {model}"));
     let config = parts.config.as_ref();
+    let model = if config.is_none() && parts.is_untuned() {
+        model.map(|model| format!("{model}; nothing tuned"))
+    } else {
+        model
+    };
     let method = config.map(|config| {
         let place = if config.prompt_place.as_deref() == Some("after") { "behind" } else { "before" };
         format!("tuned by {}, {} rows {place} the text", config.method, config.prompt_size)
@@ -99,14 +104,17 @@ fn neurons(parts: &Parts, figures: &[Figure]) -> Markup {
 
 /// Which factors of neurons were read, where it was not the product that goes on.
 fn sites(task: &Task) -> BTreeSet<&str> {
-    let sites = task.kinds().into_iter().filter_map(|(_, probe)| probe.site.as_deref());
+    let sites = task.kinds().into_iter().filter_map(|probe| probe.site.as_deref());
     sites.filter(|site| *site != "product").collect()
 }
 
 fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
-    let Some(probe) = &task.probe else {
+    let of_prompt = task.probe.is_some();
+    let lacks_prompt = !of_prompt && !parts.is_untuned();
+    let Some(probe) = task.lead() else {
         return html! {
-            (missing("Predictivity (dev_perf) is", "skn-probe --probe_type acc")) (chance(task, figures)) (pooling::section(task))
+            @if lacks_prompt { (missing("Predictivity (dev_perf) is", "skn-probe --probe_type acc")) }
+            (chance(parts, task, figures)) (pooling::section(task))
         };
     };
     let mut names: Vec<String> = draw::OF_TASK.map(|name| task_name(task, name)).to_vec();
@@ -114,11 +122,16 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
     names.extend(maps::NAMES.map(|name| task_name(task, name)));
     let uniform = !figures.iter().any(|figure| figure.name == task_name(task, draw::BY_POSITION));
     html! {
+        @if lacks_prompt { (missing("Predictivity at prompt positions (dev_perf) is", "skn-probe --probe_type acc")) }
+        @if !of_prompt { p { "A text's activation is here its " b { (probe.read_at()) } "." } }
         p { (explained(&probe.dev, probe.score)) }
         (show(figures, &names, None))
-        @if uniform { p.missing { "All layers and positions have the same best predictivity: there is no map to draw." } }
-        @if probe.test.is_none() { (missing("Predictivity on test (test_perf) is", "skn-probe --probe_type acc")) }
-        @if task.activations.is_none() {
+        @if of_prompt && uniform { p.missing { "All layers and positions have the same best predictivity: there is no map to draw." } }
+        @if probe.test.is_none() { (missing(
+            &format!("Predictivity on test ({}) is", probe.pool.performance_file("test")),
+            &format!("skn-probe --probe_type {}", probe_type(probe.pool))
+        )) }
+        @if of_prompt && task.activations.is_none() {
             (missing("The best neuron's activations (pos_dev) are", &format!("skn-probe --probe_type pos --pos {},{}",
                 probe.best().rule.layer, probe.best().rule.index)))
         }
@@ -131,29 +144,40 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
             }
         }
         (best_table(parts, task, probe))
-        (chance(task, figures))
+        (chance(parts, task, figures))
         (pooling::section(task))
     }
 }
 
+/// What `skn-probe` calls what is taken of a text's activations.
+fn probe_type(pool: Pool) -> &'static str {
+    match pool {
+        Pool::Position => "acc",
+        Pool::Mean => "acc_mean",
+        Pool::Max => "acc_max",
+        Pool::Last => "acc_last",
+    }
+}
+
 /// Whether the best neuron could be there by chance.
-fn chance(task: &Task, figures: &[Figure]) -> Markup {
-    let sentences = evidence::section(task.weighed.as_ref());
+fn chance(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
+    let sentences = evidence::section(task.weighed.as_ref(), !parts.is_untuned());
     show(figures, &[task_name(task, draw::CHANCE)], Some(sentences))
 }
 
 fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
     let many = probe.dev.classes() > 2;
-    let counts = Pool::Position.performance_file("dev");
+    let of_prompt = probe.pool == Pool::Position;
+    let counts = probe.pool.performance_file("dev");
     let listed = &probe.ranked[..LISTED.min(probe.ranked.len())];
     html! {
         h3 { @if listed.len() == 1 { "The best neuron" } @else { "The best " (listed.len()) " neurons" } }
         p { "Chosen on dev, so that their predictivity there flatters them; test had no say. Intervals are "
             @if probe.score == ScoreRule::Balanced { "put together from Wilson's of both shares" } @else { "Wilson's" } ", 95 %." }
-        @if task.weighed.is_some() { (evidence::explained()) }
+        @if task.weighed.is_some() { (evidence::explained(of_prompt)) }
         div.scroll { table class="best-neurons" {
             thead { tr {
-                th.number { "rank" } th.number { "layer" } th.number { "index" } th.number { "position" }
+                th.number { "rank" } th.number { "layer" } th.number { "index" } @if of_prompt { th.number { "position" } }
                 @if many { th { "class" } }
                 th { @if many { "the class if it" } @else { "label 1 if it" } } th.number { "dev" }
                 @if probe.test.is_some() { th.number { "test" } th.number { "95 % interval" } }
@@ -163,7 +187,7 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
                 @for (rank, neuron) in listed.iter().enumerate() {
                     tr {
                         td.number { (rank + 1) } td.number { (neuron.rule.layer) } td.number { (neuron.rule.index) }
-                        td.number { (neuron.rule.position) }
+                        @if of_prompt { td.number { (neuron.rule.position) } }
                         @if let Some(class) = neuron.rule.class { td { (parts.class(&task.name, class)) } }
                         td { @if neuron.rule.silent { "is silent" } @else { "fires" } }
                         td.number { (three(neuron.predictivity)) }

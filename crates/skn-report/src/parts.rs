@@ -1,10 +1,12 @@
 //! What lies in a run folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use skn_artifact::names::{file, kind, rank};
+use skn_artifact::names::{file, input, kind, rank, setting};
 use skn_artifact::{
-    MetricRecord, PerturbationResult, RunRecord, SkillConfig, Summary, UntunedSummary, is_file, is_folder,
+    MetricRecord, PerturbationResult, RunRecord, SkillConfig, StageRecord, Summary, UntunedSummary, is_file,
+    is_folder,
 };
 use skn_counts::Pool;
 
@@ -126,7 +128,28 @@ impl Parts {
     pub(crate) fn model(&self) -> Option<&str> {
         let summary = self.summary.as_ref().map(|summary| summary.model.as_str());
         let summary = summary.or_else(|| self.untuned.as_ref().map(|summary| summary.model.as_str()));
-        summary.or_else(|| self.config.as_ref().map(|config| config.model.id.as_str()))
+        let config = || self.config.as_ref().map(|config| config.model.id.as_str());
+        summary.or_else(config).or_else(|| self.model_read())
+    }
+
+    /// The one model that stages read; nothing where they read several.
+    fn model_read(&self) -> Option<&str> {
+        let inputs = self.record.stages.values().flat_map(|stage| stage.inputs.keys());
+        let models: BTreeSet<&str> = inputs.filter_map(|name| name.strip_prefix(input::MODEL)).collect();
+        models.first().copied().filter(|_| models.len() == 1)
+    }
+
+    /// Whether the model has no masked-LM head, so that nothing can be tuned and nothing answers.
+    pub(crate) fn lacks_head(&self) -> bool {
+        let of = |stage: &StageRecord| {
+            stage.settings.get(setting::HEAD).is_some_and(|head| head == setting::NO_HEAD)
+        };
+        self.config.is_none() && self.record.stages.values().any(of)
+    }
+
+    /// Whether nothing was tuned, as far as the run says.
+    pub(crate) fn is_untuned(&self) -> bool {
+        self.untuned.is_some() || self.lacks_head()
     }
 
     /// The task's metric.

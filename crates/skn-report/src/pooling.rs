@@ -28,9 +28,9 @@ pub(crate) fn section(task: &Task) -> Markup {
                 th.number { "the same on test" } th.number { "95 % interval" }
             } }
             tbody {
-                @for (what, probe) in task.kinds() {
+                @for probe in task.kinds() {
                     tr {
-                        th { (what) } td.number { (probe.best().rule.layer) } td.number { (probe.best().rule.index) }
+                        th { (probe.read_at()) } td.number { (probe.best().rule.layer) } td.number { (probe.best().rule.index) }
                         td.number { (three(probe.best().predictivity)) }
                         (share_cells(probe.test.as_ref().and_then(|test| share(test, &probe.best().rule, probe.score))))
                     }
@@ -47,12 +47,12 @@ pub(crate) fn figure(name: &str, task: &Task) -> Option<Figure> {
         return None;
     }
     let dev =
-        kinds.iter().enumerate().map(|(number, (_, probe))| (number as f64 + 0.9, probe.best().predictivity));
+        kinds.iter().enumerate().map(|(number, probe)| (number as f64 + 0.9, probe.best().predictivity));
     let dots = ScatterPlot::new().with_data(dev).with_color(MUTED).with_size(5.0);
     let mut plots = vec![Plot::Scatter(dots.with_legend("dev, where it was chosen"))];
     let mut lowest = 0.5;
     let (mut values, mut whiskers) = (Vec::new(), Vec::new());
-    for (number, (_, probe)) in kinds.iter().enumerate() {
+    for (number, probe) in kinds.iter().enumerate() {
         let known = probe.test.as_ref().and_then(|test| share(test, &probe.best().rule, probe.score));
         let Some(Share { value, interval: [low, high] }) = known else { continue };
         values.push((number as f64 + 1.1, value));
@@ -64,7 +64,7 @@ pub(crate) fn figure(name: &str, task: &Task) -> Option<Figure> {
         let dots = dots.with_color(COLOURS[0]).with_size(5.0);
         plots.push(Plot::Scatter(dots.with_legend("test, with its 95 % interval")));
     }
-    let names = kinds.iter().map(|(what, _)| (*what).into()).collect();
+    let names = kinds.iter().map(|probe| probe.read_at().into()).collect();
     let layout = layout(&plots)
         .with_x_label("what is taken of a text's activations")
         .with_y_label("predictivity of the best neuron")
@@ -74,21 +74,21 @@ pub(crate) fn figure(name: &str, task: &Task) -> Option<Figure> {
         .with_x_tick_format(names_at_places(names))
         .with_y_axis_min(lowest)
         .with_y_axis_max(1.0);
-    let best = kinds.iter().max_by(|a, b| a.1.best().predictivity.total_cmp(&b.1.best().predictivity))?;
+    let best = kinds.iter().max_by(|a, b| a.best().predictivity.total_cmp(&b.best().predictivity))?;
     let caption = format!(
         "For each way of reading, the neuron that is best on dev. The best of all is read at: {}, with {:.3} on dev.",
-        best.0,
-        best.1.best().predictivity
+        best.read_at(),
+        best.best().predictivity
     );
     let table = Table::of(
         ["read", "layer", "index", "dev", "test", "test_low", "test_high"],
-        kinds.iter().map(|(what, probe)| {
+        kinds.iter().map(|probe| {
             let rule = &probe.best().rule;
             let test = probe.test.as_ref().and_then(|test| share(test, rule, probe.score));
             let [low, high] = [0, 1].map(|end| json!(test.map(|test| test.interval[end])));
             let dev = json!(probe.best().predictivity);
             [
-                json!(what),
+                json!(probe.read_at()),
                 json!(rule.layer),
                 json!(rule.index),
                 dev,

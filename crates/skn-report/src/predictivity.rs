@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kuva::prelude::*;
 use serde_json::json;
+use skn_counts::Pool;
 
 use crate::figure::{COLOURS, Figure, layout};
 use crate::neurons::quantile;
@@ -33,7 +34,10 @@ pub(crate) fn histogram(name: &str, probe: &Probe) -> Figure {
     let tick = |height: f64| if height < 1.0 { String::new() } else { grouped(count_at(height)) };
     let end = start + bins as f64 * width;
     let layout = layout(&plots)
-        .with_x_label("predictivity on dev, at the neuron's best position")
+        .with_x_label(match probe.pool {
+            Pool::Position => "predictivity on dev, at the neuron's best position",
+            _ => "predictivity on dev",
+        })
         .with_y_label("neurons (logarithmic)")
         .with_x_axis_min(start.min(0.5))
         .with_x_axis_max(end + width)
@@ -44,11 +48,16 @@ pub(crate) fn histogram(name: &str, probe: &Probe) -> Figure {
         .with_y_tick_step(1.0)
         .with_y_tick_format(TickFormat::Custom(Arc::new(tick)));
     let guess = scoring::guess(&probe.dev, probe.score);
+    let place = match probe.pool {
+        Pool::Position => {
+            format!(", each at the best of its {}", counted(probe.dev.positions(), "position", "positions"))
+        }
+        _ => format!(", by {}", probe.read_at()),
+    };
     let caption = format!(
-        "{}, each at the best of its {}. {} has {guess:.3}; the best neuron has {best:.3}, half have {:.3} or more, one in a \
+        "{}{place}. {} has {guess:.3}; the best neuron has {best:.3}, half have {:.3} or more, one in a \
          hundred {:.3} or more.",
         counted(probe.ranked.len(), "neuron", "neurons"),
-        counted(probe.dev.positions(), "position", "positions"),
         if guess > 0.5 { "Saying the larger class always" } else { "A guess" },
         probe.reached_by(0.5),
         probe.reached_by(0.01),
@@ -118,8 +127,9 @@ pub(crate) fn by_layer(name: &str, probe: &Probe) -> Figure {
         .with_x_tick_step(if layers > 30 { 5.0 } else { 1.0 })
         .with_x_tick_format(TickFormat::Integer);
     let best = probe.best();
+    let place = if probe.pool == Pool::Position { "Neurons at their best position; l" } else { "L" };
     let caption = format!(
-        "Neurons at their best position; layers from 0, the nearest to the words. Of 100 neurons of a layer, one is above \
+        "{place}ayers from 0, the nearest to the words. Of 100 neurons of a layer, one is above \
          the dashed line. The best of all is in layer {}.",
         best.rule.layer
     );
@@ -134,6 +144,9 @@ pub(crate) fn by_layer(name: &str, probe: &Probe) -> Figure {
 
 /// The best predictivity of each layer at each position; nothing where all are the same.
 pub(crate) fn heat_map(name: &str, probe: &Probe) -> Option<Figure> {
+    if probe.pool != Pool::Position {
+        return None;
+    }
     let (layers, positions) = (probe.dev.layers(), probe.dev.positions());
     let all = || probe.by_place.iter().flatten().copied();
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));

@@ -14,6 +14,8 @@ use crate::scoring::Scoring;
 /// Counts on dev, and what they say of the neurons.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
+    /// What was taken of a text's activations.
+    pub(crate) pool: Pool,
     pub(crate) dev: Performance,
     /// What its right answers come to.
     pub(crate) score: ScoreRule,
@@ -57,7 +59,17 @@ impl Probe {
         }
         let score = scoring.of(&dev);
         let (ranked, by_place) = (dev.ranked(score)?, dev.best_by_place(score)?);
-        Ok((!ranked.is_empty()).then_some(Self { dev, score, site, tuning, test, ranked, by_place }))
+        Ok((!ranked.is_empty()).then_some(Self { pool, dev, score, site, tuning, test, ranked, by_place }))
+    }
+
+    /// What was taken of a text's activations, in words.
+    pub(crate) fn read_at(&self) -> &'static str {
+        match self.pool {
+            Pool::Position => "prompt position",
+            Pool::Mean => "mean over text",
+            Pool::Max => "maximum over text",
+            Pool::Last => "last token",
+        }
     }
 
     /// The predictivity that `share` of the neurons reach.

@@ -12,6 +12,7 @@ use crate::axis::metric_label;
 use crate::blocks::{missing, named, show};
 use crate::evidence;
 use crate::figure::{Figure, INK, MUTED, PRUNED, RANDOM, SKILL, TUNED, layout, plain};
+use crate::neurons::{Share, share};
 use crate::number::{counted, grouped, p_value, percent, points, range, ratio, three};
 use crate::parts::Parts;
 use crate::table::Table;
@@ -31,6 +32,8 @@ pub(crate) fn section(parts: &Parts, figures: &[Figure]) -> Markup {
                 (show(figures, &named(&["summary"]), Some(result_tables(summary, parts.metric().unwrap_or("metric")))))
             } @else if let Some(summary) = &parts.untuned {
                 (untuned(summary))
+            } @else if parts.lacks_head() {
+                (headless(parts))
             } @else {
                 (missing("The final table (summary.json) is", "skn-run"))
             }
@@ -89,6 +92,29 @@ pub(crate) fn figure(summary: &Summary, metric: Option<&str>) -> Figure {
         }),
     );
     Figure::new("summary", "The model tuned, perturbed and pruned", caption, table, (plots, layout))
+}
+
+/// What is found of a model that answers nothing.
+fn headless(parts: &Parts) -> Markup {
+    let found = parts.tasks.iter().filter_map(|task| Some((task, task.lead()?)));
+    html! {
+        p { "The model has no masked-LM head: it answers nothing, and no prompt can be tuned through it. So its neurons are read from \
+            the texts alone, and there is nothing to perturb, to prune or to time." }
+        ul.findings {
+            @for (task, probe) in found {
+                @let best = probe.best();
+                @let test = probe.test.as_ref().and_then(|test| share(test, &best.rule, probe.score));
+                li { @if parts.tasks.len() > 1 { "Task " (task.name) ": " }
+                    "One neuron – layer " (best.rule.layer) ", index " (best.rule.index) ", " (probe.read_at())
+                    (best.rule.class.map(|class| format!(", class {class} against the rest")).unwrap_or_default())
+                    " – has predictivity "
+                    @if let Some(Share { value, interval }) = test {
+                        b { (three(value)) } " on test by itself (95 % interval " (range(&interval)) "; " (three(best.predictivity))
+                        " on dev, where it was chosen)."
+                    } @else { b { (three(best.predictivity)) } " on dev, where it was chosen." } }
+            }
+        }
+    }
 }
 
 /// What a model does as it is, in sentences.

@@ -297,7 +297,16 @@ mod tests {
         let dev = dev.with_dead(dead.to_vec()).unwrap();
         let score = dev.usual_score();
         let (ranked, by_place) = (dev.ranked(score).unwrap(), dev.best_by_place(score).unwrap());
-        Probe { dev, score, site: None, tuning: None, test: None, ranked, by_place }
+        Probe {
+            pool: skn_counts::Pool::Position,
+            dev,
+            score,
+            site: None,
+            tuning: None,
+            test: None,
+            ranked,
+            by_place,
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::task::Task;
 pub(crate) fn section(parts: &Parts, figures: &[Figure]) -> Markup {
     let measured = |task: &&Task| task.performance.is_some() || task.time.is_some();
     let tasks: Vec<&Task> = parts.tasks.iter().filter(measured).collect();
+    if tasks.is_empty() && parts.lacks_head() {
+        return html! {};
+    }
     html! {
         section id="speed" {
             h2 { "Speed" }

@@ -23,8 +23,8 @@ pub(crate) struct Task {
     pub(crate) probe: Option<Probe>,
     /// What speaks for its neurons.
     pub(crate) weighed: Option<Weighed>,
-    /// Counts of a text's mean and maximum, with what was taken.
-    pub(crate) pooled: Vec<(&'static str, Probe)>,
+    /// Counts of a text's mean, maximum and last token.
+    pub(crate) pooled: Vec<Probe>,
     /// Activations of the best neuron on dev.
     pub(crate) activations: Option<Activations>,
     /// Those of neurons that were asked for.
@@ -103,10 +103,8 @@ impl Task {
         let (folder, scoring) = (&run.join(&name), Scoring::read(run, &name, wanted.record)?);
         let probe = Probe::read(folder, Pool::Position, scoring)?;
         let mut pooled = Vec::new();
-        for (what, pool) in
-            [("mean over text", Pool::Mean), ("maximum over text", Pool::Max), ("last token", Pool::Last)]
-        {
-            pooled.extend(Probe::read(folder, pool, scoring)?.map(|probe| (what, probe)));
+        for pool in [Pool::Mean, Pool::Max, Pool::Last] {
+            pooled.extend(Probe::read(folder, pool, scoring)?);
         }
         let activations = match &probe {
             Some(probe) => Activations::read(folder, probe, probe.best())?,
@@ -158,10 +156,19 @@ impl Task {
         })
     }
 
-    /// All that was probed, with what was taken of the activations.
-    pub(crate) fn kinds(&self) -> Vec<(&'static str, &Probe)> {
-        let own = self.probe.as_ref().map(|probe| ("prompt position", probe));
-        own.into_iter().chain(self.pooled.iter().map(|(what, probe)| (*what, probe))).collect()
+    /// All that was probed.
+    pub(crate) fn kinds(&self) -> Vec<&Probe> {
+        self.probe.iter().chain(&self.pooled).collect()
+    }
+
+    /// The counts that are shown at length: of prompt positions; without a prompt those that neurons were selected by, else of the
+    /// last token, the mean, the maximum.
+    pub(crate) fn lead(&self) -> Option<&Probe> {
+        let selected = self.weighed.as_ref().and_then(Weighed::pool);
+        let order = [Some(Pool::Position), selected, Some(Pool::Last), Some(Pool::Mean)];
+        let kinds = self.kinds();
+        let of = |pool| kinds.iter().copied().find(|probe| probe.pool == pool);
+        order.into_iter().flatten().find_map(of).or_else(|| kinds.first().copied())
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) fn section(parts: &Parts, figures: &[Figure]) -> Markup {
                     ", with learning rate " (scientific(last.learning_rate)) " and gradient norm "
                     (three(last.gradient_norm)) "." }
                 (show(figures, &named(&["training-loss", "training-score"]), None))
+            } @else if parts.is_untuned() {
+                p { "Nothing was tuned." }
             } @else {
                 (missing("The training curve (metrics.jsonl) is", "skn-train"))
             }
