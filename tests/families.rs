@@ -500,6 +500,18 @@ fn an_encoder_alone_is_probed_and_not_tuned() {
         assert!(desk.path(&format!("run/sentiment/{name}.safetensors")).is_file(), "{name}");
     }
     desk.ok("skn-select --save_to run -a run/sentiment/dev_mean_perf");
+    // Its report asks for nothing that such a model can't give.
+    let said = desk.ok("skn-report run");
+    assert!(said.contains("5 figures in"), "{said}");
+    let page = std::fs::read_to_string(desk.path("run/report.html")).unwrap();
+    for words in
+        ["no masked-LM head", "nothing tuned", "id=\"sentiment-predictivity\"", "id=\"sentiment-pooling\""]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    for words in ["skn-train", "skn-mask", "skn-probe --probe_type acc", "--fire-bits", "does not say"] {
+        assert!(!page.contains(&format!("<code>{words}")), "{words}");
+    }
     let missing = [
         "model.safetensors",
         "cls.predictions.transform.dense.weight",

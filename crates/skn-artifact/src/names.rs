@@ -307,8 +307,18 @@ pub mod rank {
     }
 }
 
+/// Among what an entry of `run.json` read.
+pub mod input {
+    /// How the name begins of a model, with its id behind.
+    pub const MODEL: &str = "model ";
+}
+
 /// Settings in an entry of `run.json` that others read.
 pub mod setting {
+    /// Whether the model has a masked-LM head: [`NO_HEAD`] where it has none, else not noted.
+    pub const HEAD: &str = "masked_lm_head";
+    /// The value of [`HEAD`] of an encoder alone.
+    pub const NO_HEAD: &str = "none";
     /// Longest text in tokens, where it was less than the model takes.
     pub const MAX_LENGTH: &str = "max_length";
     /// Whose ways were followed where they differ.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kuva::prelude::{Layout, TickFormat};
 
 use crate::figure::plain;
-use crate::parts::{Asked, Task};
+use crate::task::{Asked, Task};
 
 /// The name of a task's figure.
 pub(crate) fn task_name(task: &Task, what: &str) -> String {

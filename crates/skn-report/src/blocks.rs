@@ -3,6 +3,8 @@
 use maud::{Markup, PreEscaped, html};
 
 use crate::figure::Figure;
+use crate::neurons::Share;
+use crate::number::{range, three};
 
 /// What is not there, and what makes it.
 pub(crate) fn missing(what: &str, program: &str) -> Markup {
@@ -27,4 +29,14 @@ pub(crate) fn show(figures: &[Figure], names: &[String], beside: Option<Markup>)
 
 pub(crate) fn named(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.into()).collect()
+}
+
+/// Nothing is known of a class that the split has no text of.
+pub(crate) fn share_cells(share: Option<Share>) -> Markup {
+    match share {
+        Some(Share { value, interval }) => {
+            html! { td.number { (three(value)) } td.number { (range(&interval)) } }
+        }
+        None => html! { td.number { "–" } td.number { "–" } },
+    }
 }

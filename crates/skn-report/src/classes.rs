@@ -9,9 +9,10 @@ use crate::axis::{names_at_places, task_name, with_names};
 use crate::figure::{Figure, INK, layout, plain};
 use crate::maps::Labelled;
 use crate::number::{grouped, percent, points, three};
-use crate::parts::{Parts, Task};
+use crate::parts::Parts;
 use crate::perturbed::groups;
 use crate::table::Table;
+use crate::task::Task;
 
 /// The name of a task's figure of answers.
 pub(crate) const CONFUSION: &str = "confusion";

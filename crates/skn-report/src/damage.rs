@@ -8,8 +8,9 @@ use crate::blocks::{missing, named, show};
 use crate::classes;
 use crate::figure::Figure;
 use crate::number::{grouped, p_value, percent, range, three};
-use crate::parts::{Parts, Task};
+use crate::parts::Parts;
 use crate::perturbed;
+use crate::task::Task;
 
 /// What the tuned model answers to each class.
 pub(crate) fn answers(parts: &Parts, figures: &[Figure]) -> Markup {
@@ -36,6 +37,9 @@ pub(crate) fn perturbation(parts: &Parts, figures: &[Figure]) -> Markup {
         .flat_map(|(who, _, results)| results.iter().map(move |result| (who, result)))
         .chain(parts.classes.iter().map(|result| ("of one class", result)))
         .collect();
+    if rows.is_empty() && parts.lacks_head() {
+        return html! {};
+    }
     let figures_of_classes = show(figures, &named(&classes::DAMAGE), None);
     html! {
         section id="perturbation" {

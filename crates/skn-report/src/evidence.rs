@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 use skn_artifact::names::file;
 use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, RunRecord, TensorFile};
-use skn_counts::{Performance, Rule};
+use skn_counts::{Performance, Pool, Rule};
 
 use crate::error::Result;
 use crate::figure::{COLOURS, Figure, layout};
@@ -49,6 +49,11 @@ impl Weighed {
         })
     }
 
+    /// What was taken of texts for the counts that it is of.
+    pub(crate) fn pool(&self) -> Option<Pool> {
+        Pool::ALL.into_iter().find(|pool| pool.performance_file("dev") == self.record.counts)
+    }
+
     fn chance(&self) -> Option<&ChanceRecord> {
         self.record.chance.as_ref().filter(|chance| self.current && !chance.best.is_empty())
     }
@@ -79,17 +84,16 @@ pub(crate) fn cells(known: Option<&NeuronRecord>) -> Markup {
 }
 
 /// What the columns mean.
-pub(crate) fn explained() -> Markup {
+pub(crate) fn explained(of_prompt: bool) -> Markup {
     html! {
-        p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes, at its best \
-            position (Fisher's exact test on dev). q: the same, with regard to how many were tried: of pairs of neuron and position \
+        p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes" @if of_prompt { ", at its best position" } " (Fisher's exact test on dev). q: the same, with regard to how many were tried: of pairs of neuron and position \
             with a q of at most 0.05, 5 % at most are expected to be there by chance. p" sub { "max" } ": the chance that the best of \
             all neurons does as well where labels are shuffled." }
     }
 }
 
-/// Whether it could be chance, in sentences.
-pub(crate) fn section(weighed: Option<&Weighed>) -> Markup {
+/// Whether it could be chance, in sentences; of a tuned prompt, or of a model as it is.
+pub(crate) fn section(weighed: Option<&Weighed>, of_prompt: bool) -> Markup {
     html! {
         h3 { "Is it chance?" }
         @match weighed {
@@ -97,12 +101,12 @@ pub(crate) fn section(weighed: Option<&Weighed>) -> Markup {
             Some(weighed) if !weighed.current => p.warning {
                 "The evidence is of other counts or fire bits than those that are here, or by another score: " code { "skn-select --force" } " makes it anew."
             },
-            Some(weighed) => ul.findings { (sentences(weighed)) },
+            Some(weighed) => ul.findings { (sentences(weighed, of_prompt)) },
         }
     }
 }
 
-fn sentences(weighed: &Weighed) -> Markup {
+fn sentences(weighed: &Weighed, of_prompt: bool) -> Markup {
     let record = &weighed.record;
     html! {
         @if let Some(class) = record.class {
@@ -112,6 +116,8 @@ fn sentences(weighed: &Weighed) -> Markup {
             Some(chance) => li { (against_shuffles(chance)) },
             None if record.class.is_some() => li { "How well the best neuron does where labels are shuffled is known of all classes \
                 together alone: " code { "skn-select" } " without " code { "--class" } " shuffles." },
+            // Fire bits are not kept of what a text's tokens come to.
+            None if !weighed.pool().is_some_and(has_fire_bits) => {},
             None => li.missing { "How well the best neuron does where labels are shuffled is not known: " code { "skn-probe --fire-bits" }
                 " keeps what is needed, " code { "skn-select" } " shuffles." },
         }
@@ -151,8 +157,13 @@ fn sentences(weighed: &Weighed) -> Markup {
                 is " (three(found.among_selected)) " on average; with a neuron that was not selected it is "
                 (three(found.with_others)) ", at most " (three(found.most_with_others)) "." }
         }
-        li { "All this is of the tuned prompt: dev chose it too, test did not." }
+        @if of_prompt { li { "All this is of the tuned prompt: dev chose it too, test did not." } }
     }
+}
+
+/// Whether `skn-probe` keeps fire bits of what is taken of a text's activations.
+fn has_fire_bits(pool: Pool) -> bool {
+    matches!(pool, Pool::Position | Pool::Last)
 }
 
 /// How many shuffles do as well as the true labels on the same texts. A neuron's own chance can be of another: of a sample the

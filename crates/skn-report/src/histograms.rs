@@ -5,8 +5,10 @@ use serde_json::json;
 
 use crate::figure::{COLOURS, Figure, MUTED, layout, plain};
 use crate::number::grouped;
-use crate::parts::{Activations, Parts, Task};
+use crate::parts::Parts;
+use crate::probe::Activations;
 use crate::table::Table;
+use crate::task::Task;
 
 /// The activations of a neuron on dev, a histogram for each class; of a rule of one class among more than two, for its class
 /// and the rest. `whose` begins the title.

@@ -6,8 +6,9 @@ use serde_json::json;
 use crate::axis::{names_at_places, task_name, with_names};
 use crate::figure::{Figure, layout};
 use crate::number::{grouped, percent};
-use crate::parts::{Probe, Selected, Task};
+use crate::probe::Probe;
 use crate::table::Table;
+use crate::task::{Selected, Task};
 
 /// What a task's maps are called.
 pub(crate) const NAMES: [&str; 2] = ["predictivity-map", "selected-map"];

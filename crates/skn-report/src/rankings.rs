@@ -7,8 +7,9 @@ use skn_artifact::{RankingComparison, RankingDamage};
 
 use crate::figure::{COLOURS, Figure, INK, MUTED, layout, plain};
 use crate::number::{percent, range, three};
-use crate::parts::{Parts, Task};
+use crate::parts::Parts;
 use crate::table::Table;
+use crate::task::Task;
 
 /// What each ranking looks at, in a few words.
 fn meaning(ranking: &str) -> &'static str {

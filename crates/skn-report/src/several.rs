@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use skn_stats::{jaccard, spearman};
 
 use crate::chart::{Chart, Drawn, Page, Section};
-use crate::draw::points;
 use crate::error::Result;
 use crate::neurons::share;
-use crate::parts::{Parts, Probe, Task};
+use crate::parts::Parts;
+use crate::probe::Probe;
+use crate::result::values_of;
 use crate::table::Table;
+use crate::task::Task;
 
 /// A page of several runs, and what is on it.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +137,7 @@ fn results(runs: &[Run]) -> Section {
         ]);
         let drawn: Vec<(&str, Option<f64>)> = match summary {
             Some(found) => {
-                points(&found.accuracy).into_iter().map(|(what, value)| (what, Some(*value))).collect()
+                values_of(&found.accuracy).into_iter().map(|(what, value)| (what, Some(*value))).collect()
             }
             None => vec![("untuned", as_it_is.as_f64()), ("tuned", measured)],
         };
@@ -295,7 +297,16 @@ mod tests {
         let dev = dev.with_dead(dead.to_vec()).unwrap();
         let score = dev.usual_score();
         let (ranked, by_place) = (dev.ranked(score).unwrap(), dev.best_by_place(score).unwrap());
-        Probe { dev, score, site: None, tuning: None, test: None, ranked, by_place }
+        Probe {
+            pool: skn_counts::Pool::Position,
+            dev,
+            score,
+            site: None,
+            tuning: None,
+            test: None,
+            ranked,
+            by_place,
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use sample::{BEST, DEV, LAYERS, POSITIONS, TEST, WIDTH};
 use skn_artifact::{
-    Array, Evidence, InferenceTime, Overwrite, PerturbationResult, SkillConfig, Summary, TensorBundle,
-    TensorFile, hash_file, read_json, write_file, write_json,
+    Array, Evidence, InferenceTime, Overwrite, PerturbationResult, RunRecord, SkillConfig, StageRecord,
+    Summary, TensorBundle, TensorFile, hash_file, read_json, write_file, write_json,
 };
 use skn_report::{Comparison, Report};
 
@@ -168,6 +168,62 @@ fn a_part_that_is_absent_is_named_with_its_program() {
         &["made by |skn-run|", "made by |skn-train|", "The run does not say its model."],
         &["<svg"],
     );
+}
+
+/// A run of an encoder alone: only a text's mean and maximum were probed, and the stage noted that there is no head.
+#[test]
+fn an_encoder_without_a_head_has_figures_and_is_asked_for_nothing_impossible() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    sample::pooled(run, TASK);
+    let stage = |settings: &[(&str, &str)]| StageRecord {
+        settings: settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        inputs: [("model encoder".into(), "ab".into())].into(),
+        ..Default::default()
+    };
+    RunRecord::update(run, "probe acc_max,acc_mean", stage(&[("masked_lm_head", "none")]), &[]).unwrap();
+    let report = Report::read(run).unwrap();
+    let names: Vec<String> = report.figures().into_iter().map(|(name, _)| name).collect();
+    let expected =
+        ["predictivity", "predictivity-by-layer", "dev-against-test", "predictivity-map", "pooling"];
+    assert_eq!(names, expected.map(|name| format!("{TASK}-{name}")));
+    let page = report.html();
+    for name in &names {
+        assert!(page.contains(&format!("<figure id=\"{name}\">")), "{name}");
+    }
+    let page = text(&page);
+    let best = page.split_once("|One neuron – layer ").unwrap().1.split_once('.').unwrap().0;
+    assert!(best.contains(", mean over text – has predictivity"), "{best}");
+    for said in [
+        "|Model encoder; nothing tuned.|",
+        "no masked-LM head",
+        "640 neurons, by mean over text.",
+        "|Nothing was tuned.|",
+    ] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    for unsaid in [
+        "skn-run",
+        "skn-train",
+        "skn-mask",
+        "acc|",
+        "--probe_type",
+        "--fire-bits",
+        "tuned prompt",
+        "position|",
+    ] {
+        assert!(!page.contains(unsaid), "{unsaid}: {page}");
+    }
+    // A model that has a head could be tuned: then the page says by what.
+    RunRecord::update(run, "probe acc_max,acc_mean", stage(&[]), &[]).unwrap();
+    let page = text(&Report::read(run).unwrap().html());
+    for said in ["|Model encoder.|", "made by |skn-train|", "made by |skn-probe --probe_type acc|"] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    // Two models are none.
+    let other = StageRecord { inputs: [("model other".into(), "cd".into())].into(), ..Default::default() };
+    RunRecord::update(run, "probe acc", other, &[]).unwrap();
+    assert!(text(&Report::read(run).unwrap().html()).contains("|The run does not say its model.|"));
 }
 
 #[test]

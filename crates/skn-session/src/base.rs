@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skn_artifact::names::{file, setting};
+use skn_artifact::names::{file, input, setting};
 use skn_artifact::{ArtifactError, ModelIdentity, VerbalizerRecord, is_there};
 use skn_data::{Encoded, Example, Join, Task, TextEncoder, Verbalizer};
 use skn_model::{Gradients, LanguageModel, Method, PromptPlace, ReadAs, Tuning};
@@ -20,8 +20,6 @@ use crate::tuned_folder::TunedFolder;
 
 /// AdapterHub's reduction of the hidden size, as in the published implementation.
 const ADAPTER_REDUCTION: usize = 16;
-/// How the name begins that a model has among a stage's inputs.
-pub(crate) const MODEL: &str = "model ";
 
 /// A model with its tokenizer and its task, read and checked: all that answers a text.
 pub(crate) struct Base<'s> {
@@ -336,7 +334,7 @@ impl<'s> Base<'s> {
 
     /// The model's name among a stage's inputs, and its hash.
     pub(crate) fn model_read(&self) -> (String, String) {
-        (format!("{MODEL}{}", self.identity.id), self.identity.sha256.clone())
+        (format!("{}{}", input::MODEL, self.identity.id), self.identity.sha256.clone())
     }
 
     /// How texts are cut and joined, by the names of these settings in a stage's record.
@@ -357,6 +355,9 @@ impl<'s> Base<'s> {
             if let Some(value) = value {
                 writer.set(name, value);
             }
+        }
+        if self.model.weights.require_head().is_err() {
+            writer.set(setting::HEAD, setting::NO_HEAD);
         }
         if let Some(template) = &self.task.template {
             writer.set(setting::TEMPLATE, template);

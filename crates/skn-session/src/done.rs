@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use skn_artifact::names::file;
+use skn_artifact::names::{file, input};
 use skn_artifact::{StageRecord, hash_file, is_file};
 
-use crate::base;
 use crate::division;
 use crate::error::{Result, SessionError};
 use crate::options::{Subject, Tuned};
@@ -38,7 +37,7 @@ impl State {
         }
         for (name, expected) in &stage.inputs {
             // Those are no files.
-            if name.starts_with(division::DATA) || name.starts_with(base::MODEL) {
+            if name.starts_with(division::DATA) || name.starts_with(input::MODEL) {
                 continue;
             }
             let (inside, outside) = (folder.join(name), PathBuf::from(name));

@@ -82,8 +82,12 @@ impl fmt::Display for Reported {
                 "neuron {layer},{index}: no activations here; skn-probe --probe_type pos --pos {layer},{index} makes them"
             )?;
         }
-        write!(f, "{} figures in {}", self.0.figures.len(), self.0.page.display())
+        write!(f, "{} in {}", figures(self.0.figures.len()), self.0.page.display())
     }
+}
+
+fn figures(count: usize) -> String {
+    if count == 1 { "1 figure".into() } else { format!("{count} figures") }
 }
 
 impl Stage for Report {
@@ -119,5 +123,15 @@ impl Stage for Report {
             return Err(Failure::usage("--neuron: goes with one run"));
         }
         Ok(Reported(session.compare(&compared)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_figure_is_no_figures() {
+        assert_eq!([0, 1, 2].map(figures), ["0 figures", "1 figure", "2 figures"]);
     }
 }

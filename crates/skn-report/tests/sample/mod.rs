@@ -144,7 +144,7 @@ pub(crate) fn perf(path: &Path, kind: &str, shape: Vec<usize>, correct: Vec<i64>
 }
 
 /// Counts of each text's mean and maximum.
-fn pooled(run: &Path, task: &str) {
+pub(crate) fn pooled(run: &Path, task: &str) {
     for (number, what) in ["mean", "max"].into_iter().enumerate() {
         let mut rng = rng(3 + number as u64);
         let chances: Vec<f64> =
