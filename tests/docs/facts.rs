@@ -113,7 +113,7 @@ fn programs_are_told() {
 }
 
 /// Every JSON file of a desk that docs/reference/json.md names has no key that it does not name.
-pub fn keys_are_told(desk: &Desk, parsed: impl Fn(&Path) -> Value) {
+pub(crate) fn keys_are_told(desk: &Desk, parsed: impl Fn(&Path) -> Value) {
     let page = read("docs/reference/json.md");
     let rows: Vec<Vec<&str>> =
         page.lines().filter(|line| line.starts_with("| `")).map(|line| line.split(" | ").collect()).collect();

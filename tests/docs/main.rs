@@ -22,6 +22,9 @@ use skn::stage::{
 };
 use support::{Desk, write};
 
+/// Programs of other crates: skn-fetch has a test of its own, and skn-manual has no flags.
+const OF_OTHERS: [&str; 2] = ["skn-fetch", "skn-manual"];
+
 /// Calls a function that is generic over a program's flags, for the program of this name; nothing for others.
 macro_rules! of_program {
     ($name:expr, $call:ident($($argument:expr),*)) => {
@@ -69,10 +72,8 @@ fn commands_are_taken_by_the_programs() {
         for words in page.blocks.iter().flat_map(page::Block::commands) {
             let program = words[0].clone();
             // `[OPTIONS]` stands in a line that says how a program is used.
-            if !program.starts_with("skn-")
-                || program == "skn-fetch"
-                || words.iter().any(|word| word == "[OPTIONS]")
-            {
+            let is_usage = words.iter().any(|word| word == "[OPTIONS]");
+            if !program.starts_with("skn-") || OF_OTHERS.contains(&program.as_str()) || is_usage {
                 continue;
             }
             seen += 1;
