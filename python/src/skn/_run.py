@@ -91,13 +91,15 @@ class Run:
     @cached_property
     def record(self) -> Dict[str, Any]:
         """run.json: how each file came about, with the options of each stage."""
-        return self._json(self.path / "run.json", dict)
+        found: Dict[str, Any] = self._json(self.path / "run.json", dict)
+        return found
 
     @cached_property
     def summary(self) -> Dict[str, Any]:
         """summary.json: what the whole chain found. Raises `RunError` if single stages made this run, which have none."""
         self._file(self.path / "summary.json", "skn-run writes it")
-        return self._json(self.path / "summary.json", dict)
+        found: Dict[str, Any] = self._json(self.path / "summary.json", dict)
+        return found
 
     @cached_property
     def neurons(self) -> Table:
