@@ -509,8 +509,14 @@ fn an_encoder_alone_is_probed_and_not_tuned() {
     {
         assert!(page.contains(words), "{words}");
     }
-    for words in ["skn-train", "skn-mask", "skn-probe --probe_type acc", "--fire-bits", "does not say"] {
-        assert!(!page.contains(&format!("<code>{words}")), "{words}");
+    for words in [
+        "<code>skn-train",
+        "<code>skn-mask",
+        "<code>skn-probe --probe_type acc",
+        "skn-probe --fire-bits",
+        "does not say",
+    ] {
+        assert!(!page.contains(words), "{words}");
     }
     let missing = [
         "model.safetensors",

@@ -287,6 +287,19 @@ pub mod fire {
     }
 }
 
+/// Files of the texts that excite the best neurons most.
+pub mod top {
+    /// What such a file says it is, by what was taken of a text's activations (empty, `mean`, `max`, `last`): `top`, `last_top`.
+    pub fn kind(pool: &str) -> String {
+        if pool.is_empty() { "top".into() } else { format!("{pool}_top") }
+    }
+
+    /// Its name on a split, without extension: `dev_top`, `dev_last_top`.
+    pub fn file(pool: &str, split: &str) -> String {
+        format!("{split}_{}", kind(pool))
+    }
+}
+
 /// Files of rankings: a score for each neuron.
 pub mod rank {
     /// What such a file says it is.

@@ -49,6 +49,7 @@ mod resample;
 mod rule;
 mod score_rule;
 mod significance;
+mod top_texts;
 mod votes;
 
 pub use crate::correlation::Correlation;
@@ -63,6 +64,7 @@ pub use crate::resample::Resampled;
 pub use crate::rule::{Distances, Rule};
 pub use crate::score_rule::ScoreRule;
 pub use crate::significance::{Significance, Tested};
+pub use crate::top_texts::{NeuronPlace, TopText, TopTexts};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

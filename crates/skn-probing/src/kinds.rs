@@ -3,8 +3,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use skn_artifact::TensorFile;
-use skn_artifact::names::{fire, key, kind, rank};
-use skn_counts::{Performance, Pool};
+use skn_artifact::names::{fire, key, kind, rank, top};
+use skn_counts::{Performance, Pool, TopTexts};
 
 use crate::average::Average;
 use crate::error::Result;
@@ -43,7 +43,8 @@ impl Default for Kinds {
             kinds = kinds
                 .with(pool.average_file(), move |file| Ok(Box::new(Average::read(file, pool)?)))
                 .with(pool.performance_kind(), |file| Ok(Box::new(Performance::read(file)?)))
-                .with(fire::kind(pool.name()), move |file| Ok(Box::new(FireRecord::read(file, pool)?)));
+                .with(fire::kind(pool.name()), move |file| Ok(Box::new(FireRecord::read(file, pool)?)))
+                .with(top::kind(pool.name()), move |file| Ok(Box::new(TopTexts::read(file, pool)?)));
         }
         kinds = kinds.with(rank::KIND, |file| Ok(Box::new(RankRecord::read(file)?)));
         kinds.with(kind::POSITIONS, |file| Ok(Box::new(Positions::read(file)?)))

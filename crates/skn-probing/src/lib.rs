@@ -69,6 +69,7 @@ mod record;
 mod speed;
 mod statistic;
 mod threshold;
+mod top;
 mod watch;
 mod workers;
 
@@ -90,8 +91,9 @@ pub use crate::record::{Metadata, Record, described, other};
 pub use crate::speed::{Speed, speed};
 pub use crate::statistic::{BatchTexts, Row, Slope, Statistic, part};
 pub use crate::threshold::{Threshold, check_averages};
+pub use crate::top::Top;
 pub use crate::workers::{Progress, Silent, Workers};
-pub use skn_counts::{Performance, Pool};
+pub use skn_counts::{NeuronPlace, Performance, Pool, TopTexts};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -27,6 +27,8 @@ pub enum ProbeType {
     AccLast,
     /// `pos`: activations of one neuron at the prompt positions.
     Pos,
+    /// `top`: the texts that excite the best neurons most.
+    Top,
     /// `prompt_act`: activations at the `<mask>` row for an empty text.
     PromptAct,
     /// `speed`: accuracy and time of inference.
@@ -35,8 +37,17 @@ pub enum ProbeType {
 
 impl ProbeType {
     /// Every probe.
-    pub fn all() -> [Self; 7] {
-        [Self::Acc, Self::AccMean, Self::AccMax, Self::AccLast, Self::Pos, Self::PromptAct, Self::Speed]
+    pub fn all() -> [Self; 8] {
+        [
+            Self::Acc,
+            Self::AccMean,
+            Self::AccMax,
+            Self::AccLast,
+            Self::Pos,
+            Self::Top,
+            Self::PromptAct,
+            Self::Speed,
+        ]
     }
 
     /// Its name.
@@ -47,6 +58,7 @@ impl ProbeType {
             Self::AccMax => "acc_max",
             Self::AccLast => "acc_last",
             Self::Pos => "pos",
+            Self::Top => "top",
             Self::PromptAct => "prompt_act",
             Self::Speed => "speed",
         }
@@ -59,7 +71,7 @@ impl ProbeType {
             Self::AccMean => Some(Pool::Mean),
             Self::AccMax => Some(Pool::Max),
             Self::AccLast => Some(Pool::Last),
-            Self::Pos | Self::PromptAct | Self::Speed => None,
+            Self::Pos | Self::Top | Self::PromptAct | Self::Speed => None,
         }
     }
 }
@@ -92,7 +104,7 @@ mod tests {
         }
         let error = "ACC".parse::<ProbeType>().unwrap_err();
         let expected =
-            "probe `ACC`: expected one of acc, acc_mean, acc_max, acc_last, pos, prompt_act, speed";
+            "probe `ACC`: expected one of acc, acc_mean, acc_max, acc_last, pos, top, prompt_act, speed";
         assert_eq!(error.to_string(), expected);
     }
 }

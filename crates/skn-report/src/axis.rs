@@ -43,3 +43,24 @@ pub(crate) fn with_names(layout: Layout, names: &[String]) -> Layout {
     let height = layout.height.unwrap_or(340.0) + 4.5 * longest as f64;
     layout.with_x_tick_rotate(-35.0).with_height(height)
 }
+
+/// A step of 1, 2 or 5 times a power of ten that makes about five ticks of a range.
+pub(crate) fn round_step(range: f64) -> f64 {
+    let rough = (range / 5.0).max(1e-9);
+    let power = 10f64.powf(rough.log10().floor());
+    let digit = [1.0, 2.0, 5.0].into_iter().find(|digit| digit * power >= rough * 0.99);
+    digit.unwrap_or(10.0) * power
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_by_hand() {
+        assert_eq!(
+            [0.42, 0.05, 0.1, 3.0].map(|range| format!("{:.2}", round_step(range))),
+            ["0.10", "0.01", "0.02", "1.00"]
+        );
+    }
+}

@@ -74,7 +74,8 @@ fn evidence(parts: &Parts) -> Markup {
     html! {
         @if !rows.is_empty() {
             h3 { "Is it the choice of neurons?" }
-            p { "Each text is answered with skill neurons perturbed and with as many random ones. The difference is the share of draws that                  answer right with skill neurons perturbed, less that with random ones, mean over texts: below 0, skill neurons matter                  more. Sign flips ask how often differences as large come about if skill and random neurons do the same; McNemar's test                  asks it of each pair of draws. The rank is the chance that one of the random choices does as much damage: with few draws                  it can't be small." }
+            p { "Each text is answered with skill neurons perturbed and with as many random ones. The difference is the share of draws that                  answer right with skill neurons perturbed, less that with random ones, mean over texts: below 0, skill neurons matter                  more. Sign flips ask how often differences as large come about if skill and random neurons do the same; McNemar's test                  asks it of each pair of draws. The rank p is how likely the skill neurons would do so much more damage than the random choices if they were one more of \
+                 these: with few draws it can't be small." }
             @if !parts.matched.is_empty() {
                 p { "Matched neurons are random ones of about the same variance over train, for noise, zeros and means do more to a neuron                      that varies more." }
             }

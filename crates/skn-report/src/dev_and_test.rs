@@ -2,7 +2,7 @@
 
 use kuva::prelude::*;
 use serde_json::json;
-use skn_counts::Predictor;
+use skn_counts::{Pool, Predictor};
 
 use crate::figure::{COLOURS, Figure, MUTED, layout};
 use crate::neurons::share;
@@ -53,8 +53,13 @@ pub(crate) fn figure(name: &str, probe: &Probe) -> Option<Figure> {
     let (dev, seen) =
         best.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / count, sum.1 + point.1 / count));
     let caption = format!(
-        "A dot is a neuron, with its position and direction of dev. The best {} have {dev:.3} on dev and {seen:.3} on test, \
+        "A dot is a neuron, {} that is best on dev. The best {} have {dev:.3} on dev and {seen:.3} on test, \
          {} points; {} below the line. {}",
+        if probe.pool == Pool::Position {
+            "at the position and in the direction"
+        } else {
+            "in the direction"
+        },
         best.len(),
         number::points(seen - dev),
         lie(best.iter().filter(|(dev, test)| test < dev).count(), best.len()),

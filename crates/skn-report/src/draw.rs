@@ -1,9 +1,9 @@
 //! The figures of the report in their order, each from the part that it shows.
 
 use crate::axis::{asked_name, task_name};
+use crate::chance;
 use crate::classes;
 use crate::dev_and_test;
-use crate::evidence;
 use crate::figure::Figure;
 use crate::histograms::activations;
 use crate::maps;
@@ -23,8 +23,8 @@ pub(crate) const OF_TASK: [&str; 6] =
 /// The figure that a probe without differences lacks.
 pub(crate) const BY_POSITION: &str = "predictivity-by-position";
 
-/// The figure of shuffled labels.
-pub(crate) const CHANCE: &str = "chance";
+/// The figures of shuffled labels.
+pub(crate) const CHANCE: [&str; 2] = ["chance", "chance-by-layer"];
 
 /// All figures that a run's parts make, in the order of the report.
 pub(crate) fn figures(parts: &Parts) -> Vec<Figure> {
@@ -59,6 +59,12 @@ fn task_figures(parts: &Parts, task: &Task) -> Vec<Figure> {
         figures.extend(maps::figures(task, probe));
     }
     figures.extend(pooling::figure(&name(5), task));
-    figures.extend(task.weighed.as_ref().and_then(|found| evidence::figure(&task_name(task, CHANCE), found)));
+    if let Some(found) = &task.weighed {
+        let [all, by_layer] = CHANCE.map(|name| task_name(task, name));
+        figures.extend(chance::figure(&all, found));
+        let kinds = task.kinds();
+        let probe = kinds.into_iter().find(|probe| found.pool() == Some(probe.pool));
+        figures.extend(probe.and_then(|probe| chance::by_layer(&by_layer, found, probe)));
+    }
     figures
 }

@@ -1,23 +1,16 @@
-//! What speaks for a task's neurons and against chance: columns, sentences, and the figure of shuffled labels.
+//! What speaks for a task's neurons and against chance: columns and sentences.
 
 use std::path::Path;
 
-use kuva::prelude::*;
 use maud::{Markup, html};
-use serde_json::{Value, json};
 use skn_artifact::names::file;
 use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, RunRecord, TensorFile};
 use skn_counts::{Performance, Pool, Rule};
 
 use crate::error::Result;
-use crate::figure::{COLOURS, Figure, layout};
 use crate::neurons::quantile;
 use crate::number::{grouped, percent, range, scientific_short, three};
 use crate::scoring::{Scoring, Weighing};
-use crate::table::Table;
-
-/// About how many bars the figure has.
-const BARS: f64 = 24.0;
 
 /// The evidence of a task, and whether it is of the counts that are there now, and by the score that they are told by.
 #[derive(Clone, Debug)]
@@ -54,7 +47,8 @@ impl Weighed {
         Pool::ALL.into_iter().find(|pool| pool.performance_file("dev") == self.record.counts)
     }
 
-    fn chance(&self) -> Option<&ChanceRecord> {
+    /// The shuffles, where they are of the counts that are there now.
+    pub(crate) fn chance(&self) -> Option<&ChanceRecord> {
         self.record.chance.as_ref().filter(|chance| self.current && !chance.best.is_empty())
     }
 }
@@ -135,7 +129,7 @@ fn sentences(weighed: &Weighed, of_prompt: bool) -> Markup {
         @if let Some(first) = record.stability.first() {
             li { "Other texts select other neurons. Texts of dev were drawn anew " (grouped(first.draws)) " times; of all neurons that \
                 dev or the draw selects, so many are in both on average (Jaccard index; in brackets 95 % of draws): "
-                @for (place, found) in record.stability.iter().enumerate() {
+                @for (place, found) in few(&record.stability).into_iter().enumerate() {
                     @if place > 0 { ", " } "best " (percent(&found.share)) " " b { (three(found.mean)) } " (" (range(&found.interval)) ")"
                 } "." }
         }
@@ -153,12 +147,19 @@ fn sentences(weighed: &Weighed, of_prompt: bool) -> Markup {
             }
         }
         @if let Some(found) = &record.correlation {
-            li { "Selected neurons (" (percent(&found.share)) " of each layer) fire for the same texts as one another: phi of a pair \
+            li { "Selected neurons (" (percent(&found.share)) " of each layer) fire for the same texts as one another: phi of a pair (0 if they have nothing to do with each other, 1 if they always fire together, \
+                or never) \
                 is " (three(found.among_selected)) " on average; with a neuron that was not selected it is "
                 (three(found.with_others)) ", at most " (three(found.most_with_others)) "." }
         }
         @if of_prompt { li { "All this is of the tuned prompt: dev chose it too, test did not." } }
     }
+}
+
+/// At most six of many shares, the last one among them.
+fn few<T>(all: &[T]) -> Vec<&T> {
+    let step = all.len().div_ceil(6).max(1);
+    all.iter().rev().step_by(step).collect::<Vec<_>>().into_iter().rev().collect()
 }
 
 /// Whether `skn-probe` keeps fire bits of what is taken of a text's activations.
@@ -168,7 +169,7 @@ fn has_fire_bits(pool: Pool) -> bool {
 
 /// How many shuffles do as well as the true labels on the same texts. A neuron's own chance can be of another: of a sample the
 /// best neuron need not be the best of all texts.
-fn reached(found: &ChanceRecord) -> usize {
+pub(crate) fn reached(found: &ChanceRecord) -> usize {
     found.best.iter().filter(|&&best| best >= found.measured).count()
 }
 
@@ -190,63 +191,15 @@ fn against_shuffles(found: &ChanceRecord) -> Markup {
     }
 }
 
-/// How well the best neuron does where labels are shuffled, and where they are not.
-pub(crate) fn figure(name: &str, weighed: &Weighed) -> Option<Figure> {
-    let found = weighed.chance()?;
-    let mut sorted = found.best.clone();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (*sorted.first()?, *sorted.last()?);
-    // Scores of few texts are few: bars between them would be a comb.
-    let step = 1.0 / found.texts.max(1) as f64;
-    let width = step * ((high - low) / step / BARS).ceil().max(1.0);
-    let start = low - step / 2.0;
-    let bars = (((high - start) / width).floor() as usize + 1).max(1);
-    let mut counts = vec![0.0; bars];
-    for value in &sorted {
-        counts[(((value - start) / width).floor() as usize).min(bars - 1)] += 1.0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_of_many_are_told() {
+        assert_eq!(few(&[1, 2, 3]), [&1, &2, &3]);
+        let twenty: Vec<u32> = (1..=20).collect();
+        assert_eq!(few(&twenty), [&4, &8, &12, &16, &20]);
+        assert!(few::<u32>(&[]).is_empty());
     }
-    let tallest = counts.iter().copied().fold(1.0, f64::max);
-    let edges: Vec<f64> = (0..=bars).map(|edge| start + edge as f64 * width).collect();
-    let end = edges[bars].max(found.measured);
-    let mark = LinePlot::new().with_data(vec![(found.measured, 0.0), (found.measured, tallest)]);
-    let plots = vec![
-        Plot::Histogram(
-            Histogram::from_bins(edges, counts)
-                .with_color(COLOURS[2])
-                .with_legend("best neuron, labels shuffled"),
-        ),
-        Plot::Line(
-            mark.with_color(COLOURS[1]).with_stroke_width(3.0).with_legend("best neuron, true labels"),
-        ),
-    ];
-    let margin = (end - start) * 0.05;
-    let layout = layout(&plots)
-        .with_x_label("predictivity of the best neuron on dev")
-        .with_y_label("shuffles")
-        .with_x_axis_min(((start - margin) * 20.0).floor() / 20.0)
-        .with_x_axis_max(((end + margin) * 20.0).ceil() / 20.0)
-        .with_y_axis_min(0.0)
-        .with_y_axis_max(tallest * 1.08);
-    let beyond = reached(found);
-    let caption = match beyond {
-        0 => format!(
-            "Each of {} shuffles of the labels has a best neuron; bars count how well it does. None does as well as the best \
-             neuron does with the true labels, {:.3}.",
-            grouped(found.draws),
-            found.measured
-        ),
-        _ => format!(
-            "Each of {} shuffles of the labels has a best neuron; bars count how well it does. {} at least as well as the best \
-             neuron does with the true labels, {:.3}.",
-            grouped(found.draws),
-            if beyond == 1 { "One does".into() } else { format!("{} do", grouped(beyond as u64)) },
-            found.measured
-        ),
-    };
-    // The true labels are no draw: their row has no number.
-    let draws =
-        found.best.iter().enumerate().map(|(draw, best)| [json!("shuffled"), json!(draw), json!(best)]);
-    let measured = [json!("true"), Value::Null, json!(found.measured)];
-    let table = Table::of(["labels", "draw", "best_predictivity"], std::iter::once(measured).chain(draws));
-    Some(Figure::new(name, "What the best neuron has by chance", caption, table, (plots, layout)))
 }

@@ -59,7 +59,7 @@ pub(crate) fn activations(
         plots.push(Plot::Line(line.with_dotted().with_stroke_width(1.5).with_legend("threshold")));
     }
     let layout = layout(&plots)
-        .with_x_label("activation, after GELU")
+        .with_x_label("activation")
         .with_y_label("share of the class's texts (%)")
         .with_y_axis_min(0.0)
         .with_x_tick_format(TickFormat::Auto);

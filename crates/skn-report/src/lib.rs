@@ -21,6 +21,7 @@
 
 mod axis;
 mod blocks;
+mod chance;
 mod chart;
 mod classes;
 mod damage;
@@ -29,6 +30,7 @@ mod draw;
 mod error;
 mod evidence;
 mod figure;
+mod glossary;
 mod histograms;
 mod maps;
 mod neurons;
@@ -48,6 +50,7 @@ mod speed;
 mod stages;
 mod table;
 mod task;
+mod top_texts;
 mod training;
 
 use std::collections::BTreeMap;

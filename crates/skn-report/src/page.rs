@@ -12,6 +12,7 @@ use crate::damage;
 use crate::draw;
 use crate::evidence;
 use crate::figure::{Figure, PALETTE};
+use crate::glossary;
 use crate::maps;
 use crate::neurons::share;
 use crate::number::three;
@@ -24,6 +25,7 @@ use crate::scoring::explained;
 use crate::speed;
 use crate::stages;
 use crate::task::Task;
+use crate::top_texts;
 use crate::training;
 
 pub(crate) const STYLE: &str = include_str!("style.css");
@@ -47,7 +49,7 @@ pub(crate) fn render(parts: &Parts, figures: &[Figure]) -> String {
                 style { (PreEscaped(PALETTE)) (PreEscaped(STYLE)) }
             }
             body {
-                header { h1 { (title) } p.lead { (lead(parts)) } }
+                header { h1 { (title) } p.lead { (lead(parts)) } (glossary::section()) }
                 main {
                     (result::section(parts, figures))
                     (training::section(parts, figures))
@@ -144,6 +146,8 @@ fn task_neurons(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
             }
         }
         (best_table(parts, task, probe))
+        // Of a tuned run texts belong to the counts of prompt positions, which were asked for above.
+        @if !lacks_prompt || task.top.is_some() { (top_texts::section(parts, task, probe)) }
         (chance(parts, task, figures))
         (pooling::section(task))
     }
@@ -161,8 +165,10 @@ fn probe_type(pool: Pool) -> &'static str {
 
 /// Whether the best neuron could be there by chance.
 fn chance(parts: &Parts, task: &Task, figures: &[Figure]) -> Markup {
-    let sentences = evidence::section(task.weighed.as_ref(), !parts.is_untuned());
-    show(figures, &[task_name(task, draw::CHANCE)], Some(sentences))
+    html! {
+        (evidence::section(task.weighed.as_ref(), !parts.is_untuned()))
+        (show(figures, &draw::CHANCE.map(|name| task_name(task, name)), None))
+    }
 }
 
 fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {

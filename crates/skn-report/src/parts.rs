@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use skn_artifact::names::{file, input, kind, rank, setting};
+use skn_artifact::names::{file, input, kind, rank, setting, top};
 use skn_artifact::{
     MetricRecord, PerturbationResult, RunRecord, SkillConfig, StageRecord, Summary, UntunedSummary, is_file,
     is_folder,
@@ -93,6 +93,8 @@ impl Parts {
             if !single.is_empty() {
                 found.push(folder.join(file::tensors(kind::AVERAGE)));
             }
+            let top = task.top.as_ref().map(|of| file::tensors(&top::file(of.pool().name(), "dev")));
+            found.extend(top.map(|name| folder.join(name)));
             found.extend(task.selected.iter().map(|selected| selected.file.clone()));
             let others = [file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME, rank::COMPARISON];
             found.extend(others.map(|name| folder.join(name)));

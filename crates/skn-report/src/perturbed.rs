@@ -67,7 +67,8 @@ fn perturbation(parts: &Parts) -> Option<Figure> {
         .with_y_tick_format(names_at_places(names))
         .with_reference_line(unperturbed);
     let caption = format!(
-        "Small dots are draws, large ones their mean with its 95 % interval (of one draw over texts, of several over draws), the vertical line is the model as it is, with \
+        "Small dots are draws, large ones their mean with its 95 % interval (of one draw that over texts, of several that over draws); the dashed line is the \
+         unperturbed model, with \
          {:.3} on {} texts. Random neurons are as many in each layer, none of them a skill neuron{}.",
         first.unperturbed,
         grouped(first.rows),
@@ -182,7 +183,8 @@ fn perturbation_curve(parts: &Parts) -> Option<Figure> {
         .with_y_label(format!("{} on test", metric_label(Some(&first.metric))))
         .with_x_axis_min(0.0);
     let caption = format!(
-        "Lines are means over draws, bands their 95 % intervals (of one draw over texts, of several over draws); the dotted line is the model as it is, with {:.3}.{}",
+        "Lines are means over draws, bands their 95 % intervals (of one draw that over texts, of several that over draws); the dotted line is the unperturbed model, with \
+         {:.3}.{}",
         first.unperturbed,
         widest_gap(parts).unwrap_or_default()
     );

@@ -6,6 +6,7 @@ use kuva::prelude::*;
 use serde_json::json;
 use skn_counts::Pool;
 
+use crate::axis::round_step;
 use crate::figure::{COLOURS, Figure, layout};
 use crate::neurons::quantile;
 use crate::number::{counted, grouped};
@@ -80,14 +81,6 @@ fn height(count: f64) -> f64 {
 /// The number of neurons that a bar of this height stands for.
 fn count_at(height: f64) -> u64 {
     10f64.powf(height - 1.0).round() as u64
-}
-
-/// A step of 1, 2 or 5 times a power of ten that makes about five ticks of a range.
-fn round_step(range: f64) -> f64 {
-    let rough = (range / 5.0).max(1e-9);
-    let power = 10f64.powf(rough.log10().floor());
-    let digit = [1.0, 2.0, 5.0].into_iter().find(|digit| digit * power >= rough * 0.99);
-    digit.unwrap_or(10.0) * power
 }
 
 /// Quantiles of the predictivity in each layer.
@@ -195,10 +188,6 @@ mod tests {
 
     #[test]
     fn axes_by_hand() {
-        assert_eq!(
-            [0.42, 0.05, 0.1, 3.0].map(|range| format!("{:.2}", round_step(range))),
-            ["0.10", "0.01", "0.02", "1.00"]
-        );
         assert_eq!([0.0, 1.0, 100.0].map(height), [0.0, 1.0, 3.0]);
         assert_eq!([1.0, 2.0, 4.0].map(count_at), [1, 10, 1000]);
     }

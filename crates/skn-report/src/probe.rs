@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use skn_artifact::names::{file, key, kind};
+use skn_artifact::names::{file, key, kind, top};
 use skn_artifact::{TensorFile, is_file};
-use skn_counts::{Performance, Pool, Predictor, Rule, ScoreRule};
+use skn_counts::{Performance, Pool, Predictor, Rule, ScoreRule, TopTexts};
 
 use crate::error::Result;
 use crate::reading::mismatch;
@@ -82,6 +82,21 @@ impl Probe {
     pub(crate) fn best(&self) -> &Predictor {
         &self.ranked[0]
     }
+}
+
+/// The texts that a run has for its counts; nothing where they are of other tuned parameters.
+pub(crate) fn top_texts(folder: &Path, probe: &Probe) -> Result<Option<TopTexts>> {
+    let path = folder.join(file::tensors(&top::file(probe.pool.name(), "dev")));
+    if !is_file(&path)? {
+        return Ok(None);
+    }
+    let read = TensorFile::read(&path)?;
+    let is_other = probe
+        .tuning
+        .as_ref()
+        .zip(read.metadata().get(key::TUNING))
+        .is_some_and(|(counts, own)| counts != own);
+    if is_other { Ok(None) } else { Ok(Some(TopTexts::read(&read, probe.pool)?)) }
 }
 
 /// Activations of one neuron at the position of its best rule, with the texts' classes.

@@ -190,6 +190,7 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
     let change = |value: f64| points(value - accuracy.tuned);
     let setting = &summary.perturbation;
     let alpha = setting.alpha.map(|alpha| format!(" of standard deviation {alpha}")).unwrap_or_default();
+    let place = if setting.edit == "gaussian" { "in" } else { "in place of" };
     let edit = match setting.edit.as_str() {
         "gaussian" => "Gaussian noise",
         "zero" => "Zeros",
@@ -210,8 +211,8 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
                 (three(best.dev)) " on dev, where it was chosen)."
                 @if let Some(p) = best.p_max { " The chance that the best of all neurons does as well on dev where labels are shuffled: "
                     (evidence::chance(p)) "." } }
-            li { (edit) (alpha) " in the best " (percent(&setting.share)) " of each layer's neurons: "
-                b { (change(accuracy.skill_perturbed)) " points" } "; in as many random ones: "
+            li { (edit) (alpha) " " (place) " the best " (percent(&setting.share)) " of each layer's neurons: "
+                b { (change(accuracy.skill_perturbed)) " points" } "; " (place) " as many random ones: "
                 (change(accuracy.random_perturbed)) " (mean of " (counted(setting.draws, "draw", "draws")) ")."
                 @if let Some(found) = &setting.evidence { " " (tested(found, setting.draws)) } }
             li { "Pruned" (kept.unwrap_or_default()) ", the model " (gain.unwrap_or_default()) "has "

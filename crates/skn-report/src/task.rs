@@ -8,11 +8,11 @@ use skn_artifact::{
     ArtifactError, InferencePerformance, InferenceTime, RankingComparison, RunRecord, TensorFile, is_file,
     is_there,
 };
-use skn_counts::{Performance, Pool, Predictor};
+use skn_counts::{Performance, Pool, Predictor, TopTexts};
 
 use crate::error::{ReportError, Result};
 use crate::evidence::Weighed;
-use crate::probe::{Activations, Probe};
+use crate::probe::{Activations, Probe, top_texts};
 use crate::reading::{comparison, optional};
 use crate::scoring::Scoring;
 
@@ -31,6 +31,8 @@ pub(crate) struct Task {
     pub(crate) asked: Vec<Asked>,
     /// Which neurons were selected: those of the share that perturbing tells of.
     pub(crate) selected: Option<Selected>,
+    /// The texts that excite the best neurons most, of the counts that are shown at length.
+    pub(crate) top: Option<TopTexts>,
     pub(crate) performance: Option<InferencePerformance>,
     pub(crate) time: Option<InferenceTime>,
     /// Rankings of neurons compared.
@@ -100,7 +102,8 @@ pub(crate) fn tasks(run: &Path, wanted: &Wanted<'_>) -> Result<Vec<Task>> {
 
 impl Task {
     fn read(run: &Path, name: String, wanted: &Wanted<'_>) -> Result<Self> {
-        let (folder, scoring) = (&run.join(&name), Scoring::read(run, &name, wanted.record)?);
+        let (folder, scoring) = (run.join(&name), Scoring::read(run, &name, wanted.record)?);
+        let folder = folder.as_path();
         let probe = Probe::read(folder, Pool::Position, scoring)?;
         let mut pooled = Vec::new();
         for pool in [Pool::Mean, Pool::Max, Pool::Last] {
@@ -141,7 +144,7 @@ impl Task {
         let has_other_rankings = rankings.as_ref().is_some_and(is_other);
         let rankings = rankings.filter(|_| !has_other_rankings);
         let weighed = Weighed::read(run, &name)?;
-        Ok(Self {
+        let mut task = Self {
             name,
             probe,
             weighed,
@@ -153,7 +156,13 @@ impl Task {
             time,
             rankings,
             has_other_rankings,
-        })
+            top: None,
+        };
+        task.top = match task.lead() {
+            Some(probe) => top_texts(folder, probe)?,
+            None => None,
+        };
+        Ok(task)
     }
 
     /// All that was probed.

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde_json::json;
 use skn_artifact::MetricRecord;
 
-use crate::axis::metric_label;
+use crate::axis::{metric_label, round_step};
 use crate::blocks::{missing, named, show};
 use crate::figure::{COLOURS, Figure, layout};
 use crate::number::{counted, grouped, scientific, three};
@@ -64,8 +64,13 @@ pub(crate) fn figures(metrics: &[MetricRecord]) -> Vec<Figure> {
         let mark = ScatterPlot::new().with_data(vec![(best.step as f64, best.dev_score)]);
         score.push(Plot::Scatter(mark.with_color(COLOURS[1]).with_size(6.0).with_legend("best, kept")));
     }
-    let score_layout =
-        steps(layout(&score)).with_y_label(format!("{} on dev", metric_label(Some(&first.metric))));
+    // Ticks that are no round numbers would be written as others.
+    let scores = || metrics.iter().map(|record| record.dev_score).filter(|score| score.is_finite());
+    let range = scores().fold(f64::NEG_INFINITY, f64::max) - scores().fold(f64::INFINITY, f64::min);
+    let score_layout = steps(layout(&score))
+        .with_y_tick_step(round_step(range.max(0.005)))
+        .with_y_tick_format(TickFormat::Auto)
+        .with_y_label(format!("{} on dev", metric_label(Some(&first.metric))));
     let caption = match best {
         Some(best) => format!(
             "The metric on dev at each evaluation. The parameters kept are those of step {}, with {:.3}.",

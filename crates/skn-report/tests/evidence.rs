@@ -107,6 +107,47 @@ fn the_page_says_what_speaks_against_chance() {
 }
 
 #[test]
+fn each_layer_stands_beside_its_own_shuffles() {
+    let drawn = |change: &dyn Fn(&mut ChanceRecord)| {
+        let folder = tempfile::tempdir().unwrap();
+        sample::full(folder.path(), TASK);
+        let mut record = evidence(folder.path());
+        change(record.chance.as_mut().unwrap());
+        write_json(&folder.path().join("info/sst2/evidence.json"), Overwrite::Refuse, &record).unwrap();
+        let report = Report::read(folder.path()).unwrap();
+        (report.html(), report.tables().remove("sst2-chance-by-layer"))
+    };
+    let (page, table) = drawn(&|chance| {
+        // Of 999 shuffles 499 have 0.5, 500 have 0.51; of layer 1 one has all.
+        let of = |most: f64| {
+            (0..999)
+                .map(|draw| {
+                    if draw == 998 {
+                        most
+                    } else if draw < 499 {
+                        0.5
+                    } else {
+                        0.51
+                    }
+                })
+                .collect()
+        };
+        chance.layers = vec![of(0.51), of(1.0), of(0.51), of(0.51)];
+    });
+    let rows = table.unwrap().data;
+    assert_eq!(rows.len(), LAYERS);
+    let numbers = |row: usize| rows[row][..4].iter().map(|cell| cell.as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(numbers(1), [1.0, 0.51, 0.51, 1.0]);
+    assert_eq!(numbers(2), [2.0, 0.51, 0.51, 0.51]);
+    assert!((rows[2][4].as_f64().unwrap() - 0.92).abs() < 1e-9, "the best neuron of all lies in layer 2");
+    check(&page, &["<figure id=\"sst2-chance-by-layer\"", "In 3 of 4 layers the best neuron has more"], &[]);
+    // Of a sample of texts it is not known what the layers' best neurons have.
+    assert!(drawn(&|chance| chance.sample = true).1.is_none());
+    // A record of another number of layers says nothing of these.
+    assert!(drawn(&|chance| drop(chance.layers.pop())).1.is_none());
+}
+
+#[test]
 fn what_is_reached_by_chance_is_said() {
     let found = page(|record| {
         record.best[0].p_max = Some(0.25);

@@ -12,6 +12,7 @@ use skn_artifact::{
     Array, Evidence, InferenceTime, Overwrite, PerturbationResult, RunRecord, SkillConfig, StageRecord,
     Summary, TensorBundle, TensorFile, hash_file, read_json, write_file, write_json,
 };
+use skn_counts::{NeuronPlace, Pool, TopTexts};
 use skn_report::{Comparison, Report};
 
 const TASK: &str = "sst2";
@@ -108,6 +109,11 @@ fn the_page_has_the_numbers_of_the_run() {
         "|1|2|87|3|is silent|0.920|0.883|0.860 to 0.903|",
         "The parameters kept are those of step 5\u{202f}000, with 0.929.",
         "|640 neurons, each at the best of its 6 positions.",
+        "|1. Layer 2, index 87, position 3: class 1 (positive) if it is silent; of these texts 4 of 10 are of that class|",
+        "|0.500|1 (positive)|long long",
+        "long…|0|",
+        "|0.484|0 (negative)|&lt;b&gt;bold&lt;/b&gt; &amp;  [31mred|1|",
+        "|0.359|1 (positive)|the text of row 9 | its pair|9|",
         "|class 0 (negative), 200 texts|",
         "|prompt position|2|87|0.920|0.883|0.860 to 0.903|",
         "|skill|gaussian 0.1, per-text|10 %|0 to 3|64|0.905|10|0.643|",
@@ -139,7 +145,7 @@ fn the_page_needs_nothing_else() {
 #[test]
 fn a_part_that_is_absent_is_named_with_its_program() {
     let probe = ["sst2/dev_mean_perf.safetensors", "sst2/dev_max_perf.safetensors"];
-    let parts: [(&[&str], &str); 9] = [
+    let parts: [(&[&str], &str); 10] = [
         (&["summary.json"], "skn-run"),
         (&["metrics.jsonl"], "skn-train"),
         (&["mask_perf.json"], "skn-mask"),
@@ -147,6 +153,7 @@ fn a_part_that_is_absent_is_named_with_its_program() {
         (&["sst2/dev_perf.safetensors"], "skn-probe --probe_type acc"),
         (&["sst2/test_perf.safetensors"], "skn-probe --probe_type acc"),
         (&["sst2/pos_dev/2,87.safetensors"], "skn-probe --probe_type pos --pos 2,87"),
+        (&["sst2/dev_top.safetensors"], "skn-probe --probe_type top"),
         (&probe, "skn-probe --probe_type acc_mean,acc_max"),
         (&["sst2/inference_perf.json", "sst2/inference_time.json"], "skn-probe --probe_type speed"),
     ];
@@ -168,6 +175,43 @@ fn a_part_that_is_absent_is_named_with_its_program() {
         &["made by |skn-run|", "made by |skn-train|", "The run does not say its model."],
         &["<svg"],
     );
+}
+
+#[test]
+fn one_pass_has_no_spread() {
+    let one = |run: &Path| {
+        change_json(&run.join("sst2/inference_time.json"), |time: &mut InferenceTime| {
+            time.seconds.truncate(1)
+        });
+    };
+    check(|_| (), &["Between the fastest pass and the slowest lie"], &["One pass does not say"]);
+    check(one, &["One pass does not say how much times vary."], &["Between the fastest"]);
+}
+
+#[test]
+fn texts_of_other_neurons_or_parameters_are_not_shown() {
+    let of = |neurons: &[(usize, usize, usize)]| {
+        let neurons = neurons.iter().map(|&(layer, index, position)| NeuronPlace { layer, index, position });
+        TopTexts::new(Pool::Position, neurons.collect())
+    };
+    // The position of its best rule is another one.
+    let other = (BEST.0, BEST.1, BEST.2 - 1);
+    let warning = "They are of neurons that are not the best";
+    let shown = |neurons: &[(usize, usize, usize)]| {
+        let top = of(neurons);
+        text(&report(|run| sample::top_texts(run, TASK, "dev_top", &top)).unwrap().html())
+    };
+    let page = shown(&[other]);
+    assert!(page.contains(warning) && !page.contains("the text of row"), "{page}");
+    let page = shown(&[other, BEST]);
+    assert!(!page.contains(warning) && page.matches("the text of row 9").count() == 1, "{page}");
+    let damaged = |run: &Path| {
+        let path = run.join("sst2/dev_top.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() = 0xff;
+        write_file(&path, Overwrite::Replace, &bytes).unwrap();
+    };
+    check_error(damaged, &["dev_top.safetensors"]);
 }
 
 /// A run of an encoder alone: only a text's mean and maximum were probed, and the stage noted that there is no head.
@@ -207,7 +251,8 @@ fn an_encoder_without_a_head_has_figures_and_is_asked_for_nothing_impossible() {
         "skn-train",
         "skn-mask",
         "acc|",
-        "--probe_type",
+        "type acc",
+        "type speed",
         "--fire-bits",
         "tuned prompt",
         "position|",
@@ -571,12 +616,14 @@ fn the_smallest_run_has_a_report() {
             });
         }
         change_json(&run.join("summary.json"), |summary: &mut Summary| {
+            (summary.perturbation.edit, summary.perturbation.alpha) = ("mean".into(), None);
             (summary.parameters.full, summary.ms_per_text.pruned) = (0, 0.0);
         });
     };
     let said = [
         "|1 evaluation in 250 steps",
         "All layers and positions have the same best predictivity",
+        "Means in place of the best 10 % of each layer's neurons: |−26.4 points|; in place of as many random ones: −2.2",
         "|The best neuron|",
         "|1|0|0|0|fires|1.000|1.000|0.207 to 1.000|",
         "|mean over text|0|0|1.000|–|–|",

@@ -13,7 +13,7 @@ use skn_probing::{Pool, ProbeType};
 use crate::done::Now;
 use crate::error::{Result, SessionError};
 use crate::named::Named;
-use crate::options::{DrawReport, Probe, Select, Stage, Tuned, Untuned};
+use crate::options::{DrawReport, Probe, Select, Split, Stage, Tuned, Untuned};
 use crate::place::find_model;
 use crate::provenance;
 use crate::run_writer::RunWriter;
@@ -85,7 +85,12 @@ impl<'a> Plan<'a> {
     }
 
     fn steps(&self) -> Vec<Step> {
-        let stages = [self.probe().into(), self.select().into(), DrawReport::new(self.out.clone()).into()];
+        let stages = [
+            self.probe().into(),
+            self.probe_top().into(),
+            self.select().into(),
+            DrawReport::new(self.out.clone()).into(),
+        ];
         let count = stages.len();
         stages.into_iter().zip(1..).map(|(stage, number)| Step { number, count, stage }).collect()
     }
@@ -103,6 +108,13 @@ impl<'a> Plan<'a> {
             out: self.out.clone(),
             ..Probe::default()
         }
+    }
+
+    /// The texts that excite the best neurons most, which the first probe finds.
+    fn probe_top(&self) -> Probe {
+        let splits = vec![Split::Dev];
+        let (fire_bits, variance) = (false, false);
+        Probe { probe_type: vec![ProbeType::Top], splits, fire_bits, variance, ..self.probe() }
     }
 
     fn select(&self) -> Select {

@@ -26,7 +26,8 @@ pub struct Probe {
     #[command(flatten)]
     tuned: Tuned,
 
-    /// Probes, comma-separated: acc, acc_mean, acc_max, acc_last, pos, prompt_act, speed
+    /// Probes, comma-separated: acc, acc_mean, acc_max, acc_last, pos, top, prompt_act, speed. pos keeps the activations of one neuron,
+    /// top the texts of dev that excite the best neurons most, in RUN/<task>/dev_top, of counts that are there
     #[arg(long = "probe_type", value_name = "PROBES", value_delimiter = ',', default_values_t = options::Probe::default().probe_type)]
     probe_type: Vec<ProbeType>,
 

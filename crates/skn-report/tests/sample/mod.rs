@@ -9,6 +9,7 @@ use skn_artifact::{
     MetricRecord, ModelIdentity, Overwrite, PerturbationResult, PerturbationSetting, Points, RunRecord,
     SkillConfig, StageRecord, Summary, TensorBundle, VerbalizerRecord, write_file, write_json,
 };
+use skn_counts::{NeuronPlace, Pool, TopTexts};
 use skn_random::{Key, Purpose, Rng};
 
 pub(crate) const LAYERS: usize = 4;
@@ -36,6 +37,12 @@ pub(crate) fn full(run: &Path, task: &str) {
     counts(run, task);
     pooled(run, task);
     activations(run, task);
+    top_texts(
+        run,
+        task,
+        "dev_top",
+        &TopTexts::new(Pool::Position, vec![NeuronPlace { layer: BEST.0, index: BEST.1, position: BEST.2 }]),
+    );
     perturbation(run, task);
     speed(run, task);
     summary(run, task);
@@ -176,6 +183,23 @@ pub(crate) fn activations(run: &Path, task: &str) {
         "pos",
         arrays,
     );
+}
+
+/// What excites neurons most, of 40 texts; three of them are long, markup, and with a control character.
+pub(crate) fn top_texts(run: &Path, task: &str, name: &str, none: &TopTexts) {
+    let mut top = none.clone();
+    for neuron in 0..top.neurons().len() {
+        for row in 0..40u64 {
+            top.see(neuron, 0.5 - row as f32 / 64.0, row, (row % 3 == 0).into());
+        }
+    }
+    top.describe(|row| match row {
+        0 => "long ".repeat(50),
+        1 => "<b>bold</b> & \u{1b}[31mred".into(),
+        _ => format!("the text of row {row} | its pair"),
+    });
+    let bytes = top.to_bundle(&BTreeMap::new()).unwrap().to_bytes().unwrap();
+    write_file(&run.join(task).join(format!("{name}.safetensors")), Overwrite::Replace, &bytes).unwrap();
 }
 
 /// A perturbation's result with ten draws.

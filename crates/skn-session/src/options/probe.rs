@@ -81,6 +81,8 @@ impl Default for Probe {
 impl Probe {
     /// The most texts of dev whose fire bits are kept.
     pub const MOST_FIRE_TEXTS: usize = 10_000;
+    /// Of how many of the best neurons `top` keeps texts.
+    pub const TOP_NEURONS: usize = 10;
     /// The most texts of train, and of dev, that the ranking `l1` reads, drawn by the seed.
     pub const MOST_REGRESSION_TEXTS: usize = 4_096;
 

@@ -12,6 +12,7 @@ mod perturb;
 mod pretrain;
 mod probe;
 mod probe_checks;
+mod probe_top;
 mod prune;
 mod report;
 mod select;

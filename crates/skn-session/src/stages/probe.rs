@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use skn_artifact::names::{file, fire, key, kind, rank};
 use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, Spool, TensorBundle, TensorFile};
-use skn_counts::{Performance, Rule};
+use skn_counts::{NeuronPlace, Performance, Rule, TopTexts};
 use skn_data::{Encoded, shard};
 use skn_model::{Gradients, LanguageModel};
 use skn_perturb::mean_over_positions;
 use skn_probing::{
     Average, Capture, Count, Fires, Metadata, PassOptions, Pool, ProbeType, Rank, RankRecord, Ranked,
-    Ranking, Record, Sample, Statistic, Threshold, collect, collect_gradients, l1, prompt_activation_bundle,
-    prompt_activations, speed,
+    Ranking, Record, Sample, Statistic, Threshold, Top, collect, collect_gradients, l1,
+    prompt_activation_bundle, prompt_activations, speed,
 };
 use skn_random::{Key, Purpose};
 
@@ -20,6 +20,7 @@ use super::best::BestPredictor;
 use super::compare::Comparison;
 use super::mask_file::{check_site as check_site_of, check_template};
 use super::probe_checks::{check, check_prompt, check_site};
+use super::probe_top::{best_of, counted, describe, outdated, top_file};
 use crate::error::{Result, SessionError};
 use crate::options::{NeuronChoice, Probe, Shard, Split};
 use crate::provenance;
@@ -84,7 +85,7 @@ impl Session {
         let mut writer = RunWriter::open(self, options.clone(), &folder, &entry, overwrite)?;
         let mut probing = Probing::new(self, options, &setup, &model)?;
         let task = &setup.base.task.name;
-        let made = outputs(options, task, probing.neuron);
+        let made = outputs(options, task, probing.neuron, probing.top.as_ref().map(|(pool, _)| *pool));
         writer.check_free(&made)?;
         let rankings = format!("{task}/{}/", rank::FOLDER);
         writer.remove_former(&made, |name| name.starts_with(&rankings))?;
@@ -97,6 +98,13 @@ impl Session {
             );
         }
         writer.remove_listed(fires)?;
+        let tops = outdated(options, task, &record);
+        for name in &tops {
+            tracing::warn!(
+                "{name}: goes, as this probe replaces the counts that its neurons were the best of"
+            );
+        }
+        writer.remove_listed(tops)?;
         if options.pools().next().is_some() && (options.passes(Split::Train) || options.passes(Split::Dev)) {
             writer.remove_listed(rankings_but(&record, task, &made))?;
         }
@@ -147,7 +155,7 @@ fn best(
 
 /// What is asked of texts alone can be asked of an encoder; a prompt is tuned through the masked-LM head.
 fn load<'s>(session: &'s Session, options: &Probe) -> Result<Setup<'s>> {
-    let of_texts = [ProbeType::AccMean, ProbeType::AccMax];
+    let of_texts = [ProbeType::AccMean, ProbeType::AccMax, ProbeType::Top];
     match options.compare.is_empty() && options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
         true => Setup::load_encoder(session, &options.subject, &options.tuned),
         false => Setup::load(session, &options.subject, &options.tuned),
@@ -155,7 +163,7 @@ fn load<'s>(session: &'s Session, options: &Probe) -> Result<Setup<'s>> {
 }
 
 /// The names of all files that a probe will write, in its folder.
-fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>) -> Vec<String> {
+fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>, top_of: Option<Pool>) -> Vec<String> {
     let mut names = Vec::new();
     for pool in options.pools() {
         if options.passes(Split::Train) {
@@ -166,6 +174,7 @@ fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>) -> Vec<S
     if let Some((layer, index)) = neuron {
         names.extend(options.counted().map(|split| file::positions(split, layer, index)));
     }
+    names.extend(top_of.map(top_file));
     if options.fire_bits && options.passes(Split::Dev) {
         names.extend(options.fire_pools().map(fire_file));
     }
@@ -209,6 +218,8 @@ struct Probing<'a> {
     pass: PassOptions<'a>,
     /// The neuron whose activations are kept, for `pos`.
     neuron: Option<(usize, usize)>,
+    /// The neurons whose texts are kept, for `top`, and what is read of these.
+    top: Option<(Pool, Vec<NeuronPlace>)>,
     /// The averages that rankings are made with.
     averages: Option<Average>,
     /// Rankings that are to be compared.
@@ -227,8 +238,10 @@ impl<'a> Probing<'a> {
     ) -> Result<Self> {
         let pass = PassOptions { site: options.site, ..session.pass(options.batch) };
         let (averages, ranked, files, read) = (None, Vec::new(), Vec::new(), Vec::new());
-        let mut probing = Self { options, setup, model, pass, neuron: None, averages, ranked, files, read };
+        let (neuron, top) = (None, None);
+        let mut probing = Self { options, setup, model, pass, neuron, top, averages, ranked, files, read };
         probing.neuron = probing.find_neuron()?;
+        probing.top = probing.find_top()?;
         Ok(probing)
     }
 
@@ -255,6 +268,17 @@ impl<'a> Probing<'a> {
                 Ok(Some((layer, index)))
             }
         }
+    }
+
+    /// The best neurons of the counts that the run has: those of prompt positions, or else of the last token, the mean, the
+    /// maximum.
+    fn find_top(&mut self) -> Result<Option<(Pool, Vec<NeuronPlace>)>> {
+        if !self.options.asks(ProbeType::Top) {
+            return Ok(None);
+        }
+        let pool = counted(&self.options.out.join(&self.setup.base.task.name))?;
+        let dev = Performance::read(&self.file_of_run(&pool.performance_file("dev"), "dev")?)?;
+        Ok(Some((pool, best_of(&dev, self.setup.base.paper)?)))
     }
 
     /// A file that an earlier probe left in the run, of this very model with these very tuned parameters, and of the rows of
@@ -333,7 +357,8 @@ impl<'a> Probing<'a> {
             }
         }
         let splits: Vec<_> = options.counted().collect();
-        if splits.is_empty() || (options.pools().next().is_none() && !options.asks(ProbeType::Pos)) {
+        let counts = options.pools().next().is_some() || options.asks(ProbeType::Pos);
+        if splits.is_empty() || (!counts && !options.asks(ProbeType::Top)) {
             return Ok(());
         }
         let mut thresholds = BTreeMap::new();
@@ -349,6 +374,10 @@ impl<'a> Probing<'a> {
             self.averages = Some(Average::read(&self.file_of_run(pool.average_file(), "train")?, pool)?);
         }
         for split in splits {
+            // The texts of the best neurons are those of dev.
+            if !counts && split != Split::Dev.name() {
+                continue;
+            }
             let folder = writer.folder();
             let of_split =
                 |texts: &[Encoded], classes| self.of_split(folder, split, texts, classes, &thresholds);
@@ -449,6 +478,9 @@ impl<'a> Probing<'a> {
                 statistics.push(Box::new(rank));
             }
         }
+        if let Some((pool, neurons)) = self.top.as_ref().filter(|_| split == Split::Dev.name()) {
+            statistics.push(Box::new(Top::new(self.model, *pool, neurons.clone())?));
+        }
         if let Some(neuron) = self.neuron {
             let labels = texts.iter().map(|text| text.label);
             statistics.push(Box::new(Capture::new(self.model, neuron, labels)?));
@@ -482,7 +514,12 @@ impl<'a> Probing<'a> {
 
     fn keep(&mut self, writer: &mut RunWriter, split: &str, statistic: Box<dyn Statistic>) -> Result<()> {
         let name = statistic.file(split);
-        self.keep_record(writer, split, &name, statistic.into_record()?)
+        let mut record = statistic.into_record()?;
+        let any: &mut dyn Any = record.as_mut();
+        if let Some(top) = any.downcast_mut::<TopTexts>() {
+            describe(top, self.setup.part(split));
+        }
+        self.keep_record(writer, split, &name, record)
     }
 
     fn keep_record(

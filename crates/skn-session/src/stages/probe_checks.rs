@@ -67,6 +67,14 @@ pub(super) fn check(options: &Probe) -> Result<()> {
             "option `pos` best is the best of counts that are there: probe acc first, then pos with option `pos` best",
         );
     }
+    if asks(ProbeType::Top) && options.pools().next().is_some() {
+        return wrong(
+            "option `probe_type` top reads the best neurons of counts that are there: probe acc first, then top",
+        );
+    }
+    if asks(ProbeType::Top) && !options.passes(Split::Dev) {
+        return wrong("option `probe_type` top keeps texts of dev, which option `splits` leaves out");
+    }
     if asks(ProbeType::Speed) && !options.passes(Split::Test) {
         return wrong("option `probe_type` speed is measured on test, which option `splits` leaves out");
     }
