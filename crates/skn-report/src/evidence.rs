@@ -7,13 +7,13 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 use skn_artifact::names::file;
 use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, RunRecord, TensorFile};
-use skn_counts::{Performance, Rule};
+use skn_counts::{Performance, Rule, ScoreRule};
 
 use crate::error::Result;
 use crate::figure::{COLOURS, Figure, layout};
 use crate::neurons::quantile;
 use crate::number::{grouped, percent, range, scientific_short, three};
-use crate::scoring::{Scoring, Weighing};
+use crate::scoring::{Scoring, Weighing, with_areas};
 use crate::table::Table;
 
 /// About how many bars the figure has.
@@ -33,7 +33,8 @@ impl Weighed {
         if current {
             let counts = TensorFile::read(&run.join(task).join(file::tensors(&record.counts)))?;
             let scoring = Scoring::read(run, task, &RunRecord::read(run)?)?;
-            current = scoring.of(&Performance::read(&counts)?).name() == record.score;
+            let read = with_areas(Performance::read(&counts)?, &counts, "dev")?;
+            current = scoring.of(&read).name() == record.score;
         }
         Ok(Some(Self { record, current }))
     }
@@ -79,12 +80,17 @@ pub(crate) fn cells(known: Option<&NeuronRecord>) -> Markup {
 }
 
 /// What the columns mean.
-pub(crate) fn explained() -> Markup {
+pub(crate) fn explained(score: ScoreRule) -> Markup {
     html! {
-        p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes, at its best \
+        @if score == ScoreRule::Auc {
+            p { "p: the chance that activations that have nothing to do with the label order the texts so well or so badly, at the neuron's \
+                best position (rank-sum test on dev, with ties). q: the same, with regard to how many were tried: of pairs of neuron \
+                and position with a q of at most 0.05, 5 % at most are expected to be there by chance. There is no p" sub { "max" }
+                ": labels are shuffled against fire bits, which say nothing of areas." }
+        } @else { p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes, at its best \
             position (Fisher's exact test on dev). q: the same, with regard to how many were tried: of pairs of neuron and position \
             with a q of at most 0.05, 5 % at most are expected to be there by chance. p" sub { "max" } ": the chance that the best of \
-            all neurons does as well where labels are shuffled." }
+            all neurons does as well where labels are shuffled." } }
     }
 }
 
@@ -112,6 +118,8 @@ fn sentences(weighed: &Weighed) -> Markup {
             Some(chance) => li { (against_shuffles(chance)) },
             None if record.class.is_some() => li { "How well the best neuron does where labels are shuffled is known of all classes \
                 together alone: " code { "skn-select" } " without " code { "--class" } " shuffles." },
+            None if record.score == ScoreRule::Auc.name() => li { "Neurons are scored by the area under the ROC curve (auc). How well \
+                the best one does where labels are shuffled is known of accuracy alone, so there is no p" sub { "max" } "." },
             None => li.missing { "How well the best neuron does where labels are shuffled is not known: " code { "skn-probe --fire-bits" }
                 " keeps what is needed, " code { "skn-select" } " shuffles." },
         }

@@ -17,7 +17,7 @@ use skn_counts::{Performance, Pool, Predictor, Rule, ScoreRule};
 
 use crate::error::{ReportError, Result};
 use crate::evidence::Weighed;
-use crate::scoring::Scoring;
+use crate::scoring::{Scoring, with_areas};
 
 /// What a task's folder may hold, one of which makes it one.
 fn task_files() -> Vec<String> {
@@ -244,7 +244,7 @@ impl Probe {
                 true => {
                     let counts = TensorFile::read(&path)?;
                     let said = [key::SITE, key::TUNING].map(|key| counts.metadata().get(key).cloned());
-                    Some((Performance::read(&counts)?, said))
+                    Some((with_areas(Performance::read(&counts)?, &counts, split)?, said))
                 }
                 false => None,
             })
