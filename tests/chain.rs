@@ -130,6 +130,20 @@ fn the_other_demo_tasks_run_too() {
         let (shape, _) = skn_artifact::TensorFile::read(&perf).unwrap().i64("correct", None).unwrap();
         assert_eq!(shape[0], classes, "one rule for each class against the rest");
         check_one_against_the_rest(&desk, task, &summary);
+        // Each class's own neurons are perturbed too, and the report shows what that does to each class.
+        let damage = desk.json(&format!("runs/demo-{task}/class_perf.json"));
+        let damage = damage.as_array().unwrap();
+        assert_eq!(damage.len(), classes);
+        for (class, of) in damage.iter().enumerate() {
+            assert_eq!((of["class"].as_u64(), of["mask"].as_str()), (Some(class as u64), Some("0.1")));
+            assert_eq!(of["by_class"]["rows"].as_array().unwrap().len(), classes);
+            let mask = desk.path(&format!("runs/demo-{task}/info/{task}-class-{class}/0.1.safetensors"));
+            assert_eq!(of["mask_sha256"], skn_artifact::hash_file(&mask).unwrap());
+            let mask = skn_artifact::TensorFile::read(&mask).unwrap();
+            assert_eq!(mask.metadata()["skn.class"], class.to_string());
+        }
+        let page = std::fs::read_to_string(desk.path(&format!("runs/demo-{task}/report.html"))).unwrap();
+        assert!(page.contains("their own texts suffer most"));
     }
 }
 

@@ -187,6 +187,13 @@ mod mutants_of {
         performance,
         positions,
         mask,
+        made_mask,
+        npy_mask,
+        csv_neurons,
+        json_neurons,
+        fire_bits,
+        areas,
+        rank_shard,
         checkpoint,
         run_record
     );

@@ -37,7 +37,7 @@ const DATA: Option<&str> =
 const MODEL: Option<&str> =
     Some("skn-train --task-file task.toml --epoch 1 --save_to run --data data/csv --model");
 
-pub(super) const FORMS: [Form; 35] = [
+pub(super) const FORMS: [Form; 42] = [
     Form {
         name: "arrow",
         make: |to| data(to, "arrow/validation/data-00000-of-00001.arrow", "arrow"),
@@ -91,6 +91,13 @@ pub(super) const FORMS: [Form; 35] = [
     Form { name: "performance", make: runs::performance, read: runs::read_performance, fenced: None },
     Form { name: "positions", make: runs::positions, read: runs::read_positions, fenced: None },
     Form { name: "mask", make: runs::mask, read: runs::read_mask, fenced: None },
+    Form { name: "made_mask", make: runs::made_mask, read: runs::read_made, fenced: None },
+    Form { name: "npy_mask", make: runs::npy_mask, read: runs::read_made, fenced: None },
+    Form { name: "csv_neurons", make: runs::csv_neurons, read: runs::read_made, fenced: None },
+    Form { name: "json_neurons", make: runs::json_neurons, read: runs::read_made, fenced: None },
+    Form { name: "fire_bits", make: runs::fire_bits, read: runs::read_fire_bits, fenced: None },
+    Form { name: "areas", make: runs::areas, read: runs::read_areas, fenced: None },
+    Form { name: "rank_shard", make: runs::rank_shard, read: runs::read_rank, fenced: None },
     Form { name: "checkpoint", make: runs::checkpoint, read: runs::read_checkpoint, fenced: None },
     Form { name: "run_record", make: runs::run_record, read: runs::read_run_record, fenced: None },
 ];

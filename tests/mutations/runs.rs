@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use skn_artifact::{Array, RunRecord, StageRecord, TensorBundle, TensorFile, sha256_hex, verify};
-use skn_model::{Method, ReadAs, Tuning};
+use skn_artifact::names::key;
+use skn_artifact::{Array, RunRecord, Spool, StageRecord, TensorBundle, TensorFile, sha256_hex, verify};
+use skn_counts::FireBits;
+use skn_model::{LanguageModel, Method, ReadAs, Tuning};
 use skn_probing::{
-    Average, Metadata, PassOptions, Performance, Pool, Positions, ProbeType, Silent, Threshold, Workers,
-    averages, counts,
+    Average, Fires, Kinds, Metadata, PassOptions, Performance, Pool, Positions, ProbeType, Rank, Ranking,
+    Silent, Statistic, Threshold, Workers, averages, collect, counts,
 };
-use skn_select::Mask;
+use skn_select::{MadeRanking, Mask};
 
 use super::small::SMALL;
 use super::support::write;
@@ -121,6 +124,105 @@ pub(super) fn mask(to: &Path) -> PathBuf {
 
 pub(super) fn read_mask(file: &Path) -> bool {
     TensorFile::read(file).is_ok_and(|file| Mask::read(&file).is_ok())
+}
+
+/// Marks of another program: 4 neurons of each of two layers of 40.
+fn marks() -> Vec<u8> {
+    (0..80).map(|place| u8::from(place % 40 < 4)).collect()
+}
+
+pub(super) fn made_mask(to: &Path) -> PathBuf {
+    let mut bundle = TensorBundle::new();
+    bundle.insert("mask", Array::u8(vec![2, 40], marks()).unwrap());
+    put(to, &bundle)
+}
+
+pub(super) fn npy_mask(to: &Path) -> PathBuf {
+    let header = "{'descr': '|b1', 'fortran_order': False, 'shape': (2, 40), }";
+    let header = format!("{header:117}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    let file = to.join("mutant.npy");
+    write(&file, [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes(), &marks()].concat());
+    file
+}
+
+pub(super) fn csv_neurons(to: &Path) -> PathBuf {
+    let file = to.join("mutant.csv");
+    let lines =
+        (0..20).map(|place| format!("\"so, {place}\",{},{},{}.5\n", place % 2, 2 * place, 40 - place));
+    write(&file, format!("note,layer,neuron,score\n{}", lines.collect::<String>()));
+    file
+}
+
+pub(super) fn json_neurons(to: &Path) -> PathBuf {
+    let file = to.join("mutant.json");
+    let neurons: Vec<String> = (0..20).map(|place| format!("[{}, {}]", place % 2, 2 * place)).collect();
+    write(&file, format!("[{}]\n", neurons.join(",\n ")));
+    file
+}
+
+pub(super) fn read_made(file: &Path) -> bool {
+    MadeRanking::marks(file, &[40, 40]).is_ok()
+}
+
+/// What a statistic of the small model's texts becomes.
+fn taken(
+    statistic: impl FnOnce(&LanguageModel, &Average) -> Box<dyn Statistic>,
+    metadata: &Metadata,
+) -> TensorBundle {
+    let small = &*SMALL;
+    let model = small.model(0, &small.weights);
+    let workers = Workers::new(1).unwrap();
+    let options = PassOptions::new(&workers);
+    let statistics = vec![statistic(&model, &PROBED.0)];
+    let mut taken = collect("damaging", &model, small.texts(), 2, statistics, &options).unwrap();
+    taken.remove(0).into_record().unwrap().to_bundle(metadata).unwrap()
+}
+
+static PROBED: LazyLock<(Average, Performance, Positions)> = LazyLock::new(probed);
+
+pub(super) fn fire_bits(to: &Path) -> PathBuf {
+    let fires = |model: &LanguageModel, average: &Average| {
+        let (threshold, spool) = (average.threshold().unwrap(), Spool::new(to).unwrap());
+        Box::new(Fires::new(model, &threshold, SMALL.texts(), None, spool).unwrap()) as Box<dyn Statistic>
+    };
+    put(to, &taken(fires, &Metadata::new()))
+}
+
+/// All bits are read, as for the votes of neurons.
+pub(super) fn read_fire_bits(file: &Path) -> bool {
+    let Ok(file) = TensorFile::open(file) else { return false };
+    let Ok(bits) = FireBits::read(file, &PROBED.1) else { return false };
+    let places =
+        (0..bits.layers()).flat_map(|layer| (0..bits.positions()).map(move |position| (layer, position)));
+    places.into_iter().all(|(layer, position)| bits.position(layer, position).is_ok())
+}
+
+fn areas_of(metadata: &Metadata) -> TensorBundle {
+    let rank = |model: &LanguageModel, average: &Average| {
+        Box::new(Rank::new(Ranking::Auc, model, average, 2, 0).unwrap()) as Box<dyn Statistic>
+    };
+    taken(rank, metadata)
+}
+
+pub(super) fn areas(to: &Path) -> PathBuf {
+    put(to, &areas_of(&Metadata::new()))
+}
+
+/// As counts are scored by it, and as a ranking that was made elsewhere.
+pub(super) fn read_areas(file: &Path) -> bool {
+    let counts = &PROBED.1;
+    let Ok(read) = TensorFile::read(file) else { return false };
+    counts.clone().with_areas(&read).is_ok() & MadeRanking::read(file, counts.widths()).is_ok()
+}
+
+pub(super) fn rank_shard(to: &Path) -> PathBuf {
+    let metadata = Metadata::from([(key::SHARD.to_owned(), "1/2".to_owned())]);
+    put(to, &areas_of(&metadata))
+}
+
+pub(super) fn read_rank(file: &Path) -> bool {
+    TensorFile::read(file).is_ok_and(|file| Kinds::default().read(&file).is_ok())
 }
 
 /// The checkpoint of a training that is done.

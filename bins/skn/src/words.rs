@@ -173,6 +173,7 @@ impl Words {
         self.flag("--fire-bits", options.fire_bits);
         self.flag("--variance", options.variance);
         self.list("--rank", &options.rank);
+        self.optional("--metric-column", options.metric_column.as_ref());
         self.list("--compare", &options.compare);
         self.optional("--shard", options.shard);
         self.unless("--repeats", options.repeats, Probe::default().repeats);
@@ -337,6 +338,7 @@ mod tests {
         (probe.shard, probe.batch) = (Some(Shard { index: 2, count: 3 }), Some(some(4)));
         (probe.repeats, probe.overwrite) = (some(2), true);
         (probe.fire_bits, probe.variance) = (true, true);
+        probe.metric_column = Some("length".into());
         (probe.rank, probe.compare) = (Ranking::ALL.to_vec(), vec!["0.05".parse().unwrap()]);
         check(probe.into());
 

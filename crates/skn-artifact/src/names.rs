@@ -308,11 +308,31 @@ pub mod rank {
     pub const RANKING: &str = "skn.rank";
     /// The metadata key of what was taken of a text's activations: position, mean, max or last.
     pub const POOL: &str = "skn.pool";
+    /// The metadata key of the column whose numbers activations were correlated with, instead of with classes.
+    pub const COLUMN: &str = "skn.metric_column";
+    /// The metadata key of whether a shard's ranking is to be scored as published, and what it says then.
+    pub const COMPAT: &str = "skn.compat";
+    /// See [`COMPAT`].
+    pub const PAPER: &str = "paper";
     /// The folder of a task's rankings, in the task's folder.
     pub const FOLDER: &str = "rank";
 
     /// What comparing them gave, by its path in the task's folder.
     pub const COMPARISON: &str = "rank/comparison.json";
+
+    /// The ranking by areas under ROC curves.
+    pub const AUC: &str = "auc";
+
+    /// The areas under ROC curves of a split, by their path in the task's folder, without extension: `rank/auc` of dev, which is the ranking
+    /// itself, `rank/auc_test` of test.
+    pub fn areas(split: &str) -> String {
+        if split == "dev" { file(AUC) } else { format!("{}_{split}", file(AUC)) }
+    }
+
+    /// What a pool is called in such a file, by its name in names of files.
+    pub fn pool_name(pool: &str) -> &str {
+        if pool.is_empty() { "position" } else { pool }
+    }
 
     /// A ranking's file by its path in the task's folder, without extension: `rank/auc`.
     pub fn file(ranking: &str) -> String {

@@ -15,10 +15,13 @@ impl ClassScore {
     /// The rules that some texts can tell: that of class 1 of two, that of each class of more.
     ///
     /// # Errors
-    /// If none can be told, or the score is accuracy of more than two classes.
+    /// If none can be told, or the score is accuracy of more than two classes, or an area, which bits don't say.
     pub(crate) fn all(labels: &[usize], classes: usize, score: ScoreRule) -> Result<Vec<Self>> {
         if classes > 2 && score == ScoreRule::Accuracy {
             return Err(CountsError::mismatch(format!("score of {classes} classes"), "balanced", score));
+        }
+        if score == ScoreRule::Auc {
+            return Err(CountsError::mismatch("score of fire bits", "accuracy or balanced", score));
         }
         let ruled = if classes == 2 { 1..2 } else { 0..classes };
         let of_class = |class: usize| {
@@ -37,7 +40,7 @@ impl ClassScore {
     pub(crate) fn whole(&self) -> u64 {
         let whole = match self.score {
             ScoreRule::Accuracy => self.positives + self.negatives,
-            ScoreRule::Balanced => self.positives * self.negatives,
+            ScoreRule::Balanced | ScoreRule::Auc => self.positives * self.negatives,
         };
         whole.unsigned_abs()
     }
@@ -47,7 +50,7 @@ impl ClassScore {
         let fires = fires as i64;
         match self.score {
             ScoreRule::Accuracy => 2 * fires + self.positives - self.negatives,
-            ScoreRule::Balanced => fires * self.positives,
+            ScoreRule::Balanced | ScoreRule::Auc => fires * self.positives,
         }
     }
 
@@ -57,7 +60,7 @@ impl ClassScore {
             // Right are `hits + negatives - (fires - hits)`.
             ScoreRule::Accuracy => 4,
             // `hits * negatives - (fires - hits) * positives`.
-            ScoreRule::Balanced => self.positives + self.negatives,
+            ScoreRule::Balanced | ScoreRule::Auc => self.positives + self.negatives,
         }
     }
 

@@ -100,7 +100,7 @@ impl Performance {
         let pool = pool.or((dims.len() == 3).then_some(Pool::Position));
         let dead = dead(file, dims)?;
         let (file_read, dims) = (path.into(), dims.to_vec());
-        let read = Self { file: file_read, pool, dims, widths, correct, by_class, dead, total };
+        let read = Self { file: file_read, pool, dims, widths, correct, by_class, dead, total, areas: None };
         read.check(file)?;
         Ok(read)
     }

@@ -363,6 +363,7 @@ pub(crate) mod tests {
             by_class: Some(ByClass { true_positive, positives }),
             dead: None,
             total: labels.len() as i64,
+            areas: None,
         }
     }
 

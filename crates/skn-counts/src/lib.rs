@@ -5,7 +5,8 @@
 //! class against the rest. [`Performance`] counts for how many texts each is right, and for how many of the class the neuron
 //! fires ([`ByClass`]); a [`Rule`] names one of them.
 //!
-//! What right answers come to is a [`ScoreRule`]: accuracy, or balanced accuracy where classes are not of one size.
+//! What right answers come to is a [`ScoreRule`]: accuracy, balanced accuracy where classes are not of one size, or,
+//! with [`Areas`], the area under the ROC curve.
 //!
 //! How surprising each rule's counts are says [`Performance::tested`]. From the bits of single texts ([`FireBits`]) comes what the best neuron has by chance ([`NullOfBest`]).
 //!
@@ -31,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod areas;
 mod bit_count;
 #[cfg(test)]
 mod calibration;
@@ -51,7 +53,9 @@ mod score_rule;
 mod significance;
 mod top_texts;
 mod votes;
+mod with_areas;
 
+pub use crate::areas::Areas;
 pub use crate::correlation::Correlation;
 pub use crate::error::{CountsError, Result};
 pub use crate::fire_bits::{FireBits, PositionBits};

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use skn_stats::FireAccumulator;
 
+use crate::areas::Areas;
 use crate::error::{CountsError, Result};
 use crate::pool::Pool;
 
@@ -30,6 +31,8 @@ pub struct Performance {
     /// Of the shape of `dims`.
     pub(crate) dead: Option<Vec<bool>>,
     pub(crate) total: i64,
+    /// Areas under ROC curves of the same texts, where they were read too.
+    pub(crate) areas: Option<Areas>,
 }
 
 /// What is counted besides of each rule's class: class 1 of two, each class of more.
@@ -82,7 +85,7 @@ impl Performance {
         }
         let widths = widths.to_vec();
         let (file, dead) = (PathBuf::new(), None);
-        Ok(Self { file, pool: Some(pool), dims, widths, correct, by_class, dead, total })
+        Ok(Self { file, pool: Some(pool), dims, widths, correct, by_class, dead, total, areas: None })
     }
 
     /// Notes which neurons are dead at which position, of the shape of [`Self::dims`]: their activation hardly varies over
@@ -209,6 +212,8 @@ impl Performance {
             return Err(CountsError::mismatch("tensor `dead` of a shard", expected, found));
         }
         let mut sum = self.clone();
+        // They are of other texts.
+        sum.areas = None;
         add(&mut sum.correct, &other.correct)?;
         add(std::slice::from_mut(&mut sum.total), &[other.total])?;
         match (&mut sum.by_class, &other.by_class) {
@@ -280,6 +285,7 @@ mod tests {
             by_class: Some(ByClass { true_positive: vec![1, 1], positives: vec![2] }),
             dead: None,
             total: 4,
+            areas: None,
         }
     }
 

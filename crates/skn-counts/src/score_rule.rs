@@ -21,11 +21,15 @@ pub enum ScoreRule {
     /// The mean of the shares of the class and of the other texts for which it is right. It does not depend on how many texts
     /// each class has: a neuron that never fires has 0.5.
     Balanced,
+    /// The area under the ROC curve of the activation for the class against the rest (Mann and Whitney 1947): the share of pairs of a
+    /// text of the class and another in which the class's has the larger activation, equal ones counted half. It needs no
+    /// threshold, and [`Areas`](crate::Areas) beside the counts.
+    Auc,
 }
 
 impl ScoreRule {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Accuracy, Self::Balanced];
+    pub const ALL: [Self; 3] = [Self::Accuracy, Self::Balanced, Self::Auc];
 
     /// The largest share of texts, in hundredths, that a class of two may have in each file for accuracy to be the score.
     pub const MOST_FOR_ACCURACY: u64 = 55;
@@ -46,11 +50,22 @@ impl ScoreRule {
         if uneven { Self::Balanced } else { Self::Accuracy }
     }
 
+    /// The same, or as published, which of two classes is accuracy whatever their shares.
+    pub fn of_texts(texts: &[u64], as_published: bool) -> Self {
+        Self::of_classes(texts).or_published(texts.len(), as_published)
+    }
+
+    /// This one, unless what is published is followed: of two classes that is accuracy, of more nobody published one that is right.
+    fn or_published(self, classes: usize, as_published: bool) -> Self {
+        if as_published && classes == 2 { Self::Accuracy } else { self }
+    }
+
     /// Its name, as metadata say it (`skn.score`).
     pub fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
             Self::Balanced => "balanced",
+            Self::Auc => "auc",
         }
     }
 }
@@ -65,9 +80,10 @@ impl FromStr for ScoreRule {
     type Err = CountsError;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|score| score.name() == name).ok_or_else(|| {
-            CountsError::mismatch("score", Self::ALL.map(Self::name).join(" or "), format!("`{name}`"))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|score| score.name() == name)
+            .ok_or_else(|| CountsError::mismatch("score", "accuracy, balanced or auc", format!("`{name}`")))
     }
 }
 
@@ -80,7 +96,7 @@ impl Performance {
     /// The score that neurons are named by: the usual one, or as published, which for two classes is accuracy whatever their
     /// shares. Nobody published one for more classes that is right.
     pub fn score_of(&self, as_published: bool) -> ScoreRule {
-        if as_published && self.rules() == 1 { ScoreRule::Accuracy } else { self.usual_score() }
+        self.usual_score().or_published(self.classes(), as_published)
     }
 
     /// The share of the larger of two classes; nothing of more, and of a file that does not say.
@@ -126,7 +142,10 @@ mod tests {
         assert_eq!(of(11, 20).usual_score(), ScoreRule::Accuracy, "55 % exactly");
         assert_eq!(of(0, 20).usual_score(), ScoreRule::Balanced);
         assert_eq!(of(73, 100).larger_class(), Some(0.73));
-        assert_eq!([true, false].map(|paper| of(73, 100).score_of(paper)), ScoreRule::ALL);
+        assert_eq!(
+            [true, false].map(|paper| of(73, 100).score_of(paper)),
+            [ScoreRule::Accuracy, ScoreRule::Balanced]
+        );
         let all = [of(50, 100), of(30, 100)];
         assert_eq!(ScoreRule::of(&all), ScoreRule::Balanced, "one file decides for all");
         let older = read(None, &[("correct", &[1, 1, 1], &[9]), ("total", &[1], &[10])]).unwrap();
@@ -140,6 +159,6 @@ mod tests {
             assert_eq!(score.to_string().parse::<ScoreRule>().unwrap(), score);
         }
         let message = "f1".parse::<ScoreRule>().unwrap_err().to_string();
-        assert_eq!(message, "score: expected accuracy or balanced, found `f1`");
+        assert_eq!(message, "score: expected accuracy, balanced or auc, found `f1`");
     }
 }

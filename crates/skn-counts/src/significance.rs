@@ -1,13 +1,14 @@
-use skn_stats::{FisherTest, benjamini_hochberg};
+use skn_stats::{FisherTest, benjamini_hochberg, rank_sum_of};
 
 use crate::error::{CountsError, Result};
 use crate::performance::Performance;
+use crate::score_rule::ScoreRule;
 
 /// How surprising a neuron's counts would be if it had nothing to do with the label.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Significance {
-    /// Fisher's exact test of firing and class, two-sided: the least over positions and classes.
+    /// Fisher's exact test of firing and class, two-sided, or of areas the rank-sum test: the least over positions and classes.
     pub p: f64,
     /// The same adjusted for all rules that were tested (Benjamini and Hochberg 1995).
     pub q: f64,
@@ -31,6 +32,15 @@ impl Performance {
     /// # Errors
     /// If the counts are an older version's, without [by class](Self::by_class), or there is no such class.
     pub fn tested(&self, class: Option<usize>) -> Result<Tested> {
+        self.tested_by(class, ScoreRule::Accuracy)
+    }
+
+    /// The same by the test that goes with a score: of areas under ROC curves ([`ScoreRule::Auc`]) the rank-sum test with ties, two-sided, by its
+    /// normal approximation ([`skn_stats::rank_sum_of`]), of the other scores Fisher's.
+    ///
+    /// # Errors
+    /// As [`Self::tested`]; if areas are wanting.
+    pub fn tested_by(&self, class: Option<usize>, score: ScoreRule) -> Result<Tested> {
         let Some(counted) = &self.by_class else {
             let expected = "counts by class (an older version wrote the file: probe again)";
             return Err(CountsError::file(&self.file, "tensor `true_positive`", expected, "nothing"));
@@ -41,22 +51,30 @@ impl Performance {
         }
         // The one rule of two classes tells both.
         let asked = |rule: usize| !self.is_one_vs_rest() || class.is_none_or(|class| class == rule);
+        let areas = if score == ScoreRule::Auc { Some(self.areas()?) } else { None };
         let (mut places, mut values) = (Vec::new(), Vec::new());
         for (rule, &positives) in counted.positives.iter().enumerate().filter(|(rule, _)| asked(*rule)) {
             if positives == 0 || positives == self.total {
                 continue;
             }
             let mut test = FisherTest::new(positives.unsigned_abs(), self.total.unsigned_abs())?;
+            let (of_class, of_rest) = (positives as f64, (self.total - positives) as f64);
             for (layer, &width) in self.widths.iter().enumerate() {
                 for position in 0..self.positions() {
                     let row = (layer * self.positions() + position) * self.neurons();
                     for index in (0..width).filter(|index| !self.is_dead(row + index)) {
                         let place = rule * self.size() + row + index;
+                        places.push(layer * self.neurons() + index);
+                        if let Some(areas) = areas {
+                            let area = areas.twice_above[place] as f64 / (2.0 * of_class * of_rest);
+                            let spread = f64::from(areas.spread[row + index]);
+                            values.push(rank_sum_of(area, of_class, of_rest, spread));
+                            continue;
+                        }
                         let (correct, hits) = (self.correct[place], counted.true_positive[place]);
                         // Right are the hits, and those of the rest for which it is silent.
                         let fires = self.total - positives - correct + 2 * hits;
                         values.push(test.p(fires.unsigned_abs(), hits.unsigned_abs())?);
-                        places.push(layer * self.neurons() + index);
                     }
                 }
             }

@@ -6,7 +6,8 @@ use crate::score_rule::ScoreRule;
 impl FireBits {
     /// How right the first neurons of a ranking are together, of two classes: each says class 1 or class 0 at its position and
     /// in its direction, and the majority is taken. One share of right answers for each number of neurons, by the score;
-    /// numbers are odd, and those above the ranking's length are left out. Nothing of more than two classes.
+    /// numbers are odd, and those above the ranking's length are left out. Nothing of more than two classes, and nothing by
+    /// [`ScoreRule::Auc`], whose rules have no threshold to fire above.
     ///
     /// # Errors
     /// If bits can't be read.
@@ -16,7 +17,7 @@ impl FireBits {
         numbers: &[usize],
         score: ScoreRule,
     ) -> Result<Vec<(usize, f64)>> {
-        if self.classes() != 2 {
+        if self.classes() != 2 || score == ScoreRule::Auc {
             return Ok(Vec::new());
         }
         let (mut ones, mut voted, mut found) = (vec![0usize; self.texts()], 0, Vec::new());
@@ -44,7 +45,9 @@ impl FireBits {
         let share = |right: usize, total: usize| right as f64 / total.max(1) as f64;
         match score {
             ScoreRule::Accuracy => share(right[0] + right[1], total[0] + total[1]),
-            ScoreRule::Balanced => (share(right[0], total[0]) + share(right[1], total[1])) / 2.0,
+            ScoreRule::Balanced | ScoreRule::Auc => {
+                (share(right[0], total[0]) + share(right[1], total[1])) / 2.0
+            }
         }
     }
 }

@@ -79,6 +79,7 @@ impl SubTask {
             header: true,
             columns: Vec::new(),
             delimiter: None,
+            numbers: false,
         })
     }
 

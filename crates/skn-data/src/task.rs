@@ -88,6 +88,9 @@ pub struct Task {
     /// What delimits the values of CSV files, a character of ASCII. Unless given, a comma, and a tab in files named `.tsv`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
+    /// Whether the one column of the text is one of numbers: see [`Task::numbers_of`]. No task file says it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) numbers: bool,
 }
 
 /// The splits of a data set that are train, dev and test.
@@ -217,6 +220,30 @@ impl Task {
         Ok(Self { labels: words, ..self })
     }
 
+    /// The task that reads a column of numbers in a row's text's place, of one split of the same data. Its rows are those of the split, in
+    /// their order; a row's text is the number, as Rust writes it, and that of a row without a label `0.0`.
+    ///
+    /// ```
+    /// use skn_data::{Dataset, Task};
+    ///
+    /// let task = Task::builtin("sst2")?.numbers_of("length", "train");
+    /// let rows = b"{\"sentence\": \"good\", \"label\": 1, \"length\": 4}\n{\"label\": 0, \"length\": \"2.50\"}\n";
+    /// let read = Dataset::from_jsonl(&[("train", rows)], &task)?;
+    /// let texts: Vec<&str> = read.splits["train"].iter().map(|row| row.text.as_str()).collect();
+    /// assert_eq!(texts, ["4.0", "2.5"]);
+    /// # Ok::<(), skn_data::DataError>(())
+    /// ```
+    #[must_use]
+    pub fn numbers_of(&self, column: &str, split: &str) -> Self {
+        Self {
+            text: vec![column.to_owned()],
+            template: None,
+            splits: SplitNames { train: split.to_owned(), dev: None, test: None },
+            numbers: true,
+            ..self.clone()
+        }
+    }
+
     /// The names of the splits that the task reads, each once, train first.
     pub(crate) fn split_names(&self) -> Vec<&str> {
         let mut names = vec![self.splits.train.as_str()];
@@ -241,6 +268,9 @@ impl Task {
 
     /// The first value that cannot be: its field, what may stand there, what does.
     fn check(&self) -> Result<(), Wrong> {
+        if self.numbers {
+            return Err(("numbers", "no such field", "one".to_owned()));
+        }
         self.check_name()?;
         self.check_labels()?;
         self.check_delimiter()?;

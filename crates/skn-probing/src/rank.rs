@@ -37,7 +37,7 @@ pub struct Rank {
 }
 
 /// What does not change while texts are taken.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Given {
     ranking: Ranking,
     site: Option<NeuronSite>,
@@ -49,6 +49,17 @@ struct Given {
     deviation: Option<Vec<f32>>,
     compared: Compared,
     seed: u64,
+    as_published: bool,
+    numbers: Option<Numbers>,
+}
+
+/// What activations are correlated with, instead of with classes.
+#[derive(Clone, Debug)]
+struct Numbers {
+    /// What they are called.
+    column: String,
+    /// Of each row of the part of the data.
+    of_rows: Arc<Vec<f32>>,
 }
 
 impl Rank {
@@ -109,9 +120,30 @@ impl Rank {
             compared,
             seed,
             dims,
+            as_published: false,
+            numbers: None,
         };
         let tally = Tally::new(ranking, given.dims.elements(), classes);
         Ok(Self { given: Arc::new(given), texts: vec![0; classes], tally })
+    }
+
+    /// Makes [`Ranking::Correlation`] one with a number of each text, instead of with its class: `numbers` are those of all rows of the part of
+    /// the data, also where the texts are a shard's, and have mean 0 and variance 1 over it. Other rankings stay as they are.
+    #[must_use]
+    pub fn with_numbers(mut self, column: &str, numbers: Arc<Vec<f32>>) -> Self {
+        let given = Arc::make_mut(&mut self.given);
+        if given.ranking == Ranking::Correlation {
+            self.tally = Tally::moments(given.dims.elements());
+            given.numbers = Some(Numbers { column: column.to_owned(), of_rows: numbers });
+        }
+        self
+    }
+
+    /// Whether [`Ranking::Predictivity`] of two classes is scored as published, by accuracy whatever their shares.
+    #[must_use]
+    pub fn as_published(mut self, as_published: bool) -> Self {
+        Arc::make_mut(&mut self.given).as_published = as_published;
+        self
     }
 }
 
@@ -157,7 +189,10 @@ impl Statistic for Rank {
         for &label in texts.labels {
             counted[label] += 1;
         }
-        let mut tally = Tally::of_batch(*ranking, dims.elements(), *classes, texts.labels);
+        let mut tally = match &self.given.numbers {
+            Some(numbers) => Tally::moments_of_batch(dims.elements(), texts.rows, &numbers.of_rows)?,
+            None => Tally::of_batch(*ranking, dims.elements(), *classes, texts.labels),
+        };
         if let Tally::Weighted(sums) = &mut tally {
             sums.add_rows(texts.rows.len() as u64)?;
         }
@@ -176,12 +211,16 @@ impl Statistic for Rank {
         Ok(())
     }
 
-    fn file(&self, _: &str) -> String {
-        rank::file(self.given.ranking.name())
+    fn file(&self, split: &str) -> String {
+        match self.given.ranking {
+            Ranking::Auc => rank::areas(split),
+            ranking => rank::file(ranking.name()),
+        }
     }
 
     fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
-        let Given { ranking, pool, dims, widths, dead, deviation, seed, .. } = &*self.given;
+        let Given { ranking, pool, dims, widths, dead, deviation, seed, as_published, numbers, .. } =
+            &*self.given;
         Ok(Box::new(RankRecord {
             ranking: *ranking,
             pool: *pool,
@@ -191,6 +230,8 @@ impl Statistic for Rank {
             dead: dead.clone(),
             deviation: deviation.clone(),
             seed: *seed,
+            as_published: *as_published,
+            column: numbers.as_ref().map(|numbers| numbers.column.clone()),
             tally: self.tally,
         }))
     }

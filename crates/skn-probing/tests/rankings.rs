@@ -278,6 +278,151 @@ fn areas_are_within_their_bounds() {
 }
 
 #[test]
+fn areas_of_all_positions_are_kept() {
+    let model = model();
+    for classes in [2, 3] {
+        let file = ranked(Ranking::Auc, classes, 0..41, None);
+        let (shape, above) = file.i64("twice_above", None).unwrap();
+        let (_, positives) = file.i64("positives", None).unwrap();
+        let (_, bounds) = file.f32("bounds", Some(&shape)).unwrap();
+        let expected = [&[3][..classes - 2], &[LAYERS, POSITIONS, NEURONS]].concat();
+        assert_eq!((shape, file.i64("total", None).unwrap().1), (expected, vec![41]));
+        let [(_, found), (_, bound)] = ["auc", "bound"].map(|name| file.f32(name, None).unwrap());
+        let (_, position) = file.i32("position", None).unwrap();
+        let class = if classes == 2 { vec![0; found.len()] } else { file.i32("class", None).unwrap().1 };
+        let places = LAYERS * POSITIONS * NEURONS;
+        for place in (0..found.len()).filter(|place| place % NEURONS != 5) {
+            let (layer, neuron, class) = (place / NEURONS, place % NEURONS, class[place] as usize);
+            let at = class * places + (layer * POSITIONS + position[place] as usize) * NEURONS + neuron;
+            let pairs = positives[class] * (41 - positives[class]);
+            assert_eq!(
+                (found[place], bound[place]),
+                ((above[at] as f64 / (2 * pairs) as f64) as f32, bounds[at])
+            );
+        }
+        // Of test there are areas, and nothing to choose neurons by.
+        let mut rank = Rank::new(Ranking::Auc, &model, &of_train(&model, classes), classes, 3).unwrap();
+        let (values, labels) = activations(41, classes, 12);
+        take(&mut rank, &values, &labels);
+        assert_eq!((rank.file("dev"), rank.file("test")), ("rank/auc".into(), "rank/auc_test".into()));
+        let metadata = Metadata::from([(key::SPLIT.to_owned(), "test".to_owned())]);
+        let test = through_a_file(&Box::new(rank).into_record().unwrap().to_bundle(&metadata).unwrap());
+        assert_eq!(test.i64("twice_above", None).unwrap().1, above);
+        assert!(!test.contains("score") && !test.contains("position"));
+    }
+}
+
+#[test]
+fn predictivity_as_published_is_accuracy() {
+    let model = model();
+    let of = |classes, texts: std::ops::Range<usize>, shard: Option<&str>| {
+        let rank = Rank::new(Ranking::Predictivity, &model, &of_train(&model, classes), classes, 3).unwrap();
+        let mut rank = rank.as_published(true);
+        let (values, labels) = activations(41, classes, 12);
+        let of_text = values.len() / labels.len();
+        take(&mut rank, &values[texts.start * of_text..texts.end * of_text], &labels[texts]);
+        let metadata: Metadata =
+            shard.map(|shard| (key::SHARD.to_owned(), shard.to_owned())).into_iter().collect();
+        Box::new(rank).into_record().unwrap().to_bundle(&metadata).unwrap()
+    };
+    let whole = of(2, 0..41, None);
+    let file = through_a_file(&whole);
+    assert_eq!(file.metadata()[key::SCORE], "accuracy");
+    let usual = ranked(Ranking::Predictivity, 2, 0..41, None);
+    assert_eq!(usual.metadata()[key::SCORE], "balanced", "one class has more than 55 %");
+    assert_ne!(file.f32("score", None).unwrap(), usual.f32("score", None).unwrap());
+    assert_eq!(through_a_file(&of(3, 0..41, None)).metadata()[key::SCORE], "balanced");
+    let [first, second] = [of(2, 0..13, Some("1/2")), of(2, 13..41, Some("2/2"))];
+    let [mut merged, part] =
+        [&first, &second].map(|bundle| Kinds::default().read(&through_a_file(bundle)).unwrap());
+    merged.merge(part.as_ref()).unwrap();
+    // What shards say besides goes when they are merged.
+    let said: Metadata =
+        Some((skn_artifact::names::rank::COMPAT.to_owned(), "paper".to_owned())).into_iter().collect();
+    assert!(merged.to_bundle(&said).unwrap() == whole);
+    let other = Kinds::default().read(&ranked(Ranking::Predictivity, 2, 0..8, Some("1/2"))).unwrap();
+    let error = merged.merge(other.as_ref()).unwrap_err().to_string();
+    assert!(error.contains("expected the published score, found the usual score"), "{error}");
+}
+
+#[test]
+fn activations_are_correlated_with_numbers() {
+    let model = model();
+    let (values, labels) = activations(41, 3, 12);
+    let of_text = values.len() / labels.len();
+    let mut drawn = Numbers::new(31);
+    let numbers: Vec<f64> =
+        labels.iter().map(|&label| label as f64 * 10.0 + 7.0 * f64::from(drawn.next())).collect();
+    let moments = |of: &[f64]| {
+        let mean = of.iter().sum::<f64>() / of.len() as f64;
+        (mean, (of.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / of.len() as f64).sqrt())
+    };
+    let (mean, deviation) = moments(&numbers);
+    let scaled = std::sync::Arc::new(
+        numbers.iter().map(|number| ((number - mean) / deviation) as f32).collect::<Vec<f32>>(),
+    );
+    let of = |texts: std::ops::Range<usize>, shard: Option<&str>| {
+        let rank = Rank::new(Ranking::Correlation, &model, &of_train(&model, 3), 3, 3).unwrap();
+        let mut rank = rank.with_numbers("length", scaled.clone());
+        let (first, labels) = (texts.start, &labels[texts]);
+        let rows: Vec<u64> = (0..labels.len()).map(|text| (first + text) as u64).collect();
+        let places: Vec<usize> = (0..labels.len()).collect();
+        let mut batch = rank.of_batch(&BatchTexts { labels, rows: &rows, places: &places }).unwrap();
+        for layer in 0..LAYERS {
+            for (text, &label) in labels.iter().enumerate() {
+                for position in 0..POSITIONS {
+                    let at = (first + text) * of_text + (layer * POSITIONS + position) * NEURONS;
+                    let (pool, values) = (Pool::Position, &values[at..][..NEURONS]);
+                    batch
+                        .take(&Row {
+                            pool,
+                            layer,
+                            position,
+                            text,
+                            label,
+                            values,
+                            output_norm: None,
+                            slopes: None,
+                        })
+                        .unwrap();
+                }
+            }
+        }
+        rank.absorb(batch).unwrap();
+        let metadata: Metadata =
+            shard.map(|shard| (key::SHARD.to_owned(), shard.to_owned())).into_iter().collect();
+        Box::new(rank).into_record().unwrap().to_bundle(&metadata).unwrap()
+    };
+    let whole = of(0..41, None);
+    let file = through_a_file(&whole);
+    assert_eq!(file.metadata()["skn.metric_column"], "length");
+    assert!(!file.contains("class"), "no class was chosen");
+    let [(_, score), (_, r)] = ["score", "r"].map(|name| file.f32(name, None).unwrap());
+    let (_, position) = file.i32("position", None).unwrap();
+    for place in (0..score.len()).filter(|place| place % NEURONS != 5) {
+        let pearson = |position: usize| {
+            let at = (place / NEURONS * POSITIONS + position) * NEURONS + place % NEURONS;
+            let z: Vec<f64> = (0..41).map(|text| f64::from(values[text * of_text + at])).collect();
+            let (of_z, spread) = moments(&z);
+            let products = z.iter().zip(&numbers).map(|(z, number)| (z - of_z) * (number - mean));
+            products.sum::<f64>() / 41.0 / spread / deviation
+        };
+        let best = (0..POSITIONS).map(pearson).fold(0.0, |best: f64, r| best.max(r.abs()));
+        assert!((f64::from(score[place]) - best).abs() < 1e-6, "{place}: {}, expected {best}", score[place]);
+        assert!((f64::from(r[place]) - pearson(position[place] as usize)).abs() < 1e-6, "{place}");
+    }
+    assert!(score.iter().any(|&score| score > 0.2));
+    let [first, second] = [of(0..13, Some("1/2")), of(13..41, Some("2/2"))];
+    let [mut merged, part] =
+        [&first, &second].map(|bundle| Kinds::default().read(&through_a_file(bundle)).unwrap());
+    merged.merge(part.as_ref()).unwrap();
+    assert!(merged.to_bundle(&Metadata::new()).unwrap() == whole);
+    let other = Kinds::default().read(&ranked(Ranking::Correlation, 3, 0..8, Some("1/2"))).unwrap();
+    let error = merged.merge(other.as_ref()).unwrap_err().to_string();
+    assert!(error.contains("expected \"length\", found classes"), "{error}");
+}
+
+#[test]
 fn chance_is_the_same_whenever_it_is_asked_for() {
     let [first, second] =
         [0..41, 0..8].map(|texts| ranked(Ranking::Random, 2, texts, None).f32("score", None).unwrap().1);

@@ -5,12 +5,12 @@ use std::path::Path;
 use maud::{Markup, html};
 use skn_artifact::names::file;
 use skn_artifact::{ChanceRecord, Evidence, NeuronRecord, RunRecord, TensorFile};
-use skn_counts::{Performance, Pool, Rule};
+use skn_counts::{Performance, Pool, Rule, ScoreRule};
 
 use crate::error::Result;
 use crate::neurons::quantile;
 use crate::number::{grouped, percent, range, scientific_short, three};
-use crate::scoring::{Scoring, Weighing};
+use crate::scoring::{Scoring, Weighing, with_areas};
 
 /// The evidence of a task, and whether it is of the counts that are there now, and by the score that they are told by.
 #[derive(Clone, Debug)]
@@ -26,7 +26,8 @@ impl Weighed {
         if current {
             let counts = TensorFile::read(&run.join(task).join(file::tensors(&record.counts)))?;
             let scoring = Scoring::read(run, task, &RunRecord::read(run)?)?;
-            current = scoring.of(&Performance::read(&counts)?).name() == record.score;
+            let read = with_areas(Performance::read(&counts)?, &counts, "dev")?;
+            current = scoring.of(&read).name() == record.score;
         }
         Ok(Some(Self { record, current }))
     }
@@ -78,11 +79,17 @@ pub(crate) fn cells(known: Option<&NeuronRecord>) -> Markup {
 }
 
 /// What the columns mean.
-pub(crate) fn explained(of_prompt: bool) -> Markup {
+pub(crate) fn explained(score: ScoreRule, of_prompt: bool) -> Markup {
     html! {
-        p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes" @if of_prompt { ", at its best position" } " (Fisher's exact test on dev). q: the same, with regard to how many were tried: of pairs of neuron and position \
+        @if score == ScoreRule::Auc {
+            p { "p: the chance that activations that have nothing to do with the label order the texts so well or so badly"
+                @if of_prompt { ", at the neuron's best position" } " (rank-sum test on dev, with ties). q: the same, with regard to how \
+                many were tried: of pairs of neuron and position with a q of at most 0.05, 5 % at most are expected to be there by \
+                chance. There is no p" sub { "max" } ": labels are shuffled against fire bits, which say nothing of areas." }
+        } @else { p { "p: the chance that a neuron that has nothing to do with the label fires so unevenly for the classes"
+            @if of_prompt { ", at its best position" } " (Fisher's exact test on dev). q: the same, with regard to how many were tried: of pairs of neuron and position \
             with a q of at most 0.05, 5 % at most are expected to be there by chance. p" sub { "max" } ": the chance that the best of \
-            all neurons does as well where labels are shuffled." }
+            all neurons does as well where labels are shuffled." } }
     }
 }
 
@@ -110,6 +117,8 @@ fn sentences(weighed: &Weighed, of_prompt: bool) -> Markup {
             Some(chance) => li { (against_shuffles(chance)) },
             None if record.class.is_some() => li { "How well the best neuron does where labels are shuffled is known of all classes \
                 together alone: " code { "skn-select" } " without " code { "--class" } " shuffles." },
+            None if record.score == ScoreRule::Auc.name() => li { "Neurons are scored by the area under the ROC curve (auc). How well \
+                the best one does where labels are shuffled is known of accuracy alone, so there is no p" sub { "max" } "." },
             // Fire bits are not kept of what a text's tokens come to.
             None if !weighed.pool().is_some_and(has_fire_bits) => {},
             None => li.missing { "How well the best neuron does where labels are shuffled is not known: " code { "skn-probe --fire-bits" }

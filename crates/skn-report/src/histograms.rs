@@ -2,6 +2,7 @@
 
 use kuva::prelude::*;
 use serde_json::json;
+use skn_counts::ScoreRule;
 
 use crate::figure::{COLOURS, Figure, MUTED, layout, plain};
 use crate::number::grouped;
@@ -64,19 +65,30 @@ pub(crate) fn activations(
         .with_y_axis_min(0.0)
         .with_x_tick_format(TickFormat::Auto);
     let title = format!("{whose} activation by class: layer {}, index {}", rule.layer, rule.index);
-    let caption = format!(
-        "The {} texts of dev, read at prompt position {}. {} its rule, label 1 if it {}, is right for a share of {:.3}: the less the \
+    let by_area = task.probe.as_ref().is_some_and(|probe| probe.score == ScoreRule::Auc);
+    let caption = match by_area {
+        true => format!(
+            "The {} texts of dev, read at prompt position {}. Its area under the ROC curve for label 1 if it {}, is {:.3}: the less \
+             the classes overlap, the more.",
+            grouped(found.values.len() as u64),
+            rule.position,
+            if rule.silent { "is low" } else { "is high" },
+            found.predictivity
+        ),
+        false => format!(
+            "The {} texts of dev, read at prompt position {}. {} its rule, label 1 if it {}, is right for a share of {:.3}: the less the \
          classes overlap there, the more.",
-        grouped(found.values.len() as u64),
-        rule.position,
-        if found.threshold.is_some() {
-            "The threshold is the neuron's mean over train;"
-        } else {
-            "With its mean over train as threshold"
-        },
-        if rule.silent { "is silent" } else { "fires" },
-        found.predictivity
-    );
+            grouped(found.values.len() as u64),
+            rule.position,
+            if found.threshold.is_some() {
+                "The threshold is the neuron's mean over train;"
+            } else {
+                "With its mean over train as threshold"
+            },
+            if rule.silent { "is silent" } else { "fires" },
+            found.predictivity
+        ),
+    };
     let caption = match rule.class {
         None => caption,
         Some(class) => caption.replace("label 1 if", &format!("class {} if", parts.class(&task.name, class))),

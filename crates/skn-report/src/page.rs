@@ -179,8 +179,13 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
     html! {
         h3 { @if listed.len() == 1 { "The best neuron" } @else { "The best " (listed.len()) " neurons" } }
         p { "Chosen on dev, so that their predictivity there flatters them; test had no say. Intervals are "
-            @if probe.score == ScoreRule::Balanced { "put together from Wilson's of both shares" } @else { "Wilson's" } ", 95 %." }
-        @if task.weighed.is_some() { (evidence::explained(of_prompt)) }
+            @match probe.score {
+                ScoreRule::Balanced => "put together from Wilson's of both shares",
+                ScoreRule::Accuracy => "Wilson's",
+                ScoreRule::Auc => "Newcombe's for areas",
+            }
+            ", 95 %." }
+        @if task.weighed.is_some() { (evidence::explained(probe.score, of_prompt)) }
         div.scroll { table class="best-neurons" {
             thead { tr {
                 th.number { "rank" } th.number { "layer" } th.number { "index" } @if of_prompt { th.number { "position" } }
@@ -195,7 +200,14 @@ fn best_table(parts: &Parts, task: &Task, probe: &Probe) -> Markup {
                         td.number { (rank + 1) } td.number { (neuron.rule.layer) } td.number { (neuron.rule.index) }
                         @if of_prompt { td.number { (neuron.rule.position) } }
                         @if let Some(class) = neuron.rule.class { td { (parts.class(&task.name, class)) } }
-                        td { @if neuron.rule.silent { "is silent" } @else { "fires" } }
+                        td {
+                            @match (probe.score, neuron.rule.silent) {
+                                (ScoreRule::Auc, true) => "is low",
+                                (ScoreRule::Auc, false) => "is high",
+                                (_, true) => "is silent",
+                                (_, false) => "fires",
+                            }
+                        }
                         td.number { (three(neuron.predictivity)) }
                         @if let Some(test) = &probe.test { (share_cells(share(test, &neuron.rule, probe.score))) }
                         @if let Some(weighed) = &task.weighed { (evidence::cells(weighed.of(&counts, &neuron.rule))) }

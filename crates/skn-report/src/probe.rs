@@ -9,7 +9,7 @@ use skn_counts::{Performance, Pool, Predictor, Rule, ScoreRule, TopTexts};
 
 use crate::error::Result;
 use crate::reading::mismatch;
-use crate::scoring::Scoring;
+use crate::scoring::{Scoring, with_areas};
 
 /// Counts on dev, and what they say of the neurons.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Probe {
                 true => {
                     let counts = TensorFile::read(&path)?;
                     let said = [key::SITE, key::TUNING].map(|key| counts.metadata().get(key).cloned());
-                    Some((Performance::read(&counts)?, said))
+                    Some((with_areas(Performance::read(&counts)?, &counts, split)?, said))
                 }
                 false => None,
             })

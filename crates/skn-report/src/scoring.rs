@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use skn_artifact::names::{file, fire, key, setting, stage};
+use skn_artifact::names::{file, fire, key, rank, setting, stage};
 use skn_artifact::{Evidence, RunRecord, TensorFile, hash_file, is_file, read_json};
 use skn_counts::{Performance, Pool, ScoreRule};
 
@@ -38,8 +38,26 @@ impl Scoring {
         let fits = |score: &ScoreRule| match score {
             ScoreRule::Accuracy => counts.classes() == 2,
             ScoreRule::Balanced => counts.by_class().is_some(),
+            ScoreRule::Auc => counts.areas().is_ok(),
         };
         self.selected.filter(fits).unwrap_or_else(|| counts.score_of(self.paper))
+    }
+}
+
+/// Takes the areas under ROC curves that lie beside counts of a split, where they are of the same texts, parameters and neurons. A report
+/// can do without them.
+pub(crate) fn with_areas(counts: Performance, of: &TensorFile, split: &str) -> Result<Performance> {
+    let folder = counts.file().parent().unwrap_or(Path::new(""));
+    let path = folder.join(file::tensors(&rank::areas(split)));
+    if !is_file(&path)? {
+        return Ok(counts);
+    }
+    let areas = TensorFile::open(&path)?;
+    let same = [key::MODEL, key::TUNING, key::DATA, key::TEMPLATE, key::SITE, key::DTYPE];
+    let (found, expected) = (areas.metadata(), of.metadata());
+    match same.into_iter().all(|key| found.get(key) == expected.get(key)) {
+        true => Ok(counts.clone().with_areas(&areas).unwrap_or(counts)),
+        false => Ok(counts),
     }
 }
 
@@ -77,6 +95,15 @@ fn is_current(record: &Evidence, folder: &Path) -> Result<bool> {
     let Some(pool) = Pool::ALL.into_iter().find(|pool| pool.performance_file("dev") == record.counts) else {
         return Ok(true);
     };
+    if record.score == ScoreRule::Auc.name() {
+        for name in ["dev", "test"].map(|split| file::tensors(&rank::areas(split))) {
+            let path = folder.join(&name);
+            let known = record.inputs.get(name.rsplit('/').next().unwrap_or_default());
+            if is_file(&path)? && known != Some(&hash_file(&path)?) {
+                return Ok(false);
+            }
+        }
+    }
     for name in [pool.performance_file("test"), fire::file(pool.name(), "dev")] {
         let name = file::tensors(&name);
         let path = folder.join(&name);
@@ -105,7 +132,7 @@ fn of_masks(run: &Path, task: &str, record: &RunRecord) -> Result<Option<ScoreRu
 /// The predictivity of always saying the same class: 0.5, but for the accuracy of classes that are not of one size.
 pub(crate) fn guess(dev: &Performance, score: ScoreRule) -> f64 {
     match score {
-        ScoreRule::Balanced => 0.5,
+        ScoreRule::Balanced | ScoreRule::Auc => 0.5,
         ScoreRule::Accuracy => dev.larger_class().unwrap_or(0.5),
     }
 }
@@ -113,6 +140,12 @@ pub(crate) fn guess(dev: &Performance, score: ScoreRule) -> f64 {
 /// What the predictivity of a task's neurons is, and what a guess has.
 pub(crate) fn explained(dev: &Performance, score: ScoreRule) -> String {
     match score {
+        ScoreRule::Auc => format!(
+            "Neurons were selected by auc: a predictivity is the area under the ROC curve of the activation for {}, or 1 less it, \
+             whichever is more: the share of pairs of a text of the class and another that the activations put in order. A guess has \
+             0.5. Areas are of 32 bins of activations, so each is off the exact one by a half of the pairs that share a bin at most.",
+            if dev.classes() > 2 { "each class against the rest" } else { "label 1" }
+        ),
         ScoreRule::Balanced if dev.classes() > 2 => format!(
             "There are {} classes, and a rule for each against the rest. Its predictivity is the mean of the share right in \
              the class and the share right in the rest, of the rule or of its reverse, whichever is more. A guess has 0.5, and \

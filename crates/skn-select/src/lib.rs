@@ -4,7 +4,8 @@
 //!   ([`Aggregate`]).
 //! - [`Performance::best_rule`] is the single best neuron, and [`Performance::accuracy_of`] how it does on another split.
 //! - [`Ranking`] orders each layer's neurons, best first, over one sub-task or the union of several.
-//! - [`MadeRanking`] is one that was made elsewhere.
+//! - [`MadeRanking`] is one that was made elsewhere; a list of neurons or an array of marks made elsewhere is a mask too
+//!   ([`MadeRanking::marks`]).
 //! - [`Mask`] marks a [`Share`] of them; it is the file `info/<task>/0.05`.
 //!
 //! Scores are compared as exact fractions, so that equal ones tie however the files are ordered; ties go to
@@ -38,8 +39,10 @@
 
 mod error;
 mod exact;
+mod list;
 mod made;
 mod mask;
+mod npy;
 mod ranking;
 mod scores;
 mod share;

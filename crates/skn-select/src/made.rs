@@ -16,18 +16,20 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use skn_artifact::TensorFile;
 use skn_artifact::names::rank;
-use skn_artifact::{ArtifactError, TensorFile, open_regular, read_json};
 
 use crate::error::{Result, SelectError};
+use crate::list::{Listed, of_csv, of_json};
 use crate::mask::Mask;
+use crate::npy;
 use crate::share::Share;
 
 /// Neurons that were ranked elsewhere: a file of scores, or a list of neurons.
 ///
-/// - safetensors: `score` F32 `[L, F]`, larger is more of it (`dead` BOOL `[L, F]`: neurons that have none); or `mask` BOOL
+/// - safetensors: `score` F32 `[L, F]`, larger is more of it (`dead` BOOL `[L, F]`: neurons that have none); or `mask` BOOL or U8
 ///   `[L, F]` alone, which ranks nothing.
+/// - `.npy`: bool or u1 `[L, F]` in C order, marks too.
 /// - CSV with a header `layer,index[,score]` (`neuron` for `index`; other columns are not read).
 /// - JSON: `[[layer, index[, score]], ..]`, or a list of objects with these names.
 ///
@@ -46,9 +48,6 @@ pub struct MadeRanking {
     name: Option<String>,
 }
 
-/// A neuron of a list, and its score where it has one.
-type Listed = (usize, usize, Option<f32>);
-
 impl MadeRanking {
     /// Reads a file by its form, of a model whose layers have `widths`.
     ///
@@ -62,10 +61,59 @@ impl MadeRanking {
             of_csv(path)?
         } else if is("json") {
             of_json(path)?
+        } else if is("npy") {
+            let mut made = Self::new(path, widths);
+            let marks = npy::marks(path, [widths.len(), made.neurons])?;
+            made.mark(marks)?;
+            return Ok(made);
         } else {
             return Self::of_tensors(path, widths);
         };
         Self::of_list(path, widths, listed)
+    }
+
+    /// The mask of a file that was made elsewhere: what it marks, or all neurons that it lists. Marks are ranked by index, listed neurons
+    /// as they are listed or by their scores, and what is not marked comes behind, by index: the file says nothing of it.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; and if it is a file of tensors with scores alone, which mark nothing.
+    pub fn marks(path: &Path, widths: &[usize]) -> Result<Mask> {
+        let mut made = if is_of_tensors(path) {
+            let (file, mut made) = (TensorFile::read(path)?, Self::new(path, widths));
+            if file.contains("score") && !file.contains("mask") {
+                let expected = "marks (tensor `mask`); skn-select --ranking makes masks of scores";
+                return Err(SelectError::file(path, "tensor `mask`", expected, "`score` alone"));
+            }
+            made.mark(tensor_marks(&file, &[widths.len(), made.neurons])?)?;
+            made
+        } else {
+            Self::read(path, widths)?
+        };
+        made.marks = true;
+        made.mask(Share::of_percent(0))
+    }
+
+    /// Takes marks `[L, F]`, none of them beyond a layer's width.
+    fn mark(&mut self, marks: Vec<bool>) -> Result<()> {
+        let rows = marks.chunks_exact(self.neurons.max(1)).zip(&self.widths).zip(&mut self.order);
+        for (layer, ((row, &width), order)) in rows.enumerate() {
+            let marked = (0u32..).zip(row).filter(|(_, marked)| **marked).map(|(index, _)| index);
+            *order = marked.collect();
+            if let Some(last) =
+                order.last().filter(|&&last| usize::try_from(last).is_ok_and(|last| last >= width))
+            {
+                let expected = format!("marks below {width}, the neurons of layer {layer}");
+                return Err(SelectError::file(
+                    &self.file,
+                    format!("element [{layer}, {last}]"),
+                    expected,
+                    "a mark",
+                ));
+            }
+        }
+        self.score = marks.iter().map(|&marked| f32::from(u8::from(marked))).collect();
+        self.marks = true;
+        Ok(())
     }
 
     fn new(path: &Path, widths: &[usize]) -> Self {
@@ -86,19 +134,16 @@ impl MadeRanking {
         let mut made = Self::new(path, widths);
         let shape = [widths.len(), made.neurons];
         made.name = file.metadata().get(rank::RANKING).cloned();
-        made.marks = !file.contains("score");
-        let (ranked, score) = if made.marks {
-            let (_, mask) = file.bool("mask", Some(&shape))?;
-            let score = mask.iter().map(|&marked| f32::from(u8::from(marked))).collect();
-            (mask, score)
-        } else {
-            let (_, score) = file.f32("score", Some(&shape))?;
-            let dead = match file.contains("dead") {
-                true => file.bool("dead", Some(&shape))?.1,
-                false => vec![false; score.len()],
-            };
-            (dead.into_iter().map(|dead| !dead).collect(), score)
+        if !file.contains("score") {
+            made.mark(tensor_marks(&file, &shape)?)?;
+            return Ok(made);
+        }
+        let (_, score) = file.f32("score", Some(&shape))?;
+        let dead = match file.contains("dead") {
+            true => file.bool("dead", Some(&shape))?.1,
+            false => vec![false; score.len()],
         };
+        let ranked: Vec<bool> = dead.into_iter().map(|dead| !dead).collect();
         if let Some((place, bad)) = score.iter().enumerate().find(|(_, score)| !score.is_finite()) {
             return Err(SelectError::file(path, format!("tensor `score`, element {place}"), "a number", bad));
         }
@@ -124,7 +169,7 @@ impl MadeRanking {
 
     fn of_list(path: &Path, widths: &[usize], listed: Vec<Listed>) -> Result<Self> {
         let mut made = Self::new(path, widths);
-        let scored = listed.iter().filter(|(.., score)| score.is_some()).count();
+        let scored = listed.iter().filter(|listed| listed.score.is_some()).count();
         if scored > 0 && scored < listed.len() {
             let expected = "a score of each neuron, or of none";
             return Err(SelectError::file(path, "scores", expected, format!("{scored} of {}", listed.len())));
@@ -132,14 +177,9 @@ impl MadeRanking {
         let many = listed.len();
         let mut layers: Vec<Vec<(u32, f32)>> = vec![Vec::new(); widths.len()];
         let mut seen = vec![false; made.score.len()];
-        for (number, (layer, index, score)) in listed.into_iter().enumerate() {
+        for (number, Listed { place: said, layer, index, score }) in listed.into_iter().enumerate() {
             let wrong = |expected: String| {
-                SelectError::file(
-                    path,
-                    format!("neuron {number} of the list"),
-                    expected,
-                    format!("layer {layer}, index {index}"),
-                )
+                SelectError::file(path, &*said, expected, format!("layer {layer}, index {index}"))
             };
             let Some(&width) = widths.get(layer) else {
                 return Err(wrong(format!("a layer below {}", widths.len())));
@@ -215,79 +255,25 @@ impl MadeRanking {
     }
 }
 
-fn of_csv(path: &Path) -> Result<Vec<Listed>> {
-    let io = |source| ArtifactError::Io { file: path.into(), operation: "read", source };
-    let read = open_regular(path).map_err(io)?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(read);
-    let wrong = |line: usize, error: csv::Error| {
-        SelectError::file(path, format!("line {line}"), "a line of CSV", error)
-    };
-    let heads = reader.headers().map_err(|error| wrong(1, error))?.clone();
-    let column =
-        |names: &[&str]| heads.iter().position(|head| names.contains(&head.trim_start_matches('\u{feff}')));
-    let (Some(layer), Some(index)) = (column(&["layer"]), column(&["index", "neuron"])) else {
-        let found = format!("{:?}", heads.iter().collect::<Vec<_>>().join(","));
-        return Err(SelectError::file(path, "line 1", "a header layer,index[,score]", found));
-    };
-    let score = column(&["score"]);
-    let mut listed = Vec::new();
-    for (number, record) in reader.records().enumerate() {
-        let line = number + 2;
-        let record = record.map_err(|error| wrong(line, error))?;
-        let cell = |column: usize| record.get(column).unwrap_or_default();
-        let whole = |column: usize| {
-            let bad = || {
-                SelectError::file(
-                    path,
-                    format!("line {line}"),
-                    "whole numbers from 0",
-                    format!("{:?}", cell(column)),
-                )
-            };
-            cell(column).parse::<usize>().map_err(|_| bad())
-        };
-        let score = score.map(cell).filter(|text| !text.is_empty()).map(|text| {
-            let bad = |_| SelectError::file(path, format!("line {line}"), "a score", format!("{text:?}"));
-            text.parse::<f32>().map_err(bad)
-        });
-        listed.push((whole(layer)?, whole(index)?, score.transpose()?));
-    }
-    Ok(listed)
+/// Whether a file is one of tensors: all are, but for those that their extension says otherwise of.
+fn is_of_tensors(path: &Path) -> bool {
+    let is = |form: &&str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(form));
+    !["csv", "json", "npy"].iter().any(is)
 }
 
-fn of_json(path: &Path) -> Result<Vec<Listed>> {
-    let value: Value = read_json(path)?;
-    let Value::Array(all) = value else {
-        return Err(SelectError::file(path, "JSON", "a list of [layer, index] or of objects", "no list"));
+/// `mask` as BOOL, or as U8 of zeros and ones.
+fn tensor_marks(file: &TensorFile, shape: &[usize]) -> Result<Vec<bool>> {
+    let size = shape.iter().product();
+    // Of another type than U8 the other reader says what is wrong.
+    let Ok(bytes) = file.u8_range("mask", Some(shape), 0..size) else {
+        return Ok(file.bool("mask", Some(shape))?.1);
     };
-    let neuron = |(number, value): (usize, &Value)| {
-        let parts: Vec<Option<&Value>> = match value {
-            Value::Array(parts) if (2..=3).contains(&parts.len()) => {
-                (0..3).map(|part| parts.get(part)).collect()
-            }
-            Value::Object(parts) => {
-                let index = parts.get("index").or_else(|| parts.get("neuron"));
-                vec![parts.get("layer"), index, parts.get("score")]
-            }
-            _ => Vec::new(),
-        };
-        let part = |place: usize| parts.get(place).copied().flatten();
-        let whole = |place: usize| {
-            part(place).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok())
-        };
-        #[allow(clippy::cast_possible_truncation, reason = "a score is rounded as in a file of tensors")]
-        let score =
-            part(2).filter(|score| !score.is_null()).map(|score| score.as_f64().map(|score| score as f32));
-        match (whole(0), whole(1), score) {
-            (Some(layer), Some(index), None) => Ok((layer, index, None)),
-            (Some(layer), Some(index), Some(Some(score))) => Ok((layer, index, Some(score))),
-            _ => {
-                let expected = "[layer, index], [layer, index, score] or an object with these names";
-                Err(SelectError::file(path, format!("neuron {number} of the list"), expected, value))
-            }
+    match bytes.iter().enumerate().find(|(_, byte)| **byte > 1) {
+        None => Ok(bytes.iter().map(|&byte| byte == 1).collect()),
+        Some((place, byte)) => {
+            Err(SelectError::file(file.path(), format!("tensor `mask`, element {place}"), "0 or 1", byte))
         }
-    };
-    all.iter().enumerate().map(neuron).collect()
+    }
 }
 
 #[cfg(test)]
@@ -350,6 +336,98 @@ mod tests {
         assert_eq!((made.is_mask(), neurons(&made, "0.0")), (true, vec![vec![1, 2], vec![]]));
     }
 
+    /// A file of numpy's, of version 1.
+    fn npy(header: &str, numbers: &[u8]) -> Vec<u8> {
+        let length = (header.len() as u16).to_le_bytes();
+        [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes(), numbers].concat()
+    }
+
+    const HEADER: &str = "{'descr': '|b1', 'fortran_order': False, 'shape': (2, 3), }        \n";
+
+    #[test]
+    fn all_forms_mark_the_same() {
+        let marks = [0, 1, 1, 1, 0, 0];
+        let bools = tensors(|bundle| {
+            bundle.insert("mask", Array::bool(vec![2, 3], marks.map(|mark| mark == 1).to_vec()).unwrap());
+        });
+        let bytes = tensors(|bundle| {
+            bundle.insert("mask", Array::u8(vec![2, 3], marks.to_vec()).unwrap());
+        });
+        let long =
+            [&b"\x93NUMPY\x02\x00"[..], &(HEADER.len() as u32).to_le_bytes(), HEADER.as_bytes(), &marks]
+                .concat();
+        let files: [(&str, &[u8]); 8] = [
+            ("a.safetensors", &bools),
+            ("a", &bytes),
+            ("a.npy", &npy(HEADER, &marks)),
+            ("b.npy", &npy(&HEADER.replace("|b1", "|u1").replace(", }", "}"), &marks)),
+            ("c.npy", &long),
+            ("a.csv", b"layer,index,note\n1,0,x\n0,2,\n0,1,\n"),
+            ("b.csv", b"neuron,layer,score\n1,0,0.5\n0,1,0.25\n2,0,0.75\n"),
+            ("a.json", b"[[0, 1], [0, 2], [1, 0]]"),
+        ];
+        for (name, bytes) in files {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            write_file(&path, Overwrite::Refuse, bytes).unwrap();
+            let mask = MadeRanking::marks(&path, &[3, 2]).unwrap();
+            assert_eq!(mask.neurons(), [vec![1, 2], vec![0]], "{name}");
+        }
+        let listed = read("a.csv", b"layer,index\n0,2\n0,1\n", &[3, 3]).unwrap();
+        assert!(!listed.is_mask(), "a list ranks what it lists");
+    }
+
+    #[test]
+    fn marks_that_can_not_be_are_refused() {
+        let marks = [0, 1, 1, 1, 0, 0];
+        let of = |header: &str| npy(header, &marks);
+        let two = tensors(|bundle| {
+            bundle.insert("mask", Array::u8(vec![2, 3], vec![0, 1, 2, 0, 0, 0]).unwrap());
+        });
+        let scores = tensors(|bundle| {
+            bundle.insert("score", Array::f32(vec![2, 3], vec![0.5; 6]).unwrap());
+        });
+        let numbers = tensors(|bundle| {
+            bundle.insert("mask", Array::i32(vec![2, 3], vec![0; 6]).unwrap());
+        });
+        let cases: [(&str, &[u8], &str); 18] = [
+            ("a.safetensors", &two, "tensor `mask`, element 2: expected 0 or 1, found 2"),
+            ("a.safetensors", &scores, "skn-select --ranking makes masks of scores, found `score` alone"),
+            ("a.safetensors", &numbers, "BOOL"),
+            ("a.npy", b"\x93NUMP", "beginning: expected 8 bytes, found 5, and the end"),
+            ("a.npy", b"\x93NUMPZ\x01\x00..", "beginning: expected that of a file of numpy.save"),
+            ("a.npy", b"\x93NUMPY\x04\x00..", "version: expected 1, 2 or 3, found 4"),
+            ("a.npy", b"\x93NUMPY\x02\x00\0\0\x01\0", "header's length: expected less than 65536 bytes"),
+            ("a.npy", &of("{}"), "header: expected the keys descr, fortran_order and shape, found"),
+            ("a.npy", &of("[1]"), "header: expected {'descr'"),
+            ("a.npy", &of(&HEADER.replace("|b1", "<f4")), "header, descr: expected '|b1' or '|u1'"),
+            ("a.npy", &of(&HEADER.replace("False", "True")), "header, fortran_order: expected False"),
+            (
+                "a.npy",
+                &of(&HEADER.replace("(2, 3)", "(3, 2)")),
+                "header, shape: expected (2, 3), the model's",
+            ),
+            ("a.npy", &of(&HEADER.replace("(2, 3)", "(6,)")), "header, shape"),
+            ("a.npy", &of(&HEADER.replace("(2, 3)", "(2, 3")), "a shape that ends with )"),
+            ("a.npy", &of(&HEADER.replace("shape", "descr")), "each once, found \"descr\""),
+            ("a.npy", &npy(HEADER, &marks[..5]), "numbers: expected 6 bytes, found 5"),
+            ("a.npy", &npy(HEADER, &[0; 7]), "numbers: expected 6 bytes, found more"),
+            ("a.npy", &npy(HEADER, &[0, 0, 0, 0, 7, 0]), "element [1, 1]: expected 0 or 1, found 7"),
+        ];
+        for (name, bytes, part) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            write_file(&path, Overwrite::Refuse, bytes).unwrap();
+            let message = MadeRanking::marks(&path, &[3, 3]).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains(part), "{message} has no {part}");
+        }
+        let message = read("a.npy", &npy(HEADER, &[0, 0, 0, 0, 0, 1]), &[3, 2]).unwrap_err().to_string();
+        assert!(
+            message.contains("element [1, 2]: expected marks below 2, the neurons of layer 1"),
+            "{message}"
+        );
+    }
+
     #[test]
     fn what_nobody_ranked_is_not_chosen() {
         let made = read("a.csv", b"layer,index\n0,3\n0,1\n1,0\n1,2\n", &[4, 4]).unwrap();
@@ -370,7 +448,7 @@ mod tests {
             ("a.csv", b"layer,index\n0,-1\n", "line 2"),
             ("a.csv", b"layer,index\n2,0\n", "expected a layer below 2, found layer 2, index 0"),
             ("a.csv", b"layer,index\n1,3\n", "an index below 3, the neurons of layer 1"),
-            ("a.csv", b"layer,index\n1,0\n1,0\n", "neuron 1 of the list: expected each neuron once"),
+            ("a.csv", b"layer,index\n1,0\n1,0\n", "line 3: expected each neuron once"),
             (
                 "a.csv",
                 b"layer,index,score\n1,0,1\n1,1,\n",

@@ -7,6 +7,7 @@ use skn_artifact::{
     BestNeuron, Evidence, FullAndPruned, InferencePerformance, InferenceTime, NeuronRecord,
     PerturbationResult, PerturbationSetting, Points, RunRecord, SkillConfig, Summary, TensorFile, read_json,
 };
+use skn_counts::{Performance, ScoreRule};
 use skn_perturb::EditKind;
 use skn_probing::{Pool, ProbeType};
 use skn_select::Share;
@@ -54,8 +55,10 @@ impl Session {
         let report = steps.pop();
         let own = entries(&steps, &plan.task);
         let now = options.resume.then(|| Now::read(self, &subject(options))).transpose()?;
-        for step in steps {
-            self.step(how, now.as_ref(), step, &plan.task, &mut told)?;
+        for mut step in steps {
+            if plan.can_be_told(&mut step.stage).map_err(E::from)? {
+                self.step(how, now.as_ref(), step, &plan.task, &mut told)?;
+            }
         }
         if options.overwrite {
             remove_others(&plan.out, &own)?;
@@ -91,6 +94,8 @@ struct Plan<'a> {
     chain: &'a Chain,
     out: PathBuf,
     task: String,
+    /// How many classes the task has.
+    classes: usize,
     epochs: u64,
     retune_epochs: u64,
     batch: NonZeroUsize,
@@ -135,9 +140,11 @@ impl<'a> Plan<'a> {
             asked.map_or(if demo { of_demo } else { published }, NonZeroU64::get)
         };
         let batch = chain.batch.map_or(if demo { 16 } else { Training::default().batch.get() }, Into::into);
+        let task = Named::of(&subject(chain), &Tuned::default(), None)?.task;
         Ok(Self {
             out: chain.folder(),
-            task: Named::of(&subject(chain), &Tuned::default(), None)?.task.name,
+            classes: task.classes(),
+            task: task.name,
             epochs: or(chain.epochs, 4, 12),
             retune_epochs: or(chain.retune_epochs, 4, 6),
             batch: NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN),
@@ -167,12 +174,9 @@ impl<'a> Plan<'a> {
         let [train, retrain] = self.trainings();
         let mut numbered = vec![(1, self.probe_untuned().into()), (2, train.into())];
         numbered.extend(self.probes().map(|probe| (3, probe.into())));
-        numbered.extend([
-            (4, self.select().into()),
-            (5, self.perturb().into()),
-            (6, self.prune().into()),
-            (7, retrain.into()),
-        ]);
+        numbered.push((4, self.select().into()));
+        numbered.extend(self.classes().map(|class| (4, self.select_class(class).into())));
+        numbered.extend([(5, self.perturb().into()), (6, self.prune().into()), (7, retrain.into())]);
         // One after another, so that they run on the machine at one speed.
         numbered.extend(self.speeds().map(|probe| (8, probe.into())));
         numbered.push((9, DrawReport::new(self.out.clone()).into()));
@@ -258,6 +262,52 @@ impl<'a> Plan<'a> {
         Select { shares, seed, paper: self.chain.subject.paper, ..Select::new(counts, self.out.clone()) }
     }
 
+    /// The classes that have neurons of their own: of two one rule tells both. None where the names of their folders would be too long.
+    fn classes(&self) -> std::ops::Range<usize> {
+        let last = Select::task_of_class(&self.task, self.classes);
+        let apart = self.classes > 2 && last.len() <= file::LONGEST_TASK;
+        0..if apart { self.classes } else { 0 }
+    }
+
+    /// The best for one class, of the share that the summary tells of.
+    fn select_class(&self, class: usize) -> Select {
+        let task = Some(Select::task_of_class(&self.task, class));
+        Select { class: Some(class), task, shares: vec![self.share], ..self.select() }
+    }
+
+    fn mask_of_class(&self, class: usize) -> PathBuf {
+        let folder = self.out.join(file::INFO).join(Select::task_of_class(&self.task, class));
+        folder.join(self.share.to_string())
+    }
+
+    /// Whether a stage has something to do: a class that dev has no text of, or nothing else, has no neurons, and none of its own are
+    /// perturbed.
+    fn can_be_told(&self, stage: &mut Stage) -> Result<bool> {
+        let asked = match stage {
+            Stage::Select(select) => select.class.is_some(),
+            Stage::Perturb(perturb) => !perturb.class_masks.is_empty(),
+            _ => false,
+        };
+        if !asked {
+            return Ok(true);
+        }
+        let counts = self.of_task(&file::tensors(&Pool::Position.performance_file(Split::Dev.name())));
+        let dev = Performance::read(&TensorFile::read(&counts)?)?;
+        let told = |class: usize| dev.tells(class, ScoreRule::Balanced);
+        match stage {
+            Stage::Perturb(perturb) => {
+                perturb.class_masks = self
+                    .classes()
+                    .filter(|&class| told(class))
+                    .map(|class| self.mask_of_class(class))
+                    .collect();
+                Ok(true)
+            }
+            Stage::Select(select) => Ok(select.class.is_none_or(told)),
+            _ => Ok(true),
+        }
+    }
+
     fn perturb(&self) -> Perturb {
         let edit = match self.edit {
             EditKind::Mean => EditChoice::Mean { averages: self.of_task(kind::AVERAGE) },
@@ -275,6 +325,8 @@ impl<'a> Plan<'a> {
             // Of the share that the summary tells of: each draw costs a pass.
             matched: Some(self.of_task(kind::AVERAGE)),
             matched_masks: vec![self.mask(self.share)],
+            // A pass for each class.
+            class_masks: self.classes().map(|class| self.mask_of_class(class)).collect(),
             ..Perturb::of(self.out.clone(), masks, edit)
         }
     }

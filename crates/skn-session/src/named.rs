@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use skn_artifact::names::file;
 use skn_artifact::{PartRecord, SkillConfig, SplitRecord, is_file};
-use skn_data::{DataError, Dataset, PartIndex, SplitIndex, Splits, Task, split, split_with};
+use skn_data::{DataError, Dataset, Example, PartIndex, SplitIndex, Splits, Task, split, split_with};
 use skn_model::ModelFolder;
 use skn_probing::Progress;
 
@@ -98,6 +98,38 @@ impl Named {
             );
         }
         Ok(splits)
+    }
+}
+
+impl Named {
+    /// The numbers that a part of the data has in a column, in the order of its rows, which are `examples`. The data are read once more,
+    /// as rows keep their texts alone.
+    ///
+    /// # Errors
+    /// If there is no such column, a cell of it is no number, or the data are no longer those of the part.
+    pub(crate) fn numbers(
+        &self,
+        session: &Session,
+        column: &str,
+        part: &PartIndex,
+        examples: &[Example],
+    ) -> Result<Vec<f64>> {
+        let task = self.task_of_data.numbers_of(column, &part.split);
+        let found = find(&task, self.data.as_deref())?;
+        let dataset = read_found(&task, found.as_deref(), self.max_data, session.progress())
+            .map_err(|error| error.within(format!("option `metric_column` {column}")))?;
+        let rows = dataset.splits.get(&part.split).map_or(&[][..], Vec::as_slice);
+        let number = |(row, example): (&u32, &Example)| {
+            let found = rows.get(*row as usize).filter(|found| found.label == example.label)?;
+            found.text.as_str().parse().ok()
+        };
+        let numbers: Option<Vec<f64>> = part.rows.iter().zip(examples).map(number).collect();
+        numbers.filter(|numbers| numbers.len() == examples.len()).ok_or_else(|| {
+            SessionError::input(format!(
+                "option `metric_column` {column}: split {}: the data changed while they were read",
+                part.split
+            ))
+        })
     }
 }
 

@@ -9,12 +9,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use skn_artifact::names::key;
-use skn_artifact::{RankingComparison, TensorFile, hash_file, read_json, verify};
-use skn_counts::{Performance, Pool};
+use skn_artifact::{
+    Array, Evidence, Overwrite, RankingComparison, TensorBundle, TensorFile, hash_file, read_json, verify,
+    write_file,
+};
+use skn_counts::{Performance, Pool, ScoreRule};
 use skn_probing::{Average, Ranking};
 use skn_select::Share;
 use skn_session::Session;
-use skn_session::options::{Compute, DrawReport, Merge, NeuronChoice, Probe, Shard, Split, Subject, Tuned};
+use skn_session::options::{
+    Compute, DrawReport, Merge, NeuronChoice, Probe, Select, Shard, Split, Subject, Tuned,
+};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 
@@ -47,11 +52,29 @@ fn probe(run: &Path) -> Probe {
 
 fn files() -> Vec<String> {
     let rankings = RANKINGS.map(|ranking| format!("rank/{ranking}"));
-    ["train_avg", "train_last_avg", "dev_perf", "dev_fire", "dev_last_fire"]
+    ["train_avg", "train_last_avg", "dev_perf", "dev_fire", "dev_last_fire", "rank/auc_test"]
         .map(String::from)
         .into_iter()
         .chain(rankings)
         .collect()
+}
+
+/// A folder of 30 rows in each of train, dev and test, whose texts have one to seven words, with what else is said of a row.
+fn data(folder: &Path, more: &dyn Fn(usize) -> String) {
+    fs::create_dir_all(folder).unwrap();
+    for split in ["train", "dev", "test"] {
+        let line = |row: usize| {
+            let text = "good ".repeat(1 + row % 7);
+            format!("{{\"text\":\"{text}{split} {row}\",{}}}\n", more(row))
+        };
+        fs::write(folder.join(split).with_extension("jsonl"), (0..30).map(line).collect::<String>()).unwrap();
+    }
+}
+
+/// An error with what is behind it.
+fn said(error: &dyn std::error::Error) -> String {
+    let behind = error.source().map_or_else(String::new, said);
+    format!("{error}: {behind}")
 }
 
 fn path(run: &Path, name: &str) -> std::path::PathBuf {
@@ -89,6 +112,181 @@ fn shards_make_the_files_of_one_probe() {
     assert!(average.variance().unwrap().is_some());
     let counts = Performance::read(&TensorFile::read(&path(&whole, "dev_perf")).unwrap()).unwrap();
     assert_eq!(counts.dead().unwrap(), average.range().unwrap().dead());
+}
+
+#[test]
+fn neurons_are_selected_by_area() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let run = folder.path();
+    let mut asked = probe(run);
+    asked.rank = Vec::new();
+    session.probe(&asked).unwrap();
+    let mut select = Select::new(path(run, "dev_perf"), run);
+    (select.shares, select.score) = (vec!["0.1".parse().unwrap()], Some(ScoreRule::Auc));
+    let message = session.select(&select).unwrap_err().to_string();
+    let parts = [
+        "rank/auc.safetensors: option `score` auc: expected the areas",
+        "skn-probe --probe_type acc --rank auc",
+    ];
+    assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+
+    (asked.rank, asked.overwrite) = (vec![Ranking::Auc], true);
+    session.probe(&asked).unwrap();
+    select.permutations = Some(9);
+    let message = session.select(&select).unwrap_err().to_string();
+    assert!(
+        message.contains("option `permutations` 9: goes with option `score` accuracy or balanced"),
+        "{message}"
+    );
+    select.permutations = None;
+    let found = session.select(&select).unwrap();
+    assert_eq!((found.score, found.table.len()), ("auc", 10));
+
+    // What is selected by is what the ranking says, and what is told of test is of the same rule.
+    let ranking = TensorFile::read(&path(run, "rank/auc")).unwrap();
+    let (shape, score) = ranking.f32("score", None).unwrap();
+    let mask = TensorFile::read(&run.join("info/sentiment/0.1.safetensors")).unwrap();
+    assert_eq!(mask.metadata()[key::SCORE], "auc");
+    assert_eq!(mask.f32("score", Some(&shape)).unwrap().1, score);
+    let areas = |split: &str, file: &str| {
+        let counts =
+            Performance::read(&TensorFile::read(&path(run, &format!("{split}_perf"))).unwrap()).unwrap();
+        counts.with_areas(&TensorFile::read(&path(run, file)).unwrap()).unwrap()
+    };
+    let (dev, test) = (areas("dev", "rank/auc"), areas("test", "rank/auc_test"));
+    let tested = dev.tested_by(None, ScoreRule::Auc).unwrap();
+    let best = dev.best_rule(ScoreRule::Auc).unwrap();
+    let told = &found.table[0];
+    assert_eq!((told.layer, told.index, told.position), (best.layer, best.index, Some(best.position)));
+    assert_eq!(told.dev, Some(dev.accuracy_of(&best, ScoreRule::Auc).unwrap()));
+    assert_eq!(told.test, Some(test.accuracy_of(&best, ScoreRule::Auc).unwrap()));
+    assert!(told.test_low < told.test && told.test < told.test_high && told.p_max.is_none());
+    assert_eq!(told.p, tested.neurons[best.layer * shape[1] + best.index].map(|tested| tested.p));
+    let evidence: Evidence = read_json(&run.join("info/sentiment/evidence.json")).unwrap();
+    assert_eq!((evidence.score.as_str(), evidence.chance), ("auc", None));
+    assert!(
+        ["auc.safetensors", "auc_test.safetensors"].iter().all(|name| evidence.inputs.contains_key(*name))
+    );
+    session.report(&DrawReport::new(run)).unwrap();
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    for part in ["selected by auc", "rank-sum test", "Newcombe", "there is no p<sub>max"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(page.contains(">is high<") || page.contains(">is low<"));
+    assert!(!page.contains("of other counts or fire bits"), "the evidence is of what is here");
+    let verified = verify(run).unwrap();
+    assert!(verified.changed.is_empty() && verified.missing.is_empty());
+
+    // Areas of other texts are not taken.
+    let mut other = ranking.metadata().clone();
+    other.insert(key::DATA.into(), "another".into());
+    let mut bundle = TensorBundle::new();
+    for (key, value) in &other {
+        bundle.describe(key, value);
+    }
+    bundle.insert("total", Array::i64(vec![1], vec![1]).unwrap());
+    let elsewhere = folder.path().join("elsewhere");
+    for name in ["dev_perf", "rank/auc"] {
+        let bytes = match name {
+            "dev_perf" => fs::read(path(run, name)).unwrap(),
+            _ => bundle.to_bytes().unwrap(),
+        };
+        write_file(&path(&elsewhere, name), Overwrite::Refuse, &bytes).unwrap();
+    }
+    let mut select = Select::new(path(&elsewhere, "dev_perf"), &elsewhere);
+    select.score = Some(ScoreRule::Auc);
+    let message = session.select(&select).unwrap_err().to_string();
+    assert!(
+        message.contains("auc.safetensors: metadata skn.data_sha256") && message.contains("found another"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_ranking_by_predictivity_follows_the_published_score() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let run = folder.path();
+    let mut asked = probe(run);
+    // Of the texts of this task one class has more than 55 %.
+    (asked.rank, asked.fire_bits, asked.splits) =
+        (vec![Ranking::Predictivity], false, vec![Split::Train, Split::Dev]);
+    let score = |asked: &Probe| {
+        session.probe(asked).unwrap();
+        TensorFile::read(&path(run, "rank/predictivity")).unwrap().metadata()[key::SCORE].clone()
+    };
+    let rows = folder.path().join("rows");
+    data(&rows, &|row| format!("\"label\":{}", i32::from(row % 4 == 0)));
+    asked.subject.data = Some(rows.to_str().unwrap().into());
+    assert_eq!(score(&asked), "balanced");
+    (asked.subject.paper, asked.overwrite) = (true, true);
+    assert_eq!(score(&asked), "accuracy");
+}
+
+#[test]
+fn activations_are_correlated_with_a_column() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let run = folder.path().join("run");
+    let rows = folder.path().join("rows");
+    let write = |cell: &dyn Fn(usize) -> String| {
+        data(&rows, &|row| format!("\"label\":{},\"length\":{}", row % 2, cell(row)));
+    };
+    let mut asked = probe(&run);
+    (asked.fire_bits, asked.splits) = (false, vec![Split::Train, Split::Dev]);
+    asked.subject.data = Some(rows.to_str().unwrap().into());
+    asked.metric_column = Some("length".into());
+    write(&|row| (1 + row % 7).to_string());
+    asked.rank = vec![Ranking::Auc];
+    let message = said(&session.probe(&asked).unwrap_err());
+    assert!(
+        message.contains("option `metric_column` length: goes with option `rank` correlation"),
+        "{message}"
+    );
+    asked.rank = vec![Ranking::Correlation];
+    let but =
+        |cell: &'static str| move |row: usize| if row == 21 { cell.to_owned() } else { row.to_string() };
+    for (cell, part) in [
+        ("\"long\"", "expected a number, found the text \"long\""),
+        ("null", "expected a number, found a null"),
+        ("true", "expected a number, found true"),
+        ("[3]", "expected a number"),
+    ] {
+        write(&but(cell));
+        let message = said(&session.probe(&asked).unwrap_err());
+        let place = ["dev.jsonl", "line 22", "length"].iter().all(|part| message.contains(part));
+        assert!(place && message.contains(part), "{message} has no {part}");
+        assert!(message.contains("option `metric_column` length"), "{message}");
+    }
+    {
+        let part = "expected numbers that differ, found 2.5 for all";
+        write(&|_| "2.5".into());
+        let message = said(&session.probe(&asked).unwrap_err());
+        assert!(
+            message.contains("option `metric_column` length") && message.contains(part),
+            "{message} has no {part}"
+        );
+    }
+    write(&|row| if row % 2 == 0 { (1 + row % 7).to_string() } else { format!("\"{}.0\"", 1 + row % 7) });
+    for (column, part) in [("label", "that of the label"), ("width", "width")] {
+        asked.metric_column = Some(column.into());
+        let message = said(&session.probe(&asked).unwrap_err());
+        assert!(
+            message.contains(&format!("option `metric_column` {column}")) && message.contains(part),
+            "{message}"
+        );
+    }
+    asked.metric_column = Some("length".into());
+    session.probe(&asked).unwrap();
+    let file = TensorFile::read(&path(&run, "rank/correlation")).unwrap();
+    assert_eq!(file.metadata()["skn.metric_column"], "length");
+    let (_, with_numbers) = file.f32("score", None).unwrap();
+    (asked.metric_column, asked.overwrite) = (None, true);
+    session.probe(&asked).unwrap();
+    let file = TensorFile::read(&path(&run, "rank/correlation")).unwrap();
+    let (_, with_classes) = file.f32("score", None).unwrap();
+    let most = |of: &[f32]| of.iter().copied().fold(0.0, f32::max);
+    assert!(!file.metadata().contains_key("skn.metric_column"));
+    assert!(most(&with_numbers) > 0.8, "how long a text is stands in some neuron: {}", most(&with_numbers));
+    assert!(most(&with_classes) < most(&with_numbers), "the label has nothing to do with it");
 }
 
 /// Keeps what is warned of.

@@ -3,7 +3,7 @@
 //! - [`MeanAccumulator`] and [`FireAccumulator`] add up activations and count how often they pass a threshold. Sums are
 //!   exact (fixed point), so results do not depend on the order of the rows, on threads or on shards.
 //! - [`accuracy`], [`predictivity`] and [`distance`] score a neuron; [`best`] finds the best one.
-//! - [`wilson`], [`student`] and [`bootstrap`] are intervals, [`fisher_exact`], [`mcnemar`], [`rank_sum`], [`sign_flip`] and
+//! - [`wilson`], [`area`], [`student`] and [`bootstrap`] are intervals, [`fisher_exact`], [`mcnemar`], [`rank_sum`], [`sign_flip`] and
 //!   [`benjamini_hochberg`] tests, [`spearman`], [`auc`] and [`jaccard`] measures of agreement.
 //!
 //! ```
@@ -47,11 +47,11 @@ pub use crate::agreement::{auc, jaccard, ranks, spearman};
 pub use crate::error::{Result, StatsError};
 pub use crate::fire::FireAccumulator;
 pub use crate::fisher::{FisherTest, fisher_exact};
-pub use crate::interval::{bootstrap, student, wilson};
+pub use crate::interval::{area, bootstrap, student, wilson};
 pub use crate::lasso::{Labelled, Logistic};
 pub use crate::mean::{MAX_ACTIVATION, MeanAccumulator, STEPS_PER_UNIT};
 pub use crate::paired::sign_flip;
-pub use crate::rank_sum::rank_sum;
+pub use crate::rank_sum::{rank_sum, rank_sum_of};
 pub use crate::score::{accuracy, best, distance, predictivity};
 pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar};
 pub use crate::squares::{SquareAccumulator, variance};

@@ -25,7 +25,8 @@ pub struct Mask {
     #[command(flatten)]
     tuned: Tuned,
 
-    /// Mask files (RUN/info/<task>/<share>), comma-separated: one result for each
+    /// Mask files, comma-separated: one result for each (RUN/info/<task>/<share>; or made elsewhere: safetensors with mask or .npy,
+    /// bool or uint8 [layers, neurons], CSV with layer,index, JSON [[layer, index], ..])
     #[arg(long = "info_path", value_name = "FILES", value_delimiter = ',', required = true)]
     info_path: Vec<PathBuf>,
 
@@ -69,7 +70,8 @@ pub struct Mask {
     #[arg(long = "matched_path", value_name = "FILES", value_delimiter = ',')]
     matched_path: Vec<PathBuf>,
 
-    /// Masks of one class each (skn-select --class), comma-separated: what each does to the texts of each class
+    /// Masks of one class each (skn-select --class), comma-separated: what each does to the texts of each class; of files made
+    /// elsewhere one for each class, in the order of the classes
     #[arg(long = "class_path", value_name = "FILES", value_delimiter = ',')]
     class_path: Vec<PathBuf>,
 

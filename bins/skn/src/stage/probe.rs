@@ -54,9 +54,14 @@ pub struct Probe {
     variance: bool,
 
     /// Rankings of neurons to make of dev, comma-separated: predictivity, auc, mean_difference, correlation, lape, cett, random; and with
-    /// passes of their own taylor, gradient, integrated_gradients, l1; in RUN/<task>/rank
+    /// passes of their own taylor, gradient, integrated_gradients, l1; in RUN/<task>/rank. For skn-select --score auc, auc keeps its areas of
+    /// test too
     #[arg(long, value_name = "RANKINGS", value_delimiter = ',')]
     rank: Vec<Ranking>,
+
+    /// With --rank correlation: the column of the data whose numbers activations are correlated with [default: the classes]
+    #[arg(long = "metric-column", value_name = "NAME")]
+    metric_column: Option<String>,
 
     /// Compare the rankings: hold these shares of each layer's neurons, the best of each ranking, at their average on test
     #[arg(long, value_name = "SHARES", value_delimiter = ',')]
@@ -108,6 +113,7 @@ impl Probe {
         probe.splits = self.splits.iter().copied().map(Into::into).collect();
         (probe.fire_bits, probe.variance) = (self.fire_bits, self.variance);
         (probe.rank, probe.compare) = (self.rank.clone(), self.compare.clone());
+        probe.metric_column = self.metric_column.clone();
         (probe.shard, probe.batch) = (self.shard, self.at_once.batch);
         probe.repeats = self.repeats.unwrap_or(probe.repeats);
         (probe.out, probe.overwrite) = (self.destination.out.clone(), self.destination.force);

@@ -29,7 +29,8 @@ pub struct Prune {
     #[arg(long = "resume_from", value_name = "RUN", required = true)]
     resume_from: PathBuf,
 
-    /// Mask file: the neurons that stay (RUN/info/<task>/0.02)
+    /// Mask file: the neurons that stay (RUN/info/<task>/0.02; or made elsewhere: safetensors with mask or .npy, bool or uint8 [layers,
+    /// neurons], CSV with layer,index, JSON [[layer, index], ..])
     #[arg(long = "info_path", value_name = "FILE")]
     info_path: PathBuf,
 

@@ -36,8 +36,8 @@ pub struct Select {
     #[arg(long = "acc_aux_path", value_name = "FILES", conflicts_with = "ranking")]
     acc_aux_path: Vec<String>,
 
-    /// Rank by this file that was made elsewhere: safetensors with score or mask [layers, neurons], CSV or JSON of
-    /// layer,index[,score]; a list needs -a for the shape of the model
+    /// Rank by this file that was made elsewhere: safetensors with score or mask [layers, neurons], .npy of a mask, CSV or JSON of
+    /// layer,index[,score]; a list and .npy need -a for the shape of the model
     #[arg(long, value_name = "FILE")]
     ranking: Option<PathBuf>,
 
@@ -50,8 +50,8 @@ pub struct Select {
     )]
     aggregate: Aggregate,
 
-    /// What right answers come to: accuracy, balanced [default: accuracy of two classes of which the larger has at most 55 %
-    /// of the texts, else balanced]
+    /// What neurons are scored by: accuracy, balanced, or auc, the area under the ROC curve, which needs RUN/<task>/rank/auc
+    /// (skn-probe --rank auc) [default: accuracy of two classes of which the larger has at most 55 % of the texts, else balanced]
     #[arg(long, value_name = "SCORE")]
     score: Option<ScoreRule>,
 
@@ -133,6 +133,9 @@ impl fmt::Display for Selected {
         if *score == ScoreRule::Balanced.name() {
             write!(f, ", by balanced accuracy")?;
         }
+        if *score == ScoreRule::Auc.name() {
+            write!(f, ", by the area under the ROC curve (auc; p of the rank-sum test, no p_max)")?;
+        }
         if *seeds > 1 {
             write!(f, " (the {aggregate} over {seeds} of a sub-task)")?;
         }
@@ -163,18 +166,16 @@ impl fmt::Display for Selected {
         }
         // Of several files nothing is known of a neuron but its score.
         if self.0.table.iter().any(|neuron| neuron.dev.is_some()) {
-            write!(f, "\n{}", table(&self.0.table))?;
+            write!(f, "\n{}", table(&self.0.table, score))?;
         }
         Ok(())
     }
 }
 
-/// The best neurons, one a line.
-fn table(neurons: &[NeuronRecord]) -> Table {
-    let several = neurons.iter().any(|neuron| neuron.class.is_some());
-    let mut heads = vec!["layer", "index", "position"];
-    heads.extend(several.then_some("class"));
-    heads.extend(["dev", "test", "95 % interval", "p", "q", "p_max"]);
+/// The best neurons, one a line, with the measure that they are scored by.
+fn table(neurons: &[NeuronRecord], measure: &str) -> Table {
+    let heads =
+        ["layer", "index", "position", "class", "measure", "dev", "test", "95 % interval", "p", "q", "p_max"];
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(heads);
@@ -188,7 +189,7 @@ fn table(neurons: &[NeuronRecord]) -> Table {
         };
         let interval = neuron.test_low.zip(neuron.test_high);
         let mut row = vec![neuron.layer.to_string(), neuron.index.to_string(), number(neuron.position)];
-        row.extend(several.then(|| number(neuron.class)));
+        row.extend([number(neuron.class), measure.to_owned()]);
         row.extend([share(neuron.dev), share(neuron.test)]);
         row.push(interval.map_or_else(|| "-".into(), |(low, high)| format!("{low:.4} to {high:.4}")));
         row.extend([chance(neuron.p), chance(neuron.q), chance(neuron.p_max)]);
@@ -221,6 +222,34 @@ mod tests {
     use clap::error::ErrorKind;
 
     use super::*;
+
+    #[test]
+    fn the_best_neurons_are_a_table() {
+        let neuron = |class, test| NeuronRecord {
+            layer: 1,
+            index: 300,
+            position: Some(4),
+            class,
+            dev: Some(0.90625),
+            test,
+            test_low: test.map(|_| 0.8),
+            test_high: test.map(|_| 0.95),
+            p: Some(2e-9),
+            q: Some(0.25),
+            p_max: None,
+        };
+        let table = table(&[neuron(Some(2), Some(0.875)), neuron(None, None)], "auc").to_string();
+        let lines: Vec<Vec<&str>> =
+            table.lines().map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect();
+        let of = |name: &str| lines[0].iter().position(|head| *head == name).unwrap();
+        let cells = |line: usize, names: [&str; 7]| names.map(|name| lines[line][of(name)]);
+        let names = ["layer", "index", "position", "class", "measure", "dev", "test"];
+        // The second line is below the heads.
+        assert_eq!(cells(2, names), ["1", "300", "4", "2", "auc", "0.9062", "0.8750"]);
+        assert_eq!(cells(3, names), ["1", "300", "4", "-", "auc", "0.9062", "-"]);
+        let rest = ["95 % interval", "p", "q", "p_max"].map(|name| lines[2][of(name)]);
+        assert_eq!(rest, ["0.8000 to 0.9500", "2.0e-9", "0.2500", "-"]);
+    }
 
     #[test]
     fn what_ranks_counts_does_not_go_with_a_ranking() {

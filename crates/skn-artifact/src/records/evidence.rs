@@ -66,7 +66,7 @@ pub struct NeuronRecord {
     /// The upper end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_high: Option<f64>,
-    /// Fisher's exact test on dev, the least over positions and classes.
+    /// Fisher's exact test on dev, or of score auc the rank-sum test, the least over positions and classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
     /// The same adjusted for all rules (Benjamini and Hochberg 1995).

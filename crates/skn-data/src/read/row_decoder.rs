@@ -169,6 +169,9 @@ impl<'t> RowDecoder<'t> {
     pub(crate) fn push(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
         let task = self.task;
         let columns = task.text_columns();
+        if task.numbers {
+            return self.push_number(place, cells);
+        }
         let text = |n: usize| -> Result<Option<&str>> {
             let named = columns.get(n).zip(cells.get(n));
             named.map(|(column, cell)| self.text(place, column, cell)).transpose()
@@ -178,6 +181,29 @@ impl<'t> RowDecoder<'t> {
         let label = self.label(place, cells.get(columns.len()).unwrap_or(&Cell::Missing))?;
         self.rows += 1;
         self.receiver.row(Row { text: first, pair, more: &more, label })
+    }
+
+    /// Takes a row of a number and a label. Of a row without a label the number is of no account.
+    fn push_number(&mut self, place: Place, cells: &Cells<'_>) -> Result<()> {
+        let label = self.label(place, cells.get(1).unwrap_or(&Cell::Missing))?;
+        let cell = cells.first().unwrap_or(&Cell::Missing);
+        let number = match cell {
+            #[allow(clippy::cast_precision_loss, reason = "a number as far as f64 tells it")]
+            Cell::Integer(number) => Some(*number as f64),
+            Cell::Float(number) => Some(*number),
+            Cell::Text(text) => text.trim().parse().ok(),
+            Cell::Boolean(_) | Cell::Null | Cell::Missing | Cell::Other(_) => None,
+        };
+        let number = match number.filter(|number: &f64| number.is_finite()) {
+            Some(number) => number,
+            None if label == UNLABELLED => 0.0,
+            None => {
+                let column = self.task.text.first().map_or("", String::as_str);
+                return Err(self.wrong(place, column, "a number", &describe(cell)));
+            }
+        };
+        self.rows += 1;
+        self.receiver.row(Row { text: &format!("{number:?}"), pair: None, more: &[], label })
     }
 
     fn text<'c>(&self, place: Place, column: &str, cell: &'c Cell<'_>) -> Result<&'c str> {

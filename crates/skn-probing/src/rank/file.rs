@@ -2,13 +2,12 @@
 
 use skn_artifact::names::{key, rank};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
-use skn_counts::{Pool, ScoreRule};
+use skn_counts::{Areas, Pool, ScoreRule};
 use skn_stats::{MeanAccumulator, SquareAccumulator};
 
-use super::histogram::{BINS, Histogram};
+use super::histogram::{BINS, Histogram, Pairs};
 use super::ranking::Ranking;
 use super::record::RankRecord;
-use super::score::Scores;
 use super::tally::Tally;
 use crate::error::{ProbingError, Result};
 use crate::record::{Metadata, Record, described, other, wrong_metadata};
@@ -33,6 +32,16 @@ impl Record for RankRecord {
         if of(self) != of(shard) || self.widths != shard.widths {
             return Err(ProbingError::mismatch("ranking of a shard", of(self), of(shard)));
         }
+        if self.column != shard.column {
+            let of = |all: &Self| {
+                all.column.as_deref().map_or("classes".to_owned(), |column| format!("{column:?}"))
+            };
+            return Err(ProbingError::mismatch("ranking of a shard, correlated with", of(self), of(shard)));
+        }
+        if self.as_published != shard.as_published {
+            let of = |all: &Self| if all.as_published { "the published score" } else { "the usual score" };
+            return Err(ProbingError::mismatch("ranking of a shard", of(self), of(shard)));
+        }
         if (&self.dead, &self.deviation) != (&shard.dead, &shard.deviation) {
             return Err(ProbingError::mismatch(
                 "ranking of a shard",
@@ -52,17 +61,35 @@ impl Record for RankRecord {
 
 /// `score` F32 `[L, F]`, larger is more of it; `dead` BOOL `[L, F]`; `position` and `class` I32 `[L, F]` where one was chosen; and for
 /// some rankings what the score is the magnitude of, and what stands beside it. A shard's file has sums instead.
+///
+/// `auc` has its areas at all positions and of all classes too ([`Areas`]), and there is a file of test that has them alone: what was
+/// chosen on dev is told of test by these, and nothing is chosen on test.
 fn bundle(record: &RankRecord, metadata: &Metadata) -> Result<TensorBundle> {
+    // A merged file is that of the whole run, which needs no word for its shards.
+    let mut metadata = metadata.clone();
+    metadata.remove(rank::COMPAT);
+    let metadata = &metadata;
     let mut bundle = described(rank::KIND, metadata);
     bundle.describe(rank::RANKING, record.ranking.name());
-    let pool = if record.pool == Pool::Position { "position" } else { record.pool.name() };
-    bundle.describe(rank::POOL, pool);
+    bundle.describe(rank::POOL, rank::pool_name(record.pool.name()));
+    if let Some(column) = &record.column {
+        bundle.describe(rank::COLUMN, column);
+    }
     if let Some(widths) = key::widths(&record.widths) {
         bundle.describe(key::WIDTHS, widths);
     }
     if metadata.contains_key(key::SHARD) {
+        if record.as_published {
+            bundle.describe(rank::COMPAT, rank::PAPER);
+        }
         sums(record, &mut bundle)?;
         return Ok(bundle);
+    }
+    if let Tally::Histogram(histogram) = &record.tally {
+        areas(record, histogram, &mut bundle)?;
+        if metadata.get(key::SPLIT).is_some_and(|split| split != "dev") {
+            return Ok(bundle);
+        }
     }
     let (shape, ranked) = (record.shape().to_vec(), record.ranked()?);
     bundle.insert("score", Array::f32(shape.clone(), ranked.score)?);
@@ -70,12 +97,12 @@ fn bundle(record: &RankRecord, metadata: &Metadata) -> Result<TensorBundle> {
     if record.pool == Pool::Position && record.ranking != Ranking::Random {
         bundle.insert("position", Array::i32(shape.clone(), ranked.position)?);
     }
-    if record.ranking == Ranking::Lape || (record.ranking.is_of_a_class() && record.texts.len() > 2) {
+    if record.ranking == Ranking::Lape || (record.is_of_a_class() && record.texts.len() > 2) {
         bundle.insert("class", Array::i32(shape.clone(), ranked.class)?);
     }
     let (signed, beside) = match record.ranking {
         Ranking::Predictivity => {
-            let rule = Scores::rule(&record.texts);
+            let rule = record.rule();
             bundle.describe(key::SCORE, rule.name());
             (Some(if rule == ScoreRule::Accuracy { "accuracy" } else { "balanced_accuracy" }), None)
         }
@@ -94,6 +121,29 @@ fn bundle(record: &RankRecord, metadata: &Metadata) -> Result<TensorBundle> {
         }
     }
     Ok(bundle)
+}
+
+/// The areas of all places, of class 1 of two and of each class of more.
+fn areas(record: &RankRecord, histogram: &Histogram, bundle: &mut TensorBundle) -> Result<()> {
+    let (dims, places, texts) = (record.dims.sizes(), record.dims.elements(), &record.texts);
+    let ruled = if texts.len() == 2 { 1..2 } else { 0..texts.len() };
+    let too_many = || ProbingError::mismatch("texts of a ranking", "less than 2^32", "more");
+    let all: u64 = texts.iter().sum();
+    let total = u32::try_from(all).map(i64::from).map_err(|_| too_many())?;
+    let positives = texts[ruled.clone()].iter().map(|&texts| texts as i64).collect::<Vec<_>>();
+    let (mut twice_above, mut bound) = (Vec::new(), Vec::new());
+    for class in ruled.clone() {
+        for place in 0..places {
+            let Pairs { above, shared, .. } = histogram.pairs(place, class);
+            twice_above.push((2 * above + shared) as i64);
+            bound.push(histogram.area(place, class).1 as f32);
+        }
+    }
+    let spread = (0..places).map(|place| histogram.spread(place) as f32).collect();
+    let shape: Vec<usize> =
+        Some(ruled.len()).filter(|&classes| classes > 1).into_iter().chain(dims.iter().copied()).collect();
+    let areas = Areas::new(twice_above, bound, spread);
+    Ok(areas.insert(&shape, dims, (positives, total), bundle)?)
 }
 
 fn sums(record: &RankRecord, bundle: &mut TensorBundle) -> Result<()> {
@@ -129,6 +179,13 @@ fn sums(record: &RankRecord, bundle: &mut TensorBundle) -> Result<()> {
                 fixed("square", dims, squares.parts()?)?;
             }
         }
+        Tally::Moments { sum, product, squares, .. } => {
+            for (name, sums) in [("sum", sum), ("product", product)] {
+                let (high, low, _) = sums.parts()?;
+                fixed(name, dims.clone(), (high, low))?;
+            }
+            fixed("square", dims, squares.parts()?)?;
+        }
         Tally::Histogram(histogram) => {
             let counts = histogram.counts.iter().map(|&count| i64::from(count)).collect();
             bundle.insert("histogram", Array::i64([&dims[..], &[classes, BINS]].concat(), counts)?);
@@ -146,9 +203,7 @@ fn read(file: &TensorFile) -> Result<RankRecord> {
     file.expect_kind(rank::KIND)?;
     let ranking = named(file, rank::RANKING, |name| name.parse::<Ranking>().ok())?;
     let pool = named(file, rank::POOL, |name| {
-        Pool::ALL
-            .into_iter()
-            .find(|pool| name == if *pool == Pool::Position { "position" } else { pool.name() })
+        Pool::ALL.into_iter().find(|pool| name == rank::pool_name(pool.name()))
     })?;
     if ranking == Ranking::L1 || !file.contains("texts") {
         let (expected, found) = ("what a shard's file has", "scores alone, which don't merge");
@@ -183,11 +238,22 @@ fn read(file: &TensorFile) -> Result<RankRecord> {
             })?
         }
     };
-    let tally = tally(file, ranking, &dims, &texts)?;
-    Ok(RankRecord { ranking, pool, dims, widths, texts, dead, deviation, seed, tally })
+    let column = file.metadata().get(rank::COLUMN).filter(|_| ranking == Ranking::Correlation).cloned();
+    let tally = tally(file, (ranking, column.is_some()), &dims, &texts)?;
+    let as_published = match file.metadata().get(rank::COMPAT).map(String::as_str) {
+        None => false,
+        Some(rank::PAPER) => true,
+        Some(found) => return Err(wrong_metadata(file, rank::COMPAT, rank::PAPER.into(), found)),
+    };
+    Ok(RankRecord { ranking, pool, dims, widths, texts, dead, deviation, seed, as_published, column, tally })
 }
 
-fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Result<Tally> {
+fn tally(
+    file: &TensorFile,
+    (ranking, of_numbers): (Ranking, bool),
+    dims: &Dims,
+    texts: &[u64],
+) -> Result<Tally> {
     let (sizes, classes) = (dims.sizes(), texts.len());
     let by_class = [&[classes][..], sizes].concat();
     let all = texts.iter().try_fold(0u64, |sum, &texts| sum.checked_add(texts));
@@ -197,11 +263,21 @@ fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Res
         let (_, high) = file.i64(&format!("{name}_high"), Some(shape))?;
         Ok((high, file.i64(&format!("{name}_low"), Some(shape))?.1))
     };
-    let sums = |shape: &[usize]| -> Result<MeanAccumulator> {
-        let (high, low) = halves("sum", shape)?;
+    let named_sums = |name: &str, shape: &[usize]| -> Result<MeanAccumulator> {
+        let (high, low) = halves(name, shape)?;
         MeanAccumulator::from_parts(&high, &low, all as i64)
-            .map_err(|error| wrong(file, "sum_high", "sums of the texts", error))
+            .map_err(|error| wrong(file, &format!("{name}_high"), "sums of the texts", error))
     };
+    let sums = |shape: &[usize]| named_sums("sum", shape);
+    let squares_of = || -> Result<SquareAccumulator> {
+        let (high, low) = halves("square", sizes)?;
+        let squares = SquareAccumulator::from_parts(&high, &low, all as i64);
+        squares.map_err(|error| wrong(file, "square_high", "sums of squares", error))
+    };
+    if of_numbers {
+        let (sum, product) = (sums(sizes)?, named_sums("product", sizes)?);
+        return Ok(Tally::Moments { sum, product, squares: squares_of()?, numbers: Vec::new() });
+    }
     Ok(match Tally::new(ranking, 0, classes) {
         Tally::Fired(_) => {
             let (_, fired) = file.i64("fired", Some(&by_class))?;
@@ -219,11 +295,7 @@ fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Res
             let of_class = sums(&by_class)?;
             let squares = match squares {
                 None => None,
-                Some(_) => {
-                    let (high, low) = halves("square", sizes)?;
-                    let squares = SquareAccumulator::from_parts(&high, &low, all as i64);
-                    Some(squares.map_err(|error| wrong(file, "square_high", "sums of squares", error))?)
-                }
+                Some(_) => Some(squares_of()?),
             };
             Tally::Sums { of_class, squares }
         }
@@ -234,7 +306,7 @@ fn tally(file: &TensorFile, ranking: Ranking, dims: &Dims, texts: &[u64]) -> Res
             Tally::Histogram(Histogram { classes, counts })
         }
         Tally::Weighted(_) => Tally::Weighted(sums(sizes)?),
-        Tally::Bins { .. } | Tally::Given { .. } | Tally::Nothing => Tally::Nothing,
+        Tally::Bins { .. } | Tally::Given { .. } | Tally::Moments { .. } | Tally::Nothing => Tally::Nothing,
     })
 }
 

@@ -100,21 +100,54 @@ impl Histogram {
     /// The area under the ROC curve of a place for a class against the rest, those of one bin counted half, and how far the exact area
     /// is from it at most: a half of the pairs that share a bin. 1/2 and 0 where one of the two has no text.
     pub(super) fn area(&self, place: usize, class: usize) -> (f64, f64) {
+        let Pairs { above, shared, all } = self.pairs(place, class);
+        match all as f64 {
+            0.0 => (0.5, 0.0),
+            pairs => ((above as f64 + shared as f64 / 2.0) / pairs, shared as f64 / 2.0 / pairs),
+        }
+    }
+
+    /// The pairs of a text of a class and another, by their bins at a place. Of less than 2^32 texts they are less than 2^62.
+    pub(super) fn pairs(&self, place: usize, class: usize) -> Pairs {
         let counts = &self.counts[place * self.classes * BINS..][..self.classes * BINS];
         let (mut above, mut shared, mut negatives, mut positives) = (0u64, 0u64, 0u64, 0u64);
         for bin in 0..BINS {
             let positive = u64::from(counts[class * BINS + bin]);
-            let all: u64 = counts.iter().skip(bin).step_by(BINS).map(|&count| u64::from(count)).sum();
+            let all = self.of_bin(place, bin);
             above += positive * negatives;
             shared += positive * (all - positive);
             positives += positive;
             negatives += all - positive;
         }
-        match positives as f64 * negatives as f64 {
-            0.0 => (0.5, 0.0),
-            pairs => ((above as f64 + shared as f64 / 2.0) / pairs, shared as f64 / 2.0 / pairs),
+        Pairs { above, shared, all: positives * negatives }
+    }
+
+    /// What ties leave of the variance of a sum of ranks at a place: 1 - sum of (t^3 - t) / (n^3 - n) over bins of t of the n texts.
+    pub(super) fn spread(&self, place: usize) -> f64 {
+        let cubed = |count: u64| (u128::from(count).pow(3) - u128::from(count)) as f64;
+        let bins = (0..BINS).map(|bin| self.of_bin(place, bin));
+        match cubed(bins.clone().sum()) {
+            0.0 => 0.0,
+            all => (1.0 - bins.map(cubed).sum::<f64>() / all).max(0.0),
         }
     }
+
+    /// The texts of all classes in a bin of a place.
+    fn of_bin(&self, place: usize, bin: usize) -> u64 {
+        let counts = &self.counts[place * self.classes * BINS..][..self.classes * BINS];
+        counts.iter().skip(bin).step_by(BINS).map(|&count| u64::from(count)).sum()
+    }
+}
+
+/// Pairs of a text of a class and another text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pairs {
+    /// Those in which that of the class is in a higher bin.
+    pub(super) above: u64,
+    /// Those in one bin.
+    pub(super) shared: u64,
+    /// All.
+    pub(super) all: u64,
 }
 
 #[cfg(test)]
@@ -149,6 +182,10 @@ mod tests {
         histogram.merge(&second).unwrap();
         assert_eq!(histogram.area(0, 1), (2.5 / 4.0, 0.5 / 4.0));
         assert_eq!(histogram.area(0, 0), (1.5 / 4.0, 0.5 / 4.0));
+        assert_eq!(histogram.pairs(0, 1), Pairs { above: 2, shared: 1, all: 4 });
+        // Bins of 1, 1 and 2 of 4 texts; and one of all 4.
+        assert_eq!([0, 1].map(|place| histogram.spread(place)), [1.0 - 6.0 / 60.0, 0.0]);
+        assert_eq!(Histogram::new(1, 2).spread(0), 0.0);
         assert_eq!(histogram.area(1, 1), (0.5, 0.5));
         assert_eq!(Histogram::new(1, 2).area(0, 1), (0.5, 0.0));
         assert!(histogram.merge(&Histogram::new(1, 2)).is_err());

@@ -91,6 +91,8 @@ pub fn l1(
         dead,
         deviation: None,
         seed: 0,
+        as_published: false,
+        column: None,
         tally: Tally::Given { scores, position },
     })
 }

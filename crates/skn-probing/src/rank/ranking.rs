@@ -21,16 +21,19 @@ use crate::error::ProbingError;
 pub enum Ranking {
     /// How often `z > mean of z over train` tells y, or that it does not: max(accuracy, 1 - accuracy); balanced accuracy of more than
     /// two classes, and where the larger of two has more than 55 % of the texts (Wang et al. 2022, "Finding Skill Neurons in
-    /// Pre-trained Transformer-based Language Models"). Its file says which (`skn.score`); the setting compat = paper is not followed.
+    /// Pre-trained Transformer-based Language Models"). As published it is accuracy of two classes
+    /// whatever their shares. Its file says which (`skn.score`).
     Predictivity,
     /// The area under the ROC curve of z for y: |auc - 1/2| (Mann and Whitney 1947). From a histogram of 32 bins: 15 of one width from
-    /// the smallest activation of train to the mean, and 15 from there to the largest, each wider than the one before; a file says how far each area is from the exact one at most.
+    /// the smallest activation of train to the mean, and 15 from there to the largest, each wider than the one before; a file says how far each area is from the exact one at most:
+    /// a half of the share of pairs of texts that share a bin. It holds the areas at all positions too, and so does a file of test, by which
+    /// selecting can score neurons (score auc).
     Auc,
     /// |mean of z where y - mean of z elsewhere| (probeless ranking: Antverg and Belinkov 2022, "On the Pitfalls of Analyzing
     /// Individual Neurons in Language Models"). Divided by the deviation over train it is Cohen's d (Cohen 1988), which stands
     /// beside it.
     MeanDifference,
-    /// |Pearson's r| of z with y (Pearson 1895; of neurons: Dalvi et al. 2019, "What Is One Grain of Sand in the Desert?").
+    /// |Pearson's r| of z with y, or with any number of each text (Pearson 1895; of neurons: Dalvi et al. 2019, "What Is One Grain of Sand in the Desert?").
     Correlation,
     /// How uneven among classes the texts are for which the activated gate is above 0: ln C - the entropy of the shares p of the classes'
     /// texts, divided by their sum (Tang et al. 2024, "Language-Specific Neurons: The Key to Multilingual Capabilities in Large Language

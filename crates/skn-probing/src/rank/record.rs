@@ -1,4 +1,4 @@
-use skn_counts::Pool;
+use skn_counts::{Pool, ScoreRule};
 use skn_random::{Key, Purpose};
 
 use super::ranking::Ranking;
@@ -20,6 +20,10 @@ pub struct RankRecord {
     pub(super) dead: Vec<bool>,
     pub(super) deviation: Option<Vec<f32>>,
     pub(super) seed: u64,
+    /// Whether predictivity of two classes is accuracy, as published, whatever their shares.
+    pub(super) as_published: bool,
+    /// What activations were correlated with, where that is no class.
+    pub(super) column: Option<String>,
     pub(super) tally: Tally,
 }
 
@@ -62,6 +66,16 @@ impl RankRecord {
         self.dims.sizes()[self.dims.sizes().len() - 1]
     }
 
+    /// The score that predictivity is on these texts.
+    pub(super) fn rule(&self) -> ScoreRule {
+        ScoreRule::of_texts(&self.texts, self.as_published)
+    }
+
+    /// Whether it says one class of each neuron, of more than two.
+    pub(super) fn is_of_a_class(&self) -> bool {
+        self.ranking.is_of_a_class() && self.column.is_none()
+    }
+
     fn positions(&self) -> usize {
         if self.pool.is_of_text() { 1 } else { self.dims.sizes()[1] }
     }
@@ -72,7 +86,7 @@ impl RankRecord {
     /// If a class has no text, or all texts are of one: nothing tells them apart then.
     pub fn ranked(&self) -> Result<Ranked> {
         let all: u64 = self.texts.iter().sum();
-        if self.ranking.is_of_a_class()
+        if self.is_of_a_class()
             && let Some(class) = self.texts.iter().position(|&texts| texts == 0 || texts == all)
         {
             let expected = format!("texts of class {class}, and others, among {all}");
@@ -89,6 +103,7 @@ impl RankRecord {
             texts: &self.texts,
             deviation: self.deviation.as_deref(),
             left_out: LeftOut::default(),
+            rule: self.rule(),
         };
         if self.ranking == Ranking::Lape {
             scores.left_out = scores.left_out(&self.dead);
@@ -114,7 +129,7 @@ impl RankRecord {
         let (positions, neurons) = (self.positions(), self.neurons());
         let place = |position| (layer * positions + position) * neurons + neuron;
         // Of two classes what is said of class 1 is said of class 0 too.
-        let classes = match (self.ranking.is_of_a_class(), self.ranking, self.texts.len()) {
+        let classes = match (self.is_of_a_class(), self.ranking, self.texts.len()) {
             (false, ..) => 0..1,
             (_, Ranking::Lape, classes) => 0..classes,
             (_, _, 2) => 1..2,

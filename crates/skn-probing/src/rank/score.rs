@@ -28,6 +28,8 @@ pub(super) struct Scores<'a> {
     pub(super) deviation: Option<&'a [f32]>,
     /// Of [`Ranking::Lape`]: which neurons fire for so few texts of every class that they are left out.
     pub(super) left_out: LeftOut,
+    /// The score that predictivity is.
+    pub(super) rule: ScoreRule,
 }
 
 impl Scores<'_> {
@@ -42,6 +44,14 @@ impl Scores<'_> {
             Tally::Fired(fired) => self.predictivity(fired, place, class),
             Tally::Sums { squares: None, .. } => self.mean_difference(place, class),
             Tally::Sums { .. } => self.correlation(place, class),
+            Tally::Moments { sum, product, squares, .. } => {
+                let texts = self.all().max(1);
+                let spread = variance(sum.sum(place), squares.sum(place), texts);
+                // The numbers have mean 0 and variance 1.
+                let mean = product.sum(place) as f64 / STEPS_PER_UNIT / texts as f64;
+                let r = if spread > 0.0 { (mean / spread.sqrt()).clamp(-1.0, 1.0) } else { 0.0 };
+                Score { score: r.abs(), signed: r, beside: 0.0 }
+            }
             Tally::Histogram(histogram) => {
                 let (area, bound) = histogram.area(place, class);
                 Score { score: (area - 0.5).abs(), signed: area, beside: bound }
@@ -67,17 +77,12 @@ impl Scores<'_> {
         (of_class as f64 / positives.max(1) as f64 + of_others as f64 / negatives.max(1) as f64) / 2.0
     }
 
-    /// The score that predictivity is on these texts.
-    pub(super) fn rule(texts: &[u64]) -> ScoreRule {
-        ScoreRule::of_classes(texts)
-    }
-
     fn predictivity(&self, fired: &[u64], place: usize, class: usize) -> Score {
         let hits = fired[class * self.places + place];
         let anywhere: u64 = fired.iter().skip(place).step_by(self.places).sum();
         let silent = self.all() - self.texts[class] - (anywhere - hits);
-        let accuracy = match Self::rule(self.texts) {
-            ScoreRule::Balanced => self.balanced(class, hits, silent),
+        let accuracy = match self.rule {
+            ScoreRule::Balanced | ScoreRule::Auc => self.balanced(class, hits, silent),
             ScoreRule::Accuracy => (hits + silent) as f64 / self.all().max(1) as f64,
         };
         Score { score: accuracy.max(1.0 - accuracy), signed: accuracy, beside: 0.0 }
@@ -198,6 +203,7 @@ mod tests {
             texts: &texts,
             deviation: None,
             left_out: LeftOut::default(),
+            rule: ScoreRule::of_classes(&texts),
         };
         scores.left_out = scores.left_out(&[false; 2]);
         for (place, class) in [(0, 0), (1, 0), (0, 2)] {

@@ -13,6 +13,9 @@ pub(super) enum Tally {
     Fired(Vec<u64>),
     /// Sums over the texts of each class, `[C, places]`, and of squares over all, `[places]`.
     Sums { of_class: MeanAccumulator, squares: Option<SquareAccumulator> },
+    /// Sums over all texts of activations, of their products with a number of the text, and of their squares, `[places]`; of a batch with
+    /// the number of each text.
+    Moments { sum: MeanAccumulator, product: MeanAccumulator, squares: SquareAccumulator, numbers: Vec<f32> },
     /// How many texts of each class lie in each bin.
     Histogram(Histogram),
     /// Of a batch: the bin of each text at each place, `[texts, places]`.
@@ -68,6 +71,29 @@ impl Tally {
         }
     }
 
+    /// Of all texts, nothing yet, for a correlation with numbers.
+    pub(super) fn moments(places: usize) -> Self {
+        let (sum, product) = (MeanAccumulator::new(places), MeanAccumulator::new(places));
+        Self::Moments { sum, product, squares: SquareAccumulator::new(places), numbers: Vec::new() }
+    }
+
+    /// The same of a batch's texts, which are these rows of those that have `numbers`.
+    pub(super) fn moments_of_batch(places: usize, rows: &[u64], numbers: &[f32]) -> Result<Self> {
+        let of_row = |&row: &u64| {
+            let number = usize::try_from(row).ok().and_then(|row| numbers.get(row)).copied();
+            number.ok_or_else(|| {
+                ProbingError::mismatch("numbers of texts", format!("one of row {row}"), numbers.len())
+            })
+        };
+        let of_batch = rows.iter().map(of_row).collect::<Result<Vec<f32>>>()?;
+        match Self::moments(places) {
+            Self::Moments { sum, product, squares, .. } => {
+                Ok(Self::Moments { sum, product, squares, numbers: of_batch })
+            }
+            other => Ok(other),
+        }
+    }
+
     /// Takes a row whose first activation is at a place `at` of so many.
     pub(super) fn take(
         &mut self,
@@ -90,6 +116,13 @@ impl Tally {
                 if let Some(squares) = squares {
                     squares.add_row_at(at, values)?;
                 }
+            }
+            Self::Moments { sum, product, squares, numbers } => {
+                let number = numbers[row.text];
+                let products: Vec<f32> = values.iter().map(|value| value * number).collect();
+                sum.add_row_at(at, values)?;
+                product.add_row_at(at, &products)?;
+                squares.add_row_at(at, values)?;
             }
             Self::Bins { bins, .. } => {
                 let bins = &mut bins[row.text * places + at..][..values.len()];
@@ -145,6 +178,14 @@ impl Tally {
                 if let (Some(squares), Some(part)) = (squares, part_squares) {
                     squares.merge(part)?;
                 }
+            }
+            (
+                Self::Moments { sum, product, squares, .. },
+                Self::Moments { sum: other_sum, product: other_product, squares: other_squares, .. },
+            ) => {
+                sum.merge(other_sum)?;
+                product.merge(other_product)?;
+                squares.merge(other_squares)?;
             }
             (Self::Histogram(whole), Self::Bins { bins, labels }) => whole.add(bins, labels),
             (Self::Histogram(whole), Self::Histogram(part)) => whole.merge(part)?,

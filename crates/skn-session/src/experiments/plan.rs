@@ -195,7 +195,7 @@ impl<'a> Plan<'a> {
     /// Masks of the best neurons for one class.
     pub(super) fn select_class(&self, task: &PlannedTask, class: usize) -> Select {
         let run = self.run(task, self.first_seed());
-        let name = Some(of_class(&task.name, class));
+        let name = Some(Select::task_of_class(&task.name, class));
         Select { class: Some(class), task: name, shares: vec![self.share], ..self.select(&run, &task.name) }
     }
 
@@ -209,7 +209,7 @@ impl<'a> Plan<'a> {
         let folder = match marked {
             Marked::Skill => task.name.clone(),
             Marked::Lowest => lowest(&task.name),
-            Marked::Class(class) => of_class(&task.name, class),
+            Marked::Class(class) => Select::task_of_class(&task.name, class),
         };
         self.run(task, seed).join(file::mask(&folder, &share.to_string()))
     }
@@ -256,10 +256,6 @@ impl<'a> Plan<'a> {
 /// Where counts of a run lie.
 pub(super) fn counts(run: &Path, task: &str, split: &str) -> PathBuf {
     run.join(task).join(file::tensors(&Pool::Position.performance_file(split)))
-}
-
-fn of_class(task: &str, class: usize) -> String {
-    format!("{task}-class-{class}")
 }
 
 fn lowest(task: &str) -> String {

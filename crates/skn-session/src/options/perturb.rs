@@ -17,7 +17,8 @@ pub struct Perturb {
     pub subject: Subject,
     /// The tuned parameters.
     pub tuned: Tuned,
-    /// Mask files (`RUN/info/<task>/<share>`): one result for each.
+    /// Mask files (`RUN/info/<task>/<share>`), or neurons that another program marked or listed
+    /// ([`MadeRanking::marks`](skn_select::MadeRanking::marks)): one result for each.
     pub masks: Vec<PathBuf>,
     /// What happens to the neurons.
     pub edit: EditChoice,
@@ -30,7 +31,8 @@ pub struct Perturb {
     pub matched: Option<PathBuf>,
     /// Which of the masks get those; none are all.
     pub matched_masks: Vec<PathBuf>,
-    /// Mask files of one class each ([`Select::class`](super::Select::class)): what each does to the texts of each class.
+    /// Mask files of one class each ([`Select::class`](super::Select::class)): what each does to the texts of each class. Files of
+    /// another program say no class: they are one for each class, in the order of the classes.
     /// They are compared with one another, and get no random neurons.
     pub class_masks: Vec<PathBuf>,
     /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.

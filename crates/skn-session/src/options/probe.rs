@@ -41,6 +41,9 @@ pub struct Probe {
     /// Rankings of neurons to be made of dev, of the first of `acc`, `acc_last`, `acc_mean` and `acc_max` that is asked for.
     #[serde(with = "text::list")]
     pub rank: Vec<Ranking>,
+    /// The column of the data whose numbers the ranking `correlation` correlates activations with, instead of with the classes; default
+    /// none.
+    pub metric_column: Option<String>,
     /// Shares of each layer's neurons: for each ranking so many of its best are held at their average on test, and as many of chance.
     #[serde(with = "text::list")]
     pub compare: Vec<Share>,
@@ -68,6 +71,7 @@ impl Default for Probe {
             fire_bits: false,
             variance: false,
             rank: Vec::new(),
+            metric_column: None,
             compare: Vec::new(),
             shard: None,
             batch: None,

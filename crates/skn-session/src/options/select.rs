@@ -20,7 +20,9 @@ pub struct Select {
     #[serde(with = "text")]
     pub aggregate: Aggregate,
     /// What right answers come to; default: accuracy while all files are of two classes, of which the larger has at most 55 %
-    /// of each file's texts, else balanced accuracy. Of more than two classes only balanced accuracy.
+    /// of each file's texts, else balanced accuracy. Of more than two classes only balanced accuracy, or the area under the ROC
+    /// curve. That one (`auc`) needs the areas beside each file of counts, which probing with the ranking `auc` leaves in `rank/auc`
+    /// and of test in `rank/auc_test`; they are of 32 bins. Then p is that of the rank-sum test with ties, and there is no p_max.
     #[serde(with = "text::option")]
     pub score: Option<ScoreRule>,
     /// Whether two classes are scored as in the published implementation, where nothing is said of the score: by accuracy,
@@ -74,6 +76,11 @@ impl Default for Select {
 impl Select {
     /// How often labels are shuffled unless it is said.
     pub const PERMUTATIONS: usize = 1000;
+
+    /// What the folder of masks of one class is called.
+    pub(crate) fn task_of_class(task: &str, class: usize) -> String {
+        format!("{task}-class-{class}")
+    }
 
     /// Ranks by one file of counts.
     pub fn new(counts: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {

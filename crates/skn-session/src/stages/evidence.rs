@@ -7,18 +7,16 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, fire, key};
 use skn_artifact::{
-    ChanceRecord, CorrelationRecord, Evidence, NeuronRecord, StabilityRecord, TensorFile, VoteRecord,
-    hash_file,
+    ChanceRecord, CorrelationRecord, Evidence, NeuronRecord, StabilityRecord, VoteRecord, hash_file,
 };
 use skn_counts::{FireBits, Fraction, NullOfBest, Performance, Predictor, ScoreRule, Significance, Tested};
 use skn_probing::ProbingError;
 use skn_select::{Ranking, Share, Stability};
 
 use crate::error::{Result, SessionError};
-use crate::options::Select;
-use crate::provenance;
+use crate::options::{Select, Split};
 use crate::session::Session;
-use crate::stages::selected::{SAME_NEURON, difference};
+use crate::stages::beside::{areas_beside, beside};
 
 /// The level of intervals.
 const LEVEL: f64 = 0.95;
@@ -55,7 +53,7 @@ impl<'a> Counted<'a> {
         }
         let path = folder.join(file::tensors(&pool.performance_file("test")));
         if let Some(read) = beside(&path, dev, metadata, &[])? {
-            let test = Performance::read(&read)?;
+            let mut test = Performance::read(&read)?;
             if !dev.fits(&test) {
                 return Err(SessionError::input(format!(
                     "{}: tensor `correct`: expected shape {:?} as in {}, found {:?}",
@@ -65,8 +63,22 @@ impl<'a> Counted<'a> {
                     test.shape()
                 )));
             }
-            found.test = Some(test);
             found.files.push(path);
+            if dev.areas().is_ok() {
+                match areas_beside(&test, read.metadata(), Split::Test)? {
+                    Some(areas) => {
+                        found.files.push(areas.path().into());
+                        test = test.with_areas(&areas)?;
+                        found.test = Some(test);
+                    }
+                    None => tracing::warn!(
+                        "{}: no areas of test beside it, so that test stays empty; skn-probe --rank auc on dev and test makes them",
+                        test.file().display()
+                    ),
+                }
+            } else {
+                found.test = Some(test);
+            }
         }
         let path = folder.join(file::tensors(&fire::file(pool.name(), "dev")));
         if let Some(read) = beside(&path, dev, metadata, &[key::DATA])? {
@@ -102,14 +114,24 @@ impl<'a> Counted<'a> {
         let class = options.class;
         let ranked = self.dev.ranked_by(score, class)?;
         let tested = match self.dev.by_class() {
-            Some(_) => Some(self.dev.tested(class)?),
+            Some(_) => Some(self.dev.tested_by(class, score)?),
             None => {
                 let file = self.dev.file().display();
                 tracing::warn!("{file}: an older version's, without counts by class: p and q stay empty");
                 None
             }
         };
+        if score == ScoreRule::Auc {
+            let bound = self.dev.largest_bound(ranked.iter().take(NAMED).map(|found| &found.rule))?;
+            tracing::info!(
+                "areas are those of 32 bins: the exact ones of the best {} neurons are within {bound:.4} of them; p is the rank-sum \
+                 test's with ties, and p_max stays empty, as fire bits say nothing of areas",
+                NAMED.min(ranked.len())
+            );
+        }
         let chance = match self.draws(options)? {
+            // Bits say nothing of areas.
+            _ if score == ScoreRule::Auc => None,
             // The draws are of all classes together.
             Some((bits, draws)) if class.is_none() => Some(self.null(session, options, score, bits, draws)?),
             _ => None,
@@ -154,7 +176,8 @@ impl<'a> Counted<'a> {
 
     /// The files that were read, by name, with their hashes.
     fn hashes(&self) -> Result<BTreeMap<String, String>> {
-        let files = self.files.iter().map(PathBuf::as_path).chain([self.dev.file()]);
+        let areas = self.dev.areas().ok().map(|areas| areas.file.as_path());
+        let files = self.files.iter().map(PathBuf::as_path).chain([self.dev.file()]).chain(areas);
         let hash = |path: &Path| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
             Ok((name.unwrap_or_default(), hash_file(path)?))
@@ -271,26 +294,6 @@ impl<'a> Counted<'a> {
             q: tested.map(|tested| tested.q),
             p_max,
         })
-    }
-}
-
-/// A file beside counts of dev, if it is there: it must be of the same model, parameters, texts' form, seed and precision, and
-/// of all rows.
-fn beside(
-    path: &Path,
-    dev: &Performance,
-    metadata: &BTreeMap<String, String>,
-    more: &[&str],
-) -> Result<Option<TensorFile>> {
-    if !provenance::is_there(path)? {
-        return Ok(None);
-    }
-    let read = TensorFile::open(path)?;
-    provenance::check_whole(&read)?;
-    let keys = [&SAME_NEURON[..], &[key::TUNING, key::DTYPE, key::SEED], more].concat();
-    match difference(&keys, (dev.file(), metadata), (path, read.metadata())) {
-        Some(wrong) => Err(SessionError::input(format!("{wrong}; probe both again"))),
-        None => Ok(Some(read)),
     }
 }
 

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use skn_artifact::names::{file, key};
 use skn_artifact::{TensorFile, resolve};
 use skn_model::{NeuronSite, Tuning};
-use skn_select::Mask;
+use skn_select::{MadeRanking, Mask};
 
 use crate::base::Base;
 use crate::error::{Result, SessionError};
@@ -19,19 +19,34 @@ pub(super) struct MaskFile {
     tuning: Option<String>,
     /// The class that it was selected for, if it was one alone.
     class: Option<String>,
+    /// Whether another program made it: it marks neurons, and says nothing of the others.
+    is_made: bool,
 }
 
 impl MaskFile {
-    /// Reads a mask, with or without its extension, and checks that it is one of the model.
+    /// Reads a mask, with or without its extension, and checks that it is one of the model. It is what selecting made, or what
+    /// [`MadeRanking::marks`] takes.
     ///
     /// # Errors
     /// If it is missing, damaged, or of another shape than the model.
     pub(super) fn read(path: &Path, base: &Base<'_>) -> Result<Self> {
         let path = resolve(path, "safetensors")?;
         provenance::check(&path)?;
-        let file = TensorFile::read(&path)?;
-        let mask = Mask::read(&file)?;
         let config = &base.model.config;
+        let is_tensors = !["csv", "json", "npy"]
+            .iter()
+            .any(|form| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(form)));
+        if !is_tensors {
+            let mask = MadeRanking::marks(&path, &config.intermediate_sizes)?;
+            return Ok(Self { path, mask, tuning: None, class: None, is_made: true });
+        }
+        let file = TensorFile::read(&path)?;
+        let is_made =
+            !file.metadata().contains_key(key::KIND) && file.contains("mask") && !file.contains("rank");
+        let mask = match is_made {
+            true => MadeRanking::marks(&path, &config.intermediate_sizes)?,
+            false => Mask::read(&file)?,
+        };
         let (expected, found) = ([config.layers(), config.widest()], [mask.layers(), mask.width()]);
         if expected == found {
             check_model(&file, base)?;
@@ -39,7 +54,7 @@ impl MaskFile {
             check_widths(&file, base)?;
             let tuning = file.metadata().get(key::TUNING).cloned();
             let class = file.metadata().get(key::CLASS).cloned();
-            return Ok(Self { path, mask, tuning, class });
+            return Ok(Self { path, mask, tuning, class, is_made });
         }
         let model = &base.identity.id;
         Err(SessionError::input(format!(
@@ -61,17 +76,35 @@ impl MaskFile {
         Ok(())
     }
 
-    /// The class, of so many, that it alone was selected for.
+    /// Refuses to fill up the neurons of a layer by the ranks of a mask that has none.
+    ///
+    /// # Errors
+    /// If another program made it.
+    pub(super) fn expect_ranks(&self, option: &str) -> Result<()> {
+        match self.is_made {
+            false => Ok(()),
+            true => Err(SessionError::usage(format!(
+                "option `{option}`: fills layers up by rank, and {} marks neurons and ranks no others; leave the option out",
+                self.path.display()
+            ))),
+        }
+    }
+
+    /// The class, of so many, that it alone was selected for. One that another program made says none: of as many such files as there are
+    /// classes each is of the class of its `place`.
     ///
     /// # Errors
     /// If it says none, or one that the task lacks.
-    pub(super) fn of_class(&self, classes: usize) -> Result<usize> {
+    pub(super) fn of_class(&self, place: usize, files: usize, classes: usize) -> Result<usize> {
+        if self.is_made && self.class.is_none() && files == classes {
+            return Ok(place);
+        }
         let class = self.class.as_ref().and_then(|class| class.parse().ok());
         class.filter(|&class| class < classes).ok_or_else(|| {
             let found = self.class.as_deref().unwrap_or("none");
             SessionError::input(format!(
                 "option `class_masks` {}: metadata {}: expected a class, 0 to {}, found {found}; \
-                 skn-select --class makes masks of one",
+                 skn-select --class makes masks of one, and of files made elsewhere there must be one for each class, in their order",
                 self.path.display(),
                 key::CLASS,
                 classes - 1

@@ -1,6 +1,7 @@
 //! What each stage does and what it finds: one call of [`Session`](crate::Session) each.
 
 mod averages;
+mod beside;
 mod best;
 mod classify;
 mod compare;
@@ -8,6 +9,7 @@ mod damage;
 mod evidence;
 mod mask_file;
 mod merge;
+mod numbers;
 mod perturb;
 mod pretrain;
 mod probe;

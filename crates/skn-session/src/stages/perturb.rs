@@ -224,8 +224,8 @@ impl Experiment<'_> {
                 groups.push(self.matched(mask, variances)?);
             }
         }
-        for mask in class_masks {
-            let class = mask.of_class(self.base.task.classes())?;
+        for (place, mask) in class_masks.iter().enumerate() {
+            let class = mask.of_class(place, class_masks.len(), self.base.task.classes())?;
             groups.push(self.selected(mask, Who::Class(class))?);
         }
         Ok(groups)

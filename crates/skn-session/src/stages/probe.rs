@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use skn_artifact::names::{file, fire, key, kind, rank};
@@ -19,6 +20,7 @@ use skn_random::{Key, Purpose};
 use super::best::BestPredictor;
 use super::compare::Comparison;
 use super::mask_file::{check_site as check_site_of, check_template};
+use super::numbers::numbers;
 use super::probe_checks::{check, check_prompt, check_site};
 use super::probe_top::{best_of, counted, describe, outdated, top_file};
 use crate::error::{Result, SessionError};
@@ -185,8 +187,14 @@ fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>, top_of: 
         names.extend([file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(String::from));
     }
     names.extend(options.rank.iter().map(|ranking| file::tensors(&rank::file(ranking.name()))));
+    names.extend(held_out(options).map(|split| file::tensors(&rank::areas(split.name()))));
     names.extend((!options.compare.is_empty()).then(|| rank::COMPARISON.to_owned()));
     names.into_iter().map(|name| format!("{task}/{name}")).collect()
+}
+
+/// Test, where areas under ROC curves are taken of it too.
+fn held_out(options: &Probe) -> Option<Split> {
+    Some(Split::Test).filter(|&test| options.passes(test) && options.rank.contains(&Ranking::Auc))
 }
 
 fn fire_file(pool: Pool) -> String {
@@ -222,6 +230,8 @@ struct Probing<'a> {
     top: Option<(Pool, Vec<NeuronPlace>)>,
     /// The averages that rankings are made with.
     averages: Option<Average>,
+    /// The numbers of the texts of dev that activations are correlated with, of mean 0 and variance 1.
+    numbers: Option<Arc<Vec<f32>>>,
     /// Rankings that are to be compared.
     ranked: Vec<(Ranking, Ranked)>,
     files: Vec<String>,
@@ -238,8 +248,10 @@ impl<'a> Probing<'a> {
     ) -> Result<Self> {
         let pass = PassOptions { site: options.site, ..session.pass(options.batch) };
         let (averages, ranked, files, read) = (None, Vec::new(), Vec::new(), Vec::new());
+        let numbers = numbers(session, options, setup)?;
         let (neuron, top) = (None, None);
-        let mut probing = Self { options, setup, model, pass, neuron, top, averages, ranked, files, read };
+        let mut probing =
+            Self { options, setup, model, pass, neuron, top, averages, numbers, ranked, files, read };
         probing.neuron = probing.find_neuron()?;
         probing.top = probing.find_top()?;
         Ok(probing)
@@ -472,10 +484,21 @@ impl<'a> Probing<'a> {
                 statistics.push(Box::new(fires));
             }
         }
-        if let Some(averages) = self.averages.as_ref().filter(|_| split == Split::Dev.name()) {
-            for &ranking in self.options.rank.iter().filter(|ranking| ranking.streams()) {
+        if let Some(averages) = self.averages.as_ref() {
+            let held_out = held_out(self.options).is_some_and(|test| split == test.name());
+            let taken = |ranking: &&Ranking| match **ranking {
+                Ranking::Auc => held_out || split == Split::Dev.name(),
+                ranking => ranking.streams() && split == Split::Dev.name(),
+            };
+            for &ranking in self.options.rank.iter().filter(taken) {
                 let rank = Rank::new(ranking, self.model, averages, classes, self.setup.base.seed)?;
-                statistics.push(Box::new(rank));
+                let rank = rank.as_published(self.setup.base.paper);
+                statistics.push(Box::new(match (&self.options.metric_column, &self.numbers) {
+                    (Some(column), Some(numbers)) if ranking == Ranking::Correlation => {
+                        rank.with_numbers(column, numbers.clone())
+                    }
+                    _ => rank,
+                }));
             }
         }
         if let Some((pool, neurons)) = self.top.as_ref().filter(|_| split == Split::Dev.name()) {
@@ -531,7 +554,8 @@ impl<'a> Probing<'a> {
     ) -> Result<()> {
         let bundle = record.to_bundle(&self.metadata(split)?)?;
         let any: Box<dyn Any> = record;
-        if let (Ok(rank), false) = (any.downcast::<RankRecord>(), self.options.compare.is_empty()) {
+        let compared = !self.options.compare.is_empty() && split == Split::Dev.name();
+        if let (Ok(rank), true) = (any.downcast::<RankRecord>(), compared) {
             self.ranked.push((rank.ranking(), rank.ranked()?));
         }
         self.write(writer, name, &bundle)

@@ -116,6 +116,11 @@ pub(super) fn check(options: &Probe) -> Result<()> {
 /// Refuses rankings that can't be made, or compared.
 fn check_rank(options: &Probe) -> Result<()> {
     let wrong = |message: &str| Err(SessionError::usage(message));
+    if let (Some(column), false) = (&options.metric_column, options.rank.contains(&Ranking::Correlation)) {
+        return Err(SessionError::usage(format!(
+            "option `metric_column` {column}: goes with option `rank` correlation, which correlates activations with its numbers"
+        )));
+    }
     let Some(first) = options.rank.first() else {
         return match options.compare.is_empty() {
             true => Ok(()),

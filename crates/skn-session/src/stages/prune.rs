@@ -70,6 +70,12 @@ impl Session {
         form.check(&setup.base.model.config)?;
         let layers = pruned_layers(options, &setup)?;
         let mask = MaskFile::read(&options.mask, &setup.base)?;
+        if options.round_width.get() > 1 {
+            mask.expect_ranks("round_width")?;
+        }
+        if options.uniform {
+            mask.expect_ranks("uniform")?;
+        }
         let tuning = setup.base.loaded_tuning(options.tuned().read_as())?;
         mask.tell_other_tuning(&tuning)?;
         let cuts = cuts(options, &setup, &mask.mask, &tuning)?;

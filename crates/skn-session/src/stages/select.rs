@@ -11,6 +11,7 @@ use crate::options::{Select, Subject};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
+use crate::stages::beside::with_areas;
 use crate::stages::evidence::{Counted, Weighed};
 use crate::stages::select_made;
 use crate::stages::selected::{SAME_NEURON, Selected, check_task, difference, remove_discoveries};
@@ -78,7 +79,12 @@ impl Session {
             writer.tensors(&name, &mask.to_bundle(&metadata)?)?;
             discoveries = Some(mask.neurons().iter().map(Vec::len).sum());
         }
-        groups.0.iter().flatten().try_for_each(|counts| writer.read(counts.performance.file()))?;
+        for counts in groups.0.iter().flatten() {
+            writer.read(counts.performance.file())?;
+            if let Ok(areas) = counts.performance.areas() {
+                writer.read(&areas.file)?;
+            }
+        }
         writer.finish()?;
         let alone = groups.0.len() == 1;
         Ok(Selected {
@@ -117,7 +123,12 @@ impl Groups {
             provenance::check(&path)?;
             let file = TensorFile::read(&path)?;
             provenance::check_whole(&file)?;
-            Ok(Counts { performance: Performance::read(&file)?, metadata: file.metadata().clone() })
+            let (performance, metadata) = (Performance::read(&file)?, file.metadata().clone());
+            let performance = match options.score {
+                Some(ScoreRule::Auc) => with_areas(performance, &metadata)?,
+                _ => performance,
+            };
+            Ok(Counts { performance, metadata })
         };
         let group = |files: &Vec<PathBuf>| files.iter().map(read).collect::<Result<Vec<_>>>();
         let groups = Self(options.counts.iter().map(group).collect::<Result<_>>()?);
@@ -145,6 +156,13 @@ impl Groups {
         let files = || self.0.iter().flatten().map(|counts| &counts.performance);
         let many = files().find(|file| file.classes() > 2);
         match (options.score, many) {
+            (Some(ScoreRule::Auc), _) if options.permutations.is_some_and(|draws| draws > 0) => {
+                Err(SessionError::usage(format!(
+                    "option `permutations` {}: goes with option `score` accuracy or balanced, and not with auc: shuffles are of fire bits, \
+                     which say nothing of areas",
+                    options.permutations.unwrap_or_default()
+                )))
+            }
             (Some(ScoreRule::Accuracy), Some(file)) => Err(SessionError::usage(format!(
                 "option `score` accuracy: expected balanced, as {} is of {} classes, where by accuracy a neuron that never \
                  fires beats one that fires for its class",

@@ -21,7 +21,7 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
     let made = MadeRanking::read(&path, &widths)?;
     if made.is_mask() && options.shares != Share::series() {
         return Err(SessionError::usage(format!(
-            "option `shares`: goes with scores, and {} has marks (tensor `mask`), which are taken as they are",
+            "option `shares`: goes with scores, and {} has marks, which are taken as they are",
             path.display()
         )));
     }
@@ -110,7 +110,7 @@ fn check_options(options: &Select) -> Result<()> {
 
 fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
     check_options(options)?;
-    let is_list = ["csv", "json"]
+    let is_list = ["csv", "json", "npy"]
         .iter()
         .any(|form| ranking.extension().is_some_and(|found| found.eq_ignore_ascii_case(form)));
     let path = if is_list { ranking.to_owned() } else { resolve(ranking, "safetensors")? };

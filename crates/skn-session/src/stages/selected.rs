@@ -28,7 +28,7 @@ pub struct Selected {
     pub classes: Option<usize>,
     /// What the files of a sub-task came to.
     pub aggregate: &'static str,
-    /// What right answers came to: accuracy or balanced accuracy.
+    /// What neurons were scored by: accuracy, balanced (accuracy) or auc; ranking, of one that was made elsewhere.
     pub score: &'static str,
     /// Neurons marked in each layer, by share.
     pub neurons: BTreeMap<String, Vec<usize>>,
