@@ -1,6 +1,7 @@
 //! Cases of a promise in RELIABILITY.md, each decided by its number alone.
 //!
 //! `SKN_CASES=500` runs more of them than CI does, `SKN_FROM=50` others: a campaign uses numbers that no one used before.
+//! `SKN_STAGES='run,run anew'` attacks these programs alone, where a test chooses among them.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
@@ -52,8 +53,10 @@ pub fn run(target: &str, test: &str, ci: u64, case: impl Fn(u64) -> String) -> B
     if let Some((first, _)) = failed.first() {
         let shown: Vec<String> =
             failed.iter().take(SHOWN).map(|(number, message)| format!("case {number}: {message}")).collect();
+        let stages = std::env::var("SKN_STAGES")
+            .map_or_else(|_| String::new(), |names| format!("SKN_STAGES='{names}' "));
         panic!(
-            "{test}: {} of {done} cases failed\n{}\nagain: SKN_FROM={first} SKN_CASES=1 cargo test --test {target} -- --exact {test} \
+            "{test}: {} of {done} cases failed\n{}\nagain: {stages}SKN_FROM={first} SKN_CASES=1 cargo test --test {target} -- --exact {test} \
              --nocapture",
             failed.len(),
             shown.join("\n")

@@ -10,7 +10,7 @@ use skn_artifact::names::file::{REPORT, SUMMARY};
 use skn_artifact::sha256_hex;
 
 use crate::contents::{Contents, checkpoint, contents, differing, is_temporary, passing, seen, shown};
-use crate::stages::{Stage, copy_state, inputs, stages, states};
+use crate::stages::{Stage, attacked, copy_state, inputs, states_of};
 use crate::support::Desk;
 use crate::tracing::{Call, Injection, Threads, calls_on_files, memory, missing, plain, traced};
 
@@ -58,15 +58,16 @@ impl Shop {
 
     fn new() -> Self {
         let desk = memory().map_or_else(Desk::new, |memory| Desk::within(&memory));
+        let stages = attacked();
         inputs(&desk.path("inputs"));
-        for (name, from, lines) in states() {
+        for (name, from, lines) in states_of(&stages) {
             copy_state(&desk.path(from), &desk.path(name));
             for line in lines {
                 let ended = plain(&desk, &desk.path(name), &line);
                 assert_eq!(ended.code, 0, "{line}\n{}", ended.stderr);
             }
         }
-        let stages = stages().into_iter().map(|stage| Known::find_out(&desk, stage)).collect();
+        let stages = stages.into_iter().map(|stage| Known::find_out(&desk, stage)).collect();
         Self { desk, stages }
     }
 

@@ -34,8 +34,34 @@ pub(crate) struct Stage {
     pub(crate) run: &'static str,
 }
 
+/// The programs that are attacked: all, or those that `SKN_STAGES` names, separated by commas, for a campaign against some of them.
+pub(crate) fn attacked() -> Vec<Stage> {
+    let Ok(named) = std::env::var("SKN_STAGES") else { return stages() };
+    let named: Vec<&str> = named.split(',').collect();
+    let names: Vec<&str> = stages().iter().map(|stage| stage.name).collect();
+    assert!(
+        named.iter().all(|name| names.contains(name)),
+        "SKN_STAGES: expected some of {names:?}, found {named:?}"
+    );
+    stages().into_iter().filter(|stage| named.contains(&stage.name)).collect()
+}
+
+/// Those of [`states`] that these stages find, and what they are made of.
+pub(crate) fn states_of(stages: &[Stage]) -> Vec<(&'static str, &'static str, Vec<String>)> {
+    let mut found: Vec<&str> = stages.iter().map(|stage| stage.before).collect();
+    let mut states = states();
+    states.reverse();
+    states.retain(|(name, from, _)| {
+        let is_found = found.contains(name);
+        found.extend(is_found.then_some(from));
+        is_found
+    });
+    states.reverse();
+    states
+}
+
 /// The folders that stages find, each made of an earlier one by command lines.
-pub(crate) fn states() -> Vec<(&'static str, &'static str, Vec<String>)> {
+fn states() -> Vec<(&'static str, &'static str, Vec<String>)> {
     let seed = |line: &str| format!("{line} --seed 1");
     let force = |line: &str| format!("{line} --force");
     let shard = |part: &str| {
@@ -61,7 +87,7 @@ pub(crate) fn states() -> Vec<(&'static str, &'static str, Vec<String>)> {
     ]
 }
 
-pub(crate) fn stages() -> Vec<Stage> {
+fn stages() -> Vec<Stage> {
     let stage = |name, before, line: &str, again, next, run| Stage {
         name,
         before,

@@ -63,10 +63,11 @@ fn killed_at_a_call() {
         |what: &str| went.iter().filter(|(how, _)| how.contains(what)).map(|(_, count)| count).sum::<u64>();
     let cases: u64 = went.values().sum();
     if cases >= 100 {
-        assert!(
-            count("some files new") * 5 > cases && count("next is told") > 0 && count("next works") > 0,
-            "{went:?}"
-        );
+        assert!(count("some files new") * 5 > cases, "{went:?}");
+        // Of all programs some have a next one.
+        if shop.stages.iter().any(|known| known.stage.next.is_some()) {
+            assert!(count("next is told") > 0 && count("next works") > 0, "{went:?}");
+        }
     }
 }
 

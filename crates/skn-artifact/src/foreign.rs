@@ -231,8 +231,18 @@ mod tests {
         let mut tar = b"weights.pt".to_vec();
         tar.resize(257, 0);
         tar.extend(b"ustar  \0");
-        let cases: [(&[u8], Foreign); 21] = [
+        let cases: [(&[u8], Foreign); 31] = [
             (&tar, Foreign::Tar),
+            (b"PK\x03\x04\x14\0\0\0\0\0\x13\0\0\0model/.format_version1", Foreign::TorchSave),
+            (b"PK\x03\x04\x14\0\0\0\x08\0xl/workbook.xml", Foreign::Workbook),
+            (b"PK\x07\x08\0\0\0\0", Foreign::Zip),
+            (b"\x28\xb5\x2f\xfd\x04", Foreign::Zstd),
+            (b"\xfd7zXZ\0\0\x04", Foreign::Xz),
+            (b"\x04\x22\x4d\x18\x64", Foreign::Lz4),
+            (b"PAR1\x15\x04", Foreign::Parquet),
+            (b"\0\0\xfe\xff\0\0\0t", Foreign::Utf32),
+            (b"\xfe\xff\0t", Foreign::Utf16),
+            (b"\0t\0e\0x\0t", Foreign::Utf16),
             (b"PK\x05\x06\0\0\0\0", Foreign::Zip),
             (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", Foreign::Workbook),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", Foreign::LfsPointer),
@@ -263,9 +273,64 @@ mod tests {
     }
 
     #[test]
+    fn what_to_do_is_told_for_what_was_wanted() {
+        // For data, for tensors, and for text.
+        let cases = [
+            (Foreign::LfsPointer, ["git lfs pull"; 3]),
+            (Foreign::Pickle, ["DataFrame.to_parquet", "safetensors.torch.save_file", "in another form"]),
+            (Foreign::TorchSave, ["in another form", "safetensors.torch.save_file", "in another form"]),
+            (Foreign::Workbook, ["CSV UTF-8"; 3]),
+            (Foreign::NumpyZip, ["unpack it, and", "write it with safetensors", "unpack it, and"]),
+            (Foreign::Zip, ["unpack it, and"; 3]),
+            (Foreign::Tar, ["tar -xf"; 3]),
+            (Foreign::Numpy, ["data are Arrow", "write it with safetensors", "a text file"]),
+            (Foreign::Hdf5, ["data are Arrow", "write it with safetensors", "a text file"]),
+            (Foreign::Gguf, ["data are Arrow", "the model's safetensors file", "a text file"]),
+            (Foreign::Gzip, ["gunzip"; 3]),
+            (Foreign::Zstd, ["unzstd"; 3]),
+            (Foreign::Bzip2, ["bunzip2"; 3]),
+            (Foreign::Xz, ["unxz"; 3]),
+            (Foreign::Lz4, ["unlz4"; 3]),
+            (Foreign::Feather, ["streams are read", "read from safetensors", "a text file"]),
+            (Foreign::Parquet, ["extension .parquet", "read from safetensors", "a text file"]),
+            (Foreign::Safetensors, ["data are Arrow", "read from safetensors", "a text file"]),
+            (Foreign::Utf16, ["iconv -f UTF-16"; 3]),
+            (Foreign::Utf32, ["iconv -f UTF-32"; 3]),
+            (Foreign::Html, ["needed a login"; 3]),
+        ];
+        let mut names: Vec<&str> = cases.iter().map(|(found, _)| found.what()).collect();
+        for (found, parts) in cases {
+            for (wanted, part) in [Wanted::Data, Wanted::Tensors, Wanted::Text].into_iter().zip(parts) {
+                let told = found.told(wanted);
+                assert!(
+                    told.starts_with(found.what()) && told.contains(part),
+                    "{wanted:?}: {told} has no {part}"
+                );
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 21, "each is called something else");
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_beginning_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        for (bytes, expected) in [(&b"GGUF\x03\0\0\0"[..], Some(Foreign::Gguf)), (b"text", None)] {
+            std::fs::write(&path, [bytes, &[b' '; 1000]].concat()).unwrap();
+            assert_eq!(Foreign::of_file(&path), expected);
+        }
+        assert_eq!(Foreign::of_file(&folder.path().join("none")), None);
+    }
+
+    #[test]
     fn what_is_read_is_not_foreign() {
-        let ours: [&[u8]; 7] = [
+        let ours: [&[u8]; 10] = [
             b"",
+            b"\x01\0\0\0\0\0\0\0{\"",
+            b"\0\0\0\0\x01\0\0\0{\"",
+            b"@\0\0\0\0\0\0\0[1]",
             b"text,label\ngood,1\n",
             b"{\"text\": \"a\"}",
             b"\xef\xbb\xbftext",

@@ -417,15 +417,46 @@ mod tests {
     fn names_of_a_run_are_those_that_it_has_always_had() {
         assert_eq!(file::mask("sst2", "0.05"), "info/sst2/0.05.safetensors");
         assert_eq!(file::positions("dev", 9, 1893), "pos_dev/9,1893.safetensors");
+        assert_eq!(file::discoveries("sst2", "0.05"), "info/sst2/fdr-0.05.safetensors");
+        assert_eq!(file::neurons("sst2"), "info/sst2/neurons.csv");
+        assert_eq!(file::evidence("sst2"), "info/sst2/evidence.json");
+        assert_eq!(file::positions_folder("dev"), "pos_dev");
         assert_eq!(file::shard(2, 8), "shards/2-of-8");
+        assert_eq!(
+            (file::tensors("dev_perf"), file::stem("dev_perf.safetensors")),
+            ("dev_perf.safetensors".into(), "dev_perf")
+        );
+        assert_eq!(file::stem("run.json"), "run.json");
+        assert_eq!(["a.safetensors", "a.json"].map(file::is_tensors), [true, false]);
+        assert_eq!(["", "last"].map(fire::kind), ["fire", "last_fire"]);
+        assert_eq!(["", "mean"].map(|pool| fire::file(pool, "dev")), ["dev_fire", "dev_mean_fire"]);
+        assert_eq!(rank::file("auc"), "rank/auc");
+        assert_eq!(stage::select("sst2"), "select sst2");
+        assert_eq!(stage::merge(&["a".into(), "b".into()]), "merge a,b");
         assert_eq!(stage::probe(&["pos", "acc", "pos"], &["dev", "test"]), "probe acc,pos on dev,test");
         assert_eq!(stage::probe(&["speed"], &[]), "probe speed");
         assert!(stage::is("probe acc", stage::PROBE) && !stage::is("train", stage::PROBE));
     }
 
     #[test]
+    fn a_task_has_no_name_of_a_run_s_own_files() {
+        let taken = ["best", "Best", "RUN.JSON", "prune-tuned", "sst2", "best2", ""].map(file::is_taken);
+        assert_eq!(taken, [true, true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn widths_are_told_where_layers_differ() {
+        assert_eq!(key::widths(&[4, 3, 4]), Some("4,3,4".into()));
+        assert_eq!([&[4, 4][..], &[]].map(key::widths), [None, None]);
+        assert_eq!(key::widths_text(&[4, 4]), "4,4");
+    }
+
+    #[test]
     fn a_shard_lies_within_its_count() {
-        assert_eq!(file::parse_shard("2-of-8"), Some((2, 8)));
+        assert_eq!(
+            ["2-of-8", "1-of-8", "8-of-8"].map(file::parse_shard),
+            [Some((2, 8)), Some((1, 8)), Some((8, 8))]
+        );
         for wrong in ["0-of-8", "9-of-8", "2", "a-of-b", "2-of-", "02-of-8", "+2-of-8"] {
             assert_eq!(file::parse_shard(wrong), None, "{wrong}");
         }

@@ -95,5 +95,8 @@ mod tests {
         let socket = folder.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert!(open_regular(&socket).unwrap_err().to_string().starts_with("it is a socket"));
+        let fifo = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert!(open_regular(&fifo).unwrap_err().to_string().starts_with("it is a FIFO"));
     }
 }

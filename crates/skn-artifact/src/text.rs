@@ -57,5 +57,10 @@ mod tests {
             "line 2: not UTF-8 (byte 0xE9); it is probably in Windows-1252 (Latin-1): convert it with `iconv -f WINDOWS-1252 -t \
              UTF-8`"
         );
+        // Two letters in a row may be Western, three are a word of another script.
+        let guess = |bytes: &[u8]| not_utf8(bytes).unwrap().contains("WINDOWS-1252");
+        assert!(guess(b"na\xef\xe9 x") && !guess(b"\xef\xf0\xe8\xe2\xe5\xf2 x"));
+        assert!(!guess(b"x \xef\xf0\xe8"));
+        assert_eq!(not_utf8("é".as_bytes()), None);
     }
 }

@@ -73,3 +73,28 @@ impl ClassScore {
         Fraction { part, whole: self.whole() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_nobody_can_tell_has_no_rule() {
+        let of = |labels: &[usize], classes, score| {
+            let all = ClassScore::all(labels, classes, score);
+            all.map(|all| all.iter().map(|of| (of.class, of.positives, of.negatives)).collect::<Vec<_>>())
+                .ok()
+        };
+        let (accuracy, balanced) = (ScoreRule::Accuracy, ScoreRule::Balanced);
+        assert_eq!(of(&[0, 1, 1], 2, accuracy), Some(vec![(1, 2, 1)]));
+        assert_eq!(of(&[0, 1, 1], 2, balanced), Some(vec![(1, 2, 1)]));
+        // Accuracy has a denominator all the same.
+        assert_eq!(of(&[1, 1], 2, accuracy), Some(vec![(1, 2, 0)]));
+        assert_eq!(of(&[1, 1], 2, balanced), None);
+        assert_eq!(of(&[0, 2, 2], 3, balanced), Some(vec![(0, 1, 2), (2, 2, 1)]));
+        assert_eq!(
+            [of(&[0, 1, 2], 3, accuracy), of(&[], 2, accuracy), of(&[], 3, balanced)],
+            [None, None, None]
+        );
+    }
+}

@@ -70,13 +70,10 @@ impl FireBits {
         }
         let classes = counts.classes();
         let class = |label: i64| usize::try_from(label).ok().filter(|class| *class < classes);
-        let labels: Vec<usize> = match labels.iter().map(|&label| class(label)).collect() {
-            Some(labels) => labels,
-            None => {
-                let bad = labels.iter().copied().find(|&label| class(label).is_none()).unwrap_or(-1);
-                return Err(wrong("label", format!("0 to {}", classes - 1), bad.to_string()));
-            }
-        };
+        if let Some(bad) = labels.iter().find(|label| class(**label).is_none()) {
+            return Err(wrong("label", format!("0 to {}", classes - 1), bad.to_string()));
+        }
+        let labels: Vec<usize> = labels.into_iter().filter_map(class).collect();
         let is_sample = file.metadata().contains_key(key::SAMPLE);
         let total = usize::try_from(counts.total()).unwrap_or(usize::MAX);
         if if is_sample { texts > total } else { texts != total } {
@@ -400,12 +397,29 @@ pub(crate) mod tests {
         assert!(message.contains("`label`: expected 20 texts, as a/dev_perf, found 19"), "{message}");
         let sample = described([1, 2, 3], &labels[..19], &wave, &[("skn.sample", "19 of 20")]);
         assert!(FireBits::read(sample, &counts).unwrap().is_sample());
+        let all = described([1, 2, 3], &labels, &wave, &[("skn.sample", "20 of 20")]);
+        assert!(FireBits::read(all, &counts).unwrap().is_sample());
+        let more: Vec<usize> = (0..21).map(|text| text % 2).collect();
+        let message = read(described([1, 2, 3], &more, &wave, &[("skn.sample", "21 of 20")]));
+        assert!(message.contains("`label`: expected at most 20 texts, as a/dev_perf, found 21"), "{message}");
         let message = read(fire_file([1, 2, 3], &[2; 20], &wave));
         assert!(message.contains("`label`: expected 0 to 1, found 2"), "{message}");
         let message = read(described([1, 2, 3], &labels, &wave, &[("skn.kind", "perf")]));
         assert!(message.contains("found perf"), "{message}");
         let message = read(described([1, 2, 3], &labels, &wave, &[("skn.widths", "2")]));
         assert!(message.contains("metadata skn.widths: expected [3], found [2]"), "{message}");
+        // Labels in a column, and none at all.
+        let bytes = packed([1, 2, 3], 20, &wave);
+        let column = file_of(
+            &[
+                ("fire", "U8", &[1, 2, 3, 3], bytes),
+                ("label", "I64", &[20, 1], numbers(&labels)),
+                ("row", "I64", &[20], numbers(&[0; 20])),
+            ],
+            &[],
+        );
+        assert!(read(column).contains("that of a/dev_perf of 20 texts"));
+        assert!(read(fire_file([1, 2, 3], &[], &wave)).contains("that of a/dev_perf of 0 texts"));
         // A text for which another neuron fires than was counted.
         let other =
             |layer, position, neuron, text| wave(layer, position, neuron, text) ^ (neuron == 1 && text == 3);

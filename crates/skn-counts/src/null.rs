@@ -262,6 +262,18 @@ mod tests {
             let mut dead = vec![false; 2 * 2 * neurons];
             dead[5] = true;
             dead[neurons + 5] = true;
+            // Where it is read second only.
+            dead[neurons + 12] = true;
+            dead[3 * neurons + 9] = true;
+            let alive = |layer: usize, position: usize| -> Vec<usize> {
+                let is_dead = |neuron: usize| match (layer, position) {
+                    (0, 0) => neuron == 5,
+                    (0, _) => [5, 12].contains(&neuron),
+                    (_, 0) => false,
+                    _ => neuron == 9,
+                };
+                (0..neurons).filter(|&neuron| !is_dead(neuron)).collect()
+            };
             let counts = counted([2, 2, neurons], classes, &labels, &fires).with_dead(dead).unwrap();
             let bits = FireBits::read(fire_file([2, 2, neurons], &labels, &fires), &counts).unwrap();
             let null = draw(&bits, &counts, score, 20, THREADS[0]);
@@ -271,12 +283,17 @@ mod tests {
                 let mut shuffled = labels.clone();
                 Key::new(7, Purpose::Permutation).step(number).rng().shuffle(&mut shuffled);
                 for layer in 0..2 {
-                    let alive: Vec<usize> = (0..neurons).filter(|&neuron| layer > 0 || neuron != 5).collect();
                     let best = ruled.clone().flat_map(|class| {
                         let (shuffled, alive) = (&shuffled, &alive);
                         (0..2).map(move |position| {
                             let fires = |neuron: usize, text: usize| fires(layer, position, neuron, text);
-                            slow(&fires, alive, shuffled, class, score == ScoreRule::Balanced)
+                            slow(
+                                &fires,
+                                &alive(layer, position),
+                                shuffled,
+                                class,
+                                score == ScoreRule::Balanced,
+                            )
                         })
                     });
                     assert_eq!(
@@ -287,6 +304,18 @@ mod tests {
                 }
                 let all = null.layers().iter().map(|layer| layer[number as usize]).max().unwrap();
                 assert_eq!(null.all()[number as usize], all);
+            }
+            for (place, &measured) in null.measured().iter().enumerate() {
+                let (layer, neuron) = (place / neurons, place % neurons);
+                let alive = (0..2).filter(|&position| alive(layer, position).contains(&neuron));
+                let parts = alive.flat_map(|position| {
+                    let fires = move |neuron: usize, text: usize| fires(layer, position, neuron, text);
+                    let labels = &labels;
+                    ruled.clone().map(move |class| {
+                        slow(&fires, &[neuron], labels, class, score == ScoreRule::Balanced)
+                    })
+                });
+                assert_eq!(measured, parts.max(), "{classes} {score} {place}");
             }
             assert_eq!(null.measured()[5], None, "dead");
             // What is measured is what the counts say.

@@ -244,9 +244,21 @@ mod tests {
         assert_eq!(places(&gone), [(0, 0)]);
         let distances = gone.distances(0, ACCURACY).unwrap();
         assert_eq!((distances.parts, distances.dead), (vec![8, 0], vec![false, true]));
+        let message = dead([true; 4]).best_rule(ACCURACY).unwrap_err().to_string();
+        assert!(message.contains("tensor `dead`: expected a neuron that is alive, found none"), "{message}");
+        assert!(dead([true; 4]).ranked(ACCURACY).unwrap().is_empty());
+        let alone: Tensors<'_> = &[
+            ("correct", &[1, 1], &[6]),
+            ("true_positive", &[1, 1], &[6]),
+            ("positives", &[1], &[10]),
+            ("total", &[1], &[10]),
+        ];
+        let alone = read(None, alone).unwrap();
+        assert_eq!((alone.tells_any(ACCURACY), alone.tells_any(BALANCED)), (true, false));
+        let message = alone.best_rule(BALANCED).unwrap_err().to_string();
         assert!(
-            dead([true; 4]).best_rule(ACCURACY).is_err()
-                && dead([true; 4]).ranked(ACCURACY).unwrap().is_empty()
+            message.contains("tensor `positives`") && message.contains("found those of one"),
+            "{message}"
         );
     }
 

@@ -320,6 +320,25 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_the_same_wherever_they_were_read() {
+        let elsewhere = Performance { file: "b/dev_perf".into(), ..two_classes() };
+        assert_eq!(elsewhere, two_classes());
+        let by_class = ByClass { true_positive: vec![1, 0], positives: vec![2] };
+        for other in [
+            older(),
+            Performance { pool: Some(Pool::Max), ..two_classes() },
+            Performance { dims: vec![2, 1], ..two_classes() },
+            Performance { widths: vec![1], ..two_classes() },
+            Performance { correct: vec![3, 2], ..two_classes() },
+            Performance { by_class: Some(by_class), ..two_classes() },
+            Performance { dead: Some(vec![false; 2]), ..two_classes() },
+            Performance { total: 5, ..two_classes() },
+        ] {
+            assert_ne!(other, two_classes());
+        }
+    }
+
+    #[test]
     fn a_shard_of_an_older_version_is_added_to_its_like_alone() {
         let mut whole = older();
         whole.merge(&older()).unwrap();

@@ -197,7 +197,11 @@ mod tests {
     }
 
     fn file(mask: &Mask) -> TensorFile {
-        let metadata = BTreeMap::from([("skn.task".to_owned(), "sst2".to_owned())]);
+        described(mask, &[("skn.task", "sst2")])
+    }
+
+    fn described(mask: &Mask, metadata: &[(&str, &str)]) -> TensorFile {
+        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let bytes = mask.to_bundle(&metadata).unwrap().to_bytes().unwrap();
         TensorFile::from_bytes("info/sst2/0.1.safetensors".as_ref(), bytes).unwrap()
     }
@@ -205,7 +209,13 @@ mod tests {
     #[test]
     fn a_mask_is_read_back() {
         let file = file(&sample());
-        assert_eq!(Mask::read(&file).unwrap(), sample());
+        let read = Mask::read(&file).unwrap();
+        assert_eq!(read, sample());
+        assert_eq!((read.layers(), read.width()), (2, 3));
+        assert_eq!(
+            (read.mask(), read.score(), read.rank()),
+            (&sample().mask[..], &sample().score[..], &sample().rank[..])
+        );
         let said = |key: &str| file.metadata()[key].as_str();
         assert_eq!((said("skn.kind"), said("skn.task")), ("mask", "sst2"));
         assert_eq!(file.bool("mask", None).unwrap().0, [2, 3]);
@@ -238,6 +248,44 @@ mod tests {
             let message = error.to_string();
             assert!(message.contains("info/sst2/0.1") && message.contains(part), "{message} has no {part}");
         }
+    }
+
+    #[test]
+    fn what_is_marked_is_what_the_share_selects() {
+        // Of three neurons two, of two one; the last of the second layer is padding.
+        let mask = vec![true, false, true, false, true, false];
+        let narrow = Mask { mask, rank: vec![0, 2, 1, 1, 0, 2], ..sample() };
+        let read = |mask: &Mask, share, widths| {
+            Mask::read(&described(mask, &[("skn.share", share), ("skn.widths", widths)]))
+        };
+        assert_eq!(read(&narrow, "0.7", "3,2").unwrap(), narrow);
+        assert_eq!(Mask::read(&described(&sample(), &[("skn.share", "0.7")])).unwrap(), sample());
+        for (share, widths, part) in [
+            ("0.7", "3,3", "tensor `mask`, element 3: expected true, as rank 1 is at share 0.7, found false"),
+            ("0.6", "3,2", "tensor `mask`, element 2: expected false, as rank 1 is at share 0.6, found true"),
+            ("1.7", "3,2", "metadata skn.share: expected a share, found 1.7"),
+            ("0.7", "3", "metadata skn.widths: expected widths of 2 layers, none above 3, found [3]"),
+            ("0.7", "4,2", "none above 3, found [4, 2]"),
+            ("0.7", "3,x", "metadata skn.widths"),
+        ] {
+            let message = read(&narrow, share, widths).unwrap_err().to_string();
+            assert!(message.contains(part), "{message} has no {part}");
+        }
+    }
+
+    #[test]
+    fn another_ranking_has_scores_of_its_own() {
+        let made = Mask { score: vec![7.5, -2.0, 0.25, 0.0, 0.25, 0.5], ..sample() };
+        assert_eq!(Mask::read(&described(&made, &[("skn.rank", "cett")])).unwrap(), made);
+        assert!(
+            Mask::read(&described(&made, &[]))
+                .unwrap_err()
+                .to_string()
+                .contains("expected 0 to 0.5, found 7.5")
+        );
+        let none = Mask { score: vec![0.5, f32::INFINITY, 0.25, 0.0, 0.25, 0.5], ..sample() };
+        let message = Mask::read(&described(&none, &[("skn.rank", "cett")])).unwrap_err().to_string();
+        assert!(message.contains("`score`, element 1: expected a number, found inf"), "{message}");
     }
 
     #[test]

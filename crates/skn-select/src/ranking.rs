@@ -174,3 +174,17 @@ pub(crate) fn take_turns(orders: Vec<Vec<u32>>, layer: usize, width: usize) -> V
     all.extend((0..width as u32).filter(|&neuron| !chosen[neuron as usize]));
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_none_left_is_followed_by_the_next() {
+        let orders = || vec![vec![4], vec![5, 4, 3], vec![2, 1]];
+        // 4, 5 and 2 by turns; then the first has none left, and the second gives 3, the third 1. What nobody has is last.
+        assert_eq!(take_turns(orders(), 0, 7), [4, 5, 2, 3, 1, 0, 6]);
+        assert_eq!(take_turns(orders(), 1, 7), [5, 2, 4, 3, 1, 0, 6]);
+        assert_eq!(take_turns(vec![Vec::new(); 2], 3, 2), [0, 1]);
+    }
+}

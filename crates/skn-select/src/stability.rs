@@ -1,4 +1,5 @@
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use skn_counts::{FireBits, Performance, ScoreRule};
 
@@ -49,14 +50,12 @@ impl Ranking {
                 .iter()
                 .zip(&mut selected)
                 .for_each(|(share, selected)| *selected += counts_of(share) as u64);
-            let at_once = (HELD / (order.len() * bits.classes()).max(1)).max(1);
-            for first in (0..draws.get()).step_by(at_once) {
+            for some in batches(draws.get(), at_once(order.len() * bits.classes())) {
                 go_on()?;
-                let some = first..draws.get().min(first + at_once);
                 let found = bits.resample(counts, score, layer, some.clone(), seed, threads);
                 let found = found.map_err(SelectError::from)?;
-                for draw in some {
-                    let orders = found.parts.iter().map(|parts| ranked(&parts[draw - first], &found.dead));
+                for (place, draw) in some.enumerate() {
+                    let orders = found.parts.iter().map(|parts| ranked(&parts[place], &found.dead));
                     let redone = take_turns(orders.collect(), layer, order.len());
                     for (share, both) in shares.iter().zip(&mut both) {
                         both[draw] += in_common(&order[..counts_of(share)], &redone[..counts_of(share)]);
@@ -72,6 +71,16 @@ impl Ranking {
             .filter(|(_, selected)| 0 < *selected && *selected < neurons);
         Ok(told.map(|((share, both), selected)| summary(*share, both, selected)).collect())
     }
+}
+
+/// How many draws are held at once, each of so many numbers: one at least.
+fn at_once(numbers: usize) -> usize {
+    (HELD / numbers.max(1)).max(1)
+}
+
+/// All draws, in parts of so many.
+fn batches(draws: usize, at_once: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..draws).step_by(at_once).map(move |first| first..draws.min(first + at_once))
 }
 
 /// A class's neurons of a layer that are alive, best first, equals by index.
@@ -101,6 +110,15 @@ fn summary(share: Share, both: &[u64], selected: u64) -> Stability {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn draws_are_made_some_at_a_time() {
+        assert_eq!(batches(7, 3).collect::<Vec<_>>(), [0..3, 3..6, 6..7]);
+        assert_eq!(batches(6, 3).collect::<Vec<_>>(), [0..3, 3..6]);
+        assert_eq!(batches(1, 9).collect::<Vec<_>>(), [0..1]);
+        // 3072 neurons of two classes: 4 million numbers are 682 draws.
+        assert_eq!([0, 1, 6144, 1 << 23].map(at_once), [4_194_304, 4_194_304, 682, 1]);
+    }
 
     #[test]
     fn jaccard_by_hand() {

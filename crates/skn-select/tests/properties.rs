@@ -319,6 +319,9 @@ fn the_first_sub_task_rotates_with_the_layer() {
     let ranking = Ranking::new(&[sub_task(2), sub_task(3)].concat()).unwrap();
     assert_eq!(ranking.order(), [[2, 3, 0, 1], [3, 2, 0, 1]]);
     assert_eq!(ranking.mask("0.25".parse().unwrap()).neurons(), [[2], [3]]);
+    let chosen = ranking.mask_where(|layer, index| (layer + index) % 3 == 0);
+    assert_eq!(chosen.neurons(), [vec![0, 3], vec![2]], "whatever its rank");
+    assert_eq!((chosen.rank(), chosen.score()), (&ranking.rank()[..], ranking.score()));
 }
 
 #[test]
@@ -341,6 +344,8 @@ fn what_does_not_fit_is_refused() {
     assert!(error.starts_with("c/dev_perf") && error.contains("2 neurons at most, [1]"), "{error}");
     let error = Ranking::new(&[scores(&two), scores(&narrow)].concat()).unwrap_err().to_string();
     assert!(error.contains("layers of [1] neurons"), "{error}");
+    let all = Ranking::new(&scores(&narrow)).unwrap().mask_where(|_, _| true);
+    assert_eq!(all.mask(), [true, false], "padding is no neuron");
     let error = "max".parse::<Aggregate>().unwrap_err();
     assert_eq!(error.to_string(), "type of aggregate: expected mean or min, found `max`");
 }
@@ -393,6 +398,7 @@ fn dead_neurons_fill_up_last() {
     .concat();
     let ranking = Ranking::new(&groups).unwrap();
     assert_eq!(ranking.order(), [[0, 3, 1, 2]]);
+    assert_eq!(ranking.dead(), [false, false, true, false], "dead for both");
     assert_eq!(ranking.mask("0.75".parse().unwrap()).neurons(), [[0, 1, 3]]);
 }
 

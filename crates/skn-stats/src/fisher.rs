@@ -286,6 +286,18 @@ mod tests {
         );
     }
 
+    /// The tail has 4 x 10^11 terms, of which each is less than half of the one before it.
+    #[test]
+    fn terms_that_are_negligible_are_left_out() {
+        assert_eq!(
+            fisher_exact([400_000_000_000, 600_000_000_000, 600_000_000_000, 400_000_000_000]).unwrap(),
+            0.0
+        );
+        let tail = Hypergeometric { marked: 1 << 40, plain: 1 << 40, drawn: 1 << 40 }.tail(1 << 38, true);
+        // A quarter of them: each term is (1/4 / 3/4)^2 = 1/9 of the one before it.
+        assert!((tail - 9.0 / 8.0).abs() < 1e-9, "{tail}");
+    }
+
     #[test]
     fn a_test_remembers_and_refuses() {
         let mut test = FisherTest::new(4, 8).unwrap();

@@ -206,5 +206,6 @@ mod tests {
         let half = 1.96 * 0.5 / 200f64.sqrt();
         assert!((low - (0.5 - half)).abs() < 0.015 && (high - (0.5 + half)).abs() < 0.015, "{low} {high}");
         assert_eq!([low, high], bootstrap(values.len(), 2000, 0.95, 1, mean).unwrap());
+        assert!(bootstrap(0, 10, 0.95, 1, mean).is_err() && bootstrap(10, 0, 0.95, 1, mean).is_err());
     }
 }

@@ -253,6 +253,22 @@ mod tests {
     }
 
     #[test]
+    fn what_can_not_be_removed_is_told_and_stays_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path();
+        let outputs =
+            BTreeMap::from([("x".to_string(), "00".to_string()), ("gone".to_string(), "00".to_string())]);
+        RunRecord::update(run, "probe", StageRecord { outputs, ..Default::default() }, &[]).unwrap();
+        std::fs::create_dir_all(run.join("x/below")).unwrap();
+        let message = RunRecord::forget_but(run, &BTreeSet::new()).unwrap_err().to_string();
+        assert!(message.contains("x: can't remove: "), "{message}");
+        assert_eq!(RunRecord::read(run).unwrap().stages.len(), 1);
+        std::fs::remove_dir_all(run.join("x")).unwrap();
+        assert_eq!(RunRecord::forget_but(run, &BTreeSet::new()).unwrap(), ["gone", "x"]);
+        assert!(RunRecord::read(run).unwrap().stages.is_empty());
+    }
+
+    #[test]
     fn a_record_that_was_changed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (run, path) = (folder.path(), folder.path().join(file::RUN));

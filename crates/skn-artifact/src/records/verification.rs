@@ -79,6 +79,10 @@ mod tests {
         write_file(&folder.path().join("b"), Overwrite::Replace, b"B").unwrap();
         std::fs::remove_file(folder.path().join("c")).unwrap();
         let found = verify(folder.path()).unwrap();
+        assert!(!found.is_sound());
+        let one = |name: &str| vec![name.to_owned()];
+        assert!(!Verification { changed: one("b"), ..Default::default() }.is_sound());
+        assert!(!Verification { missing: one("c"), ..Default::default() }.is_sound());
         assert_eq!(
             (found.intact, found.changed, found.missing),
             (vec!["a".into()], vec!["b".into()], vec!["c".into()])

@@ -129,6 +129,9 @@ fn blocks_are_given_by_rows_and_hashed() {
         assert_eq!(digest.sha256[..], Sha256::digest(&seen)[..]);
         assert_eq!((digest.dtype.name(), &digest.shape[..]), ("Q8_0", &[2, 32][..]));
         assert!(file.rows("a", 1..3, |_| ()).is_err() && file.rows("c", 0..1, |_| ()).is_err());
+        assert_eq!([0, 2].map(|row| file.rows("a", row..row, <[u8]>::len).unwrap()), [0, 0], "none are some");
+        let backwards = std::ops::Range { start: 2, end: 1 };
+        assert!(file.rows("a", backwards, |_| ()).unwrap_err().to_string().contains("rows below 2"));
     }
 }
 

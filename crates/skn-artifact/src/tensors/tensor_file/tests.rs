@@ -207,6 +207,27 @@ fn a_file_is_the_same_read_as_a_whole_and_as_asked() {
     assert!(matches!(missing, ArtifactError::Missing { .. }), "{missing}");
 }
 
+#[test]
+fn bytes_of_a_tensor_are_within_it() {
+    let mut bundle = sample();
+    bundle.insert("bytes", Array::u8(vec![2, 3], vec![1, 2, 3, 4, 5, 6]).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sample.safetensors");
+    std::fs::write(&path, bundle.to_bytes().unwrap()).unwrap();
+    for file in [TensorFile::open(&path).unwrap(), TensorFile::read(&path).unwrap()] {
+        let range = |range| file.u8_range("bytes", Some(&[2, 3]), range).map(Cow::into_owned);
+        assert_eq!(
+            [0..6, 2..5, 6..6].map(|of| range(of).unwrap()),
+            [vec![1, 2, 3, 4, 5, 6], vec![3, 4, 5], vec![]]
+        );
+        for wrong in [Range { start: 3, end: 2 }, 0..7, 7..8] {
+            let message = range(wrong).unwrap_err().to_string();
+            assert!(message.contains("`bytes`: expected bytes below 6"), "{message}");
+        }
+        assert!(file.u8_range("bytes", Some(&[6]), 0..1).is_err() && file.u8_range("a", None, 0..1).is_err());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
