@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test's helper may
 
 use serde_json::Value;
-use skn_stats::{
-    brier, calibration_error, class_scores, fit_temperature, negative_log_likelihood, softmax,
-};
+use skn_stats::{brier, calibration_error, class_scores, fit_temperature, negative_log_likelihood, softmax};
 
 fn floats(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()

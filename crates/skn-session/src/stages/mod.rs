@@ -2,13 +2,18 @@
 
 mod averages;
 mod best;
+mod calibration;
 mod classify;
 mod compare;
 mod damage;
+mod evaluate;
 mod evidence;
 mod mask_file;
 mod merge;
 mod perturb;
+mod predict;
+mod predict_form;
+mod predict_records;
 mod pretrain;
 mod probe;
 mod probe_checks;
@@ -21,8 +26,12 @@ mod train;
 
 pub use self::best::BestPredictor;
 pub use self::classify::{Answer, Classifier, Text};
+pub use self::evaluate::Evaluated;
 pub use self::merge::Merged;
 pub use self::perturb::Perturbed;
+pub use self::predict::{Predicted, PredictionCount};
+pub use self::predict_form::{AnswerFormat, AnswerWriter};
+pub use self::predict_records::Records;
 pub use self::pretrain::Pretrained;
 pub use self::probe::Probed;
 pub use self::prune::Pruned;
