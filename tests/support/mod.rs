@@ -130,6 +130,7 @@ fn binary(program: &str) -> &'static str {
     match program {
         "skn-train" => env!("CARGO_BIN_EXE_skn-train"),
         "skn-probe" => env!("CARGO_BIN_EXE_skn-probe"),
+        "skn-evaluate" => env!("CARGO_BIN_EXE_skn-evaluate"),
         "skn-experiment" => env!("CARGO_BIN_EXE_skn-experiment"),
         "skn-merge" => env!("CARGO_BIN_EXE_skn-merge"),
         "skn-select" => env!("CARGO_BIN_EXE_skn-select"),

@@ -83,6 +83,7 @@ impl Small {
             method: "RobertaPrompt".into(),
             task: "sst2".into(),
             template_sha256: None,
+            texts: Default::default(),
             model: ModelIdentity { id: "model".into(), sha256: self.weights.sha256().into() },
             verbalizer: VerbalizerRecord {
                 words: vec!["negative".into(), "positive".into()],

@@ -97,6 +97,7 @@ const STAGES: &[Stage] = &[
         &["run/prune-tuned/best/", "run/prune-tuned/run.json"],
         &[],
     ),
+    stage("skn-evaluate --resume_from run --save_to out", TUNED, &["out/"]),
     stage("skn-merge --save_to parts", &["parts/shards/"], &["parts/mine/"]),
     stage(
         "skn-probe -p --resume_from run --save_to parts --splits test --probe_type acc,acc_mean --force",

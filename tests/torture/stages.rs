@@ -13,6 +13,8 @@ const MASK: &str = "skn-mask -p --resume_from run --model model --data data --in
                     --save_to run";
 const PRUNE: &str = "skn-prune --resume_from run --model model --data data --info_path run/info/tiny/0.1 --ths_path run/tiny/train_avg \
                      --threads 1 --out pruned";
+const EVALUATE: &str =
+    "skn-evaluate -p --resume_from run --model model --data data --calibrate --threads 1 --out run";
 const REPORT: &str = "skn-report run --figures figures";
 const RUN: &str = "skn-run --model model --task-file task.toml --data data --prompt_size 2 --batch 4 --epoch 1 --retune-epoch 1 \
                    --shares 0.1,0.3 --draws 2 --threads 1 --out run";
@@ -121,6 +123,7 @@ fn stages() -> Vec<Stage> {
             None,
             "tuned",
         ),
+        stage("evaluate", "trained", EVALUATE, "--force", None, "run"),
         stage("report", "masked", REPORT, "--force", None, "run"),
         stage("report anew", "reported", &force(REPORT), "--force", None, "run"),
         stage("run", "inputs", RUN, "--resume", None, "run"),

@@ -220,6 +220,37 @@ pub fn print_json(json: &str) -> std::io::Result<()> {
     write_result(&visible_json(json))
 }
 
+/// Prints whole lines of a result on stdout, each with its end, before the rest is known; spelled out as [`print()`] and
+/// [`print_json()`] do it.
+///
+/// # Errors
+/// If stdout can't be written; of the kind `BrokenPipe` if its reader has gone away.
+pub fn print_lines(lines: &str, spelling: Spelling) -> std::io::Result<()> {
+    let shown = match spelling {
+        Spelling::Text => visible(lines),
+        Spelling::Json => visible_json(lines),
+        Spelling::Table if std::io::stdout().is_terminal() => visible(lines),
+        Spelling::Table => lines.into(),
+    };
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()).map_err(unwritten)
+}
+
+fn unwritten(error: std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("stdout: can't write the result: {error}"))
+}
+
+/// How control characters of a result are spelled out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// For people.
+    Text,
+    /// So that JSON says the same.
+    Json,
+    /// For people on a terminal alone: a table has no way to say the same.
+    Table,
+}
+
 fn write_result(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout
@@ -228,10 +259,7 @@ fn write_result(text: &str) -> std::io::Result<()> {
         .and_then(|()| stdout.flush())
     {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => {
-            Err(std::io::Error::new(error.kind(), format!("stdout: can't write the result: {error}")))
-        }
-        Ok(()) => Ok(()),
+        written => written.map_err(unwritten),
     }
 }
 

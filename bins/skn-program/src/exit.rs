@@ -111,7 +111,11 @@ pub fn conclude(
     };
     match common.json {
         true => print_json(&serde_json::to_string_pretty(&output)?)?,
-        false => print(&output.to_string())?,
+        false => match output.to_string() {
+            // It was printed on the way.
+            text if text.is_empty() => {}
+            text => print(&text)?,
+        },
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ mod exit;
 
 pub use crate::about::refuse_or_tell;
 pub use crate::cli::{Common, ProgressKind, parse, refuse};
-pub use crate::console::{Console, print, print_json};
+pub use crate::console::{Console, Spelling, print, print_json, print_lines};
 pub use crate::exit::{Failure, conclude, exit_code, report};
 
 #[cfg(doctest)]

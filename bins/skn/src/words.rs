@@ -6,8 +6,8 @@ use std::path::Path;
 use skn_artifact::names::stage;
 use skn_session::Precision;
 use skn_session::options::{
-    Compute, DeviceChoice, DrawReport, EditChoice, Fold, LayerRange, Made, Merge, NeuronNoise, Perturb,
-    Probe, Prune, Select, Stage, Subject, TaskChoice, Train, Training, Tuned, TunedMethod,
+    Compute, DeviceChoice, DrawReport, EditChoice, Evaluate, Fold, LayerRange, Made, Merge, NeuronNoise,
+    Perturb, Probe, Prune, Select, Stage, Subject, TaskChoice, Train, Training, Tuned, TunedMethod,
 };
 
 use crate::stage::{mask, probe, prune, select, train};
@@ -22,6 +22,7 @@ pub(crate) fn command_line(stage: &Stage, compute: Compute) -> (&'static str, Ve
         Stage::Select(options) => words.select(options),
         Stage::Perturb(options) => words.perturb(options),
         Stage::Prune(options) => words.prune(options),
+        Stage::Evaluate(options) => words.evaluate(options),
         Stage::Report(options) => words.report(options),
         // Chains and experiments are asked by who types them.
         Stage::Experiment(_) => "skn-experiment",
@@ -253,6 +254,17 @@ impl Words {
         "skn-prune"
     }
 
+    fn evaluate(&mut self, options: &Evaluate) -> &'static str {
+        self.subject(&options.subject);
+        self.tuned(&options.tuned);
+        self.unless("--split", options.split.name(), Evaluate::default().split.name());
+        self.flag("--calibrate", options.calibrate);
+        self.flag("--calibrated", options.calibrated);
+        self.optional("--batch", options.batch);
+        self.optional("--out", options.out.as_ref().map(|out| out.display()));
+        "skn-evaluate"
+    }
+
     fn report(&mut self, options: &DrawReport) -> &'static str {
         self.0.push(options.run.display().to_string());
         self.optional("--figures", options.figures.as_ref().map(|folder| folder.display()));
@@ -272,7 +284,7 @@ mod tests {
     use skn_session::{NeuronSite, ProbeType, PromptPlace, Ranking};
 
     use super::*;
-    use crate::stage::{merge, report};
+    use crate::stage::{evaluate, merge, report};
 
     /// A stage's command line is read as the same stage.
     fn check(stage: Stage) {
@@ -285,6 +297,7 @@ mod tests {
             "skn-select" => skn_program::parse::<select::Select>(line()).unwrap().options().into(),
             "skn-mask" => skn_program::parse::<mask::Mask>(line()).unwrap().options().unwrap().into(),
             "skn-prune" => skn_program::parse::<prune::Prune>(line()).unwrap().options().into(),
+            "skn-evaluate" => skn_program::parse::<evaluate::Evaluate>(line()).unwrap().options().into(),
             "skn-report" => skn_program::parse::<report::Report>(line()).unwrap().options().into(),
             other => panic!("no program {other}"),
         };
@@ -318,6 +331,7 @@ mod tests {
         check(Select::new("run/x/dev_perf", "run").into());
         check(Perturb::of("run", vec!["0.1".into()], EditChoice::default()).into());
         check(Prune::of("run", "0.1", "train_avg", "pruned").into());
+        check(Evaluate::of("run").into());
         check(DrawReport::new("run").into());
     }
 
@@ -372,6 +386,14 @@ mod tests {
         check(prune.clone().into());
         (prune.dense, prune.uniform, prune.layers) = (false, true, LayerRange::default());
         check(prune.into());
+
+        let mut evaluate = Evaluate::of("run");
+        (evaluate.subject, evaluate.tuned, evaluate.split) = (subject(), tuned(), Split::Dev);
+        (evaluate.calibrate, evaluate.batch) = (true, Some(some(2)));
+        (evaluate.out, evaluate.overwrite) = (Some("out".into()), true);
+        check(evaluate.clone().into());
+        (evaluate.calibrate, evaluate.calibrated) = (false, true);
+        check(evaluate.into());
 
         let mut report = DrawReport::new("run");
         (report.figures, report.overwrite) = (Some("figures".into()), true);

@@ -69,11 +69,12 @@ pub use crate::link::refuse_link;
 pub use crate::lock::RunLock;
 pub use crate::look::{is_file, is_folder, is_there, real_path};
 pub use crate::records::{
-    Agreement, BestNeuron, BestOfText, ByClass, ChanceRecord, CorrelationRecord, DamageEvidence, Evidence,
-    FullAndPruned, InferencePerformance, InferenceTime, MetricRecord, ModelIdentity, NeuronRecord,
-    PartRecord, PerturbationResult, PerturbationSetting, Points, RankingComparison, RankingDamage, RunRecord,
-    ShareDamage, SkillConfig, SplitRecord, StabilityRecord, StageRecord, Summary, UntunedSummary,
-    VerbalizerRecord, Verification, VoteRecord, verify,
+    Agreement, BestNeuron, BestOfText, ByClass, Calibration, ChanceRecord, ClassEvaluation,
+    CorrelationRecord, DamageEvidence, EvaluationRecord, Evidence, FullAndPruned, InferencePerformance,
+    InferenceTime, Likelihood, MetricRecord, ModelIdentity, NeuronRecord, PartRecord, PerturbationResult,
+    PerturbationSetting, Points, RankingComparison, RankingDamage, RunRecord, ShareDamage, SkillConfig,
+    SplitRecord, StabilityRecord, StageRecord, Summary, TextsRecord, UntunedSummary, VerbalizerRecord,
+    Verification, VoteRecord, verify,
 };
 pub use crate::regular::{open_regular, read_regular};
 pub use crate::spool::Spool;

@@ -118,6 +118,8 @@ pub mod file {
     pub const CLASSES: &str = "class_perf.json";
     /// What the whole chain found.
     pub const SUMMARY: &str = "summary.json";
+    /// The temperature that makes the probabilities of its answers true.
+    pub const CALIBRATION: &str = "calibration.json";
     /// What experiments over several runs found.
     pub const EXPERIMENTS: &str = "experiments.json";
     /// Its tables, a file each.
@@ -170,7 +172,7 @@ pub mod file {
     pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
     /// The folders and files of a run, whose names no task may have: its files would lie between theirs, or nowhere.
-    const TAKEN: [&str; 16] = [
+    const TAKEN: [&str; 17] = [
         BEST,
         LAST,
         INFO,
@@ -187,6 +189,7 @@ pub mod file {
         CLASSES,
         SUMMARY,
         REPORT,
+        CALIBRATION,
     ];
     /// A task's name has at most so many bytes: it names a folder, and parts of it are names of files with more behind them.
     pub const LONGEST_TASK: usize = 100;
@@ -211,6 +214,11 @@ pub mod file {
     ];
     /// Files of tuned parameters, by the tools that write them: PEFT, AdapterHub, and this workspace for biases.
     pub const TUNED: [&str; 4] = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS, PROMPT_TENSORS];
+
+    /// How a model answers a part of the data, by its path in the task's folder: `test_evaluation.json`.
+    pub fn evaluation(part: &str) -> String {
+        format!("{part}_evaluation.json")
+    }
 
     /// A tensor file's name: `dev_perf` is `dev_perf.safetensors`.
     pub fn tensors(stem: &str) -> String {
@@ -382,6 +390,15 @@ pub mod stage {
     pub const RUN: &str = "run";
     /// The report.
     pub const REPORT: &str = "report";
+    /// Evaluating; an entry says more.
+    pub const EVALUATE: &str = "evaluate";
+    /// Fitting a temperature.
+    pub const CALIBRATE: &str = "calibrate";
+
+    /// The entry of evaluating a part of the data.
+    pub fn evaluate(part: &str) -> String {
+        format!("{EVALUATE} {part}")
+    }
 
     /// The entry of a set of probes, by their names, on some splits or on all: `probe acc,pos on dev,test`. The order of
     /// probes makes no other entry.

@@ -71,6 +71,7 @@ impl SubTask {
             label: task.label.clone(),
             labels: vec!["negative".to_owned(), "positive".to_owned()],
             names: self.class_names().map(|name| vec![name.to_owned()]).to_vec(),
+            label_names: Vec::new(),
             metric: task.metric,
             splits: task.splits.clone(),
             label_map: BTreeMap::new(),

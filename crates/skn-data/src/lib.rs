@@ -3,7 +3,8 @@
 //! The way of a text through this crate: a [`Task`] says which columns and splits it has, what stands around its texts and which words answer it,
 //! [`read_dataset`] reads it in any of several forms, [`split()`] divides the rows once and for all into train, dev
 //! and test, a [`TextEncoder`] makes token ids of them, and [`pack`] puts these into batches without padding.
-//! [`Metric`] scores the answers. [`binarize()`] makes questions of two classes of a task with more, and
+//! [`Metric`] scores the answers. A [`RecordReader`] gives what is to be answered, with whatever stands beside the texts, as it
+//! comes. [`binarize()`] makes questions of two classes of a task with more, and
 //! [`saved_files`] the folder that Python loads.
 //!
 //! ```
@@ -44,6 +45,7 @@ mod metric;
 mod names;
 mod overlap;
 mod read;
+mod records;
 mod rows;
 mod save;
 mod shared;
@@ -74,6 +76,9 @@ pub use crate::format::Format;
 pub use crate::metric::Metric;
 pub use crate::overlap::Overlap;
 pub use crate::read::{read_dataset, read_dataset_to};
+pub use crate::records::{
+    BadRecord, CsvLayout, Field, Record, RecordFormat, RecordReader, TableReceiver, read_parquet_table,
+};
 pub use crate::rows::{Receiver, Row};
 pub use crate::save::saved_files;
 pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};

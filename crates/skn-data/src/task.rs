@@ -63,6 +63,9 @@ pub struct Task {
     /// tried, then the data's own order is taken.
     #[serde(default, deserialize_with = "spellings", skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Vec<String>>,
+    /// What answers call the classes, in class order: names of the user's own, for people and for tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_names: Vec<String>,
     /// How predictions are scored. Accuracy unless given.
     #[serde(default)]
     pub metric: Metric,
@@ -175,6 +178,24 @@ impl Task {
         Ok(task)
     }
 
+    /// A task as a record keeps it, which is checked like a file; `file` is the name that errors give it.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::TaskFile`], as for [`Task::from_toml`].
+    pub fn from_json(value: serde_json::Value, file: &str) -> Result<Self> {
+        let wrong = |field: &str, expected: &str, found: String| DataError::TaskFile {
+            file: file.to_owned(),
+            field: field.to_owned(),
+            expected: expected.to_owned(),
+            found,
+        };
+        let task: Self =
+            serde_json::from_value(value).map_err(|error| wrong("task", "a task", error.to_string()))?;
+        task.check().map_err(|(field, expected, found)| wrong(field, expected, found))?;
+        Ok(task)
+    }
+
     /// The number of classes.
     pub fn classes(&self) -> usize {
         self.labels.len()
@@ -189,6 +210,30 @@ impl Task {
     /// `text`.
     pub fn text_columns(&self) -> &[String] {
         self.template.as_ref().map_or(&self.text, TextTemplate::columns)
+    }
+
+    /// What the user calls a class: `label_names`, else what data call it (the first of its `names`, or the one label that
+    /// `label_map` maps to it); nothing where the task says neither.
+    ///
+    /// ```
+    /// let text = r#"
+    /// name = "reviews"
+    /// text = ["review"]
+    /// labels = ["bad", "good"]
+    /// label_map = { down = 0, up = 1, top = 1 }
+    /// splits.train = "train"
+    /// "#;
+    /// let task = skn_data::Task::from_toml(text, "reviews.toml")?;
+    /// assert_eq!((task.label_name(0), task.label_name(1)), (Some("down"), None));
+    /// # Ok::<(), skn_data::DataError>(())
+    /// ```
+    pub fn label_name(&self, class: usize) -> Option<&str> {
+        let named = || self.names.get(class)?.first().map(String::as_str);
+        let mapped = || {
+            let mut labels = self.label_map.iter().filter(|(_, of)| **of == class).map(|(label, _)| label);
+            labels.next().filter(|_| labels.next().is_none()).map(String::as_str)
+        };
+        self.label_names.get(class).map(String::as_str).or_else(named).or_else(mapped)
     }
 
     /// The verbalizer words of the published implementation (`--compat paper`), which go by the number of classes;
@@ -310,6 +355,7 @@ impl Task {
             return Err(("labels", "a word for each class", format!("no word for class {class}")));
         }
         self.check_names_of_classes()?;
+        self.check_label_names()?;
         if let Some((label, class)) = self.label_map.iter().find(|(_, class)| **class >= self.classes()) {
             return Err(("label_map", "classes below the number of labels", format!("{label} = {class}")));
         }
@@ -317,6 +363,25 @@ impl Task {
             return Err(("other_labels", "a label_map to go with \"drop\"", "none".to_owned()));
         }
         Ok(())
+    }
+
+    fn check_label_names(&self) -> Result<(), Wrong> {
+        let names = &self.label_names;
+        if !names.is_empty() && names.len() != self.classes() {
+            let found = format!("{} for {} classes", names.len(), self.classes());
+            return Err(("label_names", "a name for each class", found));
+        }
+        let twice =
+            names.iter().enumerate().find(|(place, name)| names.iter().take(*place).any(|n| n == *name));
+        match names.iter().position(|name| name.trim().is_empty()) {
+            Some(class) => {
+                Err(("label_names", "names with a letter", format!("an empty one of class {class}")))
+            }
+            None => match twice {
+                Some((_, name)) => Err(("label_names", "each name once", format!("{name:?} twice"))),
+                None => Ok(()),
+            },
+        }
     }
 
     fn check_names_of_classes(&self) -> Result<(), Wrong> {
@@ -527,6 +592,12 @@ mod tests {
         refused(&format!("names = [\"a\", [\"b\", \"a\"]]\n{TASK}"), "names: expected each name once");
         refused(&format!("names = [\"a\", []]\n{TASK}"), "names: expected a name for each class");
         refused(&format!("names = [\"a\", \" \"]\n{TASK}"), "names: expected names with a letter");
+        refused(&format!("label_names = [\"a\"]\n{TASK}"), "label_names: expected a name for each class");
+        refused(
+            &format!("label_names = [\"a\", \" \"]\n{TASK}"),
+            "label_names: expected names with a letter",
+        );
+        refused(&format!("label_names = [\"a\", \"a\"]\n{TASK}"), "label_names: expected each name once");
         refused(&format!("other_labels = \"drop\"\n{TASK}"), "other_labels: expected a label_map");
         for delimiter in ["\"", "\n", "é", "x"] {
             refused(
@@ -558,6 +629,12 @@ mod tests {
         );
         let written = toml::to_string(&task).unwrap();
         assert_eq!(Task::from_toml(&written, "t.toml").unwrap(), task);
+        let kept = serde_json::to_value(&task).unwrap();
+        assert_eq!(Task::from_json(kept.clone(), "skn.json").unwrap(), task);
+        let mut other = kept;
+        other["name"] = "../t".into();
+        let error = Task::from_json(other, "skn.json").unwrap_err().to_string();
+        assert!(error.starts_with("skn.json: name: expected letters"), "{error}");
         refused(&with("{b}", "text = [\"a\"]\n"), "text: expected only columns that the template names");
         refused(
             &with("{a}{label}", ""),
@@ -567,6 +644,20 @@ mod tests {
         refused(&with("Good?", ""), "line 2: expected a task, found a template that names no column");
         refused(&TASK.replace("text = [\"a\"]", ""), "text: expected columns, or a template that names some");
         assert!(!Task::from_toml(&TASK.replace("[\"a\"]", "[]"), "t.toml").unwrap().needs_data());
+    }
+
+    #[test]
+    fn a_class_is_called_what_the_user_calls_it() {
+        let name = |more: &str| {
+            let task = Task::from_toml(&format!("{more}\n{TASK}"), "t.toml").unwrap();
+            [0, 1, 2].map(|class| task.label_name(class).map(str::to_owned))
+        };
+        let said = |names: [&str; 2]| [Some(names[0].to_owned()), Some(names[1].to_owned()), None];
+        assert_eq!(name(""), [None, None, None]);
+        assert_eq!(name("names = [[\"down\", \"no\"], \"up\"]"), said(["down", "up"]));
+        assert_eq!(name("label_map = { no = 0, yes = 1 }"), said(["no", "yes"]));
+        let all = "label_names = [\"Bad\", \"Good\"]\nnames = [\"down\", \"up\"]\nlabel_map = { no = 0 }";
+        assert_eq!(name(all), said(["Bad", "Good"]));
     }
 
     #[test]

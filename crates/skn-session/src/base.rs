@@ -1,16 +1,19 @@
-use std::borrow::Borrow;
+mod encode;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::{file, input, setting};
-use skn_artifact::{ArtifactError, ModelIdentity, VerbalizerRecord, is_there};
-use skn_data::{Encoded, Example, Join, Task, TextEncoder, Verbalizer};
+use skn_artifact::{ArtifactError, ModelIdentity, TextsRecord, VerbalizerRecord, is_there};
+use skn_data::{Task, TextEncoder, Verbalizer};
 use skn_model::{Gradients, LanguageModel, Method, PromptPlace, ReadAs, Tuning};
 
 use crate::answers::{Recorded, answers};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
-use crate::fits::{check_backbone, check_description, check_method, tell_idle, tell_tuned, template_sha256};
+use crate::fits::{
+    check_backbone, check_description, check_length, check_method, tell_idle, tell_tuned, template_sha256,
+};
 use crate::loaded::{LoadedModel, read_model};
 use crate::named::Named;
 use crate::options::{Size, Subject, Tuned, TunedMethod};
@@ -50,6 +53,8 @@ pub(crate) struct Base<'s> {
     max_data: Size,
     task_file: Option<PathBuf>,
     max_length: Option<usize>,
+    /// The task as a file said it, if one did.
+    described: Option<Task>,
 }
 
 impl<'s> Base<'s> {
@@ -68,6 +73,7 @@ impl<'s> Base<'s> {
     /// # Errors
     /// As [`Self::load`].
     pub(crate) fn read(session: &'s Session, named: Named, subject: &Subject, tuned: &Tuned) -> Result<Self> {
+        let described = named.described();
         let Named { source, model: model_name, task, task_file, data, max_data, .. } = named;
         let folder = model_name.folder()?;
         if !model_name.is_of_source() {
@@ -80,6 +86,7 @@ impl<'s> Base<'s> {
             Ok((Arc::new(model), Arc::new(encoder)))
         })?;
         let identity = model.identity();
+        check_length(subject, model.config.max_sequence(), &identity.id)?;
         if let Some(source) = source.as_ref().filter(|_| tuned.load) {
             check_backbone(source, &identity)?;
         }
@@ -114,6 +121,7 @@ impl<'s> Base<'s> {
             data,
             max_data,
             task_file,
+            described,
         })
     }
 
@@ -247,84 +255,9 @@ impl<'s> Base<'s> {
         Ok(model)
     }
 
-    /// The texts of a part as tokens, cut to what the model takes beside its prompt. Rows that are not borrowed are let
-    /// go of on the way.
-    ///
-    /// # Errors
-    /// If the prompt leaves no room for text.
-    pub(crate) fn encode<R>(
-        &self,
-        part: impl IntoIterator<Item = R> + Send,
-        model: &LanguageModel,
-    ) -> Result<Vec<Encoded>>
-    where
-        R: Borrow<Example> + Send + Sync,
-    {
-        let most = model.max_text();
-        let least = self.encoder.tokens_around() + 1;
-        if most.min(self.max_length.unwrap_or(most)) < least && self.task.needs_data() {
-            let (rows, all) = (model.prompt_rows(), model.config().max_sequence());
-            return Err(SessionError::usage(match self.max_length {
-                Some(length) if length < least => {
-                    format!(
-                        "option `max_length` {length}: special tokens such as <s> leave no room for text; at least {least}"
-                    )
-                }
-                _ => format!(
-                    "a prompt of {rows} positions leaves {most} of the model's {all} for a text and special tokens such as <s>; at \
-                     least {least}"
-                ),
-            }));
-        }
-        if self.task.template.is_some() {
-            self.encode_empty(model)?;
-        }
-        self.encode_to(part, most)
-    }
-
-    /// The tokens of a row without texts: what stands around them.
-    ///
-    /// # Errors
-    /// If they do not fit into the model beside its prompt, or into what texts may have.
-    pub(crate) fn encode_empty(&self, model: &LanguageModel) -> Result<Vec<u32>> {
-        let most = model.max_text();
-        let most = self.max_length.map_or(most, |limit| limit.min(most));
-        let empty = Example { text: "".into(), pair: None, more: Box::default(), label: 0 };
-        Ok(match self.task.template {
-            // Two texts in a row have no place without them.
-            None => self.encoder.encode(&empty, usize::MAX, Join::Separated)?.0,
-            Some(_) => self.encoder.encode(&empty, most, self.join())?.0,
-        })
-    }
-
-    /// How a row's texts become one sequence.
-    fn join(&self) -> Join<'_> {
-        match &self.task.template {
-            Some(template) => Join::Template(template),
-            None if self.paper => Join::Paper,
-            None => Join::Separated,
-        }
-    }
-
     /// The hash of the task's template, if it has one.
     pub(crate) fn template_sha256(&self) -> Option<String> {
         template_sha256(&self.task)
-    }
-
-    /// The same, cut to a number of tokens.
-    ///
-    /// # Errors
-    /// If that is too few for `<s>` and `</s>`.
-    pub(crate) fn encode_to<R>(
-        &self,
-        part: impl IntoIterator<Item = R> + Send,
-        most: usize,
-    ) -> Result<Vec<Encoded>>
-    where
-        R: Borrow<Example> + Send + Sync,
-    {
-        let most = self.max_length.map_or(most, |limit| limit.min(most));
-        Ok(self.session.workers().install(|| self.encoder.encode_all(part, most, self.join()))?)
     }
 
     /// The words and tokens of the classes, for a record.
@@ -341,6 +274,17 @@ impl<'s> Base<'s> {
     pub(crate) fn cut_and_joined(&self) -> [(&'static str, Option<String>); 2] {
         let length = self.max_length.map(|length| length.to_string());
         [(setting::MAX_LENGTH, length), (setting::COMPAT, self.paper.then(|| "paper".into()))]
+    }
+
+    /// How the task's texts are read, cut and joined, for `skn.json`.
+    ///
+    /// # Errors
+    /// None that a task gives.
+    pub(crate) fn texts_record(&self) -> Result<TextsRecord> {
+        let settings = self.cut_and_joined().into_iter();
+        let settings = settings.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        let task = self.described.as_ref().map(serde_json::to_value).transpose()?;
+        Ok(TextsRecord { task, settings })
     }
 
     /// Notes in a stage's record what was read, so that later stages find it again.

@@ -2,7 +2,7 @@
 //!
 //! Damaged Arrow, Parquet and tokenizer files make the best libraries panic, abort or ask for gigabytes. The child is this
 //! program again, with a first word that no user types. Rows come back through a pipe, in a form of our own that the parent
-//! checks; of a tokenizer comes back only that it can be parsed and used, and the parent then parses the same bytes.
+//! checks; all columns of a Parquet file that is to be answered as lines of JSON; of a tokenizer comes back only that it can be parsed and used, and the parent then parses the same bytes.
 //!
 //! A program puts up the fence by calling [`enter`] before anything else; in one that does not, files are read in process.
 
@@ -10,7 +10,6 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::thread::Builder;
 
 use skn_artifact::ErrorKind;
@@ -26,26 +25,20 @@ use crate::options::Size;
 
 mod child;
 mod limits;
+mod table;
 
 pub(crate) use child::no_thread;
-use child::{Child, End, OWN_FAILURE, broken_pipe};
-use limits::{Limits, data_memory, of_tokenizer, seconds};
+use child::{Child, End, MARKER, OWN_FAILURE, UP, broken_pipe};
+use limits::{LIMITS, Limits, data_memory, of_tokenizer, seconds};
 pub(crate) use limits::{address_space, taken};
+pub(crate) use table::{Part, read_table};
 
-/// The first word of a child's command line.
-const MARKER: &str = "--skn-read-under-limits";
 /// What a child says of an error: the task is wrong, or a file.
 const USAGE: u8 = 2;
 const INPUT: u8 = 3;
 
-/// What errors call the limits that a child sets itself.
-const LIMITS: &str = "limits of processor time and memory";
-
 const ROWS: &str = "rows";
 const TOKENIZER: &str = "tokenizer";
-
-/// Set where the program can run itself again.
-static UP: OnceLock<()> = OnceLock::new();
 
 /// Puts up the fence: from then on this program reads people's data and tokenizers in child processes, which are the
 /// program itself started again. In such a child this does the work and says how to exit; call it first in `main`.
@@ -73,6 +66,7 @@ pub fn enter() -> Option<ExitCode> {
             let most = most.to_str().and_then(|most| most.parse().ok()).unwrap_or(u64::MAX);
             send_rows(Path::new(path), limits, most)
         }
+        [work, path] if work == table::TABLE => table::send_table(Path::new(path), limits),
         [work, file] if work == TOKENIZER => try_tokenizer(&file.to_string_lossy(), limits),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     });

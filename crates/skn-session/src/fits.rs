@@ -8,7 +8,7 @@ use skn_data::{Task, TextTemplate};
 use skn_model::{Method, ModelFolder, ReadAs, Tuning};
 
 use crate::error::{Result, SessionError};
-use crate::options::{Tuned, TunedMethod};
+use crate::options::{Subject, Tuned, TunedMethod};
 use crate::tuned_folder::TunedFolder;
 
 /// Says that a model's folder holds tuned parameters too, with which transformers would load it.
@@ -55,6 +55,17 @@ pub(crate) fn check_backbone(source: &TunedFolder, identity: &ModelIdentity) -> 
             config.model.sha256,
             identity.id,
             identity.sha256
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses texts that are longer than the model takes.
+pub(crate) fn check_length(subject: &Subject, most: usize, model: &str) -> Result<()> {
+    match subject.max_length {
+        Some(length) if length.get() > most => Err(SessionError::usage(format!(
+            "option `max_length` {length}: model {model} takes at most {most} tokens, those of a prompt counted; leave the option \
+             out for as many as it takes"
         ))),
         _ => Ok(()),
     }

@@ -2,7 +2,8 @@
 //!
 //! A [`Session`] is where stages are done. Each takes its [`options`] and gives what it found: tune
 //! ([`Session::train`]), probe every neuron ([`Session::probe`]), select the skill neurons ([`Session::select`]), perturb
-//! them ([`Session::perturb`]), prune the others away ([`Session::prune`]), and answer texts ([`Session::classifier`]); or all
+//! them ([`Session::perturb`]), prune the others away ([`Session::prune`]), answer texts ([`Session::classifier`]) and score the answers
+//! ([`Session::evaluate`]); or all
 //! at once ([`Session::chain`]). Results go into a run's folder, the files that the programs write.
 //!
 //! ```
@@ -56,15 +57,16 @@ pub use crate::named::{named_task, read_rows};
 pub use crate::outcome::Outcome;
 pub use crate::session::Session;
 pub use crate::stages::{
-    Answer, BestPredictor, Classifier, Merged, Perturbed, Pretrained, Probed, Pruned, Reported, Selected,
-    Text, Trained,
+    Answer, AnswerFormat, AnswerWriter, BestPredictor, Classifier, Evaluated, Merged, Perturbed, Predicted,
+    PredictionCount, Pretrained, Probed, Pruned, Records, Reported, Selected, Text, Trained,
 };
 pub use crate::steps::{ChainEvent, Step};
 pub use skn_artifact::{
-    BestNeuron, BestOfText, ErrorKind, FullAndPruned, InferencePerformance, InferenceTime,
-    PerturbationResult, PerturbationSetting, Points, Summary, UntunedSummary,
+    BestNeuron, BestOfText, Calibration, ClassEvaluation, ErrorKind, EvaluationRecord, FullAndPruned,
+    InferencePerformance, InferenceTime, Likelihood, PerturbationResult, PerturbationSetting, Points,
+    Summary, UntunedSummary,
 };
-pub use skn_data::{Dataset, Task};
+pub use skn_data::{Dataset, Field, Record, RecordFormat, Task};
 pub use skn_model::{
     Isa, NeuronSite, Precision, PromptPlace, TellingAllocator, keep_candle_on_calling_thread,
     keep_freed_memory, tell_of_memory,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::file;
-use skn_artifact::{PartRecord, SkillConfig, SplitRecord, is_file};
+use skn_artifact::{PartRecord, SkillConfig, SplitRecord, is_file, is_there};
 use skn_data::{DataError, Dataset, Example, PartIndex, SplitIndex, Splits, Task, split, split_with};
 use skn_model::ModelFolder;
 use skn_probing::Progress;
@@ -29,6 +29,8 @@ pub(crate) struct Named {
     /// The same as its file says it: data may call classes by the words of that.
     task_of_data: Task,
     pub(crate) task_file: Option<PathBuf>,
+    /// Whether a file says what the task is, or a record does that kept it.
+    is_described: bool,
     pub(crate) data: Option<PathBuf>,
     /// The record that names the data, where no option does.
     data_said_by: Option<PathBuf>,
@@ -51,7 +53,7 @@ impl Named {
             ));
         }
         let model = ModelName::of(subject, source.as_ref())?;
-        let (task, task_file) = find_task(subject, source.as_ref(), &model)?;
+        let Found { task, file: task_file, is_described } = find_task(subject, source.as_ref(), &model)?;
         // Before data are read: those of other columns are other data, which says less.
         if let Some(source) = source.as_ref().filter(|_| tuned.load) {
             check_template(source, &task)?;
@@ -67,7 +69,22 @@ impl Named {
         let data = subject.data.clone().or_else(of_run);
         let record = source.as_ref().and_then(TunedFolder::record_file);
         let data_said_by = record.filter(|_| subject.data.is_none());
-        Ok(Self { source, model, task, task_of_data, task_file, data, data_said_by, max_data })
+        Ok(Self { source, model, task, task_of_data, task_file, is_described, data, data_said_by, max_data })
+    }
+
+    /// The task as a file or a record describes it; nothing of one that the program knows.
+    pub(crate) fn described(&self) -> Option<Task> {
+        self.is_described.then(|| self.task_of_data.clone())
+    }
+
+    /// Reads the data.
+    ///
+    /// # Errors
+    /// If they are not there, damaged, or do not fit the task.
+    pub(crate) fn dataset(&self, session: &Session) -> Result<Arc<Dataset>> {
+        said_by(self.data_said_by.as_deref(), "the data are there", "data", || {
+            rows(session, &self.task_of_data, self.data.as_deref(), self.max_data)
+        })
     }
 
     /// Reads the data, and divides them as the run did that is resumed from, else by the seed.
@@ -75,9 +92,14 @@ impl Named {
     /// # Errors
     /// If the data are not there, damaged, or do not fit the task or the run's division.
     pub(crate) fn splits(&self, session: &Session, seed: u64) -> Result<Splits> {
-        let dataset = said_by(self.data_said_by.as_deref(), "the data are there", "data", || {
-            rows(session, &self.task_of_data, self.data.as_deref(), self.max_data)
-        })?;
+        self.divided(self.dataset(session)?, seed)
+    }
+
+    /// The same, of data that were read.
+    ///
+    /// # Errors
+    /// If they do not fit the task or the run's division.
+    pub(crate) fn divided(&self, dataset: Arc<Dataset>, seed: u64) -> Result<Splits> {
         let splits = divide(Arc::unwrap_or_clone(dataset), &self.task, seed, self.source.as_ref());
         let splits = splits.map_err(|error| match &self.data {
             Some(data) => {
@@ -139,8 +161,8 @@ pub(crate) struct ModelName {
     pub(crate) name: String,
     /// A pruned run's folder is the model, and keeps the name of what it was pruned from.
     inside: Option<(PathBuf, Option<String>)>,
-    /// The record that names it, where no option does.
-    said_by: Option<PathBuf>,
+    /// Who names it, where no option does.
+    said_by: Option<String>,
 }
 
 impl ModelName {
@@ -155,14 +177,21 @@ impl ModelName {
             let inside = Some((source.best.clone(), id));
             return Ok(Self { name: source.best.display().to_string(), inside, said_by: None });
         }
-        let config_id = || source.config.as_ref().map(|config| config.model.id.clone());
-        let of_record = source.recorded("model");
-        let said_by = source.record_file().filter(|_| of_record.is_some());
-        let name = match of_record.or_else(config_id) {
-            Some(name) => Some(name),
-            None => source.base_model()?,
-        };
-        Ok(Self { said_by, ..plain(name.unwrap_or_else(|| Subject::MODEL.into())) })
+        if let (Some(name), Some(record)) = (source.recorded("model"), source.record_file()) {
+            let record = record.display();
+            let said = format!("{record} says that the model is there; option `model` says otherwise");
+            return Ok(Self { said_by: Some(said), ..plain(name) });
+        }
+        if let Some(SkillConfig { model, .. }) = &source.config {
+            let said = format!(
+                "{}: the model that this was tuned on is not beside it: {} (SHA-256 {}); option `model` says where that is",
+                source.best.join(file::SKILL_CONFIG).display(),
+                model.id,
+                model.sha256
+            );
+            return Ok(Self { said_by: Some(said), ..plain(model.id.clone()) });
+        }
+        Ok(plain(source.base_model()?.unwrap_or_else(|| Subject::MODEL.into())))
     }
 
     /// Its folder.
@@ -172,8 +201,9 @@ impl ModelName {
     pub(crate) fn folder(&self) -> Result<ModelFolder> {
         match &self.inside {
             None => {
-                let folder = said_by(self.said_by.as_deref(), "the model is there", "model", || {
-                    find_model(&self.name)
+                let folder = find_model(&self.name).map_err(|error| match &self.said_by {
+                    Some(said) => error.within(said.clone()),
+                    None => error,
                 })?;
                 check_folder(&folder)?;
                 Ok(folder)
@@ -229,34 +259,57 @@ fn said_by<T>(
     })
 }
 
-fn find_task(
-    subject: &Subject,
-    source: Option<&TunedFolder>,
-    model: &ModelName,
-) -> Result<(Task, Option<PathBuf>)> {
+/// A task that was found.
+struct Found {
+    task: Task,
+    file: Option<PathBuf>,
+    is_described: bool,
+}
+
+impl Found {
+    fn of_file(task: Task, file: PathBuf) -> Self {
+        Self { task, file: Some(file), is_described: true }
+    }
+
+    fn known(task: Task) -> Self {
+        Self { task, file: None, is_described: false }
+    }
+}
+
+fn find_task(subject: &Subject, source: Option<&TunedFolder>, model: &ModelName) -> Result<Found> {
     let name = match &subject.task {
-        Some(TaskChoice::File(file)) => return Ok((Task::read(file)?, Some(file.clone()))),
+        Some(TaskChoice::File(file)) => return Ok(Found::of_file(Task::read(file)?, file.clone())),
         Some(TaskChoice::Named(name)) => Some(name),
         None => None,
     };
     let same_task = |config: &&SkillConfig| name.is_none_or(|task| *task == config.task);
     let of_run = source.and_then(|source| source.config.as_ref()).filter(same_task);
     let recorded_file = || source.and_then(|source| source.recorded("task_file")).map(PathBuf::from);
-    if let Some(file) = of_run.and_then(|_| recorded_file()) {
+    let kept = of_run.and(source).map(TunedFolder::described_task).transpose()?.flatten();
+    let recorded = of_run.and_then(|_| recorded_file());
+    let recorded = match (recorded, kept) {
+        // Its file is elsewhere or gone, but the tuned parameters know what it said.
+        (None, Some(task)) => return Ok(Found { task, file: None, is_described: true }),
+        (Some(file), Some(task)) if !is_there(&file)? => {
+            return Ok(Found { task, file: None, is_described: true });
+        }
+        (recorded, _) => recorded,
+    };
+    if let Some(file) = recorded {
         let record = source.and_then(TunedFolder::record_file);
         let task = said_by(record.as_deref(), "the task is described there", "task_file", || {
             Ok(Task::read(&file)?)
         })?;
-        return Ok((task, Some(file)));
+        return Ok(Found::of_file(task, file));
     }
     let default = if model.is_demo() { skn_demo::TASKS[0] } else { Subject::TASK };
     if let (None, Some(config), Some(source)) = (name, of_run, source) {
         return match named_task(&config.task) {
             Err(SessionError::Usage(_)) => Err(undescribed(source, &config.task)),
-            task => Ok((task?, None)),
+            task => Ok(Found::known(task?)),
         };
     }
-    Ok((named_task(name.map_or(default, String::as_str))?, None))
+    Ok(Found::known(named_task(name.map_or(default, String::as_str))?))
 }
 
 /// What is wrong with a run of a task of the user's own, whose record is gone or is that of another run.

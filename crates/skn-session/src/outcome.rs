@@ -1,7 +1,7 @@
 use crate::error::{Result, SessionError};
 use crate::options::Stage;
 use crate::session::Session;
-use crate::stages::{Merged, Perturbed, Probed, Pruned, Reported, Selected, Trained};
+use crate::stages::{Evaluated, Merged, Perturbed, Probed, Pruned, Reported, Selected, Trained};
 
 /// What a stage came to.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub enum Outcome {
     Perturbed(Perturbed),
     /// Of [`Session::prune`].
     Pruned(Pruned),
+    /// Of [`Session::evaluate`].
+    Evaluated(Box<Evaluated>),
     /// Of [`Session::report`].
     Reported(Reported),
 }
@@ -36,6 +38,7 @@ impl Session {
             Stage::Select(options) => Outcome::Selected(self.select(options)?),
             Stage::Perturb(options) => Outcome::Perturbed(self.perturb(options)?),
             Stage::Prune(options) => Outcome::Pruned(self.prune(options)?),
+            Stage::Evaluate(options) => Outcome::Evaluated(Box::new(self.evaluate(options)?)),
             Stage::Report(options) => Outcome::Reported(self.report(options)?),
             Stage::Chain(_) | Stage::Untuned(_) | Stage::Experiment(_) => {
                 return Err(SessionError::usage("a chain is done by its own call"));

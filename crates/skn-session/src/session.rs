@@ -160,6 +160,10 @@ impl Session {
         if self.device.is_cpu() { "cpu" } else { "cuda" }
     }
 
+    pub(crate) fn progress_shared(&self) -> Arc<dyn Progress + Send + Sync> {
+        Arc::clone(&self.progress)
+    }
+
     pub(crate) fn progress(&self) -> &dyn Progress {
         &*self.progress
     }

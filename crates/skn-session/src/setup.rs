@@ -61,6 +61,20 @@ impl<'s> Setup<'s> {
     fn read(session: &'s Session, subject: &Subject, tuned: &Tuned, torn: Option<&Path>) -> Result<Self> {
         let named = Named::of(subject, tuned, torn)?;
         let splits = named.splits(session, subject.seed)?;
+        Self::of(session, named, splits, subject, tuned)
+    }
+
+    /// The same, of rows that were read.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn of(
+        session: &'s Session,
+        named: Named,
+        splits: Splits,
+        subject: &Subject,
+        tuned: &Tuned,
+    ) -> Result<Self> {
         let overlaps = Overlap::of(&splits);
         for overlap in &overlaps {
             let told =

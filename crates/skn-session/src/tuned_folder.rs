@@ -6,6 +6,7 @@ use skn_artifact::names::{file, stage};
 use skn_artifact::{
     Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, is_file, is_folder, is_there, read_json,
 };
+use skn_data::Task;
 use skn_model::not_a_tuning_folder;
 
 use crate::cache::real;
@@ -185,8 +186,24 @@ impl TunedFolder {
             let mut stages = self.record.stages.iter();
             stages.find(|(entry, _)| stage::is(entry, name)).map(|(_, stage)| stage)
         };
-        let stage = of_best().or_else(|| OF_A_RUN.iter().find_map(first))?;
-        stage.settings.get(setting).cloned()
+        match of_best().or_else(|| OF_A_RUN.iter().find_map(first)) {
+            Some(stage) => stage.settings.get(setting).cloned(),
+            // Away from its run it has what `skn.json` says.
+            None => self.config.as_ref()?.texts.settings.get(setting).cloned(),
+        }
+    }
+
+    /// The task as `skn.json` describes it, if it does.
+    ///
+    /// # Errors
+    /// If that is no task.
+    pub(crate) fn described_task(&self) -> Result<Option<Task>> {
+        let Some(task) = self.config.as_ref().and_then(|config| config.texts.task.clone()) else {
+            return Ok(None);
+        };
+        let file = self.best.join(file::SKILL_CONFIG);
+        let task = Task::from_json(task, &file.display().to_string())?;
+        Ok(Some(task))
     }
 }
 

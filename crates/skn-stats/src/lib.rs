@@ -5,6 +5,8 @@
 //! - [`accuracy`], [`predictivity`] and [`distance`] score a neuron; [`best`] finds the best one.
 //! - [`wilson`], [`area`], [`student`] and [`bootstrap`] are intervals, [`fisher_exact`], [`mcnemar`], [`rank_sum`], [`sign_flip`] and
 //!   [`benjamini_hochberg`] tests, [`spearman`], [`auc`] and [`jaccard`] measures of agreement.
+//! - [`class_scores`], [`calibration_error`], [`brier`] and [`negative_log_likelihood`] say how good answers and their
+//!   probabilities are; [`fit_temperature`] makes probabilities better.
 //!
 //! ```
 //! use skn_stats::{FireAccumulator, MeanAccumulator, predictivity};
@@ -31,6 +33,7 @@
 //! ```
 
 mod agreement;
+mod classification;
 mod error;
 mod fire;
 mod fisher;
@@ -42,8 +45,10 @@ mod rank_sum;
 mod score;
 mod significance;
 mod squares;
+mod temperature;
 
 pub use crate::agreement::{auc, jaccard, ranks, spearman};
+pub use crate::classification::{ClassScores, brier, calibration_error, class_scores};
 pub use crate::error::{Result, StatsError};
 pub use crate::fire::FireAccumulator;
 pub use crate::fisher::{FisherTest, fisher_exact};
@@ -55,6 +60,7 @@ pub use crate::rank_sum::{rank_sum, rank_sum_of};
 pub use crate::score::{accuracy, best, distance, predictivity};
 pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar};
 pub use crate::squares::{SquareAccumulator, variance};
+pub use crate::temperature::{fit_temperature, negative_log_likelihood, softmax};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

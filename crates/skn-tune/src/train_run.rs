@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, ModelIdentity, Overwrite, SkillConfig, VerbalizerRecord, hash_file, read_json, sha256_hex,
-    write_file, write_json,
+    ArtifactError, ModelIdentity, Overwrite, SkillConfig, TextsRecord, VerbalizerRecord, hash_file,
+    read_json, sha256_hex, write_file, write_json,
 };
 use skn_model::LanguageModel;
 
@@ -36,6 +36,8 @@ pub struct TrainRun {
     pub task: String,
     /// SHA-256 of the task's template, if it has one; a resume must match it.
     pub template_sha256: Option<String>,
+    /// How the task's texts are read, cut and joined, as `skn.json` keeps it.
+    pub texts: TextsRecord,
     /// The backbone.
     pub model: ModelIdentity,
     /// The token of each class; it decides what is trained and scored.
@@ -108,6 +110,7 @@ impl TrainRun {
             verbalizer: self.verbalizer.clone(),
             task: self.task.clone(),
             template_sha256: self.template_sha256.clone(),
+            texts: self.texts.clone(),
             model: self.model.clone(),
             metric: best.metric.to_owned(),
             dev_score: best.score,

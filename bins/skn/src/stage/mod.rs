@@ -1,6 +1,7 @@
 //! The stages: one file for each program.
 
 pub mod binarize;
+pub mod evaluate;
 pub mod experiment;
 pub mod mask;
 pub mod merge;

@@ -1,22 +1,28 @@
 //! `skn-predict`: classify texts with a tuned model, pruned or not, or with one as it is.
 
 use std::fmt;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
-use skn_artifact::text_of;
-use skn_program::{Console, Failure};
-use skn_session::options::{Classify, Tuned};
-use skn_session::{Answer as Found, Text};
+use skn_program::{Spelling, print_lines};
+use skn_session::options::{self, Classify, Tuned};
+use skn_session::{
+    Answer as Found, AnswerFormat, AnswerWriter, Classifier, Predicted, RecordFormat, Records,
+};
 
 use crate::cli::{AtOnce, Common, Compute, ModelAndTask};
-use crate::input::read_all;
+use crate::input::records;
 use crate::program::{Call, Stage};
 
-/// Classify texts, one a line: prints the class's word, its probability and the text, with tabs between.
+/// Bytes of answers that are printed together, where they are not wanted at once.
+const TOGETHER: usize = 1 << 16;
+
+/// Classify texts, one a line, or the rows of CSV, JSON Lines or Parquet: prints the class's word, its probability and the text,
+/// with tabs between; or the rows with the answers beside them.
 ///
 /// A task of two texts (premise and hypothesis) takes them with a tab between, one with a template the texts of its columns, in
 /// the order in which it names them. Without --resume_from the model answers as it is, untuned.
@@ -54,6 +60,49 @@ pub struct Predict {
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
 
+    /// Form of the input [default: by the file's name: .csv, .tsv, .jsonl, .ndjson, .json, .parquet; else a text a line]
+    #[arg(long, visible_alias = "format-in", value_name = "FORM")]
+    input_format: Option<InputForm>,
+
+    /// Columns of the texts, comma-separated, in the order of the task's [default: the task's own]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    column: Vec<String>,
+
+    /// What delimits CSV, tab for a tab [default: what the task or the file says: sep=, or what divides its first line into the
+    /// columns]
+    #[arg(long, value_name = "SIGN", value_parser = delimiter)]
+    delimiter: Option<char>,
+
+    /// How answers are printed [default: text]
+    #[arg(long, value_name = "FORM", conflicts_with = "json")]
+    format: Option<OutputForm>,
+
+    /// With --format jsonl and csv the probabilities of all classes too
+    #[arg(long)]
+    probabilities: bool,
+
+    /// With --format jsonl and csv the logits of all classes too
+    #[arg(long)]
+    logits: bool,
+
+    /// Of two classes the probability of class 1 from which the answer is class 1; of more, that of an answer below which it is
+    /// unsure [default: the most probable class]
+    #[arg(long, value_name = "PROBABILITY")]
+    threshold: Option<f64>,
+
+    /// Probabilities of the temperature that skn-evaluate --calibrate has fitted for the run
+    #[arg(long)]
+    calibrated: bool,
+
+    /// What happens at a line that can't be answered: fail, or skip, which says which lines those are, in their places in the
+    /// output too
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    on_error: OnError,
+
+    /// Print answers as soon as no further line comes for a moment, instead of many at once
+    #[arg(long)]
+    flush: bool,
+
     #[command(flatten)]
     at_once: AtOnce,
     #[command(flatten)]
@@ -62,27 +111,87 @@ pub struct Predict {
     common: Common,
 }
 
-/// The answers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum InputForm {
+    /// A text a line
+    Text,
+    /// A JSON object a line
+    Jsonl,
+    /// Delimited values under the names of their columns
+    Csv,
+    /// Parquet, from a file
+    Parquet,
+}
+
+impl From<InputForm> for RecordFormat {
+    fn from(form: InputForm) -> Self {
+        match form {
+            InputForm::Text => Self::Text,
+            InputForm::Jsonl => Self::Jsonl,
+            InputForm::Csv => Self::Csv,
+            InputForm::Parquet => Self::Parquet,
+        }
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum OutputForm {
+    /// Word, probability and text, with tabs between
+    Text,
+    /// A JSON object a line: what the input has, and the answer
+    Jsonl,
+    /// What the input has, and the answer, with commas between
+    Csv,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum OnError {
+    Skip,
+    Fail,
+}
+
+fn delimiter(text: &str) -> Result<char, String> {
+    let mut letters = text.chars();
+    match (text, letters.next(), letters.next()) {
+        ("tab" | "\\t", ..) => Ok('\t'),
+        (_, Some(letter), None) => Ok(letter),
+        _ => Err("expected one sign, or tab".to_owned()),
+    }
+}
+
+/// The answers, of `--json`; others were printed as they came.
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct Predictions {
     answers: Vec<Answer>,
 }
 
-/// The answer to one text.
+/// The answer to one text, or what is wrong with it.
 #[derive(Clone, Debug, Serialize)]
-struct Answer {
-    text: String,
-    #[serde(flatten)]
-    found: Found,
+#[serde(untagged)]
+enum Answer {
+    Found {
+        text: String,
+        #[serde(flatten)]
+        found: Found,
+    },
+    Wrong {
+        line: u64,
+        error: String,
+    },
+}
+
+impl From<&Predicted> for Answer {
+    fn from(row: &Predicted) -> Self {
+        match &row.answer {
+            Ok(found) => Self::Found { text: row.texts.join("\t"), found: found.clone() },
+            Err(error) => Self::Wrong { line: row.line, error: error.clone() },
+        }
+    }
 }
 
 impl fmt::Display for Predictions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, Answer { text, found }) in self.answers.iter().enumerate() {
-            let end = if place + 1 == self.answers.len() { "" } else { "\n" };
-            write!(f, "{}\t{:.4}\t{text}{end}", found.word, found.probabilities[found.class])?;
-        }
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
     }
 }
@@ -98,12 +207,17 @@ impl Stage for Predict {
     fn run(&self, call: &Call) -> Result<Predictions> {
         let session = call.session(self.compute.options())?;
         let classifier = session.classifier(&self.options())?;
-        let lines = self.lines(&call.console)?;
-        let columns = classifier.columns();
-        let text = |(row, line): (usize, &String)| self.text(row, line, columns);
-        let texts = lines.iter().enumerate().map(text).collect::<Result<Vec<_>>>()?;
-        let answers = classifier.answer(&texts)?.into_iter().zip(lines);
-        Ok(Predictions { answers: answers.map(|(found, text)| Answer { text, found }).collect() })
+        let (options, records) = (self.how(), records(&self.input)?);
+        if self.common.json {
+            let mut answers = Vec::new();
+            classifier.predict(&options, records, &mut |rows| {
+                answers.extend(rows.iter().map(Answer::from));
+                Ok(())
+            })?;
+            return Ok(Predictions { answers });
+        }
+        self.print(&classifier, &options, records)?;
+        Ok(Predictions::default())
     }
 }
 
@@ -111,11 +225,14 @@ impl Predict {
     /// What the flags ask for. Flags that have nothing to act on are told.
     fn options(&self) -> Classify {
         let tuned = self.resume_from.is_some();
+        let is_text = matches!(self.format, None | Some(OutputForm::Text)) && !self.common.json;
         let idle = [
             (self.prompt_size.is_some() && tuned, "prompt_size", "an untuned model"),
             (self.seed.is_some() && tuned, "seed", "an untuned model"),
             (self.prepend_mask && !tuned, "prepend-mask", "--resume_from"),
             (self.verbalizer && !tuned, "verbalizer", "--resume_from"),
+            (self.probabilities && is_text, "probabilities", "--format jsonl or csv"),
+            (self.logits && is_text, "logits", "--format jsonl or csv"),
         ];
         for (_, flag, of) in idle.into_iter().filter(|(idle, _, _)| *idle) {
             tracing::warn!("--{flag}: goes with {of}; it changes nothing");
@@ -126,37 +243,55 @@ impl Predict {
         options.tuned.load |= self.from_pretrained;
         (options.tuned.prepend_mask, options.tuned.verbalizer) = (self.prepend_mask, self.verbalizer);
         options.tuned.prompt_size = self.prompt_size.filter(|_| !tuned);
+        (options.calibrated, options.threshold) = (self.calibrated, self.threshold);
         options.batch = self.at_once.batch;
         options
     }
 
-    fn lines(&self, console: &Console) -> Result<Vec<String>> {
-        let name = self.name();
-        let bytes = read_all(&self.input, console)?;
-        let text = text_of(&bytes).map_err(|wrong| Failure::input(format!("{name}: {wrong}")))?;
-        if text.is_empty() {
-            return Err(Failure::input(format!("{name}: expected a text a line, found nothing")));
-        }
-        Ok(text.lines().map(str::to_string).collect())
+    /// How the input is read.
+    fn how(&self) -> options::Predict {
+        let mut how = options::Predict::default();
+        how.input_format = self.input_format.map(Into::into);
+        (how.columns, how.delimiter) = (self.column.clone(), self.delimiter);
+        (how.skip_errors, how.flush) = (self.on_error == OnError::Skip, self.flush);
+        how
     }
 
-    /// What messages call the input.
-    fn name(&self) -> String {
-        if self.input.as_os_str() == "-" { "standard input".into() } else { self.input.display().to_string() }
-    }
-
-    /// The texts of a line, one for each column; the last may have tabs in it.
-    fn text(&self, row: usize, line: &str, columns: &[String]) -> Result<Text> {
-        let texts: Vec<&str> = line.splitn(columns.len().max(1), '\t').collect();
-        if texts.len() >= columns.len() {
-            return Ok(Text::of_columns(texts).unwrap_or_else(|| line.into()));
-        }
-        let (name, line) = (self.name(), row + 1);
-        let found = if texts.len() == 1 { "one".to_owned() } else { texts.len().to_string() };
-        let expected = match columns.len() {
-            2 => "two texts with a tab between".to_owned(),
-            many => format!("{many} texts with tabs between ({})", columns.join(", ")),
+    /// Prints answers as they come, whole lines at a time, whatever ends it.
+    fn print(&self, classifier: &Classifier<'_>, options: &options::Predict, records: Records) -> Result<()> {
+        let (format, spelling) = match self.format {
+            None | Some(OutputForm::Text) => (AnswerFormat::Text, Spelling::Text),
+            Some(OutputForm::Jsonl) => (AnswerFormat::Jsonl, Spelling::Json),
+            Some(OutputForm::Csv) => (AnswerFormat::Csv, Spelling::Table),
         };
-        Err(Failure::input(format!("{name}: line {line}: expected {expected}, found {found}")))
+        let writer = AnswerWriter::new(format, classifier).with_all(self.probabilities, self.logits);
+        let mut writer = writer.with_errors(options.skip_errors);
+        let (mut lines, mut refused) = (String::new(), None);
+        let found = classifier.predict(options, records, &mut |rows| {
+            match writer.lines(rows) {
+                Ok(more) => lines += &more,
+                Err(error) => {
+                    refused = Some(error);
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+            }
+            if options.flush || lines.len() >= TOGETHER {
+                print_lines(&std::mem::take(&mut lines), spelling)?;
+            }
+            Ok(())
+        });
+        if let Some(error) = refused {
+            return Err(error.into());
+        }
+        if found.is_ok() {
+            lines += &writer.finish()?;
+        }
+        let printed = match print_lines(&lines, spelling) {
+            // Whoever has gone away has what was wanted.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            printed => printed,
+        };
+        found?;
+        Ok(printed?)
     }
 }

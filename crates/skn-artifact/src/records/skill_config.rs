@@ -32,6 +32,9 @@ pub struct SkillConfig {
     /// SHA-256 of the task's template, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_sha256: Option<String>,
+    /// How its texts are read, cut and joined.
+    #[serde(default, skip_serializing_if = "TextsRecord::is_empty")]
+    pub texts: TextsRecord,
     /// The backbone.
     pub model: ModelIdentity,
     /// The metric of `dev_score`.
@@ -43,6 +46,33 @@ pub struct SkillConfig {
     /// The other files of the folder, with their SHA-256. Written last, so that a folder whose files are torn apart
     /// by a crash is told from a whole one.
     pub files: BTreeMap<String, String>,
+}
+
+/// How a task's texts are read, cut and joined, as far as the task's name does not say it: so that the folder answers texts
+/// wherever it lies, without the task's file and the run's record.
+///
+/// ```
+/// let text = r#"{"task": {"name": "reviews", "text": ["review"]}, "settings": {"max_length": "40"}}"#;
+/// let texts: skn_artifact::TextsRecord = serde_json::from_str(text)?;
+/// assert_eq!(texts.settings["max_length"], "40");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TextsRecord {
+    /// The task as its file says it, of a task that is not built in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<serde_json::Value>,
+    /// The settings of the stage that wrote it which others read: `max_length`, `compat`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+}
+
+impl TextsRecord {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.task.is_none() && self.settings.is_empty()
+    }
 }
 
 /// The model that something was made with.

@@ -47,23 +47,42 @@ impl TextEncoder {
     where
         R: Borrow<Example> + Send + Sync,
     {
+        Ok(self.encode_all_noting_cuts(part, max_tokens, join)?.0)
+    }
+
+    /// The same, and the rows whose texts were longer and were cut, ascending.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TextEncoder::encode_all`].
+    pub fn encode_all_noting_cuts<R>(
+        &self,
+        part: impl IntoIterator<Item = R>,
+        max_tokens: usize,
+        join: Join<'_>,
+    ) -> Result<(Vec<Encoded>, Vec<u64>)>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
         let mut rows = part.into_iter();
-        let mut all = Vec::with_capacity(rows.size_hint().0);
+        let (mut all, mut cut) = (Vec::with_capacity(rows.size_hint().0), Vec::new());
         // In rounds, so that beside what is returned there is little, and rows can go.
         loop {
             let round: Vec<R> = rows.by_ref().take(ROUND).collect();
             if round.is_empty() {
-                return Ok(all);
+                return Ok((all, cut));
             }
             let first = all.len();
             // Not collected as a `Result`: of several errors that would give any one.
-            let encoded: Vec<Result<Vec<Encoded>>> = round
+            let encoded: Vec<Result<(Vec<Encoded>, Vec<u64>)>> = round
                 .par_chunks(TOGETHER)
                 .enumerate()
                 .map(|(place, rows)| self.encode_together(rows, first + place * TOGETHER, max_tokens, join))
                 .collect();
             for texts in encoded {
-                all.extend(texts?);
+                let (texts, of_texts) = texts?;
+                all.extend(texts);
+                cut.extend(of_texts);
             }
         }
     }
@@ -75,22 +94,23 @@ impl TextEncoder {
         first: usize,
         max_tokens: usize,
         join: Join<'_>,
-    ) -> Result<Vec<Encoded>> {
-        let (mut all, mut texts) = (Vec::new(), Vec::with_capacity(rows.len()));
+    ) -> Result<(Vec<Encoded>, Vec<u64>)> {
+        let (mut all, mut texts, mut cut) = (Vec::new(), Vec::with_capacity(rows.len()), Vec::new());
         for (row, example) in (first as u64..).zip(rows) {
             let example = example.borrow();
             let label = usize::try_from(example.label)
                 .map_err(|_| DataError::Row { row, reason: "has no label".to_owned() })?;
-            let (ids, second) = self.encode(example, max_tokens, join).map_err(|error| match error {
+            let made = self.encode_sequence(example, max_tokens, join).map_err(|error| match error {
                 DataError::LongTemplate { .. } => DataError::Row { row, reason: error.to_string() },
                 error => error,
             })?;
-            all.extend_from_slice(&ids);
-            texts.push((ids.len(), second, label, row));
+            all.extend_from_slice(&made.ids);
+            texts.push((made.ids.len(), made.second, label, row));
+            cut.extend(made.cut.then_some(row));
         }
         let ids = TokenIds::divide(all, texts.iter().map(|(length, ..)| *length));
         let encoded = |((_, second, label, row), ids)| Encoded { ids, second, label, row };
-        Ok(texts.into_iter().zip(ids).map(encoded).collect())
+        Ok((texts.into_iter().zip(ids).map(encoded).collect(), cut))
     }
 }
 
@@ -113,6 +133,8 @@ mod tests {
         let encoded = golden::encoder().encode_all(test, 122, Join::Separated).unwrap();
         assert_eq!(encoded.len(), lengths.len());
         assert_eq!(lengths.iter().max(), Some(&122), "one text is cut");
+        let (_, cut) = golden::encoder().encode_all_noting_cuts(test, 122, Join::Separated).unwrap();
+        assert!(cut.iter().all(|row| lengths[*row as usize] == 122) && cut.len() == 1, "{cut:?}");
         for (row, text) in encoded.iter().enumerate() {
             let expected = &ids[row * width..][..lengths[row] as usize];
             assert!(text.ids.iter().map(|id| i64::from(*id)).eq(expected.iter().copied()), "row {row}");

@@ -21,6 +21,16 @@ pub enum Join<'t> {
     Template(&'t TextTemplate),
 }
 
+/// A row's texts as one sequence.
+pub(super) struct Sequence {
+    /// Its token ids.
+    pub(super) ids: Vec<u32>,
+    /// Where the second text begins in them; their end if there is none.
+    pub(super) second: usize,
+    /// Whether texts were longer than there was room for.
+    pub(super) cut: bool,
+}
+
 impl TextEncoder {
     /// The ids of an example: `<s> text </s>`, or what else the tokenizer puts around a text, or for a pair what `join` says, cut to `max_tokens`; and where in them the
     /// second text begins, which is at their end if there is none.
@@ -38,27 +48,41 @@ impl TextEncoder {
     /// tokenizer's file says; or see
     /// [`TextEncoder::ids_of_text`].
     pub fn encode(&self, example: &Example, max_tokens: usize, join: Join<'_>) -> Result<(Vec<u32>, usize)> {
-        let ids = match (&example.pair, join) {
+        let Sequence { ids, second, .. } = self.encode_sequence(example, max_tokens, join)?;
+        Ok((ids, second))
+    }
+
+    /// The same, with whether something was cut.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TextEncoder::encode`].
+    pub(super) fn encode_sequence(
+        &self,
+        example: &Example,
+        max_tokens: usize,
+        join: Join<'_>,
+    ) -> Result<Sequence> {
+        let (ids, cut) = match (&example.pair, join) {
             (_, Join::Template(template)) => self.encode_filled(example, template, max_tokens)?,
             (None, _) => self.encode_one(&example.text, max_tokens)?,
             (Some(pair), Join::Paper) => self.encode_one(&format!("{}{pair}", example.text), max_tokens)?,
             (Some(pair), Join::Separated) => return self.encode_pair(&example.text, pair, max_tokens),
         };
-        let end = ids.len();
-        Ok((ids, end))
+        Ok(Sequence { second: ids.len(), ids, cut })
     }
 
-    fn encode_one(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+    fn encode_one(&self, text: &str, max_tokens: usize) -> Result<(Vec<u32>, bool)> {
         let around = &self.template().single;
         let special = around.before.len() + around.after.len();
         let room = room(max_tokens, special)?;
-        let text = self.ids_of_text(text)?;
-        let text = self.cut(&text, room);
+        let whole = self.ids_of_text(text)?;
+        let text = self.cut(&whole, room);
         let mut ids = Vec::with_capacity(text.len() + special);
         for part in [&around.before, text, &around.after] {
             ids.extend_from_slice(part);
         }
-        Ok(ids)
+        Ok((ids, text.len() < whole.len()))
     }
 
     fn encode_filled(
@@ -66,7 +90,7 @@ impl TextEncoder {
         example: &Example,
         template: &TextTemplate,
         max_tokens: usize,
-    ) -> Result<Vec<u32>> {
+    ) -> Result<(Vec<u32>, bool)> {
         let around = &self.template().single;
         let special = around.before.len() + around.after.len();
         let texts: Vec<&str> = example.texts().map(AsRef::as_ref).collect();
@@ -80,15 +104,16 @@ impl TextEncoder {
         all.extend_from_slice(&around.before);
         all.extend(ids.iter().zip(kept.kept()).filter(|(_, kept)| *kept).map(|(id, _)| *id));
         all.extend_from_slice(&around.after);
-        Ok(all)
+        Ok((all, kept.count() < ids.len()))
     }
 
-    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Result<(Vec<u32>, usize)> {
+    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Result<Sequence> {
         let around = self.template().pair.as_ref().map_err(|reason| self.unusable(reason.clone()))?;
         let special = around.before.len() + around.between.len() + around.after.len();
         let room = room(max_tokens, special)?;
         let (first, second) = (self.ids_of_text(first)?, self.ids_of_text(second)?);
         let (of_first, of_second) = longest_first(first.len(), second.len(), room);
+        let cut = of_first < first.len() || of_second < second.len();
         let mut ids = Vec::with_capacity(of_first + of_second + special);
         for part in [&around.before, self.cut(&first, of_first), &around.between] {
             ids.extend_from_slice(part);
@@ -97,7 +122,7 @@ impl TextEncoder {
         for part in [self.cut(&second, of_second), &around.after] {
             ids.extend_from_slice(part);
         }
-        Ok((ids, place))
+        Ok(Sequence { ids, second: place, cut })
     }
 
     /// The part of a text that is kept.
@@ -185,6 +210,24 @@ mod tests {
         // What a tokenizer takes for special is that in a column too, as in any text.
         let special = encode(&example("</s>", Some("")), 99).unwrap();
         assert!(special.iter().filter(|id| **id == 2).count() == 2, "{special:?}");
+    }
+
+    #[test]
+    fn what_is_cut_is_known() {
+        let encoder = golden::encoder();
+        let template: TextTemplate = "the play: {a} and a song: {b} is dull".parse().unwrap();
+        let pair = example("the play is dull and long", Some("a song"));
+        for (row, join) in [
+            (example("the play is dull", None), Join::Separated),
+            (pair.clone(), Join::Separated),
+            (pair.clone(), Join::Paper),
+            (pair, Join::Template(&template)),
+        ] {
+            let whole = encoder.encode_sequence(&row, 99, join).unwrap();
+            assert!(!whole.cut, "{join:?}");
+            let of = |most| encoder.encode_sequence(&row, most, join).unwrap().cut;
+            assert!(!of(whole.ids.len()) && of(whole.ids.len() - 1), "{join:?}");
+        }
     }
 
     #[test]

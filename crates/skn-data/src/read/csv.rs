@@ -1,4 +1,4 @@
-mod quotes;
+pub(crate) mod quotes;
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -94,7 +94,7 @@ impl<R: Read> Records<R> {
 }
 
 /// Takes the first line if it says what delimits the others, as Excel writes and reads it: `sep=;`.
-fn separator_line(input: &mut impl BufRead) -> std::io::Result<Option<u8>> {
+pub(crate) fn separator_line(input: &mut impl BufRead) -> std::io::Result<Option<u8>> {
     let start = input.fill_buf()?;
     let told = match start.first_chunk::<4>().map(|word| word.eq_ignore_ascii_case(b"sep=")) {
         Some(true) => start.get(4..).unwrap_or_default(),
@@ -136,7 +136,7 @@ fn delimiter(told: Option<u8>, decoder: &mut RowDecoder<'_>) -> Result<u8> {
 }
 
 /// What may delimit values.
-const DELIMITERS: [u8; 4] = [b';', b'\t', b'|', b','];
+pub(crate) const DELIMITERS: [u8; 4] = [b';', b'\t', b'|', b','];
 
 /// A character within some fields that looks as if it delimited them.
 fn other_delimiter<'f>(fields: impl Iterator<Item = &'f str> + Clone, delimiter: u8) -> Option<u8> {

@@ -23,7 +23,7 @@ pub(super) fn refuse(start: &[u8], format: Format, decoder: &RowDecoder<'_>) -> 
 }
 
 /// How a file begins; it is then read from the beginning again.
-pub(super) fn start_of(file: &mut File) -> io::Result<Vec<u8>> {
+pub(crate) fn start_of(file: &mut File) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     file.by_ref().take(Foreign::LOOKED_AT as u64).read_to_end(&mut start)?;
     file.rewind()?;

@@ -87,6 +87,7 @@ pub(crate) fn training(run: &Path, task: &str) {
     let config = SkillConfig {
         prompt_place: None,
         template_sha256: None,
+        texts: Default::default(),
         method: "RobertaPrompt".into(),
         prompt_size: POSITIONS,
         verbalizer: VerbalizerRecord {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child as Process, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -12,6 +13,12 @@ use skn_probing::Progress;
 
 use super::limits::address_space;
 use crate::error::{Result, SessionError};
+
+/// The first word of a child's command line.
+pub(super) const MARKER: &str = "--skn-read-under-limits";
+
+/// Set where the program can run itself again.
+pub(super) static UP: OnceLock<()> = OnceLock::new();
 
 /// How often we ask whether to stop.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -5,6 +5,9 @@ use std::io;
 #[cfg(unix)]
 use rlimit::Resource;
 
+/// What errors call the limits that a child sets itself.
+pub(super) const LIMITS: &str = "limits of processor time and memory";
+
 /// Processor time for `bytes` bytes of files: 2 s, and 1 s for each 20 MB.
 pub(super) fn seconds(bytes: u64) -> u64 {
     2 + bytes.div_ceil(20_000_000)

@@ -15,6 +15,11 @@ pub struct Classify {
     pub subject: Subject,
     /// The tuned parameters.
     pub tuned: Tuned,
+    /// Whether probabilities are those of the temperature that the run keeps ([`Evaluate::calibrate`](super::Evaluate::calibrate)).
+    pub calibrated: bool,
+    /// Of two classes the probability of class 1 from which the answer is class 1. Of more, that of an answer below which it is
+    /// [`unsure`](crate::Answer::unsure). Default: the most probable class, always.
+    pub threshold: Option<f64>,
     /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.
     pub batch: Option<NonZeroUsize>,
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use skn_artifact::names::stage;
 
 use super::chain::Chain;
+use super::evaluate::Evaluate;
 use super::experiment::Experiment;
 use super::merge::Merge;
 use super::perturb::Perturb;
@@ -31,6 +32,8 @@ pub enum Stage {
     Perturb(Perturb),
     /// Prune.
     Prune(Prune),
+    /// Score on a part of the data.
+    Evaluate(Evaluate),
     /// Draw the report.
     Report(DrawReport),
     /// All of these.
@@ -51,6 +54,9 @@ impl Stage {
             Self::Select(options) => options.out.clone(),
             Self::Perturb(options) => options.out.clone(),
             Self::Prune(options) => options.out.clone(),
+            Self::Evaluate(options) => {
+                options.out.clone().or_else(|| options.tuned.resume_from.clone()).unwrap_or_default()
+            }
             Self::Report(options) => options.run.clone(),
             Self::Chain(options) => options.folder(),
             Self::Untuned(options) => options.folder(),
@@ -76,6 +82,7 @@ impl Stage {
             Self::Select(options) => &mut options.overwrite,
             Self::Perturb(options) => &mut options.overwrite,
             Self::Prune(options) => &mut options.overwrite,
+            Self::Evaluate(options) => &mut options.overwrite,
             Self::Report(options) => &mut options.overwrite,
             Self::Chain(options) => &mut options.overwrite,
             Self::Untuned(options) => &mut options.overwrite,
@@ -92,6 +99,8 @@ impl Stage {
             Self::Select(options) => stage::select(options.task.as_deref().unwrap_or(task)),
             Self::Perturb(_) => stage::MASK.into(),
             Self::Prune(_) => stage::PRUNE.into(),
+            Self::Evaluate(options) if options.calibrate => stage::CALIBRATE.into(),
+            Self::Evaluate(options) => stage::evaluate(options.split.name()),
             Self::Report(_) => stage::REPORT.into(),
             Self::Chain(_) | Self::Untuned(_) => stage::RUN.into(),
             Self::Experiment(_) => stage::EXPERIMENT.into(),
@@ -106,6 +115,7 @@ impl Stage {
             Self::Train(options) => options.resume = false,
             Self::Probe(options) => options.batch = None,
             Self::Perturb(options) => options.batch = None,
+            Self::Evaluate(options) => options.batch = None,
             Self::Chain(options) => options.resume = false,
             Self::Untuned(options) => options.resume = false,
             Self::Experiment(options) => options.resume = false,
@@ -128,7 +138,7 @@ macro_rules! stage_of {
 
 stage_of!(
     Train => Train, Probe => Probe, Merge => Merge, Select => Select, Perturb => Perturb, Prune => Prune,
-    DrawReport => Report, Untuned => Untuned
+    Evaluate => Evaluate, DrawReport => Report, Untuned => Untuned
 );
 
 impl From<Chain> for Stage {

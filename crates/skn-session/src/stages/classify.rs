@@ -1,11 +1,13 @@
 use serde::Serialize;
 use skn_data::{Example, Task};
 use skn_model::{Gradients, LanguageModel};
-use skn_probing::evaluate;
+use skn_probing::{PassOptions, Progress, evaluate};
+use skn_stats::softmax;
 
+use super::calibration;
 use crate::base::Base;
 use crate::error::{Result, SessionError};
-use crate::options::Classify;
+use crate::options::{Classify, Tuned};
 use crate::session::Session;
 
 /// What is to be answered: a text, the two of a task of pairs (premise and hypothesis), or those of the columns that a task's
@@ -46,8 +48,24 @@ pub struct Answer {
     pub class: usize,
     /// The word that stands for it, without spaces around it.
     pub word: String,
+    /// What the user calls the class, where the task says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Of each class, in class order; they add up to 1.
     pub probabilities: Vec<f64>,
+    /// Of each class, in class order, as the model gives them.
+    pub logits: Vec<f32>,
+    /// Whether the class is below the threshold that was asked for, of more than two classes: there is no answer then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unsure: bool,
+    /// Whether the text was longer than the model takes and was cut.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cut: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A model that is ready to answer texts of one task.
@@ -55,6 +73,7 @@ pub struct Classifier<'s> {
     base: Base<'s>,
     model: LanguageModel,
     options: Classify,
+    temperature: f64,
 }
 
 impl Session {
@@ -75,14 +94,38 @@ impl Session {
     /// # Errors
     /// If something named is missing, damaged or does not fit.
     pub fn classifier(&self, options: &Classify) -> Result<Classifier<'_>> {
+        if let Some(threshold) = options.threshold.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
+            return Err(SessionError::usage(format!(
+                "option `threshold` {threshold}: expected a probability, from 0 to 1"
+            )));
+        }
         let base = Base::load(self, &options.subject, &options.tuned)?;
+        check_task(&base, &options.tuned)?;
         let tuning = match options.tuned.load {
             // Whatever method it was tuned by.
             true => base.loaded_tuning(options.tuned.read_as())?,
             false => base.tuning(&options.tuned)?,
         };
         let model = base.roberta(&tuning, Gradients::Nothing)?;
-        Ok(Classifier { base, model, options: options.clone() })
+        let temperature = match options.calibrated {
+            true => calibration::read(&base, &model)?.temperature,
+            false => 1.0,
+        };
+        Ok(Classifier { base, model, options: options.clone(), temperature })
+    }
+}
+
+/// Parameters that were tuned for one task don't answer another.
+pub(crate) fn check_task(base: &Base<'_>, tuned: &Tuned) -> Result<()> {
+    let source = base.source.as_ref().filter(|_| tuned.load);
+    match source.and_then(|source| source.config.as_ref().zip(Some(source))) {
+        Some((config, source)) if config.task != base.task.name => Err(SessionError::usage(format!(
+            "option `task` {}: {} was tuned for task {}; leave the option out",
+            base.task.name,
+            source.run.as_ref().unwrap_or(&source.best).display(),
+            config.task
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -97,6 +140,26 @@ impl Classifier<'_> {
         self.base.task.text_columns()
     }
 
+    /// The most tokens of a text, those around it included: what is longer is cut.
+    pub fn max_tokens(&self) -> usize {
+        self.base.most_tokens(&self.model)
+    }
+
+    /// The temperature that logits are divided by: 1, or the run's own where probabilities are calibrated.
+    pub fn temperature(&self) -> f64 {
+        self.temperature
+    }
+
+    /// Its session.
+    pub(crate) fn session(&self) -> &Session {
+        self.base.session
+    }
+
+    /// Tells how many texts were cut.
+    pub(crate) fn tell_cut(&self, cut: u64, texts: u64) {
+        self.base.tell_cut(cut, texts, "", &self.model);
+    }
+
     /// Whether the task's texts are pairs.
     pub fn takes_pairs(&self) -> bool {
         self.columns().len() == 2
@@ -107,6 +170,14 @@ impl Classifier<'_> {
     /// # Errors
     /// If there are no texts, one has more or fewer than the task has columns, or the prompt leaves no room for text.
     pub fn answer(&self, texts: &[Text]) -> Result<Vec<Answer>> {
+        self.answer_with(texts, self.base.session.progress())
+    }
+
+    /// The same, with another progress than the session's.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub(crate) fn answer_with(&self, texts: &[Text], progress: &dyn Progress) -> Result<Vec<Answer>> {
         let columns = self.columns().len().max(1);
         let wrong = texts.iter().enumerate().find(|(_, text)| text.count() != columns);
         if let Some((place, text)) = wrong {
@@ -128,15 +199,38 @@ impl Classifier<'_> {
             label: 0,
         };
         let base = &self.base;
-        let encoded = base.encode(texts.iter().map(example).collect::<Vec<_>>(), &self.model)?;
-        let pass = base.session.pass(self.options.batch);
-        let answers = evaluate(&self.model, &encoded, &base.verbalizer.ids, &pass)?;
-        let rows = answers.logits.chunks_exact(answers.classes).zip(&answers.predicted);
-        let answer = |(logits, &class): (&[f32], &usize)| {
-            let word = base.verbalizer.words[class].trim().to_string();
-            Answer { class, word, probabilities: softmax(logits) }
+        let examples: Vec<Example> = texts.iter().map(example).collect();
+        let (encoded, cut) = base.encode_noting_cuts(examples, &self.model)?;
+        let pass = PassOptions { progress, ..base.session.pass(self.options.batch) };
+        let found = evaluate(&self.model, &encoded, &base.verbalizer.ids, &pass)?;
+        let rows = found.logits.chunks_exact(found.classes).zip(&found.predicted);
+        let mut answers: Vec<Answer> = rows.map(|(logits, class)| self.answer_of(logits, *class)).collect();
+        for row in cut {
+            if let Some(answer) = usize::try_from(row).ok().and_then(|row| answers.get_mut(row)) {
+                answer.cut = true;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The answer that logits give; `best` is the class of the highest.
+    fn answer_of(&self, logits: &[f32], best: usize) -> Answer {
+        let base = &self.base;
+        let probabilities = softmax(logits, self.temperature);
+        let (class, unsure) = match (self.options.threshold, probabilities.as_slice()) {
+            (Some(threshold), [_, of_one]) => (usize::from(*of_one >= threshold), false),
+            (Some(threshold), all) => (best, all[best] < threshold),
+            (None, _) => (best, false),
         };
-        Ok(rows.map(answer).collect())
+        Answer {
+            class,
+            word: base.verbalizer.words[class].trim().to_string(),
+            label: base.task.label_name(class).map(str::to_owned),
+            probabilities,
+            logits: logits.to_vec(),
+            unsure,
+            cut: false,
+        }
     }
 }
 
@@ -144,11 +238,4 @@ impl std::fmt::Debug for Classifier<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Classifier").field("task", &self.base.task.name).finish_non_exhaustive()
     }
-}
-
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let terms: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - f64::from(highest)).exp()).collect();
-    let sum: f64 = terms.iter().sum();
-    terms.into_iter().map(|term| term / sum).collect()
 }

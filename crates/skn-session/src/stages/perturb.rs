@@ -80,7 +80,7 @@ impl Session {
         let mut writer = RunWriter::open(self, options.clone(), out, stage::MASK, overwrite)?;
         writer.check_free(&[file::SKILL, file::RANDOM, file::MATCHED, file::CLASSES])?;
         setup.keep_split(&mut writer, false)?;
-        let texts = base.encode(setup.part("test"), &model)?;
+        let texts = base.encode("test", setup.part("test"), &model)?;
         let experiment = Experiment { options, base, model: &model, texts: &texts, edit, layers, variances };
         let found = experiment.results(&masks, &class_masks)?;
         for mask in masks.iter().chain(&class_masks) {

@@ -625,7 +625,7 @@ impl<'a> Probing<'a> {
     }
 
     fn texts(&self, split: &str) -> Result<Vec<Encoded>> {
-        let texts = self.setup.base.encode(self.setup.part(split), self.model)?;
+        let texts = self.setup.base.encode(split, self.setup.part(split), self.model)?;
         let Some(part) = self.options.shard else { return Ok(texts) };
         let Shard { index, count } = part;
         let own = shard(&texts, index - 1, count)?.to_vec();

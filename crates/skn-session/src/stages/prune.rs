@@ -308,6 +308,7 @@ impl PrunedModel {
             verbalizer: base.verbalizer_record(),
             task: base.task.name.clone(),
             template_sha256: base.template_sha256(),
+            texts: base.texts_record()?,
             model: ModelIdentity { id: base.identity.id.clone(), sha256: self.weights.sha256().into() },
             metric: base.task.metric.name().into(),
             dev_score,
@@ -327,7 +328,7 @@ struct Measured {
 impl Measured {
     fn of(setup: &Setup<'_>, model: &LanguageModel) -> Result<Self> {
         let base = &setup.base;
-        let texts = base.encode(setup.part("dev"), model)?;
+        let texts = base.encode("dev", setup.part("dev"), model)?;
         let pass = base.session.pass(None);
         // The first texts pack the weights, outside the time that is measured.
         speed(model, &texts[..texts.len().min(8)], &base.verbalizer.ids, 1, 0, &pass)?;

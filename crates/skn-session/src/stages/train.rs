@@ -72,7 +72,8 @@ impl Session {
         let model = base.roberta(&base.tuning_to_train(&options.tuned)?, gradients)?;
         // From here on tokens are enough. Rows share their strings, those of test too: a string goes with its last row.
         let [train_rows, dev_rows, _] = setup.splits.take_rows();
-        let [train_texts, dev_texts] = [train_rows, dev_rows].map(|rows| base.encode(rows, &model));
+        let parts = [("train", train_rows), ("dev", dev_rows)];
+        let [train_texts, dev_texts] = parts.map(|(name, rows)| base.encode(name, rows, &model));
         let (train_texts, dev_texts) = (train_texts?, dev_texts?);
         let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
         let begins = match (options.tuned.load, goes_on) {
@@ -135,6 +136,7 @@ fn train_run(
         method: method_name(&model.tuning()?, pruned).into(),
         task: base.task.name.clone(),
         template_sha256: base.template_sha256(),
+        texts: base.texts_record()?,
         model: base.identity.clone(),
         verbalizer: base.verbalizer_record(),
         mask_embedding: base.model.weights.mask_embedding(base.encoder.mask_id())?,

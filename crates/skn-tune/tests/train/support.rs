@@ -173,6 +173,7 @@ impl Case {
             method: "RobertaPrompt".into(),
             task: "golden".into(),
             template_sha256: None,
+            texts: Default::default(),
             model: ModelIdentity { id: "model".into(), sha256: self.golden.weights.sha256().into() },
             verbalizer: VerbalizerRecord {
                 words: vec!["negative".into(), "positive".into()],

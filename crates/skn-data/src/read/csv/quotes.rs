@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 /// Hands on a CSV file, and follows its quotes as the csv library does: where records begin, counted in lines as an editor
 /// counts them, and quotes that can't be meant.
-pub(super) struct Quotes<R> {
+pub(crate) struct Quotes<R> {
     input: R,
     delimiter: u8,
     state: State,
@@ -23,9 +23,9 @@ pub(super) struct Quotes<R> {
 }
 
 /// What can't be meant, and the line that shows it.
-pub(super) struct Fault {
-    pub(super) line: u64,
-    pub(super) reason: String,
+pub(crate) struct Fault {
+    pub(crate) line: u64,
+    pub(crate) reason: String,
 }
 
 /// What stands before the next byte.
@@ -45,18 +45,18 @@ enum State {
 
 impl<R: Read> Quotes<R> {
     /// Follows `input`, which begins with line `line` of its file.
-    pub(super) fn new(input: R, delimiter: u8, line: u64) -> Self {
+    pub(crate) fn new(input: R, delimiter: u8, line: u64) -> Self {
         let (state, starts) = (State::Record, VecDeque::new());
         Self { input, delimiter, state, line, opened: line, before: 0, escaped: false, starts, fault: None }
     }
 
     /// The line on which the next record begins that the library gives.
-    pub(super) fn next_start(&mut self) -> Option<u64> {
+    pub(crate) fn next_start(&mut self) -> Option<u64> {
         self.starts.pop_front()
     }
 
     /// Why reading ended with an error, if that is the file's fault.
-    pub(super) fn fault(&mut self) -> Option<Fault> {
+    pub(crate) fn fault(&mut self) -> Option<Fault> {
         self.fault.take()
     }
 

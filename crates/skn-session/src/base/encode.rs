@@ -1,0 +1,125 @@
+//! Texts as the model takes them, and what is told of those that are too long.
+
+use std::borrow::Borrow;
+
+use skn_data::{Encoded, Example, Join};
+use skn_model::LanguageModel;
+
+use super::Base;
+use crate::error::{Result, SessionError};
+
+impl Base<'_> {
+    /// The texts of a part as tokens, cut to what the model takes beside its prompt, which is told of the part's `name`. Rows that
+    /// are not borrowed are let go of on the way.
+    ///
+    /// # Errors
+    /// If the prompt leaves no room for text.
+    pub(crate) fn encode<R>(
+        &self,
+        name: &str,
+        part: impl IntoIterator<Item = R> + Send,
+        model: &LanguageModel,
+    ) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let (texts, cut) = self.encode_noting_cuts(part, model)?;
+        self.tell_cut(cut.len() as u64, texts.len() as u64, &format!(" of {name}"), model);
+        Ok(texts)
+    }
+
+    /// Tells how many texts were cut, once.
+    pub(crate) fn tell_cut(&self, cut: u64, texts: u64, of: &str, model: &LanguageModel) {
+        if cut == 0 {
+            return;
+        }
+        let (most, are) = (self.most_tokens(model), if cut == 1 { "is" } else { "are" });
+        let were = if cut == 1 { "was" } else { "were" };
+        let told = format!("{cut} of {texts} texts{of} {are} longer than {most} tokens and {were} cut");
+        if self.session.is_new(&format!("{}: {told}", self.task.name)) {
+            tracing::warn!("{told}");
+        }
+    }
+
+    /// The most tokens of a text, those around it included.
+    pub(crate) fn most_tokens(&self, model: &LanguageModel) -> usize {
+        let most = model.max_text();
+        self.max_length.map_or(most, |limit| limit.min(most))
+    }
+
+    /// As [`Self::encode`], but that nothing is told: with the rows whose texts were cut.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub(crate) fn encode_noting_cuts<R>(
+        &self,
+        part: impl IntoIterator<Item = R> + Send,
+        model: &LanguageModel,
+    ) -> Result<(Vec<Encoded>, Vec<u64>)>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let most = model.max_text();
+        let least = self.encoder.tokens_around() + 1;
+        if most.min(self.max_length.unwrap_or(most)) < least && self.task.needs_data() {
+            let (rows, all) = (model.prompt_rows(), model.config().max_sequence());
+            return Err(SessionError::usage(match self.max_length {
+                Some(length) if length < least => {
+                    format!(
+                        "option `max_length` {length}: special tokens such as <s> leave no room for text; at least {least}"
+                    )
+                }
+                _ => format!(
+                    "a prompt of {rows} positions leaves {most} of the model's {all} for a text and special tokens such as <s>; at \
+                     least {least}"
+                ),
+            }));
+        }
+        if self.task.template.is_some() {
+            self.encode_empty(model)?;
+        }
+        let most = self.most_tokens(model);
+        let encode = || self.encoder.encode_all_noting_cuts(part, most, self.join());
+        Ok(self.session.workers().install(encode)?)
+    }
+
+    /// The tokens of a row without texts: what stands around them.
+    ///
+    /// # Errors
+    /// If they do not fit into the model beside its prompt, or into what texts may have.
+    pub(crate) fn encode_empty(&self, model: &LanguageModel) -> Result<Vec<u32>> {
+        let most = model.max_text();
+        let most = self.max_length.map_or(most, |limit| limit.min(most));
+        let empty = Example { text: "".into(), pair: None, more: Box::default(), label: 0 };
+        Ok(match self.task.template {
+            // Two texts in a row have no place without them.
+            None => self.encoder.encode(&empty, usize::MAX, Join::Separated)?.0,
+            Some(_) => self.encoder.encode(&empty, most, self.join())?.0,
+        })
+    }
+
+    /// How a row's texts become one sequence.
+    fn join(&self) -> Join<'_> {
+        match &self.task.template {
+            Some(template) => Join::Template(template),
+            None if self.paper => Join::Paper,
+            None => Join::Separated,
+        }
+    }
+
+    /// As [`Self::encode`], cut to a number of tokens, and nothing is told.
+    ///
+    /// # Errors
+    /// If that is too few for `<s>` and `</s>`.
+    pub(crate) fn encode_to<R>(
+        &self,
+        part: impl IntoIterator<Item = R> + Send,
+        most: usize,
+    ) -> Result<Vec<Encoded>>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let most = self.max_length.map_or(most, |limit| limit.min(most));
+        Ok(self.session.workers().install(|| self.encoder.encode_all(part, most, self.join()))?)
+    }
+}
