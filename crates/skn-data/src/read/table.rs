@@ -3,9 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray, RecordBatch};
-use arrow_cast::{CastOptions, cast_with_options};
+use arrow_array::types::{
+    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    StringViewArray,
+};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use serde::Deserialize;
 
@@ -108,7 +113,9 @@ pub(super) fn take_rows(batch: &RecordBatch, decoder: &mut RowDecoder<'_>) -> Re
 
 /// A column of what labels and texts may be, whatever way Arrow keeps it.
 enum Column {
-    Text(LargeStringArray),
+    Text(StringArray),
+    LargeText(LargeStringArray),
+    TextView(StringViewArray),
     Integer(Int64Array),
     Float(Float64Array),
     Boolean(BooleanArray),
@@ -121,27 +128,28 @@ enum Column {
 impl Column {
     fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
         Ok(match array.data_type() {
-            // Not cast as a whole: a few bytes could become gigabytes.
+            // Its values are not written out for each row: a few bytes could become gigabytes.
             DataType::Dictionary(..) => {
                 let dictionary = array.as_any_dictionary();
-                let keys = exactly(dictionary.keys(), &DataType::Int64)?.as_primitive::<Int64Type>().clone();
-                Self::Dictionary(keys, Box::new(Self::new(dictionary.values())?))
+                Self::Dictionary(integers(dictionary.keys())?, Box::new(Self::new(dictionary.values())?))
             }
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Self::Text(exactly(array, &DataType::LargeUtf8)?.as_string::<i64>().clone())
-            }
+            DataType::Utf8 => Self::Text(array.as_string().clone()),
+            DataType::LargeUtf8 => Self::LargeText(array.as_string().clone()),
+            DataType::Utf8View => Self::TextView(array.as_string_view().clone()),
             DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
             DataType::Null => Self::Null,
-            kind if kind.is_floating() => {
-                Self::Float(exactly(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
-            }
-            _ => Self::Integer(exactly(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+            DataType::Float16 => Self::Float(array.as_primitive::<Float16Type>().unary(f64::from)),
+            DataType::Float32 => Self::Float(array.as_primitive::<Float32Type>().unary(f64::from)),
+            DataType::Float64 => Self::Float(array.as_primitive::<Float64Type>().clone()),
+            _ => Self::Integer(integers(array)?),
         })
     }
 
     fn cell(&self, row: usize) -> Cell<'_> {
         match self {
             Self::Text(texts) if texts.is_valid(row) => Cell::Text(texts.value(row).into()),
+            Self::LargeText(texts) if texts.is_valid(row) => Cell::Text(texts.value(row).into()),
+            Self::TextView(texts) if texts.is_valid(row) => Cell::Text(texts.value(row).into()),
             Self::Integer(numbers) if numbers.is_valid(row) => Cell::Integer(numbers.value(row)),
             Self::Float(numbers) if numbers.is_valid(row) => Cell::Float(numbers.value(row)),
             Self::Boolean(values) if values.is_valid(row) => Cell::Boolean(values.value(row)),
@@ -156,6 +164,8 @@ impl Column {
     fn len(&self) -> usize {
         match self {
             Self::Text(texts) => texts.len(),
+            Self::LargeText(texts) => texts.len(),
+            Self::TextView(texts) => texts.len(),
             Self::Integer(numbers) => numbers.len(),
             Self::Float(numbers) => numbers.len(),
             Self::Boolean(values) => values.len(),
@@ -165,8 +175,31 @@ impl Column {
     }
 }
 
-/// Casts, and fails where a value can't be the same in the other type: arrow would make a null of it, which is no label.
-fn exactly(array: &dyn Array, kind: &DataType) -> Result<ArrayRef, ArrowError> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(array, kind, &options)
+/// Whole numbers of any width.
+///
+/// (`arrow-cast` does this too, and takes three minutes of a processor to build.)
+///
+/// # Errors
+///
+/// A number that no `i64` holds, and an array of something else.
+fn integers(array: &dyn Array) -> Result<Int64Array, ArrowError> {
+    fn wide<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array) -> Int64Array {
+        array.as_primitive::<T>().unary(Into::into)
+    }
+    Ok(match array.data_type() {
+        DataType::Int8 => wide::<Int8Type>(array),
+        DataType::Int16 => wide::<Int16Type>(array),
+        DataType::Int32 => wide::<Int32Type>(array),
+        DataType::Int64 => array.as_primitive::<Int64Type>().clone(),
+        DataType::UInt8 => wide::<UInt8Type>(array),
+        DataType::UInt16 => wide::<UInt16Type>(array),
+        DataType::UInt32 => wide::<UInt32Type>(array),
+        DataType::UInt64 => {
+            let narrow = |number: u64| {
+                i64::try_from(number).map_err(|_| ArrowError::CastError(format!("{number} is larger than any label")))
+            };
+            array.as_primitive::<UInt64Type>().try_unary(narrow)?
+        }
+        other => return Err(ArrowError::CastError(format!("expected whole numbers, found {other}"))),
+    })
 }
