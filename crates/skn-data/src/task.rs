@@ -92,7 +92,7 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
     /// Whether the one column of the text is one of numbers: see [`Task::numbers_of`]. No task file says it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip)]
     pub(crate) numbers: bool,
 }
 
@@ -289,6 +289,17 @@ impl Task {
         }
     }
 
+    /// Whether it is one of [`Task::numbers_of`], which its serialised form does not say.
+    pub fn reads_numbers(&self) -> bool {
+        self.numbers
+    }
+
+    /// The same task, as one of [`Task::numbers_of`] or not: for who has it from its serialised form.
+    #[must_use]
+    pub fn reading_numbers(self, numbers: bool) -> Self {
+        Self { numbers, ..self }
+    }
+
     /// The names of the splits that the task reads, each once, train first.
     pub(crate) fn split_names(&self) -> Vec<&str> {
         let mut names = vec![self.splits.train.as_str()];
@@ -313,9 +324,6 @@ impl Task {
 
     /// The first value that cannot be: its field, what may stand there, what does.
     fn check(&self) -> Result<(), Wrong> {
-        if self.numbers {
-            return Err(("numbers", "no such field", "one".to_owned()));
-        }
         self.check_name()?;
         self.check_labels()?;
         self.check_delimiter()?;

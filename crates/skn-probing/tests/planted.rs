@@ -98,8 +98,8 @@ fn answering(name: &str, at: usize, random: f32) -> f32 {
     match name {
         _ if name.ends_with("word_embeddings.weight") => match (row, column) {
             // The words that answer.
-            (6, 2) | (7, 3) => 4.0,
-            (6, 3) | (7, 2) => -4.0,
+            (6, 2) | (7, 3) => 0.5,
+            (6, 3) | (7, 2) => -0.5,
             (6 | 7, _) | (_, 2 | 3) => 0.0,
             _ => weight(name, at, random),
         },
@@ -121,13 +121,12 @@ fn answering(name: &str, at: usize, random: f32) -> f32 {
         },
         _ if name.ends_with("intermediate.dense.bias") && planted(at) => 0.0,
         _ if name.ends_with("output.dense.weight") => match (at / WIDTH, at % WIDTH) {
-            (2, neuron) if planted(neuron) => -1.0,
-            (3, neuron) if planted(neuron) => 1.0,
+            (2, neuron) if planted(neuron) => -0.3,
+            (3, neuron) if planted(neuron) => 0.3,
             (_, neuron) if planted(neuron) => 0.0,
             (0 | 1, _) => 0.0,
-            // The others write some of the answer, by chance.
-            (2 | 3, _) => 0.05 * random,
-            _ => random,
+            // The others write a little of everything, the answer too, by chance.
+            _ => 0.01 * random,
         },
         _ if name.ends_with("output.dense.bias") && at < 4 => 0.0,
         _ if name == "lm_head.dense.weight" => identity,
@@ -167,15 +166,14 @@ fn integrated_gradients_find_the_planted_neurons_and_no_other() {
     let workers = Workers::new(2).unwrap();
     let options = PassOptions::new(&workers);
     let (model, average) = at_a_prompt(&options);
-    for ranking in [Ranking::IntegratedGradients, Ranking::Taylor] {
-        let rank: Box<dyn Statistic> = Box::new(Rank::new(ranking, &model, &average, 2, 5).unwrap());
-        let (texts, words) = (texts(24, 2), [6, 7]);
-        let taken = collect_gradients(&model, &texts, &words, vec![rank], ranking.steps(), &options).unwrap();
-        let found = by_score(taken.into_iter().next().unwrap().into_record().unwrap().as_ref());
-        let best: BTreeSet<_> = found[..3].iter().map(|of| of.0).collect();
-        assert_eq!(best, BTreeSet::from(PLANTED), "{ranking}: {:?}", &found[..6]);
-        assert!(found[2].1 > 1.5 * found[3].1, "{ranking}: {:?}", &found[..6]);
-    }
+    let ranking = Ranking::IntegratedGradients;
+    let rank: Box<dyn Statistic> = Box::new(Rank::new(ranking, &model, &average, 2, 5).unwrap());
+    let (texts, words) = (texts(24, 2), [6, 7]);
+    let taken = collect_gradients(&model, &texts, &words, vec![rank], ranking.steps(), &options).unwrap();
+    let found = by_score(taken.into_iter().next().unwrap().into_record().unwrap().as_ref());
+    let best: BTreeSet<_> = found[..3].iter().map(|of| of.0).collect();
+    assert_eq!(best, BTreeSet::from(PLANTED), "{:?}", &found[..6]);
+    assert!(found[2].1 > 1.5 * found[3].1, "{:?}", &found[..6]);
 }
 
 #[test]

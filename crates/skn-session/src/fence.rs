@@ -93,7 +93,7 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64, progress: &dyn P
     }
     let words = [ROWS.into(), path.into(), OsString::from(most.to_string())];
     let mut child = Child::start(MARKER, &words)?;
-    child.give(&serde_json::to_vec(task)?);
+    child.give(&serde_json::to_vec(&(task, task.reads_numbers()))?);
     let read = child.read(progress, |pipe| {
         let mut reader = RowReader::new(pipe, task, most);
         let read = reader.read();
@@ -200,7 +200,8 @@ pub(crate) fn check_tokenizer(files: &TokenizerFiles, progress: &dyn Progress) -
 
 /// In the child: reads what the parent asks for, and sends it.
 fn send_rows(path: &Path, limits: Limits, most: u64) -> io::Result<()> {
-    let task: Task = serde_json::from_reader(io::stdin().lock())?;
+    let (task, numbers): (Task, bool) = serde_json::from_reader(io::stdin().lock())?;
+    let task = task.reading_numbers(numbers);
     let mut sender = Sender { writer: RowWriter::new(io::stdout()), limits, most, files: 0 };
     let result = read_dataset_to(path, &task, &mut sender);
     let sent = match result {
