@@ -317,15 +317,25 @@ mod tests {
             TopTexts::read(&file, Pool::Position).unwrap_err().to_string()
         };
         let f32s = |values: Vec<f32>| Array::f32(vec![2, 3], values).unwrap();
-        let said = damaged(&|of| drop(of.insert("activation", f32s(vec![1.0, 2.0, 0.0, 0.0, 0.0, 0.0]))));
+        let said = damaged(&|of| {
+            of.insert("activation", f32s(vec![1.0, 2.0, 0.0, 0.0, 0.0, 0.0]));
+        });
         assert!(said.contains("falling numbers"), "{said}");
-        let said = damaged(&|of| drop(of.insert("activation", f32s(vec![f32::NAN; 6]))));
+        let said = damaged(&|of| {
+            of.insert("activation", f32s(vec![f32::NAN; 6]));
+        });
         assert!(said.contains("finite"), "{said}");
-        let said = damaged(&|of| drop(of.insert("row", Array::i64(vec![2, 3], vec![-1; 6]).unwrap())));
+        let said = damaged(&|of| {
+            of.insert("row", Array::i64(vec![2, 3], vec![-1; 6]).unwrap());
+        });
         assert!(said.contains("`row`") && said.contains("0 or more"), "{said}");
-        let said = damaged(&|of| drop(of.insert("text", Array::u8(vec![2, 3, 1], vec![255; 6]).unwrap())));
+        let said = damaged(&|of| {
+            of.insert("text", Array::u8(vec![2, 3, 1], vec![255; 6]).unwrap());
+        });
         assert!(said.contains("UTF-8"), "{said}");
-        let said = damaged(&|of| drop(of.insert("neuron", Array::i64(vec![2, 2], vec![0; 4]).unwrap())));
+        let said = damaged(&|of| {
+            of.insert("neuron", Array::i64(vec![2, 2], vec![0; 4]).unwrap());
+        });
         assert!(said.contains("`neuron`"), "{said}");
     }
 }

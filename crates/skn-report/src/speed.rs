@@ -82,13 +82,18 @@ pub(crate) fn figure(task: &Task) -> Option<Figure> {
         .with_x_tick_format(TickFormat::Integer)
         .with_y_axis_min(0.0)
         .with_y_axis_max(high * 1.2);
+    let spread = match time.seconds.len() {
+        1 => "One pass does not say how much times vary.".into(),
+        _ => format!(
+            "Between the fastest pass and the slowest lie {:.0} % of the median: other work on the machine makes that more.",
+            100.0 * (high - low) / time.ms_per_text
+        ),
+    };
     let caption = format!(
-        "Tokenising and loading not counted; after {} to warm up, on {}, device {}. Between the fastest pass and the slowest \
-         lie {:.0} % of the median: other work on the machine makes that more.",
+        "Tokenising and loading not counted; after {} to warm up, on {}, device {}. {spread}",
         counted(time.warm_up, "pass", "passes"),
         counted(time.threads, "thread", "threads"),
-        time.device,
-        100.0 * (high - low) / time.ms_per_text
+        time.device
     );
     let passes = (1..).zip(&time.seconds);
     let table = Table::of(

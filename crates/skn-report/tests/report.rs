@@ -178,6 +178,17 @@ fn a_part_that_is_absent_is_named_with_its_program() {
 }
 
 #[test]
+fn one_pass_has_no_spread() {
+    let one = |run: &Path| {
+        change_json(&run.join("sst2/inference_time.json"), |time: &mut InferenceTime| {
+            time.seconds.truncate(1)
+        });
+    };
+    check(|_| (), &["Between the fastest pass and the slowest lie"], &["One pass does not say"]);
+    check(one, &["One pass does not say how much times vary."], &["Between the fastest"]);
+}
+
+#[test]
 fn texts_of_other_neurons_or_parameters_are_not_shown() {
     let of = |neurons: &[(usize, usize, usize)]| {
         let neurons = neurons.iter().map(|&(layer, index, position)| NeuronPlace { layer, index, position });
