@@ -53,6 +53,9 @@ fn experiments_leave_numbers_and_figures() {
     // Two shares and one noise, of skill, random, lowest and another task's neurons.
     assert_eq!(rows(3, "curves-topic-shares"), 3 * 4);
     assert_eq!(rows(9, "transfer-map"), 6);
+    // A prompt of chance, a written one and the tuned one of each task.
+    assert_eq!(rows(5, "prompts"), 3 * 3);
+    assert!(page.contains("is it negative or positive ?") && page.contains("is it yes or maybe or no ?"));
     let again = desk.run(&format!("{ALL} --resume"));
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert!(

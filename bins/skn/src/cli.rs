@@ -161,6 +161,10 @@ pub struct Tuned {
     #[arg(long = "prompt_size", value_name = "P")]
     pub prompt_size: Option<NonZeroUsize>,
 
+    /// A new prompt that is this text: the embeddings of its tokens, after the <mask> row, in place of one of chance
+    #[arg(long = "prompt_text", value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt_text: Option<String>,
+
     /// Where a decoder's prompt stands: after the text, where its rows see it, or in front, as PEFT puts it [default: after, or
     /// where the loaded prompt stands]
     #[arg(long = "prompt_place", value_name = "PLACE")]
@@ -191,6 +195,7 @@ impl Tuned {
         (tuned.method, tuned.prompt_size, tuned.load) = (method, prompt_size, load);
         (tuned.resume_from, tuned.prepend_mask) = (self.resume_from.clone(), self.prepend_mask);
         (tuned.verbalizer, tuned.prompt_place) = (self.verbalizer, self.prompt_place);
+        tuned.prompt_text = self.prompt_text.clone();
         tuned
     }
 }

@@ -53,6 +53,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("probe_type", "--probe_type"),
     ("prompt_place", "--prompt_place"),
     ("prompt_size", "--prompt_size"),
+    ("prompt_text", "--prompt_text"),
+    ("prompt_texts", "--prompt_text"),
     ("prune_layer", "--prune-layer"),
     ("rank", "--rank"),
     ("ranking", "--ranking"),

@@ -128,6 +128,7 @@ impl Words {
         self.optional("--resume_from", tuned.resume_from.as_ref().map(|run| run.display()));
         self.unless("--model_type", tuned.method.name(), TunedMethod::default().name());
         self.optional("--prompt_size", tuned.prompt_size);
+        self.optional("--prompt_text", tuned.prompt_text.as_ref());
         self.optional("--prompt_place", tuned.prompt_place);
         self.flag("--prepend-mask", tuned.prepend_mask);
         self.flag("--verbalizer", tuned.verbalizer);
@@ -320,6 +321,7 @@ mod tests {
         let mut tuned = Tuned::of("run").by(TunedMethod::PrunePrompt);
         (tuned.prompt_size, tuned.prepend_mask) = (Some(some(5)), true);
         (tuned.verbalizer, tuned.prompt_place) = (true, Some(PromptPlace::Front));
+        tuned.prompt_text = Some("it was a -good- text:".into());
         tuned
     }
 

@@ -97,6 +97,23 @@ impl Tuning {
         Self::drawn(config, size, seed, |normal| normal * scale)
     }
 
+    /// A prompt that somebody wrote: the embeddings of its tokens as the layers see them, behind the `<mask>` row of an encoder. So a
+    /// model reads it as the same tokens without a position of their own.
+    ///
+    /// # Errors
+    /// If there are no tokens, more than the model has positions for, or one is not in the vocabulary.
+    pub fn written_prompt(config: &Config, weights: &Weights, ids: &[u32]) -> Result<Self> {
+        let mask_row = !config.is_decoder();
+        let size = ids.len() + usize::from(mask_row);
+        if ids.is_empty() || size >= config.max_sequence() {
+            let expected =
+                format!("1 token or more, fewer than the model's {} positions", config.max_sequence());
+            return Err(ModelError::input("a written prompt", expected, ids.len()));
+        }
+        let scale = config.architecture.word_scale.map_or(1.0, f64::from);
+        Self::prompt((weights.token_embeddings(ids)? * scale)?, mask_row)
+    }
+
     fn drawn(config: &Config, size: usize, seed: u64, scaled: impl Fn(f64) -> f64) -> Result<Self> {
         let mask_row = !config.is_decoder();
         let rows = size.checked_sub(usize::from(mask_row)).filter(|_| size > 0);

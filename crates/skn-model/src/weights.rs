@@ -180,6 +180,19 @@ impl Weights {
         Ok(words.row(mask)?.flatten_all()?.to_vec1()?)
     }
 
+    /// The embeddings of tokens as they are stored, `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// If a token is not in the vocabulary.
+    pub(crate) fn token_embeddings(&self, ids: &[u32]) -> Result<Tensor> {
+        let words = self.table(&self.words())?;
+        let vocabulary = words.len()?;
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
+            return Err(ModelError::input("id of a token", format!("less than vocab_size {vocabulary}"), id));
+        }
+        words.rows(ids)
+    }
+
     /// The root mean square of the words' embeddings, as they are stored.
     ///
     /// # Errors

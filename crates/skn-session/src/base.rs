@@ -12,7 +12,8 @@ use crate::answers::{Recorded, answers};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
 use crate::fits::{
-    check_backbone, check_description, check_length, check_method, tell_idle, tell_tuned, template_sha256,
+    check_backbone, check_description, check_length, check_method, check_written, tell_idle, tell_tuned,
+    template_sha256,
 };
 use crate::loaded::{LoadedModel, read_model};
 use crate::named::Named;
@@ -130,7 +131,9 @@ impl<'s> Base<'s> {
     /// # Errors
     /// If it can't be read or does not fit.
     pub(crate) fn tuning(&self, tuned: &Tuned) -> Result<Tuning> {
-        if !tuned.load && tuned.prompt_size.is_none() && tuned.prompt_place.is_none() {
+        let asks_none =
+            tuned.prompt_size.is_none() && tuned.prompt_place.is_none() && tuned.prompt_text.is_none();
+        if !tuned.load && asks_none {
             let lacks_head = self.model.weights.require_head().is_err();
             let what = match (self.model.config.is_decoder(), lacks_head) {
                 (true, _) => Some("a decoder that nothing is tuned for"),
@@ -156,12 +159,16 @@ impl<'s> Base<'s> {
     pub(crate) fn tuning_to_train(&self, tuned: &Tuned) -> Result<Tuning> {
         let config = &self.model.config;
         tell_idle(tuned);
+        check_written(tuned)?;
         if !tuned.load {
             let prompt_size = tuned.prompt_size.map_or(Tuned::PROMPT_SIZE, Into::into);
             return Ok(match tuned.method.method() {
                 Method::Prompt => {
                     self.check_place(tuned.prompt_place)?;
-                    let tuning = Tuning::new_prompt_for(config, &self.model.weights, prompt_size, self.seed)?;
+                    let tuning = match &tuned.prompt_text {
+                        Some(text) => self.written_prompt(text)?,
+                        None => Tuning::new_prompt_for(config, &self.model.weights, prompt_size, self.seed)?,
+                    };
                     if config.is_decoder() {
                         tuning.with_place(tuned.prompt_place.unwrap_or_default())
                     } else {
@@ -191,6 +198,17 @@ impl<'s> Base<'s> {
             }
             _ => Ok(tuning),
         }
+    }
+
+    /// A prompt that somebody wrote.
+    fn written_prompt(&self, text: &str) -> Result<Tuning> {
+        let ids = self.encoder.ids_of_text(text)?;
+        if ids.is_empty() {
+            return Err(SessionError::usage(
+                "option `prompt_text`: expected a text with a token at least, found none",
+            ));
+        }
+        Ok(Tuning::written_prompt(&self.model.config, &self.model.weights, &ids)?)
     }
 
     /// An encoder's prompt stands in front.

@@ -45,6 +45,22 @@ pub(crate) fn tell_idle(tuned: &Tuned) {
     }
 }
 
+/// Refuses a written prompt where something else says what the prompt is.
+pub(crate) fn check_written(tuned: &Tuned) -> Result<()> {
+    let Some(text) = &tuned.prompt_text else { return Ok(()) };
+    let wrong = |why: &str| Err(SessionError::usage(format!("option `prompt_text` {text:?}: {why}")));
+    if tuned.load {
+        return wrong("option `load` takes a tuned prompt; expected one of them");
+    }
+    if tuned.method.method() != Method::Prompt {
+        return wrong(&format!("option `method` {} has no prompt", tuned.method.name()));
+    }
+    if tuned.prompt_size.is_some() {
+        return wrong("it has as many positions as tokens; leave option `prompt_size` out");
+    }
+    Ok(())
+}
+
 /// Checks that tuned parameters are of this model, where they say of which they are.
 pub(crate) fn check_backbone(source: &TunedFolder, identity: &ModelIdentity) -> Result<()> {
     match &source.config {

@@ -63,6 +63,11 @@ pub struct Experiment {
     #[arg(long = "prompt_size", value_name = "P", default_value_t = options::Experiment::default().prompt_size)]
     prompt_size: NonZeroUsize,
 
+    /// For prompts: a prompt that somebody wrote, for each task one, in the order of --tasks (may be repeated) [default: is it A or
+    /// B ?, of the words of the task's classes]
+    #[arg(long = "prompt_text", value_name = "TEXT", allow_hyphen_values = true)]
+    prompt_texts: Vec<String>,
+
     /// Epochs of tuning [default: 4; 12 for the demo]
     #[arg(long, alias = "epochs", value_name = "N")]
     epoch: Option<NonZeroU64>,
@@ -121,6 +126,7 @@ impl Experiment {
         (asked.overwrite, asked.resume, asked.prompt_size) = (self.force, self.resume, self.prompt_size);
         (asked.epochs, asked.batch, asked.learning_rate) = (self.epoch, self.batch, self.learning_rate);
         (asked.edit, asked.draws) = (self.edit, self.draws);
+        asked.prompt_texts = self.prompt_texts.clone();
         asked.alphas = self.alphas.clone().unwrap_or(asked.alphas);
         (asked.shares, asked.share) = (self.shares.0.clone(), self.share);
         asked

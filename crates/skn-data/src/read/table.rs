@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
@@ -196,7 +196,8 @@ fn integers(array: &dyn Array) -> Result<Int64Array, ArrowError> {
         DataType::UInt32 => wide::<UInt32Type>(array),
         DataType::UInt64 => {
             let narrow = |number: u64| {
-                i64::try_from(number).map_err(|_| ArrowError::CastError(format!("{number} is larger than any label")))
+                i64::try_from(number)
+                    .map_err(|_| ArrowError::CastError(format!("{number} is larger than any label")))
             };
             array.as_primitive::<UInt64Type>().try_unary(narrow)?
         }

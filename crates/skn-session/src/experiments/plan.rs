@@ -22,6 +22,8 @@ pub(super) struct PlannedTask {
     pub(super) name: String,
     /// How many classes it has.
     pub(super) classes: usize,
+    /// A prompt that somebody wrote for it.
+    pub(super) prompt_text: String,
     choice: TaskChoice,
     data: Option<PathBuf>,
 }
@@ -177,6 +179,14 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Probes under a prompt that somebody wrote.
+    pub(super) fn probe_written(&self, task: &PlannedTask, out: PathBuf) -> Probe {
+        let probe = self.probe_untuned(self.subject(task, self.first_seed()), out);
+        let tuned =
+            Tuned { prompt_size: None, prompt_text: Some(task.prompt_text.clone()), ..Tuned::default() };
+        Probe { tuned, ..probe }
+    }
+
     /// Masks of the best neurons.
     fn select(&self, run: &Path, task: &str) -> Select {
         Select {
@@ -275,19 +285,42 @@ fn tasks(options: &Experiment, demo: bool) -> Result<Vec<PlannedTask>> {
             options.data.len()
         )));
     }
+    if !options.prompt_texts.is_empty() && options.prompt_texts.len() != choices.len() {
+        return Err(SessionError::usage(format!(
+            "option `prompt_texts`: expected one for each task, {}, found {}",
+            choices.len(),
+            options.prompt_texts.len()
+        )));
+    }
     let mut tasks: Vec<PlannedTask> = Vec::new();
     for (place, choice) in choices.into_iter().enumerate() {
         let data = options.data.get(place).cloned();
         let model = Some(options.model().to_owned());
         let subject = Subject { model, task: Some(choice.clone()), data: data.clone(), ..Subject::default() };
         let task = Named::of(&subject, &Tuned::default(), None)?.task;
+        let prompt_text = options.prompt_texts.get(place).cloned().unwrap_or_else(|| question(&task.labels));
         let (classes, name) = (task.classes(), task.name);
         if tasks.iter().any(|task| task.name == name) {
             return Err(SessionError::usage(format!(
                 "option `tasks`: expected different ones, found {name} twice"
             )));
         }
-        tasks.push(PlannedTask { name, classes, choice, data });
+        tasks.push(PlannedTask { name, classes, prompt_text, choice, data });
     }
     Ok(tasks)
+}
+
+/// What a person may ask of a task whose classes have these words: `is it negative or positive ?`.
+fn question(words: &[String]) -> String {
+    format!("is it {} ?", words.iter().map(|word| word.trim()).collect::<Vec<_>>().join(" or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_names_all_answers() {
+        assert_eq!(question(&["yes".into(), " maybe".into(), "no".into()]), "is it yes or maybe or no ?");
+    }
 }

@@ -17,12 +17,18 @@ fn random_prompt(plan: &Plan<'_>, task: &PlannedTask) -> PathBuf {
     plan.out.join(format!("{}-random-prompt", task.name))
 }
 
+/// The run of a task under a prompt that somebody wrote.
+fn written_prompt(plan: &Plan<'_>, task: &PlannedTask) -> PathBuf {
+    plan.out.join(format!("{}-written-prompt", task.name))
+}
+
 pub(super) fn prompt_stages(plan: &Plan<'_>) -> Vec<Planned> {
     let mut planned = agreement::first_seeds(plan);
     let seed = plan.first_seed();
     for task in &plan.tasks {
         let probe = plan.probe_untuned(plan.subject(task, seed), random_prompt(plan, task));
-        planned.extend(of(task, seed, [probe.into()]));
+        let written = plan.probe_written(task, written_prompt(plan, task));
+        planned.extend(of(task, seed, [probe.into(), written.into()]));
     }
     planned
 }
@@ -91,15 +97,20 @@ pub(super) fn against(plan: &Plan<'_>, bests: &[(String, Vec<f64>)]) -> String {
 
 pub(super) fn prompts(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     let seed = plan.first_seed();
-    let runs: [Compared<'_>; 2] = [
+    let runs: [Compared<'_>; 3] = [
         ("random prompt", &|task| random_prompt(plan, task)),
+        ("written prompt", &|task| written_prompt(plan, task)),
         ("tuned prompt", &|task| plan.run(task, seed)),
     ];
+    let written: Vec<String> =
+        plan.tasks.iter().map(|task| format!("for {} {:?}", task.name, task.prompt_text)).collect();
     let (chart, bests) =
-        compare(plan, "prompts", "The best neuron under a random and a tuned prompt", &runs)?;
+        compare(plan, "prompts", "The best neuron under a random, a written and a tuned prompt", &runs)?;
     let found = format!(
-        "Predictivity of the best neuron on test, chosen on dev, read under a prompt that was not tuned and under the tuned one. {}.",
-        against(plan, &bests)
+        "Predictivity of the best neuron on test, chosen on dev, read under a prompt of chance, under one that a person wrote (the \
+         embeddings of its words), and under the tuned one. {}. Written were {}.",
+        against(plan, &bests),
+        written.join(", ")
     );
     let table = ("The numbers".into(), chart.table.clone());
     Ok(Section { paragraphs: vec![found], charts: vec![chart], tables: vec![table], ..Section::default() })

@@ -36,6 +36,9 @@ pub struct Experiment {
     pub resume: bool,
     /// Prompt positions, the `<mask>` row counted; default [`Tuned::PROMPT_SIZE`].
     pub prompt_size: NonZeroUsize,
+    /// A prompt that somebody wrote for each task, in their order; default `is it A or B ?`, of the words of the task's classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompt_texts: Vec<String>,
     /// Epochs of tuning; default 4, for the demo 12.
     pub epochs: Option<NonZeroU64>,
     /// Rows of a training step; default 8, for the demo 16.
@@ -70,6 +73,7 @@ impl Default for Experiment {
             overwrite: false,
             resume: false,
             prompt_size: NonZeroUsize::new(Tuned::PROMPT_SIZE).unwrap_or(NonZeroUsize::MIN),
+            prompt_texts: Vec::new(),
             epochs: None,
             batch: None,
             learning_rate: None,

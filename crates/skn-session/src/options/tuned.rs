@@ -15,6 +15,9 @@ pub struct Tuned {
     pub method: TunedMethod,
     /// Prompt positions, the `<mask>` row counted; default [`Tuned::PROMPT_SIZE`], or what a loaded prompt has.
     pub prompt_size: Option<NonZeroUsize>,
+    /// A new prompt that somebody wrote, in place of one of chance: the embeddings of its tokens, behind the `<mask>` row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_text: Option<String>,
     /// Where a decoder's prompt stands; default behind the text, or where a loaded prompt stands.
     #[serde(with = "text::option")]
     pub prompt_place: Option<PromptPlace>,
