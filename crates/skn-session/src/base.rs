@@ -326,7 +326,13 @@ impl<'s> Base<'s> {
         R: Borrow<Example> + Send + Sync,
     {
         let most = self.max_length.map_or(most, |limit| limit.min(most));
-        Ok(self.session.workers().install(|| self.encoder.encode_all(part, most, self.join()))?)
+        let workers = self.session.workers();
+        match self.session.rehearsal() {
+            Some(rehearsal) => rehearsal.encode(part, |some| {
+                Ok(workers.install(|| self.encoder.encode_all(some, most, self.join()))?)
+            }),
+            None => Ok(workers.install(|| self.encoder.encode_all(part, most, self.join()))?),
+        }
     }
 
     /// The words and tokens of the classes, for a record.
