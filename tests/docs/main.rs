@@ -17,8 +17,8 @@ use page::{Page, pages, root};
 use serde_json::Value;
 use skn::cli::rewrite_short_pairs;
 use skn::stage::{
-    binarize, experiment, mask, merge, predict, pretrain, probe, prune, report, run, select, tasks, train,
-    verify,
+    binarize, evaluate, experiment, mask, merge, predict, pretrain, probe, prune, report, run, select, tasks,
+    train, verify,
 };
 use support::{Desk, write};
 
@@ -30,6 +30,7 @@ macro_rules! of_program {
     ($name:expr, $call:ident($($argument:expr),*)) => {
         match $name {
             "skn-binarize" => Some($call::<binarize::Binarize>($($argument),*)),
+            "skn-evaluate" => Some($call::<evaluate::Evaluate>($($argument),*)),
             "skn-experiment" => Some($call::<experiment::Experiment>($($argument),*)),
             "skn-mask" => Some($call::<mask::Mask>($($argument),*)),
             "skn-merge" => Some($call::<merge::Merge>($($argument),*)),

@@ -16,8 +16,8 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use skn::Stage;
 use skn::stage::{
-    binarize, experiment, mask, merge, predict, pretrain, probe, prune, report, run, select, tasks, train,
-    verify,
+    binarize, evaluate, experiment, mask, merge, predict, pretrain, probe, prune, report, run, select, tasks,
+    train, verify,
 };
 
 pub use crate::man::man_page;
@@ -39,6 +39,7 @@ pub fn programs() -> Vec<Command> {
         of::<mask::Mask>(),
         of::<prune::Prune>(),
         of::<predict::Predict>(),
+        of::<evaluate::Evaluate>(),
         of::<report::Report>(),
         of::<experiment::Experiment>(),
         of::<merge::Merge>(),

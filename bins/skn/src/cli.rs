@@ -23,6 +23,29 @@ pub struct Destination {
     pub force: bool,
 }
 
+/// Flag of programs that can be rehearsed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Dry {
+    /// Write nothing: tell what would be read and written, how long it takes and how much memory, from a rehearsal with some of the
+    /// texts
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Dry {
+    /// What is to be rehearsed, if it is.
+    ///
+    /// # Errors
+    /// As `stage`.
+    pub(crate) fn stage(
+        self,
+        stage: impl FnOnce() -> anyhow::Result<options::Stage>,
+        compute: options::Compute,
+    ) -> anyhow::Result<Option<(options::Stage, options::Compute)>> {
+        self.dry_run.then(|| Ok((stage()?, compute))).transpose()
+    }
+}
+
 /// Flags of programs that compute with a model.
 #[derive(Args, Clone, Debug)]
 pub struct Compute {

@@ -14,6 +14,7 @@
 
 pub mod cli;
 mod console;
+mod dry_run;
 mod input;
 mod number;
 mod program;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use clap::Parser;
 use serde::Serialize;
 use skn_program::{conclude, parse, refuse_or_tell, report};
-use skn_session::options::Compute;
+use skn_session::options::{self, Compute};
 use skn_session::{
     Isa, Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
 };
 
 use crate::cli::{Common, rewrite_short_pairs};
 use crate::console::Console;
+use crate::dry_run::DryRun;
 use crate::wording::{code, in_flags};
 
 /// Nothing is done with it but to say what could not be had: a setting of the process, so it is the programs'.
@@ -34,6 +35,14 @@ pub trait Stage: Parser {
 
     /// The flags that every program has.
     fn common(&self) -> &Common;
+
+    /// What is to be rehearsed rather than done (`--dry-run`), and how it computes.
+    ///
+    /// # Errors
+    /// If flags do not fit one another.
+    fn rehearsed(&self) -> anyhow::Result<Option<(options::Stage, Compute)>> {
+        Ok(None)
+    }
 
     /// Does it.
     ///
@@ -93,7 +102,12 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     };
     let run = || {
         let console = Arc::new(Console::new(stage.common())?);
-        let result = stage.run(&Call { console: console.clone(), arguments: typed(&line) });
+        let call = Call { console: console.clone(), arguments: typed(&line) };
+        if let Some((rehearsed, compute)) = stage.rehearsed()? {
+            let result = call.session(compute).and_then(|session| Ok(DryRun(session.dry_run(&rehearsed)?)));
+            return conclude(&console, stage.common(), result.map_err(in_flags));
+        }
+        let result = stage.run(&call);
         conclude(&console, stage.common(), result.map_err(in_flags))
     };
     report(S::PROGRAM, code, run())

@@ -449,7 +449,7 @@ impl<'a> Plan<'a> {
 }
 
 /// The model, the task and the data, which a chain always says.
-fn subject(chain: &Chain) -> Subject {
+pub(crate) fn subject(chain: &Chain) -> Subject {
     Subject { model: Some(chain.model().into()), task: Some(chain.task()), ..chain.subject.clone() }
 }
 

@@ -49,6 +49,10 @@ pub enum SessionError {
         step: u64,
     },
 
+    /// A stage was rehearsed to its end, and nothing was written: how [`Session::dry_run`](crate::Session::dry_run) has it end.
+    #[error("the stage was only rehearsed")]
+    Rehearsed,
+
     /// A stage of a chain that goes on was done with other options.
     #[error(
         "{file}: stage {entry}: a chain is resumed with the options that it began with; it was done with others"
@@ -140,7 +144,9 @@ impl SessionError {
             Self::NotHere(_) => ErrorKind::NotHere,
             Self::Device(_) | Self::Tensor(candle_core::Error::Cuda(_)) => ErrorKind::Device,
             Self::Stopped { .. } | Self::Interrupted(_) => ErrorKind::Interrupted,
-            Self::Failed(_) | Self::Stats(_) | Self::Tensor(_) | Self::Json(_) => ErrorKind::Failed,
+            Self::Rehearsed | Self::Failed(_) | Self::Stats(_) | Self::Tensor(_) | Self::Json(_) => {
+                ErrorKind::Failed
+            }
             Self::Context { source, .. } => source.kind(),
             Self::Artifact(error) => error.kind(),
             Self::Counts(error) => error.kind(),

@@ -114,7 +114,7 @@ fn check_memory(folder: &ModelFolder, weights: u64, available: Option<u64>) -> R
 }
 
 /// What the system says is available, in bytes, and this process may still have; nothing where it does not say.
-fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     let allowed = || Some(address_space()?.saturating_sub(taken()?));
     [free_memory(), allowed()].into_iter().flatten().min()
 }

@@ -12,6 +12,7 @@ use skn_artifact::{
 
 use crate::error::{Result, SessionError};
 use crate::options::{Made, Stage};
+use crate::rehearsal::{Rehearsal, grows_with_texts};
 use crate::session::Session;
 
 /// A run that is written: locked for one stage, with a record of what was read and written.
@@ -27,7 +28,9 @@ pub(crate) struct RunWriter {
     made: Vec<(String, Content)>,
     /// Files of earlier calls that would be read as this one's.
     obsolete: Vec<String>,
-    _lock: Arc<RunLock>,
+    /// Where nothing is written, and what would be is noted.
+    rehearsal: Option<Arc<Rehearsal>>,
+    _lock: Option<Arc<RunLock>>,
 }
 
 /// What a file will hold.
@@ -55,7 +58,8 @@ impl RunWriter {
         let stage = stage.into();
         let arguments = session.description(&stage);
         let options = Some(serde_json::to_value(Made::new(stage, session.compute()))?);
-        let lock = session.lock(folder, entry)?;
+        let rehearsal = session.rehearsal().cloned();
+        let lock = if rehearsal.is_none() { Some(session.lock(folder, entry)?) } else { None };
         for name in [file::RUN, file::SPLIT, file::METRICS, file::BEST, file::LAST, file::INFO] {
             refuse_link(folder, Path::new(name))?;
         }
@@ -76,6 +80,7 @@ impl RunWriter {
             began: Instant::now(),
             made: Vec::new(),
             obsolete: Vec::new(),
+            rehearsal,
             _lock: lock,
         })
     }
@@ -152,6 +157,15 @@ impl RunWriter {
         }
         self.check_free(&[name])?;
         let path = self.folder.join(name);
+        if self.rehearsal.is_some() {
+            let mut bytes = 0;
+            bundle.write(&mut |piece| {
+                bytes += piece.len() as u64;
+                Ok(())
+            })?;
+            self.note(name, bytes);
+            return Ok(());
+        }
         let file = ReadyFile::write(&path, self.overwrite, |write| bundle.write(write))?;
         self.made.push((name.into(), Content::Ready(file)));
         Ok(())
@@ -173,8 +187,26 @@ impl RunWriter {
     /// As [`Self::tensors`].
     pub(crate) fn bytes(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<()> {
         self.check_free(&[name])?;
-        self.made.push((name.into(), Content::Bytes(bytes.into())));
+        let bytes = bytes.into();
+        match &self.rehearsal {
+            Some(_) => self.note(name, bytes.len() as u64),
+            None => self.made.push((name.into(), Content::Bytes(bytes))),
+        }
         Ok(())
+    }
+
+    /// Notes what would be written.
+    fn note(&self, name: &str, bytes: u64) {
+        if let Some(rehearsal) = &self.rehearsal {
+            let path = self.folder.join(name);
+            let grows = grows_with_texts(&path);
+            rehearsal.writes(path, Some(bytes), grows);
+        }
+    }
+
+    /// Where files without a name may be made meanwhile: beside the run's, or where a rehearsal leaves nothing.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        if self.rehearsal.is_some() { std::env::temp_dir() } else { self.folder.clone() }
     }
 
     /// A file of the run that is to go when this stage's are written.
@@ -215,6 +247,9 @@ impl RunWriter {
     /// # Errors
     /// If a file can't be written.
     pub(crate) fn flush(&mut self) -> Result<()> {
+        if self.rehearsal.is_some() {
+            return Ok(());
+        }
         for (name, content) in std::mem::take(&mut self.made) {
             let sha256 = match content {
                 Content::Bytes(bytes) => {
@@ -262,6 +297,11 @@ impl RunWriter {
     /// # Errors
     /// If something can't be written.
     pub(crate) fn finish(mut self) -> Result<()> {
+        if let Some(rehearsal) = &self.rehearsal {
+            rehearsal.seen().reads = self.record.inputs;
+            rehearsal.writes(self.folder.join(file::RUN), None, false);
+            return Err(SessionError::Rehearsed);
+        }
         self.flush()?;
         let (finished, seconds) = (unix_seconds(), self.began.elapsed().as_secs_f64());
         let record = StageRecord { finished, seconds, ..self.record };

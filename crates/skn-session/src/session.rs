@@ -12,6 +12,7 @@ use skn_probing::{Kinds, PassOptions, Progress, Silent, Workers};
 use crate::cache::{Cache, real};
 use crate::error::{Result, SessionError};
 use crate::options::{Compute, DeviceChoice, Made, Stage};
+use crate::rehearsal::Rehearsal;
 
 /// How a stage is called by whoever asked for it.
 type Describe = dyn Fn(&Stage) -> Vec<String> + Send + Sync;
@@ -44,6 +45,8 @@ pub struct Session {
     understand: Box<Understand>,
     kinds: Kinds,
     pub(crate) cache: Cache,
+    /// Where a stage is only rehearsed.
+    rehearsal: Option<Arc<Rehearsal>>,
     /// What was told already.
     told: Mutex<BTreeSet<String>>,
     /// The runs that a chain holds from its first stage to its last, and the thread that does it.
@@ -69,6 +72,7 @@ impl Session {
             understand: Box::new(|_, _| None),
             kinds: Kinds::default(),
             cache: Cache::default(),
+            rehearsal: None,
             told: Mutex::default(),
             held: Mutex::default(),
         })
@@ -161,11 +165,27 @@ impl Session {
     }
 
     pub(crate) fn progress_shared(&self) -> Arc<dyn Progress + Send + Sync> {
-        Arc::clone(&self.progress)
+        match &self.rehearsal {
+            Some(rehearsal) => Arc::clone(rehearsal) as _,
+            None => Arc::clone(&self.progress),
+        }
     }
 
     pub(crate) fn progress(&self) -> &dyn Progress {
-        &*self.progress
+        match &self.rehearsal {
+            Some(rehearsal) => &**rehearsal,
+            None => &*self.progress,
+        }
+    }
+
+    /// The rehearsal that is under way.
+    pub(crate) fn rehearsal(&self) -> Option<&Arc<Rehearsal>> {
+        self.rehearsal.as_ref()
+    }
+
+    /// From now on stages are rehearsed with so many texts of each part, or done again.
+    pub(crate) fn rehearse_with(&mut self, sample: Option<usize>) {
+        self.rehearsal = sample.map(|sample| Arc::new(Rehearsal::new(sample, Arc::clone(&self.progress))));
     }
 
     pub(crate) fn description(&self, stage: &Stage) -> Vec<String> {

@@ -12,7 +12,7 @@ use skn_program::Failure;
 use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
 use skn_session::{EditKind, PerturbationResult, Perturbed as Found};
 
-use crate::cli::{AtOnce, Common, Compute, Destination, Layers, Subject, Tuned};
+use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Layers, Subject, Tuned};
 use crate::number::{Count, deviation, probability, with_interval};
 use crate::program::{Call, Stage};
 
@@ -81,6 +81,8 @@ pub struct Mask {
     pub(crate) compute: Compute,
     #[command(flatten)]
     destination: Destination,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -240,6 +242,10 @@ impl Stage for Mask {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
+        self.dry.stage(|| Ok(self.options()?.into()), self.compute.options())
     }
 
     fn run(&self, call: &Call) -> Result<Masked> {

@@ -10,7 +10,7 @@ use skn_artifact::InferencePerformance;
 use skn_session::options::{self, NeuronChoice, Shard};
 use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
 
-use crate::cli::{AtOnce, Common, Compute, Destination, Subject, Tuned};
+use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Subject, Tuned};
 use crate::number::with_interval;
 use crate::program::{Call, Stage};
 
@@ -82,6 +82,8 @@ pub struct Probe {
     pub(crate) compute: Compute,
     #[command(flatten)]
     destination: Destination,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -180,6 +182,10 @@ impl Stage for Probe {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
+        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
     }
 
     fn run(&self, call: &Call) -> Result<Probed> {

@@ -11,7 +11,7 @@ use skn_artifact::names::file;
 use skn_session::Pruned as Found;
 use skn_session::options::{self, Fold};
 
-use crate::cli::{Common, Compute, Destination, Layers, Subject};
+use crate::cli::{Common, Compute, Destination, Dry, Layers, Subject};
 use crate::program::{Call, Stage};
 
 /// Prune a tuned model to its skill neurons.
@@ -75,6 +75,8 @@ pub struct Prune {
     pub(crate) compute: Compute,
     #[command(flatten)]
     destination: Destination,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -156,6 +158,10 @@ impl Stage for Prune {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
+        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
     }
 
     fn run(&self, call: &Call) -> Result<Pruned> {

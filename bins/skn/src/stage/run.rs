@@ -14,7 +14,7 @@ use skn_program::Failure;
 use skn_session::options::{self, Made};
 use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, Step, Summary};
 
-use crate::cli::{Common, Compute, Shares, Subject};
+use crate::cli::{Common, Compute, Dry, Shares, Subject};
 use crate::console::print;
 use crate::number::{Count, deviation, probability, with_interval};
 use crate::program::{Call, Stage};
@@ -38,13 +38,15 @@ pub struct Run {
     out: Option<PathBuf>,
 
     /// Tune nothing: what the model's neurons tell as it is, at the last token of each text, and how well its own words answer
-    #[arg(long, conflicts_with_all = ["prompt_size", "epoch", "retune_epoch", "batch", "learning_rate", "eval_every_step", "edit",
+    #[arg(long, conflicts_with_all = ["dry_run", "prompt_size", "epoch", "retune_epoch", "batch", "learning_rate", "eval_every_step", "edit",
         "alpha", "shares", "share", "draws", "prune_share", "prune_layer"])]
     untuned: bool,
 
     /// Replace what earlier runs left there
     #[arg(long, conflicts_with = "resume")]
     force: bool,
+    #[command(flatten)]
+    dry: Dry,
 
     /// Go on where an earlier run stopped
     #[arg(long)]
@@ -130,6 +132,10 @@ impl Stage for Run {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
+        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
     }
 
     fn run(&self, call: &Call) -> Result<Ran> {

@@ -10,7 +10,7 @@ use skn_artifact::names::file;
 use skn_session::Trained as Found;
 use skn_session::options;
 
-use crate::cli::{Common, Compute, Destination, Subject, Tuned};
+use crate::cli::{Common, Compute, Destination, Dry, Subject, Tuned};
 use crate::program::{Call, Stage};
 
 /// Tune a soft prompt, biases (BitFit) or adapters on a frozen RoBERTa.
@@ -37,6 +37,8 @@ pub struct Train {
     pub(crate) compute: Compute,
     #[command(flatten)]
     destination: Destination,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -151,6 +153,10 @@ impl Stage for Train {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
+        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
     }
 
     fn run(&self, call: &Call) -> Result<Trained> {

@@ -79,8 +79,17 @@ impl Base<'_> {
             self.encode_empty(model)?;
         }
         let most = self.most_tokens(model);
-        let encode = || self.encoder.encode_all_noting_cuts(part, most, self.join());
-        Ok(self.session.workers().install(encode)?)
+        let workers = self.session.workers();
+        let Some(rehearsal) = self.session.rehearsal() else {
+            return Ok(workers.install(|| self.encoder.encode_all_noting_cuts(part, most, self.join()))?);
+        };
+        // How many are cut of a sample tells nothing exact of all.
+        let texts = rehearsal.encode(part, |some| {
+            workers
+                .install(|| self.encoder.encode_all_noting_cuts(some, most, self.join()))
+                .map(|(texts, _)| texts)
+        })?;
+        Ok((texts, Vec::new()))
     }
 
     /// The tokens of a row without texts: what stands around them.

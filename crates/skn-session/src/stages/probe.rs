@@ -390,9 +390,9 @@ impl<'a> Probing<'a> {
             if !counts && split != Split::Dev.name() {
                 continue;
             }
-            let folder = writer.folder();
+            let folder = writer.scratch();
             let of_split =
-                |texts: &[Encoded], classes| self.of_split(folder, split, texts, classes, &thresholds);
+                |texts: &[Encoded], classes| self.of_split(&folder, split, texts, classes, &thresholds);
             for statistic in self.collect("counting", split, of_split)? {
                 self.keep(writer, split, statistic)?;
             }
@@ -443,8 +443,8 @@ impl<'a> Probing<'a> {
             Ok(drawn.into_iter().map(|place| texts[place].clone()).collect())
         };
         let (train, dev) = (some(Split::Train, 0)?, some(Split::Dev, 1)?);
-        let (classes, folder) = (base.task.classes(), writer.folder());
-        let record = l1(self.model, [&train, &dev], averages, classes, folder, &self.pass)?;
+        let (classes, folder) = (base.task.classes(), writer.scratch());
+        let record = l1(self.model, [&train, &dev], averages, classes, &folder, &self.pass)?;
         self.keep_record(writer, Split::Dev.name(), &rank::file(Ranking::L1.name()), Box::new(record))
     }
 

@@ -7,6 +7,7 @@ use skn_artifact::{RunRecord, hash_file, is_file, real_path};
 use skn_model::{Gradients, LanguageModel};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
+use super::train_rehearsal::rehearse;
 use crate::error::{Result, SessionError};
 use crate::fits::method_name;
 use crate::options::Train;
@@ -81,6 +82,10 @@ impl Session {
             (true, false) => Beginning::Loaded,
             (true, true) => Beginning::OwnBest,
         };
+        if let Some(rehearsal) = self.rehearsal() {
+            rehearse(rehearsal, &setup, &model, [data.train, data.dev], (&how, steps), writer)?;
+            return Err(SessionError::Rehearsed);
+        }
         let mut run = train_run(options, &setup, &model, begins)?;
         // What is refused has touched nothing of the run.
         check_resume(&model, &data, &how, &run)?;
