@@ -94,7 +94,7 @@ enum RepoType {
 pub fn program() -> ExitCode {
     let fetch: Fetch = match parse(std::env::args_os()) {
         Ok(fetch) => fetch,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse("skn-fetch", &error),
     };
     let run = || {
         let console = Console::new(&fetch.common)?;

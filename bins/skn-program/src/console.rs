@@ -157,11 +157,12 @@ fn watch_signals() -> anyhow::Result<Arc<AtomicUsize>> {
 }
 
 fn start_logging(common: &Common, writer: AboveBars) {
+    // Libraries of others trace each word that they read: who asks for more asks it of ours.
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
         (_, 0) => "info",
-        (_, 1) => "debug",
-        _ => "trace",
+        (_, 1) => "info,skn=debug",
+        _ => "info,skn=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -3,10 +3,12 @@
 mod cli;
 mod console;
 mod exit;
+mod words;
 
 pub use crate::cli::{Common, ProgressKind, parse, refuse};
 pub use crate::console::{Console, print, print_json};
 pub use crate::exit::{Failure, conclude, exit_code, report};
+pub use crate::words::typed_again;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

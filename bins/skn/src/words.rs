@@ -123,9 +123,10 @@ impl Words {
     }
 
     fn tuned(&mut self, tuned: &Tuned) {
-        self.flag("-p", tuned.load);
+        // What is resumed from is loaded.
+        self.flag("-p", tuned.load && tuned.resume_from.is_none());
         self.optional("--resume_from", tuned.resume_from.as_ref().map(|run| run.display()));
-        self.unless("--model_type", tuned.method.name(), TunedMethod::default().name());
+        self.optional("--model_type", tuned.method.map(TunedMethod::name));
         self.optional("--prompt_size", tuned.prompt_size);
         self.optional("--prompt_place", tuned.prompt_place);
         self.flag("--prepend-mask", tuned.prepend_mask);
@@ -148,9 +149,9 @@ impl Words {
         self.tuned(&options.tuned);
         self.path("--out", &options.out);
         let (how, usual) = (&options.training, Training::default());
-        self.value("--epoch", how.epochs);
-        self.value("--batch", how.batch);
-        self.value("--learning_rate", how.learning_rate);
+        self.optional("--epoch", how.epochs);
+        self.optional("--batch", how.batch);
+        self.optional("--learning_rate", how.learning_rate);
         self.optional("--eval_every_step", how.eval_every);
         self.flag("--early_stop", how.early_stop);
         self.optional("--max-steps", how.max_steps);
@@ -325,7 +326,8 @@ mod tests {
         let mut train = Train::new(subject(), "out");
         (train.tuned, train.resume, train.overwrite) = (tuned(), true, true);
         let how = &mut train.training;
-        (how.epochs, how.batch, how.learning_rate, how.early_stop) = (2, some(3), 0.25, true);
+        (how.epochs, how.batch, how.learning_rate) = (Some(2), Some(some(3)), Some(0.25));
+        how.early_stop = true;
         (how.eval_every, how.max_steps, how.accumulate) = (Some(4), Some(5), some(6));
         (how.warmup, how.weight_decay, how.dropout, how.checkpoint_every) = (0.5, 0.125, Some(0.25), 8);
         check(train.into());

@@ -212,6 +212,21 @@ pub mod file {
     /// Files of tuned parameters, by the tools that write them: PEFT, AdapterHub, and this workspace for biases.
     pub const TUNED: [&str; 4] = [PEFT_TENSORS, ADAPTER_TENSORS, BIAS_TENSORS, PROMPT_TENSORS];
 
+    /// The folder within `best` that has the tuned parameters of a model that transformers loads: beside a model it takes an
+    /// `adapter_config.json` for an adapter that belongs into it, where PEFT is installed.
+    pub const TUNED_FOLDER: &str = "tuned";
+
+    /// Every file of tuned parameters by its name in `best`: beside the model, or in a folder of their own.
+    pub fn tuned_in_best() -> impl Iterator<Item = String> {
+        let beside = [ADAPTER_CONFIG].into_iter().chain(TUNED);
+        beside.flat_map(|name| [name.to_owned(), in_tuned_folder(name)])
+    }
+
+    /// A file of tuned parameters by its name in `best`, where they have a folder of their own.
+    pub fn in_tuned_folder(name: &str) -> String {
+        format!("{TUNED_FOLDER}/{name}")
+    }
+
     /// A tensor file's name: `dev_perf` is `dev_perf.safetensors`.
     pub fn tensors(stem: &str) -> String {
         format!("{stem}{TENSORS}")

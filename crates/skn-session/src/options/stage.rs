@@ -98,7 +98,8 @@ impl Stage {
         }
     }
 
-    /// The same without what changes no result: whether files may be replaced, whether it is resumed, and texts at once.
+    /// The same without what changes no result: whether files may be replaced, whether it is resumed, texts at once, and of
+    /// what method loaded parameters are said to be, for they are of one.
     pub(crate) fn essence(&self) -> Self {
         let mut essence = self.clone();
         *essence.overwrite() = false;
@@ -110,6 +111,11 @@ impl Stage {
             Self::Untuned(options) => options.resume = false,
             Self::Experiment(options) => options.resume = false,
             Self::Merge(_) | Self::Select(_) | Self::Prune(_) | Self::Report(_) => {}
+        }
+        if let Self::Train(Train { tuned, .. }) | Self::Probe(Probe { tuned, .. }) | Self::Perturb(Perturb { tuned, .. }) =
+            &mut essence
+        {
+            tuned.method = tuned.method.filter(|_| !tuned.load);
         }
         essence
     }

@@ -145,10 +145,11 @@ fn best(
     Ok((first, last))
 }
 
-/// What is asked of texts alone can be asked of an encoder; a prompt is tuned through the masked-LM head.
+/// What is read of texts alone needs nothing that answers: no masked-LM head, and no words of the task's classes.
 fn load<'s>(session: &'s Session, options: &Probe) -> Result<Setup<'s>> {
-    let of_texts = [ProbeType::AccMean, ProbeType::AccMax];
-    match options.compare.is_empty() && options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
+    let of_texts = [ProbeType::AccMean, ProbeType::AccMax, ProbeType::AccLast];
+    let answers = !options.compare.is_empty() || options.rank.iter().any(|ranking| ranking.needs_gradients());
+    match !answers && options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
         true => Setup::load_encoder(session, &options.subject, &options.tuned),
         false => Setup::load(session, &options.subject, &options.tuned),
     }
