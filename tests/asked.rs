@@ -34,7 +34,9 @@ fn a_run_is_all_that_is_asked_for() {
         desk.ok(&format!("{train}{prompt} --out {method}"));
         let from = format!("--resume_from {method}");
         desk.ok(&format!("skn-probe {from} --out {method}"));
-        desk.ok(&format!("skn-probe {from} -p --model_type {method}{prompt} --model demo --out {method}-said"));
+        desk.ok(&format!(
+            "skn-probe {from} -p --model_type {method}{prompt} --model demo --out {method}-said"
+        ));
         let perf = "reviews/dev_perf.safetensors";
         let [short, said] = [method.to_owned(), format!("{method}-said")]
             .map(|run| std::fs::read(desk.path(&run).join(perf)).unwrap());
@@ -61,7 +63,11 @@ fn what_contradicts_a_run_is_refused() {
     desk.fails(&format!("{probe} --model_type RobertaBias"), 2, &method);
     desk.fails(&format!("{probe} --prompt_size 4"), 2, &["--prompt_size 4", "run/best", "5 positions"]);
     support::copy(&support::golden().join("model"), &desk.path("other"));
-    desk.fails(&format!("{probe} --model other"), 3, &["run/best/skn.json", "model demo", "--model gives other"]);
+    desk.fails(
+        &format!("{probe} --model other"),
+        3,
+        &["run/best/skn.json", "model demo", "--model gives other"],
+    );
     assert!(!desk.path("x").exists(), "nothing is left behind");
     // To try a prompt on another task is an experiment.
     let said = desk.run(&format!("{probe} --task sentiment --splits train"));
@@ -75,7 +81,11 @@ fn data_that_have_gone_are_asked_for() {
     let desk = desk();
     desk.ok(&format!("skn-train {ABOUT} --max-steps 1 --out run"));
     std::fs::rename(desk.path("rows"), desk.path("moved")).unwrap();
-    desk.fails("skn-probe --resume_from run --out run", 3, &["run/run.json says that the data are there", "--data"]);
+    desk.fails(
+        "skn-probe --resume_from run --out run",
+        3,
+        &["run/run.json says that the data are there", "--data"],
+    );
     desk.ok("skn-probe --resume_from run --data moved --splits train --out run");
 }
 
@@ -106,7 +116,8 @@ fn the_demo_has_one_recipe() {
 #[test]
 fn a_task_file_says_what_is_not_usual() {
     let desk = desk();
-    let least = "name = \"least\"\ntext = [\"review\"]\nlabel = \"stars\"\nlabels = [\"negative\", \"positive\"]\n";
+    let least =
+        "name = \"least\"\ntext = [\"review\"]\nlabel = \"stars\"\nlabels = [\"negative\", \"positive\"]\n";
     write(&desk.path("least.toml"), least);
     let train = "skn-train --model demo --task-file least.toml --max-steps 1 --bz 4";
     let parts = |run: &str| {
@@ -135,16 +146,23 @@ fn a_task_file_says_what_is_not_usual() {
     write(&desk.path("odd/learn.jsonl"), std::fs::read(desk.path("rows/train.jsonl")).unwrap());
     desk.fails(&format!("{train} --data odd --out x"), 3, &["split \"train\" of task least", "learn.jsonl"]);
     write(&desk.path("least.toml"), format!("{least}[splits]\ntest = \"test\"\n"));
-    desk.fails(&format!("{train} --data rows --out x"), 3, &["splits", "the split to train on, or no splits"]);
+    desk.fails(
+        &format!("{train} --data rows --out x"),
+        3,
+        &["splits", "the split to train on, or no splits"],
+    );
     // Labels that are the words themselves need no map.
     for split in ["train", "test"] {
         let rows = std::fs::read_to_string(desk.path(&format!("rows/{split}.jsonl"))).unwrap();
-        let words = rows.replace("\"stars\": 0", "\"stars\": \"negative\"").replace("\"stars\": 1", "\"stars\": \"Positive\"");
+        let words = rows
+            .replace("\"stars\": 0", "\"stars\": \"negative\"")
+            .replace("\"stars\": 1", "\"stars\": \"Positive\"");
         write(&desk.path(&format!("words/{split}.jsonl")), words);
     }
     write(&desk.path("least.toml"), least);
     desk.ok(&format!("{train} --data words --out words-run"));
-    let [numbers, words] = ["two", "words-run"].map(|run| desk.json(&format!("{run}/split.json"))["data_sha256"].clone());
+    let [numbers, words] =
+        ["two", "words-run"].map(|run| desk.json(&format!("{run}/split.json"))["data_sha256"].clone());
     assert_eq!(numbers, words, "the same rows");
 }
 
@@ -162,7 +180,8 @@ fn words_are_needed_where_something_answers() {
     write(&desk.path("with.toml"), format!("{nameless}labels = [\"negative\", \"positive\"]\n"));
     desk.ok(&format!("{} --out answered", texts.replace("none.toml", "with.toml")));
     let counts = "none/dev_mean_perf.safetensors";
-    let [without, with] = ["unanswered", "answered"].map(|run| std::fs::read(desk.path(run).join(counts)).unwrap());
+    let [without, with] =
+        ["unanswered", "answered"].map(|run| std::fs::read(desk.path(run).join(counts)).unwrap());
     assert!(without == with, "words change nothing there");
     for line in [
         format!("skn-train {at} --max-steps 1 --out x"),
@@ -190,7 +209,14 @@ fn names_that_were_meant_are_named() {
         desk.fails(line, code, &[part]);
     }
     write(&desk.path("columns.toml"), TASK.replace("\"review\"", "\"reviews\""));
-    desk.fails(&format!("{train} --task-file columns.toml"), 3, &["column \"reviews\"", "did you mean review"]);
+    desk.fails(
+        &format!("{train} --task-file columns.toml"),
+        3,
+        &["the keys reviews, stars", "did you mean review"],
+    );
+    write(&desk.path("table/train.csv"), "review,stars\ngood soup,1\n");
+    let table = format!("{train} --task-file columns.toml").replace("--data rows", "--data table/train.csv");
+    desk.fails(&table, 3, &["column \"reviews\"", "did you mean review"]);
     std::fs::rename(desk.path("rows/test.jsonl"), desk.path("rows/tests.jsonl")).unwrap();
     desk.fails(&format!("{train} --task-file reviews.toml"), 3, &["split \"test\"", "did you mean tests"]);
 }

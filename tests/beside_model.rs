@@ -11,7 +11,9 @@ use support::Desk;
 /// Prunes a demo that was tuned by a method, in the form that `flag` asks for.
 fn pruned(method: &str, flag: &str) -> Desk {
     let desk = Desk::new();
-    desk.ok(&format!("skn-train --model demo --task sentiment --model_type {method} --max-steps 2 --bz 4 --out run"));
+    desk.ok(&format!(
+        "skn-train --model demo --task sentiment --model_type {method} --max-steps 2 --bz 4 --out run"
+    ));
     desk.ok("skn-probe --resume_from run --splits train --out run");
     desk.ok("skn-probe --resume_from run --splits dev --out run");
     desk.ok("skn-select -a run/sentiment/dev_perf --shares 0.1 --out run");

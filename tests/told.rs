@@ -39,7 +39,8 @@ fn more_is_said_of_our_own_work_alone() {
     assert_eq!(said.code, 0);
     // The library of tokenizers traces each of its merges.
     assert!(said.stderr.lines().count() < 200, "{} lines", said.stderr.lines().count());
-    let mut command = desk.command("skn-train", &TRAIN.split(' ').skip(1).chain(["again"]).collect::<Vec<_>>());
+    let mut command =
+        desk.command("skn-train", &TRAIN.split(' ').skip(1).chain(["again"]).collect::<Vec<_>>());
     let all = command.env("RUST_LOG", "trace").output().unwrap();
     let lines = all.stderr.iter().filter(|byte| **byte == b'\n').count();
     assert!(lines > 200, "who asks for it gets it all: {lines} lines");
@@ -108,7 +109,8 @@ fn sub_tasks_of_a_task_of_ones_own_are_tasks() {
                 [splits]\ntrain = \"train\"\ntest = \"test\"\n";
     write(&desk.path("moods.toml"), task);
     for (split, rows) in [("train", 90), ("test", 12)] {
-        let line = |row: usize| format!("{{\"text\": \"the food was good , no {row}\", \"label\": {}}}\n", row % 3);
+        let line =
+            |row: usize| format!("{{\"text\": \"the food was good , no {row}\", \"label\": {}}}\n", row % 3);
         write(&desk.path(&format!("rows/{split}.jsonl")), (0..rows).map(line).collect::<String>());
     }
     let words = ["--task-file", "moods.toml", "--data", "rows", "--out", "my sets", "--json"];
@@ -135,4 +137,86 @@ fn sub_tasks_of_a_task_of_ones_own_are_tasks() {
     fs::remove_dir_all(desk.path("my sets/moods-neu")).unwrap();
     let said = run(&desk, "skn-binarize", &words);
     assert!(said.code == 3 && said.stderr.contains("moods-pn.toml: exists"), "{}", said.stderr);
+}
+
+/// A run keeps the results of as many sweeps as have a name.
+#[test]
+fn sweeps_lie_beside_one_another() {
+    let desk = Desk::new();
+    desk.ok(&format!("{TRAIN} run"));
+    desk.ok("skn-probe --resume_from run --splits train,dev --out run");
+    desk.ok("skn-select -a run/sentiment/dev_perf --shares 0.1 --out run");
+    let mask = "skn-mask --resume_from run --info_path run/info/sentiment/0.1 --out run";
+    desk.ok(mask);
+    let first = fs::read(desk.path("run/mask_perf.json")).unwrap();
+    desk.ok(&format!("{mask} --type zero --name zero"));
+    desk.ok(&format!("{mask} --alpha 0.5 --name loud --cmp --draws 2"));
+    assert!(fs::read(desk.path("run/mask_perf.json")).unwrap() == first, "the one without a name stays");
+    assert_eq!(desk.json("run/sweeps/zero/mask_perf.json")["edit"], "zero");
+    assert_eq!(desk.json("run/sweeps/loud/mask_perf.json")["alpha"], 0.5);
+    assert_eq!(desk.json("run/sweeps/loud/cmp_perf.json")["draws"].as_array().unwrap().len(), 2);
+    let stages = desk.json("run/run.json")["stages"].clone();
+    for entry in ["mask", "mask zero", "mask loud"] {
+        assert!(stages[entry].is_object(), "{entry}: {stages}");
+    }
+    desk.ok("skn-verify run");
+    // A name is replaced as a file is: when it is asked for, and alone.
+    desk.fails(
+        &format!("{mask} --type zero --name loud"),
+        3,
+        &["run/sweeps/loud/mask_perf.json: exists", "--force"],
+    );
+    desk.ok(&format!("{mask} --type zero --name loud --force"));
+    assert_eq!(desk.json("run/sweeps/loud/mask_perf.json")["edit"], "zero");
+    assert!(!desk.path("run/sweeps/loud/cmp_perf.json").exists(), "of another sweep");
+    assert!(desk.path("run/sweeps/zero/mask_perf.json").is_file());
+    desk.ok("skn-verify run");
+    for name in ["../out", "a/b", ".", ""] {
+        let words: Vec<&str> = mask.split(' ').skip(1).chain(["--name", name]).collect();
+        let said = run(&desk, "skn-mask", &words);
+        assert_eq!(said.code, 2, "{name}: {}", said.stderr);
+        assert!(said.stderr.contains("--name"), "{name}: {}", said.stderr);
+    }
+}
+
+/// Who takes the tuned parameters for a model is told what they are.
+#[test]
+fn tuned_parameters_are_no_model() {
+    let desk = Desk::new();
+    desk.ok(&format!("{TRAIN} run"));
+    desk.fails(
+        "skn-probe --model run/best --task sentiment --out x",
+        3,
+        &[
+            "run/best: it has tuned parameters (adapter_model.safetensors)",
+            "--resume_from run/best",
+            "no config.json",
+        ],
+    );
+}
+
+/// While a training is under way its lines say what it has found.
+#[test]
+fn progress_says_what_is_known() {
+    let desk = Desk::new();
+    // One that takes longer than lines are apart.
+    let line = "--model demo --task sentiment --epoch 4000 --bz 4 --eval_every_step 20 --threads 1 --progress log --out run";
+    let mut command = desk.command("skn-train", &line.split(' ').collect::<Vec<_>>());
+    let mut child =
+        command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let said = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let mut lines = Vec::new();
+    for line in said.map_while(Result::ok) {
+        let is_whole = ["training: ", " of ", "%)", "loss ", "dev accuracy ", " left"]
+            .iter()
+            .all(|part| line.contains(part));
+        lines.push(line);
+        if is_whole || lines.len() > 12 {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let last = lines.last().unwrap();
+    assert!(last.contains("dev accuracy 0.") && last.contains(" left"), "{lines:?}");
 }

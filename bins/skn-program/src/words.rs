@@ -22,10 +22,28 @@ mod tests {
 
     #[test]
     fn a_shell_reads_the_words_again() {
-        let words = ["skn-x", "--out", "my runs", "it's", "", "a$b", "--info_path", "r/0.1,r/0.2", "demo@v1", "~x", "gr\u{fc}n"];
+        let words = [
+            "skn-x",
+            "--out",
+            "my runs",
+            "it's",
+            "",
+            "a$b",
+            "--info_path",
+            "r/0.1,r/0.2",
+            "demo@v1",
+            "~x",
+            "gr\u{fc}n",
+        ];
         let line = typed_again(words);
-        assert_eq!(line, "skn-x --out 'my runs' 'it'\\''s' '' 'a$b' --info_path r/0.1,r/0.2 demo@v1 '~x' gr\u{fc}n");
-        let read = std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {line}")]).output().unwrap();
+        assert_eq!(
+            line,
+            "skn-x --out 'my runs' 'it'\\''s' '' 'a$b' --info_path r/0.1,r/0.2 demo@v1 '~x' gr\u{fc}n"
+        );
+        let read = std::process::Command::new("sh")
+            .args(["-c", &format!("printf '%s\\n' {line}")])
+            .output()
+            .unwrap();
         let read = String::from_utf8(read.stdout).unwrap();
         assert_eq!(read.lines().collect::<Vec<_>>(), words);
     }

@@ -105,7 +105,7 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
         let name = line.first().map_or(S::PROGRAM.into(), |name| name.to_string_lossy().into_owned());
         let call = Call { console: console.clone(), name, arguments: typed(&line) };
         let result = stage.run(&call);
-        conclude(&console, stage.common(), result.map_err(|error| in_flags(error, &call)))
+        conclude(&console, stage.common(), result.map_err(|error| in_flags(error, || call.resumed())))
     };
     report(S::PROGRAM, code, run())
 }

@@ -5,8 +5,6 @@ use skn_data::DataError;
 use skn_program::{Failure, exit_code};
 use skn_session::SessionError;
 
-use crate::program::Call;
-
 /// The flag of each option that a message of the session crate names.
 const FLAGS: &[(&str, &str)] = &[
     ("aggregate", "--type"),
@@ -38,6 +36,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("max_length", "--max-length"),
     ("method", "--model_type"),
     ("model", "--model"),
+    ("name", "--name"),
     ("neurons", "--neuron"),
     ("out", "--out"),
     ("overwrite", "--force"),
@@ -69,6 +68,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("uniform", "--uniform"),
     ("variance", "--variance"),
     ("verbalizer", "--verbalizer"),
+    ("with_texts", "--with-texts"),
     ("words", "--verb"),
 ];
 
@@ -84,11 +84,11 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(known).unwrap_or(1)
 }
 
-/// The same error with flags where it names options, and with the command line that goes on where it was stopped.
-pub(crate) fn in_flags(error: anyhow::Error, call: &Call) -> anyhow::Error {
+/// The same error with flags where it names options, and with the command line that goes on, `resumed`, where it was stopped.
+pub(crate) fn in_flags(error: anyhow::Error, resumed: impl FnOnce() -> String) -> anyhow::Error {
     let code = code(&error);
     if let Some(SessionError::Stopped { step }) = error.downcast_ref() {
-        let said = format!("a checkpoint of step {step} is written; this goes on: {}", call.resumed());
+        let said = format!("a checkpoint of step {step} is written; this goes on: {}", resumed());
         return Failure::coded(code, said);
     }
     reworded(error, code)

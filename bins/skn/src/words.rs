@@ -169,7 +169,8 @@ impl Words {
         self.tuned(&options.tuned);
         self.list("--probe_type", &options.probe_type);
         self.unless("--site", options.site, Probe::default().site);
-        self.optional("--pos", options.pos);
+        options.pos.iter().for_each(|neuron| self.value("--pos", neuron));
+        self.flag("--with-texts", options.with_texts);
         self.list("--splits", options.splits.iter().map(|split| split.name()));
         self.flag("--fire-bits", options.fire_bits);
         self.flag("--variance", options.variance);
@@ -233,6 +234,7 @@ impl Words {
         }
         self.layers(options.layers);
         self.optional("--batch", options.batch);
+        self.optional("--name", options.name.as_ref());
         "skn-mask"
     }
 
@@ -335,7 +337,8 @@ mod tests {
         let mut probe = Probe::of("run", &[ProbeType::AccMax, ProbeType::Pos, ProbeType::Speed]);
         (probe.subject, probe.tuned, probe.out) = (subject(), tuned(), "out".into());
         probe.site = NeuronSite::Gate;
-        (probe.pos, probe.splits) = (Some(NeuronChoice::At(1, 2)), vec![Split::Dev, Split::Test]);
+        (probe.pos, probe.with_texts) = (vec![NeuronChoice::At(1, 2), NeuronChoice::Best], true);
+        probe.splits = vec![Split::Dev, Split::Test];
         (probe.shard, probe.batch) = (Some(Shard { index: 2, count: 3 }), Some(some(4)));
         (probe.repeats, probe.overwrite) = (some(2), true);
         (probe.fire_bits, probe.variance) = (true, true);

@@ -127,7 +127,9 @@ impl ArtifactError {
         match self {
             Self::Io { operation: "open" | "read" | "look at", .. } => ErrorKind::Input,
             // A place where none can be, unless the disk has no room for it.
-            Self::Io { operation: "make the folder", source, .. } if source.kind() != io::ErrorKind::StorageFull => {
+            Self::Io { operation: "make the folder", source, .. }
+                if source.kind() != io::ErrorKind::StorageFull =>
+            {
                 ErrorKind::Input
             }
             Self::Missing { .. }

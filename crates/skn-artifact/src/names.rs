@@ -38,6 +38,8 @@ pub mod key {
         widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
+    /// Where activations were read that are not those of a prompt: `last`, at the last token of each text.
+    pub const POOL: &str = "skn.pool";
     /// How many texts of how many were kept, drawn by the seed, where not all were: `10000 of 67349`.
     pub const SAMPLE: &str = "skn.sample";
     /// What neurons are ranked by: accuracy or balanced.
@@ -116,6 +118,8 @@ pub mod file {
     pub const MATCHED: &str = "matched_perf.json";
     /// .. and with the neurons of one class at a time.
     pub const CLASSES: &str = "class_perf.json";
+    /// The folder of results of perturbing that have a name, each in a folder of its name.
+    pub const SWEEPS: &str = "sweeps";
     /// What the whole chain found.
     pub const SUMMARY: &str = "summary.json";
     /// What experiments over several runs found.
@@ -170,7 +174,7 @@ pub mod file {
     pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
     /// The folders and files of a run, whose names no task may have: its files would lie between theirs, or nowhere.
-    const TAKEN: [&str; 16] = [
+    const TAKEN: [&str; 17] = [
         BEST,
         LAST,
         INFO,
@@ -185,6 +189,7 @@ pub mod file {
         RANDOM,
         MATCHED,
         CLASSES,
+        SWEEPS,
         SUMMARY,
         REPORT,
     ];
@@ -225,6 +230,16 @@ pub mod file {
     /// A file of tuned parameters by its name in `best`, where they have a folder of their own.
     pub fn in_tuned_folder(name: &str) -> String {
         format!("{TUNED_FOLDER}/{name}")
+    }
+
+    /// A result of perturbing that has a name: `sweeps/zero/mask_perf.json`.
+    pub fn in_sweep(sweep: &str, name: &str) -> String {
+        format!("{SWEEPS}/{sweep}/{name}")
+    }
+
+    /// The texts whose activations are kept of a split, a JSON object a line, in the order of the files beside it.
+    pub fn position_texts(split: &str) -> String {
+        format!("{}/texts.jsonl", positions_folder(split))
     }
 
     /// A tensor file's name: `dev_perf` is `dev_perf.safetensors`.
@@ -363,6 +378,11 @@ pub mod stage {
         probes.dedup();
         let splits = if splits.is_empty() { String::new() } else { format!(" on {}", splits.join(",")) };
         format!("{PROBE} {}{splits}", probes.join(","))
+    }
+
+    /// The entry of a result of perturbing, by its name if it has one.
+    pub fn mask(sweep: Option<&str>) -> String {
+        sweep.map_or_else(|| MASK.to_owned(), |sweep| format!("{MASK} {sweep}"))
     }
 
     /// The entry of a task's masks.

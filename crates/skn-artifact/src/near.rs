@@ -52,9 +52,13 @@ mod tests {
 
     #[test]
     fn distances_by_hand() {
-        for (wanted, known, expected) in
-            [("sst2", "sst2", 0), ("sst-2", "sst2", 1), ("kitten", "sitting", 3), ("", "abc", 3), ("trian", "train", 1)]
-        {
+        for (wanted, known, expected) in [
+            ("sst2", "sst2", 0),
+            ("sst-2", "sst2", 1),
+            ("kitten", "sitting", 3),
+            ("", "abc", 3),
+            ("trian", "train", 1),
+        ] {
             assert_eq!(distance(wanted, known), expected, "{wanted} {known}");
             assert_eq!(distance(known, wanted), expected, "{known} {wanted}");
         }

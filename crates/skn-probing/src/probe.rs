@@ -98,8 +98,7 @@ mod tests {
             assert_eq!(probe.to_string().parse::<ProbeType>().unwrap(), probe);
         }
         let error = "ACC".parse::<ProbeType>().unwrap_err();
-        let expected =
-            "probe `ACC`: expected one of acc, acc_mean, acc_max, acc_last, pos, prompt_act, speed; did you mean acc";
+        let expected = "probe `ACC`: expected one of acc, acc_mean, acc_max, acc_last, pos, prompt_act, speed; did you mean acc";
         assert_eq!(error.to_string(), expected);
     }
 }

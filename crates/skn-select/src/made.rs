@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use skn_artifact::names::rank;
-use skn_artifact::{ArtifactError, TensorFile, open_regular, read_json};
+use skn_artifact::{ArtifactError, TensorFile, read_json, read_regular};
 
 use crate::error::{Result, SelectError};
 use crate::mask::Mask;
@@ -45,6 +45,9 @@ pub struct MadeRanking {
     marks: bool,
     name: Option<String>,
 }
+
+/// A list of neurons is not larger.
+const MOST_BYTES: u64 = 1 << 26;
 
 /// A neuron of a list, and its score where it has one.
 type Listed = (usize, usize, Option<f32>);
@@ -217,12 +220,20 @@ impl MadeRanking {
 
 fn of_csv(path: &Path) -> Result<Vec<Listed>> {
     let io = |source| ArtifactError::Io { file: path.into(), operation: "read", source };
-    let read = open_regular(path).map_err(io)?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(read);
-    let wrong = |line: usize, error: csv::Error| {
-        SelectError::file(path, format!("line {line}"), "a line of CSV", error)
+    let bytes = read_regular(path, MOST_BYTES).map_err(io)?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
+    let wrong = |error: csv::Error| {
+        let place = format!("line {}", line_of(&bytes, error.position()));
+        match error.kind() {
+            // What it says itself counts lines otherwise than an editor does.
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                SelectError::file(path, place, format!("{expected_len} values, as the header has"), len)
+            }
+            csv::ErrorKind::Utf8 { .. } => SelectError::file(path, place, "UTF-8", "other bytes"),
+            _ => SelectError::file(path, place, "a line of CSV", error),
+        }
     };
-    let heads = reader.headers().map_err(|error| wrong(1, error))?.clone();
+    let heads = reader.headers().map_err(wrong)?.clone();
     let column =
         |names: &[&str]| heads.iter().position(|head| names.contains(&head.trim_start_matches('\u{feff}')));
     let (Some(layer), Some(index)) = (column(&["layer"]), column(&["index", "neuron"])) else {
@@ -231,15 +242,15 @@ fn of_csv(path: &Path) -> Result<Vec<Listed>> {
     };
     let score = column(&["score"]);
     let mut listed = Vec::new();
-    for (number, record) in reader.records().enumerate() {
-        let line = number + 2;
-        let record = record.map_err(|error| wrong(line, error))?;
+    for record in reader.records() {
+        let record = record.map_err(wrong)?;
+        let line = || line_of(&bytes, record.position());
         let cell = |column: usize| record.get(column).unwrap_or_default();
         let whole = |column: usize| {
             let bad = || {
                 SelectError::file(
                     path,
-                    format!("line {line}"),
+                    format!("line {}", line()),
                     "whole numbers from 0",
                     format!("{:?}", cell(column)),
                 )
@@ -247,12 +258,21 @@ fn of_csv(path: &Path) -> Result<Vec<Listed>> {
             cell(column).parse::<usize>().map_err(|_| bad())
         };
         let score = score.map(cell).filter(|text| !text.is_empty()).map(|text| {
-            let bad = |_| SelectError::file(path, format!("line {line}"), "a score", format!("{text:?}"));
+            let bad = |_| SelectError::file(path, format!("line {}", line()), "a score", format!("{text:?}"));
             text.parse::<f32>().map_err(bad)
         });
         listed.push((whole(layer)?, whole(index)?, score.transpose()?));
     }
     Ok(listed)
+}
+
+/// The line on which a record begins, as an editor counts it. The csv library's own count is one less behind `\r\n`, and its
+/// record may begin with what ends the line before.
+fn line_of(bytes: &[u8], start: Option<&csv::Position>) -> usize {
+    let start = start.map_or(0, |start| usize::try_from(start.byte()).unwrap_or(usize::MAX));
+    let ends = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+    let blank = bytes.iter().skip(start).take_while(ends).count();
+    1 + bytes.iter().take(start.saturating_add(blank)).filter(|byte| **byte == b'\n').count()
 }
 
 fn of_json(path: &Path) -> Result<Vec<Listed>> {
@@ -364,10 +384,17 @@ mod tests {
 
     #[test]
     fn lists_that_can_not_be_are_refused() {
-        let cases: [(&str, &[u8], &str); 11] = [
+        let cases: [(&str, &[u8], &str); 14] = [
             ("a.csv", b"layer,score\n0,1\n", "a header layer,index[,score]"),
             ("a.csv", b"layer,index\n0,x\n", "line 2: expected whole numbers from 0, found \"x\""),
             ("a.csv", b"layer,index\n0,-1\n", "line 2"),
+            ("a.csv", b"layer,index\r\n0,1\r\n0,x\r\n", "line 3: expected whole numbers"),
+            (
+                "a.csv",
+                b"layer,index\r\n0,1\r\n0\r\n",
+                "line 3: expected 2 values, as the header has, found 1",
+            ),
+            ("a.csv", b"layer,index\n\n0,1\n\n0,x\n", "line 5: expected whole numbers"),
             ("a.csv", b"layer,index\n2,0\n", "expected a layer below 2, found layer 2, index 0"),
             ("a.csv", b"layer,index\n1,3\n", "an index below 3, the neurons of layer 1"),
             ("a.csv", b"layer,index\n1,0\n1,0\n", "neuron 1 of the list: expected each neuron once"),

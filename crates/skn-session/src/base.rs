@@ -10,7 +10,9 @@ use skn_model::{Gradients, LanguageModel, Method, PromptPlace, ReadAs, Tuning};
 use crate::answers::{Recorded, answers};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
-use crate::fits::{check_backbone, check_description, check_method, tell_idle, tell_other_task, tell_tuned, template_sha256};
+use crate::fits::{
+    check_backbone, check_description, check_method, tell_idle, tell_other_task, tell_tuned, template_sha256,
+};
 use crate::loaded::{LoadedModel, read_model};
 use crate::named::Named;
 use crate::options::{Size, Subject, Tuned, TunedMethod};

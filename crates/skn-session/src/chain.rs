@@ -234,7 +234,7 @@ impl<'a> Plan<'a> {
         let splits = vec![Split::Dev, Split::Test];
         [
             Probe { fire_bits: true, variance: true, ..of(&all) },
-            Probe { pos: Some(NeuronChoice::Best), splits, ..of(&[ProbeType::Pos]) },
+            Probe { pos: vec![NeuronChoice::Best], splits, ..of(&[ProbeType::Pos]) },
         ]
     }
 

@@ -254,10 +254,8 @@ pub fn named_task(name: &str) -> Result<Task> {
         Err(error @ DataError::UnknownTask { .. }) => {
             // Those of the demo are as likely to be meant as those that are built in.
             let near = did_you_mean(name, Task::names().chain(skn_demo::TASKS));
-            let said = near.map_or_else(
-                || error.to_string(),
-                |near| format!("unknown task {name:?}; {near}"),
-            );
+            let said =
+                near.map_or_else(|| error.to_string(), |near| format!("unknown task {name:?}; {near}"));
             Err(SessionError::usage(format!(
                 "{said}; tasks of the demo: {}; or option `task_file` FILE.toml",
                 skn_demo::TASKS.join(", ")

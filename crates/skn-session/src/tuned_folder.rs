@@ -263,7 +263,17 @@ mod tests {
         let best = desk.path().join("tuned");
         write_file(&desk.path().join("outside"), Overwrite::Refuse, b"theirs").unwrap();
         let outside = desk.path().join("outside").display().to_string();
-        for name in ["../outside", "./../outside", "tuned/../outside", "tuned//etc", "tuned/", &outside, "x/../../outside", "", ".."] {
+        for name in [
+            "../outside",
+            "./../outside",
+            "tuned/../outside",
+            "tuned//etc",
+            "tuned/",
+            &outside,
+            "x/../../outside",
+            "",
+            "..",
+        ] {
             let config = serde_json::json!({
                 "method": "RobertaPrompt", "prompt_size": 2, "task": "sst2", "metric": "accuracy", "dev_score": 0.5,
                 "verbalizer": {"words": [], "ids": []}, "model": {"id": "m", "sha256": "00"}, "step": 3,

@@ -74,6 +74,10 @@ pub struct Mask {
     #[arg(long = "class_path", value_name = "FILES", value_delimiter = ',')]
     class_path: Vec<PathBuf>,
 
+    /// Keep the results beside others of the run, in RUN/sweeps/<name> [default: in RUN itself, whose report shows them]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
     #[command(flatten)]
     at_once: AtOnce,
     #[command(flatten)]
@@ -106,7 +110,9 @@ impl Mask {
     /// If the means are missing that `--type mean` needs, or a flag has nothing to act on.
     pub(crate) fn options(&self) -> Result<Perturb> {
         if let Some((flag, of)) = self.flags_without_effect().next() {
-            return Err(Failure::usage(format!("--{flag}: goes with {of}, which is not asked for; leave it out")));
+            return Err(Failure::usage(format!(
+                "--{flag}: goes with {of}, which is not asked for; leave it out"
+            )));
         }
         let mut perturb = Perturb::default();
         (perturb.subject, perturb.tuned) = (self.subject.options(), self.tuned.options());
@@ -118,7 +124,7 @@ impl Mask {
         perturb.matched = self.matched.clone().filter(|_| self.cmp);
         perturb.matched_masks = self.matched_path.clone();
         perturb.class_masks = self.class_path.clone();
-        perturb.batch = self.at_once.batch;
+        (perturb.batch, perturb.name) = (self.at_once.batch, self.name.clone());
         (perturb.out, perturb.overwrite) = (self.destination.out.clone(), self.destination.force);
         Ok(perturb)
     }

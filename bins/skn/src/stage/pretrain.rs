@@ -72,9 +72,11 @@ impl FromStr for Shape {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = text.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<usize>>>();
+        let numbers =
+            text.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<usize>>>();
         let four = numbers.and_then(|numbers| <[usize; 4]>::try_from(numbers).ok());
-        four.map(Self).ok_or_else(|| "expected four whole numbers with commas between, such as 64,2,160,4".into())
+        four.map(Self)
+            .ok_or_else(|| "expected four whole numbers with commas between, such as 64,2,160,4".into())
     }
 }
 

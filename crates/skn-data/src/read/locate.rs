@@ -62,7 +62,8 @@ pub(crate) fn with_splits_in(path: &Path, task: &Task) -> Result<Task> {
     let folder = plain_folder(path, &train).unwrap_or_else(|_| path.to_owned());
     task.with_splits(|split| match &listed {
         Some(listed) => Ok(listed.iter().any(|name| name == split)),
-        None => Ok(is_there(&path.join(split).join("state.json"))? || !shards::of(&folder, split, &train)?.is_empty()),
+        None => Ok(is_there(&path.join(split).join("state.json"))?
+            || !shards::of(&folder, split, &train)?.is_empty()),
     })
 }
 

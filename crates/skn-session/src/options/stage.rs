@@ -90,7 +90,7 @@ impl Stage {
             Self::Probe(options) => options.entry(),
             Self::Merge(_) => stage::MERGE.into(),
             Self::Select(options) => stage::select(options.task.as_deref().unwrap_or(task)),
-            Self::Perturb(_) => stage::MASK.into(),
+            Self::Perturb(options) => stage::mask(options.name.as_deref()),
             Self::Prune(_) => stage::PRUNE.into(),
             Self::Report(_) => stage::REPORT.into(),
             Self::Chain(_) | Self::Untuned(_) => stage::RUN.into(),
@@ -112,10 +112,11 @@ impl Stage {
             Self::Experiment(options) => options.resume = false,
             Self::Merge(_) | Self::Select(_) | Self::Prune(_) | Self::Report(_) => {}
         }
-        if let Self::Train(Train { tuned, .. }) | Self::Probe(Probe { tuned, .. }) | Self::Perturb(Perturb { tuned, .. }) =
-            &mut essence
+        if let Self::Train(Train { tuned, .. })
+        | Self::Probe(Probe { tuned, .. })
+        | Self::Perturb(Perturb { tuned, .. }) = &mut essence
         {
-            tuned.method = tuned.method.filter(|_| !tuned.load);
+            tuned.method = (!tuned.load).then(|| tuned.new_method());
         }
         essence
     }

@@ -324,7 +324,7 @@ impl Measured {
     fn of(setup: &Setup<'_>, model: &LanguageModel) -> Result<Self> {
         let base = &setup.base;
         let texts = base.encode(setup.part("dev"), model)?;
-        let pass = base.session.pass(None);
+        let pass = base.session.pass_over("dev", None);
         // The first texts pack the weights, outside the time that is measured.
         speed(model, &texts[..texts.len().min(8)], &base.verbalizer.ids, 1, 0, &pass)?;
         let speed = speed(model, &texts, &base.verbalizer.ids, 1, 0, &pass)?;

@@ -177,7 +177,8 @@ fn note_beginning(outcome: &Outcome, writer: &mut RunWriter) -> Result<()> {
 }
 
 fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
-    let of_best = tuning_files().map(|name| in_best(&name)).chain(run.companions.keys().map(|name| in_best(name)));
+    let of_best =
+        tuning_files().map(|name| in_best(&name)).chain(run.companions.keys().map(|name| in_best(name)));
     let of_last = [file::CHECKPOINT, file::PREVIOUS_CHECKPOINT].map(|name| format!("{}/{name}", file::LAST));
     // What somebody else puts beside them is not this stage's.
     for name in of_best.chain(of_last.clone()) {
