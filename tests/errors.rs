@@ -120,23 +120,29 @@ fn what_has_nothing_to_act_on() {
         "skn-prune --resume_from run --save_to x --info_path run/info/sst2/0.1 --ths_path run/sst2/train_avg";
     desk.fails(&format!("{prune} --text_ths_path run/sst2/train_mean_avg"), 2, &["per-position-group"]);
     assert!(!desk.path("x").exists(), "nothing is left behind");
-    let said = desk.run(&format!(
-        "{mask} --type zero --alpha 0.2 --noise per-token --repeats 2 --draws 3 --ths_path run/sst2/train_avg"
-    ));
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    for flag in ["alpha", "noise", "repeats", "draws", "ths_path"] {
-        assert!(said.stderr.contains(&format!("--{flag}: goes with")), "{flag} in {}", said.stderr);
+    for idle in [
+        "--type zero --alpha 0.2",
+        "--type mean --ths_path run/sst2/train_avg --alpha 0.2",
+        "--type zero --noise per-token",
+        "--type zero --repeats 2",
+        "--draws 3",
+        "--ths_path run/sst2/train_avg",
+        "--matched run/sst2/train_avg",
+        "--matched_path run/info/sst2/0.1",
+    ] {
+        let flag = idle.rsplit("--").next().unwrap().split(' ').next().unwrap();
+        desk.fails(&format!("{mask} {idle}"), 2, &[&format!("--{flag}: goes with"), "leave it out"]);
     }
+    assert!(!desk.path("x").exists(), "nothing is left behind");
     let said = desk.run("skn-probe -p --resume_from run --model_type RobertaPrunePrompt --save_to y");
     assert!(said.code == 0 && said.stderr.contains("is not pruned"), "{}", said.stderr);
-    let idle = "skn-probe --resume_from run --save_to z --repeats 3 --prepend-mask --verbalizer --model_type RobertaBias";
+    let idle = "skn-probe --data_path data/raw/sst2 --save_to z --repeats 3 --prepend-mask --verbalizer --model_type RobertaBias";
     let said = desk.run(&format!("{idle} --prompt_size 4 --splits train"));
     assert_eq!(said.code, 0, "{}", said.stderr);
     for flag in [
         "--repeats: goes with",
-        "--prepend-mask: goes with -p",
-        "--verbalizer: goes with -p",
-        "--resume_from without -p",
+        "--prepend-mask: goes with --resume_from",
+        "--verbalizer: goes with --resume_from",
         "--prompt_size",
     ] {
         assert!(said.stderr.contains(flag), "{flag} in {}", said.stderr);
@@ -348,8 +354,7 @@ fn a_tuned_run_is_not_replaced_by_accident() {
     let train = "skn-train --model demo --task sentiment --max-steps 3 --save_to run";
     desk.ok(train);
     let before = desk.contents("run");
-    // Without -p nothing is loaded: this would train a new prompt over the old one.
-    desk.fails(&format!("{train} --resume_from run"), 3, &["best/skn.json", "--force"]);
+    desk.fails(train, 3, &["best/skn.json", "--force"]);
     desk.fails(&format!("{train} --force --epoch 0"), 2, &["epochs"]);
     assert!(desk.contents("run") == before);
     // Another division would make dev rows of what the run was probed on.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use support::Desk;
 
 /// Long enough to be hit in the middle, with evaluations and checkpoints on the way.
-const TRAIN: &str = "skn-train --model demo --task sentiment --epoch 1 --max-steps 40 --eval_every_step 10 \
+const TRAIN: &str = "skn-train --model demo --task sentiment --bz 8 --epoch 1 --max-steps 40 --eval_every_step 10 \
                      --checkpoint-every 3 --threads 1 --save_to";
 
 fn start(desk: &Desk, line: &str) -> Child {
@@ -143,19 +143,46 @@ fn stopped_by_a_signal() {
     let desk = Desk::new();
     desk.ok(&format!("{TRAIN} straight"));
     for (name, code) in [("INT", 130), ("TERM", 143)] {
-        let mut child = start(&desk, &format!("{TRAIN} {name}"));
+        let run = format!("stopped by {name}");
+        let words: Vec<&str> = TRAIN.split_whitespace().skip(1).chain([run.as_str(), "--force"]).collect();
+        let mut command = desk.command("skn-train", &words);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         // The first checkpoint says that training is under way.
-        while !desk.path(&format!("{name}/last/checkpoint.safetensors")).exists() {
+        while !desk.path(&format!("{run}/last/checkpoint.safetensors")).exists() {
             assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
             std::thread::yield_now();
         }
         signal(&child, name);
-        assert_eq!(child.wait().unwrap().code(), Some(code));
-        let said = desk.run(&format!("{TRAIN} {name}"));
-        assert_eq!(said.code, 3, "without --resume what is there is not touched: {}", said.stderr);
-        desk.ok(&format!("{TRAIN} {name} --resume"));
-        assert_eq!(differing(&desk, name, "straight"), [""; 0]);
+        let said: support::Said = child.wait_with_output().unwrap().into();
+        assert_eq!(said.code, code, "{}", said.stderr);
+        let goes_on = said.stderr.trim_end().rsplit_once("this goes on: ").unwrap().1.to_owned();
+        assert!(goes_on.ends_with("--resume") && !goes_on.contains("--force"), "{goes_on}");
+        let said = desk.command("skn-train", &words[..words.len() - 1]).output().unwrap();
+        assert_eq!(said.status.code(), Some(3), "without --resume what is there is not touched");
+        // As a shell reads it.
+        let mut shell = std::process::Command::new("sh");
+        assert!(shell.args(["-c", &goes_on]).current_dir(desk.path("")).output().unwrap().status.success());
+        assert_eq!(differing(&desk, &run, "straight"), [""; 0]);
     }
+}
+
+/// A chain says so too.
+#[test]
+fn a_chain_that_was_stopped_says_how_it_goes_on() {
+    let desk = Desk::new();
+    let words = ["--epoch", "1", "--retune-epoch", "1", "--draws", "1", "--shares", "0.1", "--out", "run"];
+    let mut command = desk.command("skn-run", &words);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !desk.path("run/last/checkpoint.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
+        std::thread::yield_now();
+    }
+    signal(&child, "INT");
+    let said: support::Said = child.wait_with_output().unwrap().into();
+    assert_eq!(said.code, 130, "{}", said.stderr);
+    let goes_on = said.stderr.trim_end().rsplit_once("this goes on: ").unwrap().1.to_owned();
+    let expected = format!("skn-run {} --resume", words.join(" "));
+    assert!(goes_on.ends_with(&expected), "{goes_on}");
 }
 
 /// Who waits for texts that never come listens all the same.

@@ -94,6 +94,7 @@ impl Small {
             tokenizer_sha256: "tokenizer".into(),
             begins: Beginning::New,
             companions: BTreeMap::new(),
+            apart: false,
         }
     }
 

@@ -31,9 +31,9 @@ pub(crate) fn training(desk: &Desk, out: &Path, seed: u64) -> Train {
     let mut tuned = Tuned::default();
     tuned.prompt_size = NonZeroUsize::new(4);
     train.tuned = tuned;
-    train.training.batch = NonZeroUsize::new(8).unwrap();
-    train.training.learning_rate = 0.01;
-    train.training.epochs = 3;
+    train.training.batch = NonZeroUsize::new(8);
+    train.training.learning_rate = Some(0.01);
+    train.training.epochs = Some(3);
     train.training.max_steps = Some(14);
     train.training.eval_every = Some(4);
     train.training.checkpoint_every = 3;

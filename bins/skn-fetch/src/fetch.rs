@@ -96,7 +96,7 @@ pub fn program() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
     let fetch: Fetch = match parse(&line) {
         Ok(fetch) => fetch,
-        Err(error) => return refuse_or_tell(&error, &line, &[]),
+        Err(error) => return refuse_or_tell("skn-fetch", &error, &line, &[]),
     };
     let run = || {
         let console = Console::new(&fetch.common)?;

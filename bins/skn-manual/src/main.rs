@@ -23,7 +23,7 @@ struct Manual {
 fn main() -> ExitCode {
     let manual: Manual = match parse(std::env::args_os()) {
         Ok(manual) => manual,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse("skn-manual", &error),
     };
     skn_program::report("skn-manual", |_| 1, run(&manual))
 }

@@ -10,9 +10,14 @@ use crate::console::print;
 
 /// Ends the program as [`refuse`]; where it was asked for its version and also to say more (`--version -v`), it says more.
 /// `computes` is what only the program knows, a name and what it is.
-pub fn refuse_or_tell(error: &clap::Error, line: &[OsString], computes: &[(&str, String)]) -> ExitCode {
+pub fn refuse_or_tell(
+    program: &str,
+    error: &clap::Error,
+    line: &[OsString],
+    computes: &[(&str, String)],
+) -> ExitCode {
     if error.kind() != ErrorKind::DisplayVersion || !line.iter().skip(1).any(asks_for_more) {
-        return refuse(error);
+        return refuse(program, error);
     }
     let mut said = error.to_string().trim_end().to_owned();
     for (name, what) in about().iter().chain(computes) {

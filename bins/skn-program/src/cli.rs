@@ -52,14 +52,15 @@ pub fn parse<P: Parser>(
     P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// Ends the program as clap does: help and version go to standard output. What is wrong goes to standard error with the
-/// control characters of the user's words spelled out.
-pub fn refuse(error: &clap::Error) -> ExitCode {
+/// Ends the program as clap does: help and version go to standard output. What is wrong goes to standard error as any other
+/// error does, with the program's name before it and the control characters of the user's words spelled out.
+pub fn refuse(program: &str, error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         error.exit();
     }
+    let said = error.to_string();
     // Nobody can be told where that takes nothing.
-    write!(std::io::stderr().lock(), "{}", visible(&error.to_string())).ok();
+    write!(std::io::stderr().lock(), "{program}: {}", visible(&said)).ok();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use skn_artifact::{visible, visible_json};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -28,8 +28,35 @@ struct Current {
     unit: Unit,
     total: u64,
     done: u64,
+    /// How much was done before it began.
+    before: u64,
+    /// What is known by now.
+    note: String,
     bar: Option<ProgressBar>,
+    began: Instant,
     logged: Instant,
+}
+
+impl Current {
+    /// The time that the rest takes if it goes on as it did since it began; nothing as long as nothing is done.
+    fn left(&self, elapsed: Duration) -> Option<Duration> {
+        let (done, rest) = (self.done.checked_sub(self.before)?, self.total.saturating_sub(self.done));
+        (done > 0).then(|| elapsed.mul_f64(rest as f64 / done as f64))
+    }
+
+    /// How far it is, in a line.
+    fn line(&self, elapsed: Duration) -> String {
+        let percent = 100 * self.done / self.total.max(1);
+        let [done, total] = [self.done, self.total].map(|amount| self.unit.show(amount));
+        let mut line = format!("{}: {done} of {total} ({percent} %)", self.what);
+        if !self.note.is_empty() {
+            line += &format!(", {}", self.note);
+        }
+        if let Some(left) = self.left(elapsed) {
+            line += &format!(", {} left", HumanDuration(left));
+        }
+        line
+    }
 }
 
 /// What is counted.
@@ -42,8 +69,10 @@ enum Unit {
 impl Unit {
     fn template(self) -> &'static str {
         match self {
-            Self::Items => "{msg:>22} {wide_bar} {pos}/{len}  {elapsed} < {eta}",
-            Self::Bytes => "{msg:>22} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed} < {eta}",
+            Self::Items => "{msg:>22} {wide_bar} {pos}/{len}  {elapsed} < {eta}  {prefix}",
+            Self::Bytes => {
+                "{msg:>22} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed} < {eta}  {prefix}"
+            }
         }
     }
 
@@ -99,12 +128,34 @@ impl Console {
 
     /// So many more are done.
     pub fn advance(&self, amount: u64) {
-        self.update(|done| done + amount);
+        self.update(|current| current.done += amount);
+    }
+
+    /// So many were done before: the time that is left is not told by them.
+    pub fn resumes(&self, amount: u64) {
+        self.update(|current| {
+            current.done += amount;
+            current.before += amount;
+            if let Some(bar) = &current.bar {
+                bar.set_position(current.done);
+                bar.reset_eta();
+            }
+        });
+    }
+
+    /// What is known by now, shown beside how far it is.
+    pub fn note(&self, found: &str) {
+        self.update(|current| {
+            current.note = found.into();
+            if let Some(bar) = &current.bar {
+                bar.set_prefix(visible(found).into_owned());
+            }
+        });
     }
 
     /// So many are done in all.
     pub fn reach(&self, done: u64) {
-        self.update(|_| done);
+        self.update(|current| current.done = done);
     }
 
     fn start(&self, what: &str, total: u64, unit: Unit) {
@@ -113,7 +164,9 @@ impl Console {
             bar.finish_and_clear();
         }
         let bar = self.bar(what, total, unit);
-        *current = Some(Current { what: what.into(), unit, total, done: 0, bar, logged: Instant::now() });
+        let (what, note, now) = (what.into(), String::new(), Instant::now());
+        *current =
+            Some(Current { what, unit, total, done: 0, before: 0, note, bar, began: now, logged: now });
     }
 
     fn bar(&self, what: &str, total: u64, unit: Unit) -> Option<ProgressBar> {
@@ -125,10 +178,10 @@ impl Console {
         Some(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
-    fn update(&self, done: impl FnOnce(u64) -> u64) {
+    fn update(&self, change: impl FnOnce(&mut Current)) {
         let Ok(mut current) = self.current.lock() else { return };
         let Some(current) = current.as_mut() else { return };
-        current.done = done(current.done);
+        change(current);
         if let Some(bar) = &current.bar {
             bar.set_position(current.done);
             if current.done >= current.total {
@@ -136,9 +189,7 @@ impl Console {
             }
         } else if self.kind == ProgressKind::Log && current.logged.elapsed() >= LOG_EVERY {
             current.logged = Instant::now();
-            let percent = 100 * current.done / current.total.max(1);
-            let [done, total] = [current.done, current.total].map(|amount| current.unit.show(amount));
-            tracing::info!("{}: {done} of {total} ({percent} %)", current.what);
+            tracing::info!("{}", current.line(current.began.elapsed()));
         }
     }
 }
@@ -157,11 +208,12 @@ fn watch_signals() -> anyhow::Result<Arc<AtomicUsize>> {
 }
 
 fn start_logging(common: &Common, writer: AboveBars) {
+    // Libraries of others trace each word that they read: who asks for more asks it of ours.
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
         (_, 0) => "info",
-        (_, 1) => "debug",
-        _ => "trace",
+        (_, 1) => "info,skn=debug",
+        _ => "info,skn=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -280,6 +332,28 @@ fn visible_line(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_tells_what_is_known_and_what_is_left() {
+        let now = Instant::now();
+        let mut current = Current {
+            what: "training".into(),
+            unit: Unit::Items,
+            total: 1000,
+            done: 0,
+            before: 0,
+            note: String::new(),
+            bar: None,
+            began: now,
+            logged: now,
+        };
+        let minute = Duration::from_secs(60);
+        assert_eq!(current.line(minute), "training: 0 of 1000 (0 %)", "nobody knows yet");
+        (current.done, current.before) = (500, 250);
+        current.note = "loss 0.5000, dev accuracy 0.7500".into();
+        let line = "training: 500 of 1000 (50 %), loss 0.5000, dev accuracy 0.7500, 2 minutes left";
+        assert_eq!(current.line(minute), line, "250 took a minute; what was done before took none");
+    }
 
     #[test]
     fn a_log_line_keeps_colours_alone() {

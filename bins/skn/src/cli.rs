@@ -96,11 +96,12 @@ pub enum Dtype {
 /// Which model, and which task.
 #[derive(Args, Clone, Debug)]
 pub struct ModelAndTask {
-    /// Folder, GGUF file, owner/name[@revision] from the local Hugging Face cache, or demo
+    /// Folder, GGUF file, owner/name[@revision] from the local Hugging Face cache, or demo [default: that of the run that is
+    /// resumed from, else roberta-base]
     #[arg(long, visible_alias = "load_backbone", value_name = "MODEL")]
     pub model: Option<String>,
 
-    /// Task by name [default: the task of the run that is resumed from, else sst2]
+    /// Task by name [default: the task of the run that is resumed from, else sst2, of the demo sentiment]
     #[arg(long = "task", visible_alias = "task_type", value_name = "NAME")]
     pub task: Option<String>,
 
@@ -176,9 +177,9 @@ pub enum Compat {
 /// Tuned parameters to load.
 #[derive(Args, Clone, Debug)]
 pub struct Tuned {
-    /// Tuning method
-    #[arg(long = "model_type", value_name = "METHOD", default_value = "RobertaPrompt")]
-    pub model_type: ModelType,
+    /// Tuning method [default: that of the parameters in --resume_from, else RobertaPrompt]
+    #[arg(long = "model_type", value_name = "METHOD")]
+    pub model_type: Option<ModelType>,
 
     /// Prompt positions, the <mask> row counted [default: 16, or what the loaded prompt has]
     #[arg(long = "prompt_size", value_name = "P")]
@@ -193,11 +194,12 @@ pub struct Tuned {
     #[arg(long = "prompt_place", value_name = "PLACE")]
     pub prompt_place: Option<PromptPlace>,
 
-    /// Load tuned parameters from --resume_from
+    /// As the original has it: load tuned parameters from --resume_from, which does so by itself
     #[arg(short = 'p', long = "from_pretrained")]
     pub from_pretrained: bool,
 
-    /// Run or folder with tuned parameters: ours, PEFT's or AdapterHub's
+    /// Run or folder with tuned parameters to load: ours, PEFT's or AdapterHub's. Model, method, prompt size, task and data are
+    /// those of the run
     #[arg(long = "resume_from", value_name = "RUN")]
     pub resume_from: Option<PathBuf>,
 
@@ -213,9 +215,10 @@ pub struct Tuned {
 impl Tuned {
     /// What a stage is asked.
     pub fn options(&self) -> options::Tuned {
-        let Self { model_type: ModelType(method), prompt_size, from_pretrained: load, .. } = *self;
         let mut tuned = options::Tuned::default();
-        (tuned.method, tuned.prompt_size, tuned.load) = (method, prompt_size, load);
+        tuned.method = self.model_type.map(|ModelType(method)| method);
+        tuned.prompt_size = self.prompt_size;
+        tuned.load = self.from_pretrained || self.resume_from.is_some();
         (tuned.resume_from, tuned.prepend_mask) = (self.resume_from.clone(), self.prepend_mask);
         (tuned.verbalizer, tuned.prompt_place) = (self.verbalizer, self.prompt_place);
         tuned.prompt_text = self.prompt_text.clone();
@@ -234,7 +237,7 @@ pub struct AtOnce {
 /// A range of a model's layers.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Layers {
-    /// First layer, from 0 [default: 0; when pruning a quarter of the layers stays whole, 3 of 12]
+    /// First layer, from 0
     #[arg(long = "low_layer", visible_alias = "lowlayer", value_name = "LAYER")]
     low: Option<usize>,
 

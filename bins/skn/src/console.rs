@@ -38,6 +38,14 @@ impl Progress for Console {
         self.0.advance(amount);
     }
 
+    fn resumes(&self, amount: u64) {
+        self.0.resumes(amount);
+    }
+
+    fn note(&self, found: &str) {
+        self.0.note(found);
+    }
+
     fn cancelled(&self) -> bool {
         self.signal().is_some()
     }

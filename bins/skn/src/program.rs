@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use serde::Serialize;
-use skn_program::{conclude, parse, refuse_or_tell, report};
+use skn_program::{conclude, parse, refuse_or_tell, report, typed_again};
 use skn_session::options::{self, Compute};
 use skn_session::{
     Isa, Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
@@ -55,6 +55,8 @@ pub trait Stage: Parser {
 pub struct Call {
     /// Where it says how far it is.
     pub console: Arc<Console>,
+    /// The program as it was called: by its name, or by its path.
+    pub name: String,
     /// Its arguments as they were typed, for the record.
     pub arguments: Vec<String>,
 }
@@ -68,6 +70,13 @@ impl Call {
         let typed = self.arguments.clone();
         let session = Session::new(compute)?.with_description(move |_| typed.clone());
         Ok(session.with_progress(self.console.clone()).for_one_stage())
+    }
+
+    /// The command line that goes on with this one, where it was stopped.
+    pub fn resumed(&self) -> String {
+        let kept = self.arguments.iter().filter(|word| !["--force", "--resume"].contains(&word.as_str()));
+        let words = kept.map(String::as_str).chain(["--resume"]);
+        typed_again(std::iter::once(self.name.as_str()).chain(words))
     }
 
     /// The same, of a program that computes with no model.
@@ -98,17 +107,22 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     let line = rewrite_short_pairs(line);
     let stage: S = match parse(&line) {
         Ok(stage) => stage,
-        Err(error) => return refuse_or_tell(&error, &line, &computes()),
+        Err(error) => return refuse_or_tell(S::PROGRAM, &error, &line, &computes()),
     };
     let run = || {
         let console = Arc::new(Console::new(stage.common())?);
-        let call = Call { console: console.clone(), arguments: typed(&line) };
+        let name = line.first().map_or(S::PROGRAM.into(), |name| name.to_string_lossy().into_owned());
+        let call = Call { console: console.clone(), name, arguments: typed(&line) };
         if let Some((rehearsed, compute)) = stage.rehearsed()? {
             let result = call.session(compute).and_then(|session| Ok(DryRun(session.dry_run(&rehearsed)?)));
-            return conclude(&console, stage.common(), result.map_err(in_flags));
+            return conclude(
+                &console,
+                stage.common(),
+                result.map_err(|error| in_flags(error, || call.resumed())),
+            );
         }
         let result = stage.run(&call);
-        conclude(&console, stage.common(), result.map_err(in_flags))
+        conclude(&console, stage.common(), result.map_err(|error| in_flags(error, || call.resumed())))
     };
     report(S::PROGRAM, code, run())
 }

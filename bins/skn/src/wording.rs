@@ -42,6 +42,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("method", "--model_type"),
     ("metric_column", "--metric-column"),
     ("model", "--model"),
+    ("name", "--name"),
     ("neurons", "--neuron"),
     ("out", "--out"),
     ("overwrite", "--force"),
@@ -77,11 +78,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("uniform", "--uniform"),
     ("variance", "--variance"),
     ("verbalizer", "--verbalizer"),
+    ("with_texts", "--with-texts"),
     ("words", "--verb"),
 ];
-
-/// How what was stopped goes on.
-pub(crate) const GOES_ON: &str = "the same command with --resume, and without --force, goes on";
 
 /// The exit code of an error: that of the innermost cause which has one, else 1.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
@@ -95,12 +94,17 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(known).unwrap_or(1)
 }
 
-/// The same error with flags where it names options.
-pub(crate) fn in_flags(error: anyhow::Error) -> anyhow::Error {
+/// The same error with flags where it names options, and with the command line that goes on, `resumed`, where it was stopped.
+pub(crate) fn in_flags(error: anyhow::Error, resumed: impl FnOnce() -> String) -> anyhow::Error {
     let code = code(&error);
     if let Some(SessionError::Stopped { step }) = error.downcast_ref() {
-        return Failure::coded(code, format!("a checkpoint of step {step} is written; {GOES_ON}"));
+        let said = format!("a checkpoint of step {step} is written; this goes on: {}", resumed());
+        return Failure::coded(code, said);
     }
+    reworded(error, code)
+}
+
+fn reworded(error: anyhow::Error, code: u8) -> anyhow::Error {
     let mut said = error.chain().map(|cause| flags_for_options(&cause.to_string())).collect::<Vec<_>>();
     let innermost = said.pop().unwrap_or_default();
     said.into_iter().rev().fold(Failure::coded(code, innermost), anyhow::Error::context)
@@ -136,7 +140,7 @@ mod tests {
         let expected = "--shard 1/2: split dev; option `nobody` knows, tensor `mask` neither";
         assert_eq!(flags_for_options(message), expected);
         let error = SessionError::Input("run: exists; option `overwrite` replaces it".into());
-        let error = in_flags(anyhow::Error::from(error).context("while reading"));
+        let error = reworded(anyhow::Error::from(error).context("while reading"), 3);
         assert_eq!((error.to_string().as_str(), code(&error)), ("while reading", 3));
         assert_eq!(error.root_cause().to_string(), "run: exists; --force replaces it");
     }

@@ -124,9 +124,10 @@ impl Words {
     }
 
     fn tuned(&mut self, tuned: &Tuned) {
-        self.flag("-p", tuned.load);
+        // What is resumed from is loaded.
+        self.flag("-p", tuned.load && tuned.resume_from.is_none());
         self.optional("--resume_from", tuned.resume_from.as_ref().map(|run| run.display()));
-        self.unless("--model_type", tuned.method.name(), TunedMethod::default().name());
+        self.optional("--model_type", tuned.method.map(TunedMethod::name));
         self.optional("--prompt_size", tuned.prompt_size);
         self.optional("--prompt_text", tuned.prompt_text.as_ref());
         self.optional("--prompt_place", tuned.prompt_place);
@@ -150,9 +151,9 @@ impl Words {
         self.tuned(&options.tuned);
         self.path("--out", &options.out);
         let (how, usual) = (&options.training, Training::default());
-        self.value("--epoch", how.epochs);
-        self.value("--batch", how.batch);
-        self.value("--learning_rate", how.learning_rate);
+        self.optional("--epoch", how.epochs);
+        self.optional("--batch", how.batch);
+        self.optional("--learning_rate", how.learning_rate);
         self.optional("--eval_every_step", how.eval_every);
         self.flag("--early_stop", how.early_stop);
         self.optional("--max-steps", how.max_steps);
@@ -170,7 +171,8 @@ impl Words {
         self.tuned(&options.tuned);
         self.list("--probe_type", &options.probe_type);
         self.unless("--site", options.site, Probe::default().site);
-        self.optional("--pos", options.pos);
+        options.pos.iter().for_each(|neuron| self.value("--pos", neuron));
+        self.flag("--with-texts", options.with_texts);
         self.list("--splits", options.splits.iter().map(|split| split.name()));
         self.flag("--fire-bits", options.fire_bits);
         self.flag("--variance", options.variance);
@@ -235,6 +237,7 @@ impl Words {
         }
         self.layers(options.layers);
         self.optional("--batch", options.batch);
+        self.optional("--name", options.name.as_ref());
         "skn-mask"
     }
 
@@ -342,7 +345,8 @@ mod tests {
         let mut train = Train::new(subject(), "out");
         (train.tuned, train.resume, train.overwrite) = (tuned(), true, true);
         let how = &mut train.training;
-        (how.epochs, how.batch, how.learning_rate, how.early_stop) = (2, some(3), 0.25, true);
+        (how.epochs, how.batch, how.learning_rate) = (Some(2), Some(some(3)), Some(0.25));
+        how.early_stop = true;
         (how.eval_every, how.max_steps, how.accumulate) = (Some(4), Some(5), some(6));
         (how.warmup, how.weight_decay, how.dropout, how.checkpoint_every) = (0.5, 0.125, Some(0.25), 8);
         check(train.into());
@@ -350,7 +354,8 @@ mod tests {
         let mut probe = Probe::of("run", &[ProbeType::AccMax, ProbeType::Pos, ProbeType::Speed]);
         (probe.subject, probe.tuned, probe.out) = (subject(), tuned(), "out".into());
         probe.site = NeuronSite::Gate;
-        (probe.pos, probe.splits) = (Some(NeuronChoice::At(1, 2)), vec![Split::Dev, Split::Test]);
+        (probe.pos, probe.with_texts) = (vec![NeuronChoice::At(1, 2), NeuronChoice::Best], true);
+        probe.splits = vec![Split::Dev, Split::Test];
         (probe.shard, probe.batch) = (Some(Shard { index: 2, count: 3 }), Some(some(4)));
         (probe.repeats, probe.overwrite) = (some(2), true);
         (probe.fire_bits, probe.variance) = (true, true);

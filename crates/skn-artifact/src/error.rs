@@ -126,6 +126,12 @@ impl ArtifactError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { operation: "open" | "read" | "look at", .. } => ErrorKind::Input,
+            // A place where none can be, unless the disk has no room for it.
+            Self::Io { operation: "make the folder", source, .. }
+                if source.kind() != io::ErrorKind::StorageFull =>
+            {
+                ErrorKind::Input
+            }
             Self::Missing { .. }
             | Self::Link { .. }
             | Self::Format { .. }

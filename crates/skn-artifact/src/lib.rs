@@ -48,6 +48,7 @@ mod link;
 mod lock;
 mod look;
 pub mod names;
+mod near;
 mod records;
 mod regular;
 mod spool;
@@ -68,6 +69,7 @@ pub use crate::kind::ErrorKind;
 pub use crate::link::refuse_link;
 pub use crate::lock::RunLock;
 pub use crate::look::{is_file, is_folder, is_there, real_path};
+pub use crate::near::did_you_mean;
 pub use crate::records::{
     Agreement, BestNeuron, BestOfText, ByClass, Calibration, ChanceRecord, ClassEvaluation,
     CorrelationRecord, DamageEvidence, EvaluationRecord, Evidence, FullAndPruned, InferencePerformance,

@@ -38,6 +38,8 @@ pub mod key {
         widths.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
+    /// Where activations were read that are not those of a prompt: `last`, at the last token of each text.
+    pub const POOL: &str = "skn.pool";
     /// How many texts of how many were kept, drawn by the seed, where not all were: `10000 of 67349`.
     pub const SAMPLE: &str = "skn.sample";
     /// What neurons are ranked by: accuracy or balanced.
@@ -116,6 +118,8 @@ pub mod file {
     pub const MATCHED: &str = "matched_perf.json";
     /// .. and with the neurons of one class at a time.
     pub const CLASSES: &str = "class_perf.json";
+    /// The folder of results of perturbing that have a name, each in a folder of its name.
+    pub const SWEEPS: &str = "sweeps";
     /// What the whole chain found.
     pub const SUMMARY: &str = "summary.json";
     /// The temperature that makes the probabilities of its answers true.
@@ -172,7 +176,7 @@ pub mod file {
     pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
     /// The folders and files of a run, whose names no task may have: its files would lie between theirs, or nowhere.
-    const TAKEN: [&str; 17] = [
+    const TAKEN: [&str; 18] = [
         BEST,
         LAST,
         INFO,
@@ -187,6 +191,7 @@ pub mod file {
         RANDOM,
         MATCHED,
         CLASSES,
+        SWEEPS,
         SUMMARY,
         REPORT,
         CALIBRATION,
@@ -218,6 +223,31 @@ pub mod file {
     /// How a model answers a part of the data, by its path in the task's folder: `test_evaluation.json`.
     pub fn evaluation(part: &str) -> String {
         format!("{part}_evaluation.json")
+    }
+
+    /// The folder within `best` that has the tuned parameters of a model that transformers loads: beside a model it takes an
+    /// `adapter_config.json` for an adapter that belongs into it, where PEFT is installed.
+    pub const TUNED_FOLDER: &str = "tuned";
+
+    /// Every file of tuned parameters by its name in `best`: beside the model, or in a folder of their own.
+    pub fn tuned_in_best() -> impl Iterator<Item = String> {
+        let beside = [ADAPTER_CONFIG].into_iter().chain(TUNED);
+        beside.flat_map(|name| [name.to_owned(), in_tuned_folder(name)])
+    }
+
+    /// A file of tuned parameters by its name in `best`, where they have a folder of their own.
+    pub fn in_tuned_folder(name: &str) -> String {
+        format!("{TUNED_FOLDER}/{name}")
+    }
+
+    /// A result of perturbing that has a name: `sweeps/zero/mask_perf.json`.
+    pub fn in_sweep(sweep: &str, name: &str) -> String {
+        format!("{SWEEPS}/{sweep}/{name}")
+    }
+
+    /// The texts whose activations are kept of a split, a JSON object a line, in the order of the files beside it.
+    pub fn position_texts(split: &str) -> String {
+        format!("{}/texts.jsonl", positions_folder(split))
     }
 
     /// A tensor file's name: `dev_perf` is `dev_perf.safetensors`.
@@ -408,6 +438,11 @@ pub mod stage {
         probes.dedup();
         let splits = if splits.is_empty() { String::new() } else { format!(" on {}", splits.join(",")) };
         format!("{PROBE} {}{splits}", probes.join(","))
+    }
+
+    /// The entry of a result of perturbing, by its name if it has one.
+    pub fn mask(sweep: Option<&str>) -> String {
+        sweep.map_or_else(|| MASK.to_owned(), |sweep| format!("{MASK} {sweep}"))
     }
 
     /// The entry of a task's masks.

@@ -4,6 +4,7 @@ use skn_random::{Key, Purpose};
 
 use crate::dataset::{Dataset, Example, UNLABELLED};
 use crate::error::{DataError, Result};
+use crate::split::{no_split, with_splits_of};
 use crate::task::{OtherLabels, SplitNames, Task};
 
 /// A question of two classes that is made of a task with negative, neutral and positive rows.
@@ -135,6 +136,7 @@ impl Sides {
 /// is to be balanced.
 pub fn binarize(dataset: &Dataset, task: &Task, part: SubTask, choice: Choice) -> Result<Dataset> {
     let sides = Sides::of(task, choice)?;
+    let task = &with_splits_of(dataset, task);
     let mut splits: BTreeMap<String, Vec<Example>> = BTreeMap::new();
     for name in task.split_names() {
         let Some(rows) = dataset.splits.get(name) else {
@@ -142,9 +144,7 @@ pub fn binarize(dataset: &Dataset, task: &Task, part: SubTask, choice: Choice) -
             if dataset.splits.len() == 1 && name != task.splits.train {
                 continue;
             }
-            let found: Vec<&str> = dataset.splits.keys().map(String::as_str).collect();
-            let reason = format!("expected this split, found {}", found.join(", "));
-            return Err(DataError::EmptySplit { split: name.to_owned(), reason });
+            return Err(no_split(dataset, name));
         };
         let kept = rows
             .iter()

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use skn_artifact::did_you_mean;
 use skn_random::{Key, Purpose};
 
 use crate::dataset::{Dataset, Example, hash_rows};
@@ -148,6 +149,7 @@ fn mismatch(field: &str, expected: &str, found: &str) -> DataError {
 /// Which rows are train, dev and test.
 fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
     let data_sha256 = dataset.sha256();
+    let task = &with_splits_of(dataset, task);
     if !task.needs_data() {
         let test = PartIndex { split: "test".to_owned(), rows: labelled(dataset, "test")? };
         return Ok(SplitIndex { data_sha256, test, ..SplitIndex::default() });
@@ -165,6 +167,15 @@ fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
         }
     }
     Ok(SplitIndex { data_sha256, train, dev, test })
+}
+
+/// The same task with the splits of the usual names that the data have, if it names none.
+pub(crate) fn with_splits_of(dataset: &Dataset, task: &Task) -> Task {
+    let has = |split: &str| Ok::<_, std::convert::Infallible>(dataset.splits.contains_key(split));
+    match task.with_splits(has) {
+        Ok(task) => task,
+        Err(never) => match never {},
+    }
 }
 
 fn parts(dataset: &Dataset, task: &Task, seed: u64) -> Result<[PartIndex; 3]> {
@@ -207,8 +218,7 @@ fn held_out<'t>(dataset: &Dataset, task: &'t Task) -> Result<(Option<&'t str>, &
 /// The labelled rows of a split.
 fn labelled(dataset: &Dataset, split: &str) -> Result<Vec<u32>> {
     let Some(rows) = dataset.splits.get(split) else {
-        let found: Vec<&str> = dataset.splits.keys().map(String::as_str).collect();
-        return Err(empty(split, &format!("expected this split, found {}", found.join(", "))));
+        return Err(no_split(dataset, split));
     };
     if u32::try_from(rows.len()).is_err() {
         return Err(empty(split, &format!("{} rows are more than {}", rows.len(), u32::MAX)));
@@ -240,6 +250,14 @@ fn divide(split: &str, rows: Vec<u32>, counts: [usize; 2], of: usize, seed: u64)
         part.sort_unstable();
     }
     Ok([train, order, test])
+}
+
+/// The error of a split that the data lack.
+pub(crate) fn no_split(dataset: &Dataset, split: &str) -> DataError {
+    let found: Vec<&str> = dataset.splits.keys().map(String::as_str).collect();
+    let near = did_you_mean(split, found.iter().copied());
+    let hint = near.map_or_else(String::new, |near| format!("; {near}"));
+    empty(split, &format!("expected this split, found {}{hint}", found.join(", ")))
 }
 
 fn empty(split: &str, reason: &str) -> DataError {

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use skn_artifact::did_you_mean;
 use skn_artifact::names::file::{LONGEST_TASK, is_taken};
 
 use crate::builtin;
@@ -56,7 +57,9 @@ pub struct Task {
     /// The column of the label.
     #[serde(default = "label_column")]
     pub label: String,
-    /// The words of the verbalizer in class order, tokenised as they are written.
+    /// The words of the verbalizer in class order, tokenised as they are written. None where nothing answers: then `names` or
+    /// `label_map` say which classes there are.
+    #[serde(default)]
     pub labels: Vec<String>,
     /// What data call the classes, in class order, each with all its spellings: a name or a list of names in the task file. Where
     /// data name their classes, their labels go by these names, and others are refused. Without any, the words of `labels` are
@@ -69,8 +72,9 @@ pub struct Task {
     /// How predictions are scored. Accuracy unless given.
     #[serde(default)]
     pub metric: Metric,
-    /// Which splits of the data are train, dev and test.
-    #[serde(default)]
+    /// Which splits of the data are train, dev and test. Not said: those of the usual names that the data have, `train`,
+    /// `validation`, `dev` or `valid`, and `test`.
+    #[serde(default, skip_serializing_if = "SplitNames::are_unsaid")]
     pub splits: SplitNames,
     /// Classes of files whose labels are not 0 .. C-1: label as it is written, class. Where data name their classes, a label is
     /// its name, if the map has any of the names. Empty: labels are classes.
@@ -100,7 +104,8 @@ pub struct Task {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitNames {
-    /// The split to train on. Empty only for a task without data.
+    /// The split to train on. Empty where no split is named, and for a task without data.
+    #[serde(default)]
     pub train: String,
     /// The split to choose checkpoints and neurons on; without one, a part of train.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +113,36 @@ pub struct SplitNames {
     /// The split to report on; without one, a part of train.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<String>,
+}
+
+/// What the split to train on is usually called ..
+const TRAIN: &str = "train";
+/// .. that to choose by, the first of these that is there ..
+const DEV: [&str; 3] = ["validation", "dev", "valid"];
+/// .. and that to report on.
+const TEST: &str = "test";
+
+impl SplitNames {
+    /// Whether no split is named.
+    pub(crate) fn are_unsaid(&self) -> bool {
+        self.train.is_empty() && self.dev.is_none() && self.test.is_none()
+    }
+
+    /// Those of the usual names that data have, by what `has` says. The only one beside train is what is reported on, and a part
+    /// of train is dev.
+    pub(crate) fn among<E>(mut has: impl FnMut(&str) -> Result<bool, E>) -> Result<Self, E> {
+        let mut dev = None;
+        for name in DEV {
+            if dev.is_none() && has(name)? {
+                dev = Some(name.to_owned());
+            }
+        }
+        let test = has(TEST)?.then(|| TEST.to_owned());
+        Ok(match test {
+            None => Self { train: TRAIN.to_owned(), dev: None, test: dev },
+            test => Self { train: TRAIN.to_owned(), dev, test },
+        })
+    }
 }
 
 /// What happens to rows whose label a task's `label_map` does not name.
@@ -121,6 +156,9 @@ pub enum OtherLabels {
     /// They are not used, like rows without a label.
     Drop,
 }
+
+/// More classes than this are a mistake.
+const MOST_CLASSES: usize = 100_000;
 
 fn label_column() -> String {
     "label".to_owned()
@@ -144,7 +182,10 @@ impl Task {
     pub fn builtin(name: &str) -> Result<Self> {
         match builtin::find(name) {
             Some(text) => Self::from_toml(text, name),
-            None => Err(DataError::UnknownTask { name: name.to_owned(), hint: builtin::hint(name) }),
+            None => {
+                let hint = did_you_mean(name, Self::names()).unwrap_or_else(builtin::hint);
+                Err(DataError::UnknownTask { name: name.to_owned(), hint })
+            }
         }
     }
 
@@ -196,9 +237,36 @@ impl Task {
         Ok(task)
     }
 
-    /// The number of classes.
+    /// The text of a file that describes it.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::TaskFile`] if TOML can't say it.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| DataError::TaskFile {
+            file: format!("{}.toml", self.name),
+            field: "task".to_owned(),
+            expected: "what TOML can say".to_owned(),
+            found: error.to_string(),
+        })
+    }
+
+    /// The number of classes: of the words that answer, else of the names, else of what labels are mapped to.
     pub fn classes(&self) -> usize {
-        self.labels.len()
+        let mapped = || self.label_map.values().max().map_or(0, |highest| highest.saturating_add(1));
+        match (self.labels.len(), self.names.len()) {
+            (0, 0) => mapped(),
+            (0, named) => named,
+            (words, _) => words,
+        }
+    }
+
+    /// The same task with the splits of the usual names that `has` says are there, if it names none.
+    pub(crate) fn with_splits<E>(&self, has: impl FnMut(&str) -> Result<bool, E>) -> Result<Self, E> {
+        if !self.needs_data() || !self.splits.are_unsaid() {
+            return Ok(self.clone());
+        }
+        Ok(Self { splits: SplitNames::among(has)?, ..self.clone() })
     }
 
     /// Whether the task reads data; task `empty` does not.
@@ -300,8 +368,11 @@ impl Task {
         Self { numbers, ..self }
     }
 
-    /// The names of the splits that the task reads, each once, train first.
+    /// The names of the splits that the task reads, each once, train first; of one that names none, all that it may read.
     pub(crate) fn split_names(&self) -> Vec<&str> {
+        if self.needs_data() && self.splits.are_unsaid() {
+            return [TRAIN].into_iter().chain(DEV).chain([TEST]).collect();
+        }
         let mut names = vec![self.splits.train.as_str()];
         for name in self.splits.dev.iter().chain(&self.splits.test) {
             if !names.contains(&name.as_str()) {
@@ -356,8 +427,16 @@ impl Task {
     }
 
     fn check_labels(&self) -> Result<(), Wrong> {
-        if self.labels.len() < 2 {
+        if self.labels.is_empty() && self.classes() < 2 {
+            let expected = "a word for each class; or, where nothing answers, names or a label_map of at least two classes";
+            return Err(("labels", expected, "none".to_owned()));
+        }
+        if self.labels.len() == 1 {
             return Err(("labels", "at least two words", format!("{:?}", self.labels)));
+        }
+        if self.classes() > MOST_CLASSES {
+            let found = format!("{} of them", self.classes());
+            return Err(("label_map", "at most 100000 classes", found));
         }
         if let Some(class) = self.labels.iter().position(|word| word.trim().is_empty()) {
             return Err(("labels", "a word for each class", format!("no word for class {class}")));
@@ -485,8 +564,11 @@ impl Task {
 
     fn check_splits(&self) -> Result<(), Wrong> {
         let SplitNames { train, dev, test } = &self.splits;
-        if !self.needs_data() {
+        if !self.needs_data() || self.splits.are_unsaid() {
             return Ok(());
+        }
+        if train.is_empty() {
+            return Err(("splits", "the split to train on, or no splits", format!("{:?}", self.splits)));
         }
         if dev.is_some() && test.is_none() {
             return Err(("splits", "a test split beside dev", format!("dev = {dev:?} alone")));
@@ -635,7 +717,7 @@ mod tests {
             Task::from_toml(&with("{b}: {a}", "text = [\"a\"]\n"), "t.toml").unwrap().text_columns(),
             ["b", "a"]
         );
-        let written = toml::to_string(&task).unwrap();
+        let written = task.to_toml().unwrap();
         assert_eq!(Task::from_toml(&written, "t.toml").unwrap(), task);
         let kept = serde_json::to_value(&task).unwrap();
         assert_eq!(Task::from_json(kept.clone(), "skn.json").unwrap(), task);

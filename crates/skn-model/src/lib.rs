@@ -74,7 +74,7 @@ pub use crate::prune::{LayerCut, PrunedForm, prune};
 pub use crate::sequences::Sequences;
 pub use crate::shapes::shapes;
 pub use crate::site::Site;
-pub use crate::tuning::{Method, PromptPlace, ReadAs, ReadTuning, Tuning, not_a_tuning_folder};
+pub use crate::tuning::{Method, PromptPlace, ReadAs, ReadTuning, Tuning, no_tuning, not_a_tuning_folder};
 pub use crate::weights::Weights;
 pub use skn_kernels::{
     Isa, Precision, TellingAllocator, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,

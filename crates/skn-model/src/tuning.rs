@@ -39,7 +39,7 @@ mod read;
 mod read_tuning;
 mod source;
 
-pub use absent::not_a_tuning_folder;
+pub use absent::{no_tuning, not_a_tuning_folder};
 pub use method::Method;
 use names::FRONT_PROMPT;
 pub(crate) use names::PROMPT_NAME;

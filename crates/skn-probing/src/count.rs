@@ -132,8 +132,7 @@ pub fn counts(
         statistics.push(Box::new(Count::new(model, threshold, classes)?));
     }
     if let Some(neuron) = neuron {
-        let labels = texts.iter().map(|text| text.label);
-        statistics.push(Box::new(Capture::new(model, neuron, labels)?));
+        statistics.push(Box::new(Capture::new(model, neuron, texts)?));
     }
     let mut taken = collect("counting", model, texts, classes, statistics, options)?.into_iter();
     let counts = pools.into_iter().zip(&mut taken).map(|(pool, count)| Ok((pool, part(count)?)));

@@ -3,7 +3,7 @@ use skn_data::{Batch, Encoded};
 use skn_model::{Hook, LanguageModel, NoHook, Pass, Scored};
 
 use crate::error::{ProbingError, Result};
-use crate::pass::{PassOptions, Texts, sequences};
+use crate::pass::{EVALUATING, PassOptions, Texts, sequences, tokens};
 use crate::workers::Progress;
 
 /// What a model answers to a split, in the order of the texts given.
@@ -99,7 +99,7 @@ pub fn evaluate_with<H: Hook>(
 /// What lies below the first place that a hook reads is computed once for all variants
 /// ([`LanguageModel::forward_each`]). A variant whose hook reads nothing is the model as it is, and costs next to nothing
 /// beside others. A thread holds the hidden states of one micro-batch twice, however many variants there are.
-/// Progress counts the rows of every variant, and is asked between variants whether to stop.
+/// Progress counts the tokens of every variant, and is asked between variants whether to stop.
 ///
 /// ```
 /// use skn_data::Encoded;
@@ -156,7 +156,7 @@ pub fn evaluate_each<'v, V: Sync, H: Hook>(
     let classes = verbalizer.len();
     let progress = Sweep { told: options.progress, variants: variants.len() };
     let options = PassOptions { progress: &progress, ..*options };
-    let pass = Texts::new("evaluating", model, texts, classes, &options)?;
+    let pass = Texts::new(EVALUATING, model, texts, classes, &options)?;
     let mut logits = vec![vec![0f32; texts.len() * classes]; variants.len()];
     let map = |batch: &Batch| {
         let hooks = variants.iter().map(|variant| make_hook(variant, batch)).collect();
@@ -174,7 +174,7 @@ pub fn evaluate_each<'v, V: Sync, H: Hook>(
     Ok(logits.into_iter().map(|logits| Evaluation::new(logits, classes, labels.clone())).collect())
 }
 
-/// Tells of a pass with several variants. A batch of it takes as long as a pass over as many batches, so its rows are
+/// Tells of a pass with several variants. A batch of it takes as long as a pass over as many batches, so its tokens are
 /// told by the thread that does them, a variant at a time, and not when the batch is folded.
 struct Sweep<'a> {
     told: &'a dyn Progress,
@@ -182,8 +182,8 @@ struct Sweep<'a> {
 }
 
 impl Progress for Sweep<'_> {
-    fn begin(&self, what: &str, total_rows: u64) {
-        self.told.begin(what, total_rows * self.variants as u64);
+    fn begin(&self, what: &str, total: u64) {
+        self.told.begin(what, total * self.variants as u64);
     }
 
     fn cancelled(&self) -> bool {
@@ -204,7 +204,7 @@ fn logits_of_each<H: Hook>(
     let mut left = hooks.len();
     model.forward_each(sequences(batch), &Pass::default(), &mut hooks, |variant, answers| {
         logits[variant] = logits_of(model, batch, verbalizer, &answers)?;
-        progress.told.advance(batch.len() as u64);
+        progress.told.advance(tokens(model, batch));
         left -= 1;
         // After the last variant whoever folds the batch asks.
         if left > 0 && progress.cancelled() { Err(ProbingError::Cancelled) } else { Ok(()) }

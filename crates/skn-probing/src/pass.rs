@@ -20,6 +20,8 @@ pub struct PassOptions<'a> {
     pub max_sequences: usize,
     /// Who is told how far the pass is.
     pub progress: &'a dyn Progress,
+    /// What the texts are, for who is told: dev, test; empty unless set.
+    pub part: &'a str,
     /// Which number of a neuron averages, counts and captures read; answers don't depend on it.
     pub site: NeuronSite,
 }
@@ -32,6 +34,7 @@ impl<'a> PassOptions<'a> {
             token_budget: 2048,
             max_sequences: usize::MAX,
             progress: &Silent,
+            part: "",
             site: NeuronSite::Product,
         }
     }
@@ -59,6 +62,9 @@ impl<'a> PassOptions<'a> {
         Ok(())
     }
 }
+
+/// What a pass does that answers texts.
+pub(crate) const EVALUATING: &str = "evaluating";
 
 /// The texts of a pass, checked and packed.
 pub(crate) struct Texts<'a> {
@@ -89,10 +95,10 @@ impl<'a> Texts<'a> {
             }
         }
         let prompt = model.prompt_rows();
-        let rows = texts.iter().map(|text| text.ids.len() + prompt).sum();
+        let rows: usize = texts.iter().map(|text| text.ids.len() + prompt).sum();
         let wanted = if model.device().is_cpu() { options.batches(rows) } else { 1 };
         let batches = pack(texts, prompt, options.token_budget, options.max_sequences, wanted);
-        options.progress.begin(what, texts.len() as u64);
+        options.progress.begin(&told(what, options.part), rows as u64);
         Ok(Self { model, options, batches, places })
     }
 
@@ -112,7 +118,7 @@ impl<'a> Texts<'a> {
         let fold = |index: usize, result: T| {
             let batch = &self.batches[index];
             fold(batch, result)?;
-            self.options.progress.advance(batch.len() as u64);
+            self.options.progress.advance(tokens(self.model, batch));
             Ok(())
         };
         if self.model.device().is_cpu() {
@@ -121,6 +127,20 @@ impl<'a> Texts<'a> {
             fold_here(&self.batches, map, fold, self.options.progress)
         }
     }
+}
+
+/// What a pass is called: an evaluation by its texts alone.
+fn told(what: &str, part: &str) -> String {
+    match (what, part) {
+        (what, "") => what.into(),
+        (EVALUATING, part) => part.into(),
+        (what, part) => format!("{what} {part}"),
+    }
+}
+
+/// The rows of a batch, those of its prompts too.
+pub(crate) fn tokens(model: &LanguageModel, batch: &Batch) -> u64 {
+    (batch.ids.len() + model.prompt_rows() * batch.len()) as u64
 }
 
 fn check_text(model: &LanguageModel, text: &Encoded, classes: usize) -> Result<()> {
@@ -191,6 +211,13 @@ mod tests {
         let found = [100, 640, 800, 3200, 1_000_000].map(|rows| PassOptions::new(&two).batches(rows));
         assert_eq!(found, [2, 2, 4, 8, 490]);
         assert_eq!(PassOptions { token_budget: 64, ..PassOptions::new(&two) }.batches(3200), 50);
+    }
+
+    #[test]
+    fn an_evaluation_is_called_by_its_texts() {
+        assert_eq!(told(EVALUATING, "dev"), "dev");
+        assert_eq!(told("counting", "dev"), "counting dev");
+        assert_eq!(told(EVALUATING, ""), "evaluating");
     }
 
     #[test]

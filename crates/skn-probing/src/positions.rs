@@ -1,30 +1,31 @@
-use skn_artifact::names::{file, kind};
+use skn_artifact::names::{file, key, kind};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
+use skn_data::Encoded;
 use skn_model::LanguageModel;
 
 use crate::error::{ProbingError, Result};
 use crate::record::{Metadata, Record, described, other};
 use crate::statistic::{BatchTexts, Row, Statistic, part};
 
-/// The activations of one neuron at all prompt positions, for every text.
+/// The activations of one neuron at all prompt positions, for every text; without a prompt at the text's last token.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Positions {
+    /// Prompt positions, or the last token.
+    pub pool: Pool,
     /// P: how many positions a text has.
     pub positions: usize,
     /// `[texts, P]`, row-major, in the order of the texts.
     pub activations: Vec<f32>,
     /// The class of each text.
     pub labels: Vec<usize>,
+    /// The row of each text in its part of the data. None of a file that does not say them.
+    pub rows: Vec<u64>,
 }
 
 impl Positions {
-    pub(crate) fn new(
-        model: &LanguageModel,
-        neuron: (usize, usize),
-        labels: impl Iterator<Item = usize>,
-    ) -> Result<Self> {
+    pub(crate) fn new(model: &LanguageModel, neuron: (usize, usize), texts: &[Encoded]) -> Result<Self> {
         let (layer, index) = neuron;
         let widths = &model.config().intermediate_sizes;
         let width = widths.get(layer).copied().unwrap_or(0);
@@ -32,8 +33,13 @@ impl Positions {
             let expected = format!("a layer below {} and an index below its width, {width}", widths.len());
             return Err(ProbingError::mismatch("neuron", expected, format!("{layer},{index}")));
         }
-        let (positions, labels) = (model.prompt_rows(), labels.collect::<Vec<_>>());
-        Ok(Self { positions, activations: vec![0.0; positions * labels.len()], labels })
+        let (pool, positions) = match model.prompt_rows() {
+            0 => (Pool::Last, 1),
+            rows => (Pool::Position, rows),
+        };
+        let activations = vec![0.0; positions * texts.len()];
+        let (labels, rows) = texts.iter().map(|text| (text.label, text.row)).unzip();
+        Ok(Self { pool, positions, activations, labels, rows })
     }
 
     /// Puts the rows of a batch where its texts stand.
@@ -46,17 +52,25 @@ impl Positions {
     /// Puts another shard's texts behind these.
     ///
     /// # Errors
-    /// If it has another number of positions.
+    /// If it has another number of positions, or rows where these have none.
     pub fn append(&mut self, other: &Self) -> Result<()> {
+        if other.pool != self.pool {
+            return Err(ProbingError::mismatch("place of a shard", self.pool.name(), other.pool.name()));
+        }
+        if self.rows.is_empty() != other.rows.is_empty() {
+            let said = |of: &Self| if of.rows.is_empty() { "none" } else { "some" };
+            return Err(ProbingError::mismatch("rows of a shard", said(self), said(other)));
+        }
         if other.positions != self.positions {
             return Err(ProbingError::mismatch("positions of a shard", self.positions, other.positions));
         }
         self.activations.extend(&other.activations);
         self.labels.extend(&other.labels);
+        self.rows.extend(&other.rows);
         Ok(())
     }
 
-    /// The file `pos_dev/<layer>,<index>`: `activation` and `label`.
+    /// The file `pos_dev/<layer>,<index>`: `activation`, `label` and `row`.
     ///
     /// # Errors
     /// If the fields do not fit together.
@@ -66,13 +80,20 @@ impl Positions {
         let mut bundle = described(kind::POSITIONS, metadata);
         bundle.insert("activation", Array::f32(vec![texts, self.positions], self.activations.clone())?);
         bundle.insert("label", Array::i64(vec![texts], labels)?);
+        if !self.rows.is_empty() {
+            let rows = self.rows.iter().map(|&row| row as i64).collect();
+            bundle.insert("row", Array::i64(vec![texts], rows)?);
+        }
+        if self.pool == Pool::Last {
+            bundle.describe(key::POOL, self.pool.name());
+        }
         Ok(bundle)
     }
 
     /// Reads what [`Self::to_bundle`] made.
     ///
     /// # Errors
-    /// If the file is of another kind or shape, or a label is below 0.
+    /// If the file is of another kind or shape, or a label or a row is below 0.
     pub fn read(file: &TensorFile) -> Result<Self> {
         file.expect_kind(kind::POSITIONS)?;
         let (shape, activations) = file.f32("activation", None)?;
@@ -82,7 +103,19 @@ impl Positions {
         let (_, labels) = file.i64("label", Some(&[texts]))?;
         let class =
             |&label: &i64| usize::try_from(label).map_err(|_| wrong(file, "label", "0 or more", label));
-        Ok(Self { positions, activations, labels: labels.iter().map(class).collect::<Result<_>>()? })
+        let rows = match file.contains("row") {
+            true => file.i64("row", Some(&[texts]))?.1,
+            false => Vec::new(),
+        };
+        let row = |&row: &i64| u64::try_from(row).map_err(|_| wrong(file, "row", "0 or more", row));
+        let is_last = file.metadata().get(key::POOL).is_some_and(|pool| pool == Pool::Last.name());
+        Ok(Self {
+            pool: if is_last { Pool::Last } else { Pool::Position },
+            positions,
+            activations,
+            labels: labels.iter().map(class).collect::<Result<_>>()?,
+            rows: rows.iter().map(row).collect::<Result<_>>()?,
+        })
     }
 }
 
@@ -107,16 +140,12 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// For texts of these classes, in the order of the pass.
+    /// For these texts, in the order of the pass.
     ///
     /// # Errors
     /// If the model has no such neuron.
-    pub fn new(
-        model: &LanguageModel,
-        neuron: (usize, usize),
-        labels: impl Iterator<Item = usize>,
-    ) -> Result<Self> {
-        Ok(Self { neuron, positions: Positions::new(model, neuron, labels)?, places: Vec::new() })
+    pub fn new(model: &LanguageModel, neuron: (usize, usize), texts: &[Encoded]) -> Result<Self> {
+        Ok(Self { neuron, positions: Positions::new(model, neuron, texts)?, places: Vec::new() })
     }
 
     /// What was captured.
@@ -127,13 +156,14 @@ impl Capture {
 
 impl Statistic for Capture {
     fn reads(&self, pool: Pool, layer: usize) -> bool {
-        pool == Pool::Position && layer == self.neuron.0
+        pool == self.positions.pool && layer == self.neuron.0
     }
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
-        let positions = self.positions.positions;
+        let Positions { pool, positions, .. } = self.positions;
         let activations = vec![0.0; positions * texts.rows.len()];
-        let positions = Positions { positions, activations, labels: texts.labels.to_vec() };
+        let (labels, rows) = (texts.labels.to_vec(), texts.rows.to_vec());
+        let positions = Positions { pool, positions, activations, labels, rows };
         Ok(Box::new(Self { neuron: self.neuron, positions, places: texts.places.to_vec() }))
     }
 
@@ -169,7 +199,8 @@ mod tests {
     use super::*;
 
     fn positions() -> Positions {
-        Positions { positions: 2, activations: vec![0.0; 6], labels: vec![0, 1, 1] }
+        let (labels, rows) = (vec![0, 1, 1], vec![4, 2, 7]);
+        Positions { pool: Pool::Position, positions: 2, activations: vec![0.0; 6], labels, rows }
     }
 
     #[test]
@@ -182,9 +213,14 @@ mod tests {
     #[test]
     fn shards_are_put_behind_each_other() {
         let mut whole = positions();
-        whole.append(&Positions { positions: 2, activations: vec![5.0, 6.0], labels: vec![2] }).unwrap();
+        let (activations, labels, rows) = (vec![5.0, 6.0], vec![2], vec![9]);
+        let shard = Positions { activations, labels, rows, ..positions() };
+        whole.append(&shard).unwrap();
         assert_eq!((&whole.activations[6..], &whole.labels[3..]), (&[5.0, 6.0][..], &[2][..]));
-        assert!(whole.append(&Positions { positions: 1, activations: vec![], labels: vec![] }).is_err());
+        assert_eq!(whole.rows, [4, 2, 7, 9]);
+        assert!(whole.append(&Positions { positions: 1, ..shard.clone() }).is_err());
+        assert!(whole.append(&Positions { pool: Pool::Last, ..shard.clone() }).is_err());
+        assert!(whole.append(&Positions { rows: vec![], ..shard }).is_err(), "whose rows nobody knows");
     }
 
     #[test]
@@ -192,5 +228,14 @@ mod tests {
         let bytes = positions().to_bundle(&Metadata::new()).unwrap().to_bytes().unwrap();
         let file = TensorFile::from_bytes("9,1.safetensors".as_ref(), bytes).unwrap();
         assert_eq!(Positions::read(&file).unwrap(), positions());
+        // Earlier programs wrote no rows; without a prompt the place is said.
+        for other in [
+            Positions { rows: vec![], ..positions() },
+            Positions { pool: Pool::Last, positions: 1, activations: vec![1.0; 3], ..positions() },
+        ] {
+            let bytes = other.to_bundle(&Metadata::new()).unwrap().to_bytes().unwrap();
+            let file = TensorFile::from_bytes("9,1.safetensors".as_ref(), bytes).unwrap();
+            assert_eq!(Positions::read(&file).unwrap(), other);
+        }
     }
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use skn_artifact::did_you_mean;
 use skn_counts::Pool;
 
 use crate::error::ProbingError;
@@ -87,10 +88,16 @@ impl FromStr for ProbeType {
 
     fn from_str(name: &str) -> Result<Self, ProbingError> {
         Self::all().into_iter().find(|probe| probe.name() == name).ok_or_else(|| ProbingError::UnknownProbe {
-            expected: Self::all().map(Self::name).join(", "),
+            expected: expected(name, Self::all().map(Self::name)),
             found: name.to_owned(),
         })
     }
+}
+
+/// The names that there are, and the one that was probably meant.
+pub(crate) fn expected<const N: usize>(wanted: &str, known: [&str; N]) -> String {
+    let near = did_you_mean(wanted, known);
+    known.join(", ") + &near.map_or_else(String::new, |near| format!("; {near}"))
 }
 
 #[cfg(test)]
@@ -103,8 +110,7 @@ mod tests {
             assert_eq!(probe.to_string().parse::<ProbeType>().unwrap(), probe);
         }
         let error = "ACC".parse::<ProbeType>().unwrap_err();
-        let expected =
-            "probe `ACC`: expected one of acc, acc_mean, acc_max, acc_last, pos, top, prompt_act, speed";
+        let expected = "probe `ACC`: expected one of acc, acc_mean, acc_max, acc_last, pos, top, prompt_act, speed; did you mean acc";
         assert_eq!(error.to_string(), expected);
     }
 }

@@ -17,14 +17,25 @@ const ITEMS_AHEAD: usize = 2;
 ///
 /// Every method does nothing unless it is written.
 pub trait Progress: Sync {
-    /// A pass over so many rows begins.
-    fn begin(&self, what: &str, total_rows: u64) {
-        let _ = (what, total_rows);
+    /// Something begins that is so much work: a pass counts the tokens of its texts (prompt rows are some), which take time alike,
+    /// where texts do not; a training counts texts.
+    fn begin(&self, what: &str, total: u64) {
+        let _ = (what, total);
     }
 
-    /// So many more rows are done.
-    fn advance(&self, rows: u64) {
-        let _ = rows;
+    /// So much more of it is done.
+    fn advance(&self, amount: u64) {
+        let _ = amount;
+    }
+
+    /// So much of it was done before, and says nothing of the time that the rest takes.
+    fn resumes(&self, amount: u64) {
+        self.advance(amount);
+    }
+
+    /// What is known by now, to be shown beside how far it is.
+    fn note(&self, found: &str) {
+        let _ = found;
     }
 
     /// Whether to stop; asked between batches.
@@ -92,7 +103,7 @@ impl Workers {
     /// Gives every item (a batch, as a rule) and its place to `map` on one of the threads, and the results to `fold` on
     /// this one, in the order of the items. At most two items a thread are under way or waiting to be folded, so that
     /// memory does not grow with the data. `progress` is asked after every item that is folded whether to stop; it is told
-    /// nothing, as only `fold` knows how many rows an item has.
+    /// nothing, as only `fold` knows how much an item is.
     ///
     /// A `map` that calls `fold` again on the same workers is served on its own thread.
     ///

@@ -318,7 +318,7 @@ fn a_sweep_has_the_bits_of_a_pass_for_each_variant() {
     assert!(found[..layers].iter().all(|edited| edited.logits != plain.logits), "the others do");
 }
 
-/// Remembers what it is told, and stops the pass at so many rows.
+/// Remembers what it is told, and stops the pass at so much work.
 #[derive(Default)]
 struct Told {
     total: AtomicU64,
@@ -327,16 +327,16 @@ struct Told {
 }
 
 impl Progress for Told {
-    fn begin(&self, _: &str, total_rows: u64) {
-        self.total.fetch_add(total_rows, Ordering::Relaxed);
+    fn begin(&self, _: &str, total: u64) {
+        self.total.fetch_add(total, Ordering::Relaxed);
     }
 
-    fn advance(&self, rows: u64) {
-        self.done.fetch_add(rows, Ordering::Relaxed);
+    fn advance(&self, amount: u64) {
+        self.done.fetch_add(amount, Ordering::Relaxed);
     }
 
     fn cancelled(&self) -> bool {
-        self.stop_at.is_some_and(|rows| self.done.load(Ordering::Relaxed) >= rows)
+        self.stop_at.is_some_and(|amount| self.done.load(Ordering::Relaxed) >= amount)
     }
 }
 
@@ -344,7 +344,9 @@ impl Progress for Told {
 fn a_sweep_tells_of_every_variant_and_stops_between_them() {
     let case = Case::load();
     let variants = variants(&case.model);
-    let all = (case.test.len() * variants.len()) as u64;
+    // Tokens, for texts are of several lengths.
+    let tokens: usize = case.test.iter().map(|text| text.ids.len() + case.model.prompt_rows()).sum();
+    let all = (tokens * variants.len()) as u64;
     let workers = Workers::new(1).unwrap();
     let sweep = |told: &Told| {
         let options = PassOptions { token_budget: usize::MAX, progress: told, ..PassOptions::new(&workers) };
@@ -359,7 +361,7 @@ fn a_sweep_tells_of_every_variant_and_stops_between_them() {
     let error = sweep(&told).unwrap_err();
     assert!(matches!(error, ProbingError::Cancelled), "{error}");
     // All texts are one batch, so the first variant is all that was done.
-    assert_eq!(told.done.into_inner(), case.test.len() as u64);
+    assert_eq!(told.done.into_inner(), tokens as u64);
 }
 
 #[test]

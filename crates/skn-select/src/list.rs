@@ -18,9 +18,12 @@
 use std::path::Path;
 
 use serde_json::Value;
-use skn_artifact::{ArtifactError, open_regular, read_json};
+use skn_artifact::{ArtifactError, read_json, read_regular};
 
 use crate::error::{Result, SelectError};
+
+/// A list of neurons is not larger.
+const MOST_BYTES: u64 = 1 << 26;
 
 /// A neuron of a list.
 pub(crate) struct Listed {
@@ -35,12 +38,20 @@ pub(crate) struct Listed {
 /// Of CSV with a header `layer,index[,score]`.
 pub(crate) fn of_csv(path: &Path) -> Result<Vec<Listed>> {
     let io = |source| ArtifactError::Io { file: path.into(), operation: "read", source };
-    let read = open_regular(path).map_err(io)?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(read);
-    let wrong = |line: usize, error: csv::Error| {
-        SelectError::file(path, format!("line {line}"), "a line of CSV", error)
+    let bytes = read_regular(path, MOST_BYTES).map_err(io)?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
+    let wrong = |error: csv::Error| {
+        let place = format!("line {}", line_of(&bytes, error.position()));
+        match error.kind() {
+            // What it says itself counts lines otherwise than an editor does.
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                SelectError::file(path, place, format!("{expected_len} values, as the header has"), len)
+            }
+            csv::ErrorKind::Utf8 { .. } => SelectError::file(path, place, "UTF-8", "other bytes"),
+            _ => SelectError::file(path, place, "a line of CSV", error),
+        }
     };
-    let heads = reader.headers().map_err(|error| wrong(1, error))?.clone();
+    let heads = reader.headers().map_err(wrong)?.clone();
     let column =
         |names: &[&str]| heads.iter().position(|head| names.contains(&head.trim_start_matches('\u{feff}')));
     let (Some(layer), Some(index)) = (column(&["layer"]), column(&["index", "neuron"])) else {
@@ -49,10 +60,9 @@ pub(crate) fn of_csv(path: &Path) -> Result<Vec<Listed>> {
     };
     let score = column(&["score"]);
     let mut listed = Vec::new();
-    for (number, record) in reader.records().enumerate() {
-        let record = record.map_err(|error| wrong(number + 2, error))?;
-        // A cell in quotes can have several lines.
-        let line = record.position().map_or(0, csv::Position::line);
+    for record in reader.records() {
+        let record = record.map_err(wrong)?;
+        let line = line_of(&bytes, record.position());
         let cell = |column: usize| record.get(column).unwrap_or_default();
         let whole = |column: usize| {
             let bad = || {
@@ -73,6 +83,15 @@ pub(crate) fn of_csv(path: &Path) -> Result<Vec<Listed>> {
         listed.push(Listed { place: format!("line {line}"), layer, index, score });
     }
     Ok(listed)
+}
+
+/// The line on which a record begins, as an editor counts it. The csv library's own count is one less behind `\r\n`, and its
+/// record may begin with what ends the line before.
+fn line_of(bytes: &[u8], start: Option<&csv::Position>) -> usize {
+    let start = start.map_or(0, |start| usize::try_from(start.byte()).unwrap_or(usize::MAX));
+    let ends = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+    let blank = bytes.iter().skip(start).take_while(ends).count();
+    1 + bytes.iter().take(start.saturating_add(blank)).filter(|byte| **byte == b'\n').count()
 }
 
 /// Of JSON: `[[layer, index[, score]], ..]`, or objects with these names.

@@ -442,10 +442,17 @@ mod tests {
 
     #[test]
     fn lists_that_can_not_be_are_refused() {
-        let cases: [(&str, &[u8], &str); 11] = [
+        let cases: [(&str, &[u8], &str); 14] = [
             ("a.csv", b"layer,score\n0,1\n", "a header layer,index[,score]"),
             ("a.csv", b"layer,index\n0,x\n", "line 2: expected whole numbers from 0, found \"x\""),
             ("a.csv", b"layer,index\n0,-1\n", "line 2"),
+            ("a.csv", b"layer,index\r\n0,1\r\n0,x\r\n", "line 3: expected whole numbers"),
+            (
+                "a.csv",
+                b"layer,index\r\n0,1\r\n0\r\n",
+                "line 3: expected 2 values, as the header has, found 1",
+            ),
+            ("a.csv", b"layer,index\n\n0,1\n\n0,x\n", "line 5: expected whole numbers"),
             ("a.csv", b"layer,index\n2,0\n", "expected a layer below 2, found layer 2, index 0"),
             ("a.csv", b"layer,index\n1,3\n", "an index below 3, the neurons of layer 1"),
             ("a.csv", b"layer,index\n1,0\n1,0\n", "line 3: expected each neuron once"),

@@ -12,8 +12,8 @@ use crate::answers::{Recorded, answers};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
 use crate::fits::{
-    check_backbone, check_description, check_length, check_method, check_written, tell_idle, tell_tuned,
-    template_sha256,
+    check_backbone, check_description, check_length, check_method, check_written, tell_idle, tell_other_task,
+    tell_tuned, template_sha256,
 };
 use crate::loaded::{LoadedModel, read_model};
 use crate::named::Named;
@@ -47,6 +47,8 @@ pub(crate) struct Base<'s> {
     pub(crate) seed: u64,
     /// Whether the model lies in what is resumed from, as a pruned run's does.
     pub(crate) model_of_source: bool,
+    /// Whether the model is that of the demo, or was pruned from it.
+    pub(crate) is_demo: bool,
     /// Whether the tuned parameters of what is resumed from are used.
     loaded: bool,
     model_name: String,
@@ -65,7 +67,7 @@ impl<'s> Base<'s> {
     /// If something is missing, damaged, or does not fit the rest.
     pub(crate) fn load(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
         let base = Self::read(session, Named::of(subject, tuned, None)?, subject, tuned)?;
-        base.model.weights.require_head()?;
+        base.require_answers()?;
         Ok(base)
     }
 
@@ -90,11 +92,13 @@ impl<'s> Base<'s> {
         check_length(subject, model.config.max_sequence(), &identity.id)?;
         if let Some(source) = source.as_ref().filter(|_| tuned.load) {
             check_backbone(source, &identity)?;
+            tell_other_task(session, source, &task);
         }
         let words_of = source.as_ref().filter(|_| tuned.load && subject.words.is_none());
         let words_of = words_of.and_then(|source| Recorded::of(source, &task));
         // Nothing answers without a head, so there the words need not differ in their tokens.
         let verbalizer = match model.weights.require_head() {
+            Ok(()) if task.labels.is_empty() => Verbalizer::default(),
             Ok(()) => {
                 answers(&encoder, &model.folder.place().display().to_string(), &task, words_of.as_ref())?
             }
@@ -110,6 +114,7 @@ impl<'s> Base<'s> {
             paper,
             max_length,
             model_of_source: model_name.is_of_source(),
+            is_demo: model_name.is_demo(),
             loaded: tuned.load,
             model_name: model_name.name,
             seed: subject.seed,
@@ -124,6 +129,21 @@ impl<'s> Base<'s> {
             task_file,
             described,
         })
+    }
+
+    /// Says that something answers here.
+    ///
+    /// # Errors
+    /// If the model has no head, or the task no words.
+    pub(crate) fn require_answers(&self) -> Result<()> {
+        self.model.weights.require_head()?;
+        if self.task.labels.is_empty() {
+            return Err(SessionError::usage(format!(
+                "task {}: no labels, the words that answer it; option `words` or its task file says them",
+                self.task.name
+            )));
+        }
+        Ok(())
     }
 
     /// The tuning that is asked for: loaded, or new.
@@ -162,7 +182,7 @@ impl<'s> Base<'s> {
         check_written(tuned)?;
         if !tuned.load {
             let prompt_size = tuned.prompt_size.map_or(Tuned::PROMPT_SIZE, Into::into);
-            return Ok(match tuned.method.method() {
+            return Ok(match tuned.new_method().method() {
                 Method::Prompt => {
                     self.check_place(tuned.prompt_place)?;
                     let tuning = match &tuned.prompt_text {
@@ -180,20 +200,23 @@ impl<'s> Base<'s> {
             });
         }
         let tuning = self.loaded_tuning(tuned.read_as())?;
-        check_method(&tuning, tuned.method)?;
+        if let Some(source) = &self.source {
+            check_method(&source.tuned, &tuning, tuned.method)?;
+        }
         self.check_loaded_place(&tuning, tuned.prompt_place)?;
-        if tuned.method == TunedMethod::PrunePrompt && config.kept_neurons.is_none() {
+        if tuned.method == Some(TunedMethod::PrunePrompt) && config.kept_neurons.is_none() {
             tracing::warn!(
                 "option `method` {}: model {} is not pruned; it is a prompt like any other",
-                tuned.method.name(),
+                TunedMethod::PrunePrompt.name(),
                 self.identity.id
             );
         }
         match tuned.prompt_size.map(usize::from) {
             Some(asked) if tuning.method() == Some(Method::Prompt) && asked != tuning.prompt_rows() => {
                 let found = tuning.prompt_rows();
+                let best = self.source.as_ref().map_or(Path::new(""), |source| &source.tuned).display();
                 Err(SessionError::usage(format!(
-                    "option `prompt_size` {asked}: the loaded prompt has {found} positions; leave the option out"
+                    "option `prompt_size` {asked}: the prompt in {best} has {found} positions; leave the option out"
                 )))
             }
             _ => Ok(tuning),
@@ -249,12 +272,12 @@ impl<'s> Base<'s> {
             ));
         };
         let mask = self.encoder.mask_id();
-        let read = Tuning::read(&source.best, &self.model.config, &self.model.weights, mask, how)?;
+        let read = Tuning::read(&source.tuned, &self.model.config, &self.model.weights, mask, how)?;
         if !source.torn {
             check_description(source, &read.tuning, how)?;
         }
         if let Some(warning) = read.warning {
-            tracing::warn!("{}: {warning}", source.best.display());
+            tracing::warn!("{}: {warning}", source.tuned.display());
         }
         Ok(read.tuning)
     }
@@ -341,8 +364,8 @@ impl<'s> Base<'s> {
         writer.read_as(name, sha256);
         if let Some(source) = self.source.as_ref().filter(|_| self.loaded) {
             // Of a pruned run it says which model lies beside it.
-            let read = file::TUNED.iter().chain([&file::SKILL_CONFIG]);
-            read.into_iter().try_for_each(|name| writer.read(&source.best.join(name)))?;
+            let tuned = file::TUNED.iter().map(|name| source.tuned.join(name));
+            tuned.chain([source.best.join(file::SKILL_CONFIG)]).try_for_each(|file| writer.read(&file))?;
         }
         Ok(())
     }

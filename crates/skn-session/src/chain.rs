@@ -18,7 +18,7 @@ use crate::error::{Result, SessionError};
 use crate::named::Named;
 use crate::options::{
     Chain, DrawReport, EditChoice, LayerRange, NeuronChoice, NeuronNoise, Perturb, Probe, Prune, Select,
-    Split, Stage, Subject, Train, Training, Tuned, TunedMethod,
+    Split, Stage, Subject, Train, Training, Tuned, TunedMethod, Usual,
 };
 use crate::place::find_model;
 use crate::run_writer::RunWriter;
@@ -136,19 +136,17 @@ impl<'a> Plan<'a> {
                 layers.saturating_sub(1)
             )));
         }
-        let or = |asked: Option<NonZeroU64>, published: u64, of_demo: u64| {
-            asked.map_or(if demo { of_demo } else { published }, NonZeroU64::get)
-        };
-        let batch = chain.batch.map_or(if demo { 16 } else { Training::default().batch.get() }, Into::into);
+        let (usual, of_pruned) = (Usual::of(demo, false), Usual::of(demo, true));
+        let or = |asked: Option<NonZeroU64>, usual: u64| asked.map_or(usual, NonZeroU64::get);
         let task = Named::of(&subject(chain), &Tuned::default(), None)?.task;
         Ok(Self {
             out: chain.folder(),
             classes: task.classes(),
             task: task.name,
-            epochs: or(chain.epochs, 4, 12),
-            retune_epochs: or(chain.retune_epochs, 4, 6),
-            batch: NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN),
-            learning_rate: chain.learning_rate.unwrap_or(if demo { 5e-3 } else { 1e-3 }),
+            epochs: or(chain.epochs, usual.epochs),
+            retune_epochs: or(chain.retune_epochs, of_pruned.epochs),
+            batch: chain.batch.unwrap_or(usual.batch),
+            learning_rate: chain.learning_rate.unwrap_or(usual.learning_rate),
             edit,
             share: share(chain, demo)?,
             // What the demo understands of negation and contrast lies in its layers 1 and 2.
@@ -201,10 +199,11 @@ impl<'a> Plan<'a> {
 
     /// Of the model, and of the pruned model.
     fn trainings(&self) -> [Train; 2] {
+        // Said even where it is usual: the record of an earlier program says it too.
         let training = |epochs| Training {
-            epochs,
-            batch: self.batch,
-            learning_rate: self.learning_rate,
+            epochs: Some(epochs),
+            batch: Some(self.batch),
+            learning_rate: Some(self.learning_rate),
             eval_every: self.chain.eval_every,
             ..Training::default()
         };
@@ -239,7 +238,7 @@ impl<'a> Plan<'a> {
         let splits = vec![Split::Dev, Split::Test];
         [
             Probe { fire_bits: true, variance: true, ..of(&all) },
-            Probe { pos: Some(NeuronChoice::Best), splits, ..of(&[ProbeType::Pos, ProbeType::Top]) },
+            Probe { pos: vec![NeuronChoice::Best], splits, ..of(&[ProbeType::Pos, ProbeType::Top]) },
         ]
     }
 

@@ -1,5 +1,6 @@
 //! What a stage, or a chain of them, would read, write and take.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::cache::Cache;
 use crate::chain::subject;
 use crate::error::{Result, SessionError};
 use crate::loaded::available_memory;
-use crate::options::{Chain, Probe, Stage, Train, Tuned};
+use crate::options::{Chain, Probe, Stage, Train, Training, Tuned, Usual};
 use crate::rehearsal::{Part, Pass, Seen, most_memory, seconds_since};
 use crate::session::Session;
 use crate::steps::{Again, Step};
@@ -162,7 +163,7 @@ impl Session {
                 }
                 Stage::Train(first) if train.is_none() => {
                     let new = Train { overwrite: replaces, resume: false, ..first.clone() };
-                    train = Some((self.rehearse(&new.into())?, first.training.epochs));
+                    train = Some((self.rehearse(&new.into())?, epochs_of(&first.training)));
                 }
                 // What it costs does not depend on what the prompt was tuned to.
                 Stage::Probe(all) if probe.is_none() && all.asks(ProbeType::Acc) => {
@@ -231,7 +232,7 @@ impl Known<'_> {
             }
             Stage::Train(train) if train.tuned.load => {
                 let (seconds, texts, _) = self.train.takes();
-                let share = train.training.epochs as f64 / self.epochs.max(1) as f64;
+                let share = epochs_of(&train.training) as f64 / self.epochs.max(1) as f64;
                 (
                     seconds.map(|seconds| seconds * share),
                     texts.map(|texts| (texts as f64 * share) as u64),
@@ -326,11 +327,19 @@ impl Rehearsed {
     }
 }
 
+/// A chain says how many; who doesn't trains as published.
+fn epochs_of(training: &Training) -> u64 {
+    training.epochs.unwrap_or_else(|| Usual::of(false, false).epochs)
+}
+
 /// The least texts of each part that a stage can be rehearsed with.
 fn least(stage: &Stage) -> usize {
     match stage {
         Stage::Train(Train { training, .. }) => {
-            training.batch.get().saturating_mul(training.accumulate.get()).min(1024)
+            // Of what suits one model or another, the more.
+            let usual = [true, false].map(|demo| Usual::of(demo, false).batch);
+            let batch = training.batch.or(usual.into_iter().max()).map_or(1, NonZeroUsize::get);
+            batch.saturating_mul(training.accumulate.get()).min(1024)
         }
         Stage::Probe(Probe { shard: Some(shard), .. }) => shard.count.saturating_mul(FIRST),
         _ => FIRST,

@@ -1,6 +1,7 @@
 //! Do tuned parameters fit what they are used with? And what is told of them.
 
 use std::fmt::Display;
+use std::path::Path;
 
 use skn_artifact::ModelIdentity;
 use skn_artifact::names::file;
@@ -9,27 +10,28 @@ use skn_model::{Method, ModelFolder, ReadAs, Tuning};
 
 use crate::error::{Result, SessionError};
 use crate::options::{Subject, Tuned, TunedMethod};
+use crate::session::Session;
 use crate::tuned_folder::TunedFolder;
 
 /// Says that a model's folder holds tuned parameters too, with which transformers would load it.
 pub(crate) fn tell_tuned(folder: &ModelFolder, tuned: &Tuned) {
-    let found = file::TUNED.iter().find(|name| folder.place().join(name).is_file());
+    let found = file::tuned_in_best().filter(|name| name.ends_with(file::TENSORS));
+    let found = found.into_iter().find(|name| folder.place().join(name).is_file());
     if let Some(name) = found.filter(|_| !tuned.load) {
         let place = folder.place().display();
         tracing::warn!(
-            "{place}: its tuned parameters ({name}) are not loaded with the model; option `resume_from` with option `load` does that"
+            "{place}: its tuned parameters ({name}) are not loaded with the model; option `resume_from` {place} loads them"
         );
     }
 }
 
 /// Says which options have nothing to act on.
 pub(crate) fn tell_idle(tuned: &Tuned) {
-    if tuned.method.method() != Method::Prompt && tuned.prompt_size.is_some() {
-        let method = tuned.method.name();
+    let other = tuned.method.filter(|method| method.method() != Method::Prompt).map(TunedMethod::name);
+    if let Some(method) = other.filter(|_| tuned.prompt_size.is_some()) {
         tracing::warn!("option `prompt_size`: {method} has no prompt but the <mask> row; it changes nothing");
     }
-    if tuned.method.method() != Method::Prompt && tuned.prompt_place.is_some() {
-        let method = tuned.method.name();
+    if let Some(method) = other.filter(|_| tuned.prompt_place.is_some()) {
         tracing::warn!("option `prompt_place`: {method} has no prompt; it changes nothing");
     }
     if tuned.resume_from.is_some() && !tuned.load {
@@ -38,10 +40,10 @@ pub(crate) fn tell_idle(tuned: &Tuned) {
         );
     }
     if tuned.prepend_mask && !tuned.load {
-        tracing::warn!("option `prepend_mask`: goes with option `load`; it changes nothing");
+        tracing::warn!("option `prepend_mask`: goes with option `resume_from`; it changes nothing");
     }
     if tuned.verbalizer && !tuned.load {
-        tracing::warn!("option `verbalizer`: goes with option `load`; it changes nothing");
+        tracing::warn!("option `verbalizer`: goes with option `resume_from`; it changes nothing");
     }
 }
 
@@ -52,8 +54,9 @@ pub(crate) fn check_written(tuned: &Tuned) -> Result<()> {
     if tuned.load {
         return wrong("option `load` takes a tuned prompt; expected one of them");
     }
-    if tuned.method.method() != Method::Prompt {
-        return wrong(&format!("option `method` {} has no prompt", tuned.method.name()));
+    let method = tuned.new_method();
+    if method.method() != Method::Prompt {
+        return wrong(&format!("option `method` {} has no prompt", method.name()));
     }
     if tuned.prompt_size.is_some() {
         return wrong("it has as many positions as tokens; leave option `prompt_size` out");
@@ -84,6 +87,20 @@ pub(crate) fn check_length(subject: &Subject, most: usize, model: &str) -> Resul
              out for as many as it takes"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Says that tuned parameters are of another task than the one that they answer here: to try that is an experiment.
+pub(crate) fn tell_other_task(session: &Session, source: &TunedFolder, task: &Task) {
+    let Some(config) = source.config.as_ref().filter(|config| config.task != task.name) else { return };
+    let told = format!(
+        "option `task` {}: the parameters in {} were tuned for task {}, and answer this one here",
+        task.name,
+        source.best.display(),
+        config.task
+    );
+    if session.is_new(&told) {
+        tracing::warn!("{told}");
     }
 }
 
@@ -137,11 +154,9 @@ pub(crate) fn check_description(source: &TunedFolder, tuning: &Tuning, how: Read
     Ok(())
 }
 
-/// Checks that tuned parameters are of the method that is asked for.
-pub(crate) fn check_method(tuning: &Tuning, asked: TunedMethod) -> Result<()> {
-    if tuning.method() == Some(asked.method()) {
-        return Ok(());
-    }
+/// Checks that the tuned parameters in a folder are of the method that is asked for, if one is.
+pub(crate) fn check_method(best: &Path, tuning: &Tuning, asked: Option<TunedMethod>) -> Result<()> {
+    let Some(asked) = asked.filter(|asked| tuning.method() != Some(asked.method())) else { return Ok(()) };
     let found = match tuning.method() {
         Some(Method::Prompt) => "a prompt (RobertaPrompt)",
         Some(Method::Bias) => "biases (RobertaBias)",
@@ -149,8 +164,9 @@ pub(crate) fn check_method(tuning: &Tuning, asked: TunedMethod) -> Result<()> {
         None => "nothing",
     };
     Err(SessionError::usage(format!(
-        "option `method` {}: the tuned parameters to load are {found}",
-        asked.name()
+        "option `method` {}: the tuned parameters in {} are {found}; leave the option out",
+        asked.name(),
+        best.display()
     )))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::file;
-use skn_artifact::{PartRecord, SkillConfig, SplitRecord, is_file, is_there};
+use skn_artifact::{PartRecord, SkillConfig, SplitRecord, did_you_mean, is_file, is_there};
 use skn_data::{DataError, Dataset, Example, PartIndex, SplitIndex, Splits, Task, split, split_with};
 use skn_model::ModelFolder;
 use skn_probing::Progress;
@@ -51,6 +51,10 @@ impl Named {
             return Err(SessionError::usage(
                 "option `load` loads tuned parameters: say from where, with option `resume_from` RUN",
             ));
+        }
+        // A folder that is nothing of the kind should not be asked which model it is of.
+        if let Some(source) = source.as_ref().filter(|source| tuned.load && !source.torn) {
+            source.check_tuned()?;
         }
         let model = ModelName::of(subject, source.as_ref())?;
         let Found { task, file: task_file, is_described } = find_task(subject, source.as_ref(), &model)?;
@@ -219,7 +223,8 @@ impl ModelName {
         self.inside.is_some()
     }
 
-    fn is_demo(&self) -> bool {
+    /// Whether it is the demo, or was pruned from it.
+    pub(crate) fn is_demo(&self) -> bool {
         self.name == Subject::DEMO || matches!(&self.inside, Some((_, Some(id))) if id == Subject::DEMO)
     }
 }
@@ -331,10 +336,16 @@ pub fn named_task(name: &str) -> Result<Task> {
         return Ok(Task::from_toml(files.description, &format!("(demo)/{name}.toml"))?);
     }
     match Task::builtin(name) {
-        Err(error @ DataError::UnknownTask { .. }) => Err(SessionError::usage(format!(
-            "{error}; tasks of the demo: {}; or option `task_file` FILE.toml",
-            skn_demo::TASKS.join(", ")
-        ))),
+        Err(error @ DataError::UnknownTask { .. }) => {
+            // Those of the demo are as likely to be meant as those that are built in.
+            let near = did_you_mean(name, Task::names().chain(skn_demo::TASKS));
+            let said =
+                near.map_or_else(|| error.to_string(), |near| format!("unknown task {name:?}; {near}"));
+            Err(SessionError::usage(format!(
+                "{said}; tasks of the demo: {}; or option `task_file` FILE.toml",
+                skn_demo::TASKS.join(", ")
+            )))
+        }
         task => Ok(task?),
     }
 }

@@ -25,7 +25,13 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
     let real = skn_hub::follow(path, path)?;
     if real.map_or(Ok(false), |real| is_folder(&real))? {
         tell_links(path);
-        return Ok(ModelFolder::open(name)?);
+        return ModelFolder::open(name).map_err(|error| match tuned_in(path) {
+            // It lies beside a model, or in a run of one.
+            Some(found) => SessionError::from(error).within(format!(
+                "{name}: it has tuned parameters ({found}) and no model; option `resume_from` {name} takes both"
+            )),
+            None => error.into(),
+        });
     }
     if path.is_file() {
         return match Foreign::of_file(path) {
@@ -46,6 +52,12 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
             not_here(name, &repository)?
         ))),
     }
+}
+
+/// A file of tuned parameters in a folder that is no model.
+fn tuned_in(folder: &Path) -> Option<&'static str> {
+    let is_there = |name: &&str| folder.join(name).is_file();
+    file::TUNED.into_iter().find(is_there).filter(|_| !folder.join(file::CONFIG).is_file())
 }
 
 /// What is said of a file that is no model, by what else it is.

@@ -197,6 +197,11 @@ impl Session {
     }
 
     /// How a pass runs; `batch` is the most texts at once.
+    pub(crate) fn pass_over<'a>(&'a self, part: &'a str, batch: Option<NonZeroUsize>) -> PassOptions<'a> {
+        PassOptions { part, ..self.pass(batch) }
+    }
+
+    /// The same, of texts that are no part of a task's data.
     pub(crate) fn pass(&self, batch: Option<NonZeroUsize>) -> PassOptions<'_> {
         let options = PassOptions { progress: self.progress(), ..PassOptions::new(&self.workers) };
         PassOptions { max_sequences: batch.map_or(options.max_sequences, NonZeroUsize::get), ..options }

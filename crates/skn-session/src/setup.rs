@@ -46,7 +46,7 @@ impl<'s> Setup<'s> {
         torn: Option<&Path>,
     ) -> Result<Self> {
         let setup = Self::read(session, subject, tuned, torn)?;
-        setup.base.model.weights.require_head()?;
+        setup.base.require_answers()?;
         Ok(setup)
     }
 

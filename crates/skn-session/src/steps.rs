@@ -131,9 +131,9 @@ fn computes_with_pruned(stage: &Stage) -> bool {
     let method = match stage {
         Stage::Train(train) => train.tuned.method,
         Stage::Probe(probe) => probe.tuned.method,
-        _ => TunedMethod::Prompt,
+        _ => None,
     };
-    method == TunedMethod::PrunePrompt
+    method == Some(TunedMethod::PrunePrompt)
 }
 
 /// The entries that steps have in the records of their runs, by the folders of these.

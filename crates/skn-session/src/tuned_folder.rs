@@ -7,7 +7,7 @@ use skn_artifact::{
     Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, is_file, is_folder, is_there, read_json,
 };
 use skn_data::Task;
-use skn_model::not_a_tuning_folder;
+use skn_model::{no_tuning, not_a_tuning_folder};
 
 use crate::cache::real;
 use crate::error::{Result, SessionError};
@@ -20,8 +20,10 @@ const OF_A_RUN: [&str; 4] = [stage::TRAIN, stage::PRUNE, stage::PROBE, stage::MA
 /// What is resumed from: `RUN`, `RUN/best`, the original's `RUN/best-backbone`, or a folder that PEFT or AdapterHub wrote.
 #[derive(Clone, Debug)]
 pub(crate) struct TunedFolder {
-    /// The folder with the tuned parameters.
+    /// The folder with the tuned parameters, or with what says where they are.
     pub(crate) best: PathBuf,
+    /// Where the tuned parameters themselves lie: in `best`, or in a folder of their own there.
+    pub(crate) tuned: PathBuf,
     /// The run around it, if it is one of ours.
     pub(crate) run: Option<PathBuf>,
     /// Its `skn.json`, if it is one of ours.
@@ -44,6 +46,12 @@ impl TunedFolder {
     pub(crate) fn open(path: &Path, torn: Option<&Path>) -> Result<Self> {
         let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !is_there(path)?;
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };
+        // The parameters alone would be taken for those of the model that they were pruned from.
+        let of_model = path.file_name().is_some_and(|name| name == file::TUNED_FOLDER);
+        let path = match path.parent() {
+            Some(best) if of_model && is_file(&best.join(file::SKILL_CONFIG))? => best.to_path_buf(),
+            _ => path,
+        };
         skn_hub::follow(&path, &path)?;
         if is_file(&path)? {
             return Err(not_a_tuning_folder(&path).into());
@@ -61,10 +69,14 @@ impl TunedFolder {
         let is_run = is_folder(&inner)? || in_best(&around).next().is_some();
         let best = if is_run { inner } else { path.clone() };
         check_links(&best)?;
-        let config = match best.join(file::SKILL_CONFIG) {
+        let config: Option<SkillConfig> = match best.join(file::SKILL_CONFIG) {
             file if is_file(&file)? => Some(read_json(&file)?),
             _ => None,
         };
+        let is_apart = |name: &String| Path::new(name).starts_with(file::TUNED_FOLDER);
+        let apart = config.as_ref().is_some_and(|config| config.files.keys().any(is_apart));
+        let tuned = if apart { best.join(file::TUNED_FOLDER) } else { best.clone() };
+        check_links(&tuned)?;
         let (run, record) = if is_run {
             (Some(path), around)
         } else {
@@ -77,7 +89,7 @@ impl TunedFolder {
         };
         let is_torn = |run: &PathBuf| torn.is_some_and(|torn| real(torn) == real(run));
         let torn = run.as_ref().is_some_and(is_torn);
-        let found = Self { best, run, config, record, torn };
+        let found = Self { best, tuned, run, config, record, torn };
         if !found.torn {
             found.check_files()?;
         }
@@ -90,6 +102,22 @@ impl TunedFolder {
     /// If the system can't say.
     pub(crate) fn holds_model(&self) -> Result<bool> {
         Ok(is_file(&self.best.join(file::CONFIG))?)
+    }
+
+    /// Checks that there are tuned parameters, whatever they are.
+    ///
+    /// # Errors
+    /// If there are none, nor anything that says what they were.
+    pub(crate) fn check_tuned(&self) -> Result<()> {
+        if self.config.is_some() {
+            return Ok(());
+        }
+        for name in file::TUNED {
+            if is_file(&self.tuned.join(name))? {
+                return Ok(());
+            }
+        }
+        Err(no_tuning(&self.tuned).into())
     }
 
     /// Checks that the files beside `skn.json` are those that it was written for, and those that the run's record lists.
@@ -162,7 +190,7 @@ impl TunedFolder {
     /// # Errors
     /// If the file is there and can't be read.
     pub(crate) fn base_model(&self) -> Result<Option<String>> {
-        let file = self.best.join(file::ADAPTER_CONFIG);
+        let file = self.tuned.join(file::ADAPTER_CONFIG);
         if !is_file(&file)? {
             return Ok(None);
         }
@@ -219,8 +247,10 @@ fn is_best_of(run: &Path, folder: &Path) -> Result<bool> {
         && in_best(&RunRecord::read(run)?).next().is_some())
 }
 
-/// Whether it is the name of a file, and leads nowhere else.
+/// Whether it is the name of a file, or of one in the folder of tuned parameters, and leads nowhere else.
 fn is_plain(name: &str) -> bool {
+    let apart = name.strip_prefix(file::TUNED_FOLDER).and_then(|name| name.strip_prefix('/'));
+    let name = apart.unwrap_or(name);
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
 }
@@ -250,7 +280,17 @@ mod tests {
         let best = desk.path().join("tuned");
         write_file(&desk.path().join("outside"), Overwrite::Refuse, b"theirs").unwrap();
         let outside = desk.path().join("outside").display().to_string();
-        for name in ["../outside", "./../outside", &outside, "x/../../outside", "", ".."] {
+        for name in [
+            "../outside",
+            "./../outside",
+            "tuned/../outside",
+            "tuned//etc",
+            "tuned/",
+            &outside,
+            "x/../../outside",
+            "",
+            "..",
+        ] {
             let config = serde_json::json!({
                 "method": "RobertaPrompt", "prompt_size": 2, "task": "sst2", "metric": "accuracy", "dev_score": 0.5,
                 "verbalizer": {"words": [], "ids": []}, "model": {"id": "m", "sha256": "00"}, "step": 3,

@@ -46,7 +46,7 @@ fn count(session: &Session, run: &Path) -> Result<(), SessionError> {
 
 fn best_position(session: &Session, run: &Path) -> Result<(), SessionError> {
     let mut probe = Probe::of(run, &[ProbeType::Pos]);
-    (probe.splits, probe.pos) = (vec![Split::Dev], Some(NeuronChoice::Best));
+    (probe.splits, probe.pos) = (vec![Split::Dev], vec![NeuronChoice::Best]);
     session.probe(&probe).map(drop)
 }
 

@@ -31,7 +31,7 @@ fn run(session: &Session, folder: &Path) -> (Subject, PathBuf, Vec<String>) {
     subject.data = Some(rows.to_str().unwrap().into());
     let mut train = Train::new(subject.clone(), run.clone());
     train.tuned.prompt_size = NonZeroUsize::new(3);
-    train.training.epochs = 1;
+    train.training.epochs = Some(1);
     train.training.max_steps = Some(2);
     session.train(&train).unwrap();
     session.probe(&Probe::of(&run, &[ProbeType::Acc])).unwrap();

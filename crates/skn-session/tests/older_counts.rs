@@ -96,7 +96,7 @@ fn stages_read_older_counts_as_before() {
     assert_eq!(select("seeds", &[&dev, &newer]).1, select("twice", &[&newer, &newer]).1);
 
     let mut probe = Probe::of(&place, &[ProbeType::Pos]);
-    (probe.splits, probe.pos) = (vec![Split::Dev], Some(NeuronChoice::Best));
+    (probe.splits, probe.pos) = (vec![Split::Dev], vec![NeuronChoice::Best]);
     session.probe(&probe).unwrap();
     session.report(&DrawReport::new(&place)).unwrap();
     let newer = read(&newer);

@@ -375,11 +375,11 @@ fn rankings_go_with_the_counts_whichever_probe_made_them() {
     (other.probe_type, other.splits) = (vec![skn_session::ProbeType::Acc], vec![Split::Test]);
     session.probe(&other).unwrap();
     (other.probe_type, other.splits) = (vec![skn_session::ProbeType::Pos], vec![Split::Dev]);
-    other.pos = Some(NeuronChoice::At(0, 0));
+    other.pos = vec![NeuronChoice::At(0, 0)];
     session.probe(&other).unwrap();
     assert_eq!(there(), ([true, true, false], true));
     // An entry of its own, which ranks by something else.
-    (other.probe_type, other.pos) = (vec![skn_session::ProbeType::Acc], None);
+    (other.probe_type, other.pos) = (vec![skn_session::ProbeType::Acc], vec![]);
     other.rank = vec![Ranking::Lape];
     session.probe(&other).unwrap();
     assert_eq!(there(), ([false, false, true], false));

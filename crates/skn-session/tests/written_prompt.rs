@@ -42,7 +42,7 @@ fn a_written_prompt_is_read_in_place_of_one_of_chance() {
     };
     let said = refused(&|of| of.tuned.prompt_size = NonZeroUsize::new(4));
     assert!(said.contains("option `prompt_text`") && said.contains("option `prompt_size`"), "{said}");
-    let said = refused(&|of| of.tuned.method = TunedMethod::Bias);
+    let said = refused(&|of| of.tuned.method = Some(TunedMethod::Bias));
     assert!(said.contains("option `prompt_text`") && said.contains("RobertaBias"), "{said}");
     let said = refused(&|of| of.tuned.prompt_text = Some(String::new()));
     assert!(said.contains("a token at least"), "{said}");

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 use skn_artifact::{ArtifactError, Journal, MetricRecord};
@@ -126,6 +127,8 @@ struct Training<'a> {
     resumed_from: Option<u64>,
     notes: Vec<String>,
     order: EpochOrder,
+    /// The score on dev at the last evaluation.
+    dev: Option<f64>,
 }
 
 /// The order of an epoch's rows.
@@ -193,6 +196,7 @@ impl<'a> Training<'a> {
             state,
             notes,
             order: EpochOrder::default(),
+            dev: None,
         })
     }
 
@@ -200,7 +204,7 @@ impl<'a> Training<'a> {
     fn run(&mut self, progress: &dyn Progress) -> Result<Stopped> {
         let rows = self.data.train.len();
         progress.begin("training", self.plan.visited(self.plan.schedule.total(), rows));
-        progress.advance(self.plan.visited(self.state.step, rows));
+        progress.resumes(self.plan.visited(self.state.step, rows));
         loop {
             let step = self.state.step;
             if self.evaluation_is_due() {
@@ -217,7 +221,16 @@ impl<'a> Training<'a> {
                 return self.interrupt();
             }
             progress.advance(self.step()?);
+            progress.note(&self.found());
         }
+    }
+
+    /// What is known by now: the mean loss since the last evaluation, and what that found.
+    fn found(&self) -> String {
+        let State { loss_sum, loss_rows, .. } = self.state;
+        let loss = (loss_rows > 0).then(|| format!("loss {:.4}", loss_sum / loss_rows as f64));
+        let dev = self.dev.map(|score| format!("dev {} {score:.4}", self.data.metric.name()));
+        loss.into_iter().chain(dev).collect::<Vec<_>>().join(", ")
     }
 
     fn evaluation_is_due(&self) -> bool {
@@ -338,6 +351,8 @@ impl<'a> Training<'a> {
             best,
         })?;
         self.state.evaluated = step;
+        self.dev = Some(score);
+        progress.note(&self.found());
         (self.state.loss_sum, self.state.loss_rows) = (0.0, 0);
         self.save()?;
         Ok(true)
@@ -346,7 +361,8 @@ impl<'a> Training<'a> {
     /// Score and loss on dev; nothing if `progress` asked to stop.
     fn dev_score(&self, progress: &dyn Progress) -> Result<Option<(f64, f64)>> {
         let verbalizer = &self.run.verbalizer.ids;
-        let options = PassOptions { progress: &OnlyStop(progress), ..PassOptions::new(self.workers) };
+        let told = Beside { told: progress, known: self.found(), work: Mutex::new((0, 0)) };
+        let options = PassOptions { progress: &told, part: "dev", ..PassOptions::new(self.workers) };
         let not_finite =
             |what: String, found: f64| TuneError::NotFinite { step: self.state.step, what, found };
         let evaluation = match evaluate(self.model, self.data.dev, verbalizer, &options) {
@@ -380,12 +396,29 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Lets an evaluation be stopped, but keeps its rows out of the progress of the training.
-struct OnlyStop<'a>(&'a dyn Progress);
+/// Lets an evaluation be stopped, and says how far it is beside the progress of the training, which it is no part of.
+struct Beside<'a> {
+    told: &'a dyn Progress,
+    /// What is known of the training.
+    known: String,
+    /// How much of the evaluation is done, and how much there is.
+    work: Mutex<(u64, u64)>,
+}
 
-impl Progress for OnlyStop<'_> {
+impl Progress for Beside<'_> {
+    fn begin(&self, _: &str, total: u64) {
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = (0, total);
+    }
+
+    fn advance(&self, amount: u64) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.0 += amount;
+        let percent = 100 * work.0 / work.1.max(1);
+        self.told.note(&format!("{}, dev {percent} % done", self.known));
+    }
+
     fn cancelled(&self) -> bool {
-        self.0.cancelled()
+        self.told.cancelled()
     }
 }
 

@@ -11,15 +11,6 @@ use skn_model::LanguageModel;
 use crate::checkpoint::State;
 use crate::error::{Result, TuneError};
 
-/// Every file that some tuning method writes into `best`.
-const TUNING_FILES: [&str; 5] = [
-    file::ADAPTER_CONFIG,
-    file::PEFT_TENSORS,
-    file::ADAPTER_TENSORS,
-    file::BIAS_TENSORS,
-    file::PROMPT_TENSORS,
-];
-
 /// Where a training is kept, and what its files say of it.
 ///
 /// The folder gets `best/` (tuned parameters and `skn.json`), `last/` (checkpoints) and `metrics.jsonl`. Files of an
@@ -53,6 +44,8 @@ pub struct TrainRun {
     /// Files that the caller has put into `best/` (a pruned backbone), by name with their SHA-256; `skn.json` lists
     /// them too.
     pub companions: BTreeMap<String, String>,
+    /// Whether the tuned parameters get a folder of their own in `best/`, as beside a model that transformers loads.
+    pub apart: bool,
 }
 
 /// What a training's parameters begin with.
@@ -96,7 +89,11 @@ impl TrainRun {
     /// SHA-256 of that.
     pub(crate) fn save_best(&self, best: &Best<'_>) -> Result<String> {
         let folder = self.best();
-        let files = best.model.tuning()?.files(best.model.config(), &self.model.id, &self.mask_embedding)?;
+        let mut files =
+            best.model.tuning()?.files(best.model.config(), &self.model.id, &self.mask_embedding)?;
+        if self.apart {
+            files.iter_mut().for_each(|(name, _)| *name = file::in_tuned_folder(name));
+        }
         remove_others(&folder, &files)?;
         let mut hashes = self.companions.clone();
         for (name, bytes) in &files {
@@ -175,7 +172,7 @@ impl TrainRun {
 
 /// Removes what another tuning method has left in the folder: a folder of two tunings can't be read.
 fn remove_others(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-    for name in TUNING_FILES.iter().filter(|name| files.iter().all(|(written, _)| written != *name)) {
+    for name in file::tuned_in_best().filter(|name| files.iter().all(|(written, _)| written != name)) {
         let file = folder.join(name);
         match std::fs::remove_file(&file) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

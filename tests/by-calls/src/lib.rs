@@ -23,9 +23,7 @@ pub fn chain(session: &Session, run: &Path, epochs: [u64; 2], texts: &[Text]) ->
     let task = run.join("sentiment");
     let (averages, masks) = (task.join("train_avg"), run.join("info/sentiment"));
     let train = |mut train: Train, epochs| {
-        train.training.epochs = epochs;
-        train.training.batch = train.training.batch.saturating_add(8);
-        train.training.learning_rate = 5e-3;
+        train.training.epochs = Some(epochs);
         session.train(&train)
     };
     train(Train::new(Subject::demo("sentiment"), run), epochs[0])?;
@@ -47,7 +45,7 @@ pub fn chain(session: &Session, run: &Path, epochs: [u64; 2], texts: &[Text]) ->
     train(retrain, epochs[1])?;
     let on_test = |run: &Path| -> Result<f64> {
         let mut probe = Probe::of(run, &[ProbeType::Speed]);
-        probe.tuned.method = TunedMethod::PrunePrompt;
+        probe.tuned.method = Some(TunedMethod::PrunePrompt);
         Ok(session.probe(&probe)?.inference.map_or(f64::NAN, |inference| inference.test_score))
     };
     let of_tuned = probed.inference.map_or(f64::NAN, |inference| inference.test_score);

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_artifact::{Overwrite, RunLock, is_there, write_together};
+use skn_artifact::{Overwrite, RunLock, is_there, write_file, write_together};
 use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
-use skn_program::Failure;
+use skn_program::{Failure, typed_again};
 use skn_session::options::Size;
 use skn_session::{named_task, read_rows};
 
@@ -20,7 +20,8 @@ use crate::program::{Call, Stage};
 /// positive, and FOLDER/<task>-neu, all others against neutral.
 ///
 /// Train, and dev if the task has one, are balanced exactly by a seeded choice; test keeps its distribution. The programs
-/// read the folders (--task mnli-pn), and so does Python's datasets.load_from_disk.
+/// read the folders (--task mnli-pn), and so does Python's datasets.load_from_disk. Where no task of such a name is built in,
+/// its description is written beside the folder: FOLDER/<task>-pn.toml, for --task-file.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-binarize", version)]
 pub struct Binarize {
@@ -71,6 +72,11 @@ pub struct Binarized {
 struct Written {
     task: String,
     folder: PathBuf,
+    /// What describes the task, where none of its name is built in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_file: Option<PathBuf>,
+    /// What trains on it.
+    command: String,
     /// What classes 0 and 1 are.
     classes: [&'static str; 2],
     /// Rows of classes 0 and 1, by split.
@@ -79,7 +85,7 @@ struct Written {
 
 impl fmt::Display for Binarized {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, Written { task, folder, classes: [first, second], rows }) in
+        for (number, Written { task, folder, classes: [first, second], rows, command, .. }) in
             self.tasks.iter().enumerate()
         {
             let rows: Vec<String> = rows
@@ -88,6 +94,7 @@ impl fmt::Display for Binarized {
                 .collect();
             let line_break = if number == 0 { "" } else { "\n" };
             write!(f, "{line_break}{task}: {}; in {}", rows.join("; "), folder.display())?;
+            write!(f, "; {command}")?;
         }
         Ok(())
     }
@@ -109,7 +116,8 @@ impl Stage for Binarize {
         let sub_tasks = SubTask::ALL.map(|part| part.of(&task).map(|sub_task| (part, sub_task)));
         let sub_tasks = sub_tasks.into_iter().collect::<Result<Vec<_>, _>>()?;
         let folder = |sub_task: &Task| self.out.join(&sub_task.name);
-        for taken in sub_tasks.iter().map(|(_, sub_task)| folder(sub_task)) {
+        let own_files = sub_tasks.iter().filter_map(|(_, sub_task)| self.own_file(sub_task));
+        for taken in sub_tasks.iter().map(|(_, sub_task)| folder(sub_task)).chain(own_files) {
             if !self.force && is_there(&taken)? {
                 let taken = taken.display();
                 return Err(Failure::input(format!(
@@ -129,24 +137,53 @@ impl Stage for Binarize {
         let made = sub_tasks.into_iter().map(|(part, sub_task)| {
             let rows = binarize(&dataset, &task, part, choice)?;
             let files = saved_files(&rows, &sub_task, &part.class_names())?;
-            Ok((written(part, &sub_task, folder(&sub_task), &rows), files))
+            let written = Written {
+                task: sub_task.name.clone(),
+                command: self.command(&sub_task, &folder(&sub_task)),
+                task_file: self.own_file(&sub_task),
+                folder: folder(&sub_task),
+                classes: part.class_names(),
+                rows: counted(&rows),
+            };
+            Ok((written, files, sub_task.to_toml()?))
         });
         let made = made.collect::<Result<Vec<_>>>()?;
-        for (written, files) in &made {
-            self.write(&written.folder, files)?;
+        for (written, files, description) in &made {
+            write_together(&written.folder, self.overwrite(), files)?;
+            if let Some(file) = &written.task_file {
+                write_file(file, self.overwrite(), description.as_bytes())?;
+            }
         }
-        Ok(Binarized { tasks: made.into_iter().map(|(written, _)| written).collect() })
+        Ok(Binarized { tasks: made.into_iter().map(|(written, ..)| written).collect() })
     }
 }
 
 impl Binarize {
-    fn write(&self, folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-        let overwrite = if self.force { Overwrite::Replace } else { Overwrite::Refuse };
-        Ok(write_together(folder, overwrite, files)?)
+    fn overwrite(&self) -> Overwrite {
+        if self.force { Overwrite::Replace } else { Overwrite::Refuse }
+    }
+
+    /// The file that describes a task that is not built in as it is.
+    fn own_file(&self, task: &Task) -> Option<PathBuf> {
+        let is_known = named_task(&task.name).is_ok_and(|known| known == *task);
+        (!is_known).then(|| self.out.join(format!("{}.toml", task.name)))
+    }
+
+    /// What trains on a task's rows.
+    fn command(&self, task: &Task, folder: &Path) -> String {
+        let (file, folder) = (self.own_file(task), folder.display().to_string());
+        let file = file.map(|file| file.display().to_string());
+        let of_task = match &file {
+            Some(file) => ["--task-file", file],
+            None => ["--task", &task.name],
+        };
+        let run = format!("runs/{}", task.name);
+        typed_again(["skn-train"].into_iter().chain(of_task).chain(["--data", &folder, "--out", &run]))
     }
 }
 
-fn written(part: SubTask, task: &Task, folder: PathBuf, dataset: &Dataset) -> Written {
+/// Rows of classes 0 and 1, by split.
+fn counted(dataset: &Dataset) -> BTreeMap<String, [usize; 2]> {
     let count = |rows: &[skn_data::Example]| {
         let mut counts = [0; 2];
         for row in rows.iter().filter(|row| row.label != UNLABELLED) {
@@ -154,6 +191,5 @@ fn written(part: SubTask, task: &Task, folder: PathBuf, dataset: &Dataset) -> Wr
         }
         counts
     };
-    let rows = dataset.splits.iter().map(|(split, rows)| (split.clone(), count(rows))).collect();
-    Written { task: task.name.clone(), folder, classes: part.class_names(), rows }
+    dataset.splits.iter().map(|(split, rows)| (split.clone(), count(rows))).collect()
 }

@@ -19,6 +19,7 @@ use crate::program::{Call, Stage};
 /// Evaluate the test set while the selected neurons are perturbed, and with --cmp as many random ones.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-mask", version)]
+#[command(mut_arg("low", |layer| layer.help("First layer, from 0 [default: 0]")))]
 pub struct Mask {
     #[command(flatten)]
     subject: Subject,
@@ -75,6 +76,10 @@ pub struct Mask {
     #[arg(long = "class_path", value_name = "FILES", value_delimiter = ',')]
     class_path: Vec<PathBuf>,
 
+    /// Keep the results beside others of the run, in RUN/sweeps/<name> [default: in RUN itself, whose report shows them]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
     #[command(flatten)]
     at_once: AtOnce,
     #[command(flatten)]
@@ -103,13 +108,16 @@ impl From<NoiseFlag> for NeuronNoise {
 }
 
 impl Mask {
-    /// What the flags ask for. Flags that have nothing to act on are told.
+    /// What the flags ask for.
     ///
     /// # Errors
-    /// If the means are missing that `--type mean` needs.
+    /// If the means are missing that `--type mean` needs, or a flag has nothing to act on.
     pub(crate) fn options(&self) -> Result<Perturb> {
-        self.flags_without_effect()
-            .for_each(|(flag, of)| tracing::warn!("--{flag}: goes with {of}; it changes nothing"));
+        if let Some((flag, of)) = self.flags_without_effect().next() {
+            return Err(Failure::usage(format!(
+                "--{flag}: goes with {of}, which is not asked for; leave it out"
+            )));
+        }
         let mut perturb = Perturb::default();
         (perturb.subject, perturb.tuned) = (self.subject.options(), self.tuned.options());
         perturb.masks = self.info_path.clone();
@@ -120,7 +128,7 @@ impl Mask {
         perturb.matched = self.matched.clone().filter(|_| self.cmp);
         perturb.matched_masks = self.matched_path.clone();
         perturb.class_masks = self.class_path.clone();
-        perturb.batch = self.at_once.batch;
+        (perturb.batch, perturb.name) = (self.at_once.batch, self.name.clone());
         (perturb.out, perturb.overwrite) = (self.destination.out.clone(), self.destination.force);
         Ok(perturb)
     }
@@ -173,9 +181,8 @@ impl fmt::Display for Masked {
         let Found { run, skill, random, matched, classes, .. } = &self.0;
         for (place, result) in skill.iter().enumerate() {
             let PerturbationResult { task, metric, unperturbed, neurons, .. } = result;
-            let most = neurons.iter().max().copied().unwrap_or(0);
             write!(f, "{}{task}: {metric} {unperturbed:.4} on test;", if place > 0 { "\n" } else { "" })?;
-            write!(f, " {} on the {} best neurons ({most} a layer)", edit(result), result.mask)?;
+            write!(f, " {} on the {} best neurons ({})", edit(result), result.mask, places(neurons))?;
             write!(f, ": {}", with_interval(result.mean, result.interval))?;
             if let Some(random) = random.get(place) {
                 write!(f, "; on as many random ones: {}", with_interval(random.mean, random.interval))?;
@@ -204,6 +211,18 @@ impl fmt::Display for Masked {
             }
         }
         write!(f, "; in {}", run.display())
+    }
+}
+
+/// How many neurons each layer has of those that are perturbed.
+fn places(neurons: &[usize]) -> String {
+    let of_layers: Vec<usize> = neurons.iter().copied().filter(|neurons| *neurons > 0).collect();
+    let (least, most) = (of_layers.iter().min().copied(), of_layers.iter().max().copied().unwrap_or(0));
+    let layers = Count(of_layers.len(), "layer");
+    match (of_layers.len() == neurons.len(), least == Some(most)) {
+        (true, true) => format!("{most} a layer"),
+        (false, true) => format!("{most} in {}{layers}", if of_layers.len() > 1 { "each of " } else { "" }),
+        _ => format!("{} in {layers}", of_layers.iter().sum::<usize>()),
     }
 }
 
@@ -251,5 +270,23 @@ impl Stage for Mask {
     fn run(&self, call: &Call) -> Result<Masked> {
         let session = call.session(self.compute.options())?;
         Ok(Masked(session.perturb(&self.options()?)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neurons_are_counted_where_they_are() {
+        for (neurons, expected) in [
+            (&[3, 3, 3, 3][..], "3 a layer"),
+            (&[0, 3, 0, 0], "3 in 1 layer"),
+            (&[0, 3, 3, 0], "3 in each of 2 layers"),
+            (&[1, 3, 0, 7], "11 in 3 layers"),
+            (&[0, 0], "0 in 0 layers"),
+        ] {
+            assert_eq!(places(neurons), expected);
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{Args, Parser};
 use serde::Serialize;
-use skn_program::Failure;
 use skn_session::Pretrained as Found;
 use skn_session::options::{self, PretrainDemo};
 
@@ -52,8 +52,8 @@ struct Recipe {
     lr: f64,
 
     /// Hidden size, attention heads, FFN width, layers
-    #[arg(long, value_name = "H,A,F,L", value_delimiter = ',', default_values_t = PretrainDemo::default().shape)]
-    shape: Vec<usize>,
+    #[arg(long, value_name = "H,A,F,L", default_value_t = Shape(PretrainDemo::default().shape))]
+    shape: Shape,
 
     /// Steps between reports of how well label words are named
     #[arg(long, value_name = "N", default_value_t = PretrainDemo::default().report_every)]
@@ -64,16 +64,37 @@ struct Recipe {
     without_model: bool,
 }
 
+/// Hidden size, attention heads, FFN width and layers, as they are typed.
+#[derive(Clone, Copy, Debug)]
+struct Shape([usize; 4]);
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers =
+            text.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<usize>>>();
+        let four = numbers.and_then(|numbers| <[usize; 4]>::try_from(numbers).ok());
+        four.map(Self)
+            .ok_or_else(|| "expected four whole numbers with commas between, such as 64,2,160,4".into())
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.map(|number| number.to_string()).join(","))
+    }
+}
+
 impl Pretrain {
-    fn options(&self) -> Result<PretrainDemo> {
-        let wrong = |_| Failure::usage("--shape: expected four numbers");
+    fn options(&self) -> PretrainDemo {
         let mut demo = PretrainDemo::default();
         (demo.seed, demo.steps, demo.batch) = (self.recipe.seed, self.recipe.steps, self.recipe.batch);
         demo.learning_rate = self.recipe.lr;
-        demo.shape = <[usize; 4]>::try_from(self.recipe.shape.as_slice()).map_err(wrong)?;
+        demo.shape = self.recipe.shape.0;
         (demo.report_every, demo.model) = (self.recipe.report_every, !self.recipe.without_model);
         (demo.out, demo.overwrite) = (self.destination.out.clone(), self.destination.force);
-        Ok(demo)
+        demo
     }
 }
 
@@ -106,6 +127,6 @@ impl Stage for Pretrain {
     fn run(&self, call: &Call) -> Result<Pretrained> {
         let mut compute = options::Compute::default();
         (compute.threads, compute.device) = (self.threads, options::DeviceChoice::Cpu);
-        Ok(Pretrained(call.session(compute)?.pretrain_demo(&self.options()?)?))
+        Ok(Pretrained(call.session(compute)?.pretrain_demo(&self.options())?))
     }
 }

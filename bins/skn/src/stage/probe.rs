@@ -36,9 +36,14 @@ pub struct Probe {
     #[arg(long, value_name = "SITE", default_value_t = options::Probe::default().site)]
     site: NeuronSite,
 
-    /// For pos: the neuron, as layer,index from 0; or best, that of RUN/<task>/dev_perf
+    /// For pos: a neuron, as layer,index from 0; or best, that of RUN/<task>/dev_perf (of a model without a prompt, whose
+    /// activations at the last token are kept, of dev_last_perf). May be repeated
     #[arg(long, value_name = "LAYER,NEURON")]
-    pos: Option<NeuronChoice>,
+    pos: Vec<NeuronChoice>,
+
+    /// For pos: keep the texts too, in RUN/<task>/pos_<split>/texts.jsonl, in the order of the activations
+    #[arg(long)]
+    with_texts: bool,
 
     /// Splits to pass over; without train, the averages are read from the run [default: all]
     #[arg(long, value_name = "SPLITS", value_delimiter = ',')]
@@ -111,7 +116,7 @@ impl Probe {
         let mut probe = options::Probe::default();
         (probe.subject, probe.tuned) = (self.subject.options(), self.tuned.options());
         probe.probe_type = self.probe_type.clone();
-        (probe.site, probe.pos) = (self.site, self.pos);
+        (probe.site, probe.pos, probe.with_texts) = (self.site, self.pos.clone(), self.with_texts);
         probe.splits = self.splits.iter().copied().map(Into::into).collect();
         (probe.fire_bits, probe.variance) = (self.fire_bits, self.variance);
         (probe.rank, probe.compare) = (self.rank.clone(), self.compare.clone());

@@ -21,6 +21,7 @@ use crate::program::{Call, Stage};
 /// with --resume_from RUN, or alone with --model RUN/best.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-prune", version)]
+#[command(mut_arg("low", |layer| layer.help("First layer to prune, from 0 [default: a quarter of the layers stays whole, 3 of 12]")))]
 pub struct Prune {
     #[command(flatten)]
     subject: Subject,

@@ -1,6 +1,7 @@
 //! `skn-run`: the whole chain.
 
 use std::fmt;
+use std::iter::once;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 use skn_artifact::names::file;
 use skn_artifact::{BestNeuron, BestOfText, DamageEvidence, PerturbationSetting, UntunedSummary};
-use skn_program::Failure;
+use skn_program::{Failure, typed_again};
 use skn_session::options::{self, Made};
 use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, Step, Summary};
 
@@ -19,7 +20,6 @@ use crate::console::print;
 use crate::number::{Count, deviation, probability, with_interval};
 use crate::program::{Call, Stage};
 use crate::stage::{mask, merge, probe, prune, report, select, train};
-use crate::wording::GOES_ON;
 use crate::words::{command_line, made_by};
 
 /// Run the whole chain: tune a prompt, probe every neuron, select the skill neurons, perturb them, prune the rest, tune
@@ -29,6 +29,10 @@ use crate::words::{command_line, made_by};
 /// embedded demo model and its sentiment task.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-run", version)]
+#[command(mut_arg("model", |model| model.help(
+    "Folder, GGUF file, owner/name[@revision] from the local Hugging Face cache, or demo [default: demo]")))]
+#[command(mut_arg("task", |task| task.help("Task by name [default: sentiment for the demo, else sst2]")))]
+#[command(mut_arg("max_data", |size| size.help("Most bytes of text to read, 64 more counted for each row: 500M, 16G [default: 4G]")))]
 pub struct Run {
     #[command(flatten)]
     subject: Subject,
@@ -189,7 +193,7 @@ pub(crate) fn tell(step: &Step, event: ChainEvent<'_>, compute: options::Compute
     match event {
         ChainEvent::Begins(stage) => {
             let (program, words) = command_line(stage, compute);
-            tracing::info!("{at} {program} {}", words.join(" "));
+            tracing::info!("{at} {}", typed_again(once(program).chain(words.iter().map(String::as_str))));
         }
         ChainEvent::DoneBefore(stage) => {
             tracing::info!("{at} {}: done before", command_line(stage, compute).0);
@@ -222,7 +226,7 @@ pub(crate) fn with_remedy(error: anyhow::Error, call: &Call) -> anyhow::Error {
             let line = |made: &Made| {
                 let Made { stage, compute, .. } = made.essence();
                 let (program, words) = command_line(&stage, compute);
-                format!("`{program} {}`", words.join(" "))
+                format!("`{}`", typed_again(once(program).chain(words.iter().map(String::as_str))))
             };
             let (earlier, now) = (line(earlier), line(now));
             Failure::input(format!(
@@ -231,7 +235,9 @@ pub(crate) fn with_remedy(error: anyhow::Error, call: &Call) -> anyhow::Error {
             ))
         }
         Some(SessionError::Stopped { .. }) => error,
-        _ if call.console.signal().is_some() => anyhow::anyhow!("{}; {GOES_ON}", error.root_cause()),
+        _ if call.console.signal().is_some() => {
+            anyhow::anyhow!("{}; this goes on: {}", error.root_cause(), call.resumed())
+        }
         _ => error,
     }
 }

@@ -46,21 +46,21 @@ pub struct Train {
 /// How to train.
 #[derive(Args, Clone, Debug)]
 struct Training {
-    /// Epochs
-    #[arg(long, alias = "epochs", value_name = "N", default_value_t = options::Training::default().epochs)]
-    epoch: u64,
+    /// Epochs [default: 4; 12 for the demo, 6 for the pruned demo]
+    #[arg(long, alias = "epochs", value_name = "N")]
+    epoch: Option<u64>,
 
-    /// Rows of a step
-    #[arg(long = "batch", visible_alias = "bz", value_name = "N", default_value_t = options::Training::default().batch)]
-    batch: NonZeroUsize,
+    /// Rows of a step [default: 8; 16 for the demo]
+    #[arg(long = "batch", visible_alias = "bz", value_name = "N")]
+    batch: Option<NonZeroUsize>,
 
     /// Evaluate on dev every so many steps, besides at the end of each epoch [default: only then]
     #[arg(long = "eval_every_step", value_name = "N")]
     eval_every_step: Option<u64>,
 
-    /// Peak learning rate of Adam
-    #[arg(long = "learning_rate", visible_alias = "lr", value_name = "RATE", default_value_t = options::Training::default().learning_rate)]
-    learning_rate: f64,
+    /// Peak learning rate of Adam [default: 0.001; 0.005 for the demo]
+    #[arg(long = "learning_rate", visible_alias = "lr", value_name = "RATE")]
+    learning_rate: Option<f64>,
 
     /// Stop after 6 x eval_every_step steps (or 6 epochs) without a new best
     #[arg(long = "early_stop")]

@@ -8,14 +8,14 @@ use clap::Parser;
 use serde::Serialize;
 use skn_artifact::names::file;
 use skn_artifact::{Verification, verify};
-use skn_program::Failure;
+use skn_program::{Failure, print_json};
 
 use crate::cli::Common;
 use crate::program::{Call, Stage};
 
 /// Check every file of a run against the hash that the stage which wrote it noted in run.json.
 ///
-/// Needs no model and no data. A file that is missing or changed makes the exit code 3. A file that was made from another
+/// Needs no model and no data. A file that is missing or changed makes the exit code 3, with --json too. A file that was made from another
 /// one of the run, which has been written anew since (averages of a prompt that was tuned further), is told.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-verify", version)]
@@ -55,10 +55,15 @@ impl Stage for Verify {
 
     fn run(&self, _: &Call) -> Result<Verified> {
         let run = self.run.as_path();
-        let found = verify(run)?;
-        if found.is_sound() {
-            return Ok(Verified { run: run.into(), found });
+        let verified = Verified { run: run.into(), found: verify(run)? };
+        if verified.found.is_sound() {
+            return Ok(verified);
         }
+        // Who reads it by a program wants to know which files, whatever the exit code says.
+        if self.common.json {
+            print_json(&serde_json::to_string_pretty(&verified)?)?;
+        }
+        let found = &verified.found;
         let list = |what: &str, files: &[String]| match files {
             [] => None,
             files => Some(format!("{what}: {}", files.join(", "))),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
-use skn_artifact::{json_reason, not_utf8};
+use skn_artifact::{did_you_mean, json_reason, not_utf8};
 
 use self::finite::{Finite, finite};
 use self::row::RowSeed;
@@ -195,7 +195,11 @@ impl<'a, 't> Rows<'a, 't> {
                  it, write their list alone ({records})"
             );
         }
-        format!("expected an object with the keys {wanted}, found one {found}")
+        let columns = self.decoder.task.text_columns().iter().zip(cells);
+        let missing = columns.filter(|(_, cell)| **cell == Cell::Missing).map(|(column, _)| column);
+        let near = missing.map(|column| did_you_mean(column, keys.split(", "))).next().flatten();
+        let hint = near.map_or_else(String::new, |near| format!("; {near}"));
+        format!("expected an object with the keys {wanted}, found one {found}{hint}")
     }
 }
 

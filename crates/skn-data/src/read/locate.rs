@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use skn_artifact::{Wanted, hash_file};
+use skn_artifact::{Wanted, did_you_mean, hash_file};
 
 use super::folder::{entries, inside, is_there, shown};
 use super::table::Info;
@@ -51,6 +51,22 @@ pub(crate) fn locate(path: &Path, task: &Task) -> Result<Vec<(String, SplitFiles
     Ok(splits)
 }
 
+/// The same task with the splits of the usual names that are at `path`, if it names none.
+pub(crate) fn with_splits_in(path: &Path, task: &Task) -> Result<Task> {
+    if !path.is_dir() || is_there(&path.join("state.json"))? {
+        return task.with_splits(|_| Ok(false));
+    }
+    let train = task.with_splits(|_| Ok::<_, DataError>(false))?;
+    let listed = dictionary(path, &train)?;
+    // Where no folder has train, what is read next says so.
+    let folder = plain_folder(path, &train).unwrap_or_else(|_| path.to_owned());
+    task.with_splits(|split| match &listed {
+        Some(listed) => Ok(listed.iter().any(|name| name == split)),
+        None => Ok(is_there(&path.join(split).join("state.json"))?
+            || !shards::of(&folder, split, &train)?.is_empty()),
+    })
+}
+
 /// A task that declares a form would misread another one (DBpedia's classes begin at 1 in CSV, at 0 elsewhere).
 fn check_format(path: &Path, task: &Task, found: Format) -> Result<()> {
     match task.format {
@@ -86,7 +102,8 @@ fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
         let files = match &listed {
             Some(listed) if !listed.iter().any(|name| name == split) => {
                 let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
-                return Err(missing_split(root, split, task, &names(&listed)));
+                let found = names(&listed) + &hint(split, &listed);
+                return Err(missing_split(root, split, task, &found));
             }
             Some(_) => saved_table(root, &table, task)?,
             None if is_there(&table.join("state.json"))? => saved_table(root, &table, task)?,
@@ -95,6 +112,12 @@ fn in_folder(root: &Path, task: &Task) -> Result<Vec<(String, SplitFiles)>> {
         splits.push((split.to_owned(), files));
     }
     Ok(splits)
+}
+
+/// Which split was probably meant by a name that none has.
+fn hint(split: &str, known: &[&str]) -> String {
+    let near = did_you_mean(split, known.iter().copied().filter(|known| *known != split));
+    near.map_or_else(String::new, |near| format!("; {near}"))
 }
 
 fn missing_split(root: &Path, split: &str, task: &Task, found: &str) -> DataError {
@@ -250,7 +273,10 @@ fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<S
 fn no_file(folder: &Path, split: &str, task: &Task) -> Result<DataError> {
     let below = folder.join(split);
     let place = if below.is_dir() { below } else { folder.to_owned() };
-    let mut found = names(&entries(&place)?.iter().map(String::as_str).collect::<Vec<_>>());
+    let there = entries(&place)?;
+    let there: Vec<&str> = there.iter().map(String::as_str).collect();
+    let stems: Vec<&str> = there.iter().filter_map(|name| name.split('.').next()).collect();
+    let mut found = names(&there) + &hint(split, &stems);
     if let Some(other) = foreign_file(folder, split)? {
         found = format!("{found}; {other}");
     }

@@ -44,7 +44,7 @@ use crate::rows::Receiver;
 use crate::task::Task;
 use classes::Reference;
 use collector::Collector;
-use locate::{SplitFiles, locate};
+use locate::{SplitFiles, locate, with_splits_in};
 use row_decoder::RowDecoder;
 
 /// Reads the splits of a data set that a task names, in any of the forms of [`Format`](crate::Format).
@@ -113,6 +113,7 @@ pub fn read_dataset(path: &Path, task: &Task) -> Result<Dataset> {
 /// As for [`read_dataset`], or an error of the receiver.
 pub fn read_dataset_to(path: &Path, task: &Task, receiver: &mut impl Receiver) -> Result<()> {
     let mut reference = Reference::default();
+    let task = &with_splits_in(path, task)?;
     for (split, files) in locate(path, task)? {
         let decoder = RowDecoder::new(&split, task, files.class_names.clone(), &mut reference, receiver)?;
         read_split(&files, decoder)?;

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::{fmt, io};
 
+use skn_artifact::did_you_mean;
+
 use super::cell::{Cell, Cells, describe};
 use super::classes::{Classes, Reference};
 use super::known::Known;
@@ -156,12 +158,14 @@ impl<'t> RowDecoder<'t> {
             false => format!("{name:?}"),
         });
         let shown: Vec<String> = shown.collect();
+        let near = did_you_mean(column, columns.iter().copied());
+        let hint = near.map_or_else(String::new, |near| format!("; {near}"));
         DataError::MissingColumn {
             file: self.file.clone(),
             split: self.split.to_owned(),
             column: column.to_owned(),
             // A blank around a name is easily overlooked.
-            found: names(&shown.iter().map(String::as_str).collect::<Vec<_>>()),
+            found: names(&shown.iter().map(String::as_str).collect::<Vec<_>>()) + &hint,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::error::ModelError;
 const PICKLED: [&str; 5] = ["pt", "pth", "bin", "ckpt", "pkl"];
 
 /// The error of a folder that holds no tuned parameters.
-pub(super) fn no_tuning(folder: &Path) -> ModelError {
+pub fn no_tuning(folder: &Path) -> ModelError {
     let expected = format!("{PEFT_TENSORS}, {ADAPTER_TENSORS} or {BIAS_TENSORS}");
     let hint = match (pickle_in(folder), folder.is_dir()) {
         (Some(name), _) if ["adapter_model.bin", "pytorch_adapter.bin"].contains(&name.as_str()) => format!(

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use skn_model::NeuronSite;
 
 use crate::error::ProbingError;
+use crate::probe::expected;
 
 /// A way to order neurons by how much they have to do with the label. z is a neuron's activation, y whether the text is of class 1;
 /// of more than two classes, of one class against the rest, and the best class counts. A neuron counts at its best position. All
@@ -138,7 +139,7 @@ impl FromStr for Ranking {
 
     fn from_str(name: &str) -> Result<Self, ProbingError> {
         Self::ALL.into_iter().find(|ranking| ranking.name() == name).ok_or_else(|| {
-            let expected = format!("one of {}", Self::ALL.map(Self::name).join(", "));
+            let expected = format!("one of {}", expected(name, Self::ALL.map(Self::name)));
             ProbingError::mismatch("ranking", expected, name)
         })
     }

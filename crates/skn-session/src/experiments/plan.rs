@@ -13,7 +13,7 @@ use crate::error::{Result, SessionError};
 use crate::named::Named;
 use crate::options::{
     Chain, EditChoice, Experiment, NeuronNoise, Perturb, Probe, Select, Stage, Subject, TaskChoice, Train,
-    Training, Tuned, TunedMethod,
+    Training, Tuned, TunedMethod, Usual,
 };
 
 /// A task of the experiments.
@@ -82,19 +82,12 @@ impl<'a> Plan<'a> {
         }
         options.alphas.iter().try_for_each(|&alpha| check_alpha(alpha))?;
         let edit = options.edit.unwrap_or(if demo { EditKind::Mean } else { EditKind::Gaussian });
-        let or = |asked: Option<NonZeroU64>, published: u64, of_demo: u64| {
-            asked.map_or(if demo { of_demo } else { published }, NonZeroU64::get)
-        };
-        let usual = Training::default();
+        let usual = Usual::of(demo, false);
         let training = Training {
-            epochs: or(options.epochs, usual.epochs, 12),
-            batch: options.batch.unwrap_or(if demo {
-                usual.batch.saturating_mul(NonZeroUsize::MIN.saturating_add(1))
-            } else {
-                usual.batch
-            }),
-            learning_rate: options.learning_rate.unwrap_or(if demo { 5e-3 } else { usual.learning_rate }),
-            ..usual
+            epochs: Some(options.epochs.map_or(usual.epochs, NonZeroU64::get)),
+            batch: Some(options.batch.unwrap_or(usual.batch)),
+            learning_rate: Some(options.learning_rate.unwrap_or(usual.learning_rate)),
+            ..Training::default()
         };
         let usual = Share::of_percent(if demo { 30 } else { 10 });
         let largest = options.shares.iter().copied().max().unwrap_or(usual);
@@ -154,7 +147,7 @@ impl<'a> Plan<'a> {
     pub(super) fn train(&self, subject: Subject, method: TunedMethod, out: PathBuf) -> Train {
         let prompt_size = (method == TunedMethod::Prompt).then_some(self.options.prompt_size);
         Train {
-            tuned: Tuned { method, prompt_size, ..Tuned::default() },
+            tuned: Tuned { method: Some(method), prompt_size, ..Tuned::default() },
             training: self.training.clone(),
             resume: self.options.resume,
             ..Train::new(subject, out)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use skn_artifact::did_you_mean;
 use skn_perturb::EditKind;
 use skn_select::Share;
 
@@ -173,8 +174,11 @@ impl FromStr for ExperimentName {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let known = || Self::ALL.map(Self::name).join(", ");
         let found = Self::ALL.into_iter().find(|experiment| experiment.name() == name);
-        found.ok_or_else(|| format!("experiment `{name}`: expected one of {}", known()))
+        found.ok_or_else(|| {
+            let near = did_you_mean(name, Self::ALL.map(Self::name));
+            let near = near.map_or_else(String::new, |near| format!("; {near}"));
+            format!("experiment `{name}`: expected one of {}{near}", Self::ALL.map(Self::name).join(", "))
+        })
     }
 }

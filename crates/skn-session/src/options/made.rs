@@ -42,3 +42,29 @@ impl Made {
         Ok(recorded(self)? == recorded(other)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Probe, Subject, Train};
+
+    /// Records of earlier programs always say a method.
+    #[test]
+    fn a_method_that_goes_without_saying_is_the_same() {
+        let train = Made::new(Train::new(Subject::demo("sentiment"), "run").into(), Compute::default());
+        let probe = Made::new(Probe::of("run", &[]).into(), Compute::default());
+        for (made, stage, method, same) in [
+            (&train, "train", "RobertaPrompt", true),
+            (&train, "train", "RobertaBias", false),
+            // What is loaded is of one method, whatever is said.
+            (&probe, "probe", "RobertaPrompt", true),
+            (&probe, "probe", "RobertaBias", true),
+        ] {
+            let mut said = serde_json::to_value(made).unwrap();
+            assert!(said["stage"][stage]["tuned"]["method"].is_null(), "{said}");
+            said["stage"][stage]["tuned"]["method"] = method.into();
+            let said: Made = serde_json::from_value(said).unwrap();
+            assert_eq!(said.is_as(made).unwrap(), same, "{stage} {method}");
+        }
+    }
+}

@@ -44,6 +44,7 @@ pub use self::shard::Shard;
 pub use self::size::Size;
 pub use self::stage::Stage;
 pub use self::subject::{Subject, TaskChoice};
+pub(crate) use self::train::Usual;
 pub use self::train::{Train, Training};
 pub use self::tuned::{Tuned, TunedMethod};
 pub use self::untuned::Untuned;

@@ -37,6 +37,9 @@ pub struct Perturb {
     pub class_masks: Vec<PathBuf>,
     /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.
     pub batch: Option<NonZeroUsize>,
+    /// What the results are called: a run keeps those of several names, each in `sweeps/<name>`. Those without one lie in the
+    /// run's folder itself, and go with it into the report.
+    pub name: Option<String>,
     /// The run's folder.
     pub out: PathBuf,
     /// Whether results that are there are replaced.

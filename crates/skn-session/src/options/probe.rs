@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use skn_artifact::names::stage;
 use skn_model::NeuronSite;
 use skn_probing::{Pool, ProbeType, Ranking};
@@ -29,8 +29,11 @@ pub struct Probe {
     /// Which number of a gated FFN's neuron is read; default the product, which alone can be edited and pruned.
     #[serde(with = "text")]
     pub site: NeuronSite,
-    /// For `pos`: the neuron.
-    pub pos: Option<NeuronChoice>,
+    /// For `pos`: the neurons.
+    #[serde(deserialize_with = "one_or_many")]
+    pub pos: Vec<NeuronChoice>,
+    /// Whether `pos` keeps the texts too, in a file beside the activations.
+    pub with_texts: bool,
     /// Splits to pass over; without train, the averages are read from the run. None are all.
     pub splits: Vec<Split>,
     /// Whether a bit for each neuron, position and text of dev is kept of `acc` and `acc_last`: whether the activation is above
@@ -66,7 +69,8 @@ impl Default for Probe {
             tuned: Tuned::default(),
             probe_type: vec![ProbeType::Acc],
             site: NeuronSite::Product,
-            pos: None,
+            pos: Vec::new(),
+            with_texts: false,
             splits: Vec::new(),
             fire_bits: false,
             variance: false,
@@ -144,6 +148,21 @@ impl Probe {
     }
 }
 
+/// Earlier records have one, or none.
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<NeuronChoice>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        Many(Vec<NeuronChoice>),
+        One(NeuronChoice),
+    }
+    Ok(match Option::<Said>::deserialize(from)? {
+        None => Vec::new(),
+        Some(Said::One(one)) => vec![one],
+        Some(Said::Many(many)) => many,
+    })
+}
+
 /// The neuron whose activations `pos` keeps: `9,1893`, or `best`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -201,6 +220,27 @@ impl Split {
             Self::Train => "train",
             Self::Dev => "dev",
             Self::Test => "test",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_records_have_one_neuron_or_none() {
+        for (said, expected) in [
+            ("{}", vec![]),
+            ("{\"pos\": null}", vec![]),
+            ("{\"pos\": \"best\"}", vec![NeuronChoice::Best]),
+            ("{\"pos\": {\"at\": [9, 1893]}}", vec![NeuronChoice::At(9, 1893)]),
+            ("{\"pos\": [\"best\", {\"at\": [0, 1]}]}", vec![NeuronChoice::Best, NeuronChoice::At(0, 1)]),
+        ] {
+            let probe: Probe = serde_json::from_str(said).unwrap();
+            assert_eq!(probe.pos, expected, "{said}");
+            let again: Probe = serde_json::from_str(&serde_json::to_string(&probe).unwrap()).unwrap();
+            assert_eq!(again, probe);
         }
     }
 }

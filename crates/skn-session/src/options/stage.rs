@@ -97,7 +97,7 @@ impl Stage {
             Self::Probe(options) => options.entry(),
             Self::Merge(_) => stage::MERGE.into(),
             Self::Select(options) => stage::select(options.task.as_deref().unwrap_or(task)),
-            Self::Perturb(_) => stage::MASK.into(),
+            Self::Perturb(options) => stage::mask(options.name.as_deref()),
             Self::Prune(_) => stage::PRUNE.into(),
             Self::Evaluate(options) if options.calibrate => stage::CALIBRATE.into(),
             Self::Evaluate(options) => stage::evaluate(options.split.name()),
@@ -107,7 +107,8 @@ impl Stage {
         }
     }
 
-    /// The same without what changes no result: whether files may be replaced, whether it is resumed, and texts at once.
+    /// The same without what changes no result: whether files may be replaced, whether it is resumed, texts at once, and of
+    /// what method loaded parameters are said to be, for they are of one.
     pub(crate) fn essence(&self) -> Self {
         let mut essence = self.clone();
         *essence.overwrite() = false;
@@ -120,6 +121,12 @@ impl Stage {
             Self::Untuned(options) => options.resume = false,
             Self::Experiment(options) => options.resume = false,
             Self::Merge(_) | Self::Select(_) | Self::Prune(_) | Self::Report(_) => {}
+        }
+        if let Self::Train(Train { tuned, .. })
+        | Self::Probe(Probe { tuned, .. })
+        | Self::Perturb(Perturb { tuned, .. }) = &mut essence
+        {
+            tuned.method = (!tuned.load).then(|| tuned.new_method());
         }
         essence
     }

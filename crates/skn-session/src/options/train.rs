@@ -33,19 +33,43 @@ impl Train {
     }
 }
 
+/// How a model is trained where nobody says how: as published, or as suits the demo.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usual {
+    pub(crate) epochs: u64,
+    pub(crate) batch: NonZeroUsize,
+    pub(crate) learning_rate: f64,
+}
+
+impl Usual {
+    /// Of the demo or any other model, pruned or whole.
+    pub(crate) fn of(demo: bool, pruned: bool) -> Self {
+        let published = TrainOptions::default();
+        let some = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+        match (demo, pruned) {
+            (false, _) => Self {
+                epochs: published.epochs,
+                batch: some(published.batch),
+                learning_rate: published.learning_rate,
+            },
+            (true, _) => Self { epochs: if pruned { 6 } else { 12 }, batch: some(16), learning_rate: 5e-3 },
+        }
+    }
+}
+
 /// How to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Training {
-    /// Epochs; default 4.
-    pub epochs: u64,
-    /// Rows of a step; default 8.
-    pub batch: NonZeroUsize,
+    /// Epochs; default 4, for the demo 12, and 6 when it is pruned.
+    pub epochs: Option<u64>,
+    /// Rows of a step; default 8, for the demo 16.
+    pub batch: Option<NonZeroUsize>,
     /// Evaluate on dev every so many steps, besides at the end of each epoch; default: only then.
     pub eval_every: Option<u64>,
-    /// Peak learning rate of Adam; default 1e-3.
-    pub learning_rate: f64,
+    /// Peak learning rate of Adam; default 1e-3, for the demo 5e-3.
+    pub learning_rate: Option<f64>,
     /// Stop after 6 times `eval_every` steps (or 6 epochs) without a new best.
     pub early_stop: bool,
     /// Stop after so many steps; the learning rate falls to 0 until then.
@@ -67,10 +91,10 @@ impl Default for Training {
         let options = TrainOptions::default();
         let some = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
         Self {
-            epochs: options.epochs,
-            batch: some(options.batch),
+            epochs: None,
+            batch: None,
             eval_every: options.eval_every,
-            learning_rate: options.learning_rate,
+            learning_rate: None,
             early_stop: options.early_stop,
             max_steps: options.max_steps,
             accumulate: some(options.accumulate),
@@ -83,13 +107,14 @@ impl Default for Training {
 }
 
 impl Training {
-    pub(crate) fn options(&self, seed: u64, paper: bool) -> TrainOptions {
+    /// `usual` is what suits the model.
+    pub(crate) fn options(&self, usual: Usual, seed: u64, paper: bool) -> TrainOptions {
         TrainOptions {
             seed,
-            epochs: self.epochs,
-            batch: self.batch.get(),
+            epochs: self.epochs.unwrap_or(usual.epochs),
+            batch: self.batch.unwrap_or(usual.batch).get(),
             accumulate: self.accumulate.get(),
-            learning_rate: self.learning_rate,
+            learning_rate: self.learning_rate.unwrap_or(usual.learning_rate),
             weight_decay: self.weight_decay,
             warmup: self.warmup,
             eval_every: self.eval_every,

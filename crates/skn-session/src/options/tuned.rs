@@ -11,8 +11,8 @@ use super::text;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Tuned {
-    /// The tuning method; default: a prompt.
-    pub method: TunedMethod,
+    /// The tuning method; default: that of the loaded parameters, of new ones a prompt.
+    pub method: Option<TunedMethod>,
     /// Prompt positions, the `<mask>` row counted; default [`Tuned::PROMPT_SIZE`], or what a loaded prompt has.
     pub prompt_size: Option<NonZeroUsize>,
     /// A new prompt that somebody wrote, in place of one of chance: the embeddings of its tokens, behind the `<mask>` row.
@@ -45,9 +45,14 @@ impl Tuned {
         ReadAs { prepend_mask: self.prepend_mask, verbalizer: self.verbalizer }
     }
 
-    /// The same, tuned by another method.
+    /// The same, tuned by this method.
     pub fn by(self, method: TunedMethod) -> Self {
-        Self { method, ..self }
+        Self { method: Some(method), ..self }
+    }
+
+    /// The method of new parameters.
+    pub(crate) fn new_method(&self) -> TunedMethod {
+        self.method.unwrap_or_default()
     }
 }
 

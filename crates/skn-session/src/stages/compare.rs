@@ -122,8 +122,9 @@ impl Comparison<'_> {
 
     fn scores(&self, variants: &[Perturbation]) -> Result<Vec<Score>> {
         let (ids, base) = (&self.base.verbalizer.ids, self.base);
+        let pass = PassOptions { part: "test", ..*self.pass };
         let answers =
-            evaluate_each(self.model, self.texts, ids, self.pass, variants, |variant, _| variant.hook())?;
+            evaluate_each(self.model, self.texts, ids, &pass, variants, |variant, _| variant.hook())?;
         answers.iter().map(|answers| Score::of(base.task.metric, answers, base.seed)).collect()
     }
 

@@ -41,7 +41,8 @@ pub struct Perturbed {
 impl Session {
     /// Evaluates the test set while the neurons of each mask are perturbed, and with controls as many random ones: all in
     /// one pass. Leaves `mask_perf.json` in the run; `cmp_perf.json` of random neurons, with what tests on the same texts say,
-    /// `matched_perf.json` of those of matched variance, and `class_perf.json` of masks of one class, where there are such.
+    /// `matched_perf.json` of those of matched variance, and `class_perf.json` of masks of one class, where there are such; with a
+    /// name in `sweeps/<name>`.
     ///
     /// # Errors
     /// If something named is missing, damaged or does not fit, or the run has results that may not be replaced.
@@ -49,6 +50,7 @@ impl Session {
         if options.masks.is_empty() {
             return Err(SessionError::usage("option `masks`: expected at least one file, found none"));
         }
+        check_name(options.name.as_deref())?;
         let setup = Setup::load(self, &options.subject, &options.tuned)?;
         let base = &setup.base;
         let read = |paths: &[PathBuf]| -> Result<Vec<MaskFile>> {
@@ -77,8 +79,13 @@ impl Session {
             None => None,
         };
         let (out, overwrite) = (options.out.as_path(), options.overwrite);
-        let mut writer = RunWriter::open(self, options.clone(), out, stage::MASK, overwrite)?;
-        writer.check_free(&[file::SKILL, file::RANDOM, file::MATCHED, file::CLASSES])?;
+        let entry = stage::mask(options.name.as_deref());
+        let mut writer = RunWriter::open(self, options.clone(), out, &entry, overwrite)?;
+        let place = |name: &str| match &options.name {
+            Some(sweep) => file::in_sweep(sweep, name),
+            None => name.to_owned(),
+        };
+        writer.check_free(&[file::SKILL, file::RANDOM, file::MATCHED, file::CLASSES].map(place))?;
         setup.keep_split(&mut writer, false)?;
         let texts = base.encode("test", setup.part("test"), &model)?;
         let experiment = Experiment { options, base, model: &model, texts: &texts, edit, layers, variances };
@@ -96,10 +103,10 @@ impl Session {
         for (name, results) in files {
             match results.as_slice() {
                 // What an earlier experiment left would be read as this one's.
-                [] => writer.remove(name),
+                [] => writer.remove(&place(name)),
                 // One mask gives one result, several a list.
-                [one] => writer.json(name, one)?,
-                several => writer.json(name, &several)?,
+                [one] => writer.json(&place(name), one)?,
+                several => writer.json(&place(name), &several)?,
             }
         }
         if let EditChoice::Mean { averages } = &options.edit {
@@ -111,6 +118,21 @@ impl Session {
         setup.note(&mut writer)?;
         writer.finish()?;
         Ok(Perturbed { run: out.into(), skill, random, matched, classes })
+    }
+}
+
+/// Refuses a name that can't be one of a folder.
+fn check_name(name: Option<&str>) -> Result<()> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    match name {
+        Some(name)
+            if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(allowed) =>
+        {
+            Err(SessionError::usage(format!(
+                "option `name` {name:?}: expected at most 100 letters, digits, '_', '-' and '.' (it names a folder)"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -189,7 +211,7 @@ impl Experiment<'_> {
         let mut variants = vec![Perturbation::nothing(self.widths())];
         variants.extend(groups.iter().flat_map(|group| group.draws.iter().cloned()));
         let base = self.base;
-        let (ids, pass) = (&base.verbalizer.ids, base.session.pass(self.options.batch));
+        let (ids, pass) = (&base.verbalizer.ids, base.session.pass_over("test", self.options.batch));
         let answers =
             evaluate_each(self.model, self.texts, ids, &pass, &variants, |variant, _| variant.hook())?;
         let mut answers = answers.into_iter();

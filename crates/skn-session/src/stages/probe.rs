@@ -7,7 +7,7 @@ use serde::Serialize;
 use skn_artifact::names::{file, fire, key, kind, rank};
 use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, Spool, TensorBundle, TensorFile};
 use skn_counts::{NeuronPlace, Performance, Rule, TopTexts};
-use skn_data::{Encoded, shard};
+use skn_data::{Encoded, Text, shard};
 use skn_model::{Gradients, LanguageModel};
 use skn_perturb::mean_over_positions;
 use skn_probing::{
@@ -87,7 +87,8 @@ impl Session {
         let mut writer = RunWriter::open(self, options.clone(), &folder, &entry, overwrite)?;
         let mut probing = Probing::new(self, options, &setup, &model)?;
         let task = &setup.base.task.name;
-        let made = outputs(options, task, probing.neuron, probing.top.as_ref().map(|(pool, _)| *pool));
+        let top_of = probing.top.as_ref().map(|(pool, _)| *pool);
+        let made = outputs(options, task, &probing.neurons, top_of);
         writer.check_free(&made)?;
         let rankings = format!("{task}/{}/", rank::FOLDER);
         writer.remove_former(&made, |name| name.starts_with(&rankings))?;
@@ -155,17 +156,19 @@ fn best(
     Ok((first, last))
 }
 
-/// What is asked of texts alone can be asked of an encoder; a prompt is tuned through the masked-LM head.
+/// What is read of texts alone needs nothing that answers: no masked-LM head, and no words of the task's classes.
 fn load<'s>(session: &'s Session, options: &Probe) -> Result<Setup<'s>> {
-    let of_texts = [ProbeType::AccMean, ProbeType::AccMax, ProbeType::Top];
-    match options.compare.is_empty() && options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
+    let of_texts =
+        [ProbeType::AccMean, ProbeType::AccMax, ProbeType::AccLast, ProbeType::Pos, ProbeType::Top];
+    let answers = !options.compare.is_empty() || options.rank.iter().any(|ranking| ranking.needs_gradients());
+    match !answers && options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
         true => Setup::load_encoder(session, &options.subject, &options.tuned),
         false => Setup::load(session, &options.subject, &options.tuned),
     }
 }
 
 /// The names of all files that a probe will write, in its folder.
-fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>, top_of: Option<Pool>) -> Vec<String> {
+fn outputs(options: &Probe, task: &str, neurons: &[(usize, usize)], top_of: Option<Pool>) -> Vec<String> {
     let mut names = Vec::new();
     for pool in options.pools() {
         if options.passes(Split::Train) {
@@ -173,10 +176,11 @@ fn outputs(options: &Probe, task: &str, neuron: Option<(usize, usize)>, top_of: 
         }
         names.extend(options.counted().map(|split| file::tensors(&pool.performance_file(split))));
     }
-    if let Some((layer, index)) = neuron {
+    for &(layer, index) in neurons {
         names.extend(options.counted().map(|split| file::positions(split, layer, index)));
     }
     names.extend(top_of.map(top_file));
+    names.extend(options.counted().filter(|_| options.with_texts).map(file::position_texts));
     if options.fire_bits && options.passes(Split::Dev) {
         names.extend(options.fire_pools().map(fire_file));
     }
@@ -224,8 +228,8 @@ struct Probing<'a> {
     setup: &'a Setup<'a>,
     model: &'a LanguageModel,
     pass: PassOptions<'a>,
-    /// The neuron whose activations are kept, for `pos`.
-    neuron: Option<(usize, usize)>,
+    /// The neurons whose activations are kept, for `pos`.
+    neurons: Vec<(usize, usize)>,
     /// The neurons whose texts are kept, for `top`, and what is read of these.
     top: Option<(Pool, Vec<NeuronPlace>)>,
     /// The averages that rankings are made with.
@@ -249,20 +253,24 @@ impl<'a> Probing<'a> {
         let pass = PassOptions { site: options.site, ..session.pass(options.batch) };
         let (averages, ranked, files, read) = (None, Vec::new(), Vec::new(), Vec::new());
         let numbers = numbers(session, options, setup)?;
-        let (neuron, top) = (None, None);
+        let (neurons, top) = (Vec::new(), None);
         let mut probing =
-            Self { options, setup, model, pass, neuron, top, averages, numbers, ranked, files, read };
-        probing.neuron = probing.find_neuron()?;
+            Self { options, setup, model, pass, neurons, top, averages, numbers, ranked, files, read };
+        for &choice in &options.pos {
+            let found = probing.find_neuron(choice)?;
+            if !probing.neurons.contains(&found) {
+                probing.neurons.push(found);
+            }
+        }
         probing.top = probing.find_top()?;
         Ok(probing)
     }
 
-    /// The neuron that is asked for, which the model must have.
-    fn find_neuron(&mut self) -> Result<Option<(usize, usize)>> {
+    /// A neuron that is asked for, which the model must have.
+    fn find_neuron(&mut self, choice: NeuronChoice) -> Result<(usize, usize)> {
         let widths = &self.model.config().intermediate_sizes;
-        match self.options.pos {
-            None => Ok(None),
-            Some(NeuronChoice::At(layer, index)) => match widths.get(layer) {
+        match choice {
+            NeuronChoice::At(layer, index) => match widths.get(layer) {
                 None => Err(SessionError::usage(format!(
                     "option `pos` {layer},{index}: layer {layer}: expected 0 to {}, the model's layers",
                     widths.len() - 1
@@ -270,14 +278,15 @@ impl<'a> Probing<'a> {
                 Some(&width) if index >= width => Err(SessionError::usage(format!(
                     "option `pos` {layer},{index}: index {index}: layer {layer} has {width} neurons, from 0"
                 ))),
-                Some(_) => Ok(Some((layer, index))),
+                Some(_) => Ok((layer, index)),
             },
-            Some(NeuronChoice::Best) => {
-                let counts = self.file_of_run(&Pool::Position.performance_file("dev"), "dev")?;
+            NeuronChoice::Best => {
+                let pool = if self.model.prompt_rows() == 0 { Pool::Last } else { Pool::Position };
+                let counts = self.file_of_run(&pool.performance_file("dev"), "dev")?;
                 let dev = Performance::read(&counts)?;
                 let score = dev.score_of(self.setup.base.paper);
                 let Rule { layer, index, .. } = dev.best_rule(score)?;
-                Ok(Some((layer, index)))
+                Ok((layer, index))
             }
         }
     }
@@ -396,6 +405,9 @@ impl<'a> Probing<'a> {
             for statistic in self.collect("counting", split, of_split)? {
                 self.keep(writer, split, statistic)?;
             }
+            if options.with_texts {
+                self.keep_texts(writer, split)?;
+            }
             if split == Split::Dev.name() {
                 self.gradients(writer)?;
                 self.l1(writer)?;
@@ -422,7 +434,8 @@ impl<'a> Probing<'a> {
                 statistics.push(Box::new(rank));
             }
             let (texts, ids) = (self.texts(split)?, &base.verbalizer.ids);
-            let taken = collect_gradients(self.model, &texts, ids, statistics, steps, &self.pass)?;
+            let pass = PassOptions { part: split, ..self.pass };
+            let taken = collect_gradients(self.model, &texts, ids, statistics, steps, &pass)?;
             for statistic in taken {
                 self.keep(writer, split, statistic)?;
             }
@@ -504,9 +517,8 @@ impl<'a> Probing<'a> {
         if let Some((pool, neurons)) = self.top.as_ref().filter(|_| split == Split::Dev.name()) {
             statistics.push(Box::new(Top::new(self.model, *pool, neurons.clone())?));
         }
-        if let Some(neuron) = self.neuron {
-            let labels = texts.iter().map(|text| text.label);
-            statistics.push(Box::new(Capture::new(self.model, neuron, labels)?));
+        for &neuron in &self.neurons {
+            statistics.push(Box::new(Capture::new(self.model, neuron, texts)?));
         }
         Ok(statistics)
     }
@@ -532,7 +544,25 @@ impl<'a> Probing<'a> {
     ) -> Result<Vec<Box<dyn Statistic>>> {
         let (texts, classes) = (self.texts(split)?, self.setup.base.task.classes());
         let statistics = statistics(&texts, classes)?;
-        Ok(collect(what, self.model, &texts, classes, statistics, &self.pass)?)
+        let pass = PassOptions { part: split, ..self.pass };
+        Ok(collect(what, self.model, &texts, classes, statistics, &pass)?)
+    }
+
+    /// The texts whose activations are kept, a line each, in the order of the activations.
+    fn keep_texts(&mut self, writer: &mut RunWriter, split: &str) -> Result<()> {
+        let (columns, rows) = (self.setup.base.task.text_columns(), self.setup.part(split));
+        let mut lines = Vec::new();
+        for (row, example) in rows.iter().enumerate() {
+            let texts: BTreeMap<&str, &str> =
+                columns.iter().map(String::as_str).zip(example.texts().map(Text::as_str)).collect();
+            let line = serde_json::json!({ "row": row, "label": example.label, "texts": texts });
+            serde_json::to_writer(&mut lines, &line)?;
+            lines.push(b'\n');
+        }
+        let name = format!("{}/{}", self.setup.base.task.name, file::position_texts(split));
+        writer.bytes(&name, lines)?;
+        self.files.push(name);
+        Ok(())
     }
 
     fn keep(&mut self, writer: &mut RunWriter, split: &str, statistic: Box<dyn Statistic>) -> Result<()> {
@@ -609,7 +639,8 @@ impl<'a> Probing<'a> {
         let base = &self.setup.base;
         let texts = self.texts("test")?;
         let repeats = self.options.repeats.get();
-        let speed = speed(self.model, &texts, &base.verbalizer.ids, repeats, 1, &self.pass)?;
+        let pass = PassOptions { part: "test", ..self.pass };
+        let speed = speed(self.model, &texts, &base.verbalizer.ids, repeats, 1, &pass)?;
         let score = Score::of(base.task.metric, &speed.evaluation, base.seed)?;
         let performance = speed.performance(&base.task.name, base.task.metric, score.interval);
         let time = speed.time(base.session.workers().threads(), base.session.device_name());

@@ -10,11 +10,11 @@ use crate::setup::Setup;
 
 /// Refuses probes of prompt positions where there is no prompt, or none that sees the text.
 pub(super) fn check_prompt(options: &Probe, setup: &Setup<'_>, model: &LanguageModel) -> Result<()> {
-    let of_prompt = [ProbeType::Acc, ProbeType::Pos].into_iter().find(|probe| options.asks(*probe));
+    let of_prompt = Some(ProbeType::Acc).filter(|probe| options.asks(*probe));
     match of_prompt {
         Some(probe) if model.prompt_rows() == 0 => Err(SessionError::usage(format!(
-            "option `probe_type` {probe} reads the positions of a prompt, and {} is read without one; acc_last, acc_mean and acc_max \
-             need none, option `load` takes a tuned one, and option `prompt_size` makes one of chance",
+            "option `probe_type` {probe} reads the positions of a prompt, and {} is read without one; acc_last, acc_mean, acc_max and \
+             pos need none, option `resume_from` takes a tuned one, and option `prompt_size` makes one of chance",
             setup.base.identity.id
         ))),
         _ => check_sight(options, setup, model),
@@ -53,18 +53,23 @@ pub(super) fn check(options: &Probe) -> Result<()> {
     if options.probe_type.is_empty() {
         return wrong("option `probe_type`: expected at least one, found none");
     }
-    if asks(ProbeType::Pos) && options.pos.is_none() {
+    if asks(ProbeType::Pos) && options.pos.is_empty() {
         return wrong(
             "option `probe_type` pos: expected the neuron, option `pos` LAYER,NEURON or option `pos` best, \
              found no option `pos`",
         );
     }
-    if options.pos.is_some() && !asks(ProbeType::Pos) {
+    if !options.pos.is_empty() && !asks(ProbeType::Pos) {
         return wrong("option `pos`: goes with option `probe_type` pos");
     }
-    if options.pos == Some(NeuronChoice::Best) && asks(ProbeType::Acc) {
+    if options.with_texts && !asks(ProbeType::Pos) {
+        return wrong("option `with_texts`: goes with option `probe_type` pos");
+    }
+    let best = options.pos.contains(&NeuronChoice::Best);
+    if best && asks(ProbeType::Acc) {
         return wrong(
-            "option `pos` best is the best of counts that are there: probe acc first, then pos with option `pos` best",
+            "option `pos` best is the best of counts that are there: probe acc first (acc_last where there is no prompt), then pos \
+             with option `pos` best",
         );
     }
     if asks(ProbeType::Top) && options.pools().next().is_some() {
@@ -101,6 +106,11 @@ pub(super) fn check(options: &Probe) -> Result<()> {
     if let Some(whole) = [ProbeType::PromptAct, ProbeType::Speed].into_iter().find(|&probe| asks(probe)) {
         return Err(SessionError::usage(format!(
             "option `shard` {shard}: {whole} is not made of parts; run it once, without option `shard`"
+        )));
+    }
+    if options.with_texts {
+        return Err(SessionError::usage(format!(
+            "option `shard` {shard}: texts are kept of all rows; leave option `with_texts` out"
         )));
     }
     let (train, rest) = (options.passes(Split::Train), options.counted().next().is_some());

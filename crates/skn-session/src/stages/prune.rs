@@ -85,7 +85,7 @@ impl Session {
         let full = setup.base.roberta(&tuning, Gradients::Nothing)?;
         let pruned = model.roberta(&setup)?;
         let (before, after) = (Measured::of(&setup, &full)?, Measured::of(&setup, &pruned)?);
-        model.write(&setup, after.score, &mut writer)?;
+        model.write(&setup, after.score, form != PrunedForm::Narrow, &mut writer)?;
         let averages = resolve(&options.averages, "safetensors")?;
         let of_text = text_averages(options, &averages)?;
         for path in [&mask.path, &averages].into_iter().chain(&of_text) {
@@ -281,8 +281,8 @@ impl PrunedModel {
         Ok(model.with_precision(setup.base.session.compute().precision))
     }
 
-    /// The model folder, tokenizer and tuned parameters included; `skn.json` last.
-    fn write(&self, setup: &Setup<'_>, dev_score: f64, writer: &mut RunWriter) -> Result<()> {
+    /// The model folder, tokenizer and tuned parameters included (`apart`: in a folder of their own); `skn.json` last.
+    fn write(&self, setup: &Setup<'_>, dev_score: f64, apart: bool, writer: &mut RunWriter) -> Result<()> {
         let base = &setup.base;
         let mut files = vec![
             (file::CONFIG.to_string(), self.config.to_json()),
@@ -290,16 +290,18 @@ impl PrunedModel {
         ];
         files.extend(base.model.other_files()?);
         let embedding = self.weights.mask_embedding(base.encoder.mask_id())?;
-        files.extend(self.tuning.files(&self.config, &base.identity.id, &embedding)?);
+        let tuned = self.tuning.files(&self.config, &base.identity.id, &embedding)?;
+        let place = |name: String| if apart { file::in_tuned_folder(&name) } else { name };
+        files.extend(tuned.into_iter().map(|(name, bytes)| (place(name), bytes)));
         let mut hashes = BTreeMap::new();
         for (name, bytes) in files {
             hashes.insert(name.clone(), sha256_hex(&bytes));
             writer.bytes(&in_best(&name), bytes)?;
         }
         // What another run left would be read with it.
-        let read = file::MODEL.iter().chain(&file::TUNED).chain([&file::ADAPTER_CONFIG]);
-        let others = read.filter(|name| !hashes.contains_key(**name));
-        writer.remove_listed(others.map(|name| in_best(name)))?;
+        let read = file::MODEL.iter().map(|name| (*name).to_owned()).chain(file::tuned_in_best());
+        let others = read.filter(|name| !hashes.contains_key(name));
+        writer.remove_listed(others.map(|name| in_best(&name)))?;
         let source = base.source.as_ref().and_then(|source| source.config.as_ref());
         let config = SkillConfig {
             method: method_name(&self.tuning, true).into(),
@@ -329,7 +331,7 @@ impl Measured {
     fn of(setup: &Setup<'_>, model: &LanguageModel) -> Result<Self> {
         let base = &setup.base;
         let texts = base.encode("dev", setup.part("dev"), model)?;
-        let pass = base.session.pass(None);
+        let pass = base.session.pass_over("dev", None);
         // The first texts pack the weights, outside the time that is measured.
         speed(model, &texts[..texts.len().min(8)], &base.verbalizer.ids, 1, 0, &pass)?;
         let speed = speed(model, &texts, &base.verbalizer.ids, 1, 0, &pass)?;

@@ -10,7 +10,7 @@ use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, t
 use super::train_rehearsal::rehearse;
 use crate::error::{Result, SessionError};
 use crate::fits::method_name;
-use crate::options::Train;
+use crate::options::{Train, Usual};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
@@ -61,11 +61,12 @@ impl Session {
         let torn = options.resume && options.tuned.load && has_checkpoint(out)?;
         let mut setup = Setup::load_torn(self, &options.subject, &options.tuned, torn.then_some(out))?;
         let goes_on = goes_on(options, &setup)?;
-        let how = options.training.options(setup.base.seed, setup.base.paper);
+        let usual = Usual::of(setup.base.is_demo, setup.base.model.config.kept_neurons.is_some());
+        let how = options.training.options(usual, setup.base.seed, setup.base.paper);
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
         let mut writer = RunWriter::open(self, options.clone(), out, stage::TRAIN, overwrite)?;
-        let of_best: Vec<String> = tuning_files().map(|name| format!("{}/{name}", file::BEST)).collect();
+        let of_best: Vec<String> = tuning_files().map(|name| in_best(&name)).collect();
         writer.check_free(&of_best)?;
         writer.check_free(&[file::METRICS.into(), checkpoint])?;
         let base = &setup.base;
@@ -149,17 +150,21 @@ fn train_run(
         tokenizer_sha256: base.encoder.sha256().into(),
         begins,
         companions: BTreeMap::new(),
+        apart: base.source.as_ref().is_some_and(|source| base.model_of_source && source.tuned != source.best),
     })
 }
 
 /// What tuned parameters consist of, by the names in `best`.
-fn tuning_files() -> impl Iterator<Item = &'static str> {
-    [file::SKILL_CONFIG, file::ADAPTER_CONFIG].into_iter().chain(file::TUNED)
+fn tuning_files() -> impl Iterator<Item = String> {
+    std::iter::once(file::SKILL_CONFIG.to_owned()).chain(file::tuned_in_best())
+}
+
+fn in_best(name: &str) -> String {
+    format!("{}/{name}", file::BEST)
 }
 
 /// Notes what a training began with that goes on from its own best, which it has replaced since.
 fn note_beginning(outcome: &Outcome, writer: &mut RunWriter) -> Result<()> {
-    let in_best = |name: &str| format!("{}/{name}", file::BEST);
     let run = RunRecord::read(writer.folder())?;
     let config = in_best(file::SKILL_CONFIG);
     let found = hash_file(&writer.folder().join(&config))?;
@@ -167,7 +172,8 @@ fn note_beginning(outcome: &Outcome, writer: &mut RunWriter) -> Result<()> {
     let nothing_done = outcome.resumed_from == Some(outcome.steps);
     let noted = run.stages.get(stage::TRAIN).filter(|_| nothing_done);
     let noted = noted.filter(|stage| stage.outputs.get(&config) == Some(&found));
-    for name in tuning_files().filter(|name| *name != file::ADAPTER_CONFIG).map(in_best) {
+    let read = tuning_files().filter(|name| !name.ends_with(file::ADAPTER_CONFIG));
+    for name in read.map(|name| in_best(&name)) {
         let before = match noted {
             Some(stage) => stage.inputs.get(&name),
             None => run.stages.values().find_map(|stage| stage.outputs.get(&name)),
@@ -178,8 +184,8 @@ fn note_beginning(outcome: &Outcome, writer: &mut RunWriter) -> Result<()> {
 }
 
 fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
-    let in_best = |name: &str| format!("{}/{name}", file::BEST);
-    let of_best = tuning_files().map(in_best).chain(run.companions.keys().map(|name| in_best(name)));
+    let of_best =
+        tuning_files().map(|name| in_best(&name)).chain(run.companions.keys().map(|name| in_best(name)));
     let of_last = [file::CHECKPOINT, file::PREVIOUS_CHECKPOINT].map(|name| format!("{}/{name}", file::LAST));
     // What somebody else puts beside them is not this stage's.
     for name in of_best.chain(of_last.clone()) {

@@ -184,6 +184,7 @@ impl Case {
             tokenizer_sha256: self.golden.encoder.sha256().into(),
             begins: Beginning::New,
             companions: BTreeMap::new(),
+            apart: false,
         }
     }
 
