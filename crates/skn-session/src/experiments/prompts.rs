@@ -104,11 +104,11 @@ pub(super) fn prompts(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     ];
     let written: Vec<String> =
         plan.tasks.iter().map(|task| format!("for {} {:?}", task.name, task.prompt_text)).collect();
-    let (chart, bests) =
-        compare(plan, "prompts", "The best neuron under a random, a written and a tuned prompt", &runs)?;
+    let (chart, bests) = compare(plan, "prompts", "The best neuron under three prompts", &runs)?;
     let found = format!(
         "Predictivity of the best neuron on test, chosen on dev, read under a prompt of chance, under one that a person wrote (the \
-         embeddings of its words), and under the tuned one. {}. Written were {}.",
+         embeddings of its words), and under the tuned one. {}. Written were {}. A written \
+         prompt has a position for each of its tokens: where it has more than the others, its best neuron is chosen among more.",
         against(plan, &bests),
         written.join(", ")
     );
