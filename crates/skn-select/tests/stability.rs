@@ -92,7 +92,8 @@ fn draws_are_ranked_as_all_texts_are() {
     let (counts, bits) = counted();
     let score = ScoreRule::Balanced;
     let ranking =
-        Ranking::new(&Scores::of_group(&[counts.clone()], Aggregate::Mean, None, score).unwrap()).unwrap();
+        Ranking::new(&Scores::of_group(std::slice::from_ref(&counts), Aggregate::Mean, None, score).unwrap())
+            .unwrap();
     let shares: Vec<Share> =
         ["0", "0.01", "0.1", "0.35", "0.97", "1"].map(|share| share.parse().unwrap()).into();
     let draws = NonZeroUsize::new(DRAWS).unwrap();
@@ -139,7 +140,8 @@ fn whoever_asks_can_end_it() {
     let (counts, bits) = counted();
     let score = ScoreRule::Balanced;
     let ranking =
-        Ranking::new(&Scores::of_group(&[counts.clone()], Aggregate::Mean, None, score).unwrap()).unwrap();
+        Ranking::new(&Scores::of_group(std::slice::from_ref(&counts), Aggregate::Mean, None, score).unwrap())
+            .unwrap();
     let stop =
         || Err(SelectError::Mismatch { what: "stop".into(), expected: String::new(), found: String::new() });
     let shares = [Share::of_percent(10)];
