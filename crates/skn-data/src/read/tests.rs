@@ -594,6 +594,11 @@ mod arrow_streams {
         for length in 0..bytes.len() {
             refused(Format::Arrow, &bytes[..length], &task(""), "byte ");
         }
+        // 8 bytes say that it ends; what is gone before is of the last body.
+        for gone in [9, 20] {
+            let part = "expected a body of ";
+            refused(Format::Arrow, &bytes[..bytes.len() - gone], &task(""), part);
+        }
         refused(Format::Arrow, [&bytes[..], b"x"].concat(), &task(""), "expected the end, found more bytes");
         refused(Format::Arrow, b"PAR1 or anything else", &task(""), "expected arrow, found a Parquet file");
         refused(Format::Arrow, b"PAX1 or anything else", &task(""), "not an Arrow stream");
