@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Desk, write};
+use support::{Desk, copy, write};
 
 fn evaluated(desk: &Desk, flags: &str) -> Value {
     serde_json::from_str(&desk.ok(&format!("skn-evaluate {flags} --json --threads 1"))).unwrap()
@@ -128,6 +128,8 @@ fn other_data_and_other_parts() {
     assert_eq!((&new["part"], &new["rows"]), (&"new".into(), &3.into()));
     assert_eq!((&new["classes"][0]["support"], &new["classes"][1]["support"]), (&1.into(), &2.into()));
     assert_eq!(desk.json("run/sentiment/new_evaluation.json")["rows"], 3);
+    let said = desk.run("skn-evaluate --resume_from run --data new.jsonl --split dev");
+    assert!(said.code == 0 && said.stderr.contains("part dev: not looked at: the data"), "{}", said.stderr);
     desk.ok("skn-verify run");
     desk.fails("skn-evaluate --resume_from run --data new.jsonl --calibrate", 2, &["--calibrate", "--data"]);
     write(&desk.path("none.jsonl"), "{\"text\": \"so good .\", \"label\": null}\n");
@@ -149,4 +151,46 @@ fn other_data_and_other_parts() {
         2,
         &["--calibrated", "--resume_from RUN"],
     );
+}
+
+#[test]
+fn what_contradicts_the_loaded_parameters_is_refused() {
+    let desk = tuned();
+    let evaluate = "skn-evaluate --resume_from run";
+    for (flags, expected) in [
+        ("--prompt_size 3", "--prompt_size 3: the prompt in run/best has 4 positions"),
+        (
+            "--model_type RobertaBias",
+            "--model_type RobertaBias: the tuned parameters in run/best are a prompt",
+        ),
+        ("--prompt_place after", "--prompt_place after: model demo is an encoder"),
+        ("--prompt_text good", "--prompt_text \"good\": "),
+    ] {
+        desk.fails(&format!("{evaluate} {flags}"), 2, &[expected]);
+    }
+    desk.ok(&format!("{evaluate} --prompt_size 4 --model_type RobertaPrompt"));
+}
+
+/// A `best` that lies elsewhere keeps its temperature itself: other models may lie beside it.
+#[test]
+fn a_folder_elsewhere_keeps_its_temperature() {
+    let desk = tuned();
+    copy(&desk.path("run/best"), &desk.path("models/a"));
+    let calibrated = evaluated(&desk, "-p --resume_from models/a --calibrate");
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(desk.path(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names("models"), ["a"], "nothing beside it");
+    assert_eq!(desk.json("models/a/calibration.json"), calibrated["calibration"]);
+    let with = evaluated(&desk, "-p --resume_from models/a --calibrated --out run");
+    assert_eq!(with["temperature"], calibrated["calibration"]["temperature"]);
+    // The record says which temperature it was.
+    evaluated(&desk, "-p --resume_from run --calibrate");
+    evaluated(&desk, "-p --resume_from run --calibrated --out run --force");
+    let record = desk.json("run/run.json");
+    let stages = record["stages"].as_object().unwrap();
+    let of = |name: &str| stages.values().filter(|stage| stage["inputs"][name].is_string()).count();
+    assert_eq!(of("calibration.json"), 1, "{record}");
+    desk.ok("skn-verify run");
 }

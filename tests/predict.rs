@@ -175,7 +175,7 @@ fn parquet_is_read_with_all_its_columns() {
     let columns: [(&str, ArrayRef); 4] = [
         ("id", Arc::new(Int64Array::from(vec![1, 2, 3]))),
         ("text", texts),
-        ("score", Arc::new(Float64Array::from(vec![0.5, f64::NAN, 2.0]))),
+        ("score", Arc::new(Float64Array::from(vec![0.5, f64::NAN, 31.245270191439438]))),
         ("seen", Arc::new(BooleanArray::from(vec![true, false, true]))),
     ];
     let batch = RecordBatch::try_from_iter(columns.map(|(name, array)| (name, array))).unwrap();
@@ -196,6 +196,7 @@ fn parquet_is_read_with_all_its_columns() {
     );
     assert_eq!((rows.len(), &rows[1]["score"], &rows[1]["line"]), (3, &Value::Null, &json!(2)));
     assert!(rows[1]["error"].as_str().unwrap().contains("found none"), "{}", rows[1]);
+    assert!(found.lines().nth(2).unwrap().contains("\"score\": 31.245270191439438, "), "{found}");
     // A reader that ends in a process of its own.
     let mut damaged = bytes;
     let half = damaged.len() / 2;
@@ -234,6 +235,21 @@ fn lines_that_are_none_are_told() {
     let wrong: Vec<u64> = rows.iter().filter_map(|row| row.get("error").and(row["line"].as_u64())).collect();
     assert_eq!((said.code, rows.len(), wrong), (0, 6, vec![2, 3, 4, 5]), "{}", said.stdout);
     assert_eq!(rows[3]["words"], "x", "what could be read is kept");
+    let keys = |row: usize| -> Vec<&String> { rows[row].as_object().unwrap().keys().collect() };
+    let none = ["error", "line", "predicted_class", "predicted_word", "probability"];
+    assert_eq!(keys(1), none);
+    assert!(rows[1]["predicted_class"].is_null() && rows[1]["probability"].is_null(), "{}", rows[1]);
+    // A key that is the program's own.
+    write(&desk.path("own.jsonl"), "{\"line\": 7, \"text\": \"a\"}\n");
+    let own = format!("{DEMO} --input own.jsonl --format jsonl");
+    desk.fails(&format!("{own} --on-error skip"), 3, &["line 1: it has a column \"line\""]);
+    assert!(desk.ok(&own).starts_with("{\"line\": 7, \"text\": \"a\", \"predicted_class\": "));
+    // Two columns of one name, of which the second has nothing.
+    write(&desk.path("twice.csv"), "text,n,n\na,1,2\nb,3\n");
+    let said = desk.run(&format!("{DEMO} --input twice.csv --on-error skip --format csv"));
+    for told in ["\na,1,2,", "\nb,3,,"] {
+        assert!(said.stdout.contains(told), "{told}: {}", said.stdout);
+    }
     write(&desk.path("new.csv"), "text,n\na,1\nb\n\"c\nd\",3\n,4\n");
     desk.fails(&format!("{DEMO} --input new.csv"), 3, &["new.csv: line 3: expected 2 fields, found 1"]);
     let said = desk.run(&format!("{DEMO} --input new.csv --on-error skip --format csv"));
@@ -322,16 +338,12 @@ fn signals_end_a_program_that_waits_for_lines() {
         let line = format!("{DEMO} {flush}");
         let words: Vec<&str> = line.split(' ').collect();
         let mut talk = Talk::begin(&mut desk.command(words[0], &words[1..]));
-        talk.say("so good\n");
         if flush == "--flush" {
+            talk.say("so good\n");
             assert!(talk.hear().ends_with("\tso good"));
         } else {
-            // It waits for more by the time that another one, which is asked for the same, has answered.
-            let mut other = Talk::begin(&mut desk.command(words[0], &[&words[1..], &["--flush"]].concat()));
-            other.say("a text\n");
-            other.hear();
-            other.child.kill().unwrap();
-            other.child.wait().unwrap();
+            // More than a pipe holds is written once most of it was read.
+            talk.say(&format!("{}\n", "so good ".repeat(1 << 15)));
         }
         let id = talk.child.id().to_string();
         let began = Instant::now();
@@ -343,6 +355,37 @@ fn signals_end_a_program_that_waits_for_lines() {
         drop(open);
         assert!(began.elapsed() < LONG, "it did not wait for the input");
         assert!(talk.lines.iter().all(|line| line.ends_with("\tso good")), "whole lines alone");
+    }
+}
+
+/// Lines that are none need no pass of the model, which would ask whether to stop.
+#[cfg(unix)]
+#[test]
+fn signals_end_a_program_that_finds_no_text() {
+    let desk = Desk::new();
+    for flush in [&["--flush"][..], &[]] {
+        let line = format!("{DEMO} --on-error skip");
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut command = desk.command(words[0], &[&words[1..], flush].concat());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // More than a pipe holds is written once most of it was read.
+        let lines = "\n".repeat(1 << 18);
+        stdin.write_all(lines.as_bytes()).unwrap();
+        let endless = std::thread::spawn(move || while stdin.write_all(lines.as_bytes()).is_ok() {});
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+        let began = Instant::now();
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if began.elapsed() > LONG => child.kill().unwrap(),
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        assert_eq!(status.code(), Some(143), "{flush:?}");
+        endless.join().unwrap();
     }
 }
 
@@ -427,6 +470,54 @@ fn another_task_than_the_run_s_is_refused() {
         desk.fails(&format!("{line} --resume_from run --task topic"), 2, &expected);
         desk.fails(&format!("{line} --resume_from run --task_type topic"), 2, &expected);
     }
+}
+
+/// A task file that says something else of the classes than in the training does not change answers unseen.
+#[test]
+fn a_task_file_that_was_edited_is_told() {
+    let desk = three();
+    write(&desk.path("texts"), "the soup was cold\n");
+    let predict = "skn-predict --resume_from run --input texts --format jsonl";
+    let before = desk.ok(predict);
+    let edit = |from: &str, to: &str| {
+        let edited = THREE.replace(from, to);
+        assert_ne!(edited, THREE);
+        write(&desk.path("complaints.toml"), edited);
+    };
+    edit("\"Kitchen\", \"Concert hall\", \"Stadium\"", "\"Stadium\", \"Kitchen\", \"Concert hall\"");
+    let expected = [
+        "complaints.toml: label_names: expected [\"Kitchen\", \"Concert hall\", \"Stadium\"], as run/best/skn.json has kept it",
+        "found [\"Stadium\", \"Kitchen\", \"Concert hall\"]; --task-file ",
+    ];
+    desk.fails(predict, 3, &expected);
+    let other = desk.ok(&format!("{predict} --task-file complaints.toml"));
+    assert_ne!(other, before, "who names the file means it");
+    edit("\"food\", \"music\"", "\"music\", \"food\"");
+    desk.fails(predict, 3, &["complaints.toml: labels: expected "]);
+    desk.fails("skn-probe -p --resume_from run --save_to run", 3, &["complaints.toml: labels: expected "]);
+    // How answers are scored is another matter.
+    write(
+        &desk.path("complaints.toml"),
+        THREE.replacen("label = ", "metric = \"balanced_accuracy\"\nlabel = ", 1),
+    );
+    assert_eq!(desk.ok(predict), before);
+}
+
+/// What lies beside a run's best is not what the run's record is of.
+#[test]
+fn a_copy_in_its_run_stays_as_it_is() {
+    let desk = three();
+    write(&desk.path("texts"), "the soup was cold and the song was long\n");
+    copy(&desk.path("run/best"), &desk.path("run/best-v1"));
+    let answer =
+        |from: &str| desk.ok(&format!("skn-predict --resume_from {from} --input texts --format jsonl"));
+    let before = answer("run");
+    desk.ok(
+        "skn-train --model demo --task-file complaints.toml --data rows --prompt_size 2 --max-steps 3 --bz 8 --max-length 5 \
+         --save_to run --force",
+    );
+    assert_ne!(answer("run"), before, "the text is cut now");
+    assert_eq!(answer("run/best-v1"), before);
 }
 
 /// A run's best, and a pruned one, answer as before when they are all that is left.

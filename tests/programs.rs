@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Desk, walk};
+use support::{Desk, walk, write};
 
 fn programs() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin");
@@ -114,6 +114,8 @@ fn a_dry_run_tells_what_the_stage_then_does() {
     assert_eq!((texts_of(&said, "averaging"), texts_of(&said, "counting")), (960, 320 + 480));
     assert!(planned(&said).contains_key("run/sentiment/dev_fire.safetensors"), "{said:#}");
     of_run(probe, planned(&said));
+    let said = dry(&desk, "skn-probe -p --resume_from run --probe_type acc --rank l1 --out run --force");
+    assert_eq!(texts_of(&said, "reading activations"), 960 + 320, "each part by its own number of texts");
     desk.ok("skn-select -a run/sentiment/dev_perf --shares 0.1,0.2 --out run");
 
     let mask = "skn-mask -p --resume_from run --info_path run/info/sentiment/0.1,run/info/sentiment/0.2 --type zero --cmp \
@@ -126,7 +128,57 @@ fn a_dry_run_tells_what_the_stage_then_does() {
     let prune = "skn-prune --resume_from run --info_path run/info/sentiment/0.1 --ths_path run/sentiment/train_avg --out small";
     let said = dry(&desk, prune);
     assert!(planned(&said).contains_key("small/best/model.safetensors"), "{said:#}");
+    assert_eq!(texts_of(&said, "evaluating"), 2 * 320, "full and pruned; what packs the weights is not told");
     of_run(prune, planned(&said));
+
+    // A backbone of full width goes with its prompt, which has a folder of its own.
+    desk.ok(&format!("{prune} --dense").replace("--out small", "--out dense"));
+    let tune = "skn-train -p --resume_from dense --out again";
+    let said = dry(&desk, tune);
+    assert_eq!(texts_of(&said, "training"), 6 * 960, "as many epochs as of a demo whose layers are narrower");
+    for name in ["model.safetensors", "config.json", "tokenizer.json", "tuned/adapter_config.json"] {
+        assert!(planned(&said).contains_key(&format!("again/best/{name}")), "{name}: {said:#}");
+    }
+    of_run(&format!("{tune} --max-steps 2"), planned(&said));
+}
+
+#[test]
+fn a_dry_run_of_a_forced_chain_is_of_the_rows_that_it_would_take() {
+    let desk = Desk::new();
+    let task = "name = \"reviews\"\ntext = [\"review\"]\nlabel = \"stars\"\nlabels = [\"negative\", \"positive\"]\n\
+                [label_map]\ndown = 0\nup = 1\n[splits]\ntrain = \"train\"\ntest = \"test\"\n";
+    write(&desk.path("reviews.toml"), task);
+    for (split, rows) in [("train", 60), ("test", 20)] {
+        let line = |row: usize| {
+            let (word, stars) = [("awful", "down"), ("good", "up")][row % 2];
+            format!("{{\"stars\": \"{stars}\", \"review\": \"the soup was {word} , no {row}\"}}\n")
+        };
+        write(&desk.path(&format!("reviews/{split}.jsonl")), (0..rows).map(line).collect::<String>());
+    }
+    // Without dev the seed takes a fifth of train.
+    let data = "--model demo --task-file reviews.toml --data reviews --out run";
+    desk.ok(&format!("skn-train {data} --seed 1 --max-steps 1"));
+    desk.fails(&format!("skn-probe {data} --dry-run"), 3, &["split.json", "can't be compared"]);
+    let said = desk.ok(&format!("skn-run {data} --force --dry-run --json"));
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let replaces = |file: &Value| file["path"] == "run/split.json" && file["replaces"] == true;
+    assert!(said["writes"].as_array().unwrap().iter().any(replaces), "{said:#}");
+}
+
+#[test]
+fn options_of_a_prompt_are_told_of_where_what_is_loaded_leaves_no_place_for_them() {
+    let desk = Desk::new();
+    desk.ok("skn-train --model demo --task sentiment --model_type RobertaBias --max-steps 1 --out run");
+    let said = desk.run("skn-evaluate --resume_from run --prompt_size 5 --prompt_place front");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for flag in ["--prompt_size", "--prompt_place"] {
+        let warned = format!("{flag}: RobertaBias, as it was loaded, has no prompt");
+        assert_eq!(said.stderr.matches(&warned).count(), 1, "{}", said.stderr);
+    }
+    let written = desk.run("skn-train --resume_from run --prompt_text good --max-steps 1 --out other");
+    assert_eq!(written.code, 2, "{}", written.stderr);
+    let expected = "--resume_from takes a tuned prompt; expected one of them";
+    assert!(written.stderr.contains(expected), "{}", written.stderr);
 }
 
 #[test]
@@ -142,6 +194,8 @@ fn a_dry_run_refuses_what_the_stage_would_refuse() {
     desk.fails("skn-mask -p --resume_from run --info_path nothing --out run --dry-run", 3, &["nothing"]);
     desk.fails("skn-run --out run --dry-run", 3, &["a run is there"]);
     desk.fails("skn-run --untuned --dry-run", 2, &["--dry-run"]);
+    desk.fails("skn-run --out run --resume --dry-run", 2, &["--resume", "--dry-run"]);
+    desk.fails(&format!("{train} --resume --dry-run"), 2, &["--resume", "--dry-run"]);
 }
 
 #[test]

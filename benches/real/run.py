@@ -147,6 +147,27 @@ def perturbed(folder, lines):
         lines.append((f"as many random ones ({draws} draws)", score(others["mean"], others["interval"])))
 
 
+def weighed(folder, what):
+    """What skn-select says of the best neuron on dev: is it chance?"""
+    found = json.loads((folder / "info" / "task" / "evidence.json").read_text())
+    best, chance = found["best"][0], found["chance"]
+    draws = sorted(chance["best"])
+    shuffled = f"{draws[len(draws) // 2]:.3f}; {draws[-1]:.3f} at most in {len(draws):,} draws"
+    discovered = f"{found['discoveries']:,} of {found['neurons']:,}"
+    return f"| {what} | {best['dev']:.3f} | {best['p']:.1e} | {best['q']:.1e} | {discovered} | {shuffled} | {best['p_max']:.4f} |\n"
+
+
+def damage(folder):
+    """What skn-mask says of the skill neurons beside random ones on the same texts, a line for each share."""
+    found, text = json.loads((folder / "cmp_perf.json").read_text()), ""
+    for one in found if isinstance(found, list) else [found]:
+        said, draws = one["evidence"], len(one["draws"])
+        low, high = said["difference_interval"]
+        text += f"| {pathlib.Path(one['mask']).name} | {said['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | {said['sign_flip_p']:.4f} | "
+        text += f"{said['at_least_as_damaging']} of {draws} | {said['rank_p']:.2f} |\n"
+    return text
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, type=pathlib.Path)
@@ -190,7 +211,7 @@ def main():
     # A prompt behind the text.
     training = ["--bz", 16, "--epoch", 1000, "--lr", "0.01"]
     run("prompt tuned", "skn-train", *subject, *training, "--max-steps", options.steps, "--eval_every_step", options.steps // 2 or 1, "--out", tuned)
-    probe = ["--probe_type", "acc,speed", "--repeats", 1]
+    probe = ["--probe_type", "acc,speed", "--repeats", 1, "--fire-bits"]
     run("tuned: every neuron at the prompt", "skn-probe", "-p", "--resume_from", tuned, *probe, "--out", tuned)
     run("", "skn-select", "-a", tuned / "task" / "dev_perf", "--shares", ",".join(SHARES), "--out", tuned)
     masks = ",".join(str(tuned / "info" / "task" / share) for share in SHARES)
@@ -230,7 +251,12 @@ def write_table(options, run, found, apart):
     text += "".join(f"| {what} | {value} |\n" for what, value in lines)
     text += f"\nThe best of all neurons on dev with shuffled labels: {found['null_mean']:.3f} on average, {found['null_most']:.3f} at most in {found['shuffles']} draws; "
     text += f"with the real ones {found['observed']:.3f} (p = {found['p']:.4f}).\n"
-    text += f"Counted again by Python: {found['same']} of {found['neurons']} neurons have the same counts on dev and test, the ten best among them; "
+    text += "\nWhat the programs say of chance (`skn-select`, fire bits of dev):\n\n"
+    text += "| best neuron | dev | p | q | neurons with q <= 0.05 | best of all, labels shuffled: median | p_max |\n|---|---|---|---|---|---|---|\n"
+    text += weighed(plain, "untuned, last token") + weighed(tuned, "tuned, at the prompt")
+    text += "\nWhat they say of the damage (`skn-mask --cmp`, right answers on the same test texts, skill less random):\n\n"
+    text += "| share | difference | sign flips, p | random choices that do as much | rank p |\n|---|---|---|---|---|\n" + damage(tuned)
+    text += f"\nCounted again by Python: {found['same']} of {found['neurons']} neurons have the same counts on dev and test, the ten best among them; "
     text += f"averages differ by at most {found['averages']:.1e}. Answers of the model of one width in transformers differ by at most {apart:.1e}.\n\n"
     text += "| step | s |\n|---|---|\n" + "".join(f"| {what} | {seconds:.0f} |\n" for what, seconds in merged(run.times))
     text += f"| all | {sum(seconds for _, seconds in run.times):.0f} |\n"

@@ -126,6 +126,53 @@ class Whole(unittest.TestCase):
         self.assertEqual(rows[0], {"text": "a, b", "zip": "01234", "predicted_class": 1, "probability": 0.5, "logit_1": -2.0})
         self.assertIsNone(rows[1]["predicted_class"])
 
+    def test_predictions_keep_texts_as_they_are(self):
+        with without_pandas(), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "answers"
+            texts = ["two\u2028lines", "next\x85line", "a\x0bb\x1cc", "a tab\there"]
+            path.write_bytes("".join(f"good\t0.5000\t{text}\n" for text in texts).encode())
+            self.assertEqual([row["text"] for row in self.run_.predictions(path)], texts)
+            # As a shell of Windows writes it.
+            path.write_bytes(b"good\t0.5000\ta\r\nbad\t0.2500\t\r\n")
+            self.assertEqual([row["text"] for row in self.run_.predictions(path)], ["a", ""])
+            path.write_bytes("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode())
+            self.assertEqual([row["text"] for row in self.run_.predictions(path)], texts)
+            path.write_bytes(b'text,predicted_class,predicted_word,probability\n"a\r\nb",1,good,0.5\n"c\rd\ne",0,bad,0.5\n')
+            self.assertEqual([row["text"] for row in self.run_.predictions(path)], ["a\r\nb", "c\rd\ne"])
+
+    def test_records_that_could_not_be_read(self):
+        reason = "line 1: expected UTF-8, found byte 0xff"
+        with without_pandas(), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "answers"
+            path.write_text(f"error\t\t{reason}\ngood\t0.5000\ta\nunsure\t0.5100\tb\nerror\t0.9000\tnine\n")
+            rows = self.run_.predictions(path)
+            self.assertEqual(rows[0], {"word": None, "probability": None, "text": None, "error": reason})
+            self.assertEqual(rows[1], {"word": "good", "probability": 0.5, "text": "a", "error": None})
+            self.assertEqual([row["word"] for row in rows], [None, "good", "unsure", "error"])
+            path.write_text("text,predicted_class,predicted_word,predicted_label,probability,error\n"
+                            f'a,1,good,1 star,0.5,\n,,,,,"{reason}"\n')
+            rows = self.run_.predictions(path)
+            self.assertEqual(rows[0], {"text": "a", "predicted_class": 1, "predicted_word": "good",
+                                       "predicted_label": "1 star", "probability": 0.5, "error": None})
+            self.assertEqual(rows[1], {"text": "", "predicted_class": None, "predicted_word": None,
+                                       "predicted_label": None, "probability": None, "error": reason})
+            lines = [{"text": "a", "predicted_class": 1, "predicted_word": "good", "probability": 0.5},
+                     {"predicted_class": None, "predicted_word": None, "probability": None, "line": 2, "error": "no text"}]
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            self.assertEqual(self.run_.predictions(path), lines)
+
+    @unittest.skipIf(pandas is None, "pandas is missing")
+    def test_frames_of_records_that_could_not_be_read(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "answers"
+            path.write_text('{"text": "a", "predicted_class": 1}\n{"predicted_class": null, "line": 2, "error": "no text"}\n')
+            frame = self.run_.predictions(path)
+            self.assertEqual([str(frame[name].dtype) for name in ("predicted_class", "line")], ["Int64", "Int64"])
+            path.write_text("error\t\tline 1: none\ngood\t0.5000\ta\n")
+            frame = self.run_.predictions(path)
+            self.assertEqual(list(frame["error"].isna()), [False, True])
+            self.assertEqual(list(frame["probability"].isna()), [True, False])
+
     @unittest.skipIf(pandas is None, "pandas is missing")
     def test_tables_are_frames(self):
         self.assertEqual(self.run_.curves.shape[0], 4)
@@ -161,6 +208,21 @@ class Damaged(unittest.TestCase):
         shutil.copytree(self.path / "sst2", self.path / "imdb")
         self.refused(r"expected one task, found imdb, sst2; say which", lambda: skn.load(self.path))
         self.assertEqual(skn.load(self.path, task="imdb").task, "imdb")
+
+    def test_masks_of_classes_are_no_tasks(self):
+        info = self.path / "info"
+        self.assertEqual(skn.load(self.path).class_masks, {})
+        for number in (10, 2):
+            shutil.copytree(info / "sst2", info / f"sst2-class-{number}")
+        run = skn.load(self.path)
+        self.assertEqual((run.task, list(run.class_masks)), ("sst2", [2, 10]))
+        self.assertEqual(list(run.class_masks[2]), [0.05, 0.1])
+        np.testing.assert_array_equal(run.class_masks[10][0.1], run.masks[0.1])
+        self.assertEqual(skn.load(self.path, task="sst2-class-2").masks.keys(), run.masks.keys())
+        # A task that is called so is one.
+        shutil.copytree(info / "sst2", info / "cars-class-3")
+        self.refused(r"expected one task, found cars-class-3, sst2; say which", lambda: skn.load(self.path))
+        self.assertEqual(list(skn.load(self.path, task="sst2").class_masks), [2, 10])
 
     def test_what_no_stage_wrote(self):
         run = skn.load(self.path)

@@ -235,7 +235,9 @@ impl Known {
         let stay = self.before.keys().filter(|name| self.after.contains_key(*name));
         // A training that begins anew has no use for the checkpoints of another, and a new one takes the place of the last.
         // What a whole chain came to would be told of another one's files.
-        let told = |name: &String| self.is_chain() && (name.ends_with(SUMMARY) || name.ends_with(REPORT));
+        // So would the texts that excite the neurons of other counts.
+        let of_others = [SUMMARY, REPORT, "_top.safetensors"];
+        let told = |name: &String| self.is_chain() && of_others.iter().any(|end| name.ends_with(end));
         let goes = |name: &String| self.is_training() && name.contains("/last/") || told(name);
         let gone: Vec<&String> = stay.filter(|name| !found.contains_key(*name) && !goes(name)).collect();
         assert!(gone.is_empty(), "{case}: gone: {gone:?}");

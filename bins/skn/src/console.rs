@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use skn_probing::Progress;
+use skn_probing::{Progress, Work};
 pub(crate) use skn_program::print;
 
 use crate::cli::Common;
@@ -30,8 +30,8 @@ impl Deref for Console {
 }
 
 impl Progress for Console {
-    fn begin(&self, what: &str, total: u64) {
-        self.0.begin(what, total);
+    fn begin(&self, work: Work<'_>) {
+        self.0.begin(&work.to_string(), work.amount);
     }
 
     fn advance(&self, amount: u64) {

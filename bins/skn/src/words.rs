@@ -382,6 +382,7 @@ mod tests {
             (perturb.matched, perturb.class_masks) = (Some("v".into()), vec!["c".into(), "d".into()]);
             perturb.matched_masks = vec!["0.2".into()];
             (perturb.batch, perturb.overwrite) = (Some(some(2)), true);
+            perturb.name = Some("zeros".into());
             check(perturb.into());
         }
 

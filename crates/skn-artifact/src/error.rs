@@ -93,6 +93,12 @@ pub enum ArtifactError {
     },
 }
 
+/// Whether this says that a folder's place is wrong: below a file, read-only, or not the user's.
+fn is_no_place(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, AlreadyExists | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
+}
+
 impl ArtifactError {
     pub(crate) fn io(file: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         let file = file.to_path_buf();
@@ -126,10 +132,8 @@ impl ArtifactError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { operation: "open" | "read" | "look at", .. } => ErrorKind::Input,
-            // A place where none can be, unless the disk has no room for it.
-            Self::Io { operation: "make the folder", source, .. }
-                if source.kind() != io::ErrorKind::StorageFull =>
-            {
+            // A place where none can be; what else goes wrong there is the disk's.
+            Self::Io { operation: "make the folder", source, .. } if is_no_place(source.kind()) => {
                 ErrorKind::Input
             }
             Self::Missing { .. }

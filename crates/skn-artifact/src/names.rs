@@ -54,6 +54,10 @@ pub mod key {
     pub const SCHEMA: &str = "skn.schema";
     /// The version of the program that wrote the file.
     pub const VERSION: &str = "skn.version";
+    /// Said of a mask, with the value [`SOME`], whose ranking says nothing of some neurons: their ranks are those of their indices.
+    pub const UNRANKED: &str = "skn.unranked";
+    /// See [`UNRANKED`].
+    pub const SOME: &str = "some";
     /// Where a training stands, of a checkpoint.
     pub const STATE: &str = "skn.state";
     /// Hash of a checkpoint's content.
@@ -70,8 +74,10 @@ pub mod schema {
     pub const COUNTS_WITH_DEAD: u32 = 3;
     /// That of averages which hold `minimum`, `maximum` and `dead` besides.
     pub const AVERAGES_WITH_RANGE: u32 = 4;
+    /// That of activations of a neuron which hold `row` besides.
+    pub const POSITIONS_WITH_ROWS: u32 = 5;
     /// The newest that this version knows.
-    pub const NEWEST: u32 = AVERAGES_WITH_RANGE;
+    pub const NEWEST: u32 = POSITIONS_WITH_ROWS;
 }
 
 /// What a tensor file says it is.
@@ -327,6 +333,9 @@ pub mod fire {
 
 /// Files of the texts that excite the best neurons most.
 pub mod top {
+    /// What the names of all such files end in, before the extension.
+    pub const END: &str = "_top";
+
     /// What such a file says it is, by what was taken of a text's activations (empty, `mean`, `max`, `last`): `top`, `last_top`.
     pub fn kind(pool: &str) -> String {
         if pool.is_empty() { "top".into() } else { format!("{pool}_top") }
@@ -348,6 +357,8 @@ pub mod rank {
     pub const POOL: &str = "skn.pool";
     /// The metadata key of the column whose numbers activations were correlated with, instead of with classes.
     pub const COLUMN: &str = "skn.metric_column";
+    /// The metadata key of the hash of that column's numbers, of all rows of the split: those of all shards.
+    pub const METRIC: &str = "skn.metric_sha256";
     /// The metadata key of whether a shard's ranking is to be scored as published, and what it says then.
     pub const COMPAT: &str = "skn.compat";
     /// See [`COMPAT`].

@@ -33,6 +33,9 @@ use crate::gguf::{Beside, config_json};
 /// The file that makes the others beside a GGUF file belong to its model.
 const TOKENIZER: &str = "tokenizer.json";
 
+/// What the model in the program itself is called.
+const EMBEDDED: &str = "demo";
+
 /// A configuration, a vocabulary or whatever lies beside the weights is not larger.
 const MOST_BESIDE: u64 = 1 << 28;
 
@@ -46,8 +49,8 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// A folder on disk. Its id is its last component. Links in it are followed wherever they lead; in a snapshot of the
-    /// Hugging Face cache they stay inside its repository's folder.
+    /// A folder on disk. Its id is its last component, and `./demo` where that is `demo`, as the embedded model is called. Links
+    /// in it are followed wherever they lead; in a snapshot of the Hugging Face cache they stay inside its repository's folder.
     ///
     /// # Errors
     /// If there is no such folder, or it has no `config.json`.
@@ -55,7 +58,7 @@ impl ModelFolder {
         let place: PathBuf = folder.into();
         let name = real_path(&place)?.unwrap_or_else(|| place.clone());
         let id = name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        let folder = Self { id, place, embedded: None, gguf: None };
+        let folder = Self { id: apart(id), place, embedded: None, gguf: None };
         match folder.path(file::CONFIG)? {
             Some(path) if is_file(&path)? => Ok(folder),
             _ if is_folder(&folder.place)? => {
@@ -66,8 +69,8 @@ impl ModelFolder {
         }
     }
 
-    /// A GGUF file: a model in one file, as llama.cpp has it. Its id is the file's name without `.gguf`. What it says of the model
-    /// stands for `config.json`; one beside it may say more. A `tokenizer.json` beside it, and what belongs to that, is a file of
+    /// A GGUF file: a model in one file, as llama.cpp has it. Its id is the file's name without `.gguf`, as of a folder. What it says
+    /// of the model stands for `config.json`; one beside it may say more. A `tokenizer.json` beside it, and what belongs to that, is a file of
     /// the folder too.
     ///
     /// # Errors
@@ -77,7 +80,7 @@ impl ModelFolder {
         skn_hub::follow(&place, &place)?;
         let gguf = GgufFile::open(&place)?;
         let id = place.file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { id, place, embedded: None, gguf: Some(Arc::new(gguf)) })
+        Ok(Self { id: apart(id), place, embedded: None, gguf: Some(Arc::new(gguf)) })
     }
 
     /// The file, if the model is in a GGUF file.
@@ -112,7 +115,7 @@ impl ModelFolder {
         Self { id: id.into(), ..self }
     }
 
-    /// What artifacts call this model: `owner/name`, or the folder's last component. Never a path.
+    /// What artifacts call this model: `owner/name`, or the folder's last component. Never where it lies.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -287,7 +290,29 @@ impl ModelFolder {
     }
 }
 
+/// The id of a model on disk, which is never taken for that of the embedded one.
+fn apart(id: String) -> String {
+    if id == EMBEDDED { format!("./{id}") } else { id }
+}
+
 #[derive(Deserialize)]
 struct ShardIndex {
     weight_map: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is pruned from it is known by its id alone.
+    #[test]
+    fn a_folder_is_never_called_as_the_embedded_model() {
+        let place = tempfile::tempdir().unwrap();
+        for (name, id) in [("demo", "./demo"), ("demos", "demos")] {
+            let folder = place.path().join(name);
+            write_file(&folder.join(file::CONFIG), Overwrite::Refuse, b"{}").unwrap();
+            assert_eq!(ModelFolder::open(&folder).unwrap().id(), id);
+        }
+        assert_eq!(ModelFolder::embedded("demo", &[]).id(), "demo");
+    }
 }

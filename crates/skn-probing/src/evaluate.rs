@@ -3,8 +3,9 @@ use skn_data::{Batch, Encoded};
 use skn_model::{Hook, LanguageModel, NoHook, Pass, Scored};
 
 use crate::error::{ProbingError, Result};
-use crate::pass::{EVALUATING, PassOptions, Texts, sequences, tokens};
-use crate::workers::Progress;
+use crate::pass::{PassOptions, Texts, sequences, tokens};
+use crate::workers::EVALUATING;
+use crate::workers::{Progress, Work};
 
 /// What a model answers to a split, in the order of the texts given.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,8 +183,9 @@ struct Sweep<'a> {
 }
 
 impl Progress for Sweep<'_> {
-    fn begin(&self, what: &str, total: u64) {
-        self.told.begin(what, total * self.variants as u64);
+    fn begin(&self, work: Work<'_>) {
+        let each = self.variants as u64;
+        self.told.begin(Work { texts: work.texts * each, amount: work.amount * each, ..work });
     }
 
     fn cancelled(&self) -> bool {

@@ -92,7 +92,7 @@ pub use crate::speed::{Speed, speed};
 pub use crate::statistic::{BatchTexts, Row, Slope, Statistic, part};
 pub use crate::threshold::{Threshold, check_averages};
 pub use crate::top::Top;
-pub use crate::workers::{Progress, Silent, Workers};
+pub use crate::workers::{Progress, Silent, Work, Workers};
 pub use skn_counts::{NeuronPlace, Performance, Pool, TopTexts};
 
 #[cfg(doctest)]

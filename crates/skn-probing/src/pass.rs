@@ -6,7 +6,7 @@ use skn_data::{Batch, Encoded, pack};
 use skn_model::{Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
 
 use crate::error::{ProbingError, Result};
-use crate::workers::{Progress, Silent, Workers, fold_here};
+use crate::workers::{Progress, Silent, Work, Workers, fold_here};
 
 /// How a pass is done. Nothing here but `site` changes a result by a bit; it changes time and memory.
 #[derive(Clone, Copy)]
@@ -63,9 +63,6 @@ impl<'a> PassOptions<'a> {
     }
 }
 
-/// What a pass does that answers texts.
-pub(crate) const EVALUATING: &str = "evaluating";
-
 /// The texts of a pass, checked and packed.
 pub(crate) struct Texts<'a> {
     model: &'a LanguageModel,
@@ -98,7 +95,8 @@ impl<'a> Texts<'a> {
         let rows: usize = texts.iter().map(|text| text.ids.len() + prompt).sum();
         let wanted = if model.device().is_cpu() { options.batches(rows) } else { 1 };
         let batches = pack(texts, prompt, options.token_budget, options.max_sequences, wanted);
-        options.progress.begin(&told(what, options.part), rows as u64);
+        let (part, texts, amount) = (options.part, texts.len() as u64, rows as u64);
+        options.progress.begin(Work { what, part, texts, amount });
         Ok(Self { model, options, batches, places })
     }
 
@@ -126,15 +124,6 @@ impl<'a> Texts<'a> {
         } else {
             fold_here(&self.batches, map, fold, self.options.progress)
         }
-    }
-}
-
-/// What a pass is called: an evaluation by its texts alone.
-fn told(what: &str, part: &str) -> String {
-    match (what, part) {
-        (what, "") => what.into(),
-        (EVALUATING, part) => part.into(),
-        (what, part) => format!("{what} {part}"),
     }
 }
 
@@ -203,6 +192,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::workers::EVALUATING;
 
     #[test]
     fn few_texts_are_shared_among_the_threads() {
@@ -215,6 +205,7 @@ mod tests {
 
     #[test]
     fn an_evaluation_is_called_by_its_texts() {
+        let told = |what, part| Work { part, ..Work::of(what, 0) }.to_string();
         assert_eq!(told(EVALUATING, "dev"), "dev");
         assert_eq!(told("counting", "dev"), "counting dev");
         assert_eq!(told(EVALUATING, ""), "evaluating");

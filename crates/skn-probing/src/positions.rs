@@ -1,4 +1,4 @@
-use skn_artifact::names::{file, key, kind};
+use skn_artifact::names::{file, key, kind, schema};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::Encoded;
@@ -83,6 +83,7 @@ impl Positions {
         if !self.rows.is_empty() {
             let rows = self.rows.iter().map(|&row| row as i64).collect();
             bundle.insert("row", Array::i64(vec![texts], rows)?);
+            bundle.in_schema(schema::POSITIONS_WITH_ROWS);
         }
         if self.pool == Pool::Last {
             bundle.describe(key::POOL, self.pool.name());
@@ -93,7 +94,7 @@ impl Positions {
     /// Reads what [`Self::to_bundle`] made.
     ///
     /// # Errors
-    /// If the file is of another kind or shape, or a label or a row is below 0.
+    /// If the file is of another kind or shape, lacks the rows that its form has, or a label or a row is below 0.
     pub fn read(file: &TensorFile) -> Result<Self> {
         file.expect_kind(kind::POSITIONS)?;
         let (shape, activations) = file.f32("activation", None)?;
@@ -103,7 +104,9 @@ impl Positions {
         let (_, labels) = file.i64("label", Some(&[texts]))?;
         let class =
             |&label: &i64| usize::try_from(label).map_err(|_| wrong(file, "label", "0 or more", label));
-        let rows = match file.contains("row") {
+        // Earlier forms had none.
+        let promised = schema::POSITIONS_WITH_ROWS.to_string();
+        let rows = match file.contains("row") || file.metadata().get(key::SCHEMA) == Some(&promised) {
             true => file.i64("row", Some(&[texts]))?.1,
             false => Vec::new(),
         };
@@ -228,6 +231,7 @@ mod tests {
         let bytes = positions().to_bundle(&Metadata::new()).unwrap().to_bytes().unwrap();
         let file = TensorFile::from_bytes("9,1.safetensors".as_ref(), bytes).unwrap();
         assert_eq!(Positions::read(&file).unwrap(), positions());
+        assert_eq!(file.metadata()["skn.schema"], "5");
         // Earlier programs wrote no rows; without a prompt the place is said.
         for other in [
             Positions { rows: vec![], ..positions() },
@@ -236,6 +240,18 @@ mod tests {
             let bytes = other.to_bundle(&Metadata::new()).unwrap().to_bytes().unwrap();
             let file = TensorFile::from_bytes("9,1.safetensors".as_ref(), bytes).unwrap();
             assert_eq!(Positions::read(&file).unwrap(), other);
+            let form = if other.rows.is_empty() { "1" } else { "5" };
+            assert_eq!(file.metadata()["skn.schema"], form);
         }
+    }
+
+    #[test]
+    fn a_form_with_rows_has_rows() {
+        let without = Positions { rows: vec![], ..positions() };
+        let mut bundle = without.to_bundle(&Metadata::new()).unwrap();
+        bundle.in_schema(schema::POSITIONS_WITH_ROWS);
+        let file = TensorFile::from_bytes("9,1.safetensors".as_ref(), bundle.to_bytes().unwrap()).unwrap();
+        let message = Positions::read(&file).unwrap_err().to_string();
+        assert!(message.contains("9,1.safetensors") && message.contains("row"), "{message}");
     }
 }

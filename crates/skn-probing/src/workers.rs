@@ -7,20 +7,52 @@ use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{ProbingError, Result};
 
+/// What an evaluation is called; its name is that of its texts.
+pub(crate) const EVALUATING: &str = "evaluating";
 /// More threads than this are a mistake.
 const MAX_THREADS: usize = 1024;
 
 /// How many items a thread may be ahead of the one that is folded next.
 const ITEMS_AHEAD: usize = 2;
 
+/// What begins, as a [`Progress`] is told of it. As a text it is the name of the work: an evaluation is called by its texts alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work<'a> {
+    /// What is done: averaging, counting, evaluating.
+    pub what: &'a str,
+    /// Of which texts: dev, test; empty if nobody said.
+    pub part: &'a str,
+    /// How many texts are taken, each as often as it is.
+    pub texts: u64,
+    /// How much work it is, as [`Progress::advance`] counts it: a pass counts the tokens of its texts (prompt rows are some), which
+    /// take time alike, where texts do not; a training counts texts.
+    pub amount: u64,
+}
+
+impl<'a> Work<'a> {
+    /// So many texts, or of something else that takes time alike.
+    pub fn of(what: &'a str, amount: u64) -> Self {
+        Self { what, part: "", texts: amount, amount }
+    }
+}
+
+impl fmt::Display for Work<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.what, self.part) {
+            (what, "") => f.write_str(what),
+            (EVALUATING, part) => f.write_str(part),
+            (what, part) => write!(f, "{what} {part}"),
+        }
+    }
+}
+
 /// Is told how far a pass is, and says whether it should go on.
 ///
 /// Every method does nothing unless it is written.
 pub trait Progress: Sync {
-    /// Something begins that is so much work: a pass counts the tokens of its texts (prompt rows are some), which take time alike,
-    /// where texts do not; a training counts texts.
-    fn begin(&self, what: &str, total: u64) {
-        let _ = (what, total);
+    /// Something begins.
+    fn begin(&self, work: Work<'_>) {
+        let _ = work;
     }
 
     /// So much more of it is done.

@@ -14,7 +14,7 @@ use skn_model::{Gradients, LanguageModel, ModelFolder, Tuning, Weights};
 use skn_perturb::{Edit, Perturbation};
 use skn_probing::{
     Average, Counts, Metadata, PassOptions, Performance, Pool, ProbeType, ProbingError, Progress, Threshold,
-    Workers, averages, counts, evaluate, evaluate_each, evaluate_with,
+    Work, Workers, averages, counts, evaluate, evaluate_each, evaluate_with,
 };
 
 /// Every probe of predictivity, and the part of its names in the golden case.
@@ -321,14 +321,16 @@ fn a_sweep_has_the_bits_of_a_pass_for_each_variant() {
 /// Remembers what it is told, and stops the pass at so much work.
 #[derive(Default)]
 struct Told {
+    texts: AtomicU64,
     total: AtomicU64,
     done: AtomicU64,
     stop_at: Option<u64>,
 }
 
 impl Progress for Told {
-    fn begin(&self, _: &str, total: u64) {
-        self.total.fetch_add(total, Ordering::Relaxed);
+    fn begin(&self, work: Work<'_>) {
+        self.texts.fetch_add(work.texts, Ordering::Relaxed);
+        self.total.fetch_add(work.amount, Ordering::Relaxed);
     }
 
     fn advance(&self, amount: u64) {
@@ -355,6 +357,7 @@ fn a_sweep_tells_of_every_variant_and_stops_between_them() {
     };
     let told = Told::default();
     sweep(&told).unwrap();
+    assert_eq!(told.texts.load(Ordering::Relaxed), (case.test.len() * variants.len()) as u64);
     assert_eq!((told.total.into_inner(), told.done.into_inner()), (all, all));
 
     let told = Told { stop_at: Some(1), ..Told::default() };

@@ -62,7 +62,7 @@ pub enum Drawn {
         x_label: String,
         /// Names of columns.
         columns: Vec<String>,
-        /// `[rows][columns]`.
+        /// `[rows][columns]`; NaN is not known, and has no colour.
         cells: Vec<Vec<f64>>,
     },
 }

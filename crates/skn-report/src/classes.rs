@@ -173,9 +173,10 @@ fn damage(parts: &Parts) -> Option<Figure> {
         let (class, by_class) = (result.class?, result.by_class.as_ref()?);
         let mut row = Vec::new();
         for texts in 0..by_class.rows.len() {
-            let [before, after] = by_class.accuracy(texts)?;
-            row.push((after - before) * 100.0);
-            table.push([json!(class), json!(texts), json!(before), json!(after), json!(result.mask)]);
+            let found = by_class.accuracy(texts);
+            row.push(found.map_or(f64::NAN, |[before, after]| (after - before) * 100.0));
+            let [before, after] = [0, 1].map(|place| json!(found.map(|both| both[place])));
+            table.push([json!(class), json!(texts), before, after, json!(result.mask)]);
         }
         own_is_worst += usize::from(suffers_most(&row, class));
         rows.push(plain(&parts.class(&result.task, class)));
@@ -184,9 +185,14 @@ fn damage(parts: &Parts) -> Option<Figure> {
     let columns = (0..cells.first()?.len()).map(|class| plain(&parts.class(&first.task, class))).collect();
     let caption = format!(
         "Colour is the change of the accuracy on a class's texts of test, in points, with the best {} of each layer's neurons \
-         for a class perturbed. For {own_is_worst} of {} classes their own texts suffer most.",
+         for a class perturbed. For {own_is_worst} of {} classes their own texts suffer most.{}",
         percent(&first.mask),
-        parts.classes.len()
+        parts.classes.len(),
+        if cells.iter().flatten().all(|change| change.is_finite()) {
+            ""
+        } else {
+            " A class without texts on test has no colour."
+        }
     );
     let map = Labelled {
         y_label: "neurons of class".into(),
@@ -198,9 +204,10 @@ fn damage(parts: &Parts) -> Option<Figure> {
     map.figure(DAMAGE[1], "Do the neurons of a class matter for that class?", caption, table)
 }
 
-/// Whether a class's texts lose, and more than those of each other class. `changes` are those of all classes.
+/// Whether a class's texts lose, and more than those of each other class. `changes` are those of all classes, NaN of a class without
+/// texts.
 pub fn suffers_most(changes: &[f64], class: usize) -> bool {
-    let others = changes.iter().enumerate().filter(|(other, _)| *other != class);
+    let others = changes.iter().enumerate().filter(|(other, change)| *other != class && !change.is_nan());
     changes
         .get(class)
         .is_some_and(|&own| own < 0.0 && others.map(|(_, other)| *other).all(|other| own < other))
@@ -259,5 +266,7 @@ mod tests {
         {
             assert!(!suffers_most(&changes, class), "{changes:?}");
         }
+        let without = [-1.0, f64::NAN, 0.5];
+        assert_eq!([0, 1, 2].map(|class| suffers_most(&without, class)), [true, false, false]);
     }
 }

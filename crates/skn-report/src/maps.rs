@@ -1,5 +1,7 @@
 //! Maps of all neurons: a row for each layer, a column for some neighbouring neurons.
 
+use std::sync::Arc;
+
 use kuva::prelude::*;
 use serde_json::json;
 
@@ -133,6 +135,12 @@ fn map(
     Some(Figure::new(name, title, caption, table, (plots, layout)))
 }
 
+/// Viridis, and no colour where nothing is known.
+fn of_known() -> ColorMap {
+    let colour = |value: f64| if value.is_nan() { "none".to_owned() } else { ColorMap::Viridis.map(value) };
+    ColorMap::Custom(Arc::new(colour))
+}
+
 /// A map with a name for each row and column, the first row at the top.
 pub(crate) struct Labelled {
     /// What rows are.
@@ -141,24 +149,25 @@ pub(crate) struct Labelled {
     /// What columns are.
     pub(crate) x_label: String,
     pub(crate) columns: Vec<String>,
-    /// `[rows][columns]`.
+    /// `[rows][columns]`; NaN is not known, and has no colour.
     pub(crate) cells: Vec<Vec<f64>>,
 }
 
 impl Labelled {
-    /// The figure; nothing where all cells are alike, or one is not known.
+    /// The figure; nothing where all cells that are known are alike.
     pub(crate) fn figure(self, name: &str, title: &str, caption: String, table: Table) -> Option<Figure> {
         let Self { y_label, mut rows, x_label, columns, mut cells } = self;
         let all = || cells.iter().flatten().copied();
+        // Both leave out what is not known.
         let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
-        if !all().all(f64::is_finite) || high - low < 1e-9 {
+        if all().any(f64::is_infinite) || high - low < 1e-9 {
             return None;
         }
         // kuva puts the first row at the bottom.
         rows.reverse();
         cells.reverse();
         let (height, width) = (rows.len() as f64, columns.len() as f64);
-        let map = Heatmap::new().with_data(cells).with_color_map(ColorMap::Viridis).with_cell_size(1.0);
+        let map = Heatmap::new().with_data(cells).with_color_map(of_known()).with_cell_size(1.0);
         let map = map.with_x_range(0.5, width + 0.5).with_y_range(0.5, height + 0.5);
         let plots = vec![Plot::Heatmap(map)];
         let layout = with_names(layout(&plots).with_height(180.0 + 34.0 * height), &columns)

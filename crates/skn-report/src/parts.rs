@@ -85,6 +85,8 @@ impl Parts {
                     found.extend([dev, test]);
                 }
             }
+            // Predictivities by area are of these.
+            found.extend(["dev", "test"].map(|split| folder.join(file::tensors(&rank::areas(split)))));
             let asked = task.asked.iter().filter_map(|asked| asked.found.as_ref());
             let single: Vec<&Activations> = task.activations.iter().chain(asked).collect();
             for Activations { rule, .. } in &single {

@@ -21,8 +21,8 @@ pub(crate) struct Probe {
     pub(crate) score: ScoreRule,
     /// Which number of a neuron was read, where the FFN is gated.
     pub(crate) site: Option<String>,
-    /// The hash of the tuned parameters that were probed.
-    pub(crate) tuning: Option<String>,
+    /// What the counts on dev say of themselves: of which model, tuned parameters and rows they are.
+    pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) test: Option<Performance>,
     /// Every neuron that is there, by falling predictivity on dev; at least one.
     pub(crate) ranked: Vec<Predictor>,
@@ -32,18 +32,18 @@ pub(crate) struct Probe {
 
 impl Probe {
     pub(crate) fn read(folder: &Path, pool: Pool, scoring: Scoring) -> Result<Option<Self>> {
-        let read = |split: &str| -> Result<Option<(Performance, [Option<String>; 2])>> {
+        let read = |split: &str| -> Result<Option<(Performance, BTreeMap<String, String>)>> {
             let path = folder.join(file::tensors(&pool.performance_file(split)));
             Ok(match is_file(&path)? {
                 true => {
                     let counts = TensorFile::read(&path)?;
-                    let said = [key::SITE, key::TUNING].map(|key| counts.metadata().get(key).cloned());
-                    Some((with_areas(Performance::read(&counts)?, &counts, split)?, said))
+                    let metadata = counts.metadata().clone();
+                    Some((with_areas(Performance::read(&counts)?, &counts, split)?, metadata))
                 }
                 false => None,
             })
         };
-        let Some((dev, [site, tuning])) = read("dev")? else { return Ok(None) };
+        let Some((dev, metadata)) = read("dev")? else { return Ok(None) };
         let test = read("test")?.map(|(test, _)| test);
         for found in [Some(&dev), test.as_ref()].into_iter().flatten() {
             if found.pooled() != pool.is_of_text() {
@@ -59,7 +59,8 @@ impl Probe {
         }
         let score = scoring.of(&dev);
         let (ranked, by_place) = (dev.ranked(score)?, dev.best_by_place(score)?);
-        Ok((!ranked.is_empty()).then_some(Self { pool, dev, score, site, tuning, test, ranked, by_place }))
+        let site = metadata.get(key::SITE).cloned();
+        Ok((!ranked.is_empty()).then_some(Self { pool, dev, score, site, metadata, test, ranked, by_place }))
     }
 
     /// What was taken of a text's activations, in words.
@@ -84,19 +85,28 @@ impl Probe {
     }
 }
 
-/// The texts that a run has for its counts; nothing where they are of other tuned parameters.
+/// Whether a file is of other rows, parameters or neurons than counts are, by what both say of themselves.
+fn is_of_other(counts: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> bool {
+    let said = [key::MODEL, key::TUNING, key::DATA, key::SITE];
+    let differs = |key: &str| counts.get(key).zip(own.get(key)).is_some_and(|(counts, own)| counts != own);
+    // What says of which model it is says of these that there are none.
+    let known = [counts, own].iter().all(|of| of.contains_key(key::MODEL));
+    let unsaid = [key::TEMPLATE, key::DTYPE];
+    said.into_iter().any(differs) || (known && unsaid.into_iter().any(|key| counts.get(key) != own.get(key)))
+}
+
+/// The texts that a run has for its counts; nothing where they are of other rows, parameters or neurons.
 pub(crate) fn top_texts(folder: &Path, probe: &Probe) -> Result<Option<TopTexts>> {
     let path = folder.join(file::tensors(&top::file(probe.pool.name(), "dev")));
     if !is_file(&path)? {
         return Ok(None);
     }
     let read = TensorFile::read(&path)?;
-    let is_other = probe
-        .tuning
-        .as_ref()
-        .zip(read.metadata().get(key::TUNING))
-        .is_some_and(|(counts, own)| counts != own);
-    if is_other { Ok(None) } else { Ok(Some(TopTexts::read(&read, probe.pool)?)) }
+    if is_of_other(&probe.metadata, read.metadata()) {
+        Ok(None)
+    } else {
+        Ok(Some(TopTexts::read(&read, probe.pool)?))
+    }
 }
 
 /// Activations of one neuron at the position of its best rule, with the texts' classes.
@@ -168,5 +178,26 @@ impl Activations {
             groups[usize::from(label == class)].push(f64::from(value));
         }
         groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_other_rows_or_parameters_is_told_apart() {
+        let said = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let counts = said(&[(key::MODEL, "m"), (key::TUNING, "t"), (key::DATA, "d"), (key::SITE, "up")]);
+        assert!(!is_of_other(&counts, &counts));
+        // An older file says less.
+        assert!(!is_of_other(&counts, &said(&[])) && !is_of_other(&said(&[]), &counts));
+        for name in [key::MODEL, key::TUNING, key::DATA, key::SITE, key::TEMPLATE, key::DTYPE] {
+            let mut other = counts.clone();
+            other.insert(name.into(), "other".into());
+            assert!(is_of_other(&counts, &other) && is_of_other(&other, &counts), "{name}");
+        }
     }
 }

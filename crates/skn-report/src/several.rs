@@ -302,7 +302,7 @@ mod tests {
             dev,
             score,
             site: None,
-            tuning: None,
+            metadata: std::collections::BTreeMap::new(),
             test: None,
             ranked,
             by_place,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use skn_artifact::names::{file, kind, rank};
+use skn_artifact::names::{file, key, kind, rank};
 use skn_artifact::{
     ArtifactError, InferencePerformance, InferenceTime, RankingComparison, RunRecord, TensorFile, is_file,
     is_there,
@@ -137,7 +137,7 @@ impl Task {
         let performance = optional(&folder.join(file::INFERENCE_PERFORMANCE))?;
         let time = optional(&folder.join(file::INFERENCE_TIME))?;
         let rankings = comparison(&folder.join(rank::COMPARISON))?;
-        let of_counts = probe.as_ref().and_then(|probe| probe.tuning.as_ref());
+        let of_counts = probe.as_ref().and_then(|probe| probe.metadata.get(key::TUNING));
         let is_other = |found: &RankingComparison| {
             of_counts.zip(found.tuning_sha256.as_ref()).is_some_and(|(counts, found)| counts != found)
         };

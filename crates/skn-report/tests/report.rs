@@ -667,6 +667,35 @@ fn tests_controls_and_classes_are_told() {
 }
 
 #[test]
+fn a_class_without_texts_leaves_the_others_their_figure() {
+    let without = |run: &Path| {
+        sample::compared(run, TASK);
+        change_json(&run.join("class_perf.json"), |results: &mut Vec<PerturbationResult>| {
+            results.iter_mut().for_each(|result| result.by_class.as_mut().unwrap().rows[0] = 0);
+        });
+    };
+    let said = "For 1 of 2 classes their own texts suffer most. A class without texts on test has no colour.";
+    check(without, &[said], &["NaN"]);
+    let figures = report(without).unwrap().figures();
+    let (_, svg) = figures.iter().find(|(name, _)| name == "damage-by-class").unwrap();
+    well_formed(svg);
+    assert!(!svg.contains("NaN"), "{svg}");
+}
+
+#[test]
+fn areas_are_among_the_files_that_were_read() {
+    let with_areas = |run: &Path| {
+        for name in ["auc", "auc_test"] {
+            let path = run.join(format!("sst2/rank/{name}.safetensors"));
+            sample::tensors(&path, "rank", vec![("total", Array::i64(vec![1], vec![1]).unwrap())]);
+        }
+    };
+    let report = report(with_areas).unwrap();
+    let read = |end: &str| report.files().iter().any(|path| path.ends_with(end));
+    assert!(read("sst2/rank/auc.safetensors") && read("sst2/rank/auc_test.safetensors"));
+}
+
+#[test]
 fn captions_follow_from_the_numbers() {
     let caption = |change: &dyn Fn(&Path)| text(&report(|run| change(run)).unwrap().html());
     let falls = caption(&|_| ());

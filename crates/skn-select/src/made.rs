@@ -45,6 +45,8 @@ pub struct MadeRanking {
     score: Vec<f32>,
     /// Whether they are marked, and not ranked.
     marks: bool,
+    /// Whether it is an array of scores, which says of each neuron its score, or that it has none.
+    scored: bool,
     name: Option<String>,
 }
 
@@ -125,6 +127,7 @@ impl MadeRanking {
             order: vec![Vec::new(); widths.len()],
             score: vec![0.0; widths.len() * neurons],
             marks: false,
+            scored: false,
             name: None,
         }
     }
@@ -163,7 +166,7 @@ impl MadeRanking {
             all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             *order = all.into_iter().map(|(index, _)| index).collect();
         }
-        made.score = score;
+        (made.score, made.scored) = (score, true);
         Ok(made)
     }
 
@@ -218,6 +221,13 @@ impl MadeRanking {
     /// Whether neurons are marked, and not ranked: there is one mask, and no share of it.
     pub fn is_mask(&self) -> bool {
         self.marks
+    }
+
+    /// Whether it says of every neuron where it stands: an array of scores does (dead neurons come last), a list if all are in it, marks
+    /// do not. Of the others a mask's ranks are those of their indices.
+    pub fn ranks_all(&self) -> bool {
+        let whole = || self.order.iter().zip(&self.widths).all(|(order, &width)| order.len() == width);
+        self.scored || (!self.marks && whole())
     }
 
     /// The number of neurons that are ranked, or marked, in each layer.
@@ -323,6 +333,29 @@ mod tests {
             assert_eq!(found.order, file.order, "{name}");
             let rank = |made: &MadeRanking| made.mask("0.5".parse().unwrap()).unwrap().rank().to_vec();
             assert_eq!(rank(&found), rank(&file), "{name}");
+        }
+    }
+
+    #[test]
+    fn some_files_say_nothing_of_some_neurons() {
+        let scores = tensors(|bundle| {
+            bundle.insert("score", Array::f32(vec![1, 3], vec![0.5, 0.0, 7.0]).unwrap());
+            bundle.insert("dead", Array::bool(vec![1, 3], vec![false, true, false]).unwrap());
+        });
+        let marks = |marks: [bool; 3]| {
+            tensors(|bundle| {
+                bundle.insert("mask", Array::bool(vec![1, 3], marks.to_vec()).unwrap());
+            })
+        };
+        for (name, bytes, ranks_all) in [
+            ("dead.safetensors", scores, true),
+            ("some.safetensors", marks([true, false, true]), false),
+            ("all.safetensors", marks([true; 3]), false),
+            ("all.json", b"[[0,2],[0,0],[0,1]]".to_vec(), true),
+            ("some.json", b"[[0,2],[0,0]]".to_vec(), false),
+            ("some.csv", b"layer,index,score\n0,2,3\n0,0,1\n".to_vec(), false),
+        ] {
+            assert_eq!(read(name, &bytes, &[3]).unwrap().ranks_all(), ranks_all, "{name}");
         }
     }
 

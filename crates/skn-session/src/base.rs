@@ -12,8 +12,8 @@ use crate::answers::{Recorded, answers};
 use crate::cache::real;
 use crate::error::{Result, SessionError};
 use crate::fits::{
-    check_backbone, check_description, check_length, check_method, check_written, tell_idle, tell_other_task,
-    tell_tuned, template_sha256,
+    check_backbone, check_description, check_length, check_method, check_written, tell_idle, tell_no_prompt,
+    tell_other_task, tell_tuned, template_sha256,
 };
 use crate::loaded::{LoadedModel, read_model};
 use crate::named::Named;
@@ -204,6 +204,7 @@ impl<'s> Base<'s> {
             check_method(&source.tuned, &tuning, tuned.method)?;
         }
         self.check_loaded_place(&tuning, tuned.prompt_place)?;
+        tell_no_prompt(tuned, tuning.method());
         if tuned.method == Some(TunedMethod::PrunePrompt) && config.kept_neurons.is_none() {
             tracing::warn!(
                 "option `method` {}: model {} is not pruned; it is a prompt like any other",

@@ -21,6 +21,8 @@ pub(crate) fn keep(writer: &mut RunWriter, record: &SplitRecord, replace: bool) 
     if !is_file(&path)? {
         return writer.json(file::SPLIT, record);
     }
+    // What is there an earlier stage of the chain would have replaced.
+    let replace = replace || writer.rehearses_chain();
     let run = RunRecord::read(writer.folder())?;
     let lists = |name: &str| {
         let mut others = run.stages.iter().filter(|(entry, _)| *entry != writer.entry());

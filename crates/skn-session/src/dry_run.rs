@@ -13,7 +13,7 @@ use crate::cache::Cache;
 use crate::chain::subject;
 use crate::error::{Result, SessionError};
 use crate::loaded::available_memory;
-use crate::options::{Chain, Probe, Stage, Train, Training, Tuned, Usual};
+use crate::options::{Chain, Perturb, Probe, Stage, Train, Training, Tuned, Usual};
 use crate::rehearsal::{Part, Pass, Seen, most_memory, seconds_since};
 use crate::session::Session;
 use crate::steps::{Again, Step};
@@ -43,7 +43,7 @@ pub struct DryRun {
     pub memory: Option<u64>,
     /// Bytes of memory that this machine has left, where the system tells.
     pub available_memory: Option<u64>,
-    /// Texts of each part that it was rehearsed with, at most.
+    /// Texts of each part that it was rehearsed with, at most; one of each label, where there are more labels.
     pub rehearsed_with: usize,
 }
 
@@ -98,30 +98,40 @@ impl Session {
     /// A chain's later stages read what earlier ones write: what they take is reckoned from the passes of those that can be rehearsed.
     ///
     /// # Errors
-    /// As the stage; and of untuned chains and experiments, which can't be rehearsed.
+    /// As the stage; of one that goes on with what was begun; and of all but training, probing, perturbing, pruning and the whole
+    /// chain, which alone can be rehearsed.
     pub fn dry_run(mut self, stage: &Stage) -> Result<DryRun> {
         // What one rehearsal has read the next one finds read.
         self.cache = Cache::default();
+        let goes_on = match stage {
+            Stage::Train(train) => train.resume,
+            Stage::Chain(chain) => chain.resume,
+            _ => false,
+        };
+        if goes_on {
+            let why = "option `resume`: what is left of a run can't be rehearsed; leave it out";
+            return Err(SessionError::usage(why));
+        }
         match stage {
             Stage::Chain(chain) => self.dry_chain(chain),
-            Stage::Untuned(_) | Stage::Experiment(_) => {
-                Err(SessionError::usage("only a stage, or the whole chain, can be rehearsed"))
-            }
-            stage => {
-                let told = self.rehearse(stage)?;
+            Stage::Train(_) | Stage::Probe(_) | Stage::Perturb(_) | Stage::Prune(_) => {
+                let told = self.rehearse(stage, false)?;
                 let mut work = told.passes();
                 work.insert(0, told.beside());
                 told.into_dry_run(stage.out(), work)
             }
+            _ => Err(SessionError::usage(
+                "only training, probing, perturbing, pruning and the whole chain can be rehearsed",
+            )),
         }
     }
 
-    /// Rehearses a stage with more and more texts, until its passes take long enough to tell.
-    fn rehearse(&mut self, stage: &Stage) -> Result<Rehearsed> {
+    /// Rehearses a stage, of a chain or by itself, with more and more texts, until its passes take long enough to tell.
+    fn rehearse(&mut self, stage: &Stage, of_chain: bool) -> Result<Rehearsed> {
         let mut sample = FIRST.max(least(stage));
         let mut beside = None;
         for round in 1.. {
-            self.rehearse_with(Some(sample));
+            self.rehearse_with(Some(sample), of_chain);
             let began = Instant::now();
             // What is told of model and data is told once.
             let ended = if round == 1 {
@@ -142,7 +152,7 @@ impl Session {
             let all = seen.parts.iter().all(|part| part.taken == part.texts);
             if seen.passes.is_empty() || (round > 1 && (all || timed >= SECONDS || round >= ROUNDS)) {
                 let more: f64 = seen.parts.iter().map(|part| part.tokenising).sum();
-                self.rehearse_with(None);
+                self.rehearse_with(None, false);
                 return Ok(Rehearsed { seen, beside: beside + more, sample });
             }
             let factor = (1.5 * SECONDS / timed.max(1e-6)).clamp(1.0, 16.0);
@@ -153,24 +163,25 @@ impl Session {
 
     fn dry_chain(&mut self, chain: &Chain) -> Result<DryRun> {
         let steps = Self::steps(chain)?;
-        Again { overwrite: chain.overwrite, resume: chain.resume }.check_free(&chain.folder())?;
+        let replaces = chain.overwrite;
+        Again { overwrite: replaces, resume: false }.check_free(&chain.folder())?;
         let (mut untuned, mut train, mut probe) = (None, None, None);
-        let replaces = chain.overwrite || chain.resume;
         for Step { stage, .. } in &steps {
             match stage {
                 Stage::Probe(speed) if untuned.is_none() => {
-                    untuned = Some(self.rehearse(&Probe { overwrite: replaces, ..speed.clone() }.into())?);
+                    let new = Probe { overwrite: replaces, ..speed.clone() };
+                    untuned = Some(self.rehearse(&new.into(), true)?);
                 }
                 Stage::Train(first) if train.is_none() => {
-                    let new = Train { overwrite: replaces, resume: false, ..first.clone() };
-                    train = Some((self.rehearse(&new.into())?, epochs_of(&first.training)));
+                    let new = Train { overwrite: replaces, ..first.clone() };
+                    train = Some((self.rehearse(&new.into(), true)?, epochs_of(&first.training)));
                 }
                 // What it costs does not depend on what the prompt was tuned to.
                 Stage::Probe(all) if probe.is_none() && all.asks(ProbeType::Acc) => {
                     let tuned = Tuned { prompt_size: Some(chain.prompt_size), ..Tuned::default() };
                     let subject = subject(chain);
                     let new = Probe { subject, tuned, overwrite: replaces, ..all.clone() };
-                    probe = Some(self.rehearse(&new.into())?);
+                    probe = Some(self.rehearse(&new.into(), true)?);
                 }
                 _ => {}
             }
@@ -241,9 +252,7 @@ impl Known<'_> {
             }
             Stage::Train(_) => self.train.takes(),
             Stage::Perturb(perturb) => {
-                let (masks, draws) = (perturb.masks.len(), chain.draws.get());
-                // Once as it is, each mask, and for each as many draws as asked; for one of them draws of matched variance too.
-                let passes = (1 + masks * (1 + draws) + draws) as f64;
+                let passes = variants(perturb, chain.draws.get()) as f64;
                 reckoned(passes * self.test, passes * test)
             }
             Stage::Prune(_) => reckoned(2.0 * self.dev, 2.0 * dev),
@@ -327,6 +336,12 @@ impl Rehearsed {
     }
 }
 
+/// How many models a chain perturbs: the one as it is, each mask, and for each as many draws as asked; for one of them draws of matched
+/// variance too; and each mask of a class.
+fn variants(perturb: &Perturb, draws: usize) -> usize {
+    1 + perturb.masks.len() * (1 + draws) + draws + perturb.class_masks.len()
+}
+
 /// A chain says how many; who doesn't trains as published.
 fn epochs_of(training: &Training) -> u64 {
     training.epochs.unwrap_or_else(|| Usual::of(false, false).epochs)
@@ -359,5 +374,55 @@ fn name(stage: &Stage) -> &'static str {
         Stage::Prune(_) => "prune",
         Stage::Report(_) => "report",
         Stage::Chain(_) | Stage::Untuned(_) | Stage::Experiment(_) => "chain",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use skn_probing::{ProbingError, Progress};
+
+    use super::*;
+    use crate::options::{Compute, EditChoice, Evaluate, Merge, Select, Subject};
+
+    #[test]
+    fn a_rehearsal_of_training_stops_when_it_is_told_to() {
+        struct Stop;
+        impl Progress for Stop {
+            fn cancelled(&self) -> bool {
+                true
+            }
+        }
+        let session = Session::new(Compute::default()).unwrap().with_progress(Arc::new(Stop));
+        let train = Train::new(Subject::demo("sentiment"), "nowhere");
+        let error = session.dry_run(&train.into()).unwrap_err();
+        assert!(matches!(error, SessionError::Probing(ProbingError::Cancelled)), "{error}");
+    }
+
+    #[test]
+    fn masks_of_classes_are_perturbed_too() {
+        let mut perturb = Perturb::of("run", vec!["0.1".into(), "0.3".into()], EditChoice::Zero);
+        assert_eq!(variants(&perturb, 2), 1 + 2 * 3 + 2);
+        perturb.class_masks = vec!["a".into(), "b".into(), "c".into()];
+        assert_eq!(variants(&perturb, 2), 1 + 2 * 3 + 2 + 3);
+    }
+
+    #[test]
+    fn what_can_not_be_rehearsed_is_refused_before_any_work() {
+        let goes_on = Train { resume: true, ..Train::new(Subject::demo("sentiment"), "nowhere") };
+        let chain = Chain { resume: true, ..Chain::default() };
+        let stages: [(Stage, &str); 5] = [
+            (goes_on.into(), "option `resume`"),
+            (chain.into(), "option `resume`"),
+            (Evaluate::of("nowhere").into(), "only training"),
+            (Merge::new("nowhere").into(), "only training"),
+            (Select::new("a", "nowhere").into(), "only training"),
+        ];
+        for (stage, part) in stages {
+            let error = Session::new(Compute::default()).unwrap().dry_run(&stage).unwrap_err();
+            let usage = matches!(error, SessionError::Usage(_));
+            assert!(usage && error.to_string().contains(part), "{error}");
+        }
     }
 }

@@ -27,12 +27,9 @@ pub(crate) fn tell_tuned(folder: &ModelFolder, tuned: &Tuned) {
 
 /// Says which options have nothing to act on.
 pub(crate) fn tell_idle(tuned: &Tuned) {
-    let other = tuned.method.filter(|method| method.method() != Method::Prompt).map(TunedMethod::name);
-    if let Some(method) = other.filter(|_| tuned.prompt_size.is_some()) {
-        tracing::warn!("option `prompt_size`: {method} has no prompt but the <mask> row; it changes nothing");
-    }
-    if let Some(method) = other.filter(|_| tuned.prompt_place.is_some()) {
-        tracing::warn!("option `prompt_place`: {method} has no prompt; it changes nothing");
+    // What is loaded says itself what it is.
+    if let Some(method) = tuned.method.filter(|_| !tuned.load) {
+        tell_no_prompt(tuned, Some(method.method()));
     }
     if tuned.resume_from.is_some() && !tuned.load {
         tracing::warn!(
@@ -47,12 +44,30 @@ pub(crate) fn tell_idle(tuned: &Tuned) {
     }
 }
 
+/// Says which options of a prompt have nothing to act on, of new tuned parameters or of those that were loaded.
+pub(crate) fn tell_no_prompt(tuned: &Tuned, method: Option<Method>) {
+    let method = match method {
+        Some(Method::Bias) => TunedMethod::Bias.name(),
+        Some(Method::Adapter) => TunedMethod::Adapter.name(),
+        Some(Method::Prompt) | None => return,
+    };
+    let place = if tuned.load { ", as it was loaded," } else { "" };
+    if tuned.prompt_size.is_some() {
+        tracing::warn!(
+            "option `prompt_size`: {method}{place} has no prompt but the <mask> row; it changes nothing"
+        );
+    }
+    if tuned.prompt_place.is_some() {
+        tracing::warn!("option `prompt_place`: {method}{place} has no prompt; it changes nothing");
+    }
+}
+
 /// Refuses a written prompt where something else says what the prompt is.
 pub(crate) fn check_written(tuned: &Tuned) -> Result<()> {
     let Some(text) = &tuned.prompt_text else { return Ok(()) };
     let wrong = |why: &str| Err(SessionError::usage(format!("option `prompt_text` {text:?}: {why}")));
     if tuned.load {
-        return wrong("option `load` takes a tuned prompt; expected one of them");
+        return wrong("option `resume_from` takes a tuned prompt; expected one of them");
     }
     let method = tuned.new_method();
     if method.method() != Method::Prompt {

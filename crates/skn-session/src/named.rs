@@ -61,6 +61,9 @@ impl Named {
         // Before data are read: those of other columns are other data, which says less.
         if let Some(source) = source.as_ref().filter(|_| tuned.load) {
             check_template(source, &task)?;
+            if let (Some(file), false) = (&task_file, matches!(subject.task, Some(TaskChoice::File(_)))) {
+                check_kept(source, &task, file)?;
+            }
         }
         let task_of_data = task.clone();
         let task = with_words(task, subject, tuned, source.as_ref())?;
@@ -86,9 +89,26 @@ impl Named {
     /// # Errors
     /// If they are not there, damaged, or do not fit the task.
     pub(crate) fn dataset(&self, session: &Session) -> Result<Arc<Dataset>> {
+        self.check_said()?;
         said_by(self.data_said_by.as_deref(), "the data are there", "data", || {
             rows(session, &self.task_of_data, self.data.as_deref(), self.max_data)
         })
+    }
+
+    /// Refuses a run whose record is gone where it alone could say where its data are.
+    fn check_said(&self) -> Result<()> {
+        let known =
+            self.data.is_some() || !self.task.needs_data() || skn_demo::task_files(&self.task.name).is_some();
+        let Some(source) = self.source.as_ref().filter(|_| !known) else { return Ok(()) };
+        match (source.own_run(), source.record_file()) {
+            (Some(run), None) => Err(SessionError::input(format!(
+                "{}: no such file, so that nothing says where the rows of task {} are; expected option `data` PATH (a folder or a file \
+                 with its rows)",
+                run.join(file::RUN).display(),
+                self.task.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the data, and divides them as the run did that is resumed from, else by the seed.
@@ -315,6 +335,30 @@ fn find_task(subject: &Subject, source: Option<&TunedFolder>, model: &ModelName)
         };
     }
     Ok(Found::known(named_task(name.map_or(default, String::as_str))?))
+}
+
+/// Checks that a task's file, which a run's record names, still says of texts and classes what it said when the
+/// parameters were tuned. How data lie and how answers are scored, it may say otherwise now.
+fn check_kept(source: &TunedFolder, now: &Task, file: &Path) -> Result<()> {
+    let Some(kept) = source.described_task()?.filter(|kept| kept.name == now.name) else { return Ok(()) };
+    let of = |task: &Task| {
+        [
+            ("text", format!("{:?}", task.text)),
+            ("labels", format!("{:?}", task.labels)),
+            ("names", format!("{:?}", task.names)),
+            ("label_names", format!("{:?}", task.label_names)),
+            ("label_map", format!("{:?}", task.label_map)),
+        ]
+    };
+    match of(&kept).into_iter().zip(of(now)).find(|(kept, now)| kept != now) {
+        None => Ok(()),
+        Some(((field, kept), (_, now))) => Err(SessionError::input(format!(
+            "{}: {field}: expected {kept}, as {} has kept it from the training, found {now}; option `task_file` {} takes it as it is",
+            file.display(),
+            source.best.join(file::SKILL_CONFIG).display(),
+            file.display()
+        ))),
+    }
 }
 
 /// What is wrong with a run of a task of the user's own, whose record is gone or is that of another run.

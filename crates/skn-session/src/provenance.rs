@@ -7,6 +7,7 @@ use skn_artifact::{RunRecord, TensorFile, hash_file, is_file, real_path, verify}
 
 use crate::cache::real;
 use crate::error::{Result, SessionError};
+use crate::options::Split;
 
 /// The most folders between a run and a file of it, the run's own counted.
 const DEPTH: usize = 3;
@@ -157,7 +158,15 @@ pub(crate) fn check_run(run: &Path) -> Result<()> {
 /// them.
 fn is_drawn(name: &str) -> bool {
     let path = Path::new(name);
-    if name == file::REPORT || path.starts_with(file::LAST) || path.starts_with(file::INFO) {
+    let folders = [file::LAST, file::INFO, file::SWEEPS];
+    if name == file::REPORT || folders.iter().any(|folder| path.starts_with(folder)) {
+        return false;
+    }
+    // The texts beside single neurons' activations are for other programs.
+    if [Split::Train, Split::Dev, Split::Test]
+        .iter()
+        .any(|split| path.ends_with(file::position_texts(split.name())))
+    {
         return false;
     }
     !path.starts_with(file::BEST) || path == Path::new(file::BEST).join(file::SKILL_CONFIG)

@@ -4,21 +4,28 @@
 //! a run is not locked and nothing is written to it (`RunWriter`), and the stage ends where its record would be written
 //! ([`SessionError::Rehearsed`](crate::SessionError)). Training, which writes as it goes, has a rehearsal of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use skn_data::Encoded;
-use skn_probing::Progress;
+use skn_probing::{Progress, Work};
+
+use crate::options::Probe;
 
 /// Texts of a part that are tokenised, at most, to choose among.
 const TOKENISED: usize = 4096;
 
+/// What the ranking by a regression is called while it reads texts, of which it takes some of each part at most.
+const REGRESSION: &str = "reading activations";
+
 /// The rehearsal of a stage, and what was seen of it.
 pub(crate) struct Rehearsal {
-    /// Texts of each part, at most.
+    /// Texts of each part, at most, unless it has more labels.
     sample: usize,
+    /// Whether the stage is one of a chain.
+    of_chain: bool,
     progress: Arc<dyn Progress + Send + Sync>,
     seen: Mutex<Seen>,
 }
@@ -37,8 +44,10 @@ pub(crate) struct Seen {
 }
 
 /// A part of the data.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Part {
+    /// Its name: train, dev, test.
+    name: String,
     /// Its texts.
     pub(crate) texts: usize,
     /// Those that were taken.
@@ -52,7 +61,12 @@ pub(crate) struct Part {
 impl Part {
     /// How many times as many there are as were taken.
     pub(crate) fn ratio(&self) -> f64 {
-        self.texts as f64 / self.taken.max(1) as f64
+        self.ratio_of(self.texts)
+    }
+
+    /// The same where so many are read at most.
+    fn ratio_of(&self, most: usize) -> f64 {
+        self.texts.min(most) as f64 / self.taken.max(1) as f64
     }
 }
 
@@ -72,9 +86,14 @@ pub(crate) struct Pass {
 }
 
 impl Rehearsal {
-    /// With so many texts of each part.
-    pub(crate) fn new(sample: usize, progress: Arc<dyn Progress + Send + Sync>) -> Self {
-        Self { sample, progress, seen: Mutex::default() }
+    /// With so many texts of each part. A stage `of_chain` comes after others of the chain, which would have replaced what it finds.
+    pub(crate) fn new(sample: usize, of_chain: bool, progress: Arc<dyn Progress + Send + Sync>) -> Self {
+        Self { sample, of_chain, progress, seen: Mutex::default() }
+    }
+
+    /// Whether the stage is one of a chain.
+    pub(crate) fn is_of_chain(&self) -> bool {
+        self.of_chain
     }
 
     /// What was seen so far.
@@ -82,9 +101,11 @@ impl Rehearsal {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Some of a part's rows as tokens: of lengths as all have.
+    /// Some of a part's rows as tokens: of lengths as all have, and one of each label that is met at least, as some statistics can't
+    /// do without.
     pub(crate) fn encode<R, E>(
         &self,
+        name: &str,
         part: impl IntoIterator<Item = R>,
         encode: impl FnOnce(Vec<R>) -> Result<Vec<Encoded>, E>,
     ) -> Result<Vec<Encoded>, E> {
@@ -100,10 +121,12 @@ impl Rehearsal {
         by_length.sort_by_key(|&place| encoded[place].ids.len());
         let mut places: Vec<usize> =
             spread(by_length.len(), self.sample).into_iter().map(|place| by_length[place]).collect();
+        let mut labels: BTreeSet<usize> = places.iter().map(|&place| encoded[place].label).collect();
+        places.extend((0..encoded.len()).filter(|&place| labels.insert(encoded[place].label)));
         places.sort_unstable();
         let taken = places.len();
         let tokenising = seconds * (texts.saturating_sub(few)) as f64 / few as f64;
-        self.seen().parts.push(Part { texts, taken, tokens, tokenising });
+        self.seen().parts.push(Part { name: name.to_owned(), texts, taken, tokens, tokenising });
         Ok(chosen(encoded, &places))
     }
 
@@ -122,11 +145,15 @@ impl Rehearsal {
 }
 
 impl Progress for Rehearsal {
-    fn begin(&self, what: &str, total: u64) {
+    fn begin(&self, work: Work<'_>) {
         let mut seen = self.seen();
         // What comes before any text is encoded is reading.
-        let Some(ratio) = seen.parts.last().map(Part::ratio) else { return };
-        let (what, texts) = (what.to_owned(), total as f64 * ratio);
+        let Some(last) = seen.parts.last() else { return };
+        let part = seen.parts.iter().rev().find(|part| part.name == work.part).unwrap_or(last);
+        let most = if work.what == REGRESSION { Probe::MOST_REGRESSION_TEXTS } else { usize::MAX };
+        let ratio = part.ratio_of(most);
+        // Passes over several parts are told together.
+        let (what, texts) = (work.what.to_owned(), work.texts as f64 * ratio);
         seen.passes.push(Pass { what, texts, measured: 0.0, seconds: 0.0, began: Instant::now(), ratio });
     }
 
@@ -143,10 +170,10 @@ impl Progress for Rehearsal {
     }
 }
 
-/// Whether a file has something of each text: fire bits, activations of a neuron.
+/// Whether a file has something of each text that was taken: fire bits, activations of a neuron. Texts themselves are kept of all rows.
 pub(crate) fn grows_with_texts(name: &Path) -> bool {
     let name = name.to_string_lossy();
-    name.contains("_fire.") || name.contains("/pos_")
+    name.contains("_fire.") || (name.contains("/pos_") && !name.ends_with(".jsonl"))
 }
 
 /// At most `most` of so many places, as far from one another as they can be.
@@ -193,25 +220,72 @@ mod tests {
 
     #[test]
     fn a_sample_has_lengths_as_all_have_and_a_pass_is_of_all() {
-        let rehearsal = Rehearsal::new(4, Arc::new(Silent));
+        let rehearsal = Rehearsal::new(4, false, Arc::new(Silent));
         let encode = |rows: Vec<u64>| {
             let text =
                 |row: u64| Encoded { ids: vec![0u32; row as usize % 10].into(), second: 0, label: 0, row };
             Ok::<_, ()>(rows.into_iter().map(text).collect::<Vec<_>>())
         };
-        rehearsal.begin("reading", 7);
-        let taken = rehearsal.encode(0..100u64, encode).unwrap();
+        rehearsal.begin(Work::of("reading", 7));
+        let taken = rehearsal.encode("dev", 0..100u64, encode).unwrap();
         let lengths: usize = taken.iter().map(|text| text.ids.len()).sum();
         assert_eq!((taken.len(), lengths), (4, 18), "4.5 tokens on the average");
         assert!(taken.is_sorted_by_key(|text| text.row));
-        rehearsal.begin("counting", 8);
+        // Two passes' texts, of more tokens.
+        rehearsal.begin(Work { part: "dev", amount: 36, ..Work::of("counting", 8) });
         rehearsal.advance(8);
         rehearsal.writes("a/dev_fire.safetensors".into(), Some(10), true);
         let seen = rehearsal.seen().clone();
         assert_eq!((seen.parts[0].texts, seen.parts[0].taken), (100, 4));
         assert_eq!(seen.passes.len(), 1, "reading is no pass");
-        assert_eq!(seen.passes[0].texts, 200.0);
+        assert_eq!((seen.passes[0].what.as_str(), seen.passes[0].texts), ("counting", 200.0));
         assert_eq!(seen.passes[0].seconds, 25.0 * seen.passes[0].measured);
         assert_eq!(seen.writes[0].1, Some(250));
+    }
+
+    #[test]
+    fn a_pass_is_of_its_part_and_a_regression_of_some_texts() {
+        let rehearsal = Rehearsal::new(4, false, Arc::new(Silent));
+        let encode = |rows: Vec<u64>| {
+            let text = |row| Encoded { ids: vec![0u32; 3].into(), second: 0, label: 0, row };
+            Ok::<_, ()>(rows.into_iter().map(text).collect::<Vec<_>>())
+        };
+        for (part, texts) in [("train", 10_000u64), ("dev", 100)] {
+            assert_eq!(rehearsal.encode(part, 0..texts, encode).unwrap().len(), 4);
+        }
+        for (what, part) in
+            [(REGRESSION, "train"), (REGRESSION, "dev"), ("averaging", "train"), ("counting", "")]
+        {
+            rehearsal.begin(Work { part, ..Work::of(what, 4) });
+        }
+        let texts: Vec<f64> = rehearsal.seen().passes.iter().map(|pass| pass.texts).collect();
+        assert_eq!(texts, [4096.0, 100.0, 10_000.0, 100.0]);
+    }
+
+    #[test]
+    fn a_sample_has_a_text_of_every_label() {
+        let rehearsal = Rehearsal::new(4, false, Arc::new(Silent));
+        // Twenty labels, of which the last is of one text alone.
+        let encode = |rows: Vec<u64>| {
+            let text = |row: u64| Encoded {
+                ids: vec![0u32; 1 + row as usize % 7].into(),
+                second: 0,
+                label: if row == 99 { 19 } else { row as usize % 19 },
+                row,
+            };
+            Ok::<_, ()>(rows.into_iter().map(text).collect::<Vec<_>>())
+        };
+        let taken = rehearsal.encode("dev", 0..100u64, encode).unwrap();
+        let labels: BTreeSet<usize> = taken.iter().map(|text| text.label).collect();
+        assert_eq!(labels, (0..20).collect());
+        assert!(taken.len() <= 4 + 20 && taken.is_sorted_by_key(|text| text.row), "{}", taken.len());
+        assert_eq!(rehearsal.seen().parts[0].taken, taken.len());
+    }
+
+    #[test]
+    fn texts_that_are_kept_are_those_of_all_rows() {
+        let grows = |name: &str| grows_with_texts(Path::new(name));
+        assert!(grows("run/t/dev_fire.safetensors") && grows("run/t/pos_dev/9,1.safetensors"));
+        assert!(!grows("run/t/pos_dev/texts.jsonl") && !grows("run/t/dev_perf.safetensors"));
     }
 }

@@ -282,6 +282,11 @@ impl RunWriter {
         &self.entry
     }
 
+    /// Whether this is a rehearsal of a chain: earlier stages of it would have written to the run.
+    pub(crate) fn rehearses_chain(&self) -> bool {
+        self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.is_of_chain())
+    }
+
     /// Notes a file of the run that a library wrote.
     ///
     /// # Errors

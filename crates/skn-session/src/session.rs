@@ -183,9 +183,11 @@ impl Session {
         self.rehearsal.as_ref()
     }
 
-    /// From now on stages are rehearsed with so many texts of each part, or done again.
-    pub(crate) fn rehearse_with(&mut self, sample: Option<usize>) {
-        self.rehearsal = sample.map(|sample| Arc::new(Rehearsal::new(sample, Arc::clone(&self.progress))));
+    /// From now on stages, those of a chain or others, are rehearsed with so many texts of each part, or done again.
+    pub(crate) fn rehearse_with(&mut self, sample: Option<usize>, of_chain: bool) {
+        let progress = &self.progress;
+        let new = |sample| Arc::new(Rehearsal::new(sample, of_chain, Arc::clone(progress)));
+        self.rehearsal = sample.map(new);
     }
 
     pub(crate) fn description(&self, stage: &Stage) -> Vec<String> {

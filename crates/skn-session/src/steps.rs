@@ -5,12 +5,13 @@ use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use skn_artifact::RunRecord;
-use skn_artifact::names::file;
+use skn_artifact::names::{file, top};
+use skn_artifact::{RunRecord, StageRecord};
+use skn_probing::ProbeType;
 
 use crate::done::{Now, State};
 use crate::error::{Result, SessionError};
-use crate::options::{Made, Stage, TunedMethod};
+use crate::options::{Made, Perturb, Stage, TunedMethod};
 use crate::outcome::Outcome;
 use crate::session::Session;
 
@@ -86,6 +87,9 @@ impl Session {
         if state != State::AsItWas {
             return Ok(Some(state));
         }
+        if lacks_texts(stage, done) {
+            return Ok(Some(State::Changed));
+        }
         let file = folder.join(file::RUN).display().to_string();
         let earlier = match &done.options {
             Some(options) => Made::deserialize(options).ok(),
@@ -98,6 +102,11 @@ impl Session {
         };
         let asked = Made::new(stage.clone(), self.compute());
         if !earlier.is_as(&asked)? {
+            if let Some(with_classes) = with_class_masks(&earlier, stage)
+                && with_classes.is_as(&asked)?
+            {
+                return Ok(Some(State::Changed));
+            }
             let (earlier, now) = (Box::new(earlier), Box::new(asked));
             return Err(SessionError::OtherOptions { file, entry, earlier, now });
         }
@@ -124,6 +133,23 @@ impl Again {
             out.display()
         )))
     }
+}
+
+/// Whether texts of the best neurons were asked for and are gone: a probe that makes the counts anew takes them from the run and from the
+/// record, so that no file is missed, though the new counts may be the same bytes.
+fn lacks_texts(stage: &Stage, done: &StageRecord) -> bool {
+    let is_top = |name: &String| file::stem(name).ends_with(top::END);
+    matches!(stage, Stage::Probe(probe) if probe.asks(ProbeType::Top)) && !done.outputs.keys().any(is_top)
+}
+
+/// What an earlier program did without masks of classes, with those that are asked for now: it had none.
+fn with_class_masks(earlier: &Made, asked: &Stage) -> Option<Made> {
+    let (Stage::Perturb(before), Stage::Perturb(now)) = (&earlier.stage, asked) else { return None };
+    if !before.class_masks.is_empty() || now.class_masks.is_empty() {
+        return None;
+    }
+    let stage = Perturb { class_masks: now.class_masks.clone(), ..before.clone() };
+    Some(Made { stage: stage.into(), compute: earlier.compute })
 }
 
 /// Whether a stage computes with a model that an earlier one pruned.
@@ -162,4 +188,79 @@ pub(crate) fn remove_others(out: &Path, own: &Entries) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use skn_artifact::{Overwrite, sha256_hex, write_file};
+
+    use super::*;
+    use crate::options::{Compute, EditChoice, Probe, Subject};
+
+    /// A session, and what it goes on with.
+    fn now() -> (Session, Now) {
+        let session = Session::new(Compute::default()).unwrap();
+        let now = Now::read(&session, &Subject::demo("topic")).unwrap();
+        (session, now)
+    }
+
+    /// What became of a stage that a run did as the first one, with files of these names, for a chain that asks the other.
+    fn found(
+        (session, now): &(Session, Now),
+        files: &[&str],
+        stages: impl FnOnce(&Path) -> [Stage; 2],
+    ) -> Result<Option<State>> {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path();
+        let [earlier, asked] = stages(run);
+        let mut done = StageRecord::default();
+        for name in files {
+            write_file(&run.join(name), Overwrite::Refuse, name.as_bytes()).unwrap();
+            done.outputs.insert((*name).to_owned(), sha256_hex(name.as_bytes()));
+        }
+        done.options = Some(serde_json::to_value(Made::new(earlier, Compute::default())).unwrap());
+        RunRecord::update(run, &asked.entry("topic"), done, &[]).unwrap();
+        session.done(now, &asked, "topic")
+    }
+
+    #[test]
+    fn a_probe_whose_texts_went_is_done_again() {
+        let now = now();
+        for (types, files, state) in [
+            (&[ProbeType::Pos, ProbeType::Top][..], &["topic/dev_top.safetensors"][..], State::AsItWas),
+            (&[ProbeType::Top], &["topic/dev_last_top.safetensors"], State::AsItWas),
+            // Of other counts, and listed no more.
+            (&[ProbeType::Pos, ProbeType::Top], &["topic/pos_dev/1,2.safetensors"], State::Changed),
+            (&[ProbeType::Top], &[], State::Changed),
+            (&[ProbeType::Pos], &["topic/pos_dev/1,2.safetensors"], State::AsItWas),
+        ] {
+            let probe = |run: &Path| Stage::from(Probe::of(run, types));
+            let found = found(&now, files, |run| [probe(run), probe(run)]).unwrap();
+            assert_eq!(found, Some(state), "{types:?} {files:?}");
+        }
+    }
+
+    #[test]
+    fn perturbing_that_knew_no_masks_of_classes_is_done_again() {
+        let now = now();
+        let of = |earlier: &[&str], asked: &[&str], draws: usize| {
+            found(&now, &["mask_perf.json"], |run| {
+                let stage = |masks: &[&str], draws| {
+                    let class_masks = masks.iter().map(|name| run.join(name)).collect();
+                    let skill = vec![run.join("info/topic/0.1")];
+                    let perturb = Perturb::of(run, skill, EditChoice::Zero);
+                    Stage::from(Perturb { class_masks, controls: draws, ..perturb })
+                };
+                [stage(earlier, 2), stage(asked, draws)]
+            })
+        };
+        assert_eq!(of(&[], &["a", "b", "c"], 2).unwrap(), Some(State::Changed));
+        assert_eq!(of(&["a", "b"], &["a", "b"], 2).unwrap(), Some(State::AsItWas));
+        for (earlier, asked, draws) in
+            [(&[][..], &["a", "b", "c"][..], 3), (&["a", "b"], &["a", "b", "c"], 2), (&["a"], &[], 2)]
+        {
+            let refused = of(earlier, asked, draws);
+            assert!(matches!(refused, Err(SessionError::OtherOptions { .. })), "{earlier:?}: {refused:?}");
+        }
+    }
 }

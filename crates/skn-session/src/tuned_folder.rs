@@ -24,11 +24,11 @@ pub(crate) struct TunedFolder {
     pub(crate) best: PathBuf,
     /// Where the tuned parameters themselves lie: in `best`, or in a folder of their own there.
     pub(crate) tuned: PathBuf,
-    /// The run around it, if it is one of ours.
+    /// The run around it, if it is one of ours. A copy of its `best` may lie in it too: see [`Self::own_run`].
     pub(crate) run: Option<PathBuf>,
     /// Its `skn.json`, if it is one of ours.
     pub(crate) config: Option<SkillConfig>,
-    /// The run's own record; empty if it has none.
+    /// The record of its own run; empty if there is none.
     record: RunRecord,
     /// Whether a training was perhaps stopped while it wrote it.
     pub(crate) torn: bool,
@@ -82,7 +82,10 @@ impl TunedFolder {
         } else {
             match best.parent() {
                 Some(run) if config.is_some() || is_best_of(run, &best)? => {
-                    (Some(run.to_path_buf()), RunRecord::read(run)?)
+                    // What lies beside the run's `best`, such as a copy of an earlier one, is not what the record is of.
+                    let record =
+                        if is_best_in(run, &best) { RunRecord::read(run)? } else { RunRecord::default() };
+                    (Some(run.to_path_buf()), record)
                 }
                 _ => (None, RunRecord::default()),
             }
@@ -199,6 +202,11 @@ impl TunedFolder {
         Ok(name.and_then(|name| name.as_str()).filter(|name| !name.is_empty()).map(str::to_string))
     }
 
+    /// The run whose `best` it is. A folder elsewhere, such as a copy of a `best`, is of none.
+    pub(crate) fn own_run(&self) -> Option<&Path> {
+        self.run.as_deref().filter(|run| is_best_in(run, &self.best))
+    }
+
     /// Where the run's own record lies, if it has one.
     pub(crate) fn record_file(&self) -> Option<PathBuf> {
         let run = self.run.as_ref().filter(|_| !self.record.stages.is_empty());
@@ -245,6 +253,11 @@ fn in_best(record: &RunRecord) -> impl Iterator<Item = &str> {
 fn is_best_of(run: &Path, folder: &Path) -> Result<bool> {
     Ok(folder.file_name().is_some_and(|name| name == file::BEST)
         && in_best(&RunRecord::read(run)?).next().is_some())
+}
+
+/// Whether a folder is the `best` of a run, by where it lies.
+fn is_best_in(run: &Path, folder: &Path) -> bool {
+    real(&run.join(file::BEST)) == real(folder)
 }
 
 /// Whether it is the name of a file, or of one in the folder of tuned parameters, and leads nowhere else.

@@ -152,4 +152,21 @@ fn every_form_is_the_same_mask() {
     let marked = folder.path().join("selected/info/sentiment/array.safetensors");
     let marked = Mask::read(&TensorFile::read(&marked).unwrap()).unwrap();
     assert_eq!(marked.neurons(), mask.neurons());
+
+    // What is selected by marks, or by a list of some neurons, fills no layer up either: nobody ranked the others.
+    (select.ranking, select.overwrite) = (Some(made[3].clone()), true);
+    select.shares = vec!["0.05".parse().unwrap()];
+    session.select(&select).unwrap();
+    for name in ["array", "0.05"] {
+        let path = folder.path().join(format!("selected/info/sentiment/{name}.safetensors"));
+        assert_eq!(TensorFile::read(&path).unwrap().metadata()["skn.unranked"], "some", "{name}");
+        let mut prune =
+            Prune::of(&run, &path, run.join("sentiment/train_avg"), folder.path().join("rounded"));
+        (prune.subject, prune.round_width) = (subject.clone(), NonZeroUsize::new(64).unwrap());
+        let message = session.prune(&prune).unwrap_err().to_string();
+        assert!(message.contains("option `round_width`: fills layers up by rank"), "{message}");
+        (prune.round_width, prune.uniform) = (NonZeroUsize::MIN, true);
+        let message = session.prune(&prune).unwrap_err().to_string();
+        assert!(message.contains("option `uniform`: fills layers up by rank"), "{message}");
+    }
 }

@@ -289,6 +289,41 @@ fn activations_are_correlated_with_a_column() {
     assert!(most(&with_classes) < most(&with_numbers), "the label has nothing to do with it");
 }
 
+#[test]
+fn shards_of_other_numbers_are_not_merged() {
+    let (session, folder) = (session(), tempfile::tempdir().unwrap());
+    let [run, rows] = ["run", "rows"].map(|name| folder.path().join(name));
+    let write = |most: usize| {
+        data(&rows, &|row| format!("\"label\":{},\"length\":{}", row % 2, 1 + row % most));
+    };
+    let mut asked = probe(&run);
+    asked.subject.data = Some(rows.to_str().unwrap().into());
+    (asked.fire_bits, asked.rank, asked.variance) = (false, Vec::new(), true);
+    asked.splits = vec![Split::Train];
+    write(7);
+    session.probe(&asked).unwrap();
+    (asked.splits, asked.rank, asked.variance) = (vec![Split::Dev], vec![Ranking::Correlation], false);
+    asked.metric_column = Some("length".into());
+    for (index, most) in [(1, 7), (2, 5)] {
+        write(most);
+        asked.shard = Some(Shard { index, count: 2 });
+        session.probe(&asked).unwrap();
+    }
+    let message = session.merge(&Merge::new(&run)).unwrap_err().to_string();
+    assert!(message.contains("correlation.safetensors: skn.metric_sha256: expected"), "{message}");
+    write(7);
+    asked.overwrite = true;
+    session.probe(&asked).unwrap();
+    session.merge(&Merge::new(&run)).unwrap();
+    let merged = TensorFile::read(&path(&run, "rank/correlation")).unwrap();
+    assert_eq!(merged.metadata()["skn.metric_sha256"].len(), 64);
+    // Of classes there are no numbers.
+    (asked.metric_column, asked.shard) = (None, None);
+    session.probe(&asked).unwrap();
+    let of_classes = TensorFile::read(&path(&run, "rank/correlation")).unwrap();
+    assert!(!of_classes.metadata().contains_key("skn.metric_sha256"));
+}
+
 /// Keeps what is warned of.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);

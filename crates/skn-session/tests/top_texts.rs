@@ -26,6 +26,34 @@ fn probe(run: &Path, types: &[ProbeType]) -> Probe {
 }
 
 #[test]
+fn texts_go_with_counts_that_are_merged_again() {
+    let (folder, session) = (tempfile::tempdir().unwrap(), session());
+    let run = folder.path();
+    let kept = run.join("sentiment/dev_top.safetensors");
+    for positions in [2, 3] {
+        let of = |types: &[ProbeType], splits: Vec<Split>| {
+            let mut probe = probe(run, types);
+            probe.tuned.prompt_size = NonZeroUsize::new(positions);
+            (probe.splits, probe.overwrite) = (splits, true);
+            probe
+        };
+        session.probe(&of(&[ProbeType::Acc], vec![Split::Train])).unwrap();
+        for index in [1, 2] {
+            let mut part = of(&[ProbeType::Acc], vec![Split::Dev]);
+            part.shard = Some(Shard { index, count: 2 });
+            session.probe(&part).unwrap();
+        }
+        assert_eq!(kept.exists(), positions == 3, "the counts are as they were until shards are merged");
+        let mut merge = Merge::new(run);
+        merge.overwrite = true;
+        session.merge(&merge).unwrap();
+        assert!(!kept.exists());
+        session.probe(&of(&[ProbeType::Top], vec![Split::Dev])).unwrap();
+        assert!(kept.exists());
+    }
+}
+
+#[test]
 fn texts_are_kept_of_the_best_neurons_and_go_with_the_counts() {
     let (folder, session) = (tempfile::tempdir().unwrap(), session());
     let run = folder.path();

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use skn_artifact::{ArtifactError, Journal, MetricRecord};
 use skn_data::{epoch_order, pack_in_order};
 use skn_model::{LanguageModel, TrainingDropout};
-use skn_probing::{PassOptions, ProbingError, Progress, Workers, evaluate};
+use skn_probing::{PassOptions, ProbingError, Progress, Work, Workers, evaluate};
 
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, CheckpointFolder, Fingerprint, State};
@@ -203,7 +203,7 @@ impl<'a> Training<'a> {
     /// The state alone decides what comes next, so that it does not matter where a training was interrupted.
     fn run(&mut self, progress: &dyn Progress) -> Result<Stopped> {
         let rows = self.data.train.len();
-        progress.begin("training", self.plan.visited(self.plan.schedule.total(), rows));
+        progress.begin(Work::of("training", self.plan.visited(self.plan.schedule.total(), rows)));
         progress.resumes(self.plan.visited(self.state.step, rows));
         loop {
             let step = self.state.step;
@@ -406,8 +406,8 @@ struct Beside<'a> {
 }
 
 impl Progress for Beside<'_> {
-    fn begin(&self, _: &str, total: u64) {
-        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = (0, total);
+    fn begin(&self, work: Work<'_>) {
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = (0, work.amount);
     }
 
     fn advance(&self, amount: u64) {

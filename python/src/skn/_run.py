@@ -32,6 +32,9 @@ _CURVES = {
 #: Columns of neurons.csv and of answers that are whole numbers ..
 _WHOLE = {"rank", "layer", "index", "position", "class", "predicted_class"}
 
+#: The folder of masks of one class of a task, which is no task of its own.
+_OF_CLASS = re.compile(r"(.+)-class-([0-9]+)")
+
 
 def load(run: Place, task: Optional[str] = None) -> Run:
     """Opens the folder of a run. Nothing is read yet but which tasks it has.
@@ -58,10 +61,11 @@ class Run:
         tasks = self._tasks()
         if task is not None and task not in tasks:
             raise RunError(self.path, f"task {task}", ", ".join(tasks) or "no task's folder")
-        if task is None and len(tasks) != 1:
-            found = ", ".join(tasks) or "none with counts, averages or masks"
-            raise RunError(self.path, "one task", found, "say which: skn.load(run, task=..)" if tasks else "")
-        self.task = task or tasks[0]
+        whole = [name for name in tasks if not _is_of_class(name, tasks)]
+        if task is None and len(whole) != 1:
+            found = ", ".join(whole) or "none with counts, averages or masks"
+            raise RunError(self.path, "one task", found, "say which: skn.load(run, task=..)" if whole else "")
+        self.task = task or whole[0]
 
     def _tasks(self) -> List[str]:
         """The tasks that have counts, averages, inference or masks here."""
@@ -114,16 +118,27 @@ class Run:
     @cached_property
     def masks(self) -> "Dict[float, np.ndarray[Any, Any]]":
         """The selected neurons by share of each layer: bool [L, F]."""
-        return self._masks("skn.share")
+        return self._masks("skn.share", self.masks_folder)
+
+    @cached_property
+    def class_masks(self) -> "Dict[int, Dict[float, np.ndarray[Any, Any]]]":
+        """The neurons selected for one class alone, by class and share: bool [L, F]. Of more than two classes skn-run selects them."""
+        found = {}
+        for folder in self.masks_folder.parent.glob("*-class-*"):
+            name = _OF_CLASS.fullmatch(folder.name)
+            if name and name[1] == self.task and folder.is_dir():
+                found[int(name[2])] = self._masks("skn.share", folder)
+        return dict(sorted(found.items()))
 
     @cached_property
     def discoveries(self) -> "Dict[float, np.ndarray[Any, Any]]":
         """The selected neurons by rate of false discoveries (``skn-select --fdr``): bool [L, F]."""
-        return self._masks("skn.fdr")
+        return self._masks("skn.fdr", self.masks_folder)
 
-    def _masks(self, key: str) -> "Dict[float, np.ndarray[Any, Any]]":
+    @staticmethod
+    def _masks(key: str, folder: Path) -> "Dict[float, np.ndarray[Any, Any]]":
         found = {}
-        for path in sorted(self.masks_folder.glob("*.safetensors")):
+        for path in sorted(folder.glob("*.safetensors")):
             file = read_tensors(path, ["mask"])
             said = file.metadata.get(key)
             if said is None:
@@ -169,18 +184,22 @@ class Run:
 
     def predictions(self, path: Place) -> Table:
         """What skn-predict printed into a file: its lines of word, probability and text with tabs between; or ``--json``, JSON
-        lines, or CSV with a header, whose columns it has then."""
+        lines, or CSV with a header, whose columns it has then. Where a record could not be read (``--on-error skip``) ``error`` says
+        why, and the answer is None."""
         path = Path(path)
         text = _text(path)
         begin = text.lstrip()[:1]
         if begin == "[":
             return _framed(self._rows(path, _parsed(path, text)))
+        # Texts have ends of lines of their own, such as U+2028, which end no answer.
+        lines = (text[:-1] if text.endswith("\n") else text).split("\n")
         if begin == "{":
-            lines = text.splitlines()
             return _framed(self._rows(path, [_parsed(path, line, at) for at, line in enumerate(lines, 1) if line.strip()]))
-        lines = text.splitlines()
-        if lines and lines[0].count("\t") >= 2 and _is_number(lines[0].split("\t")[1]):
-            return _framed([_answer(path, at, line) for at, line in enumerate(lines, 1)])
+        if _parts(lines[0]) is not None:
+            rows = [_answer(path, at, line) for at, line in enumerate(lines, 1)]
+            if any("error" in row for row in rows):
+                rows = [{**row, "error": row.get("error")} for row in rows]
+            return _framed(rows)
         return _table(path, _csv(path, text), _number_or_text)
 
     @staticmethod
@@ -206,7 +225,8 @@ class Run:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # As it is: a text in quotes keeps its ends of lines.
+        return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise RunError(path, "a file", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
@@ -248,7 +268,8 @@ def _framed(rows: List[Dict[str, Any]]) -> Table:
         return rows
     frame = pandas.DataFrame(rows)
     # A column of whole numbers in which some are not known stays one of whole numbers.
-    whole = {name: "Int64" for name in _WHOLE if name in frame and frame[name].isna().any()}
+    names = _WHOLE | ({"line"} if "error" in frame else set())
+    whole = {name: "Int64" for name in names if name in frame and frame[name].isna().any()}
     return frame.astype(whole)
 
 
@@ -267,6 +288,8 @@ def _number_or_text(_: Path, __: int, column: str, cell: str) -> Any:
         return int(cell) if cell.isdigit() else None
     if re.fullmatch(r"(probability|logit)(_\d+)?", column):
         return float(cell) if _is_number(cell) else None
+    if column in ("predicted_word", "predicted_label", "error"):
+        return cell or None
     return cell
 
 
@@ -278,11 +301,22 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _parts(line: str) -> Optional[List[str]]:
+    """Word, probability and text of an answer, or what stands in their places; None of another line."""
+    parts = (line[:-1] if line.endswith("\r") else line).split("\t", 2)
+    if len(parts) == 3 and (_is_number(parts[1]) or (parts[:2] == ["error", ""] and parts[2].startswith("line "))):
+        return parts
+    return None
+
+
 def _answer(path: Path, at: int, line: str) -> Dict[str, Any]:
-    parts = line.split("\t", 2)
-    if len(parts) != 3 or not _is_number(parts[1]):
+    parts = _parts(line)
+    if parts is None:
         raise RunError(path, f"line {at} of word, probability and text with tabs between", repr(line[:80]))
-    return {"word": parts[0], "probability": float(parts[1]), "text": parts[2]}
+    word, probability, text = parts
+    if probability == "":
+        return {"word": None, "probability": None, "text": None, "error": text}
+    return {"word": word, "probability": float(probability), "text": text}
 
 
 def _result(path: Path, who: str, result: Any) -> Dict[str, Any]:
@@ -296,6 +330,12 @@ def _result(path: Path, who: str, result: Any) -> Dict[str, Any]:
     row = {"who": who, "share": float(mask) if _is_number(mask) else None, "low": low, "high": high}
     row.update((name, value) for name, value in result.items() if name != "interval")
     return row
+
+
+def _is_of_class(name: str, tasks: List[str]) -> bool:
+    """Whether a folder has masks of one class of a task that is here too."""
+    found = _OF_CLASS.fullmatch(name)
+    return found is not None and found[1] in tasks
 
 
 def _float(path: Path, key: str, said: str) -> float:

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::DamageEvidence;
+use skn_artifact::names::file;
 use skn_program::Failure;
 use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
 use skn_session::{EditKind, PerturbationResult, Perturbed as Found};
@@ -168,17 +169,28 @@ impl Mask {
 /// What perturbing did.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
-pub struct Masked(Found);
+pub struct Masked {
+    found: Found,
+    /// Where the results lie: the run's folder, or one in it that has their name.
+    #[serde(skip)]
+    folder: PathBuf,
+}
 
 impl From<Found> for Masked {
+    /// Of results without a name.
     fn from(found: Found) -> Self {
-        Self(found)
+        Self { folder: folder(&found.run, None), found }
     }
+}
+
+/// Where results lie in a run, those of a sweep by its name.
+fn folder(run: &Path, sweep: Option<&str>) -> PathBuf {
+    sweep.map_or_else(|| run.to_path_buf(), |sweep| run.join(file::SWEEPS).join(sweep))
 }
 
 impl fmt::Display for Masked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { run, skill, random, matched, classes, .. } = &self.0;
+        let Found { skill, random, matched, classes, .. } = &self.found;
         for (place, result) in skill.iter().enumerate() {
             let PerturbationResult { task, metric, unperturbed, neurons, .. } = result;
             write!(f, "{}{task}: {metric} {unperturbed:.4} on test;", if place > 0 { "\n" } else { "" })?;
@@ -210,7 +222,7 @@ impl fmt::Display for Masked {
                 }
             }
         }
-        write!(f, "; in {}", run.display())
+        write!(f, "; in {}", self.folder.display())
     }
 }
 
@@ -269,13 +281,20 @@ impl Stage for Mask {
 
     fn run(&self, call: &Call) -> Result<Masked> {
         let session = call.session(self.compute.options())?;
-        Ok(Masked(session.perturb(&self.options()?)?))
+        let found = session.perturb(&self.options()?)?;
+        Ok(Masked { folder: folder(&found.run, self.name.as_deref()), found })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_of_the_results_is_told() {
+        let told = |sweep| folder(Path::new("runs/a"), sweep).display().to_string();
+        assert_eq!([None, Some("zero")].map(told), ["runs/a", "runs/a/sweeps/zero"]);
+    }
 
     #[test]
     fn neurons_are_counted_where_they_are() {

@@ -53,7 +53,7 @@ pub struct Run {
     dry: Dry,
 
     /// Go on where an earlier run stopped
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
 
     /// Prompt positions, the <mask> row counted

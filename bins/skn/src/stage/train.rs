@@ -31,7 +31,7 @@ pub struct Train {
     #[command(flatten)]
     training: Training,
     /// Go on from RUN/last; from the start if there is nothing yet
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
     #[command(flatten)]
     pub(crate) compute: Compute,

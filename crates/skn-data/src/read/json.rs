@@ -1,4 +1,4 @@
-mod finite;
+pub(crate) mod finite;
 mod row;
 
 use std::fmt;

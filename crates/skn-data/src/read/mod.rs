@@ -23,7 +23,7 @@ pub(crate) mod csv;
 pub(crate) mod encoding;
 mod folder;
 pub(crate) mod foreign;
-mod json;
+pub(crate) mod json;
 mod known;
 mod locate;
 mod memory;

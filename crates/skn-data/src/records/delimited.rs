@@ -1,11 +1,12 @@
 //! Delimited values.
 
-use std::io::{BufRead, Chain, Cursor, Read};
+use std::io::{self, BufRead, Chain, Cursor, Read};
 use std::sync::Arc;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use skn_artifact::not_utf8;
 
+use super::line::LONGEST;
 use super::record::{BadRecord, CsvLayout, Field, Record};
 use crate::read::csv::quotes::Quotes;
 use crate::read::csv::{DELIMITERS, separator_line};
@@ -16,9 +17,28 @@ const FIRST_LINE: u64 = 1 << 20;
 /// The first line, which was looked at, and the rest.
 type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
 
+/// Bytes of a record, which are only so many.
+struct Bounded<R> {
+    input: Quotes<R>,
+    most: usize,
+    /// Those that were read since the library was last asked for a record. When it asks for more, all of them are of that record.
+    read: usize,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.read > self.most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let read = self.input.read(out)?;
+        self.read = self.read.saturating_add(read);
+        Ok(read)
+    }
+}
+
 /// The records of delimited values.
 pub(super) struct Delimited<R: BufRead> {
-    reader: csv::Reader<Quotes<Whole<R>>>,
+    reader: csv::Reader<Bounded<Whole<R>>>,
     columns: Arc<[String]>,
     record: ByteRecord,
     line: u64,
@@ -26,8 +46,13 @@ pub(super) struct Delimited<R: BufRead> {
 
 impl<R: BufRead> Delimited<R> {
     /// Reads the names of the columns; nothing where the input is empty.
-    pub(super) fn new(mut input: R, layout: &CsvLayout) -> Result<Option<Self>, BadRecord> {
-        let unreadable = |error: std::io::Error| BadRecord::ending(1, error.to_string());
+    pub(super) fn new(input: R, layout: &CsvLayout) -> Result<Option<Self>, BadRecord> {
+        Self::within(input, layout, LONGEST)
+    }
+
+    /// The same, of records of `most` bytes.
+    pub(super) fn within(mut input: R, layout: &CsvLayout, most: usize) -> Result<Option<Self>, BadRecord> {
+        let unreadable = |error: io::Error| BadRecord::ending(1, error.to_string());
         let told = separator_line(&mut input).map_err(unreadable)?;
         let mut first = Vec::new();
         input.by_ref().take(FIRST_LINE).read_until(b'\n', &mut first).map_err(unreadable)?;
@@ -37,8 +62,9 @@ impl<R: BufRead> Delimited<R> {
         let delimiter = layout.delimiter.or(told).unwrap_or_else(|| found_delimiter(&first, layout));
         let line = if told.is_some() { 2 } else { 1 };
         let quotes = Quotes::new(Cursor::new(first).chain(input), delimiter, line);
+        let bounded = Bounded { input: quotes, most, read: 0 };
         let reader =
-            ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(quotes);
+            ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bounded);
         let mut records = Self { reader, columns: Vec::new().into(), record: ByteRecord::new(), line };
         let columns = match &layout.names {
             Some(names) => names.clone(),
@@ -73,14 +99,13 @@ impl<R: BufRead> Delimited<R> {
 
     /// The fields of the next record, if there is one.
     fn read_fields(&mut self) -> Option<Result<Vec<String>, BadRecord>> {
+        self.reader.get_mut().read = 0;
         match self.reader.read_byte_record(&mut self.record) {
             Ok(false) => return None,
             Ok(true) => {}
             Err(error) => return Some(Err(self.wrong(&error))),
         }
-        if let Some(line) = self.reader.get_mut().next_start() {
-            self.line = line;
-        }
+        self.begin();
         let text = |(place, field): (usize, &[u8])| {
             String::from_utf8(field.to_vec()).map_err(|error| {
                 let what = not_utf8(error.as_bytes()).unwrap_or_default();
@@ -93,12 +118,27 @@ impl<R: BufRead> Delimited<R> {
         Some(self.record.iter().enumerate().map(text).collect())
     }
 
+    /// Goes to the line on which the record begins.
+    fn begin(&mut self) {
+        if let Some(line) = self.reader.get_mut().input.next_start() {
+            self.line = line;
+        }
+    }
+
     /// An error behind which nothing can be read: a quote that never closes takes all the rest.
     fn wrong(&mut self, error: &csv::Error) -> BadRecord {
-        if let Some(fault) = self.reader.get_mut().fault() {
+        if let Some(fault) = self.reader.get_mut().input.fault() {
             return BadRecord::ending(fault.line, fault.reason);
         }
         match error.kind() {
+            ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
+                self.begin();
+                let most = self.reader.get_ref().most;
+                let reason = format!(
+                    "expected a record of at most {most} bytes, found a longer one; a quote may open a field in it and never close"
+                );
+                BadRecord::ending(self.line, reason)
+            }
             ErrorKind::Io(source) => BadRecord::ending(self.line, source.to_string()),
             _ => BadRecord::ending(self.line, error.to_string()),
         }

@@ -4,8 +4,8 @@ use std::io::BufRead;
 
 use super::record::BadRecord;
 
-/// The longest line that is read, in bytes.
-const LONGEST: usize = 64 << 20;
+/// The longest line that is read, in bytes, and the longest record of delimited values.
+pub(super) const LONGEST: usize = 64 << 20;
 
 /// A line without its end.
 pub(super) struct Line {

@@ -8,6 +8,7 @@ use skn_artifact::{json_reason, not_utf8};
 
 use super::line::Line;
 use super::record::{BadRecord, Field, Record};
+use crate::read::json::finite::finite;
 
 /// The record that a line is.
 pub(super) fn read(Line { number, bytes }: Line) -> Result<Record, BadRecord> {
@@ -17,14 +18,56 @@ pub(super) fn read(Line { number, bytes }: Line) -> Result<Record, BadRecord> {
     if text.is_empty() {
         return Err(BadRecord::new(number, "expected a JSON object, found an empty line"));
     }
-    let mut json = serde_json::Deserializer::from_str(text);
-    let object = Object::deserialize(&mut json).and_then(|object| json.end().map(|()| object));
-    let Object(fields) = object.map_err(|error| {
+    // Numbers that JSON does not have are seldom, so they are looked for only then.
+    let changed = |error| match finite(text.as_bytes()).and_then(|json| String::from_utf8(json).ok()) {
+        Some(json) => fields(&json).map(|fields| (fields, json)),
+        None => Err(error),
+    };
+    let read = fields(text).map(|fields| (fields, text.to_owned())).or_else(changed);
+    let (fields, object) = read.map_err(|error| {
         let reason = json_reason(&error);
         BadRecord::new(number, format!("byte {}: expected a JSON object: {reason}", error.column()))
     })?;
     let (columns, fields): (Vec<String>, Vec<Field>) = fields.into_iter().unzip();
-    Ok(Record { line: number, columns: columns.into(), fields, object: Some(text.to_owned()) })
+    Ok(Record { line: number, columns: columns.into(), fields, object: Some(object) })
+}
+
+/// The keys and values of an object. What is no text is as it was written: a number may have more digits than are computed with.
+fn fields(text: &str) -> Result<Vec<(String, Field)>, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let Object(mut fields) = Object::deserialize(&mut json)?;
+    json.end()?;
+    for ((_, field), written) in fields.iter_mut().zip(written(text)) {
+        if let Field::Json(json) = field {
+            written.clone_into(json);
+        }
+    }
+    Ok(fields)
+}
+
+/// The values of an object as they were written, in their order; `object` was found to be one.
+fn written(object: &str) -> Vec<&str> {
+    let (mut depth, mut in_text, mut is_escaped) = (0usize, false, false);
+    let (mut start, mut values) = (None, Vec::new());
+    for (place, byte) in object.bytes().enumerate() {
+        if in_text {
+            in_text = is_escaped || byte != b'"';
+            is_escaped = !is_escaped && byte == b'\\';
+            continue;
+        }
+        if depth == 1 && matches!(byte, b',' | b'}') {
+            let value = start.take().and_then(|start| object.get(start..place));
+            values.extend(value.map(str::trim));
+        }
+        match byte {
+            b'"' => in_text = true,
+            b':' if depth == 1 => start = Some(place + 1),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    values
 }
 
 /// An object's keys and values in their order.

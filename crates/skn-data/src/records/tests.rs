@@ -43,7 +43,7 @@ fn objects_keep_their_order_and_their_words() {
     let found = read(RecordFormat::Jsonl, lines, CsvLayout::default());
     let first = found[0].as_ref().unwrap();
     assert_eq!(&first.columns[..], ["z", "a", "n", "l"]);
-    assert_eq!(texts(first), ["1.5", "x", "-", "[1,{\"b\":2}]"]);
+    assert_eq!(texts(first), ["1.50", "x", "-", "[1, {\"b\": 2}]"]);
     assert!(first.object.as_ref().unwrap().starts_with("{\"z\": 1.50, "), "as it was written");
     let told: Vec<&str> = found[1..].iter().map(|record| record.as_ref().unwrap_err().as_str()).collect();
     for (told, expected) in told.iter().zip([
@@ -54,6 +54,52 @@ fn objects_keep_their_order_and_their_words() {
     ]) {
         assert!(told.starts_with(expected), "{told}");
     }
+}
+
+#[test]
+fn numbers_stay_what_they_are() {
+    let line = r#"{"n": 12345678901234567890123, "x" :-0.10, "y":31.245270191439438,"e": 1E5 , "s": "a\\\",:}", "{:": {"k,": [1, "]}\""], "z": 1.0}, "t": true}"#;
+    let found = read(RecordFormat::Jsonl, line.as_bytes(), CsvLayout::default());
+    let found = found[0].as_ref().unwrap();
+    assert_eq!(&found.columns[..], ["n", "x", "y", "e", "s", "{:", "t"]);
+    let expected = [
+        "12345678901234567890123",
+        "-0.10",
+        "31.245270191439438",
+        "1E5",
+        "a\\\",:}",
+        r#"{"k,": [1, "]}\""], "z": 1.0}"#,
+        "true",
+    ];
+    assert_eq!(texts(found), expected);
+    assert_eq!(found.object.as_deref(), Some(line));
+}
+
+#[test]
+fn numbers_that_json_does_not_have_are_nothing() {
+    let lines = b"{\"n\": NaN, \"text\": \"NaN\", \"m\": -Infinity}\n{\"n\": NaN, \"text\": }\n";
+    let found = read(RecordFormat::Jsonl, lines, CsvLayout::default());
+    let first = found[0].as_ref().unwrap();
+    assert_eq!(texts(first), ["-", "NaN", "-"]);
+    let object: serde_json::Value = serde_json::from_str(first.object.as_ref().unwrap()).unwrap();
+    assert_eq!(object, serde_json::json!({"n": null, "text": "NaN", "m": null}));
+    assert!(found[1].as_ref().unwrap_err().starts_with("2: byte "), "{:?}", found[1]);
+}
+
+#[test]
+fn delimited_records_are_not_longer_than_allowed() {
+    let long = format!("id,text\n1,a\n2,\"{}\n", "b\n".repeat(1 << 15));
+    let within = |most: usize| {
+        let layout = wanted(&["text"]);
+        let mut records = Delimited::within(long.as_bytes(), &layout, most).unwrap().unwrap();
+        assert_eq!(texts(&records.next().unwrap().unwrap()), ["1", "a"]);
+        records.next().unwrap().unwrap_err()
+    };
+    let bad = within(1 << 15);
+    assert!(bad.ends && bad.line == 3, "{bad:?}");
+    let expected = "expected a record of at most 32768 bytes, found a longer one; a quote may open a field";
+    assert!(bad.reason.starts_with(expected), "{bad:?}");
+    assert!(within(1 << 17).reason.starts_with("a quote opens a field here"));
 }
 
 #[test]

@@ -54,12 +54,13 @@ pub fn l1(
     let (Some(range), Some(variance)) = (range, variance) else {
         return Err(ProbingError::mismatch("ranking l1", "`variance` beside the averages", "none"));
     };
-    let take = |texts: &[Encoded]| -> Result<Table> {
+    let take = |of: &str, texts: &[Encoded]| -> Result<Table> {
+        let pass = PassOptions { part: of, ..*options };
         let table = Table::new(model, pool, position, texts, Spool::new(folder)?);
-        let taken = collect("reading activations", model, texts, classes, vec![Box::new(table)], options)?;
+        let taken = collect("reading activations", model, texts, classes, vec![Box::new(table)], &pass)?;
         taken.into_iter().next().map_or_else(|| Err(ProbingError::NoTexts { what: "l1" }), part)
     };
-    let (train, dev) = (take(train)?, take(dev)?);
+    let (train, dev) = (take("train", train)?, take("dev", dev)?);
     let (dead, means) = (range.dead(), average.values()?);
     let layers: Vec<usize> = (0..config.layers()).collect();
     let mut scores = Vec::new();

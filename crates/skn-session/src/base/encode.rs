@@ -23,7 +23,7 @@ impl Base<'_> {
     where
         R: Borrow<Example> + Send + Sync,
     {
-        let (texts, cut) = self.encode_noting_cuts(part, model)?;
+        let (texts, cut) = self.encode_part(name, part, model)?;
         self.tell_cut(cut.len() as u64, texts.len() as u64, &format!(" of {name}"), model);
         Ok(texts)
     }
@@ -59,6 +59,18 @@ impl Base<'_> {
     where
         R: Borrow<Example> + Send + Sync,
     {
+        self.encode_part("", part, model)
+    }
+
+    fn encode_part<R>(
+        &self,
+        name: &str,
+        part: impl IntoIterator<Item = R> + Send,
+        model: &LanguageModel,
+    ) -> Result<(Vec<Encoded>, Vec<u64>)>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
         let most = model.max_text();
         let least = self.encoder.tokens_around() + 1;
         if most.min(self.max_length.unwrap_or(most)) < least && self.task.needs_data() {
@@ -84,7 +96,7 @@ impl Base<'_> {
             return Ok(workers.install(|| self.encoder.encode_all_noting_cuts(part, most, self.join()))?);
         };
         // How many are cut of a sample tells nothing exact of all.
-        let texts = rehearsal.encode(part, |some| {
+        let texts = rehearsal.encode(name, part, |some| {
             workers
                 .install(|| self.encoder.encode_all_noting_cuts(some, most, self.join()))
                 .map(|(texts, _)| texts)

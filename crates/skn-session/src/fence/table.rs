@@ -6,7 +6,6 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use skn_artifact::ErrorKind;
 use skn_data::{DataError, Field, TableReceiver, read_parquet_table};
 use skn_probing::Progress;
@@ -24,10 +23,41 @@ pub(super) const TABLE: &str = "table";
 enum Line {
     /// The names of the columns, and the bytes that they unpack to.
     Columns(Vec<String>, u64),
-    Row(Vec<Value>),
+    Row(Vec<Cell>),
     /// The file is wrong.
     Wrong(String),
     End,
+}
+
+/// A [`Field`]. Numbers are sent as text: read as JSON, they would be other numbers.
+#[derive(Serialize, Deserialize)]
+enum Cell {
+    #[serde(rename = "t")]
+    Text(String),
+    #[serde(rename = "j")]
+    Json(String),
+    #[serde(rename = "n")]
+    Null,
+}
+
+impl From<Field> for Cell {
+    fn from(field: Field) -> Self {
+        match field {
+            Field::Text(text) => Self::Text(text),
+            Field::Json(json) => Self::Json(json),
+            Field::Null => Self::Null,
+        }
+    }
+}
+
+impl From<Cell> for Field {
+    fn from(cell: Cell) -> Self {
+        match cell {
+            Cell::Text(text) => Self::Text(text),
+            Cell::Json(json) => Self::Json(json),
+            Cell::Null => Self::Null,
+        }
+    }
 }
 
 /// A piece of a table.
@@ -62,7 +92,7 @@ pub(crate) fn read_table(
                     bytes = unpacked;
                     Part::Columns(names)
                 }
-                Line::Row(values) => Part::Row(values.into_iter().map(Field::of).collect()),
+                Line::Row(values) => Part::Row(values.into_iter().map(Field::from).collect()),
                 Line::Wrong(reason) => {
                     wrong = Some(reason);
                     return Ok(());
@@ -166,12 +196,7 @@ impl<W: Write> TableReceiver for Sender<W> {
     }
 
     fn row(&mut self, fields: Vec<Field>) -> skn_data::Result<()> {
-        let value = |field| match field {
-            Field::Text(text) => Value::String(text),
-            Field::Json(json) => serde_json::from_str(&json).unwrap_or(Value::String(json)),
-            Field::Null => Value::Null,
-        };
-        let sent = self.send(&Line::Row(fields.into_iter().map(value).collect()));
+        let sent = self.send(&Line::Row(fields.into_iter().map(Cell::from).collect()));
         sent.map_err(|source| DataError::Io { file: PIPE.to_owned(), source })
     }
 }

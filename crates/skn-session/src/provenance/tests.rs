@@ -6,6 +6,36 @@ use skn_artifact::{Overwrite, StageRecord, sha256_hex, write_file};
 
 use super::*;
 
+#[test]
+fn a_report_misses_what_it_shows_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, mut outputs) = (folder.path(), BTreeMap::new());
+    let (shown, others) = (
+        ["mask_perf.json", "sst2/pos_dev/1,2.safetensors", "best/skn.json"],
+        [
+            "sweeps/zero/mask_perf.json",
+            "sst2/pos_dev/texts.jsonl",
+            "sst2/pos_test/texts.jsonl",
+            "last/x",
+            "info/sst2/0.1",
+        ],
+    );
+    for name in shown.iter().chain(&others) {
+        write_file(&run.join(name), Overwrite::Refuse, b"as written").unwrap();
+        outputs.insert((*name).to_owned(), sha256_hex(b"as written"));
+    }
+    RunRecord::update(run, "mask", StageRecord { outputs, ..Default::default() }, &[]).unwrap();
+    for name in others {
+        fs::remove_file(run.join(name)).unwrap();
+        check_run(run).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    for name in shown {
+        fs::remove_file(run.join(name)).unwrap();
+        let message = check_run(run).unwrap_err().to_string();
+        assert!(message.contains("missing: ") && message.contains(name), "{message}");
+    }
+}
+
 /// A run with one file, and the file.
 fn run() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! The temperature that a run keeps.
 
+use std::path::PathBuf;
+
 use skn_artifact::names::file;
 use skn_artifact::{Calibration, Likelihood, read_json};
 use skn_model::LanguageModel;
@@ -15,21 +17,32 @@ pub(crate) const BINS: usize = 15;
 /// Temperatures beyond these say that dev does not tell any.
 const USUAL: std::ops::Range<f64> = 0.02..50.0;
 
-/// The temperature of what is resumed from: of its run, or of the folder with its tuned parameters.
+/// A temperature that was kept, and the file that keeps it.
+pub(crate) struct Kept {
+    pub(crate) found: Calibration,
+    pub(crate) path: PathBuf,
+}
+
+/// The temperature of what is resumed from: of its run, or of the folder with its tuned parameters; of a folder that lies
+/// elsewhere than in its run that one's own first.
 ///
 /// # Errors
 /// If it keeps none, or one that was fitted for other parameters, another model or other words.
-pub(crate) fn read(base: &Base<'_>, model: &LanguageModel) -> Result<Calibration> {
+pub(crate) fn read(base: &Base<'_>, model: &LanguageModel) -> Result<Kept> {
     let Some(source) = &base.source else {
         return Err(SessionError::usage(
             "option `calibrated`: expected a run with a temperature (option `resume_from` RUN), found none",
         ));
     };
-    let place = source.run.as_ref().unwrap_or(&source.best).join(file::CALIBRATION);
-    let copied = source.best.join(file::CALIBRATION);
+    let folders = match (source.own_run(), &source.run) {
+        (Some(run), _) => [run, &source.best],
+        (None, Some(around)) => [source.best.as_path(), around],
+        (None, None) => [source.best.as_path(); 2],
+    };
+    let [place, other] = folders.map(|folder| folder.join(file::CALIBRATION));
     let path = match provenance::is_there(&place)? {
         true => place,
-        false if provenance::is_there(&copied)? => copied,
+        false if provenance::is_there(&other)? => other,
         false => {
             return Err(SessionError::input(format!(
                 "{}: no such file, so option `calibrated` has no temperature; evaluating with option `calibrate` fits one",
@@ -59,7 +72,7 @@ pub(crate) fn read(base: &Base<'_>, model: &LanguageModel) -> Result<Calibration
     if !(found.temperature.is_finite() && found.temperature > 0.0) {
         return wrong("temperature", "a number above 0", &found.temperature.to_string());
     }
-    Ok(found)
+    Ok(Kept { found, path })
 }
 
 /// Fits the temperature on dev.

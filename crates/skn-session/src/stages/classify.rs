@@ -101,14 +101,10 @@ impl Session {
         }
         let base = Base::load(self, &options.subject, &options.tuned)?;
         check_task(&base, &options.tuned)?;
-        let tuning = match options.tuned.load {
-            // Whatever method it was tuned by.
-            true => base.loaded_tuning(options.tuned.read_as())?,
-            false => base.tuning(&options.tuned)?,
-        };
+        let tuning = base.tuning(&options.tuned)?;
         let model = base.roberta(&tuning, Gradients::Nothing)?;
         let temperature = match options.calibrated {
-            true => calibration::read(&base, &model)?.temperature,
+            true => calibration::read(&base, &model)?.found.temperature,
             false => 1.0,
         };
         Ok(Classifier { base, model, options: options.clone(), temperature })

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -13,11 +13,12 @@ use super::calibration::{self, BINS, likelihood};
 use super::classify::check_task;
 use crate::error::{Result, SessionError};
 use crate::named::Named;
-use crate::options::Evaluate;
+use crate::options::{Evaluate, Split};
 use crate::run_writer::RunWriter;
 use crate::score::Score;
 use crate::session::Session;
 use crate::setup::Setup;
+use crate::tuned_folder::TunedFolder;
 
 /// What data are called that are not the run's own.
 const NEW: &str = "new";
@@ -64,17 +65,14 @@ impl Session {
         let Rows { setup, part } = rows(self, options)?;
         let base = &setup.base;
         check_task(base, &options.tuned)?;
-        let tuning = match options.tuned.load {
-            // Whatever method it was tuned by.
-            true => base.loaded_tuning(options.tuned.read_as())?,
-            false => base.tuning(&options.tuned)?,
-        };
+        let tuning = base.tuning(&options.tuned)?;
         let model = base.roberta(&tuning, Gradients::Nothing)?;
         let kept = options.calibrated.then(|| calibration::read(base, &model)).transpose()?;
         let name = format!("{}/{}", base.task.name, file::evaluation(part));
         let writer = writer(self, options, &setup, part, &name)?;
         let answered = Answered::of(&setup, &model, options, part)?;
-        let evaluation = answered.record(&setup, &model, part, kept.map(|kept| kept.temperature))?;
+        let evaluation =
+            answered.record(&setup, &model, part, kept.as_ref().map(|kept| kept.found.temperature))?;
         let calibration = match options.calibrate {
             true => {
                 let dev = match part {
@@ -98,6 +96,9 @@ impl Session {
                 files.push(writer.folder().join(file::CALIBRATION));
             }
             setup.note(&mut writer)?;
+            if let Some(kept) = &kept {
+                writer.read(&kept.path)?;
+            }
             writer.finish()?;
         }
         Ok(Evaluated { evaluation, calibration, calibrated, files })
@@ -121,7 +122,15 @@ fn rows<'s>(session: &'s Session, options: &Evaluate) -> Result<Rows<'s>> {
                 "option `calibrate`: fits on dev of the run's own data; leave out option `data`",
             ));
         }
-        true => (all_rows(&named, dataset)?, NEW),
+        true => {
+            if options.split != Split::Test {
+                tracing::warn!(
+                    "part {}: not looked at: the data are not those of a run and have one split, so all of them are evaluated",
+                    options.split.name()
+                );
+            }
+            (all_rows(&named, dataset)?, NEW)
+        }
         false => (named.divided(dataset, subject.seed)?, options.split.name()),
     };
     let setup = Setup::of(session, named, splits, subject, tuned)?;
@@ -171,7 +180,12 @@ fn writer(
     part: &str,
     name: &str,
 ) -> Result<Option<RunWriter>> {
-    let run = setup.base.source.as_ref().and_then(|source| source.run.clone());
+    // Of a folder that lies elsewhere than in its run nothing is written into the folder around it.
+    let kept_in = |source: &TunedFolder| match source.own_run() {
+        None if source.config.is_some() => Some(source.best.clone()),
+        run => run.map(Path::to_path_buf),
+    };
+    let run = setup.base.source.as_ref().and_then(kept_in);
     let folder = match (&options.out, options.calibrate) {
         (Some(out), _) => out.clone(),
         (None, false) => return Ok(None),

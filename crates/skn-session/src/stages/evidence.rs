@@ -10,7 +10,7 @@ use skn_artifact::{
     ChanceRecord, CorrelationRecord, Evidence, NeuronRecord, StabilityRecord, VoteRecord, hash_file,
 };
 use skn_counts::{FireBits, Fraction, NullOfBest, Performance, Predictor, ScoreRule, Significance, Tested};
-use skn_probing::ProbingError;
+use skn_probing::{ProbingError, Work};
 use skn_select::{Ranking, Share, Stability};
 
 use crate::error::{Result, SessionError};
@@ -195,7 +195,7 @@ impl<'a> Counted<'a> {
     ) -> Result<NullOfBest> {
         let threads = NonZeroUsize::new(session.workers().threads()).unwrap_or(NonZeroUsize::MIN);
         let progress = session.progress();
-        progress.begin("shuffle labels", (bits.layers() * bits.positions()) as u64);
+        progress.begin(Work::of("shuffle labels", (bits.layers() * bits.positions()) as u64));
         let mut begun = false;
         let go_on = || -> Result<()> {
             if std::mem::replace(&mut begun, true) {

@@ -21,6 +21,8 @@ pub(super) struct MaskFile {
     class: Option<String>,
     /// Whether another program made it: it marks neurons, and says nothing of the others.
     is_made: bool,
+    /// Whether its ranks are those of a ranking, of every neuron.
+    ranks_all: bool,
 }
 
 impl MaskFile {
@@ -38,7 +40,7 @@ impl MaskFile {
             .any(|form| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(form)));
         if !is_tensors {
             let mask = MadeRanking::marks(&path, &config.intermediate_sizes)?;
-            return Ok(Self { path, mask, tuning: None, class: None, is_made: true });
+            return Ok(Self { path, mask, tuning: None, class: None, is_made: true, ranks_all: false });
         }
         let file = TensorFile::read(&path)?;
         let is_made =
@@ -54,7 +56,8 @@ impl MaskFile {
             check_widths(&file, base)?;
             let tuning = file.metadata().get(key::TUNING).cloned();
             let class = file.metadata().get(key::CLASS).cloned();
-            return Ok(Self { path, mask, tuning, class, is_made });
+            let ranks_all = !is_made && !file.metadata().contains_key(key::UNRANKED);
+            return Ok(Self { path, mask, tuning, class, is_made, ranks_all });
         }
         let model = &base.identity.id;
         Err(SessionError::input(format!(
@@ -79,11 +82,11 @@ impl MaskFile {
     /// Refuses to fill up the neurons of a layer by the ranks of a mask that has none.
     ///
     /// # Errors
-    /// If another program made it.
+    /// If another program made it, or it was selected by marks or by a list of some neurons.
     pub(super) fn expect_ranks(&self, option: &str) -> Result<()> {
-        match self.is_made {
-            false => Ok(()),
-            true => Err(SessionError::usage(format!(
+        match self.ranks_all {
+            true => Ok(()),
+            false => Err(SessionError::usage(format!(
                 "option `{option}`: fills layers up by rank, and {} marks neurons and ranks no others; leave the option out",
                 self.path.display()
             ))),

@@ -10,6 +10,7 @@ use skn_artifact::{
 use skn_probing::{Kinds, Metadata, Pool};
 
 use super::probe::rankings_but;
+use super::probe_top::top_file;
 use crate::division;
 use crate::error::{Result, SessionError};
 use crate::options::{Merge, Shard, Split};
@@ -54,7 +55,8 @@ impl Session {
                 unlisted.push(name);
             }
         }
-        let outdated = outdated_rankings(&record, &shards, merged.keys());
+        let mut outdated = outdated_rankings(&record, &shards, merged.keys());
+        outdated.extend(outdated_tops(&shards, merged.keys()));
         let mut files: Vec<String> = merged.keys().chain(&unlisted).cloned().collect();
         files.sort_unstable();
         if files.is_empty() {
@@ -126,6 +128,19 @@ fn outdated_rankings<'n>(
     };
     let tasks: BTreeSet<&str> = replaced.filter_map(of_task).collect();
     tasks.into_iter().flat_map(|task| rankings_but(record, task, &kept)).collect()
+}
+
+/// The texts of the best neurons of counts of dev that are replaced, which are in no shard: they would be taken for those of the new ones.
+fn outdated_tops<'n>(shards: &[Part], replaced: impl Iterator<Item = &'n String>) -> Vec<String> {
+    let kept: BTreeSet<String> = shards.iter().flat_map(Part::files).collect();
+    let pools =
+        Pool::ALL.map(|pool| (file::tensors(&pool.performance_file(Split::Dev.name())), top_file(pool)));
+    let of_counts = |name: &'n String| {
+        let (task, of_task) = name.split_once('/')?;
+        let (_, top) = pools.iter().find(|(counts, _)| counts == of_task)?;
+        Some(format!("{task}/{top}"))
+    };
+    replaced.filter_map(of_counts).filter(|name| !kept.contains(name)).collect()
 }
 
 /// All shards of a run.

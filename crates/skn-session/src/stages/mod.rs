@@ -26,6 +26,7 @@ mod select;
 mod select_made;
 mod selected;
 mod train;
+mod train_files;
 mod train_rehearsal;
 
 pub use self::best::BestPredictor;

@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
+use skn_artifact::sha256_hex;
+
 use crate::error::{Result, SessionError};
 use crate::named::Named;
 use crate::options::{Probe, Split};
 use crate::session::Session;
 use crate::setup::Setup;
 
+/// Numbers of texts.
+pub(super) struct Numbers {
+    /// Of mean 0 and variance 1.
+    pub(super) scaled: Arc<Vec<f32>>,
+    /// The hash of the numbers as they are in the data, of all texts of dev: of all shards too.
+    pub(super) sha256: String,
+}
+
 /// The numbers of the texts of dev in the column that is asked for. Their mean is taken from each, and their deviation divides it, over all of
 /// dev: so a shard's sums are in the same units as another's.
 ///
 /// # Errors
 /// If there is no such column, a cell is no number, or all are the same.
-pub(super) fn numbers(
-    session: &Session,
-    options: &Probe,
-    setup: &Setup<'_>,
-) -> Result<Option<Arc<Vec<f32>>>> {
+pub(super) fn numbers(session: &Session, options: &Probe, setup: &Setup<'_>) -> Result<Option<Numbers>> {
     let Some(column) = &options.metric_column else { return Ok(None) };
     if *column == setup.base.task.label {
         return Err(SessionError::usage(format!(
@@ -43,5 +49,7 @@ pub(super) fn numbers(
         )));
     }
     let deviation = variance.sqrt();
-    Ok(Some(Arc::new(numbers.iter().map(|number| ((scaled(number) - mean) / deviation) as f32).collect())))
+    let sha256 = sha256_hex(&numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>());
+    let scaled = numbers.iter().map(|number| ((scaled(number) - mean) / deviation) as f32).collect();
+    Ok(Some(Numbers { scaled: Arc::new(scaled), sha256 }))
 }

@@ -8,7 +8,7 @@ use skn_data::{BadRecord, Field, Record, RecordFormat};
 use skn_probing::Progress;
 
 use super::classify::{Answer, Classifier, Text};
-use super::predict_records::{Came, Form, Records};
+use super::predict_records::{Came, Form, READ_AHEAD, Records, bytes_of};
 use crate::error::{Result, SessionError};
 use crate::fence::no_thread;
 use crate::options::Predict;
@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const AT_ONCE: usize = 64;
 /// .. and where they are not.
 const TOGETHER: usize = 1024;
+/// Bytes of records after which those that are there are answered, however few they are.
+const MOST_BYTES: usize = 16 << 20;
 
 /// A record and what is answered to it.
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ impl Classifier<'_> {
     ) -> Result<PredictionCount> {
         let name = records.name();
         let form = Form::of(self, options, &records)?;
-        let (send, received) = sync_channel(2 * TOGETHER);
+        let (send, received) = sync_channel(READ_AHEAD);
         let (progress, reads) = (self.session().progress_shared(), form.clone());
         let reader = Builder::new().name("skn-records".into());
         // It may wait for input that never comes, so nobody waits for it.
@@ -100,7 +102,7 @@ struct Waiting {
 }
 
 /// A progress that is not told of each of many small passes.
-struct OnlyStops<'p>(&'p dyn Progress);
+pub(super) struct OnlyStops<'p>(pub(super) &'p dyn Progress);
 
 impl Progress for OnlyStops<'_> {
     fn cancelled(&self) -> bool {
@@ -122,7 +124,11 @@ impl Stream<'_, '_, '_> {
     fn run(mut self, received: &Receiver<Came>) -> Result<PredictionCount> {
         let most = if self.options.flush { AT_ONCE } else { TOGETHER };
         let (mut waiting, mut is_first, mut last) = (Vec::new(), true, Instant::now());
+        let mut bytes = 0;
         loop {
+            if waiting.is_empty() {
+                bytes = 0;
+            }
             let is_due = self.options.flush && !waiting.is_empty();
             let wait = if is_due { PAUSE.saturating_sub(last.elapsed()) } else { HEARTBEAT };
             match received.recv_timeout(wait) {
@@ -141,19 +147,23 @@ impl Stream<'_, '_, '_> {
                         }
                         return Err(error);
                     }
+                    if row.texts.is_err() {
+                        self.check_stop()?;
+                    }
+                    bytes += row.record.as_ref().map_or(0, bytes_of);
                     waiting.push(row);
-                    if waiting.len() >= most && !self.answer(&mut waiting)? {
+                    if (waiting.len() >= most || bytes >= MOST_BYTES) && !self.answer(&mut waiting)? {
                         return Ok(self.count);
                     }
                 }
-                Ok(Came::Failed(error)) => return Err(error),
-                Err(RecvTimeoutError::Timeout) => {
-                    if self.classifier.session().progress().cancelled() {
-                        return Err(SessionError::Interrupted(format!(
-                            "{}: stopped while it was read, after {} answers",
-                            self.name, self.count.answered
-                        )));
+                Ok(Came::Failed(error)) => {
+                    if self.options.flush || self.options.skip_errors {
+                        self.answer(&mut waiting)?;
                     }
+                    return Err(error);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.check_stop()?;
                     if is_due && !self.answer(&mut waiting)? {
                         return Ok(self.count);
                     }
@@ -179,6 +189,17 @@ impl Stream<'_, '_, '_> {
             tracing::warn!("{}: {skipped} of {} records passed over", self.name, answered + skipped);
         }
         Ok(self.count)
+    }
+
+    /// Whether to go on. Records that are none need no pass, which would ask that.
+    fn check_stop(&self) -> Result<()> {
+        match self.classifier.session().progress().cancelled() {
+            false => Ok(()),
+            true => Err(SessionError::Interrupted(format!(
+                "{}: stopped while it was read, after {} answers",
+                self.name, self.count.answered
+            ))),
+        }
     }
 
     /// Refuses a table without the task's columns, where no option names others.
@@ -259,6 +280,7 @@ impl Stream<'_, '_, '_> {
 
     /// Answers what waits, and hands it on; whether somebody listens.
     fn answer(&mut self, waiting: &mut Vec<Waiting>) -> Result<bool> {
+        self.check_stop()?;
         let rows = std::mem::take(waiting);
         let texts = rows.iter().filter_map(|row| row.texts.as_ref().ok());
         let texts: Vec<Text> =

@@ -26,7 +26,7 @@ pub enum AnswerFormat {
 ///
 /// JSON Lines and CSV get `predicted_class` (from 0), `predicted_word`, `predicted_label` (where the task says what its classes are
 /// called), `probability`, and where they are asked for `probabilities` and `logits`, which are a column for each class in CSV:
-/// `probability_0`. Where there is no answer, these are null or empty.
+/// `probability_0`. Where there is no answer, these are null or empty, and `error` says why, in JSON Lines beside `line`.
 #[derive(Debug)]
 pub struct AnswerWriter {
     format: AnswerFormat,
@@ -115,6 +115,8 @@ impl AnswerWriter {
                 (false, _) => {}
             }
         }
+        // In CSV it stands in the error.
+        names.extend((self.errors && is_json).then(|| "line".to_owned()));
         names.extend(self.errors.then(|| "error".to_owned()));
         names
     }
@@ -161,6 +163,9 @@ impl AnswerWriter {
                 }
             }
             Err(reason) => {
+                for name in self.names().iter().filter(|name| !["line", "error"].contains(&name.as_str())) {
+                    add(name, &Value::Null);
+                }
                 add("line", &row.line);
                 add("error", &Value::from(reason.as_str()));
             }
@@ -216,8 +221,9 @@ impl AnswerWriter {
         // Of tables with two columns of one name each has its own.
         if let Some(record) = row.record.as_ref().filter(|record| *record.columns == *columns) {
             for (cell, field) in cells.iter_mut().zip(&record.fields) {
-                if let Field::Text(text) | Field::Json(text) = field {
-                    cell.clone_from(text);
+                match field {
+                    Field::Text(text) | Field::Json(text) => cell.clone_from(text),
+                    Field::Null => cell.clear(),
                 }
             }
         }

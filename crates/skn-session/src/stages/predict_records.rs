@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use skn_artifact::open_regular;
-use skn_data::{BadRecord, CsvLayout, Record, RecordFormat, RecordReader};
+use skn_data::{BadRecord, CsvLayout, Field, Record, RecordFormat, RecordReader};
 use skn_probing::Progress;
 
 use super::classify::Classifier;
@@ -30,6 +30,18 @@ impl Records {
             Self::Stream(name, _) => name.clone(),
         }
     }
+}
+
+/// Records that were read and nobody has taken yet, at most: each may be as long as a line may.
+pub(super) const READ_AHEAD: usize = 16;
+
+/// The bytes of a record, about.
+pub(super) fn bytes_of(record: &Record) -> usize {
+    let of_field = |field: &Field| match field {
+        Field::Text(text) | Field::Json(text) => text.len(),
+        Field::Null => 0,
+    };
+    record.fields.iter().map(of_field).sum::<usize>() + record.object.as_ref().map_or(0, String::len)
 }
 
 /// What comes from the thread that reads.

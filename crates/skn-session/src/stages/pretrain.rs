@@ -8,6 +8,7 @@ use skn_artifact::{Overwrite, write_file};
 use skn_data::TextEncoder;
 use skn_demo::{Claim, Document, Stage as Curriculum, document};
 use skn_model::{Config, Gradients, LanguageModel, NoHook, Output, Pass, Scored, Sequences, Tuning, Weights};
+use skn_probing::Work;
 use skn_random::{Key, Purpose, Rng};
 use skn_tune::{
     Adam, AdamSettings, MaskedBatch, PretrainStep, Schedule, clip_factor, gradient_norm, pretrain_step,
@@ -113,7 +114,7 @@ impl Making<'_> {
         let progress = self.session.progress();
         let settings = AdamSettings { beta2: 0.98, ..AdamSettings::default() };
         let (mut adam, schedule) = (Adam::new(settings), Schedule::new(steps, 0.05)?);
-        progress.begin("pre-training", steps);
+        progress.begin(Work::of("pre-training", steps));
         for step in 0..steps {
             if progress.cancelled() {
                 let said = format!("step {step} of {steps}; nothing of the model is written");

@@ -1,7 +1,6 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
 use skn_artifact::names::{file, fire, key, kind, rank};
@@ -20,7 +19,7 @@ use skn_random::{Key, Purpose};
 use super::best::BestPredictor;
 use super::compare::Comparison;
 use super::mask_file::{check_site as check_site_of, check_template};
-use super::numbers::numbers;
+use super::numbers::{Numbers, numbers};
 use super::probe_checks::{check, check_prompt, check_site};
 use super::probe_top::{best_of, counted, describe, outdated, top_file};
 use crate::error::{Result, SessionError};
@@ -234,8 +233,8 @@ struct Probing<'a> {
     top: Option<(Pool, Vec<NeuronPlace>)>,
     /// The averages that rankings are made with.
     averages: Option<Average>,
-    /// The numbers of the texts of dev that activations are correlated with, of mean 0 and variance 1.
-    numbers: Option<Arc<Vec<f32>>>,
+    /// The numbers of the texts of dev that activations are correlated with.
+    numbers: Option<Numbers>,
     /// Rankings that are to be compared.
     ranked: Vec<(Ranking, Ranked)>,
     files: Vec<String>,
@@ -508,7 +507,7 @@ impl<'a> Probing<'a> {
                 let rank = rank.as_published(self.setup.base.paper);
                 statistics.push(Box::new(match (&self.options.metric_column, &self.numbers) {
                     (Some(column), Some(numbers)) if ranking == Ranking::Correlation => {
-                        rank.with_numbers(column, numbers.clone())
+                        rank.with_numbers(column, numbers.scaled.clone())
                     }
                     _ => rank,
                 }));
@@ -582,7 +581,14 @@ impl<'a> Probing<'a> {
         name: &str,
         record: Box<dyn Record>,
     ) -> Result<()> {
-        let bundle = record.to_bundle(&self.metadata(split)?)?;
+        let mut metadata = self.metadata(split)?;
+        let any: &dyn Any = record.as_ref();
+        if let (Some(rank), Some(numbers)) = (any.downcast_ref::<RankRecord>(), &self.numbers)
+            && rank.ranking() == Ranking::Correlation
+        {
+            metadata.insert(rank::METRIC.into(), numbers.sha256.clone());
+        }
+        let bundle = record.to_bundle(&metadata)?;
         let any: Box<dyn Any> = record;
         let compared = !self.options.compare.is_empty() && split == Split::Dev.name();
         if let (Ok(rank), true) = (any.downcast::<RankRecord>(), compared) {

@@ -6,11 +6,12 @@ use serde::Serialize;
 use skn_artifact::names::{file, kind, stage};
 use skn_artifact::{ModelIdentity, SkillConfig, TensorFile, resolve, sha256_hex};
 use skn_model::{Config, Gradients, LanguageModel, LayerCut, PrunedForm, Tuning, Weights, prune};
-use skn_probing::speed;
+use skn_probing::{PassOptions, speed};
 use skn_select::Mask;
 
 use super::averages::means;
 use super::mask_file::MaskFile;
+use super::predict::OnlyStops;
 use crate::error::{Result, SessionError};
 use crate::fits::method_name;
 use crate::layers;
@@ -332,8 +333,9 @@ impl Measured {
         let base = &setup.base;
         let texts = base.encode("dev", setup.part("dev"), model)?;
         let pass = base.session.pass_over("dev", None);
-        // The first texts pack the weights, outside the time that is measured.
-        speed(model, &texts[..texts.len().min(8)], &base.verbalizer.ids, 1, 0, &pass)?;
+        // The first texts pack the weights, outside the time that is measured, and of what is told.
+        let first = PassOptions { progress: &OnlyStops(base.session.progress()), ..pass };
+        speed(model, &texts[..texts.len().min(8)], &base.verbalizer.ids, 1, 0, &first)?;
         let speed = speed(model, &texts, &base.verbalizer.ids, 1, 0, &pass)?;
         let answers = &speed.evaluation;
         let score = base.task.metric.compute(&answers.predicted, &answers.labels, answers.classes);

@@ -51,6 +51,9 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
         if let Some(share) = share {
             metadata.insert(key::SHARE.into(), share.to_string());
         }
+        if !made.ranks_all() {
+            metadata.insert(key::UNRANKED.into(), key::SOME.into());
+        }
         metadata.extend(key::widths(&widths).map(|widths| (key::WIDTHS.to_owned(), widths)));
         writer.tensors(file, &mask.to_bundle(&metadata)?)?;
         neurons.insert(name(share), mask.neurons().iter().map(Vec::len).collect());

@@ -3,15 +3,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{RunRecord, hash_file, is_file, real_path};
+use skn_artifact::{RunRecord, hash_file, is_file};
 use skn_model::{Gradients, LanguageModel};
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
+use super::train_files::{copy_backbone, in_best, is_apart, is_same};
 use super::train_rehearsal::rehearse;
 use crate::error::{Result, SessionError};
 use crate::fits::method_name;
 use crate::options::{Train, Usual};
-use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::setup::Setup;
@@ -61,7 +61,9 @@ impl Session {
         let torn = options.resume && options.tuned.load && has_checkpoint(out)?;
         let mut setup = Setup::load_torn(self, &options.subject, &options.tuned, torn.then_some(out))?;
         let goes_on = goes_on(options, &setup)?;
-        let usual = Usual::of(setup.base.is_demo, setup.base.model.config.kept_neurons.is_some());
+        // Whether its layers kept their width or not: a pruned model lies in what is resumed from.
+        let pruned = setup.base.model_of_source || setup.base.model.config.kept_neurons.is_some();
+        let usual = Usual::of(setup.base.is_demo, pruned);
         let how = options.training.options(usual, setup.base.seed, setup.base.paper);
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
@@ -122,12 +124,6 @@ fn goes_on(options: &Train, setup: &Setup<'_>) -> Result<bool> {
     }
 }
 
-/// Whether two paths lead to one thing that is there.
-fn is_same(a: &Path, b: &Path) -> Result<bool> {
-    let (a, b) = (real_path(a)?, real_path(b)?);
-    Ok(a.is_some() && a == b)
-}
-
 fn train_run(
     options: &Train,
     setup: &Setup<'_>,
@@ -150,17 +146,13 @@ fn train_run(
         tokenizer_sha256: base.encoder.sha256().into(),
         begins,
         companions: BTreeMap::new(),
-        apart: base.source.as_ref().is_some_and(|source| base.model_of_source && source.tuned != source.best),
+        apart: is_apart(setup),
     })
 }
 
 /// What tuned parameters consist of, by the names in `best`.
 fn tuning_files() -> impl Iterator<Item = String> {
     std::iter::once(file::SKILL_CONFIG.to_owned()).chain(file::tuned_in_best())
-}
-
-fn in_best(name: &str) -> String {
-    format!("{}/{name}", file::BEST)
 }
 
 /// Notes what a training began with that goes on from its own best, which it has replaced since.
@@ -204,26 +196,6 @@ fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
     writer.wrote(file::METRICS)?;
     writer.set("method", &run.method);
     writer.finish()
-}
-
-/// A pruned run carries its backbone beside its prompt: puts those files into `out`, and says which they are.
-fn copy_backbone(setup: &Setup<'_>, out: &Path) -> Result<BTreeMap<String, String>> {
-    let Some(source) = setup.base.source.as_ref().filter(|_| setup.base.model_of_source) else {
-        return Ok(BTreeMap::new());
-    };
-    let mut companions = BTreeMap::new();
-    for name in file::MODEL {
-        let target = out.join(file::BEST).join(name);
-        let sha256 = if is_same(&target, &source.best.join(name))? {
-            // Of a run that was perhaps torn nothing was checked yet, but these are none of the files that training writes.
-            provenance::check(&target)?;
-            Some(hash_file(&target)?)
-        } else {
-            setup.base.model.folder.copy(name, &target)?
-        };
-        companions.extend(sha256.map(|sha256| (name.to_string(), sha256)));
-    }
-    Ok(companions)
 }
 
 fn trained(setup: &Setup<'_>, model: &LanguageModel, run: &TrainRun, outcome: &Outcome) -> Trained {

@@ -5,9 +5,11 @@ use std::time::Instant;
 use skn_artifact::names::file;
 use skn_data::{Encoded, pack_in_order};
 use skn_model::{LanguageModel, TrainingDropout};
-use skn_probing::{PassOptions, evaluate};
+use skn_probing::{PassOptions, ProbingError, evaluate};
 use skn_tune::{Step, TrainOptions, step_gradients};
 
+use super::predict::OnlyStops;
+use super::train_files::{copied, is_apart};
 use crate::error::Result;
 use crate::rehearsal::{Rehearsal, seconds_since};
 use crate::run_writer::RunWriter;
@@ -58,14 +60,15 @@ pub(super) fn rehearse(
     };
     // The first one packs weights.
     one(0)?;
+    let progress = base.session.progress();
     let began = Instant::now();
     let mut done = 0;
-    while done < STEPS
-        && (done == 0 || seconds_since(began) < SECONDS)
-        && !base.session.progress().cancelled()
-    {
+    while done < STEPS && (done == 0 || seconds_since(began) < SECONDS) && !progress.cancelled() {
         done += 1;
         one(done)?;
+    }
+    if progress.cancelled() {
+        return Err(ProbingError::Cancelled.into());
     }
     let measured = seconds_since(began);
     rehearsal.note(
@@ -76,7 +79,9 @@ pub(super) fn rehearse(
     );
 
     let began = Instant::now();
-    evaluate(model, dev, &base.verbalizer.ids, &PassOptions::new(base.session.workers()))?;
+    // It is noted below, as often as it is done.
+    let pass = PassOptions { progress: &OnlyStops(progress), ..PassOptions::new(base.session.workers()) };
+    evaluate(model, dev, &base.verbalizer.ids, &pass)?;
     let measured = seconds_since(began);
     let times = evaluations(steps, all.div_ceil(rows_per_step).max(1) as u64, how.eval_every) as f64;
     rehearsal.note("evaluating dev", times * dev.len() as f64 * ratio, measured, times * ratio * measured);
@@ -87,8 +92,12 @@ pub(super) fn rehearse(
     let mut trained = 0;
     for (name, bytes) in model.tuning()?.files(&base.model.config, &base.identity.id, &embedding)? {
         trained += if file::is_tensors(&name) { bytes.len() as u64 } else { 0 };
+        let name = if is_apart(setup) { file::in_tuned_folder(&name) } else { name };
         let name = writer.folder().join(file::BEST).join(name);
         rehearsal.writes(name, Some(bytes.len() as u64), false);
+    }
+    for (name, bytes) in copied(setup, writer.folder())? {
+        rehearsal.writes(writer.folder().join(name), bytes, false);
     }
     let last = writer.folder().join(file::LAST);
     // Parameters and Adam's two moments of each, of two checkpoints.

@@ -47,7 +47,7 @@ impl<R: BufRead> Read for Finite<R> {
 }
 
 /// The same for a piece of JSON in memory; nothing if there is no such number in it.
-pub(super) fn finite(json: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn finite(json: &[u8]) -> Option<Vec<u8>> {
     let (mut follower, mut ready) = (Follower::default(), Vec::with_capacity(json.len()));
     json.iter().for_each(|byte| follower.take(*byte, &mut ready));
     follower.end(&mut ready);
