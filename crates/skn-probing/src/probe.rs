@@ -12,7 +12,7 @@ use crate::error::ProbingError;
 /// use skn_probing::{Pool, ProbeType};
 ///
 /// assert_eq!("acc_mean".parse::<ProbeType>()?.pool(), Some(Pool::Mean));
-/// assert_eq!(ProbeType::all().map(|probe| probe.name()).join(","), "acc,acc_mean,acc_max,acc_last,pos,prompt_act,speed");
+/// assert_eq!(ProbeType::all().map(|probe| probe.name()).join(","), "acc,acc_mean,acc_max,acc_last,pos,top,prompt_act,speed");
 /// # Ok::<(), skn_probing::ProbingError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
