@@ -3,6 +3,7 @@ use skn_data::{Batch, Encoded};
 use skn_model::{Hook, LanguageModel, NoHook, Pass, Scored};
 
 use crate::error::{ProbingError, Result};
+use crate::group::broken;
 use crate::pass::{PassOptions, Texts, sequences, tokens};
 use crate::workers::EVALUATING;
 use crate::workers::{Progress, Work};
@@ -157,22 +158,94 @@ pub fn evaluate_each<'v, V: Sync, H: Hook>(
     let classes = verbalizer.len();
     let progress = Sweep { told: options.progress, variants: variants.len() };
     let options = PassOptions { progress: &progress, ..*options };
-    let pass = Texts::new(EVALUATING, model, texts, classes, &options)?;
-    let mut logits = vec![vec![0f32; texts.len() * classes]; variants.len()];
+    let mine = logits_of_texts(model, texts, verbalizer, &options, variants, make_hook, &progress);
+    let answers = if options.group.size() == 1 {
+        mine?
+    } else {
+        let parts = options.group.share_out(mine.map(|mine| mine.to_bytes()))?;
+        let mut all = Answers::new(classes, variants.len());
+        parts.iter().try_for_each(|part| all.append(part))?;
+        all
+    };
+    if answers.labels.is_empty() {
+        return Err(ProbingError::NoTexts { what: EVALUATING });
+    }
+    let Answers { labels, logits, .. } = answers;
+    Ok(logits.into_iter().map(|logits| Evaluation::new(logits, classes, labels.clone())).collect())
+}
+
+/// Labels and logits of the texts that this process has.
+fn logits_of_texts<'v, V: Sync, H: Hook>(
+    model: &LanguageModel,
+    texts: &[Encoded],
+    verbalizer: &[u32],
+    options: &PassOptions<'_>,
+    variants: &'v [V],
+    make_hook: impl Fn(&'v V, &Batch) -> H + Sync,
+    progress: &Sweep<'_>,
+) -> Result<Answers> {
+    let classes = verbalizer.len();
+    let mut answers = Answers::new(classes, variants.len());
+    // Of more processes than texts some have none.
+    if texts.is_empty() && options.group.size() > 1 {
+        return Ok(answers);
+    }
+    let pass = Texts::new(EVALUATING, model, texts, classes, options)?;
+    answers.labels = texts.iter().map(|text| text.label).collect();
+    answers.logits = vec![vec![0f32; texts.len() * classes]; variants.len()];
     let map = |batch: &Batch| {
         let hooks = variants.iter().map(|variant| make_hook(variant, batch)).collect();
-        logits_of_each(model, batch, verbalizer, hooks, &progress)
+        logits_of_each(model, batch, verbalizer, hooks, progress)
     };
     pass.run(map, |batch, of_batch| {
-        for (logits, of_batch) in logits.iter_mut().zip(of_batch) {
+        for (logits, of_batch) in answers.logits.iter_mut().zip(of_batch) {
             for (place, row) in pass.places(batch).zip(of_batch.chunks_exact(classes)) {
                 logits[place * classes..][..classes].copy_from_slice(row);
             }
         }
         Ok(())
     })?;
-    let labels: Vec<usize> = texts.iter().map(|text| text.label).collect();
-    Ok(logits.into_iter().map(|logits| Evaluation::new(logits, classes, labels.clone())).collect())
+    Ok(answers)
+}
+
+/// What is answered to some texts.
+struct Answers {
+    classes: usize,
+    labels: Vec<usize>,
+    /// Of each variant, `[texts, classes]`.
+    logits: Vec<Vec<f32>>,
+}
+
+impl Answers {
+    fn new(classes: usize, variants: usize) -> Self {
+        Self { classes, labels: Vec::new(), logits: vec![Vec::new(); variants] }
+    }
+
+    /// The number of texts, their labels, then the logits of each variant; little-endian.
+    fn to_bytes(&self) -> Vec<u8> {
+        let labels = self.labels.iter().flat_map(|&label| (label as u64).to_le_bytes());
+        let logits = self.logits.iter().flatten().flat_map(|logit| logit.to_le_bytes());
+        let texts = (self.labels.len() as u64).to_le_bytes();
+        texts.into_iter().chain(labels).chain(logits).collect()
+    }
+
+    /// Puts those of another process behind these.
+    fn append(&mut self, part: &[u8]) -> Result<()> {
+        let (texts, rest) = part.split_first_chunk().ok_or_else(broken)?;
+        let texts = usize::try_from(u64::from_le_bytes(*texts)).map_err(|_| broken())?;
+        let labels = texts.checked_mul(8).and_then(|bytes| rest.split_at_checked(bytes));
+        let (labels, logits) = labels.ok_or_else(broken)?;
+        let of_variant = texts.checked_mul(4 * self.classes).ok_or_else(broken)?;
+        if of_variant.checked_mul(self.logits.len()) != Some(logits.len()) {
+            return Err(broken());
+        }
+        let labels = labels.as_chunks().0.iter();
+        self.labels.extend(labels.map(|label| u64::from_le_bytes(*label) as usize));
+        for (all, part) in self.logits.iter_mut().zip(logits.chunks(of_variant.max(1))) {
+            all.extend(part.as_chunks().0.iter().map(|logit| f32::from_le_bytes(*logit)));
+        }
+        Ok(())
+    }
 }
 
 /// Tells of a pass with several variants. A batch of it takes as long as a pass over as many batches, so its tokens are
@@ -239,6 +312,24 @@ mod tests {
         let softplus = |x: f64| (1.0 + x.exp()).ln();
         let expected = (2f64.ln() + softplus(-2.0) + softplus(2.0)) / 3.0;
         assert!((evaluation.loss - expected).abs() < 1e-12, "{}", evaluation.loss);
+    }
+
+    #[test]
+    fn answers_of_processes_stand_behind_one_another() {
+        let part = |labels: Vec<usize>, logits: Vec<Vec<f32>>| Answers { classes: 2, labels, logits };
+        let parts = [
+            part(vec![0, 1], vec![vec![1.0, 2.0, 3.0, 4.0], vec![5.0, 6.0, 7.0, 8.0]]),
+            Answers::new(2, 2),
+            part(vec![1], vec![vec![-0.0, f32::MIN], vec![9.0, 0.5]]),
+        ];
+        let mut all = Answers::new(2, 2);
+        parts.iter().for_each(|part| all.append(&part.to_bytes()).unwrap());
+        assert_eq!(all.labels, [0, 1, 1]);
+        assert_eq!(all.logits[0], [1.0, 2.0, 3.0, 4.0, -0.0, f32::MIN]);
+        assert_eq!(all.logits[1], [5.0, 6.0, 7.0, 8.0, 9.0, 0.5]);
+        // Of other variants.
+        assert!(Answers::new(2, 1).append(&parts[0].to_bytes()).is_err());
+        assert!(all.append(&parts[0].to_bytes()[..9]).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use skn_data::{Batch, Encoded, pack};
 use skn_model::{Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
 
 use crate::error::{ProbingError, Result};
+use crate::group::Group;
 use crate::workers::{Progress, Silent, Work, Workers, fold_here};
 
 /// How a pass is done. Nothing here but `site` changes a result by a bit; it changes time and memory.
@@ -24,6 +25,9 @@ pub struct PassOptions<'a> {
     pub part: &'a str,
     /// Which number of a neuron averages, counts and captures read; answers don't depend on it.
     pub site: NeuronSite,
+    /// The processes that evaluate together. Each is given its share of the texts ([`skn_data::shard`]), and has the answers to all of
+    /// them. Those of `workers` unless set. Statistics are of a process's own share, and put together as those of shards are.
+    pub group: &'a dyn Group,
 }
 
 impl<'a> PassOptions<'a> {
@@ -36,6 +40,7 @@ impl<'a> PassOptions<'a> {
             progress: &Silent,
             part: "",
             site: NeuronSite::Product,
+            group: workers.group(),
         }
     }
 

@@ -1,11 +1,13 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{ProbingError, Result};
+use crate::group::{Alone, Group};
 
 /// What an evaluation is called; its name is that of its texts.
 pub(crate) const EVALUATING: &str = "evaluating";
@@ -82,7 +84,8 @@ pub struct Silent;
 
 impl Progress for Silent {}
 
-/// Threads that work on an item each, and results that don't depend on how many there are.
+/// Threads that work on an item each, and results that don't depend on how many there are. They may be those of one process of a
+/// [`Group`].
 ///
 /// ```
 /// use skn_probing::{ProbingError, Silent, Workers};
@@ -99,6 +102,7 @@ impl Progress for Silent {}
 /// ```
 pub struct Workers {
     pool: ThreadPool,
+    group: Arc<dyn Group>,
 }
 
 impl fmt::Debug for Workers {
@@ -118,7 +122,19 @@ impl Workers {
         }
         let pool =
             ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("skn-worker-{index}"));
-        Ok(Self { pool: pool.build().map_err(|source| ProbingError::Threads { threads, source })? })
+        let pool = pool.build().map_err(|source| ProbingError::Threads { threads, source })?;
+        Ok(Self { pool, group: Arc::new(Alone) })
+    }
+
+    /// The same threads in a group of processes, which share the work of a pass or a step.
+    #[must_use]
+    pub fn in_group(self, group: Arc<dyn Group>) -> Self {
+        Self { group, ..self }
+    }
+
+    /// The processes that share the work: this one alone, unless said.
+    pub fn group(&self) -> &dyn Group {
+        &*self.group
     }
 
     /// The number of threads.

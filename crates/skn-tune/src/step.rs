@@ -4,7 +4,7 @@ use std::sync::Arc;
 use candle_core::{Tensor, Var};
 use skn_data::Batch;
 use skn_model::{LanguageModel, NoHook, Output, Pass, Scored, Sequences, TrainingDropout};
-use skn_probing::{Silent, Workers};
+use skn_probing::{Group, ProbingError, Silent, Workers};
 
 use crate::clip::check_finite;
 use crate::error::{Result, TuneError};
@@ -64,7 +64,8 @@ pub struct StepGradients {
 /// Loss and gradients of a classification step.
 ///
 /// Each core takes micro-batches, one single-threaded forward and backward pass each, and their gradients are added
-/// in the order of the micro-batches: the same bits for any number of threads.
+/// in the order of the micro-batches: the same bits for any number of threads, and of processes of a [`Group`], which
+/// take turns at the micro-batches.
 ///
 /// # Errors
 /// If the model can't take the texts, a class has no token, or a logit or the loss is NaN or infinite.
@@ -136,26 +137,93 @@ impl Job<'_> {
         if self.rows == 0 {
             return Err(TuneError::setting(format!("rows of step {}", self.number), "at least 1", 0));
         }
-        let mut total: Option<Part> = None;
-        let map = |_: usize, batch: &B| {
+        let group = workers.group();
+        let total = if group.size() == 1 {
+            let mut total = None;
+            self.each(batches.iter(), workers, &forward, |part| add(&mut total, part))?;
+            total
+        } else {
+            self.together(batches, workers, &forward)?
+        };
+        let Part { loss, gradients } = total.unwrap_or(Part { loss: 0.0, gradients: BTreeMap::new() });
+        Ok(StepGradients { loss, rows: self.rows, gradients })
+    }
+
+    /// Gives `take` the part of each batch, in their order.
+    fn each<'b, B: Sync + 'b>(
+        &self,
+        batches: impl Iterator<Item = &'b B>,
+        workers: &Workers,
+        forward: &(impl Fn(&B) -> Result<(Tensor, Vec<u32>)> + Sync),
+        mut take: impl FnMut(Part) -> Result<()>,
+    ) -> Result<()> {
+        let batches: Vec<&B> = batches.collect();
+        let map = |_: usize, batch: &&B| {
             let (logits, targets) = forward(batch)?;
             self.backward(&logits, &targets)
         };
-        let mut add = |_: usize, part: Part| {
-            total = Some(match total.take() {
-                None => part,
-                Some(total) => total.add(part)?,
-            });
-            Ok::<(), TuneError>(())
-        };
         if self.model.device().is_cpu() {
-            workers.fold(batches, map, add, &Silent)?;
-        } else {
-            // One stream of work keeps the accelerator busy.
-            batches.iter().enumerate().try_for_each(|(index, batch)| add(index, map(index, batch)?))?;
+            return workers.fold(&batches, map, |_, part| take(part), &Silent);
         }
-        let Part { loss, gradients } = total.unwrap_or(Part { loss: 0.0, gradients: BTreeMap::new() });
-        Ok(StepGradients { loss, rows: self.rows, gradients })
+        // One stream of work keeps the accelerator busy.
+        batches.iter().enumerate().try_for_each(|(index, batch)| take(map(index, batch)?))
+    }
+
+    /// The sum of all parts, of which this process makes every n-th. Rank 0 adds them up in the order of the batches, so that bits do not
+    /// depend on n.
+    fn together<B: Sync>(
+        &self,
+        batches: &[B],
+        workers: &Workers,
+        forward: &(impl Fn(&B) -> Result<(Tensor, Vec<u32>)> + Sync),
+    ) -> Result<Option<Part>> {
+        let group = workers.group();
+        let (rank, size) = (group.rank(), group.size());
+        let mut mine = Vec::new();
+        let own = batches.iter().skip(rank).step_by(size);
+        self.each(own, workers, forward, |part| part.write(&mut mine))?;
+        let found = group.gather(mine)?;
+        let mut sum = Vec::new();
+        if rank == 0 {
+            let mut left: Vec<&[u8]> = found.iter().map(Vec::as_slice).collect();
+            let mut total = None;
+            for index in 0..batches.len() {
+                let of_rank = left.get_mut(index % size).ok_or_else(|| self.broken(group))?;
+                add(&mut total, self.read(of_rank, group)?)?;
+            }
+            if let Some(total) = &total {
+                total.write(&mut sum)?;
+            }
+        }
+        let sum = group.broadcast(sum)?;
+        if sum.is_empty() { Ok(None) } else { self.read(&mut sum.as_slice(), group).map(Some) }
+    }
+
+    /// A part that another process has [written](Part::write), taken from the front of its bytes.
+    fn read(&self, bytes: &mut &[u8], group: &dyn Group) -> Result<Part> {
+        let (loss, mut rest) = bytes.split_first_chunk().ok_or_else(|| self.broken(group))?;
+        let mut gradients = BTreeMap::new();
+        for (name, variable) in self.variables() {
+            let (values, behind) =
+                rest.split_at_checked(4 * variable.elem_count()).ok_or_else(|| self.broken(group))?;
+            let values = values.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            gradients.insert(name.clone(), Tensor::from_vec(values, variable.shape(), variable.device())?);
+            rest = behind;
+        }
+        *bytes = rest;
+        Ok(Part { loss: f64::from_le_bytes(*loss), gradients })
+    }
+
+    /// What another process sent is of another model.
+    fn broken(&self, group: &dyn Group) -> TuneError {
+        let expected = format!("gradients of the same model from all {} processes", group.size());
+        let what = format!("gradients of step {}", self.number);
+        ProbingError::Mismatch { what, expected, found: "others".into() }.into()
+    }
+
+    /// What trains, in the order of the names.
+    fn variables(&self) -> BTreeMap<&String, &Var> {
+        self.model.parameters().iter().chain(self.model.backbone()).collect()
     }
 
     fn backward(&self, logits: &Tensor, targets: &[u32]) -> Result<Part> {
@@ -166,7 +234,7 @@ impl Job<'_> {
         let loss = values.iter().map(|&value| f64::from(value)).sum::<f64>() / self.rows as f64;
         let mut store = (losses.sum_all()? / self.rows as f64)?.backward()?;
         let mut gradients = BTreeMap::new();
-        for (name, variable) in self.model.parameters().iter().chain(self.model.backbone()) {
+        for (name, variable) in self.variables() {
             let gradient = store.remove(variable.as_tensor());
             gradients.insert(name.clone(), self.known(name, variable, gradient)?);
         }
@@ -184,7 +252,25 @@ impl Job<'_> {
     }
 }
 
+fn add(total: &mut Option<Part>, part: Part) -> Result<()> {
+    *total = Some(match total.take() {
+        None => part,
+        Some(total) => total.add(part)?,
+    });
+    Ok(())
+}
+
 impl Part {
+    /// The loss, then the gradients in the order of their names, each row-major; little-endian.
+    fn write(&self, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.extend_from_slice(&self.loss.to_le_bytes());
+        for gradient in self.gradients.values() {
+            let values = gradient.flatten_all()?.to_vec1::<f32>()?;
+            bytes.extend(values.into_iter().flat_map(f32::to_le_bytes));
+        }
+        Ok(())
+    }
+
     fn add(mut self, other: Self) -> Result<Self> {
         self.loss += other.loss;
         for (name, gradient) in other.gradients {

@@ -3,12 +3,12 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 use skn_artifact::{ArtifactError, Journal, MetricRecord};
-use skn_data::{epoch_order, pack_in_order};
+use skn_data::{epoch_order, pack_in_order, shard};
 use skn_model::{LanguageModel, TrainingDropout};
 use skn_probing::{PassOptions, ProbingError, Progress, Work, Workers, evaluate};
 
 use crate::adam::Adam;
-use crate::checkpoint::{Checkpoint, CheckpointFolder, Fingerprint, State};
+use crate::checkpoint::{Checkpoint, CheckpointFolder, Fingerprint, Loaded, State};
 use crate::clip::{ClipScope, check_finite, clip_factor, gradient_norm};
 use crate::error::{Result, TuneError};
 use crate::fingerprint::fingerprint;
@@ -54,6 +54,9 @@ pub struct Outcome {
 /// [`checkpoint_every`](TrainOptions::checkpoint_every) steps and when `progress` asks to stop; a training that is
 /// resumed from it leaves the same bytes as one that was never stopped, whatever the number of threads.
 ///
+/// In a group of processes ([`Workers::in_group`]) each makes this call with the same arguments, and sees all files: they take turns at the
+/// micro-batches of a step and share dev; rank 0 writes. Bytes are those of one process.
+///
 /// # Errors
 /// If an option makes no sense, the data do not fit the model, a number becomes NaN or infinite, a file can't be
 /// written, or a checkpoint to resume from is of another training or damaged (the one before it too).
@@ -67,8 +70,9 @@ pub fn train(
 ) -> Result<Outcome> {
     let mut training = Training::start(model, data, options, run, workers)?;
     let stopped = training.run(progress)?;
+    let is_first = workers.group().is_first();
     // What was not written anew since the resume was left by a program that is no more.
-    if stopped != Stopped::Interrupted && training.resumed_from.is_some() {
+    if is_first && stopped != Stopped::Interrupted && training.resumed_from.is_some() {
         run.check_best(&training.state)?;
     }
     let state = &training.state;
@@ -119,7 +123,8 @@ struct Training<'a> {
     dropout: [f32; 2],
     fingerprint: Fingerprint,
     checkpoints: CheckpointFolder,
-    journal: Journal,
+    /// Of rank 0, which writes.
+    journal: Option<Journal>,
     adam: Adam,
     state: State,
     /// The state of the last checkpoint.
@@ -159,26 +164,10 @@ impl<'a> Training<'a> {
                 (adam, loaded.checkpoint.state().clone(), loaded.notes.clone())
             }
         };
-        let journal = match &loaded {
-            // Nothing of an earlier training goes before this one can write.
-            None => Journal::begin(&run.metrics(), || checkpoints.clear())?,
-            Some(loaded) => {
-                run.check_resumed(&state)?;
-                checkpoints.settle(loaded)?;
-                let journal = match &state.metrics_sha256 {
-                    Some(sha256) => Journal::resume(&run.metrics(), state.metrics_bytes, sha256),
-                    None => Journal::open(&run.metrics(), state.metrics_bytes),
-                };
-                journal.map_err(|error| match error {
-                    source @ ArtifactError::Format { .. } => TuneError::Beside {
-                        source,
-                        checkpoint: checkpoints.current().into(),
-                        step: state.step,
-                    },
-                    error => error.into(),
-                })?
-            }
-        };
+        // All have read what there is before anything of it changes.
+        workers.group().wait()?;
+        let is_first = workers.group().is_first();
+        let journal = is_first.then(|| journal(run, &mut checkpoints, loaded.as_ref())).transpose()?;
         Ok(Self {
             model,
             data,
@@ -217,7 +206,8 @@ impl<'a> Training<'a> {
             if let Some(stopped) = self.end() {
                 return Ok(stopped);
             }
-            if progress.cancelled() {
+            // All stop after the same step.
+            if self.workers.group().any(progress.cancelled())? {
                 return self.interrupt();
             }
             progress.advance(self.step()?);
@@ -336,10 +326,12 @@ impl<'a> Training<'a> {
                 self.save()?;
             }
             let best = Best { model: self.model, metric: metric.name(), score, step };
-            self.state.best_sha256 = Some(self.run.save_best(&best)?);
+            if self.journal.is_some() {
+                self.state.best_sha256 = Some(self.run.save_best(&best)?);
+            }
             (self.state.best_score, self.state.best_step) = (score, step);
         }
-        self.journal.append(&MetricRecord {
+        let line = MetricRecord {
             step,
             epoch: self.state.epoch,
             train_loss: self.state.loss_sum / self.state.loss_rows as f64,
@@ -349,7 +341,10 @@ impl<'a> Training<'a> {
             learning_rate: self.learning_rate(step - 1),
             gradient_norm: self.state.gradient_norm,
             best,
-        })?;
+        };
+        if let Some(journal) = &mut self.journal {
+            journal.append(&line)?;
+        }
         self.state.evaluated = step;
         self.dev = Some(score);
         progress.note(&self.found());
@@ -365,7 +360,9 @@ impl<'a> Training<'a> {
         let options = PassOptions { progress: &told, part: "dev", ..PassOptions::new(self.workers) };
         let not_finite =
             |what: String, found: f64| TuneError::NotFinite { step: self.state.step, what, found };
-        let evaluation = match evaluate(self.model, self.data.dev, verbalizer, &options) {
+        let group = self.workers.group();
+        let dev = shard(self.data.dev, group.rank(), group.size())?;
+        let evaluation = match evaluate(self.model, dev, verbalizer, &options) {
             Ok(evaluation) => evaluation,
             Err(ProbingError::Cancelled) => return Ok(None),
             Err(ProbingError::Logit { row, found, .. }) => {
@@ -387,13 +384,37 @@ impl<'a> Training<'a> {
         if self.saved.as_ref() == Some(&self.state) {
             return Ok(());
         }
-        self.state.metrics_bytes = self.journal.sync()?;
-        self.state.metrics_sha256 = Some(self.journal.sha256());
-        let bytes = Checkpoint::encode(self.model.parameters(), &self.adam, &self.state, &self.fingerprint)?;
-        self.checkpoints.save(&bytes)?;
+        if let Some(journal) = &mut self.journal {
+            self.state.metrics_bytes = journal.sync()?;
+            self.state.metrics_sha256 = Some(journal.sha256());
+            let bytes =
+                Checkpoint::encode(self.model.parameters(), &self.adam, &self.state, &self.fingerprint)?;
+            self.checkpoints.save(&bytes)?;
+        }
         self.saved = Some(self.state.clone());
         Ok(())
     }
+}
+
+/// The metrics of the training, to be added to, and the folder of the checkpoints as the one that was loaded wants it.
+fn journal(run: &TrainRun, checkpoints: &mut CheckpointFolder, loaded: Option<&Loaded>) -> Result<Journal> {
+    let Some(loaded) = loaded else {
+        // Nothing of an earlier training goes before this one can write.
+        return Journal::begin(&run.metrics(), || checkpoints.clear());
+    };
+    let state = loaded.checkpoint.state();
+    run.check_resumed(state)?;
+    checkpoints.settle(loaded)?;
+    let journal = match &state.metrics_sha256 {
+        Some(sha256) => Journal::resume(&run.metrics(), state.metrics_bytes, sha256),
+        None => Journal::open(&run.metrics(), state.metrics_bytes),
+    };
+    journal.map_err(|error| match error {
+        source @ ArtifactError::Format { .. } => {
+            TuneError::Beside { source, checkpoint: checkpoints.current().into(), step: state.step }
+        }
+        error => error.into(),
+    })
 }
 
 /// Lets an evaluation be stopped, and says how far it is beside the progress of the training, which it is no part of.
