@@ -40,7 +40,37 @@ pub(crate) fn differing(a: &Contents, b: &Contents) -> Vec<String> {
 /// Name and hash of every whole file.
 pub(crate) fn passing(place: &Path) -> BTreeSet<(String, String)> {
     let seen = seen(place).into_iter().filter(|(name, _)| !is_temporary(name));
-    seen.map(|(name, bytes)| (checkpoint(&name), sha256_hex(&bytes))).collect()
+    let mut passing = BTreeSet::new();
+    for (name, bytes) in seen {
+        if is_record(&name) {
+            passing.insert((name.clone(), sha256_hex(&split_earlier(&bytes).0)));
+        }
+        passing.insert((checkpoint(&name), sha256_hex(&bytes)));
+    }
+    passing
+}
+
+pub(crate) fn is_record(name: &str) -> bool {
+    name.ends_with("/run.json")
+}
+
+/// A record of a run without the entries of stages that were done anew and of which some files are left; and these files, by name with
+/// their hashes. How many are left depends on where the one before was stopped.
+pub(crate) fn split_earlier(bytes: &[u8]) -> (Vec<u8>, BTreeMap<String, String>) {
+    let mut record: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    let stages = record["stages"].as_object_mut().unwrap();
+    let (mut kept, mut earlier) = (serde_json::Map::new(), BTreeMap::new());
+    for (entry, stage) in std::mem::take(stages) {
+        if entry.contains(", earlier ") {
+            let outputs = stage["outputs"].as_object().unwrap();
+            earlier
+                .extend(outputs.iter().map(|(name, hash)| (name.clone(), hash.as_str().unwrap().to_owned())));
+        } else {
+            kept.insert(entry, stage);
+        }
+    }
+    *stages = kept;
+    (serde_json::to_vec_pretty(&record).unwrap(), earlier)
 }
 
 /// A checkpoint's name before it was the second-last.

@@ -103,12 +103,7 @@ pub fn conclude(
     common: &Common,
     result: anyhow::Result<impl fmt::Display + Serialize>,
 ) -> anyhow::Result<()> {
-    let output = match (result, console.signal()) {
-        (Ok(output), _) => output,
-        // Whatever the work said when it was told to stop, the signal is why.
-        (Err(error), Some(signal)) => return Err(Failure::signal(signal, &error)),
-        (Err(error), None) => return Err(error),
-    };
+    let output = or_signal(console, result)?;
     match common.json {
         true => print_json(&serde_json::to_string_pretty(&output)?)?,
         false => match output.to_string() {
@@ -118,6 +113,22 @@ pub fn conclude(
         },
     }
     Ok(())
+}
+
+/// The same, but that nothing is printed: where another process prints what they found together.
+///
+/// # Errors
+/// As [`conclude`].
+pub fn conclude_silently<T>(console: &Console, result: anyhow::Result<T>) -> anyhow::Result<()> {
+    or_signal(console, result).map(drop)
+}
+
+fn or_signal<T>(console: &Console, result: anyhow::Result<T>) -> anyhow::Result<T> {
+    match (result, console.signal()) {
+        // Whatever the work said when it was told to stop, the signal is why.
+        (Err(error), Some(signal)) => Err(Failure::signal(signal, &error)),
+        (result, _) => result,
+    }
 }
 
 /// Prints an error with its causes and turns it into the program's exit code, which `code` knows.

@@ -9,7 +9,7 @@ mod words;
 pub use crate::about::refuse_or_tell;
 pub use crate::cli::{Common, ProgressKind, parse, refuse};
 pub use crate::console::{Console, Spelling, print, print_json, print_lines};
-pub use crate::exit::{Failure, conclude, exit_code, report};
+pub use crate::exit::{Failure, conclude, conclude_silently, exit_code, report};
 pub use crate::words::typed_again;
 
 #[cfg(doctest)]

@@ -18,9 +18,12 @@ mod dry_run;
 mod input;
 mod number;
 mod program;
+mod ranks;
 pub mod stage;
 mod wording;
 mod words;
+#[cfg(feature = "mpi")]
+mod world;
 
 pub use crate::console::Console;
 pub use crate::program::{Call, Stage, program, program_of};

@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use clap::Parser;
 use serde::Serialize;
-use skn_program::{conclude, parse, refuse_or_tell, report, typed_again};
+use skn_program::{
+    Failure, ProgressKind, conclude, conclude_silently, parse, refuse_or_tell, report, typed_again,
+};
 use skn_session::options::{self, Compute};
 use skn_session::{
-    Isa, Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory, tell_of_memory,
+    Group, Isa, Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory,
+    tell_of_memory,
 };
 
 use crate::cli::{Common, rewrite_short_pairs};
 use crate::console::Console;
 use crate::dry_run::DryRun;
+use crate::ranks::Ranks;
 use crate::wording::{code, in_flags};
 
 /// Nothing is done with it but to say what could not be had: a setting of the process, so it is the programs'.
@@ -29,6 +33,9 @@ const MEMORY: &str = "--batch and --threads, where the program has them, take le
 pub trait Stage: Parser {
     /// The program's name.
     const PROGRAM: &'static str;
+
+    /// Whether several processes that MPI has started do it together.
+    const IN_GROUP: bool = false;
 
     /// What it found, as a person or (`--json`) a program reads it.
     type Output: Display + Serialize;
@@ -59,6 +66,8 @@ pub struct Call {
     pub name: String,
     /// Its arguments as they were typed, for the record.
     pub arguments: Vec<String>,
+    /// The processes that do it together.
+    pub group: Arc<dyn Group>,
 }
 
 impl Call {
@@ -68,7 +77,13 @@ impl Call {
     /// If the device or the threads can't be had.
     pub fn session(&self, compute: Compute) -> anyhow::Result<Session> {
         let typed = self.arguments.clone();
-        let session = Session::new(compute)?.with_description(move |_| typed.clone());
+        let session =
+            Session::in_group(compute, Arc::clone(&self.group))?.with_description(move |_| typed.clone());
+        if self.group.size() > 1 {
+            let (size, threads) = (self.group.size(), session.workers().threads());
+            let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+            tracing::info!("{size} processes; {threads} each, as this one has");
+        }
         Ok(session.with_progress(self.console.clone()).for_one_stage())
     }
 
@@ -105,26 +120,52 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     keep_candle_on_calling_thread();
     keep_freed_memory();
     let line = rewrite_short_pairs(line);
+    let ranks = match Ranks::meet() {
+        Ok(ranks) => ranks,
+        Err(error) => return report(S::PROGRAM, code, Err(error)),
+    };
     let stage: S = match parse(&line) {
         Ok(stage) => stage,
+        // All were called alike, and rank 0 says what is wrong.
+        Err(error) if !ranks.is_first() => {
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
         Err(error) => return refuse_or_tell(S::PROGRAM, &error, &line, &computes()),
     };
-    let run = || {
-        let console = Arc::new(Console::new(stage.common())?);
-        let name = line.first().map_or(S::PROGRAM.into(), |name| name.to_string_lossy().into_owned());
-        let call = Call { console: console.clone(), name, arguments: typed(&line) };
-        if let Some((rehearsed, compute)) = stage.rehearsed()? {
-            let result = call.session(compute).and_then(|session| Ok(DryRun(session.dry_run(&rehearsed)?)));
-            return conclude(
-                &console,
-                stage.common(),
-                result.map_err(|error| in_flags(error, || call.resumed())),
-            );
+    let result = run(&stage, &line, &ranks);
+    ranks.end(S::PROGRAM, code, result)
+}
+
+/// Does the stage, and prints what it found.
+fn run<S: Stage>(stage: &S, line: &[OsString], ranks: &Ranks) -> anyhow::Result<()> {
+    let mut common = stage.common().clone();
+    if !ranks.is_first() {
+        (common.quiet, common.verbose, common.progress) = (true, 0, ProgressKind::None);
+    }
+    let console = Arc::new(Console::new(&common)?);
+    ranks.watch(&console)?;
+    if ranks.are_several() && !S::IN_GROUP {
+        let why = format!("{} is done by one process; start it without MPI's mpirun", S::PROGRAM);
+        return Err(Failure::usage(why));
+    }
+    let name = line.first().map_or(S::PROGRAM.into(), |name| name.to_string_lossy().into_owned());
+    let call = Call { console: console.clone(), name, arguments: typed(line), group: ranks.group() };
+    if let Some((rehearsed, compute)) = stage.rehearsed()? {
+        if ranks.are_several() {
+            return Err(Failure::usage("--dry-run is done by one process; start it without MPI's mpirun"));
         }
-        let result = stage.run(&call);
-        conclude(&console, stage.common(), result.map_err(|error| in_flags(error, || call.resumed())))
-    };
-    report(S::PROGRAM, code, run())
+        let result = call.session(compute).and_then(|session| Ok(DryRun(session.dry_run(&rehearsed)?)));
+        return conclude(
+            &console,
+            stage.common(),
+            result.map_err(|error| in_flags(error, || call.resumed())),
+        );
+    }
+    let result = stage.run(&call).map_err(|error| in_flags(error, || call.resumed()));
+    match ranks.is_first() {
+        true => conclude(&console, stage.common(), result),
+        false => conclude_silently(&console, result),
+    }
 }
 
 /// What products are made with, of the version that `-v` is asked of too.

@@ -10,7 +10,7 @@ use crate::error::{DataError, Result};
 use crate::task::Task;
 
 /// Train, dev and test: no row is in two of them, and every row is labelled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Splits {
     /// Rows to train on, in the file's order.

@@ -15,11 +15,12 @@ pub trait Group: Send + Sync {
     /// How many processes there are, at least 1.
     fn size(&self) -> usize;
 
-    /// What each process gives, in the order of ranks, for rank 0; nothing for others.
+    /// Gives rank 0 what each process gives, one after the other in the order of ranks, so that it need not hold all at once; others get
+    /// nothing.
     ///
     /// # Errors
-    /// If a process is gone.
-    fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>>;
+    /// If a process is gone, and those of `take`.
+    fn gather(&self, mine: Vec<u8>, take: &mut dyn FnMut(Vec<u8>) -> Result<()>) -> Result<()>;
 
     /// What rank 0 gives, for all; what others give is dropped.
     ///
@@ -64,8 +65,8 @@ impl Group for Alone {
         1
     }
 
-    fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        Ok(vec![mine])
+    fn gather(&self, mine: Vec<u8>, take: &mut dyn FnMut(Vec<u8>) -> Result<()>) -> Result<()> {
+        take(mine)
     }
 
     fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
@@ -106,10 +107,11 @@ impl dyn Group + '_ {
             Err(error) => return Err(error),
         };
         let mut all = Vec::new();
-        for part in self.gather(mine)? {
+        self.gather(mine, &mut |part| {
             all.extend_from_slice(&(part.len() as u64).to_le_bytes());
             all.extend_from_slice(&part);
-        }
+            Ok(())
+        })?;
         let all = self.broadcast(all)?;
         let mut rest = all.as_slice();
         let mut parts = Vec::with_capacity(self.size());
@@ -132,8 +134,11 @@ impl dyn Group + '_ {
         if self.size() == 1 {
             return Ok(mine);
         }
-        let said = self.gather(vec![u8::from(mine)])?;
-        let any = said.iter().any(|said| said.first() == Some(&1));
+        let mut any = false;
+        self.gather(vec![u8::from(mine)], &mut |said| {
+            any |= said.first() == Some(&1);
+            Ok(())
+        })?;
         Ok(self.broadcast(vec![u8::from(any)])?.first() == Some(&1))
     }
 
@@ -174,8 +179,8 @@ mod tests {
         fn size(&self) -> usize {
             self.0.len() + 1
         }
-        fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-            Ok(std::iter::once(mine).chain(self.0.iter().cloned()).collect())
+        fn gather(&self, mine: Vec<u8>, take: &mut dyn FnMut(Vec<u8>) -> Result<()>) -> Result<()> {
+            std::iter::once(mine).chain(self.0.iter().cloned()).try_for_each(take)
         }
         fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
             Ok(bytes)

@@ -132,6 +132,11 @@ impl Workers {
         Self { group, ..self }
     }
 
+    /// The same, to be kept.
+    pub fn group_shared(&self) -> Arc<dyn Group> {
+        Arc::clone(&self.group)
+    }
+
     /// The processes that share the work: this one alone, unless said.
     pub fn group(&self) -> &dyn Group {
         &*self.group

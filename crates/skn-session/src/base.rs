@@ -6,7 +6,7 @@ use std::sync::Arc;
 use skn_artifact::names::{file, input, setting};
 use skn_artifact::{ArtifactError, ModelIdentity, TextsRecord, VerbalizerRecord, is_there};
 use skn_data::{Task, TextEncoder, Verbalizer};
-use skn_model::{Gradients, LanguageModel, Method, PromptPlace, ReadAs, Tuning};
+use skn_model::{Gradients, Isa, LanguageModel, Method, PromptPlace, ReadAs, Tuning};
 
 use crate::answers::{Recorded, answers};
 use crate::cache::real;
@@ -109,7 +109,7 @@ impl<'s> Base<'s> {
         let paper = subject.paper || earlier(setting::COMPAT).as_deref() == Some("paper");
         let earlier_length = || earlier(setting::MAX_LENGTH).and_then(|length| length.parse().ok());
         let max_length = subject.max_length.map(Into::into).or_else(earlier_length);
-        Ok(Self {
+        let base = Self {
             session,
             paper,
             max_length,
@@ -128,7 +128,24 @@ impl<'s> Base<'s> {
             max_data,
             task_file,
             described,
-        })
+        };
+        base.require_same()?;
+        Ok(base)
+    }
+
+    /// Refuses processes of a group that would not compute the same bits.
+    fn require_same(&self) -> Result<()> {
+        let text = |text: &str| text.to_owned();
+        self.session.require_same(&[
+            ("version", text(env!("CARGO_PKG_VERSION"))),
+            ("instructions of products", text(Isa::best().name())),
+            ("precision", text(self.session.compute().precision.name())),
+            ("device", text(self.session.device_name())),
+            ("model (SHA-256)", self.identity.sha256.clone()),
+            ("tokenizer (SHA-256)", text(self.encoder.sha256())),
+            ("task", self.task.name.clone()),
+            ("seed", self.seed.to_string()),
+        ])
     }
 
     /// Says that something answers here.
@@ -291,6 +308,9 @@ impl<'s> Base<'s> {
         let LoadedModel { config, weights, .. } = &*self.model;
         let model = LanguageModel::new(config, weights, tuning, self.encoder.mask_id(), gradients)?;
         let model = model.with_precision(self.session.compute().precision);
+        if self.session.group().size() > 1 {
+            self.session.require_same(&[("tuned parameters (SHA-256)", model.tuning()?.sha256()?)])?;
+        }
         if gradients == Gradients::Nothing {
             model.pack(self.session.workers().threads())?;
         }

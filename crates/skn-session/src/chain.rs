@@ -40,6 +40,7 @@ impl Session {
         options: &Chain,
         mut told: impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
     ) -> Result<Summary, E> {
+        self.require_alone("a chain")?;
         let plan = Plan::new(options)?;
         // From the first stage to the report: another chain must not begin between two of them.
         let whole = self.hold(&plan.out, stage::RUN).map_err(E::from)?;

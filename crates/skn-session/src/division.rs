@@ -17,6 +17,9 @@ pub(crate) const DATA: &str = "data of ";
 /// If other stages of the run were done on other rows of the same task: their files and this one's would be compared. If the file
 /// was changed since it was written, may not be replaced, or can't be written.
 pub(crate) fn keep(writer: &mut RunWriter, record: &SplitRecord, replace: bool) -> Result<()> {
+    if !writer.writes() {
+        return Ok(());
+    }
     let path = writer.folder().join(file::SPLIT);
     if !is_file(&path)? {
         return writer.json(file::SPLIT, record);

@@ -101,6 +101,7 @@ impl Session {
     /// As the stage; of one that goes on with what was begun; and of all but training, probing, perturbing, pruning and the whole
     /// chain, which alone can be rehearsed.
     pub fn dry_run(mut self, stage: &Stage) -> Result<DryRun> {
+        self.require_alone("a rehearsal")?;
         // What one rehearsal has read the next one finds read.
         self.cache = Cache::default();
         let goes_on = match stage {

@@ -47,6 +47,7 @@ mod run_writer;
 mod score;
 mod session;
 mod setup;
+mod spread;
 mod stages;
 mod steps;
 mod tuned_folder;
@@ -75,7 +76,7 @@ pub use skn_model::{
     keep_freed_memory, tell_of_memory,
 };
 pub use skn_perturb::EditKind;
-pub use skn_probing::{ProbeType, Progress, Ranking, Silent, Workers};
+pub use skn_probing::{Alone, Group, ProbeType, ProbingError, Progress, Ranking, Silent, Workers};
 pub use skn_select::{Aggregate, ScoreRule, Share};
 
 #[cfg(doctest)]

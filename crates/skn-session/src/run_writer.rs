@@ -9,6 +9,7 @@ use skn_artifact::{
     ArtifactError, Overwrite, ReadyFile, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file,
     is_there, real_path, refuse_link, sha256_hex, write_file,
 };
+use skn_probing::Group;
 
 use crate::error::{Result, SessionError};
 use crate::options::{Made, Stage};
@@ -30,6 +31,8 @@ pub(crate) struct RunWriter {
     obsolete: Vec<String>,
     /// Where nothing is written, and what would be is noted.
     rehearsal: Option<Arc<Rehearsal>>,
+    /// The processes that do the stage: rank 0 writes, the others make nothing and wait for it.
+    group: Arc<dyn Group>,
     _lock: Option<Arc<RunLock>>,
 }
 
@@ -56,10 +59,19 @@ impl RunWriter {
             return Err(SessionError::usage("option `out`: expected a folder, found none"));
         }
         let stage = stage.into();
+        if !stage.takes_a_group() {
+            session.require_alone(&format!("stage {entry}"))?;
+        }
         let arguments = session.description(&stage);
         let options = Some(serde_json::to_value(Made::new(stage, session.compute()))?);
         let rehearsal = session.rehearsal().cloned();
-        let lock = if rehearsal.is_none() { Some(session.lock(folder, entry)?) } else { None };
+        if session.group().size() > 1 {
+            let asked = sha256_hex(options.iter().map(ToString::to_string).collect::<String>().as_bytes());
+            session.require_same(&[("options (SHA-256)", asked)])?;
+        }
+        let group = session.workers().group_shared();
+        let locks = rehearsal.is_none() && group.rank() == 0;
+        let lock = if locks { Some(session.lock(folder, entry)?) } else { None };
         for name in [file::RUN, file::SPLIT, file::METRICS, file::BEST, file::LAST, file::INFO] {
             refuse_link(folder, Path::new(name))?;
         }
@@ -81,6 +93,7 @@ impl RunWriter {
             made: Vec::new(),
             obsolete: Vec::new(),
             rehearsal,
+            group,
             _lock: lock,
         })
     }
@@ -90,11 +103,19 @@ impl RunWriter {
         &self.folder
     }
 
+    /// Whether this process is the one that writes.
+    pub(crate) fn writes(&self) -> bool {
+        self.group.rank() == 0
+    }
+
     /// Refuses early what would be refused at the end, so that no work is lost.
     ///
     /// # Errors
     /// Names the first file that exists and may not be replaced.
     pub(crate) fn check_free(&self, names: &[impl AsRef<Path>]) -> Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
         for name in names {
             refuse_link(&self.folder, name.as_ref())?;
         }
@@ -120,7 +141,7 @@ impl RunWriter {
     /// # Errors
     /// If it can't be read again to be hashed.
     pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
-        if is_file(path)? {
+        if self.writes() && is_file(path)? {
             let (place, run) = (real_path(path)?, real_path(&self.folder)?);
             let inside = place.as_ref().zip(run).and_then(|(place, run)| place.strip_prefix(run).ok());
             let name = inside.unwrap_or(path);
@@ -152,6 +173,9 @@ impl RunWriter {
     /// # Errors
     /// If the file exists and may not be replaced.
     pub(crate) fn tensors(&mut self, name: &str, bundle: &TensorBundle) -> Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
         if !bundle.is_made_in_pieces() {
             return self.bytes(name, bundle.to_bytes()?);
         }
@@ -186,6 +210,9 @@ impl RunWriter {
     /// # Errors
     /// As [`Self::tensors`].
     pub(crate) fn bytes(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
         self.check_free(&[name])?;
         let bytes = bytes.into();
         match &self.rehearsal {
@@ -206,7 +233,7 @@ impl RunWriter {
 
     /// Where files without a name may be made meanwhile: beside the run's, or where a rehearsal leaves nothing.
     pub(crate) fn scratch(&self) -> PathBuf {
-        if self.rehearsal.is_some() { std::env::temp_dir() } else { self.folder.clone() }
+        if self.rehearsal.is_some() || !self.writes() { std::env::temp_dir() } else { self.folder.clone() }
     }
 
     /// A file of the run that is to go when this stage's are written.
@@ -247,7 +274,7 @@ impl RunWriter {
     /// # Errors
     /// If a file can't be written.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        if self.rehearsal.is_some() {
+        if self.rehearsal.is_some() || !self.writes() {
             return Ok(());
         }
         for (name, content) in std::mem::take(&mut self.made) {
@@ -292,6 +319,9 @@ impl RunWriter {
     /// # Errors
     /// If it can't be read to be hashed.
     pub(crate) fn wrote(&mut self, name: &str) -> Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
         let hash = hash_file(&self.folder.join(name))?;
         self.record.outputs.insert(name.into(), hash);
         Ok(())
@@ -307,10 +337,15 @@ impl RunWriter {
             rehearsal.writes(self.folder.join(file::RUN), None, false);
             return Err(SessionError::Rehearsed);
         }
+        let group = Arc::clone(&self.group);
+        if !self.writes() {
+            return Ok(group.wait()?);
+        }
         self.flush()?;
         let (finished, seconds) = (unix_seconds(), self.began.elapsed().as_secs_f64());
         let record = StageRecord { finished, seconds, ..self.record };
-        Ok(RunRecord::update(&self.folder, &self.entry, record, &self.obsolete)?)
+        RunRecord::update(&self.folder, &self.entry, record, &self.obsolete)?;
+        Ok(group.wait()?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use candle_core::Device;
 use skn_artifact::{RunLock, real_path};
 use skn_model::{Isa, Precision};
-use skn_probing::{Kinds, PassOptions, Progress, Silent, Workers};
+use skn_probing::{Alone, Group, Kinds, PassOptions, Progress, Silent, Workers};
 
 use crate::cache::Cache;
 use crate::error::{Result, SessionError};
@@ -64,14 +64,27 @@ impl Session {
     /// # Errors
     /// If the device or the threads can't be had, or the device can't compute in the precision asked for.
     pub fn new(compute: Compute) -> Result<Self> {
+        Self::in_group(compute, Arc::new(Alone))
+    }
+
+    /// The session of one process of a group, each of which makes the same calls in the same order: they share the texts of a training, a
+    /// probe, a sweep, an evaluation and of predictions. Rank 0 alone reads the data, which it hands out, and writes files, which are those of
+    /// one process to the byte. All read the model, and a run that is gone on from, from the same places. Other stages refuse.
+    ///
+    /// Who is told of an error, and who ends the other processes then, is the caller's to decide.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn in_group(compute: Compute, group: Arc<dyn Group>) -> Result<Self> {
         let device = device(compute.device)?;
         check_precision(compute.precision, &device)?;
         let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let threads = compute.threads.map_or_else(available, NonZeroUsize::get);
+        let threads = compute.threads.map(NonZeroUsize::get).or_else(|| group.threads());
+        let threads = threads.unwrap_or_else(available);
         Ok(Self {
             compute,
             device,
-            workers: Workers::new(threads)?,
+            workers: Workers::new(threads)?.in_group(group),
             progress: Arc::new(Silent),
             describe: Box::new(|_| Vec::new()),
             understand: Box::new(|_, _| None),
@@ -121,6 +134,57 @@ impl Session {
     /// Its threads.
     pub fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// The processes that share the work.
+    pub(crate) fn group(&self) -> &dyn Group {
+        self.workers.group()
+    }
+
+    /// Refuses what several processes can't do together.
+    ///
+    /// # Errors
+    /// If there are several.
+    pub(crate) fn require_alone(&self, what: &str) -> Result<()> {
+        match self.group().size() {
+            1 => Ok(()),
+            size => Err(SessionError::usage(format!(
+                "{what} is done by one process, found a group of {size}; start it by itself"
+            ))),
+        }
+    }
+
+    /// Refuses processes that do not compute with the same things: names of these, and what they are here.
+    ///
+    /// # Errors
+    /// If another process has something else; it is told in all of them. If a process is gone.
+    pub(crate) fn require_same(&self, facts: &[(&str, String)]) -> Result<()> {
+        let group = self.group();
+        if group.size() == 1 {
+            return Ok(());
+        }
+        let said = |found: &[(&str, String)]| {
+            let facts = found.iter().map(|(what, found)| format!("{what}\t{found}"));
+            std::iter::once(group.name()).chain(facts).collect::<Vec<_>>().join("\n")
+        };
+        let (here, mut wrong) = (said(facts), String::new());
+        group.gather(here.clone().into_bytes(), &mut |there| {
+            let there = String::from_utf8_lossy(&there).into_owned();
+            let differs = here.lines().zip(there.lines()).skip(1).find(|(here, there)| here != there);
+            if let (Some((here_is, there_is)), true) = (differs, wrong.is_empty()) {
+                let (what, expected) = here_is.split_once('\t').unwrap_or((here_is, ""));
+                let found = there_is.split_once('\t').map_or("", |(_, found)| found);
+                let name = |said: &str| said.lines().next().unwrap_or_default().to_owned();
+                wrong = format!(
+                    "{}: {what}: expected {expected}, as {} has, found {found}; processes of a group compute with the same things",
+                    name(&there),
+                    name(&here)
+                );
+            }
+            Ok(())
+        })?;
+        let wrong = String::from_utf8_lossy(&group.broadcast(wrong.into_bytes())?).into_owned();
+        if wrong.is_empty() { Ok(()) } else { Err(SessionError::input(wrong)) }
     }
 
     /// The kinds of files of statistics that are known.

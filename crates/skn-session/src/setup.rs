@@ -13,6 +13,7 @@ use crate::named::Named;
 use crate::options::{Subject, Tuned};
 use crate::run_writer::RunWriter;
 use crate::session::Session;
+use crate::spread::{Spread, Texts, spread};
 
 /// Everything a stage computes with: a [`Base`] and the task's rows.
 pub(crate) struct Setup<'s> {
@@ -20,6 +21,8 @@ pub(crate) struct Setup<'s> {
     pub(crate) base: Base<'s>,
     /// The rows.
     pub(crate) splits: Splits,
+    /// Of the parts, where this process has not all of their texts.
+    hashes: Option<[String; 3]>,
     /// Which texts of dev and test stand in train too.
     overlaps: Vec<Overlap>,
 }
@@ -31,21 +34,23 @@ impl<'s> Setup<'s> {
     /// # Errors
     /// If something is missing, damaged, or does not fit the rest.
     pub(crate) fn load(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
-        Self::load_torn(session, subject, tuned, None)
+        let setup = Self::read(session, subject, tuned, None, Texts::Own)?;
+        setup.base.require_answers()?;
+        Ok(setup)
     }
 
-    /// As [`Self::load`]. The run `torn`, if that is resumed from, need not be one whole: it is one that a training goes on
+    /// As [`Self::load`], with all texts in each process of a group. The run `torn`, if that is resumed from, need not be one whole: it is one that a training goes on
     /// from and writes to, and was perhaps stopped while it wrote.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub(crate) fn load_torn(
+    pub(crate) fn load_to_train(
         session: &'s Session,
         subject: &Subject,
         tuned: &Tuned,
         torn: Option<&Path>,
     ) -> Result<Self> {
-        let setup = Self::read(session, subject, tuned, torn)?;
+        let setup = Self::read(session, subject, tuned, torn, Texts::All)?;
         setup.base.require_answers()?;
         Ok(setup)
     }
@@ -55,13 +60,19 @@ impl<'s> Setup<'s> {
     /// # Errors
     /// As [`Self::load`].
     pub(crate) fn load_encoder(session: &'s Session, subject: &Subject, tuned: &Tuned) -> Result<Self> {
-        Self::read(session, subject, tuned, None)
+        Self::read(session, subject, tuned, None, Texts::Own)
     }
 
-    fn read(session: &'s Session, subject: &Subject, tuned: &Tuned, torn: Option<&Path>) -> Result<Self> {
+    fn read(
+        session: &'s Session,
+        subject: &Subject,
+        tuned: &Tuned,
+        torn: Option<&Path>,
+        texts: Texts,
+    ) -> Result<Self> {
         let named = Named::of(subject, tuned, torn)?;
-        let splits = named.splits(session, subject.seed)?;
-        Self::of(session, named, splits, subject, tuned)
+        let spread = spread(session, texts, || named.splits(session, subject.seed))?;
+        Self::of(session, named, spread, subject, tuned)
     }
 
     /// The same, of rows that were read.
@@ -71,11 +82,13 @@ impl<'s> Setup<'s> {
     pub(crate) fn of(
         session: &'s Session,
         named: Named,
-        splits: Splits,
+        spread: Spread,
         subject: &Subject,
         tuned: &Tuned,
     ) -> Result<Self> {
-        let overlaps = Overlap::of(&splits);
+        let Spread { splits, hashes } = spread;
+        // Whoever has not all texts can't tell which are the same.
+        let overlaps = if session.group().is_first() { Overlap::of(&splits) } else { Vec::new() };
         for overlap in &overlaps {
             let told =
                 format!("task {}: {overlap}; scores on them tell nothing of new texts", named.task.name);
@@ -83,7 +96,7 @@ impl<'s> Setup<'s> {
                 tracing::warn!("{told}");
             }
         }
-        Ok(Self { base: Base::read(session, named, subject, tuned)?, splits, overlaps })
+        Ok(Self { base: Base::read(session, named, subject, tuned)?, splits, hashes, overlaps })
     }
 
     /// What a file says of itself that was made by a tuned model from a part of the data.
@@ -97,7 +110,7 @@ impl<'s> Setup<'s> {
                 (key::TASK, base.task.name.clone()),
                 (key::MODEL, base.identity.sha256.clone()),
                 (key::TUNING, model.tuning()?.sha256()?),
-                (key::DATA, part_hash(self.part(split))),
+                (key::DATA, self.part_hash(split)),
                 (key::SPLIT, split.to_string()),
                 (key::SEED, base.seed.to_string()),
             ]
@@ -120,6 +133,16 @@ impl<'s> Setup<'s> {
             "train" => &self.splits.train,
             "dev" => &self.splits.dev,
             _ => &self.splits.test,
+        }
+    }
+
+    /// The hash of a part's rows.
+    pub(crate) fn part_hash(&self, split: &str) -> String {
+        match (&self.hashes, split) {
+            (None, _) => part_hash(self.part(split)),
+            (Some([train, ..]), "train") => train.clone(),
+            (Some([_, dev, _]), "dev") => dev.clone(),
+            (Some([.., test]), _) => test.clone(),
         }
     }
 

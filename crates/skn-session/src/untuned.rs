@@ -33,6 +33,7 @@ impl Session {
         options: &Untuned,
         mut told: impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
     ) -> Result<UntunedSummary, E> {
+        self.require_alone("a chain")?;
         let plan = Plan::new(options)?;
         // From the first stage to the report: another run must not begin between two of them.
         let whole = self.hold(&plan.out, stage::RUN)?;

@@ -182,7 +182,11 @@ impl Job<'_> {
         let mut mine = Vec::new();
         let own = batches.iter().skip(rank).step_by(size);
         self.each(own, workers, forward, |part| part.write(&mut mine))?;
-        let found = group.gather(mine)?;
+        let mut found = Vec::new();
+        group.gather(mine, &mut |part| {
+            found.push(part);
+            Ok(())
+        })?;
         let mut sum = Vec::new();
         if rank == 0 {
             let mut left: Vec<&[u8]> = found.iter().map(Vec::as_slice).collect();

@@ -242,6 +242,8 @@ impl<'a> Training<'a> {
 
     fn interrupt(&mut self) -> Result<Stopped> {
         self.save()?;
+        // Nobody ends before the checkpoint is there.
+        self.workers.group().wait()?;
         Ok(Stopped::Interrupted)
     }
 

@@ -165,6 +165,7 @@ fn table(classes: &[ClassEvaluation], confusion: &[Vec<u64>]) -> Table {
 
 impl Stage for Evaluate {
     const PROGRAM: &'static str = "skn-evaluate";
+    const IN_GROUP: bool = true;
     type Output = Evaluated;
 
     fn common(&self) -> &Common {

@@ -269,6 +269,7 @@ fn control(random: &PerturbationResult) -> String {
 
 impl Stage for Mask {
     const PROGRAM: &'static str = "skn-mask";
+    const IN_GROUP: bool = true;
     type Output = Masked;
 
     fn common(&self) -> &Common {

@@ -183,6 +183,7 @@ impl fmt::Display for Probed {
 
 impl Stage for Probe {
     const PROGRAM: &'static str = "skn-probe";
+    const IN_GROUP: bool = true;
     type Output = Probed;
 
     fn common(&self) -> &Common {

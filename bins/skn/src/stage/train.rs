@@ -149,6 +149,7 @@ impl fmt::Display for Trained {
 
 impl Stage for Train {
     const PROGRAM: &'static str = "skn-train";
+    const IN_GROUP: bool = true;
     type Output = Trained;
 
     fn common(&self) -> &Common {

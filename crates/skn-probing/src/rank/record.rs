@@ -46,6 +46,14 @@ pub struct Ranked {
     pub dead: Vec<bool>,
 }
 
+impl Ranked {
+    /// What selects neurons, without what says more of them: the rest is empty.
+    pub fn of_scores(score: Vec<f32>, dead: Vec<bool>) -> Self {
+        let (position, class, signed, beside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { score, position, class, signed, beside, dead }
+    }
+}
+
 impl RankRecord {
     /// The ranking.
     pub fn ranking(&self) -> Ranking {

@@ -7,6 +7,7 @@ use skn_model::LanguageModel;
 
 use super::Base;
 use crate::error::{Result, SessionError};
+use crate::spread::{first_of_share, own};
 
 impl Base<'_> {
     /// The texts of a part as tokens, cut to what the model takes beside its prompt, which is told of the part's `name`. Rows that
@@ -28,6 +29,44 @@ impl Base<'_> {
         Ok(texts)
     }
 
+    /// As [`Self::encode`], in a group of processes this one's share of the part alone; what is told is of all.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; if a process is gone.
+    pub(crate) fn encode_own(
+        &self,
+        name: &str,
+        part: &[Example],
+        model: &LanguageModel,
+    ) -> Result<Vec<Encoded>> {
+        let (texts, cut) = self.encode_own_noting_cuts(name, part, model)?;
+        self.tell_cut(cut.len() as u64, part.len() as u64, &format!(" of {name}"), model);
+        Ok(texts)
+    }
+
+    /// The same, but that nothing is told: with the rows of the whole part whose texts were cut.
+    ///
+    /// # Errors
+    /// As [`Self::encode_own`].
+    pub(crate) fn encode_own_noting_cuts(
+        &self,
+        name: &str,
+        part: &[Example],
+        model: &LanguageModel,
+    ) -> Result<(Vec<Encoded>, Vec<u64>)> {
+        let group = self.session.group();
+        if group.size() == 1 {
+            return self.encode_part(name, part, model);
+        }
+        let first = first_of_share(part.len(), group.rank(), group.size()) as u64;
+        let (mut texts, cut) = self.encode_part(name, own(group, part)?, model)?;
+        texts.iter_mut().for_each(|text| text.row += first);
+        let cut = cut.into_iter().flat_map(|row| (first + row).to_le_bytes()).collect();
+        let cut = group.share_out(Ok(cut))?.concat();
+        let cut = cut.as_chunks().0.iter().map(|row| u64::from_le_bytes(*row)).collect();
+        Ok((texts, cut))
+    }
+
     /// Tells how many texts were cut, once.
     pub(crate) fn tell_cut(&self, cut: u64, texts: u64, of: &str, model: &LanguageModel) {
         if cut == 0 {
@@ -45,21 +84,6 @@ impl Base<'_> {
     pub(crate) fn most_tokens(&self, model: &LanguageModel) -> usize {
         let most = model.max_text();
         self.max_length.map_or(most, |limit| limit.min(most))
-    }
-
-    /// As [`Self::encode`], but that nothing is told: with the rows whose texts were cut.
-    ///
-    /// # Errors
-    /// As [`Self::encode`].
-    pub(crate) fn encode_noting_cuts<R>(
-        &self,
-        part: impl IntoIterator<Item = R> + Send,
-        model: &LanguageModel,
-    ) -> Result<(Vec<Encoded>, Vec<u64>)>
-    where
-        R: Borrow<Example> + Send + Sync,
-    {
-        self.encode_part("", part, model)
     }
 
     fn encode_part<R>(

@@ -138,6 +138,7 @@ impl Session {
         options: &Experiment,
         mut told: impl FnMut(&Step, ChainEvent<'_>) -> Result<(), E>,
     ) -> Result<Experimented, E> {
+        self.require_alone("an experiment")?;
         let plan = Plan::new(options)?;
         let chosen: Vec<&Kind> = KINDS.iter().filter(|kind| options.chosen().contains(&kind.name)).collect();
         let whole = self.hold(&plan.out, stage::EXPERIMENT)?;

@@ -90,6 +90,11 @@ impl Stage {
         }
     }
 
+    /// Whether a group of processes can do it together.
+    pub(crate) fn takes_a_group(&self) -> bool {
+        matches!(self, Self::Train(_) | Self::Probe(_) | Self::Perturb(_) | Self::Evaluate(_))
+    }
+
     /// Its entry in the run's record, where its options alone say it.
     pub(crate) fn entry(&self, task: &str) -> String {
         match self {

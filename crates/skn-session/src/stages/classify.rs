@@ -161,7 +161,8 @@ impl Classifier<'_> {
         self.columns().len() == 2
     }
 
-    /// The answer to each text, in their order.
+    /// The answer to each text, in their order. In a group of processes each is asked for the same texts, does its share, and has all
+    /// answers.
     ///
     /// # Errors
     /// If there are no texts, one has more or fewer than the task has columns, or the prompt leaves no room for text.
@@ -196,7 +197,7 @@ impl Classifier<'_> {
         };
         let base = &self.base;
         let examples: Vec<Example> = texts.iter().map(example).collect();
-        let (encoded, cut) = base.encode_noting_cuts(examples, &self.model)?;
+        let (encoded, cut) = base.encode_own_noting_cuts("", &examples, &self.model)?;
         let pass = PassOptions { progress, ..base.session.pass(self.options.batch) };
         let found = evaluate(&self.model, &encoded, &base.verbalizer.ids, &pass)?;
         let rows = found.logits.chunks_exact(found.classes).zip(&found.predicted);

@@ -23,7 +23,7 @@ const DRAWS: usize = 10;
 pub(super) struct Comparison<'a> {
     pub(super) base: &'a Base<'a>,
     pub(super) model: &'a LanguageModel,
-    /// Those of test.
+    /// Those of test, in a group of processes this one's share.
     pub(super) texts: &'a [Encoded],
     pub(super) pass: &'a PassOptions<'a>,
     /// In the order in which they were asked for: random neurons are none that the first selects.
@@ -52,7 +52,7 @@ impl Comparison<'_> {
                 variants.push(self.held(&random_control(neurons, self.widths(), self.base.seed, draw)?)?);
             }
         }
-        let scores = self.scores(&variants)?;
+        let (scores, rows) = self.scores(&variants)?;
         let (unperturbed, scores) = scores.split_at(1);
         let (of_rankings, of_chance) = scores.split_at(selected.len() * self.shares.len());
         let shares = self.shares.len();
@@ -69,7 +69,7 @@ impl Comparison<'_> {
         Ok(RankingComparison {
             task: task.name.clone(),
             metric: task.metric.name().into(),
-            rows: self.texts.len() as u64,
+            rows,
             edit: "mean".into(),
             shares: self.shares.iter().map(ToString::to_string).collect(),
             unperturbed: unperturbed[0].value,
@@ -120,12 +120,15 @@ impl Comparison<'_> {
         Ok(Perturbation::new(edit, neurons.clone(), self.widths())?)
     }
 
-    fn scores(&self, variants: &[Perturbation]) -> Result<Vec<Score>> {
+    /// The score of each variant, and of how many texts it is.
+    fn scores(&self, variants: &[Perturbation]) -> Result<(Vec<Score>, u64)> {
         let (ids, base) = (&self.base.verbalizer.ids, self.base);
         let pass = PassOptions { part: "test", ..*self.pass };
         let answers =
             evaluate_each(self.model, self.texts, ids, &pass, variants, |variant, _| variant.hook())?;
-        answers.iter().map(|answers| Score::of(base.task.metric, answers, base.seed)).collect()
+        let rows = answers.first().map_or(0, |answers| answers.labels.len() as u64);
+        let scores = answers.iter().map(|answers| Score::of(base.task.metric, answers, base.seed));
+        Ok((scores.collect::<Result<_>>()?, rows))
     }
 
     fn agreement(&self, selected: &[Vec<Selected>]) -> Result<Vec<Agreement>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
 use skn_artifact::{Calibration, ClassEvaluation, EvaluationRecord, Likelihood};
-use skn_data::{Dataset, PartIndex, SplitIndex, Splits, part_hash, split_with};
+use skn_data::{Dataset, PartIndex, SplitIndex, Splits, split_with};
 use skn_model::{Gradients, LanguageModel};
 use skn_probing::{Evaluation, evaluate};
 use skn_stats::{brier, class_scores, softmax};
@@ -18,6 +18,7 @@ use crate::run_writer::RunWriter;
 use crate::score::Score;
 use crate::session::Session;
 use crate::setup::Setup;
+use crate::spread::{Texts, spread};
 use crate::tuned_folder::TunedFolder;
 
 /// What data are called that are not the run's own.
@@ -115,8 +116,27 @@ struct Rows<'s> {
 fn rows<'s>(session: &'s Session, options: &Evaluate) -> Result<Rows<'s>> {
     let Evaluate { subject, tuned, .. } = options;
     let named = Named::of(subject, tuned, None)?;
+    let mut is_of_run = true;
+    let read = || {
+        let (splits, part) = divided(session, &named, options)?;
+        is_of_run = part != NEW;
+        Ok(splits)
+    };
+    let spread = spread(session, Texts::Own, read)?;
+    // Rank 0 has looked at them.
+    let part = match session.group().any(!is_of_run)? {
+        true => NEW,
+        false => options.split.name(),
+    };
+    let setup = Setup::of(session, named, spread, subject, tuned)?;
+    setup.base.model.weights.require_head()?;
+    Ok(Rows { setup, part })
+}
+
+/// The rows, and what the part that is evaluated is called.
+fn divided(session: &Session, named: &Named, options: &Evaluate) -> Result<(Splits, &'static str)> {
     let dataset = named.dataset(session)?;
-    let (splits, part) = match is_new(&named, options, &dataset)? {
+    Ok(match is_new(named, options, &dataset)? {
         true if options.calibrate => {
             return Err(SessionError::usage(
                 "option `calibrate`: fits on dev of the run's own data; leave out option `data`",
@@ -129,13 +149,10 @@ fn rows<'s>(session: &'s Session, options: &Evaluate) -> Result<Rows<'s>> {
                     options.split.name()
                 );
             }
-            (all_rows(&named, dataset)?, NEW)
+            (all_rows(named, dataset)?, NEW)
         }
-        false => (named.divided(dataset, subject.seed)?, options.split.name()),
-    };
-    let setup = Setup::of(session, named, splits, subject, tuned)?;
-    setup.base.model.weights.require_head()?;
-    Ok(Rows { setup, part })
+        false => (named.divided(dataset, options.subject.seed)?, options.split.name()),
+    })
 }
 
 /// Whether data that were named have one split and are not those that the run was made with.
@@ -219,9 +236,10 @@ struct Answered {
 impl Answered {
     fn of(setup: &Setup<'_>, model: &LanguageModel, options: &Evaluate, part: &str) -> Result<Self> {
         let base = &setup.base;
-        let (texts, cut) = base.encode_noting_cuts(setup.part(part), model)?;
+        let rows = setup.part(part);
+        let (texts, cut) = base.encode_own_noting_cuts("", rows, model)?;
         let cut = cut.len() as u64;
-        base.tell_cut(cut, texts.len() as u64, &format!(" of {part}"), model);
+        base.tell_cut(cut, rows.len() as u64, &format!(" of {part}"), model);
         let pass = base.session.pass(options.batch);
         let evaluation = evaluate(model, &texts, &base.verbalizer.ids, &pass)?;
         Ok(Self { evaluation, cut })
@@ -269,7 +287,7 @@ impl Answered {
             max_tokens: base.most_tokens(model),
             model_sha256: base.identity.sha256.clone(),
             tuning_sha256: model.tuning()?.sha256()?,
-            data_sha256: part_hash(setup.part(part)),
+            data_sha256: setup.part_hash(part),
         })
     }
 }

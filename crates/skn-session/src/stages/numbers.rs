@@ -32,7 +32,17 @@ pub(super) fn numbers(session: &Session, options: &Probe, setup: &Setup<'_>) -> 
     }
     let named = Named::of(&options.subject, &options.tuned, None)?;
     let (part, rows) = (&setup.splits.source.dev, setup.part(Split::Dev.name()));
-    let numbers = named.numbers(session, column, part, rows)?;
+    // Rank 0 has the rows that they stand beside.
+    let group = session.group();
+    let read = group.is_first().then(|| named.numbers(session, column, part, rows)).transpose()?;
+    let numbers: Vec<f64> = match (group.size(), read) {
+        (1, Some(numbers)) => numbers,
+        (_, numbers) => {
+            let numbers = numbers.unwrap_or_default().into_iter().flat_map(f64::to_le_bytes).collect();
+            let numbers = group.broadcast(numbers)?;
+            numbers.as_chunks().0.iter().map(|number| f64::from_le_bytes(*number)).collect()
+        }
+    };
     let count = numbers.len().max(1) as f64;
     // Divided by the largest, so that no square overflows.
     let largest = numbers.iter().fold(0f64, |largest, number| largest.max(number.abs()));

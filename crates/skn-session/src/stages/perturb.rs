@@ -87,7 +87,7 @@ impl Session {
         };
         writer.check_free(&[file::SKILL, file::RANDOM, file::MATCHED, file::CLASSES].map(place))?;
         setup.keep_split(&mut writer, false)?;
-        let texts = base.encode("test", setup.part("test"), &model)?;
+        let texts = base.encode_own("test", setup.part("test"), &model)?;
         let experiment = Experiment { options, base, model: &model, texts: &texts, edit, layers, variances };
         let found = experiment.results(&masks, &class_masks)?;
         for mask in masks.iter().chain(&class_masks) {
@@ -168,6 +168,7 @@ struct Experiment<'a> {
     options: &'a Perturb,
     base: &'a Base<'a>,
     model: &'a LanguageModel,
+    /// Those of test, in a group of processes this one's share.
     texts: &'a [Encoded],
     edit: Edit,
     layers: Range<usize>,
@@ -344,7 +345,7 @@ impl Experiment<'_> {
         Ok(PerturbationResult {
             task: self.base.task.name.clone(),
             metric: metric.name().into(),
-            rows: self.texts.len() as u64,
+            rows: unperturbed.evaluations.first().map_or(0, |answers| answers.labels.len() as u64),
             edit: self.options.edit.kind().name().into(),
             alpha,
             noise,

@@ -8,6 +8,7 @@ use skn_data::{BadRecord, Field, Record, RecordFormat};
 use skn_probing::Progress;
 
 use super::classify::{Answer, Classifier, Text};
+use super::predict_group::{from_bytes, to_bytes};
 use super::predict_records::{Came, Form, READ_AHEAD, Records, bytes_of};
 use crate::error::{Result, SessionError};
 use crate::fence::no_thread;
@@ -80,6 +81,9 @@ impl Classifier<'_> {
         records: Records,
         receive: &mut dyn FnMut(&[Predicted]) -> io::Result<()>,
     ) -> Result<PredictionCount> {
+        if !self.session().group().is_first() {
+            return self.help();
+        }
         let name = records.name();
         let form = Form::of(self, options, &records)?;
         let (send, received) = sync_channel(READ_AHEAD);
@@ -88,8 +92,24 @@ impl Classifier<'_> {
         // It may wait for input that never comes, so nobody waits for it.
         let spawned = reader.spawn(move || reads.read(records, &*progress, &send));
         spawned.map_err(|error| no_thread("to read records on", &error))?;
-        Stream { classifier: self, options, form: &form, name, receive, count: PredictionCount::default() }
-            .run(&received)
+        let count = PredictionCount::default();
+        let found = Stream { classifier: self, options, form: &form, name, receive, count }.run(&received)?;
+        // No texts: the end, for those that help.
+        self.session().group().broadcast(Vec::new())?;
+        Ok(found)
+    }
+
+    /// Answers what rank 0 is asked, together with it, until there is no more.
+    fn help(&self) -> Result<PredictionCount> {
+        let session = self.session();
+        let quiet = OnlyStops(session.progress());
+        loop {
+            let bytes = session.group().broadcast(Vec::new())?;
+            if bytes.is_empty() {
+                return Ok(PredictionCount::default());
+            }
+            self.answer_with(&from_bytes(&bytes)?, &quiet)?;
+        }
     }
 }
 
@@ -122,7 +142,8 @@ struct Stream<'a, 's, 'r> {
 
 impl Stream<'_, '_, '_> {
     fn run(mut self, received: &Receiver<Came>) -> Result<PredictionCount> {
-        let most = if self.options.flush { AT_ONCE } else { TOGETHER };
+        let processes = self.classifier.session().group().size();
+        let most = if self.options.flush { AT_ONCE } else { TOGETHER.saturating_mul(processes) };
         let (mut waiting, mut is_first, mut last) = (Vec::new(), true, Instant::now());
         let mut bytes = 0;
         loop {
@@ -288,7 +309,13 @@ impl Stream<'_, '_, '_> {
         let quiet = OnlyStops(self.classifier.session().progress());
         let answers = match texts.is_empty() {
             true => Vec::new(),
-            false => self.classifier.answer_with(&texts, &quiet)?,
+            false => {
+                let group = self.classifier.session().group();
+                if group.size() > 1 {
+                    group.broadcast(to_bytes(&texts)?)?;
+                }
+                self.classifier.answer_with(&texts, &quiet)?
+            }
         };
         let (mut answers, mut predicted) = (answers.into_iter(), Vec::with_capacity(rows.len()));
         for Waiting { line, record, texts } in rows {

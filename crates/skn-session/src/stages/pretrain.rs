@@ -38,6 +38,7 @@ impl Session {
     /// # Errors
     /// If a file is there and may not be replaced, or can't be written; if the progress says to stop.
     pub fn pretrain_demo(&self, recipe: &PretrainDemo) -> Result<Pretrained> {
+        self.require_alone("a pre-training")?;
         if recipe.out.as_os_str().is_empty() {
             return Err(SessionError::usage("option `out`: expected a folder, found none"));
         }

@@ -10,8 +10,8 @@ use skn_data::{Encoded, Text, shard};
 use skn_model::{Gradients, LanguageModel};
 use skn_perturb::mean_over_positions;
 use skn_probing::{
-    Average, Capture, Count, Fires, Metadata, PassOptions, Pool, ProbeType, Rank, RankRecord, Ranked,
-    Ranking, Record, Sample, Statistic, Threshold, Top, collect, collect_gradients, l1,
+    Alone, Average, Capture, Count, Fires, Metadata, PassOptions, Pool, ProbeType, ProbingError, Rank,
+    RankRecord, Ranked, Ranking, Record, Sample, Statistic, Threshold, Top, collect, collect_gradients, l1,
     prompt_activation_bundle, prompt_activations, speed,
 };
 use skn_random::{Key, Purpose};
@@ -21,6 +21,7 @@ use super::compare::Comparison;
 use super::mask_file::{check_site as check_site_of, check_template};
 use super::numbers::{Numbers, numbers};
 use super::probe_checks::{check, check_prompt, check_site};
+use super::probe_group::{Taken, spread_ranked, together};
 use super::probe_top::{best_of, counted, describe, outdated, top_file};
 use crate::error::{Result, SessionError};
 use crate::options::{NeuronChoice, Probe, Shard, Split};
@@ -75,6 +76,9 @@ impl Session {
     /// If something named is missing, damaged or does not fit, or the run has files that may not be replaced.
     pub fn probe(&self, options: &Probe) -> Result<Probed> {
         check(options)?;
+        if options.shard.is_some() {
+            self.require_alone("option `shard`: a shard")?;
+        }
         let setup = load(self, options)?;
         let model = setup.base.roberta(&setup.base.tuning(&options.tuned)?, Gradients::Nothing)?;
         check_prompt(options, &setup, &model)?;
@@ -119,7 +123,11 @@ impl Session {
         read.iter().try_for_each(|path| writer.read(path))?;
         setup.note(&mut writer)?;
         writer.finish()?;
-        let (best, best_last) = best(options, &run.join(&setup.base.task.name), setup.base.paper)?;
+        let own = self
+            .group()
+            .is_first()
+            .then(|| best(options, &run.join(&setup.base.task.name), setup.base.paper));
+        let (best, best_last) = own.transpose()?.unwrap_or_default();
         let config = &setup.base.model.config;
         Ok(Probed {
             run: folder,
@@ -365,15 +373,15 @@ impl<'a> Probing<'a> {
         let options = self.options;
         let mut fresh = BTreeMap::new();
         if options.passes(Split::Train) && options.pools().next().is_some() {
-            for statistic in self.collect("averaging", Split::Train.name(), |_, _| self.of_train())? {
-                let any: &dyn Any = statistic.as_ref();
+            for taken in self.collect("averaging", Split::Train.name(), |_, _| self.of_train())? {
+                let any: &dyn Any = taken.record.as_ref();
                 if let Some(average) = any.downcast_ref::<Average>() {
                     fresh.insert(average.pool(), average.threshold()?);
                     if options.ranks() == Some(average.pool()) {
                         self.averages = Some(average.clone());
                     }
                 }
-                self.keep(writer, Split::Train.name(), statistic)?;
+                self.keep(writer, Split::Train.name(), taken)?;
             }
         }
         let splits: Vec<_> = options.counted().collect();
@@ -401,10 +409,10 @@ impl<'a> Probing<'a> {
             let folder = writer.scratch();
             let of_split =
                 |texts: &[Encoded], classes| self.of_split(&folder, split, texts, classes, &thresholds);
-            for statistic in self.collect("counting", split, of_split)? {
-                self.keep(writer, split, statistic)?;
+            for taken in self.collect("counting", split, of_split)? {
+                self.keep(writer, split, taken)?;
             }
-            if options.with_texts {
+            if options.with_texts && self.is_first() {
                 self.keep_texts(writer, split)?;
             }
             if split == Split::Dev.name() {
@@ -434,9 +442,9 @@ impl<'a> Probing<'a> {
             }
             let (texts, ids) = (self.texts(split)?, &base.verbalizer.ids);
             let pass = PassOptions { part: split, ..self.pass };
-            let taken = collect_gradients(self.model, &texts, ids, statistics, steps, &pass)?;
-            for statistic in taken {
-                self.keep(writer, split, statistic)?;
+            let found = || collect_gradients(self.model, &texts, ids, statistics, steps, &pass);
+            for taken in self.together(split, &texts, found)? {
+                self.keep(writer, split, taken)?;
             }
         }
         Ok(())
@@ -444,19 +452,20 @@ impl<'a> Probing<'a> {
 
     /// The ranking by a regression, which reads some texts of train and of dev in passes of its own.
     fn l1(&mut self, writer: &mut RunWriter) -> Result<()> {
-        let (Some(averages), true) = (&self.averages, self.options.rank.contains(&Ranking::L1)) else {
-            return Ok(());
-        };
+        let is_asked = self.options.rank.contains(&Ranking::L1) && self.is_first();
+        let (Some(averages), true) = (&self.averages, is_asked) else { return Ok(()) };
         let base = &self.setup.base;
         let some = |split: Split, layer: u32| -> Result<Vec<Encoded>> {
-            let texts = self.texts(split.name())?;
+            let texts = self.all_texts(split.name())?;
             let key = Key::new(base.seed, Purpose::RegressionTexts).layer(layer);
             let drawn = key.rng().choose(texts.len(), Probe::MOST_REGRESSION_TEXTS);
             Ok(drawn.into_iter().map(|place| texts[place].clone()).collect())
         };
         let (train, dev) = (some(Split::Train, 0)?, some(Split::Dev, 1)?);
         let (classes, folder) = (base.task.classes(), writer.scratch());
-        let record = l1(self.model, [&train, &dev], averages, classes, &folder, &self.pass)?;
+        // A regression is not made of parts.
+        let pass = PassOptions { group: &Alone, ..self.pass };
+        let record = l1(self.model, [&train, &dev], averages, classes, &folder, &pass)?;
         self.keep_record(writer, Split::Dev.name(), &rank::file(Ranking::L1.name()), Box::new(record))
     }
 
@@ -540,11 +549,39 @@ impl<'a> Probing<'a> {
         what: &'static str,
         split: &str,
         statistics: impl FnOnce(&[Encoded], usize) -> Result<Vec<Box<dyn Statistic>>>,
-    ) -> Result<Vec<Box<dyn Statistic>>> {
+    ) -> Result<Vec<Taken>> {
         let (texts, classes) = (self.texts(split)?, self.setup.base.task.classes());
         let statistics = statistics(&texts, classes)?;
         let pass = PassOptions { part: split, ..self.pass };
-        Ok(collect(what, self.model, &texts, classes, statistics, &pass)?)
+        self.together(split, &texts, || collect(what, self.model, &texts, classes, statistics, &pass))
+    }
+
+    /// What was taken of all texts: of this process's share by `pass`, with what others took of theirs. They stop together.
+    fn together(
+        &self,
+        split: &str,
+        texts: &[Encoded],
+        pass: impl FnOnce() -> Result<Vec<Box<dyn Statistic>>, ProbingError>,
+    ) -> Result<Vec<Taken>> {
+        let group = self.pass.group;
+        // Of more processes than texts some have none.
+        let found = if texts.is_empty() && group.size() > 1 { Ok(Vec::new()) } else { pass() };
+        if group.any(matches!(found, Err(ProbingError::Cancelled)))? {
+            return Err(ProbingError::Cancelled.into());
+        }
+        let taken = found?
+            .into_iter()
+            .map(|statistic| Ok(Taken { name: statistic.file(split), record: statistic.into_record()? }));
+        together(
+            group,
+            self.setup.base.session.kinds(),
+            &self.metadata(split)?,
+            taken.collect::<Result<_>>()?,
+        )
+    }
+
+    fn is_first(&self) -> bool {
+        self.pass.group.is_first()
     }
 
     /// The texts whose activations are kept, a line each, in the order of the activations.
@@ -564,9 +601,11 @@ impl<'a> Probing<'a> {
         Ok(())
     }
 
-    fn keep(&mut self, writer: &mut RunWriter, split: &str, statistic: Box<dyn Statistic>) -> Result<()> {
-        let name = statistic.file(split);
-        let mut record = statistic.into_record()?;
+    fn keep(&mut self, writer: &mut RunWriter, split: &str, taken: Taken) -> Result<()> {
+        if !writer.writes() {
+            return Ok(());
+        }
+        let Taken { name, mut record } = taken;
         let any: &mut dyn Any = record.as_mut();
         if let Some(top) = any.downcast_mut::<TopTexts>() {
             describe(top, self.setup.part(split));
@@ -603,6 +642,7 @@ impl<'a> Probing<'a> {
             return Ok(());
         };
         // Those that need passes of their own were made last.
+        spread_ranked(self.pass.group, &mut self.ranked)?;
         let asked = &self.options.rank;
         self.ranked.sort_by_key(|(ranking, _)| asked.iter().position(|asked| asked == ranking));
         let base = &self.setup.base;
@@ -625,7 +665,7 @@ impl<'a> Probing<'a> {
 
     /// The activations of an empty text.
     fn prompt_activations(&mut self, writer: &mut RunWriter) -> Result<()> {
-        if !self.options.asks(ProbeType::PromptAct) {
+        if !self.options.asks(ProbeType::PromptAct) || !self.is_first() {
             return Ok(());
         }
         let config = &self.setup.base.model.config;
@@ -639,13 +679,14 @@ impl<'a> Probing<'a> {
 
     /// Accuracy and time of inference on test.
     fn speed(&mut self, writer: &mut RunWriter) -> Result<Option<(InferencePerformance, InferenceTime)>> {
-        if !self.options.asks(ProbeType::Speed) {
+        if !self.options.asks(ProbeType::Speed) || !self.is_first() {
             return Ok(None);
         }
         let base = &self.setup.base;
-        let texts = self.texts("test")?;
+        // One process is timed.
+        let texts = self.all_texts("test")?;
         let repeats = self.options.repeats.get();
-        let pass = PassOptions { part: "test", ..self.pass };
+        let pass = PassOptions { part: "test", group: &Alone, ..self.pass };
         let speed = speed(self.model, &texts, &base.verbalizer.ids, repeats, 1, &pass)?;
         let score = Score::of(base.task.metric, &speed.evaluation, base.seed)?;
         let performance = speed.performance(&base.task.name, base.task.metric, score.interval);
@@ -661,8 +702,14 @@ impl<'a> Probing<'a> {
         Ok(Some((performance, time)))
     }
 
+    /// All texts of a part, which rank 0 has.
+    fn all_texts(&self, split: &str) -> Result<Vec<Encoded>> {
+        self.setup.base.encode(split, self.setup.part(split), self.model)
+    }
+
+    /// The texts of a part that this process takes.
     fn texts(&self, split: &str) -> Result<Vec<Encoded>> {
-        let texts = self.setup.base.encode(split, self.setup.part(split), self.model)?;
+        let texts = self.setup.base.encode_own(split, self.setup.part(split), self.model)?;
         let Some(part) = self.options.shard else { return Ok(texts) };
         let Shard { index, count } = part;
         let own = shard(&texts, index - 1, count)?.to_vec();

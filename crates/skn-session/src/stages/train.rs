@@ -59,7 +59,7 @@ impl Session {
         // A run that goes on from its own best was perhaps stopped while it wrote that: the checkpoint has what it needs.
         let checkpoint = format!("{}/{}", file::LAST, file::CHECKPOINT);
         let torn = options.resume && options.tuned.load && has_checkpoint(out)?;
-        let mut setup = Setup::load_torn(self, &options.subject, &options.tuned, torn.then_some(out))?;
+        let mut setup = Setup::load_to_train(self, &options.subject, &options.tuned, torn.then_some(out))?;
         let goes_on = goes_on(options, &setup)?;
         // Whether its layers kept their width or not: a pruned model lies in what is resumed from.
         let pruned = setup.base.model_of_source || setup.base.model.config.kept_neurons.is_some();
