@@ -145,14 +145,14 @@ fn run<S: Stage>(stage: &S, line: &[OsString], ranks: &Ranks) -> anyhow::Result<
     let console = Arc::new(Console::new(&common)?);
     ranks.watch(&console)?;
     if ranks.are_several() && !S::IN_GROUP {
-        let why = format!("{} is done by one process; start it without MPI's mpirun", S::PROGRAM);
+        let why = format!("{} is done by one process; start it without mpirun", S::PROGRAM);
         return Err(Failure::usage(why));
     }
     let name = line.first().map_or(S::PROGRAM.into(), |name| name.to_string_lossy().into_owned());
     let call = Call { console: console.clone(), name, arguments: typed(line), group: ranks.group() };
     if let Some((rehearsed, compute)) = stage.rehearsed()? {
         if ranks.are_several() {
-            return Err(Failure::usage("--dry-run is done by one process; start it without MPI's mpirun"));
+            return Err(Failure::usage("--dry-run is done by one process; start it without mpirun"));
         }
         let result = call.session(compute).and_then(|session| Ok(DryRun(session.dry_run(&rehearsed)?)));
         return conclude(

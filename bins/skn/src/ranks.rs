@@ -16,7 +16,7 @@ const STARTED: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MP
 const GRACE: Duration = Duration::from_secs(3);
 
 /// How long processes that are told to stop wait for one another.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The processes that were started together.
 pub(crate) struct Ranks {
