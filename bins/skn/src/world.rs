@@ -1,5 +1,6 @@
 //! The processes of an MPI job as a group.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -32,6 +33,9 @@ pub(crate) struct World {
     calls: Mutex<Option<Sender<Call>>>,
     answers: Mutex<Receiver<Vec<u8>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Bytes that were given to others, and that came from them; what is given to all counts once.
+    sent: AtomicU64,
+    received: AtomicU64,
 }
 
 /// What is known at the beginning.
@@ -62,15 +66,27 @@ impl World {
             calls: Mutex::new(Some(calls)),
             answers: Mutex::new(answers),
             thread: Mutex::new(Some(thread)),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         })
     }
 
     /// Has the thread do something, and waits for its answer.
     fn call(&self, call: Call) -> Result<Vec<u8>, ProbingError> {
+        let count =
+            |counter: &AtomicU64, bytes: &[u8]| counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if let Call::Send { bytes, .. } | Call::Broadcast { bytes } = &call {
+            count(&self.sent, bytes);
+        }
+        let comes = matches!(&call, Call::Receive { .. })
+            || (self.rank > 0 && matches!(&call, Call::Broadcast { .. }));
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = calls.as_ref().is_some_and(|calls| calls.send(call).is_ok());
         let answer = if sent { answers.recv().ok() } else { None };
+        if let Some(bytes) = answer.as_ref().filter(|_| comes) {
+            count(&self.received, bytes);
+        }
         answer.ok_or_else(|| ProbingError::Mismatch {
             what: "MPI".into(),
             expected: "an answer of its thread".into(),
@@ -87,6 +103,8 @@ impl World {
 /// MPI is left when all processes have come to their end.
 impl Drop for World {
     fn drop(&mut self) {
+        let [sent, received] = [&self.sent, &self.received].map(|counter| counter.load(Ordering::Relaxed));
+        tracing::debug!("MPI: {sent} bytes sent, {received} received");
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             thread.join().ok();
