@@ -18,6 +18,7 @@ mod dry_run;
 mod input;
 mod number;
 mod program;
+mod shard;
 pub mod stage;
 mod wording;
 mod words;
