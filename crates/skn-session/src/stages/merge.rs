@@ -42,6 +42,13 @@ impl Session {
         let mut names: Vec<String> = shards.iter().flat_map(Part::files).collect();
         names.sort_unstable();
         names.dedup();
+        if names.is_empty() {
+            return Err(SessionError::input(format!(
+                "{}: expected shards with statistics, found {} of which none is finished; probe them again",
+                run.join(file::SHARDS).display(),
+                shards.len()
+            )));
+        }
         // What an earlier merge made, and no shard has changed since, is left alone; what one that was killed made is listed.
         let record = RunRecord::read(run)?;
         let is_listed = |name: &String| record.stages.values().any(|stage| stage.outputs.contains_key(name));
@@ -84,6 +91,9 @@ impl Session {
         Ok(Merged { run: run.into(), shards: shards.len(), files })
     }
 }
+
+/// So many of the shards that are missing are named.
+const NAMED: usize = 16;
 
 /// A shard of a probe.
 struct Part {
@@ -172,14 +182,15 @@ fn shards(run: &Path) -> Result<Vec<Part>> {
             "{place}: expected shards of {count}, found {other} too; remove what is old"
         )));
     }
-    let missing: Vec<String> = (1..=count)
-        .map(|index| Shard { index, count })
-        .filter(|shard| !found.contains(shard))
-        .map(|shard| shard.to_string())
-        .collect();
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        return Err(SessionError::input(format!("{}: missing shards {missing}", folder.display())));
+    let lacks = count - found.len();
+    if lacks > 0 {
+        let all = (1..=count).map(|index| Shard { index, count });
+        let missing =
+            all.filter(|shard| found.binary_search_by_key(&shard.index, |found| found.index).is_err());
+        let named: Vec<String> = missing.take(NAMED).map(|shard| shard.to_string()).collect();
+        let more = if lacks > NAMED { format!(" and {} more", lacks - NAMED) } else { String::new() };
+        let missing = named.join(", ");
+        return Err(SessionError::input(format!("{}: missing shards {missing}{more}", folder.display())));
     }
     (1..=count).map(|index| Part::read(run, Shard { index, count })).collect()
 }
@@ -276,12 +287,15 @@ fn common_split(shards: &[Part]) -> Result<SplitRecord> {
 fn merge(kinds: &Kinds, shards: &[Part], name: &str) -> Result<TensorBundle> {
     let read = |part: &Part| -> Result<TensorFile> {
         let path = part.folder.join(name);
-        if !provenance::is_there(&path)? {
+        // What was killed while it wrote may have left the file: nobody can say of what settings.
+        if part.stage_of(name).is_none() || !provenance::is_there(&path)? {
             let mut others = shards.iter().filter(|part| part.stage_of(name).is_some());
             let by = others.next().map(|part| part.folder.join(file::RUN).display().to_string());
             return Err(SessionError::input(format!(
-                "{}: no such file; every shard must have it, as {} lists it",
-                path.display(),
+                "{}: shard {} is not finished: expected {name}, as {} lists it, found none; probe it again (option \
+                 `overwrite` replaces what it left)",
+                part.folder.join(file::RUN).display(),
+                part.shard,
                 by.unwrap_or_default()
             )));
         }
