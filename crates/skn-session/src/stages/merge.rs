@@ -260,26 +260,41 @@ fn cut_and_joined(shards: &[Part], files: &[String]) -> Result<Vec<(&'static str
 
 /// The division of the data that all shards have.
 fn common_split(shards: &[Part]) -> Result<SplitRecord> {
-    let mut first: Option<(PathBuf, Vec<u8>)> = None;
+    let mut first: Option<(PathBuf, SplitRecord)> = None;
     for part in shards {
         let path = part.folder.join(file::SPLIT);
         provenance::is_there(&path)?;
         let read = read_regular(&path, u64::MAX);
         let bytes = read.map_err(|error| SessionError::input(format!("{}: {error}", path.display())))?;
-        match &first {
-            None => first = Some((path, bytes)),
-            Some((_, expected)) if *expected == bytes => {}
-            Some((expected, _)) => {
-                let (path, expected) = (path.display(), expected.display());
-                return Err(SessionError::input(format!(
-                    "{path}: expected what {expected} has, found another"
-                )));
-            }
+        let found: SplitRecord = parse_json(&path, &bytes, "the documented JSON")?;
+        let Some((place, expected)) = &first else {
+            first = Some((path, found));
+            continue;
+        };
+        if found != *expected {
+            let (what, expected, found) = differing(expected, &found);
+            return Err(SessionError::input(format!(
+                "{}: {what}: expected {expected} as in {}, found {found}; probe the shards alike",
+                path.display(),
+                place.display()
+            )));
         }
     }
-    match first {
-        Some((path, bytes)) => Ok(parse_json(&path, &bytes, "the documented JSON")?),
-        None => Err(SessionError::input("shards: expected at least one, found none")),
+    let none = || SessionError::input("shards: expected at least one, found none");
+    first.map(|(_, record)| record).ok_or_else(none)
+}
+
+/// In what two divisions differ, and what each says of it.
+fn differing(a: &SplitRecord, b: &SplitRecord) -> (&'static str, String, String) {
+    let data = |of: &SplitRecord| of.data_sha256.clone();
+    if a.task != b.task {
+        ("task", a.task.clone(), b.task.clone())
+    } else if a.seed != b.seed {
+        ("seed", a.seed.to_string(), b.seed.to_string())
+    } else if data(a) != data(b) {
+        ("data_sha256", data(a), data(b))
+    } else {
+        ("rows", "those".into(), "others".into())
     }
 }
 
