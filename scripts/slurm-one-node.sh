@@ -29,10 +29,20 @@ chmod 711 "$work"
 export SLURM_CONF=$work/slurm.conf HF_HOME=$work/cache
 
 numbers=()
-# start NAME COMMAND..: a server, which stays the script's child.
+# start NAME COMMAND..: a server, which stays the script's child. What is typed to end the script (^C) is not for it: it is
+# needed to end the jobs.
 start() {
-    "${@:2}" >"$work/$1.said" 2>&1 &
+    setsid "${@:2}" >"$work/$1.said" 2>&1 &
     numbers+=($!)
+}
+# What else this Slurm has started: whatever was given its file of settings, which nobody else has.
+left() {
+    for place in /proc/[0-9]*/environ; do
+        number=$(basename "$(dirname "$place")")
+        if [ "$number" != $$ ] && tr '\0' '\n' 2>/dev/null <"$place" | grep -qx "SLURM_CONF=$SLURM_CONF"; then
+            echo "$number"
+        fi
+    done 2>/dev/null
 }
 # Ends what was started, by its number: the jobs, then the servers, of which the last one started may need those before it.
 end() {
@@ -54,6 +64,7 @@ end() {
         wait "${numbers[place]}" || true
         kill $! 2>/dev/null || true
     done
+    for number in $(left); do kill -KILL "$number" 2>/dev/null || true; done
     rm -rf "$work"
     exit $code
 }

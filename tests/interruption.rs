@@ -183,7 +183,20 @@ fn stopped_by_a_signal() {
 fn a_chain_that_was_stopped_says_how_it_goes_on() {
     let desk = Desk::new();
     for (name, code) in [("INT", 130), ("USR1", USER_SIGNAL)] {
-        let words = ["--epoch", "1", "--retune-epoch", "1", "--draws", "1", "--shares", "0.1", "--out", name];
+        let words = [
+            "--prompt_size",
+            "4",
+            "--epoch",
+            "1",
+            "--retune-epoch",
+            "1",
+            "--draws",
+            "1",
+            "--shares",
+            "0.1",
+            "--out",
+            name,
+        ];
         let mut command = desk.command("skn-run", &words);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         while !desk.path(&format!("{name}/last/checkpoint.safetensors")).exists() {
@@ -199,7 +212,7 @@ fn a_chain_that_was_stopped_says_how_it_goes_on() {
         assert!(goes_on.ends_with(&expected), "{goes_on}");
     }
     // A scheduler starts the same line again.
-    desk.ok("skn-run --epoch 1 --retune-epoch 1 --draws 1 --shares 0.1 --out USR1 --resume");
+    desk.ok("skn-run --prompt_size 4 --epoch 1 --retune-epoch 1 --draws 1 --shares 0.1 --out USR1 --resume");
     desk.ok("skn-verify USR1");
 }
 
