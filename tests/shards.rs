@@ -33,10 +33,6 @@ fn desk() -> Desk {
 fn run(desk: &Desk, environment: &str, line: &str) -> Said {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut command = desk.command(words[0], &words[1..]);
-    for name in ["ID", "MIN", "MAX", "STEP", "COUNT"] {
-        command.env_remove(format!("SLURM_ARRAY_TASK_{name}"));
-    }
-    command.env_remove("JOB_COMPLETION_INDEX").env_remove("SKN_SHARDS");
     command.envs(environment.split_whitespace().map(|set| set.split_once('=').unwrap()));
     command.output().unwrap().into()
 }

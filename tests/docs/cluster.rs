@@ -73,7 +73,6 @@ fn jobs_of_kubernetes_make_the_whole() {
         };
         for pod in 0..pods {
             let mut command = desk.command(words[0], &words[1..]);
-            command.env_remove("SLURM_ARRAY_TASK_ID");
             if let Some(shards) = variables {
                 command.env("JOB_COMPLETION_INDEX", format!("{pod}")).env("SKN_SHARDS", shards);
             }
