@@ -215,7 +215,7 @@ fn words(line: &str) -> Vec<String> {
             }
             ('#', None) if word.is_none() => break,
             ('$', Some('"')) if word.as_deref() == Some("") && rest.peek() == Some(&'@') => {
-                (rest.next(), rest.next());
+                rest.nth(1);
                 (word, quote) = (None, None);
             }
             ('$', None | Some('"')) => {
