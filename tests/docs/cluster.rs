@@ -1,6 +1,7 @@
 //! The recipes of the page on many machines that need none: the Jobs of Kubernetes, pod by pod with the variables that it sets,
 //! and the lines for one machine. What they make must be what one process makes. `scripts/slurm-one-node.sh` runs those of Slurm.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -46,23 +47,35 @@ fn said<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
         .find_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(name)?.strip_prefix(": "))
 }
 
+/// Runs a script of the page, with the programs and `bin/` of the desk in PATH.
+fn script(desk: &Desk, page: &Page, name: &str) {
+    write(&desk.path(name), shown(page, name));
+    let programs = Path::new(env!("CARGO_BIN_EXE_skn-probe")).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = [desk.path("bin"), programs.to_path_buf()].into_iter().chain(std::env::split_paths(&path));
+    let mut command = Command::new("bash");
+    command.arg(name).current_dir(desk.path("")).env("PATH", std::env::join_paths(places).unwrap());
+    let said: Said = command.output().unwrap().into();
+    assert_eq!(said.code, 0, "{name}\n{}{}", said.stdout, said.stderr);
+}
+
 #[test]
 fn jobs_of_kubernetes_make_the_whole() {
+    use std::os::unix::fs::PermissionsExt;
     let (page, desk) = (Page::read(PAGE.into()), desk());
-    let script = shown(&page, "jobs.sh");
-    let jobs: Vec<Vec<&str>> = script
-        .lines()
-        .filter_map(|line| line.strip_prefix("job "))
-        .map(|line| line.split(' ').collect())
-        .collect();
-    assert_eq!(jobs.len(), 4, "{script}");
-    for job in jobs {
-        let manifest =
-            shown(&page, job[1]).replace("NAME", job[0]).replace("SPLITS", job.get(2).unwrap_or(&""));
-        assert_eq!(said(&manifest, "name"), Some(job[0]));
+    for name in ["shards.yaml", "merge.yaml"] {
+        write(&desk.path(name), shown(&page, name));
+    }
+    // In place of a cluster: it keeps what it is given, in order.
+    let kubectl = desk.path("bin/kubectl");
+    write(&kubectl, "#!/bin/sh\nif [ \"$1\" = apply ]; then cat >\"given-$(ls | grep -c given-)\"; fi\n");
+    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&desk, &page, "jobs.sh");
+    for job in 0..4 {
+        let manifest = fs::read_to_string(desk.path(&format!("given-{job}"))).unwrap();
         let words: Vec<String> = serde_json::from_str(said(&manifest, "command").unwrap()).unwrap();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let (pods, variables) = match said(&manifest, "completions") {
+        let (pods, shards) = match said(&manifest, "completions") {
             None => (1, None),
             Some(completions) => {
                 assert_eq!(said(&manifest, "completionMode"), Some("Indexed"));
@@ -73,27 +86,19 @@ fn jobs_of_kubernetes_make_the_whole() {
         };
         for pod in 0..pods {
             let mut command = desk.command(words[0], &words[1..]);
-            if let Some(shards) = variables {
+            if let Some(shards) = shards {
                 command.env("JOB_COMPLETION_INDEX", format!("{pod}")).env("SKN_SHARDS", shards);
             }
             let said: Said = command.output().unwrap().into();
-            assert_eq!(said.code, 0, "{job:?}, pod {pod}\n{}", said.stderr);
+            assert_eq!(said.code, 0, "job {job}, pod {pod}\n{}", said.stderr);
         }
     }
     check(&desk);
 }
 
-#[cfg(unix)]
 #[test]
 fn one_machine_makes_the_whole() {
     let (page, desk) = (Page::read(PAGE.into()), desk());
-    write(&desk.path("machine.sh"), shown(&page, "machine.sh"));
-    let programs = Path::new(env!("CARGO_BIN_EXE_skn-probe")).parent().unwrap();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::iter::once(programs.to_path_buf()).chain(std::env::split_paths(&path));
-    let mut command = Command::new("sh");
-    command.arg("machine.sh").current_dir(desk.path("")).env("PATH", std::env::join_paths(places).unwrap());
-    let said: Said = command.output().unwrap().into();
-    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+    script(&desk, &page, "machine.sh");
     check(&desk);
 }
