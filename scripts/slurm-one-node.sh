@@ -39,7 +39,7 @@ start() {
 left() {
     for place in /proc/[0-9]*/environ; do
         number=$(basename "$(dirname "$place")")
-        if [ "$number" != $$ ] && tr '\0' '\n' 2>/dev/null <"$place" | grep -qx "SLURM_CONF=$SLURM_CONF"; then
+        if [ "$number" != $$ ] && tr '\0' '\n' 2>/dev/null <"$place" | grep -x "SLURM_CONF=$SLURM_CONF" >/dev/null; then
             echo "$number"
         fi
     done 2>/dev/null
@@ -135,7 +135,7 @@ start munged munged --foreground --key-file="$work/munge.key" --socket="$work/mu
 until_true 10 "munged listens" test -S "$work/munge.socket"
 start slurmctld slurmctld -D -f "$SLURM_CONF"
 start slurmd slurmd -D -f "$SLURM_CONF"
-is_idle() { sinfo --noheader --format=%T 2>/dev/null | grep -qx idle; }
+is_idle() { sinfo --noheader --format=%T 2>/dev/null | grep -x idle >/dev/null; }
 until_true 30 "the node is idle" is_idle
 echo "Slurm of one node: $(sinfo --version)"
 
@@ -150,7 +150,11 @@ shown() {
     [ -s "$work/run/$1" ] || { echo "$page: shows no $1"; return 1; }
 }
 states() { squeue --noheader --states=all --array --format='%i %T' 2>/dev/null; }
-are_over() { ! states | grep -qvE ' (COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL|OUT_OF_MEMORY|BOOT_FAIL|DEADLINE)$'; }
+are_over() {
+    local now
+    now=$(states) && [ -n "$now" ] || return 1
+    ! grep -vE ' (COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL|OUT_OF_MEMORY|BOOT_FAIL|DEADLINE)$' <<<"$now" >/dev/null
+}
 # Waits for all jobs, which must have succeeded; one that can never start has not.
 all_done() {
     until_true "$1" "all jobs are over: $(states | tr '\n' ';')" are_over
@@ -216,7 +220,7 @@ if command -v parallel >/dev/null; then
 else
     echo "parallel.sh: skipped: no parallel here (Debian: apt-get install parallel)"
 fi
-if ldd "$programs/skn-probe" | grep -q libmpi && srun --mpi=list 2>&1 | grep -q pmix; then
+if ldd "$programs/skn-probe" | grep libmpi >/dev/null && srun --mpi=list 2>&1 | grep pmix >/dev/null; then
     again "mpi.sh: srun with MPI" sbatch --wait mpi.sh
 else
     echo "mpi.sh: skipped: the programs are built without --features mpi, or this Slurm has no pmix"
