@@ -1,6 +1,7 @@
 # The programs in a small image: docker build -t skn . && docker run --rm -v "$PWD:/work" skn skn-run
 # Compiling takes a quarter of an hour on two cores. Data, models and runs are of the folder that is mounted at /work; the cache of
-# the Hub is at /work/.cache/huggingface unless HF_HOME says otherwise.
+# the Hub is at /work/.cache/huggingface unless HF_HOME says otherwise. docs/how-to/cluster.md takes the image to clusters;
+# scripts/container.sh tries its last stage where no engine runs.
 FROM rust:1.95-slim-bookworm AS build
 # zstd and ring have parts in C.
 RUN apt-get update \

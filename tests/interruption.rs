@@ -15,6 +15,9 @@ use support::Desk;
 const TRAIN: &str = "skn-train --model demo --task sentiment --bz 8 --epoch 1 --max-steps 40 --eval_every_step 10 \
                      --checkpoint-every 3 --threads 1 --save_to";
 
+/// How a program ends that SIGUSR1 stopped: 128 and the signal's number, which is not the same on every system.
+const USER_SIGNAL: i32 = if cfg!(target_os = "linux") { 138 } else { 158 };
+
 fn start(desk: &Desk, line: &str) -> Child {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut command = desk.command(words[0], &words[1..]);
@@ -146,7 +149,7 @@ fn the_whole_chain_is_resumed() {
 fn stopped_by_a_signal() {
     let desk = Desk::new();
     desk.ok(&format!("{TRAIN} straight"));
-    for (name, code) in [("INT", 130), ("TERM", 143)] {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("USR1", USER_SIGNAL)] {
         let run = format!("stopped by {name}");
         let words: Vec<&str> = TRAIN.split_whitespace().skip(1).chain([run.as_str(), "--force"]).collect();
         let mut command = desk.command("skn-train", &words);
@@ -159,6 +162,11 @@ fn stopped_by_a_signal() {
         signal(&child, name);
         let said: support::Said = child.wait_with_output().unwrap().into();
         assert_eq!(said.code, code, "{}", said.stderr);
+        assert!(
+            said.stderr.contains(&format!("stopped by SIG{name}: a checkpoint of step ")),
+            "{}",
+            said.stderr
+        );
         let goes_on = said.stderr.trim_end().rsplit_once("this goes on: ").unwrap().1.to_owned();
         assert!(goes_on.ends_with("--resume") && !goes_on.contains("--force"), "{goes_on}");
         let said = desk.command("skn-train", &words[..words.len() - 1]).output().unwrap();
@@ -174,26 +182,45 @@ fn stopped_by_a_signal() {
 #[test]
 fn a_chain_that_was_stopped_says_how_it_goes_on() {
     let desk = Desk::new();
-    let words = ["--epoch", "1", "--retune-epoch", "1", "--draws", "1", "--shares", "0.1", "--out", "run"];
-    let mut command = desk.command("skn-run", &words);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    while !desk.path("run/last/checkpoint.safetensors").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
-        std::thread::yield_now();
+    for (name, code) in [("INT", 130), ("USR1", USER_SIGNAL)] {
+        let words = [
+            "--prompt_size",
+            "4",
+            "--epoch",
+            "1",
+            "--retune-epoch",
+            "1",
+            "--draws",
+            "1",
+            "--shares",
+            "0.1",
+            "--out",
+            name,
+        ];
+        let mut command = desk.command("skn-run", &words);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        while !desk.path(&format!("{name}/last/checkpoint.safetensors")).exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
+            std::thread::yield_now();
+        }
+        signal(&child, name);
+        let said: support::Said = child.wait_with_output().unwrap().into();
+        assert_eq!(said.code, code, "{}", said.stderr);
+        assert!(said.stderr.contains(&format!("stopped by SIG{name}: ")), "{}", said.stderr);
+        let goes_on = said.stderr.trim_end().rsplit_once("this goes on: ").unwrap().1.to_owned();
+        let expected = format!("skn-run {} --resume", words.join(" "));
+        assert!(goes_on.ends_with(&expected), "{goes_on}");
     }
-    signal(&child, "INT");
-    let said: support::Said = child.wait_with_output().unwrap().into();
-    assert_eq!(said.code, 130, "{}", said.stderr);
-    let goes_on = said.stderr.trim_end().rsplit_once("this goes on: ").unwrap().1.to_owned();
-    let expected = format!("skn-run {} --resume", words.join(" "));
-    assert!(goes_on.ends_with(&expected), "{goes_on}");
+    // A scheduler starts the same line again.
+    desk.ok("skn-run --prompt_size 4 --epoch 1 --retune-epoch 1 --draws 1 --shares 0.1 --out USR1 --resume");
+    desk.ok("skn-verify USR1");
 }
 
 /// Who waits for texts that never come listens all the same.
 #[test]
 fn a_program_that_reads_standard_input_stops_too() {
     let desk = Desk::new();
-    for (name, code) in [("INT", 130), ("TERM", 143)] {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("USR1", USER_SIGNAL)] {
         let words = ["--model", "demo", "--task", "sentiment"];
         let mut command = desk.command("skn-predict", &words);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());

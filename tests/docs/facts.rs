@@ -65,6 +65,17 @@ fn keys_of_a_task_file_are_told() {
 #[test]
 fn variables_of_the_environment_are_told() {
     let page = read("docs/reference/environment.md");
+    let code = read("bins/skn/src/shard.rs");
+    let code = code.split("#[cfg(test)]").next().unwrap();
+    for begins in ["SLURM_ARRAY_TASK_", "JOB_", "SKN_"] {
+        let names: Vec<&str> = quoted(code, begins).collect();
+        assert!(!names.is_empty(), "{begins}");
+        for name in names {
+            // A table has no place for the same beginning five times.
+            let end = name.replace("SLURM_ARRAY_TASK_", "_");
+            assert!(page.contains(&format!("`{name}`")) || page.contains(&format!("`{end}`")), "{name}");
+        }
+    }
     for folder in ["crates/skn-hub/src", "bins/skn-fetch/src"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let code = fs::read_to_string(entry.unwrap().path()).unwrap();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
+#[cfg(unix)]
+mod cluster;
 mod facts;
 mod page;
 #[path = "../support/mod.rs"]

@@ -159,22 +159,36 @@ fn codes(prose: &str) -> (Vec<String>, String) {
     (found, rest)
 }
 
-/// The commands of a line of shell: what `&&`, `;`, `|` part, without comments, assignments, `do` and `cargo run`.
+/// The commands of a line of shell: what `&&`, `;`, `|`, `&` part, without comments, assignments, `do`, `cargo run` and what
+/// starts them in many places (xargs, parallel, srun). What sbatch wraps is a line of its own.
 pub fn commands(line: &str) -> Vec<Vec<String>> {
     let mut found = vec![Vec::new()];
     for word in words(line) {
         match word.as_str() {
-            "&&" | ";" | "|" => found.push(Vec::new()),
+            "&&" | ";" | "|" | "&" => found.push(Vec::new()),
             _ => found.last_mut().unwrap().push(word),
         }
     }
-    found.into_iter().map(|words| plain(&words)).filter(|words| !words.is_empty()).collect()
+    let wrapped = |words: &[String]| {
+        let place = words.iter().position(|word| word == "--wrap");
+        let line = place.and_then(|place| words.get(place + 1));
+        // The end of a `$(..)` around it is no part of it.
+        line.map_or_else(Vec::new, |line| commands(line.trim_end_matches(')')))
+    };
+    let found = found.into_iter().flat_map(|words| [wrapped(&words), vec![plain(&words)]].concat());
+    found.filter(|words| !words.is_empty()).collect()
 }
 
 fn plain(words: &[String]) -> Vec<String> {
     let is_before =
         |word: &&String| *word == "do" || word.split_once('=').is_some_and(|(name, _)| is_name(name));
     let words: Vec<String> = words.iter().skip_while(is_before).cloned().collect();
+    let starts = words.first().is_some_and(|word| ["xargs", "parallel", "srun"].contains(&word.as_str()));
+    if let (true, Some(place)) = (starts, words.iter().position(|word| word.starts_with("skn-"))) {
+        // Their `{}` is a number here, and what follows `:::` is what it stands for.
+        let own = words[place..].iter().take_while(|word| *word != ":::");
+        return own.map(|word| word.replace("{}", "1")).collect();
+    }
     match words.iter().position(|word| word == "--bin") {
         Some(place) if words[0] == "cargo" && words[1] == "run" => {
             let rest = words[place + 1..].iter().enumerate();
@@ -188,7 +202,7 @@ fn is_name(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The words of a line of shell. A variable is 1.
+/// The words of a line of shell. A variable is 1; all arguments, `"$@"`, are none.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut rest = line.chars().peekable();
@@ -200,6 +214,10 @@ fn words(line: &str) -> Vec<String> {
                 word.get_or_insert_default();
             }
             ('#', None) if word.is_none() => break,
+            ('$', Some('"')) if word.as_deref() == Some("") && rest.peek() == Some(&'@') => {
+                rest.nth(1);
+                (word, quote) = (None, None);
+            }
             ('$', None | Some('"')) => {
                 while rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '_').is_some() {}
                 word.get_or_insert_default().push('1');
@@ -239,6 +257,12 @@ mod tests {
         let expected: [&[&str]; 3] =
             [&["skn-run", "--shard", "1/8", "--", "x"], &["skn-tasks"], &["echo", "a | b"]];
         assert_eq!(commands(line), expected);
+        let line = "seq 8 | xargs -P 4 -I{} skn-probe --shard {}/8 & parallel -j 2 skn-run {} x ::: 1 2; srun -n 4 skn-run \"$@\" y";
+        let expected: [&[&str]; 4] =
+            [&["seq", "8"], &["skn-probe", "--shard", "1/8"], &["skn-run", "1", "x"], &["skn-run", "y"]];
+        assert_eq!(commands(line), expected);
+        let line = "id=$(sbatch --wrap 'skn-merge --out a && skn-verify a')";
+        assert_eq!(commands(line)[..2], [vec!["skn-merge", "--out", "a"], vec!["skn-verify", "a"]]);
         let block = Block { info: "console".into(), text: "$ a \\\n    b\nsaid\n$ c\n".into() };
         assert_eq!(block.commands(), [vec!["a", "b"], vec!["c"]]);
     }

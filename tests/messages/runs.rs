@@ -73,9 +73,14 @@ fn shards() {
     user.told("A part is missing", "skn-merge --out run", 3);
     user.told("A part is there already", &format!("{probe} --shard 1/2"), 3);
     user.told("The first of no parts", &format!("{probe} --shard 1/0"), 2);
+    user.told("The part of a job, where there is none", &format!("{probe} --shard auto"), 2);
+    fs::create_dir(user.desk.path("run/shards/2-of-2")).unwrap();
+    user.told("A part that was begun", "skn-merge --out run", 3);
     user.desk.ok(&format!("{probe} --shard 2/2 --seed 1"));
     user.told("A part of another seed", "skn-merge --out run", 3);
-    user.finish(4);
+    fs::create_dir(user.desk.path("run/shards/3-of-3")).unwrap();
+    user.told("A part of two and one of three", "skn-merge --out run", 3);
+    user.finish(7);
 }
 
 #[test]

@@ -67,6 +67,9 @@ impl Desk {
             "XDG_CACHE_HOME",
             "HF_TOKEN",
             "CLICOLOR_FORCE",
+            "SLURM_ARRAY_TASK_ID",
+            "JOB_COMPLETION_INDEX",
+            "SKN_SHARDS",
         ] {
             command.env_remove(name);
         }

@@ -14,7 +14,7 @@ const EXIT_CODES: [(&str, &str); 9] = [
     ("4", "Not here, and the network did not give it or may not be asked."),
     ("5", "The device can't be had."),
     ("6", "Another program works on the same run."),
-    ("130, 143", "Stopped by SIGINT or SIGTERM, after a checkpoint where there is one."),
+    ("130, 143, 138", "Stopped by SIGINT, SIGTERM or SIGUSR1, after a checkpoint where there is one."),
     ("101", "A bug."),
 ];
 

@@ -12,6 +12,18 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::{Common, ProgressKind};
 
+/// The signals that ask a program to stop.
+#[cfg(unix)]
+pub(crate) const STOPPING: &[(i32, &str)] = {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+    &[(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGUSR1, "SIGUSR1")]
+};
+#[cfg(not(unix))]
+pub(crate) const STOPPING: &[(i32, &str)] = {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    &[(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")]
+};
+
 /// A line of progress is printed at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -195,11 +207,14 @@ impl Console {
 }
 
 /// The first signal asks the work to stop at the next safe place; a second one ends the program at once.
+///
+/// SIGUSR1 is what a scheduler is told to send some time before it takes the machine away. SIGXCPU, which comes each second once
+/// the processor's time is over, would be its own second one.
 fn watch_signals() -> anyhow::Result<Arc<AtomicUsize>> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
     let signal = Arc::new(AtomicUsize::new(0));
     let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    for number in [SIGINT, SIGTERM] {
+    for (number, _) in STOPPING {
+        let number = *number;
         signal_hook::flag::register_conditional_default(number, Arc::clone(&again))?;
         signal_hook::flag::register(number, Arc::clone(&again))?;
         signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;

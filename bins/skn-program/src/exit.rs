@@ -7,7 +7,7 @@ use serde::Serialize;
 use skn_artifact::{ErrorKind, visible};
 
 use crate::cli::Common;
-use crate::console::{Console, print, print_json};
+use crate::console::{Console, STOPPING, print, print_json};
 
 /// An error that the programs themselves find, with its exit code.
 #[derive(Debug)]
@@ -54,11 +54,8 @@ impl Failure {
 
     /// A signal stopped the work: exit code 128 + its number, whatever the work said of it.
     pub fn signal(signal: usize, said: &anyhow::Error) -> anyhow::Error {
-        let name = match signal {
-            2 => "SIGINT",
-            15 => "SIGTERM",
-            _ => "a signal",
-        };
+        let known = STOPPING.iter().find(|(number, _)| usize::try_from(*number) == Ok(signal));
+        let name = known.map_or("a signal", |(_, name)| name);
         let message = format!("stopped by {name}: {}", innermost(said));
         Self { code: 128u8.saturating_add(signal as u8), message }.into()
     }
@@ -161,5 +158,11 @@ mod tests {
         let error = Failure::signal(15, &stopped);
         assert_eq!(code(&error), 143);
         assert_eq!(error.to_string(), "stopped by SIGTERM: a checkpoint of step 5 is written");
+        #[cfg(target_os = "linux")]
+        {
+            let error = Failure::signal(10, &stopped);
+            assert_eq!(code(&error), 138);
+            assert_eq!(error.to_string(), "stopped by SIGUSR1: a checkpoint of step 5 is written");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod input;
 mod number;
 mod program;
 mod ranks;
+mod shard;
 pub mod stage;
 mod wording;
 mod words;

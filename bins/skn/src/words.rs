@@ -47,7 +47,7 @@ pub(crate) fn made_by(entry: &str, arguments: &[String]) -> Option<Made> {
             }
             "skn-probe" => {
                 let probe: probe::Probe = skn_program::parse(line()).ok()?;
-                (probe.options().into(), probe.compute.options())
+                (probe.options().ok()?.into(), probe.compute.options())
             }
             "skn-select" => {
                 let select: select::Select = skn_program::parse(line()).ok()?;
@@ -296,7 +296,7 @@ mod tests {
         let line = || std::iter::once(program.to_owned()).chain(words.clone());
         let read: Stage = match program {
             "skn-train" => skn_program::parse::<train::Train>(line()).unwrap().options().into(),
-            "skn-probe" => skn_program::parse::<probe::Probe>(line()).unwrap().options().into(),
+            "skn-probe" => skn_program::parse::<probe::Probe>(line()).unwrap().options().unwrap().into(),
             "skn-merge" => skn_program::parse::<merge::Merge>(line()).unwrap().options().into(),
             "skn-select" => skn_program::parse::<select::Select>(line()).unwrap().options().into(),
             "skn-mask" => skn_program::parse::<mask::Mask>(line()).unwrap().options().unwrap().into(),

@@ -44,8 +44,12 @@ pub(crate) fn keep(writer: &mut RunWriter, record: &SplitRecord, replace: bool) 
     if replace {
         return writer.json(file::SPLIT, record);
     }
-    if found.task != record.task || is_same(&found, record) {
+    if found.task != record.task {
         return Ok(());
+    }
+    if is_same(&found, record) {
+        // Made with another seed by what this replaces; that one would stand beside files of this one's.
+        return if listed.is_none() && writer.replaces() { writer.json(file::SPLIT, record) } else { Ok(()) };
     }
     let data = format!("{DATA}{}", record.task);
     let of_rows = || {

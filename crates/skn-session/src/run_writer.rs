@@ -108,6 +108,11 @@ impl RunWriter {
         self.group.rank() == 0
     }
 
+    /// Whether files that are there may be replaced.
+    pub(crate) fn replaces(&self) -> bool {
+        self.overwrite == Overwrite::Replace
+    }
+
     /// Refuses early what would be refused at the end, so that no work is lost.
     ///
     /// # Errors
@@ -119,7 +124,7 @@ impl RunWriter {
         for name in names {
             refuse_link(&self.folder, name.as_ref())?;
         }
-        if self.overwrite == Overwrite::Replace {
+        if self.replaces() {
             return Ok(());
         }
         for path in names.iter().map(|name| self.folder.join(name.as_ref())) {

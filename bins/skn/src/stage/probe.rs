@@ -7,12 +7,13 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::InferencePerformance;
-use skn_session::options::{self, NeuronChoice, Shard};
+use skn_session::options::{self, NeuronChoice};
 use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Subject, Tuned};
 use crate::number::with_interval;
 use crate::program::{Call, Stage};
+use crate::shard::{ShardFlag, spelled_out};
 
 /// Measure how well every feed-forward neuron predicts the label.
 ///
@@ -72,9 +73,10 @@ pub struct Probe {
     #[arg(long, value_name = "SHARES", value_delimiter = ',')]
     compare: Vec<Share>,
 
-    /// A part of each split, as 2/8; written to RUN/shards, for skn-merge
+    /// A part of each split, as 2/8; written to RUN/shards, for skn-merge. auto: the part of the job that runs this, a task of a job
+    /// array of Slurm or a pod of an indexed Job of Kubernetes (with SKN_SHARDS, how many parts there are)
     #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
+    shard: Option<ShardFlag>,
 
     #[command(flatten)]
     at_once: AtOnce,
@@ -112,7 +114,10 @@ impl From<SplitFlag> for options::Split {
 
 impl Probe {
     /// What the flags ask for. Flags that have nothing to act on are told.
-    pub(crate) fn options(&self) -> options::Probe {
+    ///
+    /// # Errors
+    /// If the shard is that of the job that runs this, and none does.
+    pub(crate) fn options(&self) -> Result<options::Probe> {
         let mut probe = options::Probe::default();
         (probe.subject, probe.tuned) = (self.subject.options(), self.tuned.options());
         probe.probe_type = self.probe_type.clone();
@@ -121,13 +126,13 @@ impl Probe {
         (probe.fire_bits, probe.variance) = (self.fire_bits, self.variance);
         (probe.rank, probe.compare) = (self.rank.clone(), self.compare.clone());
         probe.metric_column = self.metric_column.clone();
-        (probe.shard, probe.batch) = (self.shard, self.at_once.batch);
+        (probe.shard, probe.batch) = (self.shard.map(ShardFlag::meant).transpose()?, self.at_once.batch);
         probe.repeats = self.repeats.unwrap_or(probe.repeats);
         (probe.out, probe.overwrite) = (self.destination.out.clone(), self.destination.force);
         if self.repeats.is_some() && !probe.asks(ProbeType::Speed) {
             tracing::warn!("--repeats: goes with --probe_type speed; it changes nothing");
         }
-        probe
+        Ok(probe)
     }
 }
 
@@ -191,11 +196,16 @@ impl Stage for Probe {
     }
 
     fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
+        self.dry.stage(|| Ok(self.options()?.into()), self.compute.options())
     }
 
     fn run(&self, call: &Call) -> Result<Probed> {
-        let session = call.session(self.compute.options())?;
-        Ok(Probed(session.probe(&self.options())?))
+        let options = self.options()?;
+        let mut session = call.session(self.compute.options())?;
+        if let Some(shard) = options.shard {
+            let typed = spelled_out(&call.arguments, shard);
+            session = session.with_description(move |_| typed.clone());
+        }
+        Ok(Probed(session.probe(&options)?))
     }
 }

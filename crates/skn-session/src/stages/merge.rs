@@ -42,6 +42,13 @@ impl Session {
         let mut names: Vec<String> = shards.iter().flat_map(Part::files).collect();
         names.sort_unstable();
         names.dedup();
+        if names.is_empty() {
+            return Err(SessionError::input(format!(
+                "{}: expected shards with statistics, found {} of which none is finished; probe them again",
+                run.join(file::SHARDS).display(),
+                shards.len()
+            )));
+        }
         // What an earlier merge made, and no shard has changed since, is left alone; what one that was killed made is listed.
         let record = RunRecord::read(run)?;
         let is_listed = |name: &String| record.stages.values().any(|stage| stage.outputs.contains_key(name));
@@ -84,6 +91,9 @@ impl Session {
         Ok(Merged { run: run.into(), shards: shards.len(), files })
     }
 }
+
+/// So many of the shards that are missing are named.
+const NAMED: usize = 16;
 
 /// A shard of a probe.
 struct Part {
@@ -172,14 +182,15 @@ fn shards(run: &Path) -> Result<Vec<Part>> {
             "{place}: expected shards of {count}, found {other} too; remove what is old"
         )));
     }
-    let missing: Vec<String> = (1..=count)
-        .map(|index| Shard { index, count })
-        .filter(|shard| !found.contains(shard))
-        .map(|shard| shard.to_string())
-        .collect();
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        return Err(SessionError::input(format!("{}: missing shards {missing}", folder.display())));
+    let lacks = count - found.len();
+    if lacks > 0 {
+        let all = (1..=count).map(|index| Shard { index, count });
+        let missing =
+            all.filter(|shard| found.binary_search_by_key(&shard.index, |found| found.index).is_err());
+        let named: Vec<String> = missing.take(NAMED).map(|shard| shard.to_string()).collect();
+        let more = if lacks > NAMED { format!(" and {} more", lacks - NAMED) } else { String::new() };
+        let missing = named.join(", ");
+        return Err(SessionError::input(format!("{}: missing shards {missing}{more}", folder.display())));
     }
     (1..=count).map(|index| Part::read(run, Shard { index, count })).collect()
 }
@@ -249,26 +260,41 @@ fn cut_and_joined(shards: &[Part], files: &[String]) -> Result<Vec<(&'static str
 
 /// The division of the data that all shards have.
 fn common_split(shards: &[Part]) -> Result<SplitRecord> {
-    let mut first: Option<(PathBuf, Vec<u8>)> = None;
+    let mut first: Option<(PathBuf, SplitRecord)> = None;
     for part in shards {
         let path = part.folder.join(file::SPLIT);
         provenance::is_there(&path)?;
         let read = read_regular(&path, u64::MAX);
         let bytes = read.map_err(|error| SessionError::input(format!("{}: {error}", path.display())))?;
-        match &first {
-            None => first = Some((path, bytes)),
-            Some((_, expected)) if *expected == bytes => {}
-            Some((expected, _)) => {
-                let (path, expected) = (path.display(), expected.display());
-                return Err(SessionError::input(format!(
-                    "{path}: expected what {expected} has, found another"
-                )));
-            }
+        let found: SplitRecord = parse_json(&path, &bytes, "the documented JSON")?;
+        let Some((place, expected)) = &first else {
+            first = Some((path, found));
+            continue;
+        };
+        if found != *expected {
+            let (what, expected, found) = differing(expected, &found);
+            return Err(SessionError::input(format!(
+                "{}: {what}: expected {expected} as in {}, found {found}; probe the shards alike",
+                path.display(),
+                place.display()
+            )));
         }
     }
-    match first {
-        Some((path, bytes)) => Ok(parse_json(&path, &bytes, "the documented JSON")?),
-        None => Err(SessionError::input("shards: expected at least one, found none")),
+    let none = || SessionError::input("shards: expected at least one, found none");
+    first.map(|(_, record)| record).ok_or_else(none)
+}
+
+/// In what two divisions differ, and what each says of it.
+fn differing(a: &SplitRecord, b: &SplitRecord) -> (&'static str, String, String) {
+    let data = |of: &SplitRecord| of.data_sha256.clone();
+    if a.task != b.task {
+        ("task", a.task.clone(), b.task.clone())
+    } else if a.seed != b.seed {
+        ("seed", a.seed.to_string(), b.seed.to_string())
+    } else if data(a) != data(b) {
+        ("data_sha256", data(a), data(b))
+    } else {
+        ("rows", "those".into(), "others".into())
     }
 }
 
@@ -276,12 +302,15 @@ fn common_split(shards: &[Part]) -> Result<SplitRecord> {
 fn merge(kinds: &Kinds, shards: &[Part], name: &str) -> Result<TensorBundle> {
     let read = |part: &Part| -> Result<TensorFile> {
         let path = part.folder.join(name);
-        if !provenance::is_there(&path)? {
+        // What was killed while it wrote may have left the file: nobody can say of what settings.
+        if part.stage_of(name).is_none() || !provenance::is_there(&path)? {
             let mut others = shards.iter().filter(|part| part.stage_of(name).is_some());
             let by = others.next().map(|part| part.folder.join(file::RUN).display().to_string());
             return Err(SessionError::input(format!(
-                "{}: no such file; every shard must have it, as {} lists it",
-                path.display(),
+                "{}: shard {} is not finished: expected {name}, as {} lists it, found none; probe it again (option \
+                 `overwrite` replaces what it left)",
+                part.folder.join(file::RUN).display(),
+                part.shard,
                 by.unwrap_or_default()
             )));
         }
