@@ -138,11 +138,6 @@ fn of_folder(folder: &Path, rows: usize, sizes: &[usize]) {
     let long = "the soup was good and ".repeat(200);
     fs::write(folder.join("texts.txt"), format!("so good\nso bad\n{long}\nno\nthe film\n")).unwrap();
     stages(&subject, Arc::new(Alone), &run).unwrap();
-    if std::env::var_os("SHOW").is_some() {
-        for n in ["mask_perf.json"] {
-            fs::copy(run.join(n), format!("/tmp/show-1-{n}")).unwrap();
-        }
-    }
     let expected = hashes(&run);
     assert!(expected.len() > 60, "{expected:#?}");
     for &size in sizes {
@@ -265,13 +260,12 @@ fn an_error_of_one_process_ends_all_and_nothing_is_written() {
 
 #[test]
 fn what_is_done_by_one_process_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
     let found = together(2, |group| {
         let session = Session::in_group(compute(), group).unwrap();
         let chained =
             session.chain(&Chain::default(), |_, _| Ok::<_, SessionError>(())).map(drop).unwrap_err();
         let mut probe = Probe::of("run", &[ProbeType::Acc]);
-        probe.shard = Some("1/2".parse().unwrap());
+        (probe.shard, probe.splits) = (Some("1/2".parse().unwrap()), vec![Split::Train]);
         [chained, session.probe(&probe).map(drop).unwrap_err()]
     });
     for errors in found {
