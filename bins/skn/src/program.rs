@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -44,6 +45,11 @@ pub trait Stage: Parser {
         Ok(None)
     }
 
+    /// The command line that usually follows, in words: it is told where this one is done. None where nothing does.
+    fn next(&self, _found: &Self::Output) -> Option<Vec<String>> {
+        None
+    }
+
     /// Does it.
     ///
     /// # Errors
@@ -70,6 +76,13 @@ impl Call {
         let typed = self.arguments.clone();
         let session = Session::new(compute)?.with_description(move |_| typed.clone());
         Ok(session.with_progress(self.console.clone()).for_one_stage())
+    }
+
+    /// The command line of another program, which is called as this one was: by its name, or by its path beside this one.
+    fn beside(&self, words: &[String]) -> String {
+        let (program, arguments) = words.split_first().map_or(("", words), |(first, rest)| (first, rest));
+        let program = Path::new(&self.name).with_file_name(program).display().to_string();
+        typed_again(std::iter::once(program.as_str()).chain(arguments.iter().map(String::as_str)))
     }
 
     /// The command line that goes on with this one, where it was stopped.
@@ -122,7 +135,13 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
             );
         }
         let result = stage.run(&call);
-        conclude(&console, stage.common(), result.map_err(|error| in_flags(error, || call.resumed())))
+        let next = result.as_ref().ok().and_then(|found| stage.next(found));
+        conclude(&console, stage.common(), result.map_err(|error| in_flags(error, || call.resumed())))?;
+        // A program that reads the result knows what it wants.
+        if let Some(words) = next.filter(|_| !stage.common().json) {
+            tracing::info!("next: {}", call.beside(&words));
+        }
+        Ok(())
     };
     report(S::PROGRAM, code, run())
 }
