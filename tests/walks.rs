@@ -169,18 +169,31 @@ fn an_engineer_with_a_stream_of_messages() {
         fs::rename(desk.path(gone), desk.path(&format!("gone-{gone}"))).unwrap();
     }
     let serve = "skn-predict --resume_from service/best --format jsonl --flush";
+    // A busy machine may be late; a program that is would be each time.
+    let took: Vec<Duration> = (0..3).map(|_| served_and_stopped(&desk, serve)).collect();
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "it took {took:?} to stop");
+
+    // Who forgets to say that the stream is JSON Lines is told, and who says that it is text is not.
+    for (flags, told) in [("", true), (" --input-format text", false)] {
+        let said: Said = desk.shell(&format!("cat new.jsonl | {serve}{flags}")).output().unwrap().into();
+        let hint =
+            "standard input: its first line is a JSON object, and is read as a text; --input-format jsonl";
+        assert_eq!((said.code, said.stderr.contains(hint)), (0, told), "{}", said.stderr);
+    }
+}
+
+/// Serves the page's stream, whose answers must come while it goes on, and stops with SIGTERM while it waits for more; how long that took.
+fn served_and_stopped(desk: &Desk, serve: &str) -> Duration {
     let mut service = desk.shell(&format!("exec {serve} --input-format jsonl"));
-    service.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    service.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut service = service.spawn().unwrap();
     let mut stdin = service.stdin.take().unwrap();
     let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
     for line in fs::read_to_string(desk.path("new.jsonl")).unwrap().lines() {
         writeln!(stdin, "{line}").unwrap();
-        // The answer comes although the stream goes on.
         let answer = lines.next().unwrap().unwrap();
         assert!(answer.starts_with(line.trim_end_matches('}')), "{answer}");
     }
-    // It waits now, with its input open, and is told to stop.
     let began = Instant::now();
     assert!(Command::new("kill").args(["-s", "TERM", &service.id().to_string()]).status().unwrap().success());
     let status = loop {
@@ -194,17 +207,10 @@ fn an_engineer_with_a_stream_of_messages() {
         }
     };
     let took = began.elapsed();
+    // Its input was open until here.
     drop(stdin);
-    assert_eq!(status.code(), Some(143));
-    assert!(took < Duration::from_secs(1), "it took {took:?} to stop");
-
-    // Who forgets to say that the stream is JSON Lines is told, and who says that it is text is not.
-    for (flags, told) in [("", true), (" --input-format text", false)] {
-        let said: Said = desk.shell(&format!("cat new.jsonl | {serve}{flags}")).output().unwrap().into();
-        let hint =
-            "standard input: its first line is a JSON object, and is read as a text; --input-format jsonl";
-        assert_eq!((said.code, said.stderr.contains(hint)), (0, told), "{}", said.stderr);
-    }
+    assert_eq!((status.code(), lines.next().is_none()), (Some(143), true));
+    took
 }
 
 /// The `id` and the `predicted_label` of answers in JSON Lines.
