@@ -143,6 +143,16 @@ fn a_researcher_with_an_encoder_of_her_own() {
         3,
         &["runs/encoder: a run in which nothing was tuned", "probe acc_max,acc_mean", "skn-train", "--model"],
     );
+    // A second choice finds a place beside the first.
+    let again = "skn-mask --resume_from runs/tuned --info_path mine.csv --out runs/tuned";
+    desk.fails(again, 3, &["mask_perf.json: exists; --force replaces it, --name NAME keeps both, --out RUN"]);
+    desk.ok(&format!("{again} --name noise"));
+    assert!(desk.path("runs/tuned/sweeps/noise/mask_perf.json").is_file());
+    desk.fails(
+        "skn-mask --resume_from runs/tuned --info_path runs/encoder/info/reviews --out x",
+        3,
+        &["runs/encoder/info/reviews: no such file", "it is a folder, of which one file is expected"],
+    );
     // The table of all neurons is no choice, and a copy of it is nobody's.
     fs::copy(&table, desk.path("neurons.csv")).unwrap();
     let whole = desk.run("skn-mask --resume_from runs/tuned --info_path neurons.csv --out x");
