@@ -58,7 +58,22 @@ impl Desk {
 
     /// A program by its name, ready to run here.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary(program));
+        self.here(binary(program), arguments)
+    }
+
+    /// Lines of shell, ready to run here, which find the programs by their names; those in the desk's own `bin` first. The first that
+    /// fails ends them.
+    pub fn shell(&self, lines: &str) -> Command {
+        let programs = Path::new(binary("skn-run")).parent().unwrap().to_path_buf();
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        let places = [self.path("bin"), programs].into_iter().chain(std::env::split_paths(&others));
+        let mut command = self.here("sh", &["-eu", "-c", lines]);
+        command.env("PATH", std::env::join_paths(places).unwrap());
+        command
+    }
+
+    fn here(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         for name in [
             "RUST_LOG",

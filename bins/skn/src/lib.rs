@@ -16,6 +16,7 @@ pub mod cli;
 mod console;
 mod dry_run;
 mod input;
+mod next;
 mod number;
 mod program;
 mod ranks;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -51,6 +52,11 @@ pub trait Stage: Parser {
         Ok(None)
     }
 
+    /// The command line that usually follows, in words: it is told where this one is done. None where nothing does.
+    fn next(&self, _found: &Self::Output) -> Option<Vec<String>> {
+        None
+    }
+
     /// Does it.
     ///
     /// # Errors
@@ -85,6 +91,13 @@ impl Call {
             tracing::info!("{size} processes; {threads} each, as this one has");
         }
         Ok(session.with_progress(self.console.clone()).for_one_stage())
+    }
+
+    /// The command line of another program, which is called as this one was: by its name, or by its path beside this one.
+    fn beside(&self, words: &[String]) -> String {
+        let (program, arguments) = words.split_first().map_or(("", words), |(first, rest)| (first, rest));
+        let program = Path::new(&self.name).with_file_name(program).display().to_string();
+        typed_again(std::iter::once(program.as_str()).chain(arguments.iter().map(String::as_str)))
     }
 
     /// The command line that goes on with this one, where it was stopped.
@@ -161,11 +174,18 @@ fn run<S: Stage>(stage: &S, line: &[OsString], ranks: &Ranks) -> anyhow::Result<
             result.map_err(|error| in_flags(error, || call.resumed())),
         );
     }
-    let result = stage.run(&call).map_err(|error| in_flags(error, || call.resumed()));
-    match ranks.is_first() {
-        true => conclude(&console, stage.common(), result),
-        false => conclude_silently(&console, result),
+    let result = stage.run(&call);
+    let next = result.as_ref().ok().and_then(|found| stage.next(found));
+    let result = result.map_err(|error| in_flags(error, || call.resumed()));
+    if !ranks.is_first() {
+        return conclude_silently(&console, result);
     }
+    conclude(&console, stage.common(), result)?;
+    // A program that reads the result knows what it wants.
+    if let Some(words) = next.filter(|_| !stage.common().json) {
+        tracing::info!("next: {}", call.beside(&words));
+    }
+    Ok(())
 }
 
 /// What products are made with, of the version that `-v` is asked of too.

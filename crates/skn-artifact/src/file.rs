@@ -302,7 +302,8 @@ pub fn resolve(path: &Path, extension: &str) -> Result<PathBuf> {
     if is_no_folder(&extended)? {
         return Ok(extended);
     }
-    Err(ArtifactError::Missing { file: path.into(), hint: format!("; nor {}", extended.display()) })
+    let folder = if is_folder(path)? { "; it is a folder, of which one file is expected" } else { "" };
+    Err(ArtifactError::Missing { file: path.into(), hint: format!("; nor {}{folder}", extended.display()) })
 }
 
 #[cfg(test)]
@@ -403,6 +404,8 @@ mod tests {
         assert_eq!(resolve(&found, "safetensors").unwrap(), found);
         let message = resolve(&folder.path().join("0.2"), "safetensors").unwrap_err().to_string();
         assert!(message.contains("0.2") && message.contains("0.2.safetensors"), "{message}");
+        let message = resolve(folder.path(), "safetensors").unwrap_err().to_string();
+        assert!(message.ends_with("; it is a folder, of which one file is expected"), "{message}");
     }
 
     #[test]

@@ -150,6 +150,8 @@ pub mod file {
     pub const LOCK: &str = ".lock";
     /// The folder of masks.
     pub const INFO: &str = "info";
+    /// The table of a task's neurons, in the folder of its masks.
+    pub const NEURONS: &str = "neurons.csv";
     /// The folder of a probe's parts.
     pub const SHARDS: &str = "shards";
     /// The run of the untuned model, in that of a whole chain.
@@ -288,7 +290,7 @@ pub mod file {
 
     /// The table of a task's neurons, by its path in the run: `info/sst2/neurons.csv`.
     pub fn neurons(task: &str) -> String {
-        format!("{INFO}/{task}/neurons.csv")
+        format!("{INFO}/{task}/{NEURONS}")
     }
 
     /// What speaks for a task's neurons and against chance, by its path in the run: `info/sst2/evidence.json`.

@@ -53,6 +53,7 @@ mod small_file;
 mod spellings;
 mod split;
 mod task;
+mod task_syntax;
 mod text;
 mod text_template;
 mod token_ids;

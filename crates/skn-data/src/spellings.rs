@@ -13,6 +13,10 @@
     )
 )]
 
+use std::fmt;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// The spellings of each class's name, in class order, as a task file says them: a name, or a list of names, for each
@@ -30,4 +34,27 @@ pub(crate) fn spellings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
         Spellings::Several(names) => names,
     };
     Ok(classes.into_iter().map(all).collect())
+}
+
+/// A column, or a list of columns.
+pub(crate) fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Columns;
+
+    impl<'de> Visitor<'de> for Columns {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a column, or a list of columns")
+        }
+
+        fn visit_str<E: Error>(self, column: &str) -> Result<Vec<String>, E> {
+            Ok(vec![column.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, columns: A) -> Result<Vec<String>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(columns))
+        }
+    }
+
+    deserializer.deserialize_any(Columns)
 }

@@ -25,7 +25,8 @@ use crate::error::{DataError, Result};
 use crate::format::Format;
 use crate::metric::Metric;
 use crate::small_file::{is_plain_name, read_text};
-use crate::spellings::spellings;
+use crate::spellings::{one_or_several, spellings};
+use crate::task_syntax::syntax_error;
 use crate::text_template::TextTemplate;
 
 /// A text classification task: where its texts and labels stand, which words answer it and how it is scored.
@@ -47,9 +48,9 @@ use crate::text_template::TextTemplate;
 pub struct Task {
     /// Its name, which is also the name of its folder within a run.
     pub name: String,
-    /// The columns of the text: one, or two for a pair of texts. None: those of the template, or without one the one empty text of
-    /// task `empty`.
-    #[serde(default)]
+    /// The columns of the text: one, or two for a pair of texts; a task file may say one without a list. None: those of the template,
+    /// or without one the one empty text of task `empty`.
+    #[serde(default, deserialize_with = "one_or_several")]
     pub text: Vec<String>,
     /// What a row says to the model, instead of its text or pair of texts alone: any columns, and what stands around them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -593,17 +594,6 @@ pub(crate) fn may_delimit(letter: char) -> bool {
 /// A wrong value in a task file: field, expected, found.
 type Wrong = (&'static str, &'static str, String);
 
-fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> DataError {
-    let start = error.span().map_or(0, |span| span.start);
-    let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
-    DataError::TaskFile {
-        file: file.to_owned(),
-        field: format!("line {line}"),
-        expected: "a task".to_owned(),
-        found: error.message().replace("missing field", "no field"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -658,6 +648,15 @@ mod tests {
         let task = Task::from_toml(TASK, "t.toml").unwrap();
         assert_eq!((task.label.as_str(), task.metric, task.header), ("label", Metric::Accuracy, true));
         assert_eq!(task.splits.test, None);
+    }
+
+    #[test]
+    fn one_column_needs_no_list() {
+        let said = Task::from_toml(&TASK.replace("[\"a\"]", "\"a\""), "t.toml").unwrap();
+        assert_eq!(said, Task::from_toml(TASK, "t.toml").unwrap());
+        assert_eq!(said.text, ["a"]);
+        refused(&TASK.replace("[\"a\"]", "7"), "line 2, text: expected a task, found ");
+        refused(&TASK.replace("[\"a\"]", "7"), "a column, or a list of columns");
     }
 
     #[test]

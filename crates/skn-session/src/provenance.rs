@@ -35,6 +35,18 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// As [`check`], of a list or an array of neurons (CSV, JSON, npy). People make those, so one that no run lists is nothing to tell, but for
+/// the one that stages write too.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_list(path: &Path) -> Result<()> {
+    match path.file_name().is_some_and(|name| name == file::NEURONS) {
+        true => check(path),
+        false => check_listed(path).map(drop),
+    }
+}
+
 /// As [`check`], of files that need not be of a run: whether one lists it.
 ///
 /// # Errors

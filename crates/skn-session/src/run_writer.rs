@@ -129,9 +129,12 @@ impl RunWriter {
         }
         for path in names.iter().map(|name| self.folder.join(name.as_ref())) {
             if is_there(&path)? {
-                // A report goes where its run is.
-                let elsewhere =
-                    if self.entry == stage::REPORT { "" } else { ", option `out` RUN writes elsewhere" };
+                let elsewhere = match self.entry.as_str() {
+                    // A report goes where its run is.
+                    stage::REPORT => "",
+                    stage::MASK => ", option `name` NAME keeps both, option `out` RUN writes elsewhere",
+                    _ => ", option `out` RUN writes elsewhere",
+                };
                 let path = path.display();
                 return Err(SessionError::input(format!(
                     "{path}: exists; option `overwrite` replaces it{elsewhere}"

@@ -120,6 +120,15 @@ impl TunedFolder {
                 return Ok(());
             }
         }
+        let around = RunRecord::read(&self.best)?;
+        if !around.stages.is_empty() {
+            return Err(SessionError::input(format!(
+                "{}: a run in which nothing was tuned ({}); skn-train tunes, and a model as it is goes by option `model` in place of \
+                 option `resume_from`",
+                self.best.display(),
+                around.stages.keys().map(String::as_str).collect::<Vec<_>>().join("; ")
+            )));
+        }
         Err(no_tuning(&self.tuned).into())
     }
 

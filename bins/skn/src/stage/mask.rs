@@ -11,9 +11,10 @@ use skn_artifact::DamageEvidence;
 use skn_artifact::names::file;
 use skn_program::Failure;
 use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
-use skn_session::{EditKind, PerturbationResult, Perturbed as Found};
+use skn_session::{EditKind, PerturbationResult, Perturbed as Found, Share};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Layers, Subject, Tuned};
+use crate::next;
 use crate::number::{Count, deviation, probability, with_interval};
 use crate::program::{Call, Stage};
 
@@ -194,7 +195,7 @@ impl fmt::Display for Masked {
         for (place, result) in skill.iter().enumerate() {
             let PerturbationResult { task, metric, unperturbed, neurons, .. } = result;
             write!(f, "{}{task}: {metric} {unperturbed:.4} on test;", if place > 0 { "\n" } else { "" })?;
-            write!(f, " {} on the {} best neurons ({})", edit(result), result.mask, places(neurons))?;
+            write!(f, " {} on the {} ({})", edit(result), which(&result.mask), places(neurons))?;
             write!(f, ": {}", with_interval(result.mean, result.interval))?;
             if let Some(random) = random.get(place) {
                 write!(f, "; on as many random ones: {}", with_interval(random.mean, random.interval))?;
@@ -211,7 +212,7 @@ impl fmt::Display for Masked {
         }
         for result in classes {
             let class = result.class.unwrap_or_default();
-            write!(f, "\n{}: {} on the {} best neurons", result.task, edit(result), result.mask)?;
+            write!(f, "\n{}: {} on the {}", result.task, edit(result), which(&result.mask))?;
             write!(f, " for class {class}: accuracy by class")?;
             for class in 0..result.by_class.as_ref().map_or(0, |found| found.rows.len()) {
                 let found = result.by_class.as_ref().and_then(|found| found.accuracy(class));
@@ -224,6 +225,12 @@ impl fmt::Display for Masked {
         }
         write!(f, "; in {}", self.folder.display())
     }
+}
+
+/// Which neurons those of a mask are, by its name: the best of a share or of a rate of false discoveries, else those that somebody chose.
+fn which(mask: &str) -> String {
+    let is_share = mask.parse::<Share>().is_ok() || mask.starts_with("fdr-");
+    if is_share { format!("{mask} best neurons") } else { format!("neurons of {mask}") }
 }
 
 /// How many neurons each layer has of those that are perturbed.
@@ -280,6 +287,10 @@ impl Stage for Mask {
         self.dry.stage(|| Ok(self.options()?.into()), self.compute.options())
     }
 
+    fn next(&self, found: &Masked) -> Option<Vec<String>> {
+        Some(next::after_mask(&found.found.run))
+    }
+
     fn run(&self, call: &Call) -> Result<Masked> {
         let session = call.session(self.compute.options())?;
         let found = session.perturb(&self.options()?)?;
@@ -295,6 +306,19 @@ mod tests {
     fn the_folder_of_the_results_is_told() {
         let told = |sweep| folder(Path::new("runs/a"), sweep).display().to_string();
         assert_eq!([None, Some("zero")].map(told), ["runs/a", "runs/a/sweeps/zero"]);
+    }
+
+    #[test]
+    fn neurons_of_a_list_are_not_called_the_best() {
+        let told = ["0.1", "0", "fdr-0.05", "mine", "0.1-of-mine"].map(which);
+        let expected = [
+            "0.1 best neurons",
+            "0 best neurons",
+            "fdr-0.05 best neurons",
+            "neurons of mine",
+            "neurons of 0.1-of-mine",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use skn_session::Merged as Found;
 use skn_session::options;
 
 use crate::cli::{Common, Destination};
+use crate::next;
 use crate::program::{Call, Stage};
 
 /// Put the shards of a probe (`skn-probe --shard I/N`) together.
@@ -60,6 +61,10 @@ impl Stage for Merge {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn next(&self, found: &Merged) -> Option<Vec<String>> {
+        next::after_counts(&found.0.run, &found.0.files)
     }
 
     fn run(&self, call: &Call) -> Result<Merged> {

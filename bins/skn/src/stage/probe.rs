@@ -11,6 +11,7 @@ use skn_session::options::{self, NeuronChoice};
 use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Subject, Tuned};
+use crate::next;
 use crate::number::with_interval;
 use crate::program::{Call, Stage};
 use crate::shard::{ShardFlag, spelled_out};
@@ -197,6 +198,10 @@ impl Stage for Probe {
 
     fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
         self.dry.stage(|| Ok(self.options()?.into()), self.compute.options())
+    }
+
+    fn next(&self, found: &Probed) -> Option<Vec<String>> {
+        next::after_counts(&found.0.run, &found.0.files).filter(|_| self.shard.is_none())
     }
 
     fn run(&self, call: &Call) -> Result<Probed> {

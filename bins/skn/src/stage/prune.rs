@@ -12,6 +12,7 @@ use skn_session::Pruned as Found;
 use skn_session::options::{self, Fold};
 
 use crate::cli::{Common, Compute, Destination, Dry, Layers, Subject};
+use crate::next;
 use crate::program::{Call, Stage};
 
 /// Prune a tuned model to its skill neurons.
@@ -133,11 +134,12 @@ impl fmt::Display for Pruned {
         let kept = &self.0.widths[*low_layer..*high_layer];
         let (least, most) = (kept.iter().min().unwrap_or(&0), kept.iter().max().unwrap_or(&0));
         let kept = if least == most { least.to_string() } else { format!("{least} to {most}") };
-        write!(
-            f,
-            "pruned layers {low_layer} to {} of {model} to {kept} of {full_width} neurons: ",
-            high_layer - 1
-        )?;
+        let last = high_layer - 1;
+        let layers = match *low_layer == last {
+            true => format!("layer {last}"),
+            false => format!("layers {low_layer} to {last}"),
+        };
+        write!(f, "pruned {layers} of {model} to {kept} of {full_width} neurons: ")?;
         if self.0.dense {
             write!(f, "written at full width")?;
         } else {
@@ -163,6 +165,10 @@ impl Stage for Prune {
 
     fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
         self.dry.stage(|| Ok(self.options().into()), self.compute.options())
+    }
+
+    fn next(&self, found: &Pruned) -> Option<Vec<String>> {
+        Some(next::after_prune(&found.0.run))
     }
 
     fn run(&self, call: &Call) -> Result<Pruned> {

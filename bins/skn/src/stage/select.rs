@@ -12,6 +12,7 @@ use skn_session::options;
 use skn_session::{Aggregate, ScoreRule, Selected as Found, Share};
 
 use crate::cli::{Common, Compat, Destination, Seed, Shares};
+use crate::next;
 use crate::program::{Call, Stage};
 
 /// Select skill neurons: rank the neurons of each layer by how well they predict the label.
@@ -207,6 +208,10 @@ impl Stage for Select {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn next(&self, found: &Selected) -> Option<Vec<String>> {
+        next::after_select(&self.destination.out, &found.0.folder, found.0.neurons.keys())
     }
 
     fn run(&self, call: &Call) -> Result<Selected> {

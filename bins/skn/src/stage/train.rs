@@ -11,6 +11,7 @@ use skn_session::Trained as Found;
 use skn_session::options;
 
 use crate::cli::{Common, Compute, Destination, Dry, Subject, Tuned};
+use crate::next;
 use crate::program::{Call, Stage};
 
 /// Tune a soft prompt, biases (BitFit) or adapters on a frozen RoBERTa.
@@ -158,6 +159,10 @@ impl Stage for Train {
 
     fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
         self.dry.stage(|| Ok(self.options().into()), self.compute.options())
+    }
+
+    fn next(&self, found: &Trained) -> Option<Vec<String>> {
+        Some(next::after_train(&found.0.run, self.tuned.resume_from.is_some()))
     }
 
     fn run(&self, call: &Call) -> Result<Trained> {

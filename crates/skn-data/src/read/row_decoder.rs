@@ -6,6 +6,7 @@ use skn_artifact::did_you_mean;
 use super::cell::{Cell, Cells, describe};
 use super::classes::{Classes, Reference};
 use super::known::Known;
+use crate::builtin;
 use crate::dataset::UNLABELLED;
 use crate::error::{DataError, Result, RowPlace, names};
 use crate::rows::{Receiver, Row};
@@ -159,7 +160,15 @@ impl<'t> RowDecoder<'t> {
         });
         let shown: Vec<String> = shown.collect();
         let near = did_you_mean(column, columns.iter().copied());
-        let hint = near.map_or_else(String::new, |near| format!("; {near}"));
+        let near = near.map_or_else(String::new, |near| format!("; {near}"));
+        // Who has columns of his own may not know that a task was taken for him.
+        let name = &self.task.name;
+        let hint = match builtin::find(name).filter(|_| !self.task.numbers) {
+            Some(_) => {
+                format!("{near}; task {name} reads that column, a task file says which columns yours are")
+            }
+            None => near,
+        };
         DataError::MissingColumn {
             file: self.file.clone(),
             split: self.split.to_owned(),

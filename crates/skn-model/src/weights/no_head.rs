@@ -20,7 +20,7 @@ impl NoHead {
         };
         let hint = format!(
             "nothing: the model has no {head}, so it gives no logits to tune or to answer by; use a checkpoint that has one ({class} in \
-             Python), or probe it with acc_mean, acc_max and acc_last"
+             Python), or probe it alone: skn-probe with option `probe_type` acc_mean,acc_max,acc_last"
         );
         ModelError::weight(&self.file, &self.tensor, "a tensor", hint)
     }

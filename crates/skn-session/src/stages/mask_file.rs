@@ -33,15 +33,14 @@ impl MaskFile {
     /// If it is missing, damaged, or of another shape than the model.
     pub(super) fn read(path: &Path, base: &Base<'_>) -> Result<Self> {
         let path = resolve(path, "safetensors")?;
-        provenance::check(&path)?;
         let config = &base.model.config;
-        let is_tensors = !["csv", "json", "npy"]
-            .iter()
-            .any(|form| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(form)));
-        if !is_tensors {
+        if is_list(&path) {
+            provenance::check_list(&path)?;
             let mask = MadeRanking::marks(&path, &config.intermediate_sizes)?;
+            tell_all(&path, &mask, &config.intermediate_sizes);
             return Ok(Self { path, mask, tuning: None, class: None, is_made: true, ranks_all: false });
         }
+        provenance::check(&path)?;
         let file = TensorFile::read(&path)?;
         let is_made =
             !file.metadata().contains_key(key::KIND) && file.contains("mask") && !file.contains("rank");
@@ -136,6 +135,22 @@ pub(super) fn check_model(file: &TensorFile, base: &Base<'_>) -> Result<()> {
             base.identity.id
         ))),
         _ => check_template(file, base),
+    }
+}
+
+/// Whether a file is one of those that other programs write: CSV, JSON, or an array of NumPy.
+pub(super) fn is_list(path: &Path) -> bool {
+    let is = |form: &&str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(form));
+    ["csv", "json", "npy"].iter().any(is)
+}
+
+/// Says where a list marks every neuron, as a run's own `neurons.csv` does: it was probably meant as a ranking.
+fn tell_all(path: &Path, mask: &Mask, widths: &[usize]) {
+    if widths.iter().enumerate().all(|(layer, &width)| mask.selected(layer, width) == width) {
+        tracing::warn!(
+            "{}: marks every neuron of the model; of a table of all of them keep the lines that are meant",
+            path.display()
+        );
     }
 }
 

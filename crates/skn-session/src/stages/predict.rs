@@ -227,6 +227,7 @@ impl Stream<'_, '_, '_> {
     fn check_first(&self, first: &std::result::Result<Record, BadRecord>) -> Result<()> {
         let (Ok(record), false) = (first, self.form.are_named) else { return Ok(()) };
         if self.form.format == RecordFormat::Text {
+            self.tell_object(record);
             return Ok(());
         }
         match self.form.columns.iter().find(|column| record.get(column).is_none()) {
@@ -237,6 +238,19 @@ impl Stream<'_, '_, '_> {
                 record.columns.join(", ")
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// Says where a line of text is an object of JSON Lines, and nobody said that it is a text.
+    fn tell_object(&self, first: &Record) {
+        let Some(Field::Text(line)) = first.get("text") else { return };
+        let is_object = || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok();
+        if self.options.input_format.is_none() && line.trim_start().starts_with('{') && is_object() {
+            tracing::warn!(
+                "{}: its first line is a JSON object, and is read as a text; option `input_format` jsonl reads its columns, and text says \
+                 that it is one",
+                self.name
+            );
         }
     }
 

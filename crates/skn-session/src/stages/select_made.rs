@@ -13,6 +13,7 @@ use crate::options::{Select, Subject};
 use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
+use crate::stages::mask_file::is_list;
 use crate::stages::selected::{SAME_NEURON, Selected, check_task, difference, remove_discoveries};
 
 /// Masks of the shares by a ranking; of a file that marks neurons, one with its name.
@@ -113,11 +114,12 @@ fn check_options(options: &Select) -> Result<()> {
 
 fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
     check_options(options)?;
-    let is_list = ["csv", "json", "npy"]
-        .iter()
-        .any(|form| ranking.extension().is_some_and(|found| found.eq_ignore_ascii_case(form)));
+    let is_list = is_list(ranking);
     let path = if is_list { ranking.to_owned() } else { resolve(ranking, "safetensors")? };
-    provenance::check(&path)?;
+    match is_list {
+        true => provenance::check_list(&path)?,
+        false => provenance::check(&path)?,
+    }
     let counts = match &options.counts[..] {
         [] => None,
         [files] if files.len() == 1 => Some(resolve(&files[0], "safetensors")?),

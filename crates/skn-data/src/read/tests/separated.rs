@@ -82,6 +82,19 @@ fn a_task_may_say_what_delimits() {
     assert!(error.ends_with("expected a column \"a\", found b"), "{error}");
 }
 
+#[test]
+fn who_named_no_task_is_told_of_it() {
+    let error = |task: &Task| rows(Format::Csv, "review,stars\nx,up\n", task).unwrap_err().to_string();
+    let hint = "task sst2 reads that column, a task file says which columns yours are";
+    let sst2 = Task::builtin("sst2").unwrap();
+    let said = error(&sst2);
+    let expected = format!("expected a column \"sentence\", found review, stars; {hint}");
+    assert!(said.ends_with(&expected), "{said}");
+    // The column of a metric is not the task's.
+    let said = error(&sst2.numbers_of("length", "train"));
+    assert!(said.ends_with("expected a column \"length\", found review, stars"), "{said}");
+}
+
 /// Keeps what readers tell.
 #[derive(Default)]
 struct Told {
