@@ -11,7 +11,7 @@ use skn_artifact::DamageEvidence;
 use skn_artifact::names::file;
 use skn_program::Failure;
 use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
-use skn_session::{EditKind, PerturbationResult, Perturbed as Found};
+use skn_session::{DryRun, EditKind, PerturbationResult, Perturbed as Found};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Layers, Subject, Tuned};
 use crate::number::{Count, deviation, probability, with_interval};
@@ -275,8 +275,8 @@ impl Stage for Mask {
         &self.common
     }
 
-    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options()?.into()), self.compute.options())
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options()?.into()))
     }
 
     fn run(&self, call: &Call) -> Result<Masked> {

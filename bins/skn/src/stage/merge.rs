@@ -5,11 +5,11 @@ use std::fmt;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_session::Merged as Found;
 use skn_session::options;
+use skn_session::{DryRun, Merged as Found};
 
-use crate::cli::{Common, Destination};
-use crate::program::{Call, Stage};
+use crate::cli::{Common, Destination, Dry};
+use crate::program::{Call, Stage, without_model};
 
 /// Put the shards of a probe (`skn-probe --shard I/N`) together.
 ///
@@ -17,9 +17,12 @@ use crate::program::{Call, Stage};
 /// shards.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-merge", version)]
+#[command(mut_arg("dry_run", |flag| flag.help(Dry::WITHOUT_TEXTS)))]
 pub struct Merge {
     #[command(flatten)]
     destination: Destination,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -60,6 +63,10 @@ impl Stage for Merge {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, without_model(), || Ok(self.options().into()))
     }
 
     fn run(&self, call: &Call) -> Result<Merged> {

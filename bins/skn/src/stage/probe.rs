@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::InferencePerformance;
 use skn_session::options::{self, NeuronChoice, Shard};
-use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
+use skn_session::{BestPredictor, DryRun, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Subject, Tuned};
 use crate::number::with_interval;
@@ -189,8 +189,8 @@ impl Stage for Probe {
         &self.common
     }
 
-    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options().into()))
     }
 
     fn run(&self, call: &Call) -> Result<Probed> {
