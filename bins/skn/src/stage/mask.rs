@@ -77,7 +77,7 @@ pub struct Mask {
     #[arg(long = "class_path", value_name = "FILES", value_delimiter = ',')]
     class_path: Vec<PathBuf>,
 
-    /// Keep the results beside others of the run, in RUN/sweeps/<name> [default: in RUN itself, whose report shows them]
+    /// Keep the results beside others of the run, in RUN/sweeps/<name>, which the report shows too [default: in RUN itself]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 

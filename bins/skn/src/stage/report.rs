@@ -34,8 +34,8 @@ pub struct Report {
     #[arg(long, value_name = "FOLDER")]
     figures: Option<PathBuf>,
 
-    /// Write what each figure shows to this folder too, as CSV: a table for each, a row an observation. With --json the same
-    /// tables stand in what is printed
+    /// Write what each figure shows, and what tests say of perturbed neurons, to this folder too, as CSV: a table for each, a row an
+    /// observation. With --json the same tables stand in what is printed
     #[arg(long, value_name = "FOLDER")]
     csv: Option<PathBuf>,
 

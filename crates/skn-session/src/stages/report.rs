@@ -20,7 +20,7 @@ pub struct Reported {
     pub page: PathBuf,
     /// The names of its figures.
     pub figures: Vec<String>,
-    /// What each figure shows, under its name.
+    /// What each figure shows, under its name; and what tests say of perturbed neurons.
     pub tables: BTreeMap<String, Table>,
     /// Neurons that were asked for whose activations the run does not have: layer and index.
     pub without_activations: Vec<(usize, usize)>,
