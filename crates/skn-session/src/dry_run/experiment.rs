@@ -95,11 +95,11 @@ impl Session {
                 let again = Train { overwrite, ..train.clone() };
                 if method == TunedMethod::Prompt {
                     if is_first {
-                        known.trains.insert(task.name.clone(), self.rehearse(&again.into(), true)?);
+                        known.trains.insert(task.name.clone(), self.rehearse_told(step, &again.into())?);
                         known.steps.insert(step);
                     }
                 } else if known.methods.iter().all(|(known, ..)| *known != method) {
-                    let told = self.rehearse(&again.into(), true)?;
+                    let told = self.rehearse_told(step, &again.into())?;
                     known.methods.push((method, task.name.clone(), told));
                     known.steps.insert(step);
                 }
@@ -108,12 +108,18 @@ impl Session {
             Stage::Probe(probe) if is_first && probe.asks(ProbeType::Acc) => {
                 let tuned = Tuned { prompt_size: Some(options.prompt_size), ..Tuned::default() };
                 let new = Probe { tuned, overwrite, ..probe.clone() };
-                known.probes.insert(task.name.clone(), self.rehearse(&new.into(), true)?);
+                known.probes.insert(task.name.clone(), self.rehearse_told(step, &new.into())?);
                 known.steps.insert(step);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Rehearses a step, which is told: with many tasks it takes a while until all are.
+    fn rehearse_told(&mut self, step: usize, stage: &Stage) -> Result<Rehearsed> {
+        tracing::info!("step {}: rehearsing to {}", step + 1, name(stage));
+        self.rehearse(stage, true)
     }
 }
 
