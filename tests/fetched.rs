@@ -94,6 +94,33 @@ fn data_in_text_files_by_name() {
     }
 }
 
+/// Somebody uploads `best` of a run whose model transformers loads: its tuned parameters lie in a folder of their own.
+#[test]
+fn tuned_parameters_beside_a_model_come_with_it() {
+    let desk = Desk::new();
+    desk.ok("skn-train --model demo --task sentiment --max-steps 2 --bz 4 --out run");
+    desk.ok("skn-probe --resume_from run --splits train --out run");
+    desk.ok("skn-probe --resume_from run --splits dev --out run");
+    desk.ok("skn-select -a run/sentiment/dev_perf --shares 0.1 --out run");
+    let prune =
+        "skn-prune --resume_from run --info_path run/info/sentiment/0.1 --ths_path run/sentiment/train_avg";
+    desk.ok(&format!("{prune} --dense --out dense"));
+    support::write(&desk.path("texts"), "the food was good .\nthe soup was awful .\n");
+    for (name, run) in [("dense", "dense"), ("prompt", "run")] {
+        let best = desk.path(run).join("best");
+        let hub = Hub::of_folder(&format!("models/someone/{name}"), &best);
+        let folder = fetch(&desk, &hub, &format!("someone/{name}"));
+        let folder = folder.to_str().unwrap();
+        if name == "dense" {
+            assert!(Path::new(folder).join("tuned/adapter_model.safetensors").is_file());
+        }
+        let answers = desk.ok(&format!("skn-predict --resume_from {folder} --input texts"));
+        assert_eq!(answers, desk.ok(&format!("skn-predict --resume_from {run} --input texts")));
+        // Nothing is missing that would have been fetched.
+        assert_eq!(fetch(&desk, &hub, &format!("someone/{name} --offline")), Path::new(folder));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn links_of_the_cache_lead_nowhere_else() {

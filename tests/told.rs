@@ -160,6 +160,24 @@ fn sweeps_lie_beside_one_another() {
         assert!(stages[entry].is_object(), "{entry}: {stages}");
     }
     desk.ok("skn-verify run");
+    // The report shows each.
+    let said: serde_json::Value =
+        serde_json::from_str(&desk.ok("skn-report run --csv tables --json")).unwrap();
+    let page = fs::read_to_string(desk.path("run/report.html")).unwrap();
+    for (section, table) in [("perturbation", "perturbation"), ("sweep-zero", "sweep-zero-perturbation")] {
+        assert!(page.contains(&format!("<section id=\"{section}\">")), "{section}");
+        assert!(desk.path(&format!("tables/{table}.csv")).is_file(), "{table}");
+    }
+    let evidence = &said["tables"]["sweep-loud-perturbation-evidence"]["data"][0];
+    assert_eq!(
+        evidence.as_array().unwrap()[..4],
+        ["random".into(), 0.1.into(), "gaussian".into(), serde_json::json!(0.5)]
+    );
+    let read = desk.json("run/run.json")["stages"]["report"]["inputs"].clone();
+    assert!(
+        read["sweeps/loud/cmp_perf.json"].is_string() && read["sweeps/zero/mask_perf.json"].is_string(),
+        "{read}"
+    );
     // A name is replaced as a file is: when it is asked for, and alone.
     desk.fails(
         &format!("{mask} --type zero --name loud"),

@@ -97,6 +97,18 @@ pub struct Asked {
     pub headers: HashMap<String, String>,
 }
 
+/// The files below a folder, by their names with slashes.
+fn read(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
+        match path.is_dir() {
+            true => read(&path, &format!("{name}/"), files),
+            false => files.push((name, std::fs::read(path).unwrap())),
+        }
+    }
+}
+
 /// A server that runs as long as the process.
 pub struct Hub {
     pub url: String,
@@ -132,14 +144,10 @@ impl Hub {
         })
     }
 
-    /// With the files of a folder.
+    /// With the files of a folder, and of those in it.
     pub fn of_folder(repository: &str, folder: &Path) -> Self {
-        let read = |entry: std::io::Result<std::fs::DirEntry>| {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            (name, std::fs::read(entry.path()).unwrap())
-        };
-        let files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder).unwrap().map(read).collect();
+        let mut files = Vec::new();
+        read(folder, "", &mut files);
         let files: Vec<(&str, &[u8])> =
             files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         Self::new(repository, &files)

@@ -10,23 +10,6 @@ pub(crate) const WEIGHTS: &str = file::WEIGHTS;
 /// Which shard has which tensor.
 pub(crate) const INDEX: &str = file::WEIGHTS_INDEX;
 
-/// What a model, its tokenizer and tuned parameters consist of, beside the weights.
-const OF_MODELS: [&str; 13] = [
-    file::CONFIG,
-    file::ADAPTER_CONFIG,
-    file::ADAPTER_TENSORS,
-    file::PEFT_TENSORS,
-    "added_tokens.json",
-    file::BIAS_TENSORS,
-    "merges.txt",
-    file::SKILL_CONFIG,
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-];
-
 /// What rows of data come in, and `save_to_disk`'s descriptions of them.
 const OF_DATA: [&str; 8] = [".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".toml"];
 
@@ -69,7 +52,8 @@ pub(crate) fn choose<'a>(
         };
     }
     let has = |wanted: &str| names.clone().any(|name| name == wanted);
-    let is_model = has(file::CONFIG) || !has(file::ADAPTER_CONFIG);
+    let is_tuned = names.clone().any(is_of_tuning);
+    let is_model = has(file::CONFIG) || !is_tuned;
     let weights = if has(WEIGHTS) { WEIGHTS } else { INDEX };
     if is_model && !has(file::CONFIG) {
         return Err(lacks(
@@ -92,9 +76,19 @@ pub(crate) fn choose<'a>(
         };
         return Err(lacks(&format!("{WEIGHTS} or {INDEX}"), &hint));
     }
-    let wanted =
-        |name: &&str| OF_MODELS.contains(name) || (is_model && *name == weights) || is_task_file(name);
+    let is_ours = has(file::SKILL_CONFIG);
+    let wanted = |name: &&str| match *name {
+        WEIGHTS | INDEX => is_model && *name == weights,
+        // A temperature that was fitted for these parameters.
+        file::SKILL_CONFIG | file::CALIBRATION => is_ours,
+        _ => file::MODEL.contains(name) || is_of_tuning(name) || is_task_file(name),
+    };
     Ok(names.filter(wanted).collect())
+}
+
+/// Whether tuned parameters have a file of this name: beside a model, or in a folder of their own, as in a run's `best`.
+fn is_of_tuning(name: &str) -> bool {
+    file::tuned_in_best().any(|of_tuning| of_tuning == name)
 }
 
 /// Names in a message, at most.
@@ -151,6 +145,27 @@ mod tests {
         assert_eq!(found.unwrap(), ["config.json", INDEX]);
         let prompt = ["adapter_config.json", "adapter_model.safetensors"];
         assert_eq!(chosen(Kind::Model, &prompt, &[]).unwrap(), prompt);
+    }
+
+    #[test]
+    fn tuned_parameters_come_with_their_model_and_without() {
+        let of_best = [
+            "calibration.json",
+            "config.json",
+            WEIGHTS,
+            "skn.json",
+            "tokenizer.json",
+            "tuned/adapter_config.json",
+            "tuned/adapter_model.safetensors",
+        ];
+        let with_others = [&of_best[..], &["tuned/notes.json", "other/adapter_config.json"]].concat();
+        assert_eq!(chosen(Kind::Model, &with_others, &[]).unwrap(), of_best);
+        for alone in ["bitfit.safetensors", "prompt.safetensors"] {
+            let names = ["README.md", alone, "skn.json"];
+            assert_eq!(chosen(Kind::Model, &names, &[]).unwrap(), names[1..]);
+        }
+        let named_alike = ["calibration.json", "config.json", WEIGHTS];
+        assert_eq!(chosen(Kind::Model, &named_alike, &[]).unwrap(), named_alike[1..]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 pub use skn_program::{Common, ProgressKind};
 use skn_session::options::{self, DeviceChoice, LayerRange, Size, TaskChoice, TunedMethod};
-use skn_session::{Precision, PromptPlace, Share};
+use skn_session::{DryRun, Precision, PromptPlace, Share};
 
 /// Flags of programs that write into a run.
 #[derive(Args, Clone, Debug)]
@@ -33,16 +33,15 @@ pub struct Dry {
 }
 
 impl Dry {
-    /// What is to be rehearsed, if it is.
+    /// Its help in programs that compute no model, so that there are no texts to take some of.
+    pub(crate) const WITHOUT_TEXTS: &str = "Write nothing: do all but that, and tell what would be read and written, how long it takes and how much memory";
+
+    /// What something would do, if that is asked.
     ///
     /// # Errors
-    /// As `stage`.
-    pub(crate) fn stage(
-        self,
-        stage: impl FnOnce() -> anyhow::Result<options::Stage>,
-        compute: options::Compute,
-    ) -> anyhow::Result<Option<(options::Stage, options::Compute)>> {
-        self.dry_run.then(|| Ok((stage()?, compute))).transpose()
+    /// As `told`.
+    pub(crate) fn of(self, told: impl FnOnce() -> anyhow::Result<DryRun>) -> anyhow::Result<Option<DryRun>> {
+        self.dry_run.then(told).transpose()
     }
 }
 

@@ -18,8 +18,7 @@ const LISTED: usize = 12;
 
 impl fmt::Display for DryRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { run, reads, writes, work, seconds, memory, available_memory, rehearsed_with, .. } =
-            &self.0;
+        let Found { reads, writes, work, seconds, memory, available_memory, notes, .. } = &self.0;
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let mut table = Table::new();
         table.load_style(presets::ASCII_MARKDOWN).set_header(["what is done", "texts", "time"]);
@@ -31,14 +30,16 @@ impl fmt::Display for DryRun {
                 .map_or_else(|| "not known".to_owned(), |time| format!("{about}{}", duration(time)));
             table.add_row([Cell::new(&work.what), right(texts), right(time)]);
         }
+        let known = work.iter().all(|work| work.seconds.is_some());
         table.add_row([
-            Cell::new("all"),
+            Cell::new(if known { "all" } else { "all but what is not known" }),
             right(String::new()),
             right(format!("about {}", duration(*seconds))),
         ]);
         writeln!(f, "{table}\n")?;
         for read in reads {
-            writeln!(f, "reads {}", read.name)?;
+            let bytes = read.bytes.map_or_else(String::new, |bytes| format!(" ({})", size(bytes)));
+            writeln!(f, "reads {}{bytes}", read.name)?;
         }
         for file in writes.iter().take(LISTED) {
             let bytes = file.bytes.map_or_else(String::new, |bytes| format!(" ({})", size(bytes)));
@@ -53,11 +54,25 @@ impl fmt::Display for DryRun {
                 available_memory.map_or_else(String::new, |left| format!("; {} are free here", size(left)));
             writeln!(f, "memory about {}{left}", size(*memory))?;
         }
-        write!(
-            f,
-            "nothing was written to {}; timed with {rehearsed_with} texts of each part, on this machine as busy as it is",
-            run.display()
-        )
+        for note in notes {
+            writeln!(f, "{note}")?;
+        }
+        write!(f, "{}", self.measured())
+    }
+}
+
+impl DryRun {
+    /// How it was found out.
+    fn measured(&self) -> String {
+        let Found { run, rehearsed_with, writes, .. } = &self.0;
+        let place = match run {
+            Some(run) => format!("nothing was written to {}", run.display()),
+            None if writes.is_empty() => "it would write no file".to_owned(),
+            None => "nothing was written".to_owned(),
+        };
+        let sample =
+            rehearsed_with.map_or_else(String::new, |texts| format!(" with {texts} texts of each part,"));
+        format!("{place}; timed{sample} on this machine as busy as it is")
     }
 }
 

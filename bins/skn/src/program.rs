@@ -13,11 +13,11 @@ use skn_program::{
 };
 use skn_session::options::{self, Compute};
 use skn_session::{
-    Group, Isa, Session, TellingAllocator, fence, keep_candle_on_calling_thread, keep_freed_memory,
-    tell_of_memory,
+    DryRun as Found, Group, Isa, Session, TellingAllocator, fence, keep_candle_on_calling_thread,
+    keep_freed_memory, tell_of_memory,
 };
 
-use crate::cli::{Common, rewrite_short_pairs};
+use crate::cli::{Common, Dry, rewrite_short_pairs};
 use crate::console::Console;
 use crate::dry_run::DryRun;
 use crate::ranks::Ranks;
@@ -44,11 +44,11 @@ pub trait Stage: Parser {
     /// The flags that every program has.
     fn common(&self) -> &Common;
 
-    /// What is to be rehearsed rather than done (`--dry-run`), and how it computes.
+    /// What it would do, where that is asked rather than that it does it (`--dry-run`).
     ///
     /// # Errors
-    /// If flags do not fit one another.
-    fn rehearsed(&self) -> anyhow::Result<Option<(options::Stage, Compute)>> {
+    /// As [`Self::run`].
+    fn dry_run(&self, _: &Call) -> anyhow::Result<Option<Found>> {
         Ok(None)
     }
 
@@ -100,6 +100,19 @@ impl Call {
         typed_again(std::iter::once(program.as_str()).chain(arguments.iter().map(String::as_str)))
     }
 
+    /// What a stage would do, if that is asked.
+    ///
+    /// # Errors
+    /// As `stage`, or as what is rehearsed.
+    pub(crate) fn dry_run(
+        &self,
+        dry: Dry,
+        compute: Compute,
+        stage: impl FnOnce() -> anyhow::Result<options::Stage>,
+    ) -> anyhow::Result<Option<Found>> {
+        dry.of(|| Ok(self.session(compute)?.dry_run(&stage()?)?))
+    }
+
     /// The command line that goes on with this one, where it was stopped.
     pub fn resumed(&self) -> String {
         let kept = self.arguments.iter().filter(|word| !["--force", "--resume"].contains(&word.as_str()));
@@ -112,11 +125,16 @@ impl Call {
     /// # Errors
     /// If threads can't be had.
     pub fn session_without_model(&self) -> anyhow::Result<Session> {
-        let mut compute = Compute::default();
-        compute.threads = Some(std::num::NonZeroUsize::MIN);
-        compute.device = skn_session::options::DeviceChoice::Cpu;
-        self.session(compute)
+        self.session(without_model())
     }
+}
+
+/// How a program computes that computes with no model.
+pub(crate) fn without_model() -> Compute {
+    let mut compute = Compute::default();
+    compute.threads = Some(std::num::NonZeroUsize::MIN);
+    compute.device = skn_session::options::DeviceChoice::Cpu;
+    compute
 }
 
 /// Parses the command line, runs the stage, prints what it found, and says how it ended.
@@ -163,16 +181,9 @@ fn run<S: Stage>(stage: &S, line: &[OsString], ranks: &Ranks) -> anyhow::Result<
     }
     let name = line.first().map_or(S::PROGRAM.into(), |name| name.to_string_lossy().into_owned());
     let call = Call { console: console.clone(), name, arguments: typed(line), group: ranks.group() };
-    if let Some((rehearsed, compute)) = stage.rehearsed()? {
-        if ranks.are_several() {
-            return Err(Failure::usage("--dry-run is done by one process; start it without mpirun"));
-        }
-        let result = call.session(compute).and_then(|session| Ok(DryRun(session.dry_run(&rehearsed)?)));
-        return conclude(
-            &console,
-            stage.common(),
-            result.map_err(|error| in_flags(error, || call.resumed())),
-        );
+    if let Some(told) = stage.dry_run(&call).transpose() {
+        let told = told.map(DryRun).map_err(|error| in_flags(error, || call.resumed()));
+        return conclude(&console, stage.common(), told);
     }
     let result = stage.run(&call);
     let next = result.as_ref().ok().and_then(|found| stage.next(found));

@@ -248,6 +248,12 @@ pub mod file {
         format!("{TUNED_FOLDER}/{name}")
     }
 
+    /// Whether results of perturbing may have this name, which names a folder.
+    pub fn is_sweep(name: &str) -> bool {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(allowed)
+    }
+
     /// A result of perturbing that has a name: `sweeps/zero/mask_perf.json`.
     pub fn in_sweep(sweep: &str, name: &str) -> String {
         format!("{SWEEPS}/{sweep}/{name}")

@@ -11,6 +11,7 @@ use crate::maps::Labelled;
 use crate::number::{grouped, percent, points, three};
 use crate::parts::Parts;
 use crate::perturbed::groups;
+use crate::sweep::Sweep;
 use crate::table::Table;
 use crate::task::Task;
 
@@ -89,18 +90,23 @@ pub(crate) fn confusion_table(parts: &Parts, task: &Task) -> Option<Markup> {
 }
 
 /// The figures of what perturbing does to each class.
-pub(crate) fn figures(parts: &Parts) -> Vec<Figure> {
-    [accuracy(parts), damage(parts)].into_iter().flatten().collect()
+pub(crate) fn figures(parts: &Parts, sweep: &Sweep) -> Vec<Figure> {
+    let figures = [accuracy(parts, sweep), damage(parts, sweep)];
+    figures.into_iter().flatten().map(|figure| sweep.say(figure)).collect()
 }
 
 /// The results that the page tells of: those of the share of the summary, or else of the last mask.
-fn told(parts: &Parts) -> Vec<(&'static str, &'static str, &PerturbationResult, &ByClass)> {
+fn told<'s>(
+    parts: &Parts,
+    sweep: &'s Sweep,
+) -> Vec<(&'static str, &'static str, &'s PerturbationResult, &'s ByClass)> {
     let share = parts.summary.as_ref().map(|summary| summary.perturbation.share.as_str());
-    let share = share.or_else(|| parts.skill.last().map(|result| result.mask.as_str()));
-    let of_share = |results: &'_ [PerturbationResult]| {
+    let of_summary = sweep.skill.iter().find(|result| Some(result.mask.as_str()) == share);
+    let share = of_summary.or_else(|| sweep.skill.last()).map(|result| result.mask.as_str()).or(share);
+    let of_share = |results: &[PerturbationResult]| {
         results.iter().position(|result| Some(result.mask.as_str()) == share)
     };
-    let found = groups(parts).into_iter().filter_map(|(who, colour, results)| {
+    let found = groups(sweep).into_iter().filter_map(|(who, colour, results)| {
         let result = &results[of_share(results)?];
         Some((who, colour, result, result.by_class.as_ref()?))
     });
@@ -108,8 +114,8 @@ fn told(parts: &Parts) -> Vec<(&'static str, &'static str, &PerturbationResult, 
 }
 
 /// A class's accuracy: as it is, with skill neurons perturbed, with random ones.
-fn accuracy(parts: &Parts) -> Option<Figure> {
-    let told = told(parts);
+fn accuracy(parts: &Parts, sweep: &Sweep) -> Option<Figure> {
+    let told = told(parts, sweep);
     let &(_, _, first, by_class) = told.first()?;
     let classes = by_class.rows.len();
     let mut table = Table::new(["class", "neurons", "accuracy", "texts"]);
@@ -161,15 +167,15 @@ fn accuracy(parts: &Parts) -> Option<Figure> {
         worst.unwrap_or_default()
     );
     let title = "What perturbing does to each class";
-    Some(Figure::new(DAMAGE[0], title, caption, table, (plots, layout)))
+    Some(Figure::new(&sweep.figure(DAMAGE[0]), title, caption, table, (plots, layout)))
 }
 
 /// The neurons of a class against the texts of a class: points of accuracy lost.
-fn damage(parts: &Parts) -> Option<Figure> {
-    let first = parts.classes.first()?;
+fn damage(parts: &Parts, sweep: &Sweep) -> Option<Figure> {
+    let first = sweep.classes.first()?;
     let mut table = Table::new(["neurons_of_class", "texts_of_class", "unperturbed", "perturbed", "share"]);
     let (mut rows, mut cells, mut own_is_worst) = (Vec::new(), Vec::new(), 0);
-    for result in &parts.classes {
+    for result in &sweep.classes {
         let (class, by_class) = (result.class?, result.by_class.as_ref()?);
         let mut row = Vec::new();
         for texts in 0..by_class.rows.len() {
@@ -187,7 +193,7 @@ fn damage(parts: &Parts) -> Option<Figure> {
         "Colour is the change of the accuracy on a class's texts of test, in points, with the best {} of each layer's neurons \
          for a class perturbed. For {own_is_worst} of {} classes their own texts suffer most.{}",
         percent(&first.mask),
-        parts.classes.len(),
+        sweep.classes.len(),
         if cells.iter().flatten().all(|change| change.is_finite()) {
             ""
         } else {
@@ -201,7 +207,7 @@ fn damage(parts: &Parts) -> Option<Figure> {
         columns,
         cells,
     };
-    map.figure(DAMAGE[1], "Do the neurons of a class matter for that class?", caption, table)
+    map.figure(&sweep.figure(DAMAGE[1]), "Do the neurons of a class matter for that class?", caption, table)
 }
 
 /// Whether a class's texts lose, and more than those of each other class. `changes` are those of all classes, NaN of a class without
@@ -214,12 +220,12 @@ pub fn suffers_most(changes: &[f64], class: usize) -> bool {
 }
 
 /// Accuracy by class under every result, as a table.
-pub(crate) fn by_class_table(parts: &Parts) -> Option<Markup> {
-    let groups = groups(parts);
+pub(crate) fn by_class_table(parts: &Parts, sweep: &Sweep) -> Option<Markup> {
+    let groups = groups(sweep);
     let all = groups
         .iter()
         .flat_map(|(who, _, results)| results.iter().map(move |result| ((*who).to_owned(), result)));
-    let of_class = parts.classes.iter().map(|result| {
+    let of_class = sweep.classes.iter().map(|result| {
         let class = result.class.map_or_else(String::new, |class| parts.class(&result.task, class));
         (format!("of class {class}"), result)
     });

@@ -35,8 +35,10 @@ pub(crate) fn figures(parts: &Parts) -> Vec<Figure> {
         figures.extend(task_figures(parts, task));
     }
     figures.extend(parts.tasks.iter().filter_map(|task| classes::confusion(parts, task)));
-    figures.extend(perturbed::figures(parts));
-    figures.extend(classes::figures(parts));
+    for sweep in parts.perturbed() {
+        figures.extend(perturbed::figures(sweep));
+        figures.extend(classes::figures(parts, sweep));
+    }
     figures.extend(rankings::figures(parts));
     figures.extend(parts.tasks.iter().filter_map(speed::figure));
     figures

@@ -49,7 +49,8 @@ pub(crate) struct Figure {
     /// What it shows.
     pub(crate) table: Table,
     size: (f64, f64),
-    label: String,
+    /// What is seen, for who does not see it.
+    pub(crate) label: String,
     content: String,
 }
 

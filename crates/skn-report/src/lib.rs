@@ -48,6 +48,7 @@ mod scoring;
 mod several;
 mod speed;
 mod stages;
+mod sweep;
 mod table;
 mod task;
 mod top_texts;
@@ -119,8 +120,10 @@ impl Report {
         self.figures.iter().map(|figure| (figure.name.clone(), figure.standalone())).collect()
     }
 
-    /// What each figure shows, under the figure's name.
+    /// What each figure shows, under the figure's name; and what tests say of perturbed neurons, under `perturbation-evidence` and, of a
+    /// named sweep, `sweep-<name>-perturbation-evidence`.
     pub fn tables(&self) -> BTreeMap<String, Table> {
-        self.figures.iter().map(|figure| (figure.name.clone(), figure.table.clone())).collect()
+        let shown = self.figures.iter().map(|figure| (figure.name.clone(), figure.table.clone()));
+        shown.chain(self.parts.perturbed().filter_map(damage::evidence_table)).collect()
     }
 }

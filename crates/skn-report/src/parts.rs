@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, input, kind, rank, setting, top};
 use skn_artifact::{
-    MetricRecord, PerturbationResult, RunRecord, SkillConfig, StageRecord, Summary, UntunedSummary, is_file,
-    is_folder,
+    MetricRecord, RunRecord, SkillConfig, StageRecord, Summary, UntunedSummary, is_file, is_folder,
 };
 use skn_counts::Pool;
 
 use crate::error::{ReportError, Result};
 use crate::probe::Activations;
-use crate::reading::{journal, optional, perturbations, summaries};
+use crate::reading::{journal, optional, summaries};
+use crate::sweep::Sweep;
 use crate::task::{Task, Wanted, tasks};
 
 /// A run folder's artifacts.
@@ -24,14 +24,10 @@ pub(crate) struct Parts {
     pub(crate) config: Option<SkillConfig>,
     pub(crate) metrics: Vec<MetricRecord>,
     pub(crate) tasks: Vec<Task>,
-    /// `mask_perf.json`.
-    pub(crate) skill: Vec<PerturbationResult>,
-    /// `cmp_perf.json`.
-    pub(crate) random: Vec<PerturbationResult>,
-    /// `matched_perf.json`.
-    pub(crate) matched: Vec<PerturbationResult>,
-    /// `class_perf.json`.
-    pub(crate) classes: Vec<PerturbationResult>,
+    /// What perturbing found that lies in the run itself.
+    pub(crate) own: Sweep,
+    /// The same of each named sweep.
+    pub(crate) sweeps: Vec<Sweep>,
     pub(crate) record: RunRecord,
 }
 
@@ -43,20 +39,20 @@ impl Parts {
         }
         let (summary, untuned) = summaries(&run.join(file::SUMMARY))?;
         let record = RunRecord::read(run)?;
-        let (skill, random) =
-            (perturbations(&run.join(file::SKILL))?, perturbations(&run.join(file::RANDOM))?);
+        let (own, sweeps) = (Sweep::own(run)?, Sweep::named(run)?);
         let share = summary.as_ref().map(|found| found.perturbation.share.clone());
-        let share = share.or_else(|| skill.last().map(|result| result.mask.clone()));
+        let share = share.or_else(|| {
+            let last = std::iter::once(&own).chain(&sweeps).find_map(|sweep| sweep.skill.last());
+            last.map(|result| result.mask.clone())
+        });
         let parts = Self {
             summary,
             untuned,
             config: optional(&run.join(file::BEST).join(file::SKILL_CONFIG))?,
             metrics: journal(&run.join(file::METRICS))?,
             tasks: tasks(run, &Wanted { record: &record, neurons, share: share.as_deref() })?,
-            skill,
-            random,
-            matched: perturbations(&run.join(file::MATCHED))?,
-            classes: perturbations(&run.join(file::CLASSES))?,
+            own,
+            sweeps,
             record,
         };
         if parts.is_empty() {
@@ -71,10 +67,10 @@ impl Parts {
     pub(crate) fn files(&self, run: &Path) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         let config = format!("{}/{}", file::BEST, file::SKILL_CONFIG);
-        let perturbed = [file::SKILL, file::RANDOM, file::MATCHED, file::CLASSES];
-        for name in [file::SUMMARY, &config, file::METRICS].into_iter().chain(perturbed) {
+        for name in [file::SUMMARY, &config, file::METRICS] {
             found.push(run.join(name));
         }
+        found.extend(self.perturbed().flat_map(|sweep| sweep.files(run)));
         for task in &self.tasks {
             let folder = run.join(&task.name);
             for pool in Pool::ALL {
@@ -116,8 +112,13 @@ impl Parts {
             && self.untuned.is_none()
             && self.config.is_none()
             && self.record.stages.is_empty();
-        let perturbed = [&self.skill, &self.random, &self.matched, &self.classes].map(Vec::len);
-        nothing && [self.metrics.len(), self.tasks.len()] == [0; 2] && perturbed == [0; 4]
+        let perturbed = self.perturbed().any(|sweep| !sweep.is_empty());
+        nothing && [self.metrics.len(), self.tasks.len()] == [0; 2] && !perturbed
+    }
+
+    /// All that perturbing found: what lies in the run itself, then the named sweeps.
+    pub(crate) fn perturbed(&self) -> impl Iterator<Item = &Sweep> {
+        std::iter::once(&self.own).chain(&self.sweeps)
     }
 
     /// The name of the task that the run was tuned for, or else of the first that was probed.
@@ -160,7 +161,8 @@ impl Parts {
     pub(crate) fn metric(&self) -> Option<&str> {
         let config = self.config.as_ref().map(|config| config.metric.as_str());
         let metrics = || self.metrics.first().map(|record| record.metric.as_str());
-        let perturbed = || self.skill.iter().chain(&self.random).next().map(|result| result.metric.as_str());
+        let results = || self.perturbed().flat_map(|sweep| sweep.skill.iter().chain(&sweep.random));
+        let perturbed = || results().next().map(|result| result.metric.as_str());
         config.or_else(metrics).or_else(perturbed)
     }
 

@@ -7,21 +7,24 @@ use skn_artifact::PerturbationResult;
 use crate::axis::{metric_label, names_at_places};
 use crate::figure::{COLOURS, Figure, INK, MUTED, RANDOM, SKILL, layout, plain};
 use crate::number::{self, grouped};
-use crate::parts::Parts;
+use crate::sweep::Sweep;
 use crate::table::Table;
 
 /// Random neurons of matched variance.
 const MATCHED: &str = COLOURS[4];
 
 /// Whose neurons results are of: the name, the colour of the figures, the results.
-pub(crate) fn groups(parts: &Parts) -> [(&'static str, &'static str, &[PerturbationResult]); 3] {
-    [("skill", SKILL, &parts.skill), ("random", RANDOM, &parts.random), ("matched", MATCHED, &parts.matched)]
+pub(crate) fn groups(sweep: &Sweep) -> [(&'static str, &'static str, &[PerturbationResult]); 3] {
+    [("skill", SKILL, &sweep.skill), ("random", RANDOM, &sweep.random), ("matched", MATCHED, &sweep.matched)]
 }
 
+/// What the figures are called.
+pub(crate) const FIGURES: [&str; 2] = ["perturbation", "perturbation-by-share"];
+
 /// All of them, in the order of the report.
-pub(crate) fn figures(parts: &Parts) -> Vec<Figure> {
-    let figures = [perturbation(parts), perturbation_curve(parts)];
-    figures.into_iter().flatten().collect()
+pub(crate) fn figures(sweep: &Sweep) -> Vec<Figure> {
+    let figures = [perturbation(sweep), perturbation_curve(sweep)];
+    figures.into_iter().flatten().map(|figure| sweep.say(figure)).collect()
 }
 
 /// What was done to the neurons: results of the same setting belong together.
@@ -31,8 +34,8 @@ fn setting(result: &PerturbationResult) -> String {
 }
 
 /// Skill neurons beside random ones: every draw, mean and interval, a row for each result.
-fn perturbation(parts: &Parts) -> Option<Figure> {
-    let rows: Vec<(&str, &str, &PerturbationResult)> = groups(parts)
+fn perturbation(sweep: &Sweep) -> Option<Figure> {
+    let rows: Vec<(&str, &str, &PerturbationResult)> = groups(sweep)
         .into_iter()
         .flat_map(|(who, colour, results)| results.iter().map(move |result| (who, colour, result)))
         .collect();
@@ -72,14 +75,14 @@ fn perturbation(parts: &Parts) -> Option<Figure> {
          {:.3} on {} texts. Random neurons are as many in each layer, none of them a skill neuron{}.",
         first.unperturbed,
         grouped(first.rows),
-        if parts.matched.is_empty() {
+        if sweep.matched.is_empty() {
             ""
         } else {
             "; matched ones are random too, each of about the variance of a skill neuron"
         }
     );
     let title = "Skill and random neurons perturbed";
-    Some(Figure::new("perturbation", title, caption, draws_table(&rows), (plots, layout)))
+    Some(Figure::new(&sweep.figure(FIGURES[0]), title, caption, draws_table(&rows), (plots, layout)))
 }
 
 /// A result as a row of dots: its draws one above the other, so that equal ones are seen, and its mean below them.
@@ -115,7 +118,7 @@ fn draws_table(rows: &[(&str, &str, &PerturbationResult)]) -> Table {
 }
 
 /// A mask's share; the name of another mask.
-fn share(result: &PerturbationResult) -> Value {
+pub(crate) fn share(result: &PerturbationResult) -> Value {
     result.mask.parse::<f64>().map_or_else(|_| json!(result.mask), |share| json!(share))
 }
 
@@ -127,9 +130,9 @@ struct Curve<'a> {
 }
 
 /// A curve for each edit of each kind of neurons; masks whose names are no shares are in none.
-fn curves(parts: &Parts) -> Vec<Curve<'_>> {
+fn curves(sweep: &Sweep) -> Vec<Curve<'_>> {
     let mut curves = Vec::new();
-    for (who, _, results) in groups(parts) {
+    for (who, _, results) in groups(sweep) {
         let mut settings: Vec<String> = results.iter().map(setting).collect();
         settings.sort();
         settings.dedup();
@@ -146,8 +149,8 @@ fn curves(parts: &Parts) -> Vec<Curve<'_>> {
 }
 
 /// The metric by the share that is perturbed, if there are several shares.
-fn perturbation_curve(parts: &Parts) -> Option<Figure> {
-    let curves = curves(parts);
+fn perturbation_curve(sweep: &Sweep) -> Option<Figure> {
+    let curves = curves(sweep);
     if curves.iter().all(|curve| curve.results.len() < 2) {
         return None;
     }
@@ -161,7 +164,7 @@ fn perturbation_curve(parts: &Parts) -> Option<Figure> {
     for (number, Curve { who, setting, results }) in curves.iter().enumerate() {
         let points = results.iter().map(|(share, result)| (share * 100.0, result.mean)).collect::<Vec<_>>();
         let bounds = |side: usize| results.iter().map(|(_, of)| of.interval[side]).collect::<Vec<f64>>();
-        let own = groups(parts).iter().find(|(name, ..)| name == who).map_or(INK, |(_, colour, _)| colour);
+        let own = groups(sweep).iter().find(|(name, ..)| name == who).map_or(INK, |(_, colour, _)| colour);
         let earlier = curves[..number].iter().any(|curve| curve.who == *who);
         let colour = if earlier { COLOURS[number % COLOURS.len()] } else { own };
         let legend = plain(&format!("{who} neurons, {setting}"));
@@ -186,7 +189,7 @@ fn perturbation_curve(parts: &Parts) -> Option<Figure> {
         "Lines are means over draws, bands their 95 % intervals (of one draw that over texts, of several that over draws); the dotted line is the unperturbed model, with \
          {:.3}.{}",
         first.unperturbed,
-        widest_gap(parts).unwrap_or_default()
+        widest_gap(sweep).unwrap_or_default()
     );
     let columns = ["neurons", "edit", "share", "mean", "low", "high"];
     let rows = curves.iter().flat_map(|Curve { who, setting, results }| {
@@ -197,15 +200,15 @@ fn perturbation_curve(parts: &Parts) -> Option<Figure> {
     });
     let table = Table::of(columns, rows);
     let title = "The model by the share of neurons perturbed";
-    Some(Figure::new("perturbation-by-share", title, caption, table, (plots, layout)))
+    Some(Figure::new(&sweep.figure(FIGURES[1]), title, caption, table, (plots, layout)))
 }
 
 /// Where skill and random neurons are farthest apart.
-fn widest_gap(parts: &Parts) -> Option<String> {
-    let pairs = parts.skill.iter().filter_map(|skill| {
+fn widest_gap(sweep: &Sweep) -> Option<String> {
+    let pairs = sweep.skill.iter().filter_map(|skill| {
         let same =
             |random: &&PerturbationResult| random.mask == skill.mask && setting(random) == setting(skill);
-        Some((skill, parts.random.iter().find(same)?))
+        Some((skill, sweep.random.iter().find(same)?))
     });
     let (skill, random) =
         pairs.max_by(|a, b| (a.1.mean - a.0.mean).abs().total_cmp(&(b.1.mean - b.0.mean).abs()))?;

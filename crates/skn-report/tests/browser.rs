@@ -86,6 +86,9 @@ fn a_report_fits_a_phone_and_a_desktop() {
     sample_run(folder.path());
     check(&Report::read(folder.path()).unwrap().html());
     sample::perturbation_by_share(folder.path(), "sst2");
+    for name in ["noise-0.1", "a-name-that-is-long-and-that-somebody-has-given-to-one-of-many-sweeps"] {
+        sample::sweep(folder.path(), "sst2", name);
+    }
     check(&Report::read(folder.path()).unwrap().html());
 }
 

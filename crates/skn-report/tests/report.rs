@@ -8,12 +8,13 @@ use std::fs;
 use std::path::Path;
 
 use sample::{BEST, DEV, LAYERS, POSITIONS, TEST, WIDTH};
+use serde_json::json;
 use skn_artifact::{
     Array, Evidence, InferenceTime, Overwrite, PerturbationResult, RunRecord, SkillConfig, StageRecord,
     Summary, TensorBundle, TensorFile, hash_file, read_json, write_file, write_json,
 };
 use skn_counts::{NeuronPlace, Pool, TopTexts};
-use skn_report::{Comparison, Report};
+use skn_report::{Comparison, Report, ReportError};
 
 const TASK: &str = "sst2";
 
@@ -667,6 +668,79 @@ fn tests_controls_and_classes_are_told() {
 }
 
 #[test]
+fn each_named_sweep_has_a_section_of_its_own() {
+    let names = ["noise-0.1", "zero"];
+    let report = report(|run| names.iter().for_each(|name| sample::sweep(run, TASK, name))).unwrap();
+    let page = report.html();
+    let of = |name: &str| if name == "zero" { 41 } else { 51 };
+    for name in names {
+        let mean = format!("{:.3}", sample::perturbed(TASK, of(name), "0.3", 0.57).mean);
+        assert!(page.contains(&format!("<section id=\"sweep-{name}\">")), "{name}");
+        let section = page.split(&format!("<section id=\"sweep-{name}\">")).nth(1).unwrap();
+        let section = section.split("</section>").next().unwrap();
+        for figure in ["perturbation", "perturbation-by-share", "accuracy-by-class", "damage-by-class"] {
+            assert!(section.contains(&format!("<figure id=\"sweep-{name}-{figure}\">")), "{name}: {figure}");
+        }
+        assert!(section.contains(&mean), "{name}: {mean} in {}", text(section));
+        assert!(section.contains("Is it the choice of neurons?"), "{name}");
+        assert!(section.contains(&format!("<figcaption>Sweep {name}. Small dots")), "{name}");
+    }
+    let text = text(&page);
+    let said = "A sweep by itself: noise of standard deviation 0.1 is added to the neurons. Its results lie in the run's folder \
+                |sweeps/noise-0.1|, where |skn-mask --name noise-0.1| has put them.";
+    assert!(
+        text.contains(said) && text.contains("A sweep by itself: the neurons are set to zero."),
+        "{text}"
+    );
+    assert_eq!(text.matches("Sign flips ask how often").count(), 1, "it is told once what tests ask");
+    let files = report.files();
+    assert!(
+        names
+            .iter()
+            .all(|name| files.iter().any(|file| file.ends_with(format!("sweeps/{name}/cmp_perf.json"))))
+    );
+    let tables = report.tables();
+    let evidence = &tables["sweep-zero-perturbation-evidence"];
+    assert_eq!(evidence.data[0][..3], [json!("random"), json!(0.1), json!("zero")]);
+    assert_eq!(evidence.data.len(), 2, "of each mask");
+    let draws = &tables["sweep-noise-0.1-perturbation"].data;
+    assert!(draws.iter().any(|row| row[3] == json!(0.1)), "its own alpha: {draws:?}");
+    assert_ne!(tables["sweep-zero-perturbation"], tables["perturbation"]);
+    report.figures().iter().for_each(|(_, svg)| well_formed(svg));
+}
+
+#[test]
+fn a_run_may_have_named_sweeps_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    sample::sweep(folder.path(), TASK, "zero");
+    let page = Report::read(folder.path()).unwrap().html();
+    assert!(page.contains("<section id=\"sweep-zero\">") && !page.contains("<section id=\"perturbation\">"));
+    assert!(page.contains("Sign flips ask how often"), "where evidence is met first");
+    // What is no sweep's folder is not read.
+    let other = tempfile::tempdir().unwrap();
+    sample::sweep(other.path(), TASK, "two words");
+    let error = Report::read(other.path()).unwrap_err();
+    assert!(matches!(error, ReportError::Empty { .. }), "{error}");
+}
+
+#[test]
+fn a_sweep_without_random_neurons_says_what_makes_them() {
+    let without = |run: &Path| {
+        sample::sweep(run, TASK, "zero");
+        std::fs::remove_file(run.join("sweeps/zero/cmp_perf.json")).unwrap();
+    };
+    let said = "Perturbed random neurons (sweeps/zero/cmp_perf.json) are not here; made by |skn-mask --cmp --name zero|.";
+    check(without, &[said], &[]);
+    check_error(
+        |run| {
+            sample::sweep(run, TASK, "zero");
+            text_file(&run.join("sweeps/zero/class_perf.json"), "[{}]");
+        },
+        &["sweeps/zero/class_perf.json", "result 0"],
+    );
+}
+
+#[test]
 fn a_class_without_texts_leaves_the_others_their_figure() {
     let without = |run: &Path| {
         sample::compared(run, TASK);
@@ -726,8 +800,9 @@ fn figures_have_their_tables() {
     let report = report(|run| sample::compared(run, TASK)).unwrap();
     let tables = report.tables();
     let names: Vec<String> = report.figures().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(tables.len(), names.len());
-    for name in names {
+    // What tests say of perturbed neurons stands in no figure.
+    assert_eq!(tables.len(), names.len() + 1);
+    for name in names.into_iter().chain(["perturbation-evidence".to_owned()]) {
         let table = &tables[&name];
         assert!(!table.data.is_empty(), "{name} has no rows");
         assert!(table.data.iter().all(|row| row.len() == table.columns.len()), "{name}");

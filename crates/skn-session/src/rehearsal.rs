@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub(crate) struct Rehearsal {
     /// Whether the stage is one of a chain.
     of_chain: bool,
     progress: Arc<dyn Progress + Send + Sync>,
+    /// How many texts those stand for that are encoded; 0 are as many as there are.
+    texts: AtomicUsize,
     seen: Mutex<Seen>,
 }
 
@@ -37,10 +40,14 @@ pub(crate) struct Seen {
     pub(crate) parts: Vec<Part>,
     /// Passes in their order.
     pub(crate) passes: Vec<Pass>,
-    /// What the stage's record would say was read, with hashes.
-    pub(crate) reads: BTreeMap<String, String>,
+    /// What the stage's record would say was read, with hashes; without one what is not read to its end.
+    pub(crate) reads: BTreeMap<String, Option<String>>,
+    /// Bytes of the files among these.
+    pub(crate) sizes: BTreeMap<String, u64>,
     /// Files that would be written, with their lengths where these are known.
     pub(crate) writes: Vec<(PathBuf, Option<u64>)>,
+    /// What is to be told beside: what can't be known, say.
+    pub(crate) notes: Vec<String>,
 }
 
 /// A part of the data.
@@ -54,7 +61,7 @@ pub(crate) struct Part {
     pub(crate) taken: usize,
     /// Tokens of a text on the average.
     pub(crate) tokens: f64,
-    /// Seconds that tokenising takes of those that were not tokenised.
+    /// Seconds that reading and tokenising takes of those that were not.
     pub(crate) tokenising: f64,
 }
 
@@ -88,7 +95,7 @@ pub(crate) struct Pass {
 impl Rehearsal {
     /// With so many texts of each part. A stage `of_chain` comes after others of the chain, which would have replaced what it finds.
     pub(crate) fn new(sample: usize, of_chain: bool, progress: Arc<dyn Progress + Send + Sync>) -> Self {
-        Self { sample, of_chain, progress, seen: Mutex::default() }
+        Self { sample, of_chain, progress, texts: AtomicUsize::new(0), seen: Mutex::default() }
     }
 
     /// Whether the stage is one of a chain.
@@ -101,6 +108,11 @@ impl Rehearsal {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The texts that are encoded from now on stand for so many: the others were not read, or were let go.
+    pub(crate) fn stand_for(&self, texts: usize) {
+        self.texts.store(texts, Ordering::Relaxed);
+    }
+
     /// Some of a part's rows as tokens: of lengths as all have, and one of each label that is met at least, as some statistics can't
     /// do without.
     pub(crate) fn encode<R, E>(
@@ -110,8 +122,8 @@ impl Rehearsal {
         encode: impl FnOnce(Vec<R>) -> Result<Vec<Encoded>, E>,
     ) -> Result<Vec<Encoded>, E> {
         let rows: Vec<R> = part.into_iter().collect();
-        let texts = rows.len();
-        let some = spread(texts, TOKENISED);
+        let texts = self.texts.load(Ordering::Relaxed).max(rows.len());
+        let some = spread(rows.len(), TOKENISED);
         let few = some.len().max(1);
         let began = Instant::now();
         let encoded = encode(chosen(rows, &some))?;
@@ -134,6 +146,11 @@ impl Rehearsal {
     pub(crate) fn note(&self, what: &str, texts: f64, measured: f64, seconds: f64) {
         let (what, began) = (what.to_owned(), Instant::now());
         self.seen().passes.push(Pass { what, texts, measured, seconds, began, ratio: 1.0 });
+    }
+
+    /// Notes what is to be told beside.
+    pub(crate) fn tell(&self, note: impl Into<String>) {
+        self.seen().notes.push(note.into());
     }
 
     /// Notes a file that would be written, of which `grows` says that it has something of each text of the last part.

@@ -98,6 +98,23 @@ impl RunWriter {
         })
     }
 
+    /// Where what writes into no run notes what it reads, while it is rehearsed; [`Self::finish`] ends it.
+    pub(crate) fn without_run(session: &Session) -> Option<Self> {
+        let rehearsal = session.rehearsal().cloned()?;
+        Some(Self {
+            folder: PathBuf::new(),
+            entry: String::new(),
+            overwrite: Overwrite::Refuse,
+            record: StageRecord::default(),
+            began: Instant::now(),
+            made: Vec::new(),
+            obsolete: Vec::new(),
+            rehearsal: Some(rehearsal),
+            group: session.workers().group_shared(),
+            _lock: None,
+        })
+    }
+
     /// The run's folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -150,10 +167,14 @@ impl RunWriter {
     /// If it can't be read again to be hashed.
     pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
         if self.writes() && is_file(path)? {
-            let (place, run) = (real_path(path)?, real_path(&self.folder)?);
+            let run = if self.folder.as_os_str().is_empty() { None } else { real_path(&self.folder)? };
+            let place = real_path(path)?;
             let inside = place.as_ref().zip(run).and_then(|(place, run)| place.strip_prefix(run).ok());
-            let name = inside.unwrap_or(path);
-            self.record.inputs.insert(name.display().to_string(), hash_file(path)?);
+            let name = inside.unwrap_or(path).display().to_string();
+            if let Some(rehearsal) = &self.rehearsal {
+                rehearsal.seen().sizes.extend(length(path).map(|bytes| (name.clone(), bytes)));
+            }
+            self.record.inputs.insert(name, hash_file(path)?);
         }
         Ok(())
     }
@@ -341,8 +362,11 @@ impl RunWriter {
     /// If something can't be written.
     pub(crate) fn finish(mut self) -> Result<()> {
         if let Some(rehearsal) = &self.rehearsal {
-            rehearsal.seen().reads = self.record.inputs;
-            rehearsal.writes(self.folder.join(file::RUN), None, false);
+            let inputs = self.record.inputs.into_iter().map(|(name, sha256)| (name, Some(sha256)));
+            rehearsal.seen().reads.extend(inputs);
+            if !self.folder.as_os_str().is_empty() {
+                rehearsal.writes(self.folder.join(file::RUN), None, false);
+            }
             return Err(SessionError::Rehearsed);
         }
         let group = Arc::clone(&self.group);
@@ -355,6 +379,26 @@ impl RunWriter {
         RunRecord::update(&self.folder, &self.entry, record, &self.obsolete)?;
         Ok(group.wait()?)
     }
+}
+
+impl Session {
+    /// Writes a file beside what a [`RunWriter`] writes; while a stage is rehearsed it is noted.
+    ///
+    /// # Errors
+    /// If it is there and may not be replaced, or can't be written.
+    pub(crate) fn write_beside(&self, path: &Path, overwrite: Overwrite, bytes: &[u8]) -> Result<()> {
+        let Some(rehearsal) = self.rehearsal() else { return Ok(write_file(path, overwrite, bytes)?) };
+        if overwrite == Overwrite::Refuse && is_there(path)? {
+            return Err(ArtifactError::Exists { file: path.into() }.into());
+        }
+        rehearsal.writes(path.into(), Some(bytes.len() as u64), false);
+        Ok(())
+    }
+}
+
+/// The bytes of a file, where the system tells.
+pub(crate) fn length(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|found| found.len())
 }
 
 /// Seconds since 1970.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
@@ -11,9 +12,9 @@ use skn_artifact::{Overwrite, RunLock, is_there, write_file, write_together};
 use skn_data::{Choice, Dataset, SubTask, Task, UNLABELLED, binarize, saved_files};
 use skn_program::{Failure, typed_again};
 use skn_session::options::Size;
-use skn_session::{named_task, read_rows};
+use skn_session::{DryRun, named_task, read_rows};
 
-use crate::cli::{Common, Compat};
+use crate::cli::{Common, Compat, Dry};
 use crate::program::{Call, Stage};
 
 /// Make two data sets of two classes of one with negative, neutral and positive rows: FOLDER/<task>-pn, negative against
@@ -24,6 +25,7 @@ use crate::program::{Call, Stage};
 /// its description is written beside the folder: FOLDER/<task>-pn.toml, for --task-file.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-binarize", version)]
+#[command(mut_arg("dry_run", |flag| flag.help(Dry::WITHOUT_TEXTS)))]
 pub struct Binarize {
     /// Task by name
     #[arg(long = "task", visible_alias = "task_type", value_name = "NAME", default_value = "mnli")]
@@ -57,6 +59,8 @@ pub struct Binarize {
     #[arg(long, value_name = "WHAT")]
     compat: Option<Compat>,
 
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -108,11 +112,60 @@ impl Stage for Binarize {
         &self.common
     }
 
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        self.dry.of(|| {
+            let began = Instant::now();
+            let Made { data_sha256, parts } = self.made(call)?;
+            let files = parts.iter().flat_map(|Part { written, files, description }| {
+                let of_task = written.task_file.iter().map(|file| (file.clone(), description.len() as u64));
+                let of_rows =
+                    files.iter().map(|(name, bytes)| (written.folder.join(name), bytes.len() as u64));
+                of_rows.chain(of_task).collect::<Vec<_>>()
+            });
+            let reads = vec![(format!("data {}", self.task()?.name), data_sha256)];
+            Ok(DryRun::of_files(&self.out, reads, files.collect(), began.elapsed())?)
+        })
+    }
+
     fn run(&self, call: &Call) -> Result<Binarized> {
-        let task = match &self.task_file {
+        let Made { parts, .. } = self.made(call)?;
+        // Two that write there at once would leave some files of each.
+        let _lock = RunLock::acquire(&self.out, Self::PROGRAM)?;
+        for Part { written, files, description } in &parts {
+            write_together(&written.folder, self.overwrite(), files)?;
+            if let Some(file) = &written.task_file {
+                write_file(file, self.overwrite(), description.as_bytes())?;
+            }
+        }
+        Ok(Binarized { tasks: parts.into_iter().map(|part| part.written).collect() })
+    }
+}
+
+/// What is made before anything is written.
+struct Made {
+    data_sha256: String,
+    parts: Vec<Part>,
+}
+
+/// A data set that is made.
+struct Part {
+    written: Written,
+    /// Its files, by their names in its folder.
+    files: Vec<(String, Vec<u8>)>,
+    /// What describes its task.
+    description: String,
+}
+
+impl Binarize {
+    fn task(&self) -> Result<Task> {
+        Ok(match &self.task_file {
             Some(file) => Task::read(file)?,
             None => named_task(&self.task)?,
-        };
+        })
+    }
+
+    fn made(&self, call: &Call) -> Result<Made> {
+        let task = self.task()?;
         let sub_tasks = SubTask::ALL.map(|part| part.of(&task).map(|sub_task| (part, sub_task)));
         let sub_tasks = sub_tasks.into_iter().collect::<Result<Vec<_>, _>>()?;
         let folder = |sub_task: &Task| self.out.join(&sub_task.name);
@@ -131,10 +184,7 @@ impl Stage for Binarize {
             Some(Compat::Paper) => Choice::Published,
             None => Choice::Seeded(self.seed),
         };
-        // Two that write there at once would leave some files of each.
-        let _lock = RunLock::acquire(&self.out, Self::PROGRAM)?;
-        // Nothing is written before all is made.
-        let made = sub_tasks.into_iter().map(|(part, sub_task)| {
+        let parts = sub_tasks.into_iter().map(|(part, sub_task)| {
             let rows = binarize(&dataset, &task, part, choice)?;
             let files = saved_files(&rows, &sub_task, &part.class_names())?;
             let written = Written {
@@ -145,20 +195,11 @@ impl Stage for Binarize {
                 classes: part.class_names(),
                 rows: counted(&rows),
             };
-            Ok((written, files, sub_task.to_toml()?))
+            Ok(Part { written, files, description: sub_task.to_toml()? })
         });
-        let made = made.collect::<Result<Vec<_>>>()?;
-        for (written, files, description) in &made {
-            write_together(&written.folder, self.overwrite(), files)?;
-            if let Some(file) = &written.task_file {
-                write_file(file, self.overwrite(), description.as_bytes())?;
-            }
-        }
-        Ok(Binarized { tasks: made.into_iter().map(|(written, ..)| written).collect() })
+        Ok(Made { data_sha256: dataset.sha256(), parts: parts.collect::<Result<_>>()? })
     }
-}
 
-impl Binarize {
     fn overwrite(&self) -> Overwrite {
         if self.force { Overwrite::Replace } else { Overwrite::Refuse }
     }

@@ -8,9 +8,9 @@ use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use skn_session::options::{self, Split};
-use skn_session::{Calibration, ClassEvaluation, Evaluated as Found, Likelihood};
+use skn_session::{Calibration, ClassEvaluation, DryRun, Evaluated as Found, Likelihood};
 
-use crate::cli::{AtOnce, Common, Compute, Subject, Tuned};
+use crate::cli::{AtOnce, Common, Compute, Dry, Subject, Tuned};
 use crate::number::with_interval;
 use crate::program::{Call, Stage};
 
@@ -52,6 +52,8 @@ pub struct Evaluate {
     #[arg(long)]
     force: bool,
 
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -170,6 +172,10 @@ impl Stage for Evaluate {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options().into()))
     }
 
     fn run(&self, call: &Call) -> Result<Evaluated> {

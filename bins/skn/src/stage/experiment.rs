@@ -8,9 +8,9 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use skn_session::options::{self, ExperimentName, TaskChoice};
-use skn_session::{ChainEvent, EditKind, Experimented as Found, Session, Share, Step};
+use skn_session::{ChainEvent, DryRun, EditKind, Experimented as Found, Session, Share, Step};
 
-use crate::cli::{Common, Compute, Seed, Shares};
+use crate::cli::{Common, Compute, Dry, Seed, Shares};
 use crate::number::deviation;
 use crate::program::{Call, Stage};
 use crate::stage::run::{tell, with_remedy};
@@ -56,7 +56,7 @@ pub struct Experiment {
     force: bool,
 
     /// Go on where an earlier call stopped
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
 
     /// Prompt positions, the <mask> row counted
@@ -102,6 +102,8 @@ pub struct Experiment {
 
     #[command(flatten)]
     compute: Compute,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -149,6 +151,10 @@ impl Stage for Experiment {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options().into()))
     }
 
     fn run(&self, call: &Call) -> Result<Experimented> {

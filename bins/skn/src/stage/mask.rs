@@ -11,7 +11,7 @@ use skn_artifact::DamageEvidence;
 use skn_artifact::names::file;
 use skn_program::Failure;
 use skn_session::options::{self, EditChoice, NeuronNoise, Perturb};
-use skn_session::{EditKind, PerturbationResult, Perturbed as Found, Share};
+use skn_session::{DryRun, EditKind, PerturbationResult, Perturbed as Found, Share};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Layers, Subject, Tuned};
 use crate::next;
@@ -78,7 +78,7 @@ pub struct Mask {
     #[arg(long = "class_path", value_name = "FILES", value_delimiter = ',')]
     class_path: Vec<PathBuf>,
 
-    /// Keep the results beside others of the run, in RUN/sweeps/<name> [default: in RUN itself, whose report shows them]
+    /// Keep the results beside others of the run, in RUN/sweeps/<name>, which the report shows too [default: in RUN itself]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
@@ -283,8 +283,8 @@ impl Stage for Mask {
         &self.common
     }
 
-    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options()?.into()), self.compute.options())
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options()?.into()))
     }
 
     fn next(&self, found: &Masked) -> Option<Vec<String>> {

@@ -5,12 +5,12 @@ use std::fmt;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use skn_session::Merged as Found;
 use skn_session::options;
+use skn_session::{DryRun, Merged as Found};
 
-use crate::cli::{Common, Destination};
+use crate::cli::{Common, Destination, Dry};
 use crate::next;
-use crate::program::{Call, Stage};
+use crate::program::{Call, Stage, without_model};
 
 /// Put the shards of a probe (`skn-probe --shard I/N`) together.
 ///
@@ -18,9 +18,12 @@ use crate::program::{Call, Stage};
 /// shards.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-merge", version)]
+#[command(mut_arg("dry_run", |flag| flag.help(Dry::WITHOUT_TEXTS)))]
 pub struct Merge {
     #[command(flatten)]
     destination: Destination,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -65,6 +68,10 @@ impl Stage for Merge {
 
     fn next(&self, found: &Merged) -> Option<Vec<String>> {
         next::after_counts(&found.0.run, &found.0.files)
+    }
+
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, without_model(), || Ok(self.options().into()))
     }
 
     fn run(&self, call: &Call) -> Result<Merged> {

@@ -11,10 +11,10 @@ use serde::Serialize;
 use skn_program::{Spelling, print_lines};
 use skn_session::options::{self, Classify, Tuned};
 use skn_session::{
-    Answer as Found, AnswerFormat, AnswerWriter, Classifier, Predicted, RecordFormat, Records,
+    Answer as Found, AnswerFormat, AnswerWriter, Classifier, DryRun, Predicted, RecordFormat, Records,
 };
 
-use crate::cli::{AtOnce, Common, Compute, ModelAndTask};
+use crate::cli::{AtOnce, Common, Compute, Dry, ModelAndTask};
 use crate::input::records;
 use crate::program::{Call, Stage};
 
@@ -107,6 +107,8 @@ pub struct Predict {
     at_once: AtOnce,
     #[command(flatten)]
     compute: Compute,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -203,6 +205,16 @@ impl Stage for Predict {
 
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        self.dry.of(|| {
+            let session = call.session(self.compute.options())?;
+            let mut told = session.dry_predict(&self.options(), &self.how(), records(&self.input)?)?;
+            let form = if self.common.json { "all of them, as JSON" } else { "each as it is found" };
+            told.notes.push(format!("answers would be printed to standard output, {form}"));
+            Ok(told)
+        })
     }
 
     fn run(&self, call: &Call) -> Result<Predictions> {

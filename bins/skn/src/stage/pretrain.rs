@@ -7,10 +7,10 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::{Args, Parser};
 use serde::Serialize;
-use skn_session::Pretrained as Found;
 use skn_session::options::{self, PretrainDemo};
+use skn_session::{DryRun, Pretrained as Found};
 
-use crate::cli::{Common, Destination};
+use crate::cli::{Common, Destination, Dry};
 use crate::program::{Call, Stage};
 
 /// Make the embedded demo: its tokenizer, its tasks, and a RoBERTa pre-trained with masked language modelling.
@@ -20,6 +20,8 @@ use crate::program::{Call, Stage};
 /// a change in the last bit of a matrix product makes others, of the same kind.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-pretrain", version)]
+#[command(mut_arg("dry_run", |flag| flag.help("Write nothing: tell what would be written, how long it takes and how much memory, from some of \
+                                               the steps")))]
 pub struct Pretrain {
     #[command(flatten)]
     recipe: Recipe,
@@ -28,6 +30,8 @@ pub struct Pretrain {
     /// Threads; the results are the same for any number
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -87,6 +91,12 @@ impl fmt::Display for Shape {
 }
 
 impl Pretrain {
+    fn compute(&self) -> options::Compute {
+        let mut compute = options::Compute::default();
+        (compute.threads, compute.device) = (self.threads, options::DeviceChoice::Cpu);
+        compute
+    }
+
     fn options(&self) -> PretrainDemo {
         let mut demo = PretrainDemo::default();
         (demo.seed, demo.steps, demo.batch) = (self.recipe.seed, self.recipe.steps, self.recipe.batch);
@@ -124,9 +134,11 @@ impl Stage for Pretrain {
         &self.common
     }
 
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        self.dry.of(|| Ok(call.session(self.compute())?.dry_pretrain(&self.options())?))
+    }
+
     fn run(&self, call: &Call) -> Result<Pretrained> {
-        let mut compute = options::Compute::default();
-        (compute.threads, compute.device) = (self.threads, options::DeviceChoice::Cpu);
-        Ok(Pretrained(call.session(compute)?.pretrain_demo(&self.options())?))
+        Ok(Pretrained(call.session(self.compute())?.pretrain_demo(&self.options())?))
     }
 }

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::InferencePerformance;
 use skn_session::options::{self, NeuronChoice};
-use skn_session::{BestPredictor, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
+use skn_session::{BestPredictor, DryRun, NeuronSite, ProbeType, Probed as Found, Ranking, ScoreRule, Share};
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Subject, Tuned};
 use crate::next;
@@ -196,8 +196,8 @@ impl Stage for Probe {
         &self.common
     }
 
-    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options()?.into()), self.compute.options())
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options()?.into()))
     }
 
     fn next(&self, found: &Probed) -> Option<Vec<String>> {

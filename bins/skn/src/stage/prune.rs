@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use skn_artifact::names::file;
-use skn_session::Pruned as Found;
 use skn_session::options::{self, Fold};
+use skn_session::{DryRun, Pruned as Found};
 
 use crate::cli::{Common, Compute, Destination, Dry, Layers, Subject};
 use crate::next;
@@ -163,8 +163,8 @@ impl Stage for Prune {
         &self.common
     }
 
-    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options().into()))
     }
 
     fn next(&self, found: &Pruned) -> Option<Vec<String>> {

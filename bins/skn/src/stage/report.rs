@@ -7,15 +7,16 @@ use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 use skn_program::Failure;
-use skn_session::Reported as Found;
 use skn_session::options::{CompareRuns, DrawReport};
+use skn_session::{DryRun, Reported as Found};
 
-use crate::cli::Common;
+use crate::cli::{Common, Dry};
 use crate::program::{Call, Stage};
 
 /// Write the report of a run: RUN/report.html, one page that needs nothing else; or of several runs side by side.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-report", version)]
+#[command(mut_arg("dry_run", |flag| flag.help(Dry::WITHOUT_TEXTS)))]
 pub struct Report {
     /// The run's folder; several are compared, on the page that --out names
     #[arg(value_name = "RUN", required = true)]
@@ -33,8 +34,8 @@ pub struct Report {
     #[arg(long, value_name = "FOLDER")]
     figures: Option<PathBuf>,
 
-    /// Write what each figure shows to this folder too, as CSV: a table for each, a row an observation. With --json the same
-    /// tables stand in what is printed
+    /// Write what each figure shows, and what tests say of perturbed neurons, to this folder too, as CSV: a table for each, a row an
+    /// observation. With --json the same tables stand in what is printed
     #[arg(long, value_name = "FOLDER")]
     csv: Option<PathBuf>,
 
@@ -42,6 +43,8 @@ pub struct Report {
     #[arg(long = "neuron", value_name = "LAYER,INDEX", value_parser = neuron)]
     neurons: Vec<(usize, usize)>,
 
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -53,6 +56,36 @@ impl Report {
         (report.figures, report.overwrite) = (self.figures.clone(), self.force);
         (report.csv, report.neurons) = (self.csv.clone(), self.neurons.clone());
         report
+    }
+
+    /// What is asked of several runs; nothing of one.
+    ///
+    /// # Errors
+    /// If flags do not go with one run, or with several.
+    fn compared(&self) -> Result<Option<CompareRuns>> {
+        let compared = match (self.runs.as_slice(), &self.out) {
+            ([_], None) => return Ok(None),
+            ([_], Some(_)) => {
+                return Err(Failure::usage(
+                    "--out: goes with several runs; the page of one is RUN/report.html",
+                ));
+            }
+            (_, None) => {
+                return Err(Failure::usage(
+                    "several runs: expected --out PAGE, which they are compared on, found none",
+                ));
+            }
+            (runs, Some(page)) => {
+                let mut compared = CompareRuns::new(runs.to_vec(), page);
+                (compared.figures, compared.csv) = (self.figures.clone(), self.csv.clone());
+                compared.overwrite = self.force;
+                compared
+            }
+        };
+        if !self.neurons.is_empty() {
+            return Err(Failure::usage("--neuron: goes with one run"));
+        }
+        Ok(Some(compared))
     }
 }
 
@@ -98,31 +131,22 @@ impl Stage for Report {
         &self.common
     }
 
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        self.dry.of(|| {
+            let session = call.session_without_model()?;
+            Ok(match self.compared()? {
+                None => session.dry_run(&self.options().into())?,
+                Some(compared) => session.dry_compare(&compared)?,
+            })
+        })
+    }
+
     fn run(&self, call: &Call) -> Result<Reported> {
         let session = call.session_without_model()?;
-        let compared = match (self.runs.as_slice(), &self.out) {
-            ([_], None) => return Ok(Reported(session.report(&self.options())?)),
-            ([_], Some(_)) => {
-                return Err(Failure::usage(
-                    "--out: goes with several runs; the page of one is RUN/report.html",
-                ));
-            }
-            (_, None) => {
-                return Err(Failure::usage(
-                    "several runs: expected --out PAGE, which they are compared on, found none",
-                ));
-            }
-            (runs, Some(page)) => {
-                let mut compared = CompareRuns::new(runs.to_vec(), page);
-                (compared.figures, compared.csv) = (self.figures.clone(), self.csv.clone());
-                compared.overwrite = self.force;
-                compared
-            }
-        };
-        if !self.neurons.is_empty() {
-            return Err(Failure::usage("--neuron: goes with one run"));
-        }
-        Ok(Reported(session.compare(&compared)?))
+        Ok(Reported(match self.compared()? {
+            None => session.report(&self.options())?,
+            Some(compared) => session.compare(&compared)?,
+        }))
     }
 }
 

@@ -13,7 +13,7 @@ use skn_artifact::names::file;
 use skn_artifact::{BestNeuron, BestOfText, DamageEvidence, PerturbationSetting, UntunedSummary};
 use skn_program::{Failure, typed_again};
 use skn_session::options::{self, Made};
-use skn_session::{ChainEvent, EditKind, Outcome, Session, SessionError, Share, Step, Summary};
+use skn_session::{ChainEvent, DryRun, EditKind, Outcome, Session, SessionError, Share, Step, Summary};
 
 use crate::cli::{Common, Compute, Dry, Shares, Subject};
 use crate::console::print;
@@ -138,8 +138,8 @@ impl Stage for Run {
         &self.common
     }
 
-    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options().into()))
     }
 
     fn run(&self, call: &Call) -> Result<Ran> {

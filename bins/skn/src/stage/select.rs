@@ -9,9 +9,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use skn_artifact::NeuronRecord;
 use skn_session::options;
-use skn_session::{Aggregate, ScoreRule, Selected as Found, Share};
+use skn_session::{Aggregate, DryRun, ScoreRule, Selected as Found, Share};
 
-use crate::cli::{Common, Compat, Destination, Seed, Shares};
+use crate::cli::{Common, Compat, Destination, Dry, Seed, Shares};
 use crate::next;
 use crate::program::{Call, Stage};
 
@@ -22,6 +22,7 @@ use crate::program::{Call, Stage};
 /// holds all scores and ranks. With sub-tasks (-aa), or more than two classes, each gives its next best neuron in turn.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skn-select", version)]
+#[command(mut_arg("dry_run", |flag| flag.help(Dry::WITHOUT_TEXTS)))]
 pub struct Select {
     /// Files of counts (RUN/<task>/dev_perf), comma-separated: one for each seed
     #[arg(
@@ -90,6 +91,8 @@ pub struct Select {
 
     #[command(flatten)]
     destination: Destination,
+    #[command(flatten)]
+    dry: Dry,
     #[command(flatten)]
     common: Common,
 }
@@ -214,12 +217,20 @@ impl Stage for Select {
         next::after_select(&self.destination.out, &found.0.folder, found.0.neurons.keys())
     }
 
-    fn run(&self, call: &Call) -> Result<Selected> {
-        // Labels are shuffled on all cores.
-        let mut compute = options::Compute::default();
-        compute.device = options::DeviceChoice::Cpu;
-        Ok(Selected(call.session(compute)?.select(&self.options())?))
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, compute(), || Ok(self.options().into()))
     }
+
+    fn run(&self, call: &Call) -> Result<Selected> {
+        Ok(Selected(call.session(compute())?.select(&self.options())?))
+    }
+}
+
+/// How it computes: labels are shuffled on all cores.
+fn compute() -> options::Compute {
+    let mut compute = options::Compute::default();
+    compute.device = options::DeviceChoice::Cpu;
+    compute
 }
 
 #[cfg(test)]

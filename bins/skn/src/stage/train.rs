@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::{Args, Parser};
 use serde::Serialize;
 use skn_artifact::names::file;
-use skn_session::Trained as Found;
 use skn_session::options;
+use skn_session::{DryRun, Trained as Found};
 
 use crate::cli::{Common, Compute, Destination, Dry, Subject, Tuned};
 use crate::next;
@@ -157,8 +157,8 @@ impl Stage for Train {
         &self.common
     }
 
-    fn rehearsed(&self) -> Result<Option<(options::Stage, options::Compute)>> {
-        self.dry.stage(|| Ok(self.options().into()), self.compute.options())
+    fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
+        call.dry_run(self.dry, self.compute.options(), || Ok(self.options().into()))
     }
 
     fn next(&self, found: &Trained) -> Option<Vec<String>> {

@@ -359,9 +359,9 @@ pub(crate) fn stages(run: &Path) {
     }
 }
 
-/// What tests say of the perturbations, and answers by class: of random neurons and of matched ones.
-pub(crate) fn compared(run: &Path, task: &str) {
-    let evidence = DamageEvidence {
+/// What tests say of skill neurons against random ones.
+fn evidence() -> DamageEvidence {
+    DamageEvidence {
         comparisons: 10,
         mcnemar_median_p: 2.5e-9,
         mcnemar_below_05: 10,
@@ -371,11 +371,42 @@ pub(crate) fn compared(run: &Path, task: &str) {
         difference_interval: [-0.272, -0.212],
         at_least_as_damaging: 0,
         rank_p: 1.0 / 11.0,
+    }
+}
+
+/// Answers of which so many are right of each class.
+fn by_class(right: [u64; 2]) -> ByClass {
+    let confusion = vec![vec![right[0], 436 - right[0]], vec![436 - right[1], right[1]]];
+    ByClass { rows: vec![436; 2], unperturbed: vec![390, 399], draws: vec![right.to_vec()], confusion }
+}
+
+/// A named sweep of two masks, and of a mask of each class: `noise-A` adds noise of that standard deviation, another name sets to zero.
+pub(crate) fn sweep(run: &Path, task: &str, name: &str) {
+    let alpha = name.strip_prefix("noise-").map(|alpha| alpha.parse().unwrap());
+    let number = 40 + 10 * u64::from(alpha.is_some());
+    let of = |number: u64, share: &str, centre: f64, right: [u64; 2]| PerturbationResult {
+        edit: if alpha.is_some() { "gaussian" } else { "zero" }.into(),
+        alpha,
+        noise: alpha.map(|_| "per-text".into()),
+        by_class: Some(by_class(right)),
+        ..perturbed(task, number, share, centre)
     };
-    let by_class = |right: [u64; 2]| {
-        let confusion = vec![vec![right[0], 436 - right[0]], vec![436 - right[1], right[1]]];
-        ByClass { rows: vec![436; 2], unperturbed: vec![390, 399], draws: vec![right.to_vec()], confusion }
+    let skill = [of(number, "0.1", 0.7, [200, 388]), of(number + 1, "0.3", 0.57, [160, 350])];
+    let random = [of(number + 2, "0.1", 0.89, [380, 391]), of(number + 3, "0.3", 0.86, [370, 380])];
+    let random = random.map(|result| PerturbationResult { evidence: Some(evidence()), ..result });
+    let class = |class: usize| {
+        let right = if class == 0 { [200, 395] } else { [388, 210] };
+        PerturbationResult { class: Some(class), ..of(number + 4, "0.1", 0.75, right) }
     };
+    let folder = run.join("sweeps").join(name);
+    json(&folder.join("mask_perf.json"), &skill.to_vec());
+    json(&folder.join("cmp_perf.json"), &random.to_vec());
+    json(&folder.join("class_perf.json"), &[0, 1].map(class).to_vec());
+}
+
+/// What tests say of the perturbations, and answers by class: of random neurons and of matched ones.
+pub(crate) fn compared(run: &Path, task: &str) {
+    let evidence = evidence();
     let mut skill = perturbed(task, 0, "0.1", 0.64);
     skill.by_class = Some(by_class([170, 388]));
     let mut random = perturbed(task, 1, "0.1", 0.884);

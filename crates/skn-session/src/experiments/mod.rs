@@ -18,7 +18,7 @@ use skn_artifact::RunRecord;
 use skn_artifact::names::{file, stage};
 use skn_report::{Page, Section, Table};
 
-use self::plan::{Plan, Planned};
+pub(crate) use self::plan::{Plan, Planned, PlannedTask};
 use crate::done::Now;
 use crate::error::{Result, SessionError};
 use crate::options::{Experiment, ExperimentName};
@@ -140,7 +140,7 @@ impl Session {
     ) -> Result<Experimented, E> {
         self.require_alone("an experiment")?;
         let plan = Plan::new(options)?;
-        let chosen: Vec<&Kind> = KINDS.iter().filter(|kind| options.chosen().contains(&kind.name)).collect();
+        let chosen = chosen(options);
         let whole = self.hold(&plan.out, stage::EXPERIMENT)?;
         let how = Again { overwrite: options.overwrite, resume: options.resume };
         how.check_free(&plan.out)?;
@@ -148,7 +148,7 @@ impl Session {
         if options.chosen().contains(&ExperimentName::RandomModel) {
             self.write_random_model(&plan)?;
         }
-        let stages = once(chosen.iter().flat_map(|kind| (kind.stages)(&plan)).collect());
+        let stages = stages(&plan);
         let count = stages.len();
         for (Planned { stage, task, seed }, number) in stages.into_iter().zip(1..) {
             let subject = || plan.subject_of(&stage, &task, seed);
@@ -210,6 +210,15 @@ impl Session {
         writer.finish()?;
         Ok(Experimented { folder: plan.out.clone(), page: plan.out.join(file::REPORT), experiments })
     }
+}
+
+fn chosen(options: &Experiment) -> Vec<&'static Kind> {
+    KINDS.iter().filter(|kind| options.chosen().contains(&kind.name)).collect()
+}
+
+/// The stages of what is done, in their order.
+pub(crate) fn stages(plan: &Plan<'_>) -> Vec<Planned> {
+    once(chosen(plan.options).iter().flat_map(|kind| (kind.stages)(plan)).collect())
 }
 
 /// Each stage at the first place where it is needed.

@@ -18,8 +18,8 @@ use crate::options::{
 
 /// A task of the experiments.
 #[derive(Clone, Debug)]
-pub(super) struct PlannedTask {
-    pub(super) name: String,
+pub(crate) struct PlannedTask {
+    pub(crate) name: String,
     /// How many classes it has.
     pub(super) classes: usize,
     /// A prompt that somebody wrote for it.
@@ -29,10 +29,10 @@ pub(super) struct PlannedTask {
 }
 
 /// A stage, and the task and seed whose data it is of.
-pub(super) struct Planned {
-    pub(super) stage: Stage,
-    pub(super) task: PlannedTask,
-    pub(super) seed: u64,
+pub(crate) struct Planned {
+    pub(crate) stage: Stage,
+    pub(crate) task: PlannedTask,
+    pub(crate) seed: u64,
 }
 
 /// Stages of a task under a seed.
@@ -41,10 +41,10 @@ pub(super) fn of(task: &PlannedTask, seed: u64, stages: impl IntoIterator<Item =
 }
 
 /// What experiments do, with what their options leave open decided: as in a chain.
-pub(super) struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     pub(super) options: &'a Experiment,
-    pub(super) out: PathBuf,
-    pub(super) tasks: Vec<PlannedTask>,
+    pub(crate) out: PathBuf,
+    pub(crate) tasks: Vec<PlannedTask>,
     pub(super) share: Share,
     pub(super) edit: EditKind,
     training: Training,
@@ -64,7 +64,7 @@ pub(super) enum Marked {
 impl<'a> Plan<'a> {
     /// # Errors
     /// If an option does not fit.
-    pub(super) fn new(options: &'a Experiment) -> Result<Self> {
+    pub(crate) fn new(options: &'a Experiment) -> Result<Self> {
         let demo = options.model() == Chain::MODEL;
         if options.overwrite && options.resume {
             return Err(SessionError::usage(
@@ -105,11 +105,11 @@ impl<'a> Plan<'a> {
     }
 
     /// The seeds, the first being that of the options.
-    pub(super) fn seeds(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = u64> + '_ {
         (0..self.options.seeds.get() as u64).map(|number| self.options.subject.seed + number)
     }
 
-    pub(super) fn first_seed(&self) -> u64 {
+    pub(crate) fn first_seed(&self) -> u64 {
         self.options.subject.seed
     }
 
@@ -125,7 +125,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The folder of a tuned prompt.
-    pub(super) fn run(&self, task: &PlannedTask, seed: u64) -> PathBuf {
+    pub(crate) fn run(&self, task: &PlannedTask, seed: u64) -> PathBuf {
         self.out.join(format!("{}-seed-{seed}", task.name))
     }
 

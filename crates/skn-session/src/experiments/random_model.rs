@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use skn_artifact::Overwrite;
 use skn_artifact::names::file;
-use skn_artifact::{Overwrite, write_file};
 use skn_model::Weights;
 use skn_report::Section;
 
@@ -73,17 +73,18 @@ impl Session {
     ///
     /// # Errors
     /// If the model can't be read, or a file not be written.
-    pub(super) fn write_random_model(&self, plan: &Plan<'_>) -> Result<()> {
+    pub(crate) fn write_random_model(&self, plan: &Plan<'_>) -> Result<()> {
         let to = model(plan);
         let Some(task) = plan.tasks.first() else { return Ok(()) };
         let base = Base::load(self, &plan.subject(task, plan.first_seed()), &Tuned::default())?;
         let config = &base.model.config;
         let weights = Weights::from_tensors(config, initial_weights(config, plan.first_seed())?)?;
+        let write = |name: &str, bytes: &[u8]| self.write_beside(&to.join(name), Overwrite::Replace, bytes);
         for (name, bytes) in base.model.other_files()? {
-            write_file(&to.join(name), Overwrite::Replace, &bytes)?;
+            write(&name, &bytes)?;
         }
-        write_file(&to.join(file::WEIGHTS), Overwrite::Replace, &weights.to_bytes()?)?;
+        write(file::WEIGHTS, &weights.to_bytes()?)?;
         // Last: with it the folder is a model.
-        Ok(write_file(&to.join(file::CONFIG), Overwrite::Replace, &config.to_json())?)
+        write(file::CONFIG, &config.to_json())
     }
 }

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use serde::Serialize;
 use skn_data::{Example, Task};
 use skn_model::{Gradients, LanguageModel};
@@ -8,6 +10,7 @@ use super::calibration;
 use crate::base::Base;
 use crate::error::{Result, SessionError};
 use crate::options::{Classify, Tuned};
+use crate::run_writer::RunWriter;
 use crate::session::Session;
 
 /// What is to be answered: a text, the two of a task of pairs (premise and hypothesis), or those of the columns that a task's
@@ -74,6 +77,8 @@ pub struct Classifier<'s> {
     model: LanguageModel,
     options: Classify,
     temperature: f64,
+    /// The file that has the temperature.
+    calibration: Option<PathBuf>,
 }
 
 impl Session {
@@ -103,11 +108,10 @@ impl Session {
         check_task(&base, &options.tuned)?;
         let tuning = base.tuning(&options.tuned)?;
         let model = base.roberta(&tuning, Gradients::Nothing)?;
-        let temperature = match options.calibrated {
-            true => calibration::read(&base, &model)?.found.temperature,
-            false => 1.0,
-        };
-        Ok(Classifier { base, model, options: options.clone(), temperature })
+        let kept = options.calibrated.then(|| calibration::read(&base, &model)).transpose()?;
+        let (temperature, calibration) =
+            kept.map_or((1.0, None), |kept| (kept.found.temperature, Some(kept.path)));
+        Ok(Classifier { base, model, options: options.clone(), temperature, calibration })
     }
 }
 
@@ -149,6 +153,15 @@ impl Classifier<'_> {
     /// Its session.
     pub(crate) fn session(&self) -> &Session {
         self.base.session
+    }
+
+    /// Notes what was read to answer.
+    ///
+    /// # Errors
+    /// If a file can't be hashed.
+    pub(super) fn note(&self, writer: &mut RunWriter) -> Result<()> {
+        self.calibration.iter().try_for_each(|file| writer.read(file))?;
+        self.base.note(writer)
     }
 
     /// Tells how many texts were cut.

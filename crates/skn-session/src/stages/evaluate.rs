@@ -70,7 +70,8 @@ impl Session {
         let model = base.roberta(&tuning, Gradients::Nothing)?;
         let kept = options.calibrated.then(|| calibration::read(base, &model)).transpose()?;
         let name = format!("{}/{}", base.task.name, file::evaluation(part));
-        let writer = writer(self, options, &setup, part, &name)?;
+        // A rehearsal tells of what is read even where nothing is written.
+        let writer = writer(self, options, &setup, part, &name)?.or_else(|| RunWriter::without_run(self));
         let answered = Answered::of(&setup, &model, options, part)?;
         let evaluation =
             answered.record(&setup, &model, part, kept.as_ref().map(|kept| kept.found.temperature))?;

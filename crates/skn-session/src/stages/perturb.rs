@@ -123,15 +123,10 @@ impl Session {
 
 /// Refuses a name that can't be one of a folder.
 fn check_name(name: Option<&str>) -> Result<()> {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     match name {
-        Some(name)
-            if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(allowed) =>
-        {
-            Err(SessionError::usage(format!(
-                "option `name` {name:?}: expected at most 100 letters, digits, '_', '-' and '.' (it names a folder)"
-            )))
-        }
+        Some(name) if !file::is_sweep(name) => Err(SessionError::usage(format!(
+            "option `name` {name:?}: expected at most 100 letters, digits, '_', '-' and '.' (it names a folder)"
+        ))),
         _ => Ok(()),
     }
 }

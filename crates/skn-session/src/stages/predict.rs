@@ -10,6 +10,7 @@ use skn_probing::Progress;
 use super::classify::{Answer, Classifier, Text};
 use super::predict_group::{from_bytes, to_bytes};
 use super::predict_records::{Came, Form, READ_AHEAD, Records, bytes_of};
+use super::predict_rehearsal::Sample;
 use crate::error::{Result, SessionError};
 use crate::fence::no_thread;
 use crate::options::Predict;
@@ -84,19 +85,43 @@ impl Classifier<'_> {
         if !self.session().group().is_first() {
             return self.help();
         }
+        let found = self.stream(options, records, Wanted::Answers(receive))?;
+        // No texts: the end, for those that help.
+        self.session().group().broadcast(Vec::new())?;
+        Ok(found)
+    }
+
+    /// Refuses options that do not fit the records, none of which is read.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub(super) fn check_form(&self, options: &Predict, records: &Records) -> Result<()> {
+        Form::of(self, options, records).map(drop)
+    }
+
+    /// The texts of some records, spread over those that can be read in a while.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub(super) fn sample(&self, options: &Predict, records: Records, sample: &mut Sample) -> Result<()> {
+        self.stream(options, records, Wanted::Sample(sample)).map(drop)
+    }
+
+    fn stream(&self, options: &Predict, records: Records, wanted: Wanted<'_>) -> Result<PredictionCount> {
         let name = records.name();
         let form = Form::of(self, options, &records)?;
         let (send, received) = sync_channel(READ_AHEAD);
         let (progress, reads) = (self.session().progress_shared(), form.clone());
+        let records = match &wanted {
+            Wanted::Answers(_) => records,
+            Wanted::Sample(sample) => records.counted(form.format, &sample.bytes)?,
+        };
         let reader = Builder::new().name("skn-records".into());
         // It may wait for input that never comes, so nobody waits for it.
         let spawned = reader.spawn(move || reads.read(records, &*progress, &send));
         spawned.map_err(|error| no_thread("to read records on", &error))?;
-        let count = PredictionCount::default();
-        let found = Stream { classifier: self, options, form: &form, name, receive, count }.run(&received)?;
-        // No texts: the end, for those that help.
-        self.session().group().broadcast(Vec::new())?;
-        Ok(found)
+        Stream { classifier: self, options, form: &form, name, wanted, count: PredictionCount::default() }
+            .run(&received)
     }
 
     /// Answers what rank 0 is asked, together with it, until there is no more.
@@ -111,6 +136,14 @@ impl Classifier<'_> {
             self.answer_with(&from_bytes(&bytes)?, &quiet)?;
         }
     }
+}
+
+/// What is wanted of records.
+enum Wanted<'r> {
+    /// Answers, which are given to this.
+    Answers(&'r mut dyn FnMut(&[Predicted]) -> io::Result<()>),
+    /// Some of their texts, before they are answered.
+    Sample(&'r mut Sample),
 }
 
 /// A record that is yet to be answered.
@@ -136,7 +169,7 @@ struct Stream<'a, 's, 'r> {
     options: &'a Predict,
     form: &'a Form,
     name: String,
-    receive: &'r mut dyn FnMut(&[Predicted]) -> io::Result<()>,
+    wanted: Wanted<'r>,
     count: PredictionCount,
 }
 
@@ -204,6 +237,10 @@ impl Stream<'_, '_, '_> {
             return Err(SessionError::input(format!("{}: expected {expected}, found nothing", self.name)));
         }
         self.answer(&mut waiting)?;
+        if let Wanted::Sample(sample) = self.wanted {
+            sample.is_whole = true;
+            return Ok(self.count);
+        }
         self.classifier.tell_cut(self.count.cut, self.count.answered);
         if self.count.skipped > 0 {
             let PredictionCount { answered, skipped, .. } = self.count;
@@ -317,6 +354,9 @@ impl Stream<'_, '_, '_> {
     fn answer(&mut self, waiting: &mut Vec<Waiting>) -> Result<bool> {
         self.check_stop()?;
         let rows = std::mem::take(waiting);
+        if let Wanted::Sample(sample) = &mut self.wanted {
+            return Ok(sample.take(rows.into_iter().map(|row| row.texts.ok())));
+        }
         let texts = rows.iter().filter_map(|row| row.texts.as_ref().ok());
         let texts: Vec<Text> =
             texts.filter_map(|texts| Text::of_columns(texts.iter().map(String::as_str))).collect();
@@ -349,7 +389,8 @@ impl Stream<'_, '_, '_> {
             }
             predicted.push(Predicted { line, record, texts, answer });
         }
-        match (self.receive)(&predicted) {
+        let Wanted::Answers(receive) = &mut self.wanted else { return Ok(true) };
+        match receive(&predicted) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(SessionError::failed(error.to_string())),
             Ok(()) => Ok(true),

@@ -1,8 +1,10 @@
 //! Records that are to be answered, read by a thread of its own.
 
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use skn_artifact::open_regular;
@@ -23,6 +25,20 @@ pub enum Records {
 }
 
 impl Records {
+    /// The same, with a count of the bytes that were read of a file. That of a table is not known.
+    ///
+    /// # Errors
+    /// If the file can't be opened.
+    pub(super) fn counted(self, format: RecordFormat, bytes: &Arc<AtomicU64>) -> Result<Self> {
+        match self {
+            Self::File(path) if format != RecordFormat::Parquet => {
+                let file = Counted { file: open(&path)?, bytes: Arc::clone(bytes) };
+                Ok(Self::Stream(path.display().to_string(), Box::new(file)))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// What messages call it.
     pub(super) fn name(&self) -> String {
         match self {
@@ -116,15 +132,7 @@ impl Form {
     pub(super) fn read(self, records: Records, progress: &dyn Progress, send: &SyncSender<Came>) {
         let read = match (records, self.format) {
             (Records::File(path), RecordFormat::Parquet) => read_table(&path, progress, send),
-            (Records::File(path), _) => match open_regular(&path) {
-                Ok(file) => {
-                    self.read_stream(file, send);
-                    Ok(())
-                }
-                Err(error) => {
-                    Err(SessionError::input(format!("{}: {error}; expected a file of texts", path.display())))
-                }
-            },
+            (Records::File(path), _) => open(&path).map(|file| self.read_stream(file, send)),
             (Records::Stream(_, stream), _) => {
                 self.read_stream(stream, send);
                 Ok(())
@@ -142,6 +150,26 @@ impl Form {
                 break;
             }
         }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    open_regular(path).map_err(|error| {
+        SessionError::input(format!("{}: {error}; expected a file of texts", path.display()))
+    })
+}
+
+/// A file that counts what is read of it.
+struct Counted {
+    file: File,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }
 

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
+use skn_artifact::Overwrite;
 use skn_artifact::names::file;
-use skn_artifact::{Overwrite, write_file};
 use skn_data::TextEncoder;
 use skn_demo::{Claim, Document, Stage as Curriculum, document};
 use skn_model::{Config, Gradients, LanguageModel, NoHook, Output, Pass, Scored, Sequences, Tuning, Weights};
@@ -14,6 +14,7 @@ use skn_tune::{
     Adam, AdamSettings, MaskedBatch, PretrainStep, Schedule, clip_factor, gradient_norm, pretrain_step,
 };
 
+use super::pretrain_rehearsal::{rehearse, stopped};
 use crate::error::{Result, SessionError};
 use crate::initial::initial_weights;
 use crate::named::named_task;
@@ -44,6 +45,9 @@ impl Session {
         }
         check(recipe)?;
         let named = Making { recipe, session: self }.everything()?;
+        if self.rehearsal().is_some() {
+            return Err(SessionError::Rehearsed);
+        }
         Ok(Pretrained { folder: recipe.out.clone(), named })
     }
 }
@@ -99,10 +103,20 @@ impl Making<'_> {
         start.map_or_else(|| Ok(BTreeMap::new()), |start| self.model(&encoder, &start))
     }
 
-    fn model(&self, encoder: &TextEncoder, Start { config, model }: &Start) -> Result<BTreeMap<String, f64>> {
-        let seed = self.recipe.seed;
-        self.train(encoder, model)?;
-        let named = Watch::new(encoder, seed, Curriculum::last())?.named(model)?;
+    fn model(&self, encoder: &TextEncoder, start: &Start) -> Result<BTreeMap<String, f64>> {
+        let Start { config, model } = start;
+        let mut training = Training::new(self, encoder, model)?;
+        let last = || Watch::new(encoder, self.recipe.seed, Curriculum::last())?.named(model);
+        let named = match self.session.rehearsal() {
+            None => {
+                training.all()?;
+                last()?
+            }
+            Some(rehearsal) => {
+                let progress = self.session.progress();
+                rehearse(rehearsal, progress, self.recipe, &mut |step| training.step(step).map(drop), last)?
+            }
+        };
         let tensors = model.backbone().iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)));
         let trained = Weights::from_tensors(config, tensors.collect::<Result<_>>()?)?;
         self.write(&format!("model/{}", file::WEIGHTS), &trained.to_bytes()?)?;
@@ -110,36 +124,66 @@ impl Making<'_> {
         Ok(named)
     }
 
-    fn train(&self, encoder: &TextEncoder, model: &LanguageModel) -> Result<()> {
-        let PretrainDemo { seed, steps, learning_rate, report_every, .. } = *self.recipe;
-        let progress = self.session.progress();
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let overwrite = if self.recipe.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
+        self.session.write_beside(&self.recipe.out.join(name), overwrite, bytes)
+    }
+}
+
+/// The model in training.
+struct Training<'a> {
+    recipe: &'a PretrainDemo,
+    session: &'a Session,
+    encoder: &'a TextEncoder,
+    model: &'a LanguageModel,
+    adam: Adam,
+    schedule: Schedule,
+}
+
+impl<'a> Training<'a> {
+    fn new(
+        Making { recipe, session }: &Making<'a>,
+        encoder: &'a TextEncoder,
+        model: &'a LanguageModel,
+    ) -> Result<Self> {
         let settings = AdamSettings { beta2: 0.98, ..AdamSettings::default() };
-        let (mut adam, schedule) = (Adam::new(settings), Schedule::new(steps, 0.05)?);
+        let (adam, schedule) = (Adam::new(settings), Schedule::new(recipe.steps, 0.05)?);
+        Ok(Self { recipe, session, encoder, model, adam, schedule })
+    }
+
+    /// Does all steps.
+    fn all(&mut self) -> Result<()> {
+        let PretrainDemo { seed, steps, report_every, .. } = *self.recipe;
+        let progress = self.session.progress();
         progress.begin(Work::of("pre-training", steps));
         for step in 0..steps {
             if progress.cancelled() {
-                let said = format!("step {step} of {steps}; nothing of the model is written");
-                return Err(SessionError::Interrupted(said));
+                return Err(stopped(step, steps));
             }
-            let batches = masked_batches(encoder, self.recipe, step)?;
-            let parts = PretrainStep { number: step, batches: &batches, dropout: None };
-            let found = pretrain_step(model, &parts, self.session.workers())?;
-            let scale = clip_factor(gradient_norm(step, &found.gradients)?, 1.0);
-            adam.update(model.backbone(), &found.gradients, scale, learning_rate * schedule.factor(step))?;
+            let loss = self.step(step)?;
             if step.is_multiple_of(report_every.max(1)) {
-                let named = Watch::new(encoder, seed, Curriculum::at(step, steps))?.named(model)?;
-                let named: Vec<String> =
-                    named.iter().map(|(name, share)| format!("{name} {share:.2}")).collect();
-                tracing::info!("step {step}: loss {:.3}; {}", found.loss, named.join(", "));
+                let watch = Watch::new(self.encoder, seed, Curriculum::at(step, steps))?;
+                let named: Vec<String> = watch
+                    .named(self.model)?
+                    .iter()
+                    .map(|(name, share)| format!("{name} {share:.2}"))
+                    .collect();
+                tracing::info!("step {step}: loss {loss:.3}; {}", named.join(", "));
             }
             progress.advance(1);
         }
         Ok(())
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let overwrite = if self.recipe.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
-        Ok(write_file(&self.recipe.out.join(name), overwrite, bytes)?)
+    /// Does a step; its loss.
+    fn step(&mut self, step: u64) -> Result<f64> {
+        let batches = masked_batches(self.encoder, self.recipe, step)?;
+        let parts = PretrainStep { number: step, batches: &batches, dropout: None };
+        let found = pretrain_step(self.model, &parts, self.session.workers())?;
+        let scale = clip_factor(gradient_norm(step, &found.gradients)?, 1.0);
+        let rate = self.recipe.learning_rate * self.schedule.factor(step);
+        self.adam.update(self.model.backbone(), &found.gradients, scale, rate)?;
+        Ok(found.loss)
     }
 }
 

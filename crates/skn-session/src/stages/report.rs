@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Overwrite, is_folder, is_there, write_file};
+use skn_artifact::{Overwrite, is_folder, is_there};
 use skn_report::{Comparison, Report, Table};
 
 use crate::error::{Result, SessionError};
@@ -20,7 +20,7 @@ pub struct Reported {
     pub page: PathBuf,
     /// The names of its figures.
     pub figures: Vec<String>,
-    /// What each figure shows, under its name.
+    /// What each figure shows, under its name; and what tests say of perturbed neurons.
     pub tables: BTreeMap<String, Table>,
     /// Neurons that were asked for whose activations the run does not have: layer and index.
     pub without_activations: Vec<(usize, usize)>,
@@ -41,16 +41,19 @@ impl Session {
         check_folder("csv", options.csv.as_deref())?;
         writer.bytes(file::REPORT, report.html())?;
         report.files().iter().try_for_each(|path| writer.read(path))?;
+        let (figures, tables) = (report.figures(), report.tables());
+        let beside = Beside {
+            session: self,
+            overwrite: overwrite(options.overwrite),
+            of_figures: options.figures.as_deref(),
+            of_tables: options.csv.as_deref(),
+        };
+        // A rehearsal ends where the run is finished.
+        if self.rehearsal().is_some() {
+            beside.write(&figures, &tables)?;
+        }
         writer.finish()?;
-        let figures = report.figures();
-        let tables = report.tables();
-        write_beside(
-            options.figures.as_deref(),
-            options.csv.as_deref(),
-            options.overwrite,
-            &figures,
-            &tables,
-        )?;
+        beside.write(&figures, &tables)?;
         let figures = figures.into_iter().map(|(name, _)| name).collect();
         let without_activations = report.without_activations();
         Ok(Reported { page: run.join(file::REPORT), figures, tables, without_activations })
@@ -72,10 +75,16 @@ impl Session {
         let found = Comparison::read(&runs)?;
         check_folder("figures", options.figures.as_deref())?;
         check_folder("csv", options.csv.as_deref())?;
-        write_file(&options.out, overwrite(options.overwrite), found.html.as_bytes())?;
+        let overwrite = overwrite(options.overwrite);
+        self.write_beside(&options.out, overwrite, found.html.as_bytes())?;
         let figures: Vec<(String, String)> = found.figures.into_iter().collect();
-        let (tables, folders) = (found.tables, (options.figures.as_deref(), options.csv.as_deref()));
-        write_beside(folders.0, folders.1, options.overwrite, &figures, &tables)?;
+        let tables = found.tables;
+        let (of_figures, of_tables) = (options.figures.as_deref(), options.csv.as_deref());
+        Beside { session: self, overwrite, of_figures, of_tables }.write(&figures, &tables)?;
+        if let Some(mut writer) = RunWriter::without_run(self) {
+            found.files.iter().try_for_each(|path| writer.read(path))?;
+            writer.finish()?;
+        }
         let figures = figures.into_iter().map(|(name, _)| name).collect();
         Ok(Reported { page: options.out.clone(), figures, tables, without_activations: Vec::new() })
     }
@@ -85,25 +94,31 @@ fn overwrite(asked: bool) -> Overwrite {
     if asked { Overwrite::Replace } else { Overwrite::Refuse }
 }
 
-/// Writes figures as SVG and tables as CSV, where there is a folder for them.
-fn write_beside(
-    of_figures: Option<&Path>,
-    of_tables: Option<&Path>,
-    replaces: bool,
-    figures: &[(String, String)],
-    tables: &BTreeMap<String, Table>,
-) -> Result<()> {
-    if let Some(folder) = of_figures {
-        for (name, svg) in figures {
-            write_file(&folder.join(name).with_extension("svg"), overwrite(replaces), svg.as_bytes())?;
+/// Figures as SVG and tables as CSV, where there is a folder for them.
+struct Beside<'a> {
+    session: &'a Session,
+    overwrite: Overwrite,
+    of_figures: Option<&'a Path>,
+    of_tables: Option<&'a Path>,
+}
+
+impl Beside<'_> {
+    fn write(&self, figures: &[(String, String)], tables: &BTreeMap<String, Table>) -> Result<()> {
+        let write =
+            |path: PathBuf, text: &str| self.session.write_beside(&path, self.overwrite, text.as_bytes());
+        if let Some(folder) = self.of_figures {
+            for (name, svg) in figures {
+                // A name may have a dot.
+                write(folder.join(format!("{name}.svg")), svg)?;
+            }
         }
-    }
-    if let Some(folder) = of_tables {
-        for (name, table) in tables {
-            write_file(&folder.join(format!("{name}.csv")), overwrite(replaces), table.csv().as_bytes())?;
+        if let Some(folder) = self.of_tables {
+            for (name, table) in tables {
+                write(folder.join(format!("{name}.csv")), &table.csv())?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Refuses what is there and is no folder.
