@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::OnceLock;
 
 use skn_artifact::names::{key, setting};
 use skn_artifact::{PartRecord, SplitRecord};
@@ -22,6 +23,8 @@ pub(crate) struct Setup<'s> {
     pub(crate) splits: Splits,
     /// Which texts of dev and test stand in train too.
     overlaps: Vec<Overlap>,
+    /// The hash of train's rows, once somebody has asked for it.
+    train_sha256: OnceLock<String>,
 }
 
 impl<'s> Setup<'s> {
@@ -83,7 +86,8 @@ impl<'s> Setup<'s> {
                 tracing::warn!("{told}");
             }
         }
-        Ok(Self { base: Base::read(session, named, subject, tuned)?, splits, overlaps })
+        let base = Base::read(session, named, subject, tuned)?;
+        Ok(Self { base, splits, overlaps, train_sha256: OnceLock::new() })
     }
 
     /// What a file says of itself that was made by a tuned model from a part of the data.
@@ -97,7 +101,7 @@ impl<'s> Setup<'s> {
                 (key::TASK, base.task.name.clone()),
                 (key::MODEL, base.identity.sha256.clone()),
                 (key::TUNING, model.tuning()?.sha256()?),
-                (key::DATA, part_hash(self.part(split))),
+                (key::DATA, self.part_sha256(split)),
                 (key::SPLIT, split.to_string()),
                 (key::SEED, base.seed.to_string()),
             ]
@@ -112,6 +116,20 @@ impl<'s> Setup<'s> {
         let widths = key::widths(&base.model.config.intermediate_sizes);
         entries.extend(widths.map(|widths| (key::WIDTHS.to_owned(), widths)));
         Ok(entries)
+    }
+
+    /// The hash of the rows of train, dev or test.
+    fn part_sha256(&self, split: &str) -> String {
+        match split {
+            "train" => self.train_sha256.get_or_init(|| part_hash(&self.splits.train)).clone(),
+            _ => part_hash(self.part(split)),
+        }
+    }
+
+    /// Takes the rows of train out, for one who lets go of them on the way. What else is asked of them stays.
+    pub(crate) fn take_train(&mut self) -> Vec<Example> {
+        self.part_sha256("train");
+        std::mem::take(&mut self.splits.train)
     }
 
     /// The rows of train, dev or test.

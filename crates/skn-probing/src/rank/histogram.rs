@@ -131,11 +131,9 @@ impl Histogram {
 
     /// The pairs of a text of a class and another, by their bins at a place. Of less than 2^32 texts they are less than 2^62.
     pub(super) fn pairs(&self, place: usize, class: usize) -> Pairs {
-        let counts = &self.counts[place * self.classes * BINS..][..self.classes * BINS];
         let (mut above, mut shared, mut negatives, mut positives) = (0u64, 0u64, 0u64, 0u64);
-        for bin in 0..BINS {
-            let positive = u64::from(counts[class * BINS + bin]);
-            let all = self.of_bin(place, bin);
+        for (&positive, all) in self.of_classes(place)[class].iter().zip(self.of_bins(place)) {
+            let positive = u64::from(positive);
             above += positive * negatives;
             shared += positive * (all - positive);
             positives += positive;
@@ -147,17 +145,25 @@ impl Histogram {
     /// What ties leave of the variance of a sum of ranks at a place: 1 - sum of (t^3 - t) / (n^3 - n) over bins of t of the n texts.
     pub(super) fn spread(&self, place: usize) -> f64 {
         let cubed = |count: u64| (u128::from(count).pow(3) - u128::from(count)) as f64;
-        let bins = (0..BINS).map(|bin| self.of_bin(place, bin));
+        let bins = self.of_bins(place).into_iter();
         match cubed(bins.clone().sum()) {
             0.0 => 0.0,
             all => (1.0 - bins.map(cubed).sum::<f64>() / all).max(0.0),
         }
     }
 
-    /// The texts of all classes in a bin of a place.
-    fn of_bin(&self, place: usize, bin: usize) -> u64 {
-        let counts = &self.counts[place * self.classes * BINS..][..self.classes * BINS];
-        counts.iter().skip(bin).step_by(BINS).map(|&count| u64::from(count)).sum()
+    /// The texts of each class in each bin of a place.
+    fn of_classes(&self, place: usize) -> &[[u32; BINS]] {
+        &self.counts.as_chunks().0[place * self.classes..][..self.classes]
+    }
+
+    /// The texts of all classes in each bin of a place.
+    fn of_bins(&self, place: usize) -> [u64; BINS] {
+        let mut all = [0; BINS];
+        for of_class in self.of_classes(place) {
+            all.iter_mut().zip(of_class).for_each(|(all, &count)| *all += u64::from(count));
+        }
+        all
     }
 }
 
