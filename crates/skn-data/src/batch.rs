@@ -19,6 +19,8 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// The row of each text in its part ([`Encoded::row`]).
     pub rows: Vec<u64>,
+    /// Where each text stands in the list that was packed.
+    pub places: Vec<usize>,
 }
 
 impl Batch {
@@ -37,15 +39,79 @@ impl Batch {
         self.ids.get(*self.starts.get(n)?..*self.starts.get(n + 1)?)
     }
 
-    fn push(&mut self, text: &Encoded) {
-        if self.starts.is_empty() {
-            self.starts.push(0);
+    /// Of texts that stand at these places of a list.
+    fn of(texts: &[Encoded], places: &[usize]) -> Self {
+        let tokens = places.iter().map(|&place| texts[place].ids.len()).sum();
+        let mut batch = Self { ids: Vec::with_capacity(tokens), places: places.to_vec(), ..Self::default() };
+        batch.starts = std::iter::once(0)
+            .chain(places.iter().map(|&place| {
+                batch.ids.extend_from_slice(&texts[place].ids);
+                batch.ids.len()
+            }))
+            .collect();
+        for (&place, start) in places.iter().zip(&batch.starts) {
+            let text = &texts[place];
+            batch.seconds.push(start + text.second.min(text.ids.len()));
+            batch.labels.push(text.label);
+            batch.rows.push(text.row);
         }
-        self.seconds.push(self.ids.len() + text.second.min(text.ids.len()));
-        self.ids.extend_from_slice(&text.ids);
-        self.starts.push(self.ids.len());
-        self.labels.push(text.label);
-        self.rows.push(text.row);
+        batch
+    }
+}
+
+/// Texts as [`pack`] divides them into batches, of which each is made when it is asked for: beside the texts there are a few bytes for
+/// each, and not all their tokens once more.
+///
+/// ```
+/// use skn_data::{Encoded, Packed, pack};
+///
+/// let text = |row, length| Encoded { ids: vec![7; length].into(), second: length, label: 0, row };
+/// let texts = [text(0, 5), text(1, 2), text(2, 3)];
+/// let packed = Packed::new(&texts, 1, 8, 16, 1);
+/// let batches: Vec<_> = packed.ranges().iter().map(|range| packed.batch(range)).collect();
+/// assert_eq!(batches, pack(&texts, 1, 8, 16, 1));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Packed<'t> {
+    texts: &'t [Encoded],
+    /// Where the texts of the batches stand, batch by batch.
+    order: Vec<usize>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl<'t> Packed<'t> {
+    /// Divides texts as [`pack`] does.
+    pub fn new(
+        texts: &'t [Encoded],
+        extra_rows: usize,
+        token_budget: usize,
+        max_sequences: usize,
+        batches: usize,
+    ) -> Self {
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        // Equal ones stay as they stand.
+        order.sort_unstable_by_key(|&place| (Reverse(texts[place].ids.len()), texts[place].row, place));
+        let ranges = divide(texts, &order, extra_rows, token_budget, max_sequences, batches);
+        Self { texts, order, ranges }
+    }
+
+    /// The batches, each as the range of [`Packed::places`] that it is of.
+    pub fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
+    }
+
+    /// Where the texts stand in the list, in the order of the batches.
+    pub fn places(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// A batch.
+    ///
+    /// # Panics
+    ///
+    /// If the range is beyond the texts; those of [`Packed::ranges`] are not.
+    pub fn batch(&self, range: &Range<usize>) -> Batch {
+        Batch::of(self.texts, &self.order[range.clone()])
     }
 }
 
@@ -72,9 +138,8 @@ pub fn pack(
     max_sequences: usize,
     batches: usize,
 ) -> Vec<Batch> {
-    let mut order: Vec<&Encoded> = texts.iter().collect();
-    order.sort_by_key(|text| (Reverse(text.ids.len()), text.row));
-    fill(&order, extra_rows, token_budget, max_sequences, batches)
+    let packed = Packed::new(texts, extra_rows, token_budget, max_sequences, batches);
+    packed.ranges.iter().map(|range| packed.batch(range)).collect()
 }
 
 /// Packs the texts of one training step as micro-batches of at most `token_budget` rows, in the order given:
@@ -89,26 +154,31 @@ pub fn pack_in_order(
     extra_rows: usize,
     token_budget: usize,
 ) -> Result<Vec<Batch>> {
-    let text = |index: &u32| {
-        texts.get(*index as usize).ok_or_else(|| DataError::Row {
+    let place = |index: &u32| match *index as usize {
+        place if place < texts.len() => Ok(place),
+        _ => Err(DataError::Row {
             row: u64::from(*index),
             reason: format!("does not exist: there are {} texts", texts.len()),
-        })
+        }),
     };
-    let ordered = order.iter().map(text).collect::<Result<Vec<_>>>()?;
-    Ok(fill(&ordered, extra_rows, token_budget, usize::MAX, 1))
+    let order = order.iter().map(place).collect::<Result<Vec<_>>>()?;
+    let ranges = divide(texts, &order, extra_rows, token_budget, usize::MAX, 1);
+    let packed = Packed { texts, order, ranges };
+    Ok(packed.ranges.iter().map(|range| packed.batch(range)).collect())
 }
 
 /// Batches of the texts in their order: at least `wanted` if there are so many texts, and as even as they can be: no smaller
 /// budget would do.
-fn fill(
-    texts: &[&Encoded],
+fn divide(
+    texts: &[Encoded],
+    order: &[usize],
     extra_rows: usize,
     token_budget: usize,
     max_sequences: usize,
     wanted: usize,
-) -> Vec<Batch> {
-    let costs: Vec<usize> = texts.iter().map(|text| text.ids.len().saturating_add(extra_rows)).collect();
+) -> Vec<Range<usize>> {
+    let costs: Vec<usize> =
+        order.iter().map(|&place| texts[place].ids.len().saturating_add(extra_rows)).collect();
     let count = |budget: usize| cut(&costs, budget, max_sequences).count();
     let most = count(token_budget).max(wanted);
     let total = costs.iter().fold(0usize, |sum, cost| sum.saturating_add(*cost));
@@ -117,12 +187,7 @@ fn fill(
         let middle = low + (high - low) / 2;
         if count(middle) <= most { high = middle } else { low = middle + 1 }
     }
-    let batch = |texts: &[&Encoded]| {
-        let mut batch = Batch::default();
-        texts.iter().for_each(|text| batch.push(text));
-        batch
-    };
-    cut(&costs, high, max_sequences).map(|range| batch(&texts[range])).collect()
+    cut(&costs, high, max_sequences).collect()
 }
 
 /// Ranges of `costs`, each as long as its sum stays in the budget, or of one that is above it.
@@ -192,6 +257,7 @@ mod tests {
         assert_eq!(last.seconds, [1, 3]);
         assert_eq!(last.starts, [0, 2, 4]);
         assert_eq!(last.labels, [1, 1]);
+        assert_eq!(last.places, [1, 3]);
         assert_eq!(last.text(1), Some(&[300, 301][..]));
         assert_eq!(last.text(2), None);
     }
@@ -202,6 +268,16 @@ mod tests {
         assert_eq!(rows(&pack_in_order(&texts, &[2, 0, 3, 1], 0, 9).unwrap()), [vec![2], vec![0, 3, 1]]);
         let error = pack_in_order(&texts, &[4], 0, 9).unwrap_err();
         assert_eq!(error.to_string(), "row 4: does not exist: there are 4 texts");
+    }
+
+    #[test]
+    fn equal_texts_of_one_row_stay_as_they_stand() {
+        let one = |label| Encoded { label, row: 5, ..texts(&[2]).remove(0) };
+        let some = [one(3), one(1), one(2), Encoded { row: 4, ..one(0) }];
+        let packed = Packed::new(&some, 0, 4, 2, 1);
+        assert_eq!((packed.places(), packed.ranges()), (&[3, 0, 1, 2][..], &[0..2, 2..4][..]));
+        let batch = packed.batch(&(2..4));
+        assert_eq!((batch.labels, batch.places), (vec![1, 2], vec![1, 2]));
     }
 
     #[test]

@@ -68,7 +68,7 @@ mod golden;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use crate::batch::{Batch, epoch_order, pack, pack_in_order, shard};
+pub use crate::batch::{Batch, Packed, epoch_order, pack, pack_in_order, shard};
 pub use crate::binarize::{Choice, SubTask, binarize};
 pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
 pub use crate::encode::{Encoded, Join, TextEncoder, TokenizerFiles, bert_tokenizer};

@@ -85,23 +85,30 @@ pub fn split_with(dataset: Dataset, index: &SplitIndex) -> Result<Splits> {
 }
 
 /// The parts of the data that `index` was made from.
-fn divided(dataset: Dataset, index: SplitIndex) -> Result<Splits> {
-    let mut rows = BTreeMap::new();
-    let mut unlabelled = BTreeMap::new();
-    for (name, examples) in dataset.splits {
-        let left_out = examples.iter().filter(|example| example.label < 0).count() as u64;
-        if left_out > 0 {
-            unlabelled.insert(name.clone(), left_out);
-        }
-        rows.insert(name, examples.into_iter().map(Some).collect());
+fn divided(mut dataset: Dataset, index: SplitIndex) -> Result<Splits> {
+    let unlabelled = |examples: &Vec<Example>| examples.iter().filter(|example| example.label < 0).count();
+    let unlabelled =
+        dataset.splits.iter().map(|(name, examples)| (name.clone(), unlabelled(examples) as u64));
+    let unlabelled = unlabelled.filter(|(_, left_out)| *left_out > 0).collect();
+    let parts = [("train", &index.train), ("dev", &index.dev), ("test", &index.test)];
+    let is_alone = |one: &PartIndex| parts.iter().filter(|(_, part)| part.split == one.split).count() == 1;
+    // Most parts are a split of the data as it stands.
+    let whole = parts.map(|(_, part)| match dataset.splits.get_mut(&part.split) {
+        Some(rows) if is_alone(part) && is_whole(part, rows) => Some(std::mem::take(rows)),
+        _ => None,
+    });
+    let optional =
+        |(name, examples): (String, Vec<Example>)| (name, examples.into_iter().map(Some).collect());
+    let mut rest: Rest = dataset.splits.into_iter().map(optional).collect();
+    let mut taken = [const { Vec::new() }; 3];
+    for (((name, part), whole), taken) in parts.into_iter().zip(whole).zip(&mut taken) {
+        *taken = match whole {
+            Some(rows) => rows,
+            None => take(name, part, &mut rest)?,
+        };
     }
-    Ok(Splits {
-        train: take("train", &index.train, &mut rows)?,
-        dev: take("dev", &index.dev, &mut rows)?,
-        test: take("test", &index.test, &mut rows)?,
-        source: index,
-        unlabelled,
-    })
+    let [train, dev, test] = taken;
+    Ok(Splits { train, dev, test, source: index, unlabelled })
 }
 
 /// SHA-256 of train, dev and test in hexadecimal: [`part_hash`](crate::part_hash)'s bytes of each, one after
@@ -112,6 +119,13 @@ pub fn data_hash(splits: &Splits) -> String {
         hash_rows(&mut hash, part);
     }
     format!("{:x}", hash.finalize())
+}
+
+/// Whether a part is all rows of its split, as they stand, which all have labels.
+fn is_whole(part: &PartIndex, rows: &[Example]) -> bool {
+    part.rows.len() == rows.len()
+        && part.rows.iter().enumerate().all(|(place, row)| place == *row as usize)
+        && rows.iter().all(|row| row.label >= 0)
 }
 
 /// Rows of data set splits that no part has taken yet.
@@ -126,7 +140,7 @@ fn take(part: &str, index: &PartIndex, rest: &mut Rest) -> Result<Vec<Example>> 
         return Err(mismatch(part, &format!("a split {:?}", index.split), "none"));
     };
     let count = rows.len();
-    let row = |row: &u32| {
+    let mut row = |row: &u32| {
         let expected = format!("row {row} of split {:?}, labelled and in no other part", index.split);
         match rows.get_mut(*row as usize).map(Option::take) {
             Some(Some(example)) if example.label >= 0 => Ok(example),
@@ -135,7 +149,11 @@ fn take(part: &str, index: &PartIndex, rest: &mut Rest) -> Result<Vec<Example>> 
             None => Err(mismatch(part, &expected, &format!("{count} rows"))),
         }
     };
-    index.rows.iter().map(row).collect()
+    let mut taken = Vec::with_capacity(index.rows.len());
+    for place in &index.rows {
+        taken.push(row(place)?);
+    }
+    Ok(taken)
 }
 
 fn mismatch(field: &str, expected: &str, found: &str) -> DataError {
@@ -299,6 +317,22 @@ mod tests {
         assert_eq!(sizes(&splits), [9, 4, 5]);
         assert_eq!(splits.train, data.splits["train"]);
         assert_eq!(splits.source.dev.split, "validation");
+    }
+
+    #[test]
+    fn whole_splits_are_not_copied() {
+        let data = dataset(&[("train", 900), ("validation", 40), ("test", 50)]);
+        let lie = |name: &str| data.splits[name].as_ptr();
+        let at = [lie("train"), lie("validation"), lie("test")];
+        let splits = split(data, &task("tweet_eval"), 0).unwrap();
+        assert_eq!([splits.train.as_ptr(), splits.dev.as_ptr(), splits.test.as_ptr()], at);
+        // Rows without a label stay out, and rows of one split go to several parts.
+        let mut data = dataset(&[("train", 9), ("validation", 4), ("test", 5)]);
+        data.splits.get_mut("validation").unwrap()[1].label = -1;
+        let splits = split(data, &task("tweet_eval"), 0).unwrap();
+        assert_eq!((sizes(&splits), &splits.source.dev.rows[..]), ([9, 3, 5], &[0, 2, 3][..]));
+        let splits = split(dataset(&[("train", 10)]), &task("tweet_eval"), 0).unwrap();
+        assert_eq!(sizes(&splits), [8, 1, 1]);
     }
 
     #[test]

@@ -321,6 +321,7 @@ impl<'t, R: Read> RowReader<'t, R> {
 
     fn end_split(&mut self) {
         if let Some(split) = self.split.take() {
+            self.rows.shrink_to_fit();
             self.dataset.splits.insert(split, take(&mut self.rows));
         }
     }

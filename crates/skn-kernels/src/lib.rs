@@ -57,7 +57,7 @@ pub use crate::activation::Activation;
 pub use crate::allocator::{TellingAllocator, tell_of_memory};
 pub use crate::attention::{AttentionForm, Sees, attention};
 pub use crate::dropout::dropout;
-pub use crate::freed::keep_freed_memory;
+pub use crate::freed::{give_back_freed_memory, keep_freed_memory};
 pub use crate::gated::gated;
 pub use crate::linear::Linear;
 pub use crate::mask::Dropout;

@@ -105,6 +105,23 @@ pub trait Hook {
     /// # Errors
     /// Any error ends the pass.
     fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor>;
+
+    /// Whether [`Self::see_ffn_output`] is called for a layer whose neurons this hook reads, each time after [`Self::on`] was given
+    /// them.
+    fn sees_ffn_output(&self, layer: usize) -> bool {
+        let _ = layer;
+        false
+    }
+
+    /// Sees what a layer's FFN makes of its neurons, as they go on: its second matrix and bias, `[rows, hidden]`, before the norm or the
+    /// sum behind it ([`LanguageModel::ffn_output`](crate::LanguageModel::ffn_output)). The rows are those of the neurons.
+    ///
+    /// # Errors
+    /// Any error ends the pass.
+    fn see_ffn_output(&mut self, layer: usize, rows: &Rows<'_>, output: &Tensor) -> Result<()> {
+        let _ = (layer, rows, output);
+        Ok(())
+    }
 }
 
 impl<F: FnMut(Site, &Rows<'_>, Tensor) -> Result<Tensor>> Hook for F {
@@ -144,4 +161,22 @@ impl<A: Hook, B: Hook> Hook for Chain<A, B> {
         }
         Ok(x)
     }
+
+    fn sees_ffn_output(&self, layer: usize) -> bool {
+        sees(&self.0, layer) || sees(&self.1, layer)
+    }
+
+    fn see_ffn_output(&mut self, layer: usize, rows: &Rows<'_>, output: &Tensor) -> Result<()> {
+        for hook in [&mut self.0 as &mut dyn Hook, &mut self.1] {
+            if sees(hook, layer) {
+                hook.see_ffn_output(layer, rows, output)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a hook is called with what a layer's FFN makes of its neurons.
+pub(crate) fn sees(hook: &dyn Hook, layer: usize) -> bool {
+    hook.sees_ffn_output(layer) && hook.reads(Site::FfnAct { layer }) != Reads::Nothing
 }

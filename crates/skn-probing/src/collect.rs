@@ -32,7 +32,7 @@ pub fn collect(
         let places: Vec<usize> = pass.places(batch).collect();
         let texts = BatchTexts { labels: &batch.labels, rows: &batch.rows, places: &places };
         let parts = blank.iter().map(|statistic| statistic.of_batch(&texts)).collect::<Result<_>>()?;
-        let mut watch = Watch::new(model, batch, options.site, parts);
+        let mut watch = Watch::new(batch, options.site, parts);
         forward(model, batch, Output::Nothing, &mut watch)?;
         Ok(watch.into_statistics())
     };

@@ -1,8 +1,9 @@
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::ops::Range;
 
 use candle_core::{Storage, Tensor};
 use skn_counts::Pool;
-use skn_data::{Batch, Encoded, pack};
+use skn_data::{Batch, Encoded, Packed};
 use skn_model::{Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
 
 use crate::error::{ProbingError, Result};
@@ -68,20 +69,18 @@ impl<'a> PassOptions<'a> {
     }
 }
 
-/// The texts of a pass, checked and packed.
+/// The texts of a pass, checked and divided into batches.
 pub(crate) struct Texts<'a> {
     model: &'a LanguageModel,
     options: &'a PassOptions<'a>,
-    batches: Vec<Batch>,
-    /// Where the text of each row stands in the list that was given.
-    places: HashMap<u64, usize>,
+    batches: Packed<'a>,
 }
 
 impl<'a> Texts<'a> {
     pub(crate) fn new(
         what: &'static str,
         model: &'a LanguageModel,
-        texts: &[Encoded],
+        texts: &'a [Encoded],
         classes: usize,
         options: &'a PassOptions<'a>,
     ) -> Result<Self> {
@@ -89,25 +88,27 @@ impl<'a> Texts<'a> {
         if texts.is_empty() {
             return Err(ProbingError::NoTexts { what });
         }
-        let mut places = HashMap::with_capacity(texts.len());
-        for (place, text) in texts.iter().enumerate() {
+        // Rows that ascend are as many.
+        let ascend = texts.windows(2).all(|pair| pair[0].row < pair[1].row);
+        let mut rows = HashSet::new();
+        for text in texts {
             check_text(model, text, classes)?;
-            if places.insert(text.row, place).is_some() {
+            if !ascend && !rows.insert(text.row) {
                 return Err(ProbingError::SameRow { row: text.row });
             }
         }
         let prompt = model.prompt_rows();
         let rows: usize = texts.iter().map(|text| text.ids.len() + prompt).sum();
         let wanted = if model.device().is_cpu() { options.batches(rows) } else { 1 };
-        let batches = pack(texts, prompt, options.token_budget, options.max_sequences, wanted);
+        let batches = Packed::new(texts, prompt, options.token_budget, options.max_sequences, wanted);
         let (part, texts, amount) = (options.part, texts.len() as u64, rows as u64);
         options.progress.begin(Work { what, part, texts, amount });
-        Ok(Self { model, options, batches, places })
+        Ok(Self { model, options, batches })
     }
 
     /// Where each text of a batch stands in the list that was given.
-    pub(crate) fn places(&self, batch: &Batch) -> impl Iterator<Item = usize> {
-        batch.rows.iter().map(|row| self.places[row])
+    pub(crate) fn places<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = usize> + use<'b> {
+        batch.places.iter().copied()
     }
 
     /// Gives every batch to `map`, on many threads, and the results to `fold`, in an order that depends on texts and options
@@ -117,17 +118,21 @@ impl<'a> Texts<'a> {
         map: impl Fn(&Batch) -> Result<T> + Sync,
         mut fold: impl FnMut(&Batch, T) -> Result<()>,
     ) -> Result<()> {
-        let map = |_: usize, batch: &Batch| map(batch);
-        let fold = |index: usize, result: T| {
-            let batch = &self.batches[index];
-            fold(batch, result)?;
-            self.options.progress.advance(tokens(self.model, batch));
+        // A batch is made when its turn comes, and goes when it is folded.
+        let map = |_: usize, range: &Range<usize>| {
+            let batch = self.batches.batch(range);
+            Ok((map(&batch)?, batch))
+        };
+        let fold = |_: usize, (result, batch): (T, Batch)| {
+            fold(&batch, result)?;
+            self.options.progress.advance(tokens(self.model, &batch));
             Ok(())
         };
+        let ranges = self.batches.ranges();
         if self.model.device().is_cpu() {
-            self.options.workers.fold(&self.batches, map, fold, self.options.progress)
+            self.options.workers.fold(ranges, map, fold, self.options.progress)
         } else {
-            fold_here(&self.batches, map, fold, self.options.progress)
+            fold_here(ranges, map, fold, self.options.progress)
         }
     }
 }

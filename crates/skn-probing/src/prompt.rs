@@ -21,6 +21,7 @@ pub fn prompt_activations(model: &LanguageModel, empty_text: &[u32], site: Neuro
         seconds: vec![end],
         labels: vec![0],
         rows: vec![0],
+        places: vec![0],
     };
     let width = model.config().widest();
     let mut hook = AnswerRow { site, width, activations: vec![0.0; model.config().layers() * width] };

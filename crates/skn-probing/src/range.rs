@@ -1,5 +1,6 @@
 use skn_artifact::names::{key, kind, schema};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
+use skn_stats::{Loop, vectorised};
 
 use crate::error::{ProbingError, Result};
 
@@ -24,17 +25,17 @@ impl Range {
     }
 
     pub(crate) fn add(&mut self, offset: usize, values: &[f32]) {
-        let minimum = self.minimum[offset..].iter_mut().zip(values);
-        minimum.for_each(|(least, &value)| *least = least.min(value));
-        let maximum = self.maximum[offset..].iter_mut().zip(values);
-        maximum.for_each(|(most, &value)| *most = most.max(value));
+        self.widen(offset, [values, values]);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        let minimum = self.minimum.iter_mut().zip(&other.minimum);
-        minimum.for_each(|(least, &value)| *least = least.min(value));
-        let maximum = self.maximum.iter_mut().zip(&other.maximum);
-        maximum.for_each(|(most, &value)| *most = most.max(value));
+        self.widen(0, [&other.minimum, &other.maximum]);
+    }
+
+    fn widen(&mut self, offset: usize, [least, most]: [&[f32]; 2]) {
+        let (minimum, maximum) =
+            (&mut self.minimum[offset..][..least.len()], &mut self.maximum[offset..][..most.len()]);
+        vectorised(Widen, ([minimum, maximum], [least, most]));
     }
 
     /// The smallest activations, row-major; 0 where a pruned layer has no neuron.
@@ -102,6 +103,23 @@ impl Range {
             }
         }
         Ok(())
+    }
+}
+
+/// Lets ranges reach as far as other ones. Of 0 and -0 that stays which was there first.
+struct Widen;
+
+impl Loop<([&mut [f32]; 2], [&[f32]; 2])> for Widen {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(([minimum, maximum], [least, most]): ([&mut [f32]; 2], [&[f32]; 2])) {
+        for (least, &value) in minimum.iter_mut().zip(least) {
+            *least = if value < *least { value } else { *least };
+        }
+        for (most, &value) in maximum.iter_mut().zip(most) {
+            *most = if value > *most { value } else { *most };
+        }
     }
 }
 

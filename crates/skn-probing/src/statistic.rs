@@ -73,7 +73,7 @@ pub trait Statistic: Any + Send + Sync {
         None
     }
 
-    /// Whether rows come with the norm of the FFN's output ([`Row::output_norm`]), which costs a product more for each layer.
+    /// Whether rows come with the norm of the FFN's output ([`Row::output_norm`]).
     fn needs_output_norm(&self) -> bool {
         false
     }

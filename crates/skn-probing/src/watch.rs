@@ -19,20 +19,16 @@ fn reads(statistics: &[Box<dyn Statistic>], pool: Pool, layer: usize) -> bool {
 
 /// Gives the FFN activations of a batch to statistics, layer by layer as they are made.
 pub(crate) struct Watch<'a> {
-    model: &'a LanguageModel,
     batch: &'a Batch,
     site: NeuronSite,
     statistics: Vec<Box<dyn Statistic>>,
+    /// The neurons of a layer until its FFN's output is known, where somebody needs that beside them.
+    waiting: Option<Tensor>,
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(
-        model: &'a LanguageModel,
-        batch: &'a Batch,
-        site: NeuronSite,
-        statistics: Vec<Box<dyn Statistic>>,
-    ) -> Self {
-        Self { model, batch, site, statistics }
+    pub(crate) fn new(batch: &'a Batch, site: NeuronSite, statistics: Vec<Box<dyn Statistic>>) -> Self {
+        Self { batch, site, statistics, waiting: None }
     }
 
     pub(crate) fn into_statistics(self) -> Vec<Box<dyn Statistic>> {
@@ -44,15 +40,6 @@ impl<'a> Watch<'a> {
         let layer = site.layer();
         let at = |statistic: &&dyn Statistic| statistic.site().unwrap_or(self.site).at(layer) == site;
         self.statistics.iter().map(AsRef::as_ref).filter(at).any(|statistic| statistic.reads(pool, layer))
-    }
-
-    /// The norms of the FFN's output for each row of its neurons, where somebody needs them.
-    fn output_norms(&self, site: Site, x: &Tensor) -> Result<Option<Vec<f32>>> {
-        let layer = site.layer();
-        if site != NeuronSite::Product.at(layer) || !self.statistics.iter().any(|of| of.needs_output_norm()) {
-            return Ok(None);
-        }
-        row_norms(&self.model.ffn_output(layer, x)?).map(Some)
     }
 
     fn look(&mut self, site: Site, rows: &Rows<'_>, seen: &Seen<'_>) -> Result<()> {
@@ -71,7 +58,7 @@ impl<'a> Watch<'a> {
                 continue;
             }
             let row = &seen.values[index * width..][..width];
-            give.output_norm = seen.output_norms.map(|norms| norms[index]);
+            give.output_norm = seen.output.map(|(hidden, output)| norm(&output[index * hidden..][..hidden]));
             check_finite(self.batch, row, layer, position as usize, text)?;
             if is_last {
                 give.row(Pool::Last, 0, text, row)?;
@@ -90,11 +77,11 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The neurons of a layer, `[rows, width]`, and the norm of the FFN's output for each row.
+/// The neurons of a layer, `[rows, width]`, and what its FFN makes of them, `[rows, hidden]`, where somebody needs it.
 struct Seen<'a> {
     width: usize,
     values: &'a [f32],
-    output_norms: Option<&'a [f32]>,
+    output: Option<(usize, &'a [f32])>,
 }
 
 /// Hands rows of a layer to whoever reads them.
@@ -151,22 +138,41 @@ impl Hook for Watch<'_> {
     }
 
     fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
-        let (_, width) = x.dims2()?;
-        let norms = self.output_norms(site, &x).map_err(|error| ModelError::hook(site, error))?;
-        let output_norms = norms.as_deref();
-        let looked = with_values(&x, |values| self.look(site, rows, &Seen { width, values, output_norms }))?;
+        let (layer, (_, width)) = (site.layer(), x.dims2()?);
+        if site == NeuronSite::Product.at(layer) && self.sees_ffn_output(layer) {
+            self.waiting = Some(x.clone());
+            return Ok(x);
+        }
+        let looked = with_values(&x, |values| self.look(site, rows, &Seen { width, values, output: None }))?;
         looked.map_err(|error| ModelError::hook(site, error))?;
         Ok(x)
     }
+
+    fn sees_ffn_output(&self, _: usize) -> bool {
+        self.statistics.iter().any(|statistic| statistic.needs_output_norm())
+    }
+
+    fn see_ffn_output(&mut self, layer: usize, rows: &Rows<'_>, output: &Tensor) -> skn_model::Result<()> {
+        let Some(x) = self.waiting.take() else { return Ok(()) };
+        let (site, (_, width), (_, hidden)) = (NeuronSite::Product.at(layer), x.dims2()?, output.dims2()?);
+        let looked = with_values(&x, |values| {
+            with_values(output, |output| {
+                self.look(site, rows, &Seen { width, values, output: Some((hidden, output)) })
+            })
+        })??;
+        looked.map_err(|error| ModelError::hook(site, error))
+    }
 }
 
-/// The Euclidean norm of each row `[rows, columns]`: summed in f64 in the order of the columns.
+/// The Euclidean norm of each row `[rows, columns]`.
 pub(crate) fn row_norms(x: &Tensor) -> Result<Vec<f32>> {
-    let rows = x.to_vec2::<f32>()?;
-    let norm = |row: &Vec<f32>| {
-        row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
-    };
-    Ok(rows.iter().map(norm).collect())
+    let (_, columns) = x.dims2()?;
+    Ok(with_values(x, |values| values.chunks_exact(columns.max(1)).map(norm).collect())?)
+}
+
+/// The Euclidean norm of a row: summed in f64 in the order of the columns.
+fn norm(row: &[f32]) -> f32 {
+    row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
 }
 
 /// Mean and maximum over the rows of one text at a time.

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::OnceLock;
 
 use skn_artifact::names::{key, setting};
 use skn_artifact::{PartRecord, SplitRecord};
@@ -25,6 +26,8 @@ pub(crate) struct Setup<'s> {
     hashes: Option<[String; 3]>,
     /// Which texts of dev and test stand in train too.
     overlaps: Vec<Overlap>,
+    /// The hash of train's rows, once somebody has asked for it.
+    train_sha256: OnceLock<String>,
 }
 
 impl<'s> Setup<'s> {
@@ -96,7 +99,8 @@ impl<'s> Setup<'s> {
                 tracing::warn!("{told}");
             }
         }
-        Ok(Self { base: Base::read(session, named, subject, tuned)?, splits, hashes, overlaps })
+        let base = Base::read(session, named, subject, tuned)?;
+        Ok(Self { base, splits, hashes, overlaps, train_sha256: OnceLock::new() })
     }
 
     /// What a file says of itself that was made by a tuned model from a part of the data.
@@ -110,7 +114,7 @@ impl<'s> Setup<'s> {
                 (key::TASK, base.task.name.clone()),
                 (key::MODEL, base.identity.sha256.clone()),
                 (key::TUNING, model.tuning()?.sha256()?),
-                (key::DATA, self.part_hash(split)),
+                (key::DATA, self.part_sha256(split)),
                 (key::SPLIT, split.to_string()),
                 (key::SEED, base.seed.to_string()),
             ]
@@ -127,22 +131,29 @@ impl<'s> Setup<'s> {
         Ok(entries)
     }
 
+    /// The hash of the rows of train, dev or test.
+    pub(crate) fn part_sha256(&self, split: &str) -> String {
+        match (&self.hashes, split) {
+            (None, "train") => self.train_sha256.get_or_init(|| part_hash(&self.splits.train)).clone(),
+            (None, _) => part_hash(self.part(split)),
+            (Some([train, ..]), "train") => train.clone(),
+            (Some([_, dev, _]), "dev") => dev.clone(),
+            (Some([.., test]), _) => test.clone(),
+        }
+    }
+
+    /// Takes the rows of train out, for one who lets go of them on the way. What else is asked of them stays.
+    pub(crate) fn take_train(&mut self) -> Vec<Example> {
+        self.part_sha256("train");
+        std::mem::take(&mut self.splits.train)
+    }
+
     /// The rows of train, dev or test.
     pub(crate) fn part(&self, split: &str) -> &[Example] {
         match split {
             "train" => &self.splits.train,
             "dev" => &self.splits.dev,
             _ => &self.splits.test,
-        }
-    }
-
-    /// The hash of a part's rows.
-    pub(crate) fn part_hash(&self, split: &str) -> String {
-        match (&self.hashes, split) {
-            (None, _) => part_hash(self.part(split)),
-            (Some([train, ..]), "train") => train.clone(),
-            (Some([_, dev, _]), "dev") => dev.clone(),
-            (Some([.., test]), _) => test.clone(),
         }
     }
 

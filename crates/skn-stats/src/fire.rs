@@ -1,4 +1,5 @@
 use crate::error::{Result, StatsError, same, span};
+use crate::vectorised::{Loop, vectorised};
 
 /// More classes than this are a mistake.
 const MAX_CLASSES: usize = 1 << 16;
@@ -36,9 +37,7 @@ impl FireAccumulator {
         same("thresholds", values.len(), thresholds.len())?;
         let place = span(offset, values.len(), self.neurons)?;
         let counts = &mut self.fired[class * self.neurons..][place];
-        for ((count, value), threshold) in counts.iter_mut().zip(values).zip(thresholds) {
-            *count += u64::from(value > threshold);
-        }
+        count_above(counts, values, thresholds);
         Ok(())
     }
 
@@ -59,18 +58,18 @@ impl FireAccumulator {
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         same("neurons of the counts to merge", self.neurons, other.neurons)?;
         same("classes of the counts to merge", self.classes(), other.classes())?;
-        let added = |counts: &[u64], parts: &[u64]| {
-            let sum = |(count, part): (&u64, &u64)| count.checked_add(*part);
-            counts.iter().zip(parts).map(sum).collect::<Option<Vec<u64>>>()
-        };
         let overflow = StatsError::Overflow { what: "texts of the counts to merge" };
-        let (fired, labels) = (added(&self.fired, &other.fired), added(&self.labels, &other.labels));
-        let (Some(fired), Some(labels)) = (fired, labels) else { return Err(overflow) };
-        // Of all classes together too: rows are the sum of them.
-        if labels.iter().try_fold(0u64, |rows, count| rows.checked_add(*count)).is_none() {
+        let parts = [(&self.fired[..], &other.fired[..]), (&self.labels[..], &other.labels[..])];
+        if parts.into_iter().any(|(counts, parts)| vectorised(Overflows, (counts, parts))) {
             return Err(overflow);
         }
-        (self.fired, self.labels) = (fired, labels);
+        // Of all classes together too: rows are the sum of them.
+        let mut labels = self.labels.iter().chain(&other.labels);
+        if labels.try_fold(0u64, |rows, count| rows.checked_add(*count)).is_none() {
+            return Err(overflow);
+        }
+        vectorised(AddCounts, (&mut self.fired[..], &other.fired[..]));
+        vectorised(AddCounts, (&mut self.labels[..], &other.labels[..]));
         Ok(())
     }
 
@@ -122,6 +121,57 @@ impl FireAccumulator {
             return Ok(());
         }
         Err(StatsError::mismatch("class", format!("below {}", self.classes()), class))
+    }
+}
+
+/// Adds 1 to the count of each value that is above its threshold.
+///
+/// ```
+/// let mut counts = [5, 5, 5];
+/// skn_stats::count_above(&mut counts, &[0.5, 2.0, f32::NAN], &[0.5, 1.0, 0.0]);
+/// assert_eq!(counts, [5, 6, 5]);
+/// ```
+pub fn count_above(counts: &mut [u64], values: &[f32], thresholds: &[f32]) {
+    vectorised(CountAbove, (counts, values, thresholds));
+}
+
+struct CountAbove;
+
+impl Loop<(&mut [u64], &[f32], &[f32])> for CountAbove {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((counts, values, thresholds): (&mut [u64], &[f32], &[f32])) {
+        for ((count, value), threshold) in counts.iter_mut().zip(values).zip(thresholds) {
+            // One a text: there is no time for 2^64 of them.
+            *count = count.wrapping_add(u64::from(value > threshold));
+        }
+    }
+}
+
+/// Whether a sum of two counts overflows.
+struct Overflows;
+
+impl Loop<(&[u64], &[u64])> for Overflows {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run((counts, parts): (&[u64], &[u64])) -> bool {
+        counts.iter().zip(parts).fold(false, |any, (count, part)| any | (count.wrapping_add(*part) < *count))
+    }
+}
+
+/// Adds counts of which none [overflows](Overflows).
+struct AddCounts;
+
+impl Loop<(&mut [u64], &[u64])> for AddCounts {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((counts, parts): (&mut [u64], &[u64])) {
+        for (count, part) in counts.iter_mut().zip(parts) {
+            *count = count.wrapping_add(*part);
+        }
     }
 }
 

@@ -46,11 +46,12 @@ mod score;
 mod significance;
 mod squares;
 mod temperature;
+mod vectorised;
 
 pub use crate::agreement::{auc, jaccard, ranks, spearman};
 pub use crate::classification::{ClassScores, brier, calibration_error, class_scores};
 pub use crate::error::{Result, StatsError};
-pub use crate::fire::FireAccumulator;
+pub use crate::fire::{FireAccumulator, count_above};
 pub use crate::fisher::{FisherTest, fisher_exact};
 pub use crate::interval::{area, bootstrap, student, wilson};
 pub use crate::lasso::{Labelled, Logistic};
@@ -61,6 +62,7 @@ pub use crate::score::{accuracy, best, distance, predictivity};
 pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar};
 pub use crate::squares::{SquareAccumulator, variance};
 pub use crate::temperature::{fit_temperature, negative_log_likelihood, softmax};
+pub use crate::vectorised::{Loop, vectorised};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,4 +1,5 @@
 use crate::error::{Result, StatsError, same, span};
+use crate::vectorised::{AddIntegers, Largest, Loop, vectorised};
 
 /// Steps of the fixed point in 1: values are rounded to a multiple of 2^-40, ties to even.
 pub const STEPS_PER_UNIT: f64 = (1u64 << 40) as f64;
@@ -48,19 +49,13 @@ impl MeanAccumulator {
     /// If they do not fit in, or a value is NaN, infinite or beyond [`MAX_ACTIVATION`]; then nothing is added.
     pub fn add_row_at(&mut self, offset: usize, values: &[f32]) -> Result<()> {
         let place = span(offset, values.len(), self.recent.len())?;
-        // A comparison with NaN is false, so that this finds NaN too.
-        if !values.iter().fold(true, |fits, value| fits & (value.abs() <= MAX_ACTIVATION)) {
-            let place =
-                values.iter().position(|value| !matches!(value.abs(), 0.0..=MAX_ACTIVATION)).unwrap_or(0);
-            return Err(StatsError::Value { place, found: values[place] });
-        }
-        let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        let largest = checked_largest(values)?;
         self.make_room(fixed(largest));
-        let sums = self.recent[place].iter_mut().zip(values);
+        let sums = &mut self.recent[place];
         if largest < MOST_OF_ONE_ADDITION {
-            sums.for_each(|(sum, &value)| *sum += fixed_by_addition(value));
+            vectorised(AddSmall, (sums, values));
         } else {
-            sums.for_each(|(sum, &value)| *sum += fixed(value));
+            sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += fixed(value));
         }
         Ok(())
     }
@@ -85,7 +80,7 @@ impl MeanAccumulator {
         rows.add_rows(other.rows)?;
         if other.spilled.is_empty() {
             self.make_room(other.bound);
-            self.recent.iter_mut().zip(&other.recent).for_each(|(sum, part)| *sum += part);
+            vectorised(AddIntegers, (&mut self.recent[..], &other.recent[..]));
         } else {
             let sums = (0..self.len()).map(|place| self.sum(place).checked_add(other.sum(place)));
             let sums: Option<Vec<i128>> = sums.collect();
@@ -157,6 +152,34 @@ impl MeanAccumulator {
     }
 }
 
+/// The largest magnitude of values that can be added up.
+///
+/// # Errors
+/// If a value is NaN, infinite or beyond [`MAX_ACTIVATION`].
+pub(crate) fn checked_largest(values: &[f32]) -> Result<f32> {
+    let largest = vectorised(Largest, values);
+    // Which NaN is not.
+    if largest <= MAX_ACTIVATION {
+        return Ok(largest);
+    }
+    let place = values.iter().position(|value| !matches!(value.abs(), 0.0..=MAX_ACTIVATION)).unwrap_or(0);
+    Err(StatsError::Value { place, found: values[place] })
+}
+
+/// Adds values below [`MOST_OF_ONE_ADDITION`], for whose sums [`MeanAccumulator::make_room`] has made room.
+struct AddSmall;
+
+impl Loop<(&mut [i64], &[f32])> for AddSmall {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((sums, values): (&mut [i64], &[f32])) {
+        for (sum, &value) in sums.iter_mut().zip(values) {
+            *sum = sum.wrapping_add(fixed_by_addition(value));
+        }
+    }
+}
+
 /// A value in steps of 2^-40. The product is exact: f32 has 24 significant bits, f64 53.
 fn fixed(value: f32) -> i64 {
     (f64::from(value) * STEPS_PER_UNIT).round_ties_even() as i64
@@ -167,6 +190,7 @@ const MOST_OF_ONE_ADDITION: f32 = (1u32 << 11) as f32;
 
 /// [`fixed`] of a small value, without a call for each. From 2^52 to 2^53 numbers in f64 are 1 apart, so that a sum in that range
 /// is rounded to an integer, ties to even, and its bits count up by 1 as it does.
+#[inline(always)]
 fn fixed_by_addition(value: f32) -> i64 {
     const MIDDLE: f64 = (3u64 << 51) as f64;
     let sum = f64::from(value) * STEPS_PER_UNIT + MIDDLE;

@@ -1,5 +1,6 @@
 use crate::error::{Result, StatsError, same, span};
-use crate::mean::{MAX_ACTIVATION, STEPS_PER_UNIT};
+use crate::mean::{MAX_ACTIVATION, STEPS_PER_UNIT, checked_largest};
+use crate::vectorised::{AddIntegers, Loop, vectorised};
 
 /// Sums of squares of many rows of values, exact after each square is rounded to a multiple of 2^-40, ties to even: the same bits in
 /// any order, and in any grouping into accumulators that are merged. Beside a [`MeanAccumulator`](crate::MeanAccumulator) of the same
@@ -38,17 +39,10 @@ impl SquareAccumulator {
     /// If they do not fit in, or a value is NaN, infinite or beyond [`MAX_ACTIVATION`]; then nothing is added.
     pub fn add_row_at(&mut self, offset: usize, values: &[f32]) -> Result<()> {
         let place = span(offset, values.len(), self.recent.len())?;
-        // A comparison with NaN is false, so that this finds NaN too.
-        if !values.iter().fold(true, |fits, value| fits & (value.abs() <= MAX_ACTIVATION)) {
-            let place =
-                values.iter().position(|value| !matches!(value.abs(), 0.0..=MAX_ACTIVATION)).unwrap_or(0);
-            return Err(StatsError::Value { place, found: values[place] });
-        }
-        let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        let largest = checked_largest(values)?;
         if largest < SMALL {
             self.make_room(steps(largest) as i64);
-            let sums = self.recent[place].iter_mut().zip(values);
-            sums.for_each(|(sum, &value)| *sum += steps(value) as i64);
+            vectorised(AddSmall, (&mut self.recent[place], values));
         } else {
             self.spilled.resize(self.recent.len(), 0);
             let sums = self.spilled[place].iter_mut().zip(values);
@@ -65,7 +59,7 @@ impl SquareAccumulator {
         same("values of the squares to merge", self.len(), other.len())?;
         if other.spilled.is_empty() {
             self.make_room(other.bound);
-            self.recent.iter_mut().zip(&other.recent).for_each(|(sum, part)| *sum += part);
+            vectorised(AddIntegers, (&mut self.recent[..], &other.recent[..]));
             return Ok(());
         }
         let sums = (0..self.len()).map(|place| self.sum(place).checked_add(other.sum(place)));
@@ -137,8 +131,33 @@ fn steps(value: f32) -> f64 {
     (f64::from(value) * f64::from(value) * STEPS_PER_UNIT).round_ties_even()
 }
 
+/// Adds the squares of values below [`SMALL`], for whose sums [`SquareAccumulator::make_room`] has made room.
+struct AddSmall;
+
+impl Loop<(&mut [i64], &[f32])> for AddSmall {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((sums, values): (&mut [i64], &[f32])) {
+        for (sum, &value) in sums.iter_mut().zip(values) {
+            *sum = sum.wrapping_add(steps_by_addition(value));
+        }
+    }
+}
+
+/// [`steps`] of a value below [`SMALL`], without a call for each. From 2^52 to 2^53 numbers in f64 are 1 apart, so that a sum in that
+/// range is rounded to an integer, and its bits count up by 1 as it does.
+#[inline(always)]
+fn steps_by_addition(value: f32) -> i64 {
+    const FIRST: f64 = (1u64 << 52) as f64;
+    let sum = f64::from(value) * f64::from(value) * STEPS_PER_UNIT + FIRST;
+    sum.to_bits().wrapping_sub(FIRST.to_bits()) as i64
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -193,5 +212,22 @@ mod tests {
         let sum = (16.0 * STEPS_PER_UNIT) as i128;
         assert_eq!(variance(sum, squares.sum(0), 4), 9.5, "as numpy.var says");
         assert_eq!(variance(sum, squares.sum(0) / 2, 4), 0.0, "what can't be is none");
+    }
+
+    #[test]
+    fn the_ends_of_what_is_rounded_by_addition() {
+        let ends = [SMALL.next_down(), -SMALL.next_down(), 0.0, -0.0, f32::from_bits(1)];
+        assert_eq!(ends.map(steps_by_addition), ends.map(|of| steps(of) as i64));
+        // 2.25 and 6.25 steps; no square of an f32 is half a step from one.
+        let root = |of: f64| (of / STEPS_PER_UNIT).sqrt() as f32;
+        assert_eq!([2.25, 6.25, 0.5625].map(|of| steps_by_addition(root(of))), [2, 6, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_of_rounding_agree(value in -SMALL..SMALL, scale in 0i32..40) {
+            let value = value * 0.5f32.powi(scale);
+            prop_assert_eq!(steps_by_addition(value), steps(value) as i64);
+        }
     }
 }

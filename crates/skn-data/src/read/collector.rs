@@ -31,6 +31,7 @@ impl Collector {
     fn end_split(&mut self) {
         self.share();
         if !self.split.is_empty() {
+            self.rows.shrink_to_fit();
             self.dataset.splits.insert(std::mem::take(&mut self.split), std::mem::take(&mut self.rows));
         }
     }

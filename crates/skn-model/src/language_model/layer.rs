@@ -146,17 +146,15 @@ impl Layer {
         Ok(self.down.forward(neurons, Activation::Identity)?)
     }
 
-    /// The rest of the layer, from what [`Self::neurons`] gave to its output `[rows, hidden]`.
+    /// The rest of the layer, from what [`Self::ffn_output`] gave to its output `[rows, hidden]`.
     pub(super) fn output(
         &self,
         index: usize,
-        neurons: Tensor,
+        output: Tensor,
         middle: &Tensor,
         rows: &RowSelection,
         batch: &Batch<'_>,
     ) -> Result<Tensor> {
-        let output = self.down.forward(&neurons, Activation::Identity)?;
-        drop(neurons);
         let mask = batch.hidden_mask(index, DropoutSite::Output)?;
         let dropped = mask.as_ref().map(|mask| (rows, mask));
         let Some(adapter) = &self.adapter else { return self.ffn_join.forward(&output, middle, dropped) };

@@ -5,7 +5,7 @@ use super::batch::Batch;
 use super::encoder::Encoder;
 use super::layer::LookAtFactors;
 use crate::error::{ModelError, Result};
-use crate::hook::{Hook, NoHook, Reads, Rows};
+use crate::hook::{Hook, NoHook, Reads, Rows, sees};
 use crate::layout::Layout;
 use crate::pass::{Output, Pass};
 use crate::sequences::Sequences;
@@ -136,7 +136,12 @@ impl<'a> Trunk<'a> {
             }
             At::Neurons { middle, neurons } => {
                 let neurons = visit(hook, Site::FfnAct { layer: index }, &seen, neurons)?;
-                At::Output(encoder.layers[index].output(index, neurons, &middle, &rows, info)?)
+                let ffn = encoder.layers[index].ffn_output(&neurons)?;
+                drop(neurons);
+                if sees(hook, index) {
+                    hook.see_ffn_output(index, &seen, &ffn)?;
+                }
+                At::Output(encoder.layers[index].output(index, ffn, &middle, &rows, info)?)
             }
             At::Output(x) => {
                 self.layer += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use skn_model::{
-    Gradients, Hook, LanguageModel, NoHook, Output, Pass, Reads, Result, Rows, Sequences, Site, Tuning,
+    Chain, Gradients, Hook, LanguageModel, NoHook, Output, Pass, Reads, Result, Rows, Sequences, Site, Tuning,
 };
 
 use crate::case::{Case, PROMPT_ROWS, Texts, assert_near, assert_same_bits};
@@ -140,4 +140,61 @@ fn texts_that_do_not_fit_are_refused() {
     let mask_outside =
         LanguageModel::new(&case.config, &case.weights, &Tuning::none(), 420, Gradients::Nothing);
     assert!(mask_outside.err().unwrap().to_string().contains("<mask>"));
+}
+
+/// Keeps the neurons of each layer that it reads, and what the FFN made of them.
+#[derive(Default)]
+struct Sees {
+    /// The layers whose FFN's output it asks for, of those that it reads: all but the first.
+    asks: Vec<usize>,
+    neurons: BTreeMap<usize, Tensor>,
+    outputs: BTreeMap<usize, Tensor>,
+}
+
+impl Hook for Sees {
+    fn reads(&self, site: Site) -> Reads {
+        match site {
+            Site::FfnAct { layer } if layer > 0 => Reads::Prompt,
+            _ => Reads::Nothing,
+        }
+    }
+
+    fn on(&mut self, site: Site, _: &Rows<'_>, x: Tensor) -> Result<Tensor> {
+        // What goes on is what the output is of.
+        let x = (x * 0.5)?;
+        self.neurons.insert(site.layer(), x.clone());
+        Ok(x)
+    }
+
+    fn sees_ffn_output(&self, layer: usize) -> bool {
+        self.asks.contains(&layer)
+    }
+
+    fn see_ffn_output(&mut self, layer: usize, rows: &Rows<'_>, output: &Tensor) -> Result<()> {
+        assert_eq!(rows.len(), output.dim(0)?);
+        assert!(self.outputs.insert(layer, output.clone()).is_none(), "once for each time that neurons came");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_hook_sees_what_the_ffn_makes_of_its_neurons() {
+    let case = Case::load();
+    let model = case.model(&case.prompt(), Gradients::Nothing);
+    let last = model.config().layers() - 1;
+    let (ids, starts, samples) = case.first16().packed();
+    let batch = Sequences { ids: &ids, starts: &starts, samples: &samples, seconds: &[] };
+    let of = |asks: &[usize]| Sees { asks: asks.to_vec(), ..Sees::default() };
+    let mut both = Chain(of(&[0, last]), Chain(NoHook, of(&[1])));
+    model.forward(batch, &Pass { output: Output::Nothing, dropout: None }, &mut both).unwrap();
+    let Chain(first, Chain(_, second)) = both;
+    let seen = |hook: &Sees| hook.outputs.keys().copied().collect::<Vec<_>>();
+    assert_eq!(seen(&first), [last], "it does not read the neurons of layer 0");
+    assert_eq!(seen(&second), [1]);
+    // Both halve the neurons, the second what the first returned.
+    for (layer, output) in first.outputs.iter().chain(&second.outputs) {
+        let expected = model.ffn_output(*layer, &second.neurons[layer]).unwrap();
+        let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_same_bits(&format!("layer {layer}"), &values(output), &values(&expected));
+    }
 }

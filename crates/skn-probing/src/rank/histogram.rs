@@ -1,3 +1,5 @@
+use skn_stats::{Loop, vectorised};
+
 use crate::error::{ProbingError, Result};
 
 /// Bins of a histogram: one below the smallest activation of train, one above the largest, and [`SIDE`] on each side of the mean.
@@ -29,11 +31,26 @@ impl Ends {
 
     /// The bins of activations of the neurons from `at` on. A larger activation is in no lower bin.
     pub(super) fn bins(&self, at: usize, values: &[f32], bins: &mut [u8]) {
-        const LAST: f32 = SIDE as f32 - 1.0;
         let count = values.len();
-        let [least, mean, most, below, above] =
+        let ends =
             [&self.least, &self.mean, &self.most, &self.below, &self.above].map(|all| &all[at..][..count]);
-        for (place, bin) in bins[..count].iter_mut().enumerate() {
+        vectorised(BinsWithin, (ends, values, &mut bins[..count]));
+    }
+}
+
+/// The bins of activations between such ends of their neurons: least, mean, most, below and above.
+struct BinsWithin;
+
+impl Loop<([&[f32]; 5], &[f32], &mut [u8])> for BinsWithin {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((ends, values, bins): ([&[f32]; 5], &[f32], &mut [u8])) {
+        const LAST: f32 = SIDE as f32 - 1.0;
+        let count = bins.len();
+        // So that the loop knows that all are as long.
+        let (values, [least, mean, most, below, above]) = (&values[..count], ends.map(|all| &all[..count]));
+        for (place, bin) in bins.iter_mut().enumerate() {
             let value = values[place];
             let low = ((value - least[place]) * below[place]).min(LAST);
             let way = ((value - mean[place]) * above[place]).max(0.0);
@@ -48,6 +65,7 @@ impl Ends {
 
 /// A number of 0 to 255 without what is behind its point, give or take a last digit at whole numbers. From 2^23 on numbers in f32 are 1
 /// apart, so that a sum in that range is rounded, and its last byte is the number: for many at once, where a cast is one at a time.
+#[inline(always)]
 fn whole(number: f32) -> u8 {
     /// What is a little less than a half keeps a whole number as it is.
     const JUST_BELOW_HALF: f32 = 0.499_999;
@@ -74,13 +92,17 @@ impl Histogram {
     /// texts.
     pub(super) fn add(&mut self, bins: &[u8], labels: &[usize]) {
         const PLACES: usize = 64;
-        let (places, of_place) = (self.places(), self.classes * BINS);
-        for (first, counts) in (0..).step_by(PLACES).zip(self.counts.chunks_mut(PLACES * of_place)) {
-            let some = counts.len() / of_place.max(1);
-            for (text, label) in labels.iter().enumerate() {
+        let (places, classes) = (self.places(), self.classes);
+        let (counts, _) = self.counts.as_chunks_mut::<BINS>();
+        for (first, counts) in (0..).step_by(PLACES).zip(counts.chunks_mut(PLACES * classes.max(1))) {
+            let some = counts.len() / classes.max(1);
+            for (text, &label) in labels.iter().enumerate() {
                 let bins = &bins[text * places + first..][..some];
-                for (counts, &bin) in counts.chunks_exact_mut(of_place).zip(bins) {
-                    counts[label * BINS + usize::from(bin)] += 1;
+                let of_class = counts.iter_mut().skip(label).step_by(classes.max(1));
+                for (counts, &bin) in of_class.zip(bins) {
+                    // No bin is beyond the last; so nothing has to look whether one is. A part has less than 2^32 texts.
+                    let count = &mut counts[usize::from(bin) % BINS];
+                    *count = count.wrapping_add(1);
                 }
             }
         }
@@ -109,11 +131,9 @@ impl Histogram {
 
     /// The pairs of a text of a class and another, by their bins at a place. Of less than 2^32 texts they are less than 2^62.
     pub(super) fn pairs(&self, place: usize, class: usize) -> Pairs {
-        let counts = &self.counts[place * self.classes * BINS..][..self.classes * BINS];
         let (mut above, mut shared, mut negatives, mut positives) = (0u64, 0u64, 0u64, 0u64);
-        for bin in 0..BINS {
-            let positive = u64::from(counts[class * BINS + bin]);
-            let all = self.of_bin(place, bin);
+        for (&positive, all) in self.of_classes(place)[class].iter().zip(self.of_bins(place)) {
+            let positive = u64::from(positive);
             above += positive * negatives;
             shared += positive * (all - positive);
             positives += positive;
@@ -125,17 +145,25 @@ impl Histogram {
     /// What ties leave of the variance of a sum of ranks at a place: 1 - sum of (t^3 - t) / (n^3 - n) over bins of t of the n texts.
     pub(super) fn spread(&self, place: usize) -> f64 {
         let cubed = |count: u64| (u128::from(count).pow(3) - u128::from(count)) as f64;
-        let bins = (0..BINS).map(|bin| self.of_bin(place, bin));
+        let bins = self.of_bins(place).into_iter();
         match cubed(bins.clone().sum()) {
             0.0 => 0.0,
             all => (1.0 - bins.map(cubed).sum::<f64>() / all).max(0.0),
         }
     }
 
-    /// The texts of all classes in a bin of a place.
-    fn of_bin(&self, place: usize, bin: usize) -> u64 {
-        let counts = &self.counts[place * self.classes * BINS..][..self.classes * BINS];
-        counts.iter().skip(bin).step_by(BINS).map(|&count| u64::from(count)).sum()
+    /// The texts of each class in each bin of a place.
+    fn of_classes(&self, place: usize) -> &[[u32; BINS]] {
+        &self.counts.as_chunks().0[place * self.classes..][..self.classes]
+    }
+
+    /// The texts of all classes in each bin of a place.
+    fn of_bins(&self, place: usize) -> [u64; BINS] {
+        let mut all = [0; BINS];
+        for of_class in self.of_classes(place) {
+            all.iter_mut().zip(of_class).for_each(|(all, &count)| *all += u64::from(count));
+        }
+        all
     }
 }
 

@@ -1,4 +1,4 @@
-use skn_stats::{MeanAccumulator, SquareAccumulator};
+use skn_stats::{Loop, MeanAccumulator, SquareAccumulator, count_above, vectorised};
 
 use super::histogram::{Ends, Histogram};
 use super::ranking::Ranking;
@@ -107,9 +107,7 @@ impl Tally {
         match self {
             Self::Fired(fired) => {
                 let counts = &mut fired[row.label * places + at..][..values.len()];
-                for ((count, value), threshold) in counts.iter_mut().zip(values).zip(&with.threshold[at..]) {
-                    *count += u64::from(value > threshold);
-                }
+                count_above(counts, values, &with.threshold[at..]);
             }
             Self::Sums { of_class, squares } => {
                 of_class.add_row_at(row.label * places + at, values)?;
@@ -150,17 +148,30 @@ impl Tally {
             Self::Weighted(sums) => {
                 let norm = row.output_norm.unwrap_or(0.0);
                 let columns = &with.columns[row.layer * with.width..];
-                let share = |(value, column): (&f32, &f32)| value.abs() * column / norm;
+                let mut shares = vec![0.0; values.len()];
                 // An output of 0 is nobody's.
-                let shares: Vec<f32> = match norm > 0.0 {
-                    true => values.iter().zip(columns).map(share).collect(),
-                    false => vec![0.0; values.len()],
-                };
+                if norm > 0.0 {
+                    vectorised(SharesOf, (&mut shares[..], values, columns, norm));
+                }
                 sums.add_row_at(at, &shares)?;
             }
             Self::Histogram(_) | Self::Given { .. } | Self::Nothing => {}
         }
         Ok(())
+    }
+}
+
+/// The shares that neurons have in an output of some norm, by the norms of their columns.
+struct SharesOf;
+
+impl Loop<(&mut [f32], &[f32], &[f32], f32)> for SharesOf {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((shares, values, columns, norm): (&mut [f32], &[f32], &[f32], f32)) {
+        for ((share, value), column) in shares.iter_mut().zip(values).zip(columns) {
+            *share = value.abs() * column / norm;
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 use std::borrow::Borrow;
 
 use skn_data::{Encoded, Example, Join};
-use skn_model::LanguageModel;
+use skn_model::{LanguageModel, give_back_freed_memory};
 
 use super::Base;
 use crate::error::{Result, SessionError};
 use crate::spread::{first_of_share, own};
+
+/// So many texts leave megabytes behind when they become tokens.
+const MANY: usize = 10_000;
 
 impl Base<'_> {
     /// The texts of a part as tokens, cut to what the model takes beside its prompt, which is told of the part's `name`. Rows that
@@ -25,6 +28,10 @@ impl Base<'_> {
         R: Borrow<Example> + Send + Sync,
     {
         let (texts, cut) = self.encode_part(name, part, model)?;
+        // Rows were made on the reader's thread, and their tokens elsewhere: what is freed of one is not at hand for the other.
+        if texts.len() >= MANY {
+            give_back_freed_memory();
+        }
         self.tell_cut(cut.len() as u64, texts.len() as u64, &format!(" of {name}"), model);
         Ok(texts)
     }

@@ -288,7 +288,7 @@ impl Answered {
             max_tokens: base.most_tokens(model),
             model_sha256: base.identity.sha256.clone(),
             tuning_sha256: model.tuning()?.sha256()?,
-            data_sha256: setup.part_hash(part),
+            data_sha256: setup.part_sha256(part),
         })
     }
 }

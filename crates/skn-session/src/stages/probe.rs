@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -6,7 +7,7 @@ use serde::Serialize;
 use skn_artifact::names::{file, fire, key, kind, rank};
 use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, Spool, TensorBundle, TensorFile};
 use skn_counts::{NeuronPlace, Performance, Rule, TopTexts};
-use skn_data::{Encoded, Text, shard};
+use skn_data::{Encoded, Example, Text, shard};
 use skn_model::{Gradients, LanguageModel};
 use skn_perturb::mean_over_positions;
 use skn_probing::{
@@ -79,7 +80,11 @@ impl Session {
         if options.shard.is_some() {
             self.require_alone("option `shard`: a shard")?;
         }
-        let setup = load(self, options)?;
+        let mut setup = load(self, options)?;
+        // The regression reads train once more, and a process of several needs to know how many rows there are.
+        let once =
+            self.group().size() == 1 && options.passes(Split::Train) && !options.rank.contains(&Ranking::L1);
+        let train = Cell::new(once.then(|| setup.take_train()));
         let model = setup.base.roberta(&setup.base.tuning(&options.tuned)?, Gradients::Nothing)?;
         check_prompt(options, &setup, &model)?;
         check_site(options, &setup)?;
@@ -88,7 +93,7 @@ impl Session {
         let folder = options.shard.map_or(run.to_path_buf(), |shard| shard.folder(run));
         let (entry, overwrite) = (options.entry(), options.overwrite);
         let mut writer = RunWriter::open(self, options.clone(), &folder, &entry, overwrite)?;
-        let mut probing = Probing::new(self, options, &setup, &model)?;
+        let mut probing = Probing::new(self, options, &setup, &train, &model)?;
         let task = &setup.base.task.name;
         let top_of = probing.top.as_ref().map(|(pool, _)| *pool);
         let made = outputs(options, task, &probing.neurons, top_of);
@@ -233,6 +238,8 @@ pub(super) fn rankings_but(record: &RunRecord, task: &str, made: &[String]) -> V
 struct Probing<'a> {
     options: &'a Probe,
     setup: &'a Setup<'a>,
+    /// The rows of train, where they are read once: each goes as it becomes tokens.
+    train: &'a Cell<Option<Vec<Example>>>,
     model: &'a LanguageModel,
     pass: PassOptions<'a>,
     /// The neurons whose activations are kept, for `pos`.
@@ -255,6 +262,7 @@ impl<'a> Probing<'a> {
         session: &'a Session,
         options: &'a Probe,
         setup: &'a Setup<'a>,
+        train: &'a Cell<Option<Vec<Example>>>,
         model: &'a LanguageModel,
     ) -> Result<Self> {
         let pass = PassOptions { site: options.site, ..session.pass(options.batch) };
@@ -262,7 +270,7 @@ impl<'a> Probing<'a> {
         let numbers = numbers(session, options, setup)?;
         let (neurons, top) = (Vec::new(), None);
         let mut probing =
-            Self { options, setup, model, pass, neurons, top, averages, numbers, ranked, files, read };
+            Self { options, setup, train, model, pass, neurons, top, averages, numbers, ranked, files, read };
         for &choice in &options.pos {
             let found = probing.find_neuron(choice)?;
             if !probing.neurons.contains(&found) {
@@ -709,7 +717,12 @@ impl<'a> Probing<'a> {
 
     /// The texts of a part that this process takes.
     fn texts(&self, split: &str) -> Result<Vec<Encoded>> {
-        let texts = self.setup.base.encode_own(split, self.setup.part(split), self.model)?;
+        let base = &self.setup.base;
+        let train = if split == Split::Train.name() { self.train.take() } else { None };
+        let texts = match train {
+            Some(rows) => base.encode(split, rows, self.model)?,
+            None => base.encode_own(split, self.setup.part(split), self.model)?,
+        };
         let Some(part) = self.options.shard else { return Ok(texts) };
         let Shard { index, count } = part;
         let own = shard(&texts, index - 1, count)?.to_vec();
