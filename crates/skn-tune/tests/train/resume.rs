@@ -97,6 +97,15 @@ fn interrupted(case: &Case) -> tempfile::TempDir {
     folder
 }
 
+/// The first checkpoint of a training has none before it.
+#[test]
+fn a_checkpoint_without_one_before_it_is_nothing_to_tell() {
+    let case = Case::prompt();
+    let folder = interrupted(&case);
+    std::fs::remove_file(folder.path().join("last/checkpoint.previous.safetensors")).unwrap();
+    assert_eq!(resume(&case, folder.path(), 1), [""; 0]);
+}
+
 /// What a new training would replace stays until it can write.
 #[test]
 fn a_journal_that_cannot_be_written_costs_no_checkpoint() {
