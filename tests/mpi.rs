@@ -200,11 +200,75 @@ fn what_one_process_does_is_refused_and_an_error_is_told_once() {
         ("skn-probe --model nowhere --task-file task.toml --data rows.csv --save_to run", 4, "nowhere"),
         ("skn-probe --no-such-flag", 2, "--no-such-flag"),
         ("skn-probe --model demo --task sentiment --shard 1/2 --splits train --save_to run", 2, "--shard"),
-        ("skn-train --model demo --task sentiment --dry-run --save_to run", 2, "--dry-run"),
+        (
+            "skn-train --model demo --task sentiment --dry-run --save_to run",
+            2,
+            "a rehearsal is done by one process",
+        ),
     ] {
         let said: Said = mpirun(&desk, 3, line).output().unwrap().into();
         assert_eq!(said.code, code, "{line}\n{}", said.stderr);
         assert_eq!(said.stderr.matches("error: ").count(), 1, "{line}\n{}", said.stderr);
         assert!(said.stderr.contains(told), "{line}\n{}", said.stderr);
+    }
+    let said: Said = mpirun(&desk, 3, "skn-probe --version").output().unwrap().into();
+    assert_eq!((said.code, said.stdout.lines().count()), (0, 1), "{}{}", said.stdout, said.stderr);
+}
+
+/// Started by what MPI does not know: each would do all of the work.
+#[test]
+fn processes_that_know_nothing_of_each_other_are_refused() {
+    let desk = desk(20);
+    let words = ["--model", "demo", "--task", "sentiment", "--save_to", "run"];
+    let said: Said =
+        desk.command("skn-probe", &words).env("SLURM_STEP_NUM_TASKS", "2").output().unwrap().into();
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.contains("SLURM_STEP_NUM_TASKS says that this is one of several"), "{}", said.stderr);
+    // A part of the work is what such a process does.
+    let part = [
+        "--model",
+        "demo",
+        "--task",
+        "sentiment",
+        "--prompt_size",
+        "2",
+        "--splits",
+        "train",
+        "--shard",
+        "1/9",
+        "--save_to",
+        "run",
+    ];
+    let said: Said =
+        desk.command("skn-probe", &part).env("SLURM_STEP_NUM_TASKS", "9").output().unwrap().into();
+    assert_eq!(said.code, 0, "{}", said.stderr);
+}
+
+#[test]
+fn a_training_that_is_told_to_stop_leaves_a_checkpoint() {
+    let desk = desk(20);
+    let line = "skn-train --model demo --task sentiment --max-steps 200 --eval_every_step 200 \
+                --checkpoint-every 3 --threads 1 --save_to";
+    desk.ok(&format!("{line} whole"));
+    for rank in 0..3 {
+        let run = format!("run{rank}");
+        let mut job = start(&desk, 3, &format!("{line} {run}"));
+        let ids = ranks(&job);
+        let began = Instant::now();
+        while !desk.path(&run).join("last/checkpoint.safetensors").exists() {
+            assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint of {run}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sent = Command::new("kill").args(["-s", "TERM", &ids[rank].to_string()]).status().unwrap();
+        assert!(sent.success(), "rank {rank} was gone");
+        assert_eq!(job.wait().unwrap().code(), Some(143), "rank {rank}");
+        let said: Said = mpirun(&desk, 2, &format!("{line} {run} --resume")).output().unwrap().into();
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let without_previous = |folder: &str| {
+            let mut found = desk.contents(folder);
+            found.retain(|name, _| !name.contains("previous"));
+            found
+        };
+        assert!(without_previous("whole") == without_previous(&run), "rank {rank}");
     }
 }

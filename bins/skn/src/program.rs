@@ -20,7 +20,7 @@ use skn_session::{
 use crate::cli::{Common, Dry, rewrite_short_pairs};
 use crate::console::Console;
 use crate::dry_run::DryRun;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, says_first};
 use crate::wording::{code, in_flags};
 
 /// Nothing is done with it but to say what could not be had: a setting of the process, so it is the programs'.
@@ -38,8 +38,16 @@ pub trait Stage: Parser {
     /// Whether several processes that MPI has started do it together.
     const IN_GROUP: bool = false;
 
+    /// Whether it leaves something to go on from when it is told to stop, however long that takes.
+    const SAVES_WHEN_STOPPED: bool = false;
+
     /// What it found, as a person or (`--json`) a program reads it.
     type Output: Display + Serialize;
+
+    /// Whether it does a part of the work by itself, of which other processes do the rest.
+    fn is_a_part(&self) -> bool {
+        false
+    }
 
     /// The flags that every program has.
     fn common(&self) -> &Common;
@@ -151,17 +159,15 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     keep_candle_on_calling_thread();
     keep_freed_memory();
     let line = rewrite_short_pairs(line);
+    let stage: S = match parse(&line) {
+        Ok(stage) => stage,
+        // All were called alike.
+        Err(error) if !says_first() => return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)),
+        Err(error) => return refuse_or_tell(S::PROGRAM, &error, &line, &computes()),
+    };
     let ranks = match Ranks::meet() {
         Ok(ranks) => ranks,
         Err(error) => return report(S::PROGRAM, code, Err(error)),
-    };
-    let stage: S = match parse(&line) {
-        Ok(stage) => stage,
-        // All were called alike, and rank 0 says what is wrong.
-        Err(error) if !ranks.is_first() => {
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
-        }
-        Err(error) => return refuse_or_tell(S::PROGRAM, &error, &line, &computes()),
     };
     let result = run(&stage, &line, &ranks);
     ranks.end(S::PROGRAM, code, result)
@@ -174,7 +180,12 @@ fn run<S: Stage>(stage: &S, line: &[OsString], ranks: &Ranks) -> anyhow::Result<
         (common.quiet, common.verbose, common.progress) = (true, 0, ProgressKind::None);
     }
     let console = Arc::new(Console::new(&common)?);
-    ranks.watch(&console)?;
+    if !S::SAVES_WHEN_STOPPED {
+        ranks.watch(S::PROGRAM, &console)?;
+    }
+    if S::IN_GROUP && !stage.is_a_part() {
+        ranks.refuse_strangers()?;
+    }
     if ranks.are_several() && !S::IN_GROUP {
         let why = format!("{} is done by one process; start it without mpirun", S::PROGRAM);
         return Err(Failure::usage(why));
@@ -186,6 +197,7 @@ fn run<S: Stage>(stage: &S, line: &[OsString], ranks: &Ranks) -> anyhow::Result<
         return conclude(&console, stage.common(), told);
     }
     let result = stage.run(&call);
+    ranks.note_signal(&console);
     let next = result.as_ref().ok().and_then(|found| stage.next(found));
     let result = result.map_err(|error| in_flags(error, || call.resumed()));
     if !ranks.is_first() {

@@ -1,5 +1,6 @@
 //! A program that mpirun or srun has started several times.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,12 @@ use skn_session::{Alone, Group};
 
 use crate::console::Console;
 
-/// What sets one of these for each process that it starts. Open MPI, MPICH and Intel MPI, Slurm with PMIx and with PMI-2.
-const STARTED: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MPI_LOCALRANKID"];
+/// The number of a process among those that it was started with: Open MPI, MPICH and Intel MPI, Slurm with PMIx and with PMI-2.
+const RANKS: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MPI_LOCALRANKID"];
+
+/// How many there are, and Slurm's own words for both.
+const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+const SLURM_RANK: &str = "SLURM_PROCID";
 
 /// How long others leave rank 0 to tell of an error, which is theirs too as a rule.
 const GRACE: Duration = Duration::from_secs(3);
@@ -23,35 +28,53 @@ pub(crate) struct Ranks {
     group: Arc<dyn Group>,
     #[cfg(feature = "mpi")]
     world: Option<Arc<crate::world::World>>,
+    /// Whether a signal came to this one.
+    is_signalled: Cell<bool>,
 }
 
 impl Ranks {
-    /// Meets the others, if there are any.
+    /// Meets the others, if MPI has started some.
     ///
     /// # Errors
-    /// If this program was started several times and was built without MPI, or MPI can't be had.
+    /// If MPI can't be had.
     pub(crate) fn meet() -> anyhow::Result<Self> {
-        let starter = STARTED.into_iter().find(|name| std::env::var_os(name).is_some());
         #[cfg(feature = "mpi")]
-        if starter.is_some() {
+        if RANKS.into_iter().any(|name| std::env::var_os(name).is_some()) {
             let world = Arc::new(crate::world::World::meet()?);
-            return Ok(Self { group: Arc::clone(&world) as _, world: Some(world) });
+            return Ok(Self {
+                group: Arc::clone(&world) as _,
+                world: Some(world),
+                is_signalled: Cell::new(false),
+            });
         }
-        #[cfg(not(feature = "mpi"))]
-        if let (Some(starter), true) = (starter, started_several()) {
-            let first = std::env::var(starter).is_ok_and(|rank| rank == "0");
-            let why = format!(
-                "started by MPI ({starter} is set) as one of several processes, but built without it: each would do all of the work; \
-                 build it with `cargo build --release --features skn/mpi`, or share a probe out with --shard"
-            );
-            return Err(Failure::usage(if first { why } else { String::new() }));
-        }
-        let _ = starter;
         Ok(Self {
             group: Arc::new(Alone),
             #[cfg(feature = "mpi")]
             world: None,
+            is_signalled: Cell::new(false),
         })
+    }
+
+    /// Refuses to be one of several processes that know nothing of each other, each of which would do all of the work.
+    ///
+    /// # Errors
+    /// If this is one.
+    pub(crate) fn refuse_strangers(&self) -> anyhow::Result<()> {
+        let size = SIZES.into_iter().find(|name| {
+            std::env::var(name).ok().and_then(|size| size.parse::<usize>().ok()).is_some_and(|size| size > 1)
+        });
+        let (Some(size), false) = (size, self.are_several()) else { return Ok(()) };
+        Err(Failure::usage(if cfg!(feature = "mpi") {
+            format!(
+                "{size} says that this is one of several processes, and MPI that it is alone: each would do all of the work; start them \
+                 by the mpirun of the MPI that this was built with, or by srun --mpi=pmix"
+            )
+        } else {
+            format!(
+                "{size} says that this is one of several processes, and it is built without MPI: each would do all of the work; build it \
+                 with `cargo build --release --features skn/mpi`"
+            )
+        }))
     }
 
     pub(crate) fn group(&self) -> Arc<dyn Group> {
@@ -70,7 +93,7 @@ impl Ranks {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(crate) fn watch(&self, console: &Arc<Console>) -> anyhow::Result<()> {
+    pub(crate) fn watch(&self, program: &'static str, console: &Arc<Console>) -> anyhow::Result<()> {
         if !self.are_several() {
             return Ok(());
         }
@@ -80,12 +103,20 @@ impl Ranks {
                 std::thread::sleep(Duration::from_millis(100));
                 if let Some(signal) = console.signal() {
                     std::thread::sleep(PATIENCE);
+                    let waits = anyhow::anyhow!("the other processes go on; nothing was written");
+                    let said = Failure::signal(signal, &waits);
+                    report(program, |_| 1, Err(said));
                     std::process::exit(128 + i32::try_from(signal).unwrap_or_default());
                 }
             }
         };
         std::thread::Builder::new().name("skn-signals".into()).spawn(wait)?;
         Ok(())
+    }
+
+    /// Notes whether a signal came to this process.
+    pub(crate) fn note_signal(&self, console: &Console) {
+        self.is_signalled.set(console.signal().is_some());
     }
 
     /// How the process ends: one that failed ends the others. Rank 0 says what was wrong, another only if that does not.
@@ -96,16 +127,20 @@ impl Ranks {
         result: anyhow::Result<()>,
     ) -> ExitCode {
         if !self.are_several() {
-            return report(program, code, result);
+            return match result {
+                Err(error) if !says_first() => ExitCode::from(code(&error)),
+                result => report(program, code, result),
+            };
         }
         let error = match result {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => error,
         };
         let number = code(&error);
-        if !self.is_first() {
-            std::thread::sleep(GRACE);
-        }
+        // Who was stopped without a signal leaves it to the one that had it.
+        let is_stopped_by_another = number == 130 && !self.is_signalled.get();
+        let patience = if is_stopped_by_another { 2 } else { u32::from(!self.is_first()) };
+        std::thread::sleep(GRACE * patience);
         let said = match self.is_first() {
             true => error,
             false => Failure::coded(number, format!("{}: {error:#}", self.group.name())),
@@ -119,11 +154,8 @@ impl Ranks {
     }
 }
 
-/// Whether this is one of several, by what Open MPI, MPICH or Slurm say of it.
-#[cfg(not(feature = "mpi"))]
-fn started_several() -> bool {
-    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"]
-        .into_iter()
-        .filter_map(|name| std::env::var(name).ok()?.parse::<usize>().ok())
-        .any(|size| size > 1)
+/// Whether this process, of several that were called alike, is the one that says what was wrong with that.
+pub(crate) fn says_first() -> bool {
+    let rank = RANKS.into_iter().chain([SLURM_RANK]).find_map(|name| std::env::var(name).ok());
+    rank.is_none_or(|rank| rank == "0")
 }

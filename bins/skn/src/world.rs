@@ -103,6 +103,10 @@ impl World {
 /// MPI is left when all processes have come to their end.
 impl Drop for World {
     fn drop(&mut self) {
+        // The others would wait for one that is gone.
+        if std::thread::panicking() {
+            self.abort(101);
+        }
         let [sent, received] = [&self.sent, &self.received].map(|counter| counter.load(Ordering::Relaxed));
         tracing::debug!("MPI: {sent} bytes sent, {received} received");
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -137,14 +141,13 @@ impl Group for World {
         self.call(Call::Broadcast { bytes })
     }
 
-    fn scatter(&self, of_each: Vec<Vec<u8>>) -> Result<Vec<u8>, ProbingError> {
+    fn scatter(&self, of_rank: &mut dyn FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>, ProbingError> {
         if self.rank > 0 {
             return self.call(Call::Receive { from: 0 });
         }
-        let mut of_each = of_each.into_iter();
-        let mine = of_each.next().unwrap_or_default();
-        for (to, bytes) in (1..).zip(of_each) {
-            self.call(Call::Send { to, bytes })?;
+        let mine = of_rank(0);
+        for to in 1..self.size {
+            self.call(Call::Send { to, bytes: of_rank(to) })?;
         }
         Ok(mine)
     }

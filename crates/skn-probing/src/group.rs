@@ -28,11 +28,12 @@ pub trait Group: Send + Sync {
     /// If a process is gone.
     fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
 
-    /// What rank 0 gives to each process, in the order of ranks; others give nothing.
+    /// What rank 0 gives to each process: it asks `of_rank` for one after the other, in the order of ranks, so that it need not hold all
+    /// at once; others ask for nothing.
     ///
     /// # Errors
     /// If a process is gone.
-    fn scatter(&self, of_each: Vec<Vec<u8>>) -> Result<Vec<u8>>;
+    fn scatter(&self, of_rank: &mut dyn FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>>;
 
     /// The threads that this process should take where nobody says how many: processes of one machine share its cores. `None`: as many as
     /// the machine has.
@@ -73,8 +74,8 @@ impl Group for Alone {
         Ok(bytes)
     }
 
-    fn scatter(&self, mut of_each: Vec<Vec<u8>>) -> Result<Vec<u8>> {
-        Ok(of_each.pop().unwrap_or_default())
+    fn scatter(&self, of_rank: &mut dyn FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>> {
+        Ok(of_rank(0))
     }
 }
 
@@ -185,8 +186,8 @@ mod tests {
         fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
             Ok(bytes)
         }
-        fn scatter(&self, of_each: Vec<Vec<u8>>) -> Result<Vec<u8>> {
-            Ok(of_each.into_iter().next().unwrap_or_default())
+        fn scatter(&self, of_rank: &mut dyn FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>> {
+            Ok(of_rank(0))
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn spread(
     if !group.is_first() {
         let bytes = match texts {
             Texts::All => group.broadcast(Vec::new())?,
-            Texts::Own => group.scatter(Vec::new())?,
+            Texts::Own => group.scatter(&mut |_| Vec::new())?,
         };
         return read_spread(&mut bytes.as_slice()).ok_or_else(|| broken(group).into());
     }
@@ -47,11 +47,11 @@ pub(crate) fn spread(
     match texts {
         Texts::All => drop(group.broadcast(to_bytes(&splits, &hashes, |_, _| true))?),
         Texts::Own => {
-            let of_rank = |rank: usize| {
+            let mut of_rank = |rank: usize| {
                 let owns = |rows: usize, row: usize| owns(rows, row, rank, group.size());
                 if rank == 0 { Vec::new() } else { to_bytes(&splits, &hashes, owns) }
             };
-            group.scatter((0..group.size()).map(of_rank).collect())?;
+            group.scatter(&mut of_rank)?;
         }
     }
     Ok(Spread { splits, hashes: Some(hashes) })

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
-use skn_artifact::{ArtifactError, Journal, MetricRecord};
+use skn_artifact::{ArtifactError, Journal, MetricRecord, sha256_hex};
 use skn_data::{epoch_order, pack_in_order, shard};
 use skn_model::{LanguageModel, TrainingDropout};
 use skn_probing::{PassOptions, ProbingError, Progress, Work, Workers, evaluate};
@@ -165,7 +165,10 @@ impl<'a> Training<'a> {
             }
         };
         // All have read what there is before anything of it changes.
-        workers.group().wait()?;
+        if workers.group().size() > 1 {
+            let found = Checkpoint::encode(model.parameters(), &adam, &state, &fingerprint)?;
+            same_beginning(workers, &format!("step {}, SHA-256 {}", state.step, sha256_hex(&found)))?;
+        }
         let is_first = workers.group().is_first();
         let journal = is_first.then(|| journal(run, &mut checkpoints, loaded.as_ref())).transpose()?;
         Ok(Self {
@@ -395,6 +398,19 @@ impl<'a> Training<'a> {
         }
         self.saved = Some(self.state.clone());
         Ok(())
+    }
+}
+
+/// Refuses processes that do not begin a training alike: `found` is said of this one's state.
+fn same_beginning(workers: &Workers, found: &str) -> Result<()> {
+    let all = workers.group().share_out(Ok(found.as_bytes().to_vec()))?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match all.iter().position(|one| *one != all[0]) {
+        None => Ok(()),
+        Some(rank) => {
+            let what = format!("checkpoint that rank {rank} goes on from");
+            Err(TuneError::setting(what, format!("that of rank 0 ({})", said(&all[0])), said(&all[rank])))
+        }
     }
 }
 

@@ -220,12 +220,13 @@ impl Stage for Predict {
     fn run(&self, call: &Call) -> Result<Predictions> {
         let session = call.session(self.compute.options())?;
         let classifier = session.classifier(&self.options())?;
-        let (options, records) = (self.how(), records(&self.input)?);
+        let options = self.how();
         if call.group.rank() > 0 {
-            // What it answers rank 0 prints.
-            classifier.predict(&options, records, &mut |_| Ok(()))?;
+            // Rank 0 reads the records, and prints what is answered.
+            classifier.predict(&options, Records::File(PathBuf::new()), &mut |_| Ok(()))?;
             return Ok(Predictions::default());
         }
+        let records = records(&self.input)?;
         if self.common.json {
             let mut answers = Vec::new();
             classifier.predict(&options, records, &mut |rows| {

@@ -196,6 +196,10 @@ impl Stage for Probe {
         &self.common
     }
 
+    fn is_a_part(&self) -> bool {
+        self.shard.is_some()
+    }
+
     fn dry_run(&self, call: &Call) -> Result<Option<DryRun>> {
         call.dry_run(self.dry, self.compute.options(), || Ok(self.options()?.into()))
     }

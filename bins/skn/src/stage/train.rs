@@ -151,6 +151,7 @@ impl fmt::Display for Trained {
 impl Stage for Train {
     const PROGRAM: &'static str = "skn-train";
     const IN_GROUP: bool = true;
+    const SAVES_WHEN_STOPPED: bool = true;
     type Output = Trained;
 
     fn common(&self) -> &Common {

@@ -66,7 +66,11 @@ impl Base<'_> {
             return self.encode_part(name, part, model);
         }
         let first = first_of_share(part.len(), group.rank(), group.size()) as u64;
-        let (mut texts, cut) = self.encode_part(name, own(group, part)?, model)?;
+        let found = self.encode_part(name, own(group, part)?, model);
+        let (mut texts, cut) = found.map_err(|error| match first {
+            0 => error,
+            first => error.within(format!("{}, whose rows are counted from row {first}", group.name())),
+        })?;
         texts.iter_mut().for_each(|text| text.row += first);
         let cut = cut.into_iter().flat_map(|row| (first + row).to_le_bytes()).collect();
         let cut = group.share_out(Ok(cut))?.concat();

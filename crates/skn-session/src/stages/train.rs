@@ -65,6 +65,11 @@ impl Session {
         let pruned = setup.base.model_of_source || setup.base.model.config.kept_neurons.is_some();
         let usual = Usual::of(setup.base.is_demo, pruned);
         let how = options.training.options(usual, setup.base.seed, setup.base.paper);
+        if setup.base.paper {
+            self.require_alone(
+                "option `paper`: a training as published, with gradients of the whole model,",
+            )?;
+        }
         let steps = how.total_steps(setup.splits.train.len())?;
         let overwrite = options.overwrite || options.resume || goes_on;
         let mut writer = RunWriter::open(self, options.clone(), out, stage::TRAIN, overwrite)?;
@@ -92,10 +97,12 @@ impl Session {
         let mut run = train_run(options, &setup, &model, begins)?;
         // What is refused has touched nothing of the run.
         check_resume(&model, &data, &how, &run)?;
+        // All have read the run before anything of it changes.
+        self.group().wait()?;
         setup.keep_split(&mut writer, true)?;
         setup.note(&mut writer)?;
         writer.flush()?;
-        run.companions = copy_backbone(&setup, out)?;
+        run.companions = companions(self, &setup, out)?;
         tracing::info!("{} rows of train, {} of dev, {steps} steps", train_texts.len(), dev_texts.len());
         let outcome = train(&model, &data, &how, &run, self.workers(), self.progress())?;
         outcome.notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -107,6 +114,16 @@ impl Session {
         }
         record(&run, writer)?;
         Ok(trained(&setup, &model, &run, &outcome))
+    }
+}
+
+/// The files of a pruned model, which rank 0 puts beside the tuned parameters, with their hashes.
+fn companions(session: &Session, setup: &Setup<'_>, out: &Path) -> Result<BTreeMap<String, String>> {
+    let group = session.group();
+    let copied = group.is_first().then(|| copy_backbone(setup, out)).transpose()?.unwrap_or_default();
+    match group.size() {
+        1 => Ok(copied),
+        _ => Ok(serde_json::from_slice(&group.broadcast(serde_json::to_vec(&copied)?)?)?),
     }
 }
 

@@ -59,13 +59,12 @@ impl Group for Member {
         Ok(bytes)
     }
 
-    fn scatter(&self, of_each: Vec<Vec<u8>>) -> Result<Vec<u8>> {
+    fn scatter(&self, of_rank: &mut dyn FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>> {
         if self.rank > 0 {
             return self.receive(0);
         }
-        let mut of_each = of_each.into_iter();
-        let own = of_each.next().unwrap();
-        of_each.enumerate().try_for_each(|(other, bytes)| self.send(other, bytes))?;
+        let own = of_rank(0);
+        (1..self.size).try_for_each(|rank| self.send(rank - 1, of_rank(rank)))?;
         Ok(own)
     }
 }
