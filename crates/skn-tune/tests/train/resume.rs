@@ -106,6 +106,32 @@ fn a_checkpoint_without_one_before_it_is_nothing_to_tell() {
     assert_eq!(resume(&case, folder.path(), 1), [""; 0]);
 }
 
+/// Somebody has copied one over the other: the last is gone on from, and that is told.
+#[test]
+fn of_two_equal_checkpoints_the_last_counts() {
+    let case = Case::prompt();
+    let folder = interrupted(&case);
+    let [last, before] =
+        ["", ".previous"].map(|which| folder.path().join(format!("last/checkpoint{which}.safetensors")));
+    std::fs::copy(&last, &before).unwrap();
+    let notes = resume(&case, folder.path(), 1);
+    assert!(
+        notes.len() == 1 && notes[0].ends_with("found step 7 after step 7; going on from there"),
+        "{notes:?}"
+    );
+}
+
+/// A training that begins anew has no use for the checkpoints of another, also where it is stopped before its second.
+#[test]
+fn a_new_training_leaves_no_checkpoint_of_another() {
+    let case = Case::prompt();
+    let folder = interrupted(&case);
+    let before = folder.path().join("last/checkpoint.previous.safetensors");
+    assert!(before.exists());
+    case.train(&case.run(folder.path(), false), 1, &Stop::after(1)).unwrap();
+    assert!(folder.path().join("last/checkpoint.safetensors").exists() && !before.exists());
+}
+
 /// What a new training would replace stays until it can write.
 #[test]
 fn a_journal_that_cannot_be_written_costs_no_checkpoint() {
