@@ -20,7 +20,7 @@ with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
     (folder / "task.toml").write_text('name = "reviews"\ntext = ["text"]\nlabels = ["negative", "positive"]\n[splits]\ntrain = "train"\n')
     words = [["awful", "dull", "cold"], ["good", "warm", "fine"]]
-    rows = [f"the soup was {words[n % 2][n % 3]} , and the {'wine' if n % 5 else 'bread'} {'too ' * (n % 11)}{n},{n % 2}" for n in range(texts)]
+    rows = [f"the soup was {words[n % 2][n % 3]} and the {'wine' if n % 5 else 'bread'} {'too ' * (n % 11)}{n},{n % 2}" for n in range(texts)]
     (folder / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_hwloc_base_binding_policy="none")
 
