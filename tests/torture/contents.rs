@@ -43,7 +43,7 @@ pub(crate) fn passing(place: &Path) -> BTreeSet<(String, String)> {
     let mut passing = BTreeSet::new();
     for (name, bytes) in seen {
         if is_record(&name) {
-            passing.insert((name.clone(), sha256_hex(&split_earlier(&bytes).0)));
+            passing.extend(entries(&bytes).into_iter().map(|entry| (name.clone(), entry)));
         }
         passing.insert((checkpoint(&name), sha256_hex(&bytes)));
     }
@@ -54,23 +54,19 @@ pub(crate) fn is_record(name: &str) -> bool {
     name.ends_with("/run.json")
 }
 
-/// A record of a run without the entries of stages that were done anew and of which some files are left; and these files, by name with
-/// their hashes. How many are left depends on where the one before was stopped.
-pub(crate) fn split_earlier(bytes: &[u8]) -> (Vec<u8>, BTreeMap<String, String>) {
+/// What a record of a run says: of each stage all but its outputs, and each output with its hash. Of a stage that was done anew and of which
+/// some files are left (`STAGE, earlier N`) the files alone: how many are left depends on where the one before was stopped.
+pub(crate) fn entries(bytes: &[u8]) -> Vec<String> {
     let mut record: serde_json::Value = serde_json::from_slice(bytes).unwrap();
-    let stages = record["stages"].as_object_mut().unwrap();
-    let (mut kept, mut earlier) = (serde_json::Map::new(), BTreeMap::new());
-    for (entry, stage) in std::mem::take(stages) {
-        if entry.contains(", earlier ") {
-            let outputs = stage["outputs"].as_object().unwrap();
-            earlier
-                .extend(outputs.iter().map(|(name, hash)| (name.clone(), hash.as_str().unwrap().to_owned())));
-        } else {
-            kept.insert(entry, stage);
+    let mut entries = Vec::new();
+    for (entry, stage) in record["stages"].as_object_mut().unwrap() {
+        let outputs = stage.as_object_mut().unwrap().remove("outputs").unwrap();
+        entries.extend(outputs.as_object().unwrap().iter().map(|(name, hash)| format!("{name} {hash}")));
+        if !entry.contains(", earlier ") {
+            entries.push(format!("{entry} {stage}"));
         }
     }
-    *stages = kept;
-    (serde_json::to_vec_pretty(&record).unwrap(), earlier)
+    entries
 }
 
 /// A checkpoint's name before it was the second-last.

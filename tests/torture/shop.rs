@@ -10,7 +10,7 @@ use skn_artifact::names::file::{REPORT, SUMMARY};
 use skn_artifact::sha256_hex;
 
 use crate::contents::{
-    Contents, checkpoint, contents, differing, is_record, is_temporary, passing, seen, shown, split_earlier,
+    Contents, checkpoint, contents, differing, entries, is_record, is_temporary, passing, seen, shown,
 };
 use crate::stages::{Stage, attacked, copy_state, inputs, states_of};
 use crate::support::Desk;
@@ -198,15 +198,10 @@ impl Known {
         }
     }
 
-    /// Whether a record is one that the chain passes through but for the files that an earlier call left, and these are there.
-    fn notes_what_is_left(&self, name: &str, found: &Contents) -> bool {
-        let Some(bytes) = found.get(name) else { return false };
-        let (record, earlier) = split_earlier(bytes);
-        let is_there = |(file, hash): (&String, &String)| {
-            let path = name.replace("run.json", file);
-            found.get(&path).is_some_and(|bytes| sha256_hex(bytes) == *hash)
-        };
-        self.passing.contains(&(name.to_owned(), sha256_hex(&record))) && earlier.iter().all(is_there)
+    /// Whether each stage that a record lists, and each file, is one that the chain lists on its way: where it was stopped before, those of
+    /// both times stand beside one another.
+    fn is_of_both(&self, name: &str, bytes: &[u8]) -> bool {
+        entries(bytes).into_iter().all(|entry| self.passing.contains(&(name.to_owned(), entry)))
     }
 
     /// The folder of the shop's desk that the stage finds.
@@ -236,11 +231,10 @@ impl Known {
             let growing = name.ends_with("metrics.jsonl")
                 && self.after.get(name).is_some_and(|all| all.starts_with(bytes));
             let passing = || self.passing.contains(&(checkpoint(name), sha256_hex(bytes)));
-            // A chain that was stopped twice notes what is left of the first time.
-            let noted = || self.is_chain() && is_record(name) && self.notes_what_is_left(name, &found);
+            let mixed = || self.is_chain() && is_record(name) && self.is_of_both(name, bytes);
             new += usize::from(!is(&self.before));
             assert!(
-                is(&self.before) || is(&self.after) || growing || passing() || noted(),
+                is(&self.before) || is(&self.after) || growing || passing() || mixed(),
                 "{case}: {name}: {} bytes, neither the old file nor the new: {:?}{}",
                 bytes.len(),
                 String::from_utf8_lossy(&bytes[..bytes.len().min(100)]),
