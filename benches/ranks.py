@@ -3,8 +3,7 @@
 
 Needs mpirun, and programs with the feature (cargo build --bins --features skn/mpi, in the profile that is to be measured; PROGRAMS names
 their folder). Probes the demo's model on so many texts (4,000 unless said) by one process of two threads, then by 1, 2 and 4 processes of
-one thread each, in turns. Prints medians of wall time and of processor time (all processes), what MPI carried, and the largest resident
-memory of a process.
+one thread each, in turns. Prints medians of wall time and of processor time (all processes), and what MPI carried.
 """
 import os, re, resource, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path

@@ -161,9 +161,15 @@ pub fn program_of<S: Stage>(line: impl IntoIterator<Item = OsString>) -> ExitCod
     let line = rewrite_short_pairs(line);
     let stage: S = match parse(&line) {
         Ok(stage) => stage,
-        // All were called alike.
-        Err(error) if !says_first() => return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)),
-        Err(error) => return refuse_or_tell(S::PROGRAM, &error, &line, &computes()),
+        Err(error) if !error.use_stderr() && !says_first() => return ExitCode::SUCCESS,
+        Err(error) => {
+            let tell = || refuse_or_tell(S::PROGRAM, &error, &line, &computes());
+            let code = u8::try_from(error.exit_code()).unwrap_or(1);
+            return match error.use_stderr() {
+                false => tell(),
+                true => Ranks::meet().map_or_else(|_| tell(), |ranks| ranks.refuse(code, tell)),
+            };
+        }
     };
     let ranks = match Ranks::meet() {
         Ok(ranks) => ranks,

@@ -13,9 +13,8 @@ use crate::console::Console;
 /// The number of a process among those that it was started with: Open MPI, MPICH and Intel MPI, Slurm with PMIx and with PMI-2.
 const RANKS: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MPI_LOCALRANKID"];
 
-/// How many there are, and Slurm's own words for both.
+/// How many there are; last what Slurm says.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
-const SLURM_RANK: &str = "SLURM_PROCID";
 
 /// How long others leave rank 0 to tell of an error, which is theirs too as a rule.
 const GRACE: Duration = Duration::from_secs(3);
@@ -60,10 +59,14 @@ impl Ranks {
     /// # Errors
     /// If this is one.
     pub(crate) fn refuse_strangers(&self) -> anyhow::Result<()> {
-        let size = SIZES.into_iter().find(|name| {
-            std::env::var(name).ok().and_then(|size| size.parse::<usize>().ok()).is_some_and(|size| size > 1)
+        // What MPI says of its processes counts before what Slurm says of those that MPI was started by.
+        let found = SIZES.into_iter().find_map(|name| {
+            let size: usize = std::env::var(name).ok()?.parse().ok()?;
+            Some((name, size))
         });
-        let (Some(size), false) = (size, self.are_several()) else { return Ok(()) };
+        let Some((size, _)) = found.filter(|(_, size)| *size > 1 && !self.are_several()) else {
+            return Ok(());
+        };
         Err(Failure::usage(if cfg!(feature = "mpi") {
             format!(
                 "{size} says that this is one of several processes, and MPI that it is alone: each would do all of the work; start them \
@@ -103,7 +106,7 @@ impl Ranks {
                 std::thread::sleep(Duration::from_millis(100));
                 if let Some(signal) = console.signal() {
                     std::thread::sleep(PATIENCE);
-                    let waits = anyhow::anyhow!("the other processes go on; nothing was written");
+                    let waits = anyhow::anyhow!("the other processes did not stop in time");
                     let said = Failure::signal(signal, &waits);
                     report(program, |_| 1, Err(said));
                     std::process::exit(128 + i32::try_from(signal).unwrap_or_default());
@@ -112,6 +115,21 @@ impl Ranks {
         };
         std::thread::Builder::new().name("skn-signals".into()).spawn(wait)?;
         Ok(())
+    }
+
+    /// Ends a process whose command line can't be read, as [`Self::end`] does: `tell` says why, and gives the exit code.
+    pub(crate) fn refuse(self, code: u8, tell: impl FnOnce() -> ExitCode) -> ExitCode {
+        if self.are_several() && !self.is_first() {
+            std::thread::sleep(GRACE);
+        }
+        let ended = tell();
+        #[cfg(feature = "mpi")]
+        if let Some(world) = self.world.as_ref().filter(|_| self.are_several()) {
+            world.abort(code);
+        }
+        #[cfg(not(feature = "mpi"))]
+        let _ = code;
+        ended
     }
 
     /// Notes whether a signal came to this process.
@@ -127,10 +145,7 @@ impl Ranks {
         result: anyhow::Result<()>,
     ) -> ExitCode {
         if !self.are_several() {
-            return match result {
-                Err(error) if !says_first() => ExitCode::from(code(&error)),
-                result => report(program, code, result),
-            };
+            return report(program, code, result);
         }
         let error = match result {
             Ok(()) => return ExitCode::SUCCESS,
@@ -154,8 +169,8 @@ impl Ranks {
     }
 }
 
-/// Whether this process, of several that were called alike, is the one that says what was wrong with that.
+/// Whether this process, of several that were called alike, is the one that prints help, which needs no meeting.
 pub(crate) fn says_first() -> bool {
-    let rank = RANKS.into_iter().chain([SLURM_RANK]).find_map(|name| std::env::var(name).ok());
+    let rank = RANKS.into_iter().find_map(|name| std::env::var(name).ok());
     rank.is_none_or(|rank| rank == "0")
 }

@@ -47,7 +47,7 @@ pub struct Ranked {
 }
 
 impl Ranked {
-    /// What selects neurons, without what says more of them: the rest is empty.
+    /// What selects neurons, `score` and `dead` `[L, F]`, without what says more of them: the rest is empty.
     pub fn of_scores(score: Vec<f32>, dead: Vec<bool>) -> Self {
         let (position, class, signed, beside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { score, position, class, signed, beside, dead }

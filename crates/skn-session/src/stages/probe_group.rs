@@ -1,7 +1,6 @@
 //! What the processes of a group took of their shares of the texts, put together as shards are.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use skn_artifact::TensorFile;
@@ -113,15 +112,11 @@ pub(super) fn spread_ranked(group: &dyn Group, ranked: &mut Vec<(Ranking, Ranked
     if group.size() == 1 {
         return Ok(());
     }
-    let scores: BTreeMap<&str, (&Vec<f32>, &Vec<bool>)> =
-        ranked.iter().map(|(ranking, of)| (ranking.name(), (&of.score, &of.dead))).collect();
-    let order: Vec<&str> = ranked.iter().map(|(ranking, _)| ranking.name()).collect();
     let mut bytes = Vec::new();
-    for name in order {
-        let Some((score, dead)) = scores.get(name) else { continue };
-        let score: Vec<u8> = score.iter().flat_map(|score| score.to_le_bytes()).collect();
-        let dead: Vec<u8> = dead.iter().map(|&dead| u8::from(dead)).collect();
-        for part in [name.as_bytes(), &score, &dead] {
+    for (ranking, of) in ranked.iter() {
+        let score: Vec<u8> = of.score.iter().flat_map(|score| score.to_le_bytes()).collect();
+        let dead: Vec<u8> = of.dead.iter().map(|&dead| u8::from(dead)).collect();
+        for part in [ranking.name().as_bytes(), &score, &dead] {
             bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part);
         }
