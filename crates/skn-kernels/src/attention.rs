@@ -1,16 +1,12 @@
-mod blocks;
 mod form;
-mod operation;
-mod softmax;
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::composed;
-use crate::cpu::expect_f32;
+use crate::backend::Backend;
+use crate::check::expect_f32;
 use crate::mask::Dropout;
 use crate::packing::{Packing, RowSelection};
 pub use form::{AttentionForm, Sees};
-use operation::Attention;
 
 /// Scaled dot-product attention (Vaswani et al., 2017, equation 1) of several heads, inside each sequence:
 /// `softmax(scale q k^T) v`, over the keys that each query sees; see [`AttentionForm`] for what else there is.
@@ -48,26 +44,5 @@ pub fn attention(
     if queries.packing() != packing {
         bail!("attention: expected queries of the batch of {} rows, found others", packing.rows());
     }
-    if !q.device().is_cpu() {
-        return composed::attention(q, k, v, packing, queries, form, dropout);
-    }
-    let op =
-        Attention { queries: queries.clone(), form: *form, queries_per_row: 1, dropout: dropout.cloned() };
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
-}
-
-/// `softmax(scale q x^T) x` inside each sequence: keys and values are the rows themselves, `x` `[all rows, width]`, and
-/// each row of `queries` asks `per_row` times, `q` being `[queries * per_row, width]`. Of the form it has the scale and what
-/// is seen.
-pub(crate) fn attention_of_rows(
-    q: &Tensor,
-    x: &Tensor,
-    queries: &RowSelection,
-    per_row: usize,
-    form: &AttentionForm,
-) -> Result<Tensor> {
-    let form = AttentionForm { heads: 1, key_value_heads: 1, head_width: x.dim(1)?, soft_cap: None, ..*form };
-    let op = Attention { queries: queries.clone(), form, queries_per_row: per_row, dropout: None };
-    let x = x.contiguous()?;
-    q.contiguous()?.apply_op3(&x, &x, op)
+    Backend::of(q.device()).operations().attention([q, k, v], queries, form, dropout)
 }

@@ -9,9 +9,14 @@ mod attention;
 use candle_core::{D, Result, Tensor, bail};
 
 use crate::activation::Activation;
+use crate::attention::AttentionForm;
+use crate::backend::Operations;
+use crate::linear::Linear;
 use crate::mask::Dropout;
+use crate::norm::LayerNorm;
 use crate::packing::RowSelection;
-use crate::rotary::Rotary;
+use crate::rms_norm::RmsNorm;
+use crate::rotary::{Rotary, Turned};
 pub use attention::attention;
 
 /// `activation(x weight^T + bias)`.
@@ -78,7 +83,29 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
 /// # Errors
 /// If the shapes do not fit together.
 pub fn rotary(x: &Tensor, rows: &RowSelection, rotary: &Rotary) -> Result<Tensor> {
-    rotary.turned(x, rows)?.composed(x)
+    turn(&rotary.turned(x, rows)?, x)
+}
+
+/// A rotation of certain rows.
+pub(crate) fn turn(turned: &Turned, x: &Tensor) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let (head_width, angles) = (turned.head_width, turned.table.angles);
+    let (mut cos, mut sin) = (Vec::new(), Vec::new());
+    for &position in turned.rows.position() {
+        let of_row = turned.table.of(position);
+        cos.extend_from_slice(of_row.0);
+        sin.extend_from_slice(of_row.1);
+    }
+    let cos = Tensor::from_vec(cos, (rows, 1, angles), x.device())?;
+    let sin = Tensor::from_vec(sin, (rows, 1, angles), x.device())?;
+    let heads = x.reshape((rows, width / head_width, head_width))?;
+    let (a, b) = (heads.narrow(2, 0, angles)?, heads.narrow(2, angles, angles)?);
+    let parts = [
+        (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?,
+        (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?,
+        heads.narrow(2, 2 * angles, head_width - 2 * angles)?,
+    ];
+    Tensor::cat(&parts, 2)?.reshape((rows, width))
 }
 
 /// Dropout; see [`dropout`](crate::dropout()).
@@ -88,4 +115,60 @@ pub fn rotary(x: &Tensor, rows: &RowSelection, rotary: &Rotary) -> Result<Tensor
 pub fn dropout(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
     let factors = dropout.row_factors(rows, x.dim(1)?)?;
     x * Tensor::from_vec(factors, x.shape(), x.device())?
+}
+
+pub(crate) struct Composed;
+
+impl Operations for Composed {
+    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        linear(x, &layer.weight()?, layer.bias(), activation)
+    }
+
+    fn gated_linear(&self, layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
+        Linear::gated_of_results(layers, x, activation)
+    }
+
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+        gated(gate, up, activation)
+    }
+
+    fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
+        layer_norm(x, &norm.weight, &norm.bias, norm.epsilon)
+    }
+
+    fn layer_norm_of_sum(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        norm.of_made_sum(x, residual, dropped)
+    }
+
+    fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        rms_norm(x, &norm.weight, norm.epsilon)
+    }
+
+    fn rotary(&self, turned: Turned, x: &Tensor) -> Result<Tensor> {
+        turn(&turned, x)
+    }
+
+    fn attention(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        queries: &RowSelection,
+        form: &AttentionForm,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
+        attention(q, k, v, queries.packing(), queries, form, dropout)
+    }
+
+    fn absorbs(&self) -> bool {
+        false
+    }
+
+    fn dropout(&self, x: &Tensor, rows: &RowSelection, mask: &Dropout) -> Result<Tensor> {
+        dropout(x, rows, mask)
+    }
 }

@@ -1,40 +1,91 @@
-//! Slices of candle's CPU storage.
+//! Kernels for processors, compiled for AVX-512, for AVX2 and portably.
 
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+mod absorbed;
+mod activation;
+mod attention;
+mod dropout;
+mod element;
+mod gated;
+mod linear;
+mod memory;
+mod norm;
+mod operand;
+mod panels;
+mod product;
+mod rms_norm;
+mod rotary;
+mod simd;
+mod slices;
+mod transpose;
+mod view;
 
-/// The values of a contiguous f32 storage.
-pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("expected a contiguous tensor, found strides {:?}", layout.stride());
-    };
-    Ok(&storage.as_slice::<f32>()?[start..end])
-}
+use candle_core::{Result, Tensor};
 
-/// Calls `read` with the values of CPU tensors, copied only if they are not contiguous.
-pub(crate) fn with_slices<T, const N: usize>(
-    tensors: [&Tensor; N],
-    read: impl FnOnce([&[f32]; N]) -> Result<T>,
-) -> Result<T> {
-    let tensors = tensors.map(Tensor::contiguous);
-    let mut contiguous = Vec::with_capacity(N);
-    for tensor in tensors {
-        contiguous.push(tensor?);
+use crate::activation::Activation;
+use crate::attention::AttentionForm;
+use crate::backend::Operations;
+use crate::linear::Linear;
+use crate::mask::Dropout;
+use crate::norm::LayerNorm;
+use crate::packing::RowSelection;
+use crate::rms_norm::RmsNorm;
+use crate::rotary::Turned;
+pub(crate) use absorbed::Absorbed;
+pub(crate) use linear::{Original, Packed};
+pub use simd::Isa;
+
+pub(crate) struct Cpu;
+
+impl Operations for Cpu {
+    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        linear::forward(layer, x, activation)
     }
-    let storages: Vec<_> = contiguous.iter().map(Tensor::storage_and_layout).collect();
-    let mut slices: [&[f32]; N] = [&[]; N];
-    for (values, (storage, layout)) in slices.iter_mut().zip(&storages) {
-        *values = match &**storage {
-            Storage::Cpu(storage) => slice(storage, layout)?,
-            _ => bail!("expected a tensor on the CPU, found one elsewhere"),
-        };
-    }
-    read(slices)
-}
 
-/// Refuses a tensor that is not f32.
-pub(crate) fn expect_f32(operation: &str, tensor: &Tensor) -> Result<()> {
-    if tensor.dtype() != DType::F32 {
-        bail!("{operation}: expected f32, found {:?} {:?}", tensor.dtype(), tensor.dims());
+    fn gated_linear(&self, layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
+        linear::forward_gated(layers, x, activation)
     }
-    Ok(())
+
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+        gated::forward(gate, up, activation)
+    }
+
+    fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
+        norm::forward(norm, x)
+    }
+
+    fn layer_norm_of_sum(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        norm::forward_residual(norm, x, residual, dropped)
+    }
+
+    fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        rms_norm::forward(norm, x)
+    }
+
+    fn rotary(&self, turned: Turned, x: &Tensor) -> Result<Tensor> {
+        rotary::forward(turned, x)
+    }
+
+    fn attention(
+        &self,
+        q_k_v: [&Tensor; 3],
+        queries: &RowSelection,
+        form: &AttentionForm,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
+        attention::forward(q_k_v, queries, form, dropout)
+    }
+
+    fn absorbs(&self) -> bool {
+        true
+    }
+
+    fn dropout(&self, x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
+        dropout::forward(x, rows, dropout)
+    }
 }

@@ -1,9 +1,8 @@
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use crate::activation::Activation;
-use crate::composed;
-use crate::cpu::{expect_f32, slice, with_slices};
-use crate::simd::Isa;
+use crate::backend::Backend;
+use crate::check::expect_f32;
 
 /// `activation(gate) * up`, element by element (Shazeer, 2020): the neurons of a gated FFN.
 ///
@@ -15,84 +14,5 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tenso
     }
     expect_f32("gated", gate)?;
     expect_f32("gated", up)?;
-    if !gate.device().is_cpu() {
-        return composed::gated(gate, up, activation);
-    }
-    gate.contiguous()?.apply_op2(&up.contiguous()?, Product { activation })
-}
-
-/// Numbers that stay in the first-level cache from one step to the next.
-const AT_ONCE: usize = 1024;
-
-/// Makes `activation(gate) * up` of the gate.
-pub(crate) fn product_in_place(activation: Activation, gate: &mut [f32], up: &[f32]) {
-    for (values, up) in gate.chunks_mut(AT_ONCE).zip(up.chunks(AT_ONCE)) {
-        let count = values.len();
-        activation.apply(Isa::best(), values, count, count);
-        values.iter_mut().zip(up).for_each(|(value, up)| *value *= up);
-    }
-}
-
-/// `activation(gate) * up`.
-pub(crate) fn product(activation: Activation, gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut values = Vec::with_capacity(gate.len());
-    for (gate, up) in gate.chunks(AT_ONCE).zip(up.chunks(AT_ONCE)) {
-        let start = values.len();
-        values.extend_from_slice(gate);
-        product_in_place(activation, &mut values[start..], up);
-    }
-    values
-}
-
-/// The gradients of gate and up, from that of [`product`].
-pub(crate) fn gradients(activation: Activation, [gate, up, gradient]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
-    (of_gate(activation, [gate, up, gradient]), product(activation, gate, gradient))
-}
-
-fn of_gate(activation: Activation, [gate, up, gradient]: [&[f32]; 3]) -> Vec<f32> {
-    let mut values = gradient.to_vec();
-    let parts = values.chunks_mut(AT_ONCE).zip(gate.chunks(AT_ONCE).zip(up.chunks(AT_ONCE)));
-    for (values, (gate, up)) in parts {
-        values.iter_mut().zip(up).for_each(|(value, up)| *value *= up);
-        activation.differentiate(Isa::best(), gate, values);
-    }
-    values
-}
-
-struct Product {
-    activation: Activation,
-}
-
-impl CustomOp2 for Product {
-    fn name(&self) -> &'static str {
-        "gated"
-    }
-
-    fn cpu_fwd(
-        &self,
-        gate: &CpuStorage,
-        lg: &Layout,
-        up: &CpuStorage,
-        lu: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let values = product(self.activation, slice(gate, lg)?, slice(up, lu)?);
-        Ok((CpuStorage::F32(values), lg.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        gate: &Tensor,
-        up: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dg, du) = with_slices([gate, up, gradient], |[g, u, gradient]| {
-            let dg = gate.track_op().then(|| of_gate(self.activation, [g, u, gradient]));
-            Ok((dg, up.track_op().then(|| product(self.activation, g, gradient))))
-        })?;
-        let tensor = |values: Option<Vec<f32>>| {
-            values.map(|values| Tensor::from_vec(values, gate.shape(), gate.device())).transpose()
-        };
-        Ok((tensor(dg)?, tensor(du)?))
-    }
+    Backend::of(gate.device()).operations().gated(gate, up, activation)
 }

@@ -29,33 +29,30 @@
 mod activation;
 mod allocator;
 mod attention;
+mod backend;
+mod check;
 pub mod composed;
 mod cpu;
 mod dropout;
-mod element;
 mod freed;
 mod gated;
 mod linear;
 mod mask;
-mod memory;
 mod norm;
 mod one_pool;
-mod operand;
 mod packing;
-mod panels;
-mod product;
+mod precision;
 mod rms_norm;
 mod rotary;
 mod self_attention;
-mod simd;
-mod transpose;
-mod view;
 
 use candle_core::{Result, Tensor};
 
 pub use crate::activation::Activation;
 pub use crate::allocator::{TellingAllocator, tell_of_memory};
 pub use crate::attention::{AttentionForm, Sees, attention};
+pub use crate::backend::Backend;
+pub use crate::cpu::Isa;
 pub use crate::dropout::dropout;
 pub use crate::freed::{give_back_freed_memory, keep_freed_memory};
 pub use crate::gated::gated;
@@ -63,12 +60,11 @@ pub use crate::linear::Linear;
 pub use crate::mask::Dropout;
 pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;
-pub use crate::operand::Precision;
 pub use crate::packing::{Packing, RowSelection};
+pub use crate::precision::Precision;
 pub use crate::rms_norm::RmsNorm;
 pub use crate::rotary::Rotary;
 pub use crate::self_attention::SelfAttention;
-pub use crate::simd::Isa;
 
 /// The given rows of `x`, which has all rows of the batch. Differentiable.
 ///

@@ -1,19 +1,13 @@
-mod gated;
-mod operation;
-mod weight;
-
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
 use crate::activation::Activation;
-use crate::composed;
-use crate::cpu::expect_f32;
-use crate::operand::Precision;
-use gated::Gated;
-use operation::{Finish, Frozen, Trained};
-use weight::{Features, Original, Packed};
+use crate::backend::Backend;
+use crate::check::expect_f32;
+use crate::cpu::{Original, Packed};
+use crate::precision::Precision;
 
 /// A linear layer `x W^T + b`.
 ///
@@ -27,9 +21,16 @@ pub struct Linear {
     features: Features,
 }
 
+/// Inputs and outputs of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Features {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+}
+
 /// Where a layer's weight `[out, in]` is.
 #[derive(Clone, Debug)]
-enum Weight {
+pub(crate) enum Weight {
     /// In a tensor that trains, or on another device than the CPU.
     Tensor(Tensor),
     /// Frozen, on the CPU.
@@ -60,12 +61,13 @@ impl Linear {
         expect_f32("linear bias", &bias)?;
         let features = Features { inputs, outputs };
         let precision = Precision::F32;
-        let weight = if weight.track_op() || !weight.device().is_cpu() {
+        let packs = Backend::of(weight.device()).packs_weights();
+        let weight = if weight.track_op() || !packs {
             Weight::Tensor(weight)
         } else {
             Weight::Frozen(Arc::new(Packed::new(Original::Tensor(weight.detach()), features, precision)))
         };
-        Ok(Self { weight, bias, features })
+        Ok(Self::of(weight, bias, features))
     }
 
     /// A frozen layer on the CPU with bias `[out]` and weight `[out, in]`, of which `read` appends some rows to a vector when
@@ -81,7 +83,7 @@ impl Linear {
         if bias.dims() != [outputs] {
             bail!("linear: expected a bias [{outputs}], found {:?}", bias.dims());
         }
-        if !bias.device().is_cpu() {
+        if !Backend::of(bias.device()).packs_weights() {
             bail!(
                 "linear: expected a bias on the CPU, where a weight can be read later, found one elsewhere"
             );
@@ -99,11 +101,15 @@ impl Linear {
         let features = Features { inputs, outputs };
         let precision = Precision::F32;
         let packed = Packed::new(Original::Unread(Arc::new(checked)), features, precision);
-        Ok(Self { weight: Weight::Frozen(Arc::new(packed)), bias, features })
+        Ok(Self::of(Weight::Frozen(Arc::new(packed)), bias, features))
     }
 
-    /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32, and
-    /// on other devices than the CPU every weight is.
+    fn of(weight: Weight, bias: Tensor, features: Features) -> Self {
+        Self { weight, bias, features }
+    }
+
+    /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32,
+    /// and every weight where [`Backend::multiplies_in`] says so.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.set_precision(precision);
@@ -144,6 +150,16 @@ impl Linear {
         matches!(self.weight, Weight::Frozen(_))
     }
 
+    /// Where its weight is.
+    pub(crate) fn stored(&self) -> &Weight {
+        &self.weight
+    }
+
+    /// Its inputs and outputs.
+    pub(crate) fn features(&self) -> Features {
+        self.features
+    }
+
     /// Its bias `[out]`.
     pub(crate) fn bias(&self) -> &Tensor {
         &self.bias
@@ -180,26 +196,7 @@ impl Linear {
     /// If `x` has another width or is not f32.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         self.check(x)?;
-        if !x.device().is_cpu() {
-            return composed::linear(x, &self.weight()?, &self.bias, activation);
-        }
-        let x = x.contiguous()?;
-        let bias = self.bias.contiguous()?;
-        match &self.weight {
-            Weight::Tensor(weight) => {
-                let op = Trained { features: self.features, finish: Finish::new(activation) };
-                x.apply_op3(&weight.contiguous()?, &bias, op)
-            }
-            Weight::Frozen(packed) => {
-                let packed = Arc::clone(packed);
-                if x.track_op() || bias.track_op() {
-                    x.apply_op2(&bias, Frozen { packed, finish: Finish::new(activation) })
-                } else {
-                    let finish = Finish::without_gradient(activation);
-                    x.apply_op2_no_bwd(&bias, &Frozen { packed, finish })
-                }
-            }
-        }
+        Backend::of(x.device()).operations().linear(self, x, activation)
     }
 
     /// `activation(gate) * up`, element by element, of this layer's result `gate` and another layer's result `up` for the
@@ -217,18 +214,16 @@ impl Linear {
             );
         }
         self.check(x)?;
-        let biases = [&self.bias, &up.bias];
-        match (&self.weight, &up.weight) {
-            (Weight::Frozen(gate), Weight::Frozen(up))
-                if x.device().is_cpu() && !biases.iter().any(|bias| bias.track_op()) =>
-            {
-                let layers = [Arc::clone(gate), Arc::clone(up)];
-                Gated::new(layers, biases.map(Tensor::clone), activation).forward(&x.contiguous()?)
-            }
-            _ => {
-                let gate = self.forward(x, Activation::Identity)?;
-                crate::gated::gated(&gate, &up.forward(x, Activation::Identity)?, activation)
-            }
-        }
+        Backend::of(x.device()).operations().gated_linear([self, up], x, activation)
+    }
+
+    /// What [`Self::forward_gated`] is, of both results.
+    pub(crate) fn gated_of_results(
+        [gate, up]: [&Self; 2],
+        x: &Tensor,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let gate = gate.forward(x, Activation::Identity)?;
+        crate::gated::gated(&gate, &up.forward(x, Activation::Identity)?, activation)
     }
 }

@@ -162,11 +162,6 @@ impl RowSelection {
         &self.position
     }
 
-    /// As [`Self::position`], to keep.
-    pub(crate) fn position_shared(&self) -> &Arc<[u32]> {
-        &self.position
-    }
-
     /// For each row its number in the batch.
     pub fn number(&self) -> &[u32] {
         &self.number

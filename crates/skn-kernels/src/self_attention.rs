@@ -1,18 +1,17 @@
-mod absorbed;
-
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
 use crate::activation::Activation;
 use crate::attention::{AttentionForm, attention};
+use crate::backend::Backend;
+use crate::cpu::Absorbed;
 use crate::linear::Linear;
 use crate::mask::Dropout;
-use crate::operand::Precision;
 use crate::packing::RowSelection;
+use crate::precision::Precision;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Rotary;
-use absorbed::Absorbed;
 
 /// Self-attention of several heads with its query, key and value layers; see [`attention`]. Queries and keys may be normalised
 /// ([`Self::with_norms`]) and then turned ([`Self::with_rotary`]).
@@ -150,8 +149,18 @@ impl SelfAttention {
         queries: &RowSelection,
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
+        let (rows, hidden) = (queries.packing().rows(), self.query.in_features());
+        if x.dims() != [rows, hidden] || asking.dims() != [queries.len(), hidden] {
+            bail!(
+                "self-attention: expected [{rows}, {hidden}] and {} queries, found {:?} and {:?}",
+                queries.len(),
+                x.dims(),
+                asking.dims()
+            );
+        }
         let query = self.query.forward(asking, Activation::Identity)?;
-        let alone = dropout.is_none() && queries.is_one_each() && x.device().is_cpu();
+        let absorbs = Backend::of(x.device()).operations().absorbs();
+        let alone = dropout.is_none() && queries.is_one_each() && absorbs;
         if let Some(absorbed) = self.absorbed.as_ref().filter(|_| alone) {
             return absorbed.forward(&query, x, queries, &self.form);
         }

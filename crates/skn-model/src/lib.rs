@@ -77,7 +77,7 @@ pub use crate::site::Site;
 pub use crate::tuning::{Method, PromptPlace, ReadAs, ReadTuning, Tuning, no_tuning, not_a_tuning_folder};
 pub use crate::weights::Weights;
 pub use skn_kernels::{
-    Isa, Precision, TellingAllocator, give_back_freed_memory, keep_candle_on_calling_thread,
+    Backend, Isa, Precision, TellingAllocator, give_back_freed_memory, keep_candle_on_calling_thread,
     keep_freed_memory, tell_of_memory,
 };
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use candle_core::{Storage, Tensor};
 use skn_counts::Pool;
 use skn_data::{Batch, Encoded, Packed};
-use skn_model::{Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
+use skn_model::{Backend, Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
 
 use crate::error::{ProbingError, Result};
 use crate::group::Group;
@@ -99,7 +99,8 @@ impl<'a> Texts<'a> {
         }
         let prompt = model.prompt_rows();
         let rows: usize = texts.iter().map(|text| text.ids.len() + prompt).sum();
-        let wanted = if model.device().is_cpu() { options.batches(rows) } else { 1 };
+        let shared = Backend::of(model.device()).computes_on_caller();
+        let wanted = if shared { options.batches(rows) } else { 1 };
         let batches = Packed::new(texts, prompt, options.token_budget, options.max_sequences, wanted);
         let (part, texts, amount) = (options.part, texts.len() as u64, rows as u64);
         options.progress.begin(Work { what, part, texts, amount });
@@ -129,7 +130,7 @@ impl<'a> Texts<'a> {
             Ok(())
         };
         let ranges = self.batches.ranges();
-        if self.model.device().is_cpu() {
+        if Backend::of(self.model.device()).computes_on_caller() {
             self.options.workers.fold(ranges, map, fold, self.options.progress)
         } else {
             fold_here(ranges, map, fold, self.options.progress)

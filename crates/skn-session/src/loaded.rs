@@ -6,7 +6,7 @@ use candle_core::Device;
 use skn_artifact::names::file;
 use skn_artifact::{GgufFile, ModelIdentity};
 use skn_data::{TextEncoder, TokenizerFiles};
-use skn_model::{Config, ModelFolder, Weights};
+use skn_model::{Backend, Config, ModelFolder, Weights};
 use skn_probing::Progress;
 
 use crate::error::{Result, SessionError};
@@ -29,7 +29,7 @@ impl LoadedModel {
     /// If a file is missing or damaged.
     fn read(folder: ModelFolder, device: &Device) -> Result<Self> {
         let config = folder.config()?;
-        if device.is_cpu() {
+        if Backend::of(device).computes_on_caller() {
             check_memory(&folder, config.weight_bytes(), available_memory())?;
         }
         let weights = Weights::read(&folder, &config, device)?;

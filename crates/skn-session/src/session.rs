@@ -6,7 +6,7 @@ use std::thread::ThreadId;
 
 use candle_core::Device;
 use skn_artifact::{RunLock, real_path};
-use skn_model::{Isa, Precision};
+use skn_model::{Backend, Isa, Precision};
 use skn_probing::{Alone, Group, Kinds, PassOptions, Progress, Silent, Workers};
 
 use crate::cache::Cache;
@@ -231,7 +231,7 @@ impl Session {
 
     /// The device as records name it.
     pub(crate) fn device_name(&self) -> &'static str {
-        if self.device.is_cpu() { "cpu" } else { "cuda" }
+        if matches!(self.device, Device::Cpu) { "cpu" } else { "cuda" }
     }
 
     pub(crate) fn progress_shared(&self) -> Arc<dyn Progress + Send + Sync> {
@@ -308,12 +308,12 @@ fn device(choice: DeviceChoice) -> Result<Device> {
 /// Refuses a precision that can't be had on a device.
 fn check_precision(precision: Precision, device: &Device) -> Result<()> {
     if precision == Precision::Bf16 {
-        if !device.is_cpu() {
+        if !Backend::of(device).multiplies_in(precision) {
             return Err(SessionError::usage(
-                "option `precision` bf16: on the CPU alone; leave it out, or use option `device` cpu",
+                "option `precision` bf16: this device has no products in it; leave it out, or use option `device` cpu",
             ));
         }
-        if !Isa::best().multiplies_bf16() {
+        if Backend::of(device) == Backend::Cpu && !Isa::best().multiplies_bf16() {
             tracing::warn!(
                 "option `precision` bf16: this CPU has no AVX512-BF16, so it saves memory, but no time"
             );

@@ -2,8 +2,7 @@ use std::collections::BTreeMap;
 
 use skn_artifact::sha256_hex;
 use skn_data::Encoded;
-use skn_kernels::Isa;
-use skn_model::{LanguageModel, PromptPlace};
+use skn_model::{Backend, LanguageModel, PromptPlace};
 
 use crate::checkpoint::Fingerprint;
 use crate::error::Result;
@@ -68,10 +67,7 @@ pub(crate) fn fingerprint(
 
 /// Device and instruction set, on which the last bits depend.
 fn machine(model: &LanguageModel) -> String {
-    match model.device().is_cpu() {
-        true => format!("cpu {}", Isa::best().name()),
-        false => "gpu".to_string(),
-    }
+    Backend::of(model.device()).machine()
 }
 
 /// Number of texts, and a hash of their tokens and classes: it tells another cut or another join apart, which the hash

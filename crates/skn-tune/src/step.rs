@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 use skn_data::Batch;
-use skn_model::{LanguageModel, NoHook, Output, Pass, Scored, Sequences, TrainingDropout};
+use skn_model::{Backend, LanguageModel, NoHook, Output, Pass, Scored, Sequences, TrainingDropout};
 use skn_probing::{Group, ProbingError, Silent, Workers};
 
 use crate::clip::check_finite;
@@ -162,7 +162,7 @@ impl Job<'_> {
             let (logits, targets) = forward(batch)?;
             self.backward(&logits, &targets)
         };
-        if self.model.device().is_cpu() {
+        if Backend::of(self.model.device()).computes_on_caller() {
             return workers.fold(&batches, map, |_, part| take(part), &Silent);
         }
         // One stream of work keeps the accelerator busy.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use skn_artifact::{TensorDigest, hash_of_digests};
+use skn_kernels::Backend;
 
 use super::places::Places;
 use super::processors::on_all_processors;
@@ -111,7 +112,8 @@ impl Job<'_> {
         let Some(Needed { shape, .. }) = self.needed.first() else {
             return Ok((self.file.digest(self.stored)?, Vec::new()));
         };
-        let to_store = |needed: &Needed| if device.is_cpu() { needed.left_in_file() } else { None };
+        let to_store =
+            |needed: &Needed| if Backend::of(device).packs_weights() { needed.left_in_file() } else { None };
         let keeps = self.needed.iter().any(|needed| to_store(needed).is_none());
         let kept = if keeps { shape.iter().product() } else { 0 };
         let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);

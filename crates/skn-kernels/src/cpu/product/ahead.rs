@@ -5,7 +5,7 @@ use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::ops::Range;
 
 use super::tile::{Piece, Tile};
-use crate::panels::PANEL;
+use crate::cpu::panels::PANEL;
 
 /// Steps of the inner index between prefetches. Weights come from memory or the third-level cache, and the processor's
 /// own prefetching ends with each page of 4 KB, after 32 steps.

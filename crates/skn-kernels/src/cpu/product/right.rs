@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::cut::pieces_of;
 use super::factor::As;
-use crate::element::Element;
-use crate::memory::Aligned;
-use crate::panels::{PANEL, Panels, block_steps};
-use crate::simd::Isa;
+use crate::cpu::element::Element;
+use crate::cpu::memory::Aligned;
+use crate::cpu::panels::{PANEL, Panels, block_steps};
+use crate::cpu::simd::Isa;
 
 /// Elements of a piece that is fetched ahead, at most.
 const PIECE: usize = 1024;

@@ -6,29 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{Device, Result, Tensor};
 
-use crate::cpu::with_slices;
-use crate::operand::{Operand, Precision, made};
-use crate::panels::Panels;
-
-/// Inputs and outputs of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Features {
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-}
+use crate::cpu::operand::{Operand, made};
+use crate::cpu::panels::Panels;
+use crate::cpu::slices::with_slices;
+use crate::linear::Features;
+use crate::precision::Precision;
 
 /// A frozen weight as the products need it, which is made when it is first used.
 #[derive(Debug)]
-pub(super) struct Packed {
-    pub(super) features: Features,
-    pub(super) precision: Precision,
+pub(crate) struct Packed {
+    pub(crate) features: Features,
+    pub(crate) precision: Precision,
     original: Mutex<Original>,
     operand: OnceLock<Operand>,
 }
 
 /// Every bit of a weight `[out, in]`.
 #[derive(Clone)]
-pub(super) enum Original {
+pub(crate) enum Original {
     /// Still where it can be read from.
     Unread(Arc<ReadRows>),
     /// As it was given.
@@ -38,7 +33,7 @@ pub(super) enum Original {
 }
 
 /// Appends some rows of a weight `[out, in]` to a vector.
-pub(super) type ReadRows = dyn Fn(Range<usize>, &mut Vec<f32>) -> Result<()> + Send + Sync;
+pub(crate) type ReadRows = dyn Fn(Range<usize>, &mut Vec<f32>) -> Result<()> + Send + Sync;
 
 impl fmt::Debug for Original {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,13 +46,13 @@ impl fmt::Debug for Original {
 }
 
 impl Packed {
-    pub(super) fn new(original: Original, features: Features, precision: Precision) -> Self {
+    pub(crate) fn new(original: Original, features: Features, precision: Precision) -> Self {
         let original = Mutex::new(original);
         Self { features, precision, original, operand: OnceLock::new() }
     }
 
     /// The same weight for products in another precision.
-    pub(super) fn with_precision(&self, precision: Precision) -> Self {
+    pub(crate) fn with_precision(&self, precision: Precision) -> Self {
         Self::new(self.original().clone(), self.features, precision)
     }
 
@@ -66,7 +61,7 @@ impl Packed {
         self.original.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn operand(&self) -> Result<&Operand> {
+    pub(crate) fn operand(&self) -> Result<&Operand> {
         if let Some(operand) = self.operand.get() {
             return Ok(operand);
         }
@@ -98,7 +93,7 @@ impl Packed {
         })
     }
 
-    pub(super) fn weight(&self) -> Result<Tensor> {
+    pub(crate) fn weight(&self) -> Result<Tensor> {
         self.weight_of(&self.original())
     }
 

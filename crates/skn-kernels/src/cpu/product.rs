@@ -36,11 +36,11 @@ use left::{ALIAS, Part};
 use right::Right;
 use tile::{Piece, TILE, Tile};
 
-use crate::element::{Element, Pair};
-use crate::memory::Aligned;
-use crate::panels::{PANEL, Panels};
-use crate::simd::Isa;
-use crate::view::{View, ViewMut};
+use crate::cpu::element::{Element, Pair};
+use crate::cpu::memory::Aligned;
+use crate::cpu::panels::{PANEL, Panels};
+use crate::cpu::simd::Isa;
+use crate::cpu::view::{View, ViewMut};
 
 /// Steps of the inner index for which all panels are visited before the next, so that the result is loaded and stored seldom.
 const SLAB: usize = 768;

@@ -1,53 +1,44 @@
-//! Keys and values absorbed into the queries; see [`SelfAttention`](super::SelfAttention).
+//! Keys and values absorbed into the queries; see [`SelfAttention`](crate::SelfAttention).
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use crate::attention::{AttentionForm, attention_of_rows};
-use crate::cpu::{expect_f32, slice, with_slices};
+use crate::attention::AttentionForm;
+use crate::cpu::attention::attention_of_rows;
+use crate::cpu::operand::{Operand, made};
+use crate::cpu::slices::{slice, with_slices};
+use crate::cpu::view::{View, ViewMut};
 use crate::linear::Linear;
-use crate::operand::{Operand, Precision, made};
 use crate::packing::RowSelection;
-use crate::view::{View, ViewMut};
+use crate::precision::Precision;
 
 /// Key and value layers cut into heads, made when they are first needed.
 #[derive(Debug)]
-pub(super) struct Absorbed {
+pub(crate) struct Absorbed {
     key: Arc<Heads>,
     value: Arc<Heads>,
 }
 
 impl Absorbed {
-    pub(super) fn new(key: &Linear, value: &Linear, form: &AttentionForm) -> Self {
+    pub(crate) fn new(key: &Linear, value: &Linear, form: &AttentionForm) -> Self {
         let heads = |layer| Arc::new(Heads::new(layer, form.heads));
         Self { key: heads(key), value: heads(value) }
     }
 
-    pub(super) fn pack(&self) -> Result<()> {
+    pub(crate) fn pack(&self) -> Result<()> {
         self.key.pack(&self.key.spread, Operand::of)?;
         self.value.pack(&self.value.gather, Operand::of_transposed)
     }
 
     /// What the asking rows attend to, `query` `[queries, hidden]` being their queries.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         query: &Tensor,
         x: &Tensor,
         queries: &RowSelection,
         form: &AttentionForm,
     ) -> Result<Tensor> {
-        let hidden = query.dim(1)?;
-        if x.dims() != [queries.packing().rows(), hidden] || query.dim(0)? != queries.len() {
-            bail!(
-                "self-attention: expected [{}, {hidden}] and {} queries, found {:?} and {}",
-                queries.packing().rows(),
-                queries.len(),
-                x.dims(),
-                query.dim(0)?
-            );
-        }
-        expect_f32("self-attention", x)?;
         let (weight, bias) = self.key.parameters()?;
         let asked = query.contiguous()?.apply_op3(&weight, &bias, Spread(Arc::clone(&self.key)))?;
         let mixed = attention_of_rows(&asked, x, queries, form.heads, form)?;

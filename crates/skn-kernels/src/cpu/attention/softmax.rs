@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::simd::{
+use crate::cpu::simd::{
     Isa, LANES, exp, for_each_chunk, lane_max, lane_sum, lane_sum_pairs, multiply_add, multiversioned,
 };
 

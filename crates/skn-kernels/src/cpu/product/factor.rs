@@ -1,11 +1,11 @@
 //! What products multiply: packed elements themselves, or the numbers of packed pairs.
 
-use crate::element::{Element, Pair, to_bf16};
-use crate::memory::Aligned;
-use crate::panels::PANEL;
-use crate::simd::{Isa, multiversioned};
-use crate::transpose;
-use crate::view::View;
+use crate::cpu::element::{Element, Pair, to_bf16};
+use crate::cpu::memory::Aligned;
+use crate::cpu::panels::PANEL;
+use crate::cpu::simd::{Isa, multiversioned};
+use crate::cpu::transpose;
+use crate::cpu::view::View;
 
 /// How packed elements are multiplied as factors `F`, which hold as many numbers or half of them, and what rows of the left-hand
 /// side become for that.
@@ -19,7 +19,7 @@ pub(super) trait As<F: Element>: Element {
     /// The factors of steps of a panel: the elements themselves, or made of them in `made`.
     fn factors<'m>(isa: Isa, steps: &'m [Self], made: &'m mut Aligned<F>) -> &'m [F];
 
-    /// Turns a block ([`crate::transpose`]); `from` has at most the steps of one, `to` all of them.
+    /// Turns a block ([`crate::cpu::transpose`]); `from` has at most the steps of one, `to` all of them.
     fn turn(isa: Isa, from: &[Self], to: &mut [F]);
 }
 

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 
 use super::ahead::{Ahead, groups};
 use super::tile::{Tile, by_rows};
-use crate::element::Pair;
-use crate::panels::PANEL;
+use crate::cpu::element::Pair;
+use crate::cpu::panels::PANEL;
 
 /// Which columns of a tile there are, of each half of its panel.
 fn masks(columns: usize) -> [__mmask16; 2] {

@@ -6,9 +6,9 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::weight::Packed;
 use crate::activation::Activation;
-use crate::cpu::{slice, with_slices};
-use crate::gated::{gradients, product, product_in_place};
-use crate::view::View;
+use crate::cpu::gated::{gradients, product, product_in_place};
+use crate::cpu::slices::{slice, with_slices};
+use crate::cpu::view::View;
 
 pub(super) struct Gated {
     /// Gate and up.

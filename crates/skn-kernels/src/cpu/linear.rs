@@ -1,20 +1,60 @@
 //! A linear layer's operations on candle's graph: the product with what follows it, and the gradients.
 
+mod gated;
+mod weight;
+
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::weight::{Features, Packed};
 use crate::activation::Activation;
-use crate::cpu::{slice, with_slices};
-use crate::operand::{Operand, Precision};
-use crate::simd::Isa;
-use crate::view::View;
+use crate::cpu::operand::Operand;
+use crate::cpu::simd::Isa;
+use crate::cpu::slices::{slice, with_slices};
+use crate::cpu::view::View;
+use crate::linear::{Features, Linear, Weight};
+use crate::precision::Precision;
+
+use gated::Gated;
+pub(crate) use weight::{Original, Packed};
+
+/// See [`Linear::forward`].
+pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let bias = layer.bias().contiguous()?;
+    match layer.stored() {
+        Weight::Tensor(weight) => {
+            let op = Trained { features: layer.features(), finish: Finish::new(activation) };
+            x.apply_op3(&weight.contiguous()?, &bias, op)
+        }
+        Weight::Frozen(packed) => {
+            let packed = Arc::clone(packed);
+            if x.track_op() || bias.track_op() {
+                x.apply_op2(&bias, Frozen { packed, finish: Finish::new(activation) })
+            } else {
+                let finish = Finish::without_gradient(activation);
+                x.apply_op2_no_bwd(&bias, &Frozen { packed, finish })
+            }
+        }
+    }
+}
+
+/// See [`Linear::forward_gated`].
+pub(super) fn forward_gated(layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
+    let biases = layers.map(Linear::bias);
+    match layers.map(Linear::stored) {
+        [Weight::Frozen(gate), Weight::Frozen(up)] if !biases.iter().any(|bias| bias.track_op()) => {
+            let layers = [Arc::clone(gate), Arc::clone(up)];
+            Gated::new(layers, biases.map(Tensor::clone), activation).forward(&x.contiguous()?)
+        }
+        _ => Linear::gated_of_results(layers, x, activation),
+    }
+}
 
 /// The weight frozen, and perhaps the bias.
-pub(super) struct Frozen {
-    pub(super) packed: Arc<Packed>,
-    pub(super) finish: Finish,
+struct Frozen {
+    packed: Arc<Packed>,
+    finish: Finish,
 }
 
 impl CustomOp2 for Frozen {
@@ -53,9 +93,9 @@ impl CustomOp2 for Frozen {
 }
 
 /// The weight trained, and perhaps the bias: packed anew at each call.
-pub(super) struct Trained {
-    pub(super) features: Features,
-    pub(super) finish: Finish,
+struct Trained {
+    features: Features,
+    finish: Finish,
 }
 
 impl CustomOp3 for Trained {
@@ -99,7 +139,7 @@ impl CustomOp3 for Trained {
 }
 
 /// What follows a product.
-pub(super) struct Finish {
+struct Finish {
     activation: Activation,
     /// Whether [`Self::input`] is to be kept: an activation's gradient needs it.
     keeps_input: bool,
@@ -109,12 +149,12 @@ pub(super) struct Finish {
 
 impl Finish {
     /// For a pass that needs a gradient.
-    pub(super) fn new(activation: Activation) -> Self {
+    fn new(activation: Activation) -> Self {
         Self { activation, keeps_input: activation != Activation::Identity, input: OnceLock::new() }
     }
 
     /// For one that doesn't.
-    pub(super) fn without_gradient(activation: Activation) -> Self {
+    fn without_gradient(activation: Activation) -> Self {
         Self { keeps_input: false, ..Self::new(activation) }
     }
 

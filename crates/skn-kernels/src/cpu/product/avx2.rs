@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::ahead::{Ahead, groups};
 use super::tile::{Tile, by_rows};
-use crate::panels::PANEL;
+use crate::cpu::panels::PANEL;
 
 /// A tile of so many rows.
 #[target_feature(enable = "avx2,fma")]

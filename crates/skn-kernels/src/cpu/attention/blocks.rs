@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::form::Sees;
-use crate::panels::PANEL;
-use crate::simd::LANES;
-use crate::view::View;
+use crate::attention::Sees;
+use crate::cpu::panels::PANEL;
+use crate::cpu::simd::LANES;
+use crate::cpu::view::View;
 
 /// Some queries that follow each other.
 pub(super) struct Block {

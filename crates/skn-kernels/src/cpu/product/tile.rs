@@ -1,7 +1,7 @@
 //! A tile of a product: what one call of a kernel is given.
 
-use crate::panels::PANEL;
-use crate::view::ViewMut;
+use crate::cpu::panels::PANEL;
+use crate::cpu::view::ViewMut;
 
 /// Rows of the largest tile: 12 x 2 accumulators of 16 numbers fill the 32 registers of AVX-512, the rest being for
 /// the panel.

@@ -1,26 +1,58 @@
 //! Attention on candle's graph: a block of queries of a head of a sequence at a time.
 
+mod blocks;
+mod softmax;
+
 use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::blocks::{Block, blocks};
-use super::form::AttentionForm;
-use super::softmax::{cap_gradient, cap_scores, softmax, softmax_gradient};
-use crate::cpu::{slice, with_slices};
+use crate::attention::AttentionForm;
+use crate::cpu::panels::Panels;
+use crate::cpu::simd::Isa;
+use crate::cpu::slices::{slice, with_slices};
+use crate::cpu::view::{View, ViewMut};
 use crate::mask::Dropout;
 use crate::packing::RowSelection;
-use crate::panels::Panels;
-use crate::simd::Isa;
-use crate::view::{View, ViewMut};
+
+use blocks::{Block, blocks};
+use softmax::{cap_gradient, cap_scores, softmax, softmax_gradient};
+
+/// See [`attention`](crate::attention()).
+pub(super) fn forward(
+    [q, k, v]: [&Tensor; 3],
+    queries: &RowSelection,
+    form: &AttentionForm,
+    dropout: Option<&Dropout>,
+) -> Result<Tensor> {
+    let op =
+        Attention { queries: queries.clone(), form: *form, queries_per_row: 1, dropout: dropout.cloned() };
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+}
+
+/// `softmax(scale q x^T) x` inside each sequence: keys and values are the rows themselves, `x` `[all rows, width]`, and
+/// each row of `queries` asks `per_row` times, `q` being `[queries * per_row, width]`. Of the form it has the scale and what
+/// is seen.
+pub(super) fn attention_of_rows(
+    q: &Tensor,
+    x: &Tensor,
+    queries: &RowSelection,
+    per_row: usize,
+    form: &AttentionForm,
+) -> Result<Tensor> {
+    let form = AttentionForm { heads: 1, key_value_heads: 1, head_width: x.dim(1)?, soft_cap: None, ..*form };
+    let op = Attention { queries: queries.clone(), form, queries_per_row: per_row, dropout: None };
+    let x = x.contiguous()?;
+    q.contiguous()?.apply_op3(&x, &x, op)
+}
 
 /// Attention of `queries`, whose batch the keys are of.
-pub(super) struct Attention {
-    pub(super) queries: RowSelection,
-    pub(super) form: AttentionForm,
+struct Attention {
+    queries: RowSelection,
+    form: AttentionForm,
     /// Rows of `q` for each row that asks.
-    pub(super) queries_per_row: usize,
-    pub(super) dropout: Option<Dropout>,
+    queries_per_row: usize,
+    dropout: Option<Dropout>,
 }
 
 /// The keys and values of one head of a sequence, and who asks for them.

@@ -5,8 +5,8 @@ use super::portable::rows_portable;
 use super::tile::Tile;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
-use crate::element::{Element, Pair};
-use crate::simd::Isa;
+use crate::cpu::element::{Element, Pair};
+use crate::cpu::simd::Isa;
 
 /// An element that tiles are computed of.
 pub(super) trait Factor: Element {

@@ -1,8 +1,8 @@
 //! The tile in plain Rust.
 
 use super::tile::{Tile, by_rows};
-use crate::panels::PANEL;
-use crate::simd::multiply_add;
+use crate::cpu::panels::PANEL;
+use crate::cpu::simd::multiply_add;
 
 /// A tile of so many rows.
 pub(super) fn rows_portable(tile: Tile<'_>, rows: usize) {

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::factor::As;
-use crate::element::Element;
-use crate::simd::Isa;
-use crate::view::View;
+use crate::cpu::element::Element;
+use crate::cpu::simd::Isa;
+use crate::cpu::view::View;
 
 /// Rows that start a multiple of so many numbers (4 KB) apart lie in the same sets of the first-level cache: the 12 of a tile
 /// drive each other out of its 8 ways.

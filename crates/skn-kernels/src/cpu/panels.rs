@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use crate::element::Element;
-use crate::memory::Aligned;
-use crate::view::View;
+use crate::cpu::element::Element;
+use crate::cpu::memory::Aligned;
+use crate::cpu::view::View;
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 32;
@@ -143,7 +143,7 @@ fn pack_rows<'a, T: Element>(row: impl Fn(usize) -> &'a [f32], rows: usize, step
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::element::Pair;
+    use crate::cpu::element::Pair;
     use proptest::prelude::*;
 
     proptest! {

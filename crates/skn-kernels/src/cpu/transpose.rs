@@ -4,9 +4,9 @@
 //! each, and so has `to`, with the columns as inner index. `from` may have fewer steps; then what they would give is 0.
 #![allow(unsafe_code)] // vector intrinsics on pointers
 
-use crate::element::{Element, Pair};
-use crate::panels::{PANEL, block_steps};
-use crate::simd::Isa;
+use crate::cpu::element::{Element, Pair};
+use crate::cpu::panels::{PANEL, block_steps};
+use crate::cpu::simd::Isa;
 
 /// A block of numbers: `to[column][k] = from[k][column]`.
 pub(crate) fn transpose(isa: Isa, from: &[f32], to: &mut [f32]) {

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::element::Element;
+use crate::cpu::element::Element;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
