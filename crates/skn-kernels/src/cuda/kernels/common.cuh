@@ -1,0 +1,258 @@
+// What the kernels share: numbers of a fixed width, sums over a warp, four numbers at a time, the masks of dropout.
+//
+// The files are joined to one text for NVRTC, this one first, with SKN_JOINED defined; no header of the host is there. tests/host
+// plays the same files on the host.
+//
+// Compile with --fmad=false and without fast math. Where a product is added without a rounding of its own it is written as fmaf. So a
+// card rounds as the CPU does, but for erff, expf, logf and tanhf. Every sum has an order that depends on its own length alone.
+//
+// All matrices are row-major without gaps. Pointers need the alignment of one element; where four can be read at once is looked up
+// by the kernels.
+#pragma once
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+// tests/host has its own, since a host's compiler knows neither.
+#ifndef SKN_HOST
+#define SKN_TEXT(text) #text
+#define SKN_UNROLL _Pragma("unroll")
+#define SKN_UNROLL_BY(count) _Pragma(SKN_TEXT(unroll count))
+#define SKN_DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
+#endif
+
+// Dropout of rows: number j of the row at position p of its sequence is number p * width + j of the sequence.
+#define SKN_DROP                                                                                                               \
+    const u32 *__restrict__ keys, const u32 *__restrict__ sequence, const u32 *__restrict__ position, u32 threshold, float scale
+
+constexpr u32 WARP = 32;
+constexpr u32 ALL_LANES = 0xffffffffu;
+
+__device__ inline float infinity()
+{
+    return __int_as_float(0x7f800000);
+}
+
+// The sum of what the lanes of a warp have, in all of them: a tree, whose sums are the same from both sides.
+__device__ inline float warp_sum(float value)
+{
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(ALL_LANES, value, distance);
+    return value;
+}
+
+// Some numbers that are read and written together.
+template <int COUNT> struct Few {
+    static constexpr int count = COUNT;
+    float of[COUNT];
+};
+using Quad = Few<4>;
+
+__device__ inline bool is_aligned(const void *pointer)
+{
+    return (reinterpret_cast<u64>(pointer) & 15) == 0;
+}
+
+// The numbers from `from` on; four need 16-byte alignment.
+template <int COUNT> __device__ inline Few<COUNT> load(const float *from)
+{
+    static_assert(COUNT == 1 || COUNT == 4, "one number or four");
+    if constexpr (COUNT == 1) {
+        return {{*from}};
+    } else {
+        const float4 quad = *reinterpret_cast<const float4 *>(from);
+        return {{quad.x, quad.y, quad.z, quad.w}};
+    }
+}
+
+template <int COUNT> __device__ inline void store(float *to, const Few<COUNT> &few)
+{
+    static_assert(COUNT == 1 || COUNT == 4, "one number or four");
+    if constexpr (COUNT == 1)
+        *to = few.of[0];
+    else
+        *reinterpret_cast<float4 *>(to) = make_float4(few.of[0], few.of[1], few.of[2], few.of[3]);
+}
+
+// Gives the places 0 .. count to the threads of the grid: `four.template at<4>(place)` for four of them where `aligned`, `at<1>` for
+// one. Neighbours go to neighbours.
+template <class Work> __device__ inline void for_each_place(u64 count, bool aligned, const Work &work)
+{
+    const u64 thread = u64(blockIdx.x) * blockDim.x + threadIdx.x;
+    const u64 threads = u64(gridDim.x) * blockDim.x;
+    const u64 quads = aligned ? count / 4 : 0;
+    for (u64 quad = thread; quad < quads; quad += threads)
+        work.template at<4>(4 * quad);
+    for (u64 place = 4 * quads + thread; place < count; place += threads)
+        work.template at<1>(place);
+}
+
+// What a lane of a warp has to do of the warp's row: columns lane, lane + 32, ... So neighbours read neighbours, and sums have an
+// order that depends on the width alone. Up to 32 * HELD columns are made once and stay in registers; with HELD 0 they are made anew
+// each time.
+template <int HELD, class Value, class Make> struct LaneRow {
+    Make make;
+    u32 width;
+    u32 lane;
+    Value held[HELD > 0 ? HELD : 1];
+
+    // Calls use(column, value) for each, ascending.
+    template <class Use> __device__ void each(const Use &use) const
+    {
+        if constexpr (HELD > 0) {
+            SKN_UNROLL
+            for (u32 i = 0; i < HELD; i++)
+                if (lane + WARP * i < width)
+                    use(lane + WARP * i, held[i]);
+        } else {
+            for (u32 column = lane; column < width; column += WARP)
+                use(column, make(column));
+        }
+    }
+
+    // The mean of of(value) over the whole row, in all lanes.
+    template <class Of> __device__ float mean(const Of &of) const
+    {
+        float total = 0.0f;
+        each([&](u32, const Value &value) { total += of(value); });
+        return warp_sum(total) / float(width);
+    }
+};
+
+// The row whose value in a column is make(column).
+template <int HELD, class Value, class Make> __device__ inline LaneRow<HELD, Value, Make> lane_row(u32 width, const Make &make)
+{
+    LaneRow<HELD, Value, Make> row = {make, width, threadIdx.x % WARP, {}};
+    if constexpr (HELD > 0) {
+        SKN_UNROLL
+        for (u32 i = 0; i < HELD; i++)
+            if (row.lane + WARP * i < width)
+                row.held[i] = make(row.lane + WARP * i);
+    }
+    return row;
+}
+
+// The row of the warp among those of the grid.
+__device__ inline u32 row_of_warp()
+{
+    return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+}
+
+// A block sums 8 columns: so a warp reads whole sectors of memory, and a matrix of a few hundred columns is enough for all of a card.
+constexpr u32 COLUMNS_OF_BLOCK = 8;
+constexpr u32 SLICES = 32;
+
+// The sums over rows of term(row, column), an array of COUNT, by the 256 threads of a block: each adds up every 32nd row, ascending,
+// then a tree. Thread i < 8 has those of column 8 * blockIdx.x + i; the others have parts.
+template <int COUNT, class Term> __device__ inline Few<COUNT> column_sums_of_block(u32 rows, u32 columns, const Term &term)
+{
+    __shared__ float parts[COUNT][SLICES][COLUMNS_OF_BLOCK];
+    const u32 place = threadIdx.x % COLUMNS_OF_BLOCK, slice = threadIdx.x / COLUMNS_OF_BLOCK;
+    const u32 column = blockIdx.x * COLUMNS_OF_BLOCK + place;
+    Few<COUNT> sums = {};
+    if (column < columns) {
+        SKN_UNROLL_BY(8)
+        for (u32 row = slice; row < rows; row += SLICES) {
+            const Few<COUNT> terms = term(row, column);
+            for (int i = 0; i < COUNT; i++)
+                sums.of[i] += terms.of[i];
+        }
+    }
+    for (int i = 0; i < COUNT; i++)
+        parts[i][slice][place] = sums.of[i];
+    __syncthreads();
+    for (u32 half = SLICES / 2; half > 0; half /= 2) {
+        if (slice < half)
+            for (int i = 0; i < COUNT; i++)
+                parts[i][slice][place] += parts[i][slice + half][place];
+        __syncthreads();
+    }
+    for (int i = 0; i < COUNT; i++)
+        sums.of[i] = parts[i][slice][place];
+    return sums;
+}
+
+// The column whose sums a thread has after column_sums_of_block, or `columns` if it has none.
+__device__ inline u32 column_of_thread(u32 columns)
+{
+    const u32 column = blockIdx.x * COLUMNS_OF_BLOCK + threadIdx.x;
+    return threadIdx.x < COLUMNS_OF_BLOCK && column < columns ? column : columns;
+}
+
+__device__ inline u32 rotated(u32 word, int bits)
+{
+    return (word << bits) | (word >> (32 - bits));
+}
+
+__device__ inline void quarter_round(u32 &a, u32 &b, u32 &c, u32 &d)
+{
+    a += b;
+    d = rotated(d ^ a, 16);
+    c += d;
+    b = rotated(b ^ c, 12);
+    a += b;
+    d = rotated(d ^ a, 8);
+    c += d;
+    b = rotated(b ^ c, 7);
+}
+
+// Which of the 16 words of a block of a key's ChaCha8 stream (Bernstein, 2008; 64-bit counter, stream 0) are at least `threshold`:
+// bit i for word i.
+__device__ inline u32 words_kept(const u32 *key, u64 block, u32 threshold)
+{
+    const u32 first[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574, key[0], key[1], key[2], key[3],
+                           key[4],     key[5],     key[6],     key[7],     u32(block), u32(block >> 32), 0, 0};
+    u32 word[16];
+    SKN_UNROLL
+    for (int i = 0; i < 16; i++)
+        word[i] = first[i];
+    SKN_UNROLL
+    for (int twice = 0; twice < 4; twice++) {
+        quarter_round(word[0], word[4], word[8], word[12]);
+        quarter_round(word[1], word[5], word[9], word[13]);
+        quarter_round(word[2], word[6], word[10], word[14]);
+        quarter_round(word[3], word[7], word[11], word[15]);
+        quarter_round(word[0], word[5], word[10], word[15]);
+        quarter_round(word[1], word[6], word[11], word[12]);
+        quarter_round(word[2], word[7], word[8], word[13]);
+        quarter_round(word[3], word[4], word[9], word[14]);
+    }
+    u32 kept = 0;
+    SKN_UNROLL
+    for (int i = 0; i < 16; i++)
+        kept |= u32(word[i] + first[i] >= threshold) << i;
+    return kept;
+}
+
+// What the numbers of a row are multiplied with: 0 or `scale`; 1 without dropout.
+struct RowFactors {
+    // A bit for each number, from the first of the block of the stream in which the row begins. Null: no dropout.
+    const u16 *kept;
+    u32 skipped;
+    float scale;
+
+    __device__ float of(u32 column) const
+    {
+        if (kept == nullptr)
+            return 1.0f;
+        const u32 place = column + skipped;
+        return (kept[place / 16] >> (place % 16)) & 1 ? scale : 0.0f;
+    }
+};
+
+// The factors of a warp's row; all its lanes make them. `shared` has width / 16 + 2 places for each warp of the block, if there are
+// keys.
+__device__ inline RowFactors row_factors(u16 *shared, SKN_DROP, u32 row, u32 width)
+{
+    if (keys == nullptr)
+        return {nullptr, 0, 1.0f};
+    const u64 first = u64(position[row]) * width;
+    const u32 skipped = u32(first % 16), blocks = (skipped + width + 15) / 16;
+    u16 *kept = shared + threadIdx.x / WARP * (width / 16 + 2);
+    for (u32 block = threadIdx.x % WARP; block < blocks; block += WARP)
+        kept[block] = u16(words_kept(keys + 8 * u64(sequence[row]), first / 16 + block, threshold));
+    __syncwarp();
+    return {kept, skipped, scale};
+}
