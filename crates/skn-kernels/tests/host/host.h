@@ -1,8 +1,9 @@
-// Plays CUDA kernels without a card: what of CUDA C++ the kernels of src/cuda/kernels use, on one thread of the host.
+// Plays CUDA kernels without a card: what of CUDA C++ the kernels of src/cuda/kernels use, on one thread of
+// the host.
 //
-// Each thread of a block is a fiber with a stack of its own. It runs until it comes to a barrier, a shuffle or its end; then the next
-// one does, in the order that was asked. What is missing a barrier so gives another result in another order. A barrier that not all
-// threads reach is an error.
+// Each thread of a block is a fiber with a stack of its own. It runs until it comes to a barrier, a shuffle
+// or its end; then the next one does, in the order that was asked. What is missing a barrier so gives another
+// result in another order. A barrier that not all threads reach is an error.
 #pragma once
 
 // Its longjmp takes a jump to another stack for a fault.
@@ -63,7 +64,8 @@ struct alignas(16) float4 {
 
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-namespace player {
+namespace player
+{
 
 constexpr unsigned WARP = 32;
 constexpr unsigned MOST_THREADS = 1024;
@@ -101,7 +103,8 @@ inline const char *name_of(At at)
 struct Refused {};
 
 // An order of 0 .. count.
-class Order {
+class Order
+{
   public:
     Order(unsigned kind, uint64_t count, uint64_t key) : kind(kind), count(count)
     {
@@ -169,7 +172,8 @@ inline void go(Stack &own, Stack &other)
     swapcontext(&own.context, &other.context);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
-    // swapcontext asks the system for the mask of signals each time, which takes most of its time. So it is the first time only.
+    // swapcontext asks the system for the mask of signals each time, which takes most of its time. So it is
+    // the first time only.
     if (_setjmp(own.left) != 0)
         return;
     own.was_left = true;
@@ -222,8 +226,8 @@ inline void *shared_memory()
 inline std::string said(unsigned thread)
 {
     const dim3 &block = blockIdx;
-    return "thread " + std::to_string(thread) + " of block (" + std::to_string(block.x) + ", " + std::to_string(block.y) + ", " +
-           std::to_string(block.z) + ")";
+    return "thread " + std::to_string(thread) + " of block (" + std::to_string(block.x) + ", " +
+           std::to_string(block.y) + ", " + std::to_string(block.z) + ")";
 }
 
 inline void refuse(const std::string &error)
@@ -333,8 +337,9 @@ inline bool is_of_warp(At at)
 // Says of two threads that they wait for each other in vain.
 inline void stuck(unsigned one, unsigned other)
 {
-    state.error = "a barrier that not all threads reach: " + said(one) + " came to " + name_of(state.fibers[one]->at) +
-                  ", thread " + std::to_string(other) + " to " + name_of(state.fibers[other]->at);
+    state.error = "a barrier that not all threads reach: " + said(one) + " came to " +
+                  name_of(state.fibers[one]->at) + ", thread " + std::to_string(other) + " to " +
+                  name_of(state.fibers[other]->at);
 }
 
 // Runs the threads of a warp until they are at a barrier of the block or at their end.
@@ -349,12 +354,14 @@ inline void run_warp(unsigned first, unsigned count, uint64_t key)
         // All of them wait now.
         const At at = state.fibers[first]->at;
         for (unsigned lane = 1; lane < count; lane++)
-            if (const At other = state.fibers[first + lane]->at; other != at && (is_of_warp(at) || is_of_warp(other)))
+            if (const At other = state.fibers[first + lane]->at;
+                other != at && (is_of_warp(at) || is_of_warp(other)))
                 return stuck(first, first + lane);
         if (!is_of_warp(at))
             return;
         if (count < WARP && at != At::WARP_BARRIER) {
-            state.error = said(first) + " came to " + name_of(at) + " in a warp of " + std::to_string(count) + " threads";
+            state.error = said(first) + " came to " + name_of(at) + " in a warp of " + std::to_string(count) +
+                          " threads";
             return;
         }
         for (unsigned lane = 0; lane < count; lane++)
@@ -398,8 +405,10 @@ inline void run_block_of_calls(uint64_t block)
     }
 }
 
-// Memory of just so many bytes, so that a sanitizer sees what is beside them. Where none is there are guards behind them.
-class Memory {
+// Memory of just so many bytes, so that a sanitizer sees what is beside them. Where none is there are guards
+// behind them.
+class Memory
+{
   public:
     // `beside` is how many bytes they begin behind a multiple of 16.
     Memory(size_t bytes, size_t beside) : bytes(bytes), beside(beside)
@@ -460,9 +469,11 @@ inline std::string play(const Launch &launch)
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
         return "a grid that no card takes";
     if (launch.threads == 0 || launch.threads > MOST_THREADS)
-        return "a block of " + std::to_string(launch.threads) + " threads, expected 1 to " + std::to_string(MOST_THREADS);
+        return "a block of " + std::to_string(launch.threads) + " threads, expected 1 to " +
+               std::to_string(MOST_THREADS);
     if (launch.shared > MOST_SHARED)
-        return std::to_string(launch.shared) + " bytes of shared memory, expected at most " + std::to_string(MOST_SHARED);
+        return std::to_string(launch.shared) + " bytes of shared memory, expected at most " +
+               std::to_string(MOST_SHARED);
     if (launch.order > 2)
         return "order " + std::to_string(launch.order) + ", expected 0, 1 or 2";
     state.launch = &launch;
@@ -479,7 +490,8 @@ inline std::string play(const Launch &launch)
     const Order order(launch.order, blocks, 1);
     for (uint64_t i = 0; i < blocks && state.error.empty(); i++) {
         const uint64_t block = order.at(i);
-        blockIdx = {unsigned(block % grid.x), unsigned(block / grid.x % grid.y), unsigned(block / grid.x / grid.y)};
+        blockIdx = {unsigned(block % grid.x), unsigned(block / grid.x % grid.y),
+                    unsigned(block / grid.x / grid.y)};
         // A block finds nothing of the one before.
         memset(shared.data(), UNWRITTEN, shared.size());
         if (launch.waits)

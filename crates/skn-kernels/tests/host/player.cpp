@@ -1,11 +1,11 @@
 // Plays launches of the kernels in src/cuda/kernels, without a card: see host.h.
 //
-// Built by: c++ -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -o player player.cpp. What is fused into one rounding is written as fmaf in
-// the kernels, and nothing else may be.
+// Built by: c++ -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -o player player.cpp. What is fused into one
+// rounding is written as fmaf in the kernels, and nothing else may be.
 //
 // Reads launches, answers each, and ends where the input does. Everything is little-endian.
-// A launch: u32 length of the name, the name; u32 grid x, y, z; u32 threads of a block; u32 bytes of shared memory; u32 order; u32 number
-// of arguments; then each argument, a u8 and what belongs to it:
+// A launch: u32 length of the name, the name; u32 grid x, y, z; u32 threads of a block; u32 bytes of shared
+// memory; u32 order; u32 number of arguments; then each argument, a u8 and what belongs to it:
 //   0 null pointer
 //   1 array to read: u64 bytes, these
 //   2 array to write: u64 bytes; full of 0xff first, so that places that are not written are NaN
@@ -13,9 +13,9 @@
 //   4 u32
 //   5 u64
 //   6 f32
-// Order 0: threads ascending, between barriers; 1: descending; 2: mixed. Blocks likewise. 256 more: arrays begin 8 bytes behind a
-// multiple of 16.
-// An answer: u8 0 and the bytes of the arrays 2 and 3 in order; or u8 1, u32 length of a message, the message.
+// Order 0: threads ascending, between barriers; 1: descending; 2: mixed. Blocks likewise. 256 more: arrays
+// begin 8 bytes behind a multiple of 16. An answer: u8 0 and the bytes of the arrays 2 and 3 in order; or u8
+// 1, u32 length of a message, the message.
 
 #include "host.h"
 
@@ -25,7 +25,8 @@
 #include "../../src/cuda/kernels/pool.cu"
 #include "../../src/cuda/kernels/rotary.cu"
 
-namespace {
+namespace
+{
 
 // Kernels that show what the player sees.
 
@@ -79,8 +80,13 @@ struct Argument {
 
 const char *name_of(Tag tag)
 {
-    const char *const names[] = {
-        "a null pointer", "an array to read", "an array to write", "an array to read and write", "a u32", "a u64", "an f32"};
+    const char *const names[] = {"a null pointer",
+                                 "an array to read",
+                                 "an array to write",
+                                 "an array to read and write",
+                                 "a u32",
+                                 "a u64",
+                                 "an f32"};
     return names[size_t(tag)];
 }
 
@@ -92,7 +98,8 @@ template <class T> struct Parameter<const T *> {
 
     static bool takes(const Argument &argument)
     {
-        return argument.tag == Tag::NOTHING || (argument.tag == Tag::READ && argument.memory->size() % sizeof(T) == 0);
+        return argument.tag == Tag::NOTHING ||
+               (argument.tag == Tag::READ && argument.memory->size() % sizeof(T) == 0);
     }
 
     static const T *of(const Argument &argument)
@@ -171,11 +178,13 @@ struct Kernel {
 template <class... T, size_t... I> std::string wrong_of(const Arguments &arguments, std::index_sequence<I...>)
 {
     if (arguments.size() != sizeof...(T))
-        return "expected " + std::to_string(sizeof...(T)) + " arguments, found " + std::to_string(arguments.size());
+        return "expected " + std::to_string(sizeof...(T)) + " arguments, found " +
+               std::to_string(arguments.size());
     std::string wrong;
     const auto check = [&](size_t i, bool takes, const char *expected) {
         if (!takes && wrong.empty()) {
-            wrong = "argument " + std::to_string(i) + ": expected " + expected + ", found " + name_of(arguments[i].tag);
+            wrong = "argument " + std::to_string(i) + ": expected " + expected + ", found " +
+                    name_of(arguments[i].tag);
             if (arguments[i].memory)
                 wrong += " of " + std::to_string(arguments[i].memory->size()) + " bytes";
         }
@@ -187,7 +196,8 @@ template <class... T, size_t... I> std::string wrong_of(const Arguments &argumen
 template <class... T, size_t... I>
 std::function<void()> call_of(void (*kernel)(T...), const Arguments &arguments, std::index_sequence<I...>)
 {
-    return [kernel, taken = std::tuple<T...>(Parameter<T>::of(arguments[I])...)] { std::apply(kernel, taken); };
+    return
+        [kernel, taken = std::tuple<T...>(Parameter<T>::of(arguments[I])...)] { std::apply(kernel, taken); };
 }
 
 template <class... T> Kernel kernel_of(const char *name, bool waits, void (*kernel)(T...))

@@ -1,13 +1,15 @@
-// What the kernels share: numbers of a fixed width, sums over a warp, four numbers at a time, the masks of dropout.
+// What the kernels share: numbers of a fixed width, sums over a warp, four numbers at a time, the masks of
+// dropout.
 //
-// The files are joined to one text for NVRTC, this one first, with SKN_JOINED defined; no header of the host is there. tests/host
-// plays the same files on the host.
+// The files are joined to one text for NVRTC, this one first, with SKN_JOINED defined; no header of the host
+// is there. tests/host plays the same files on the host.
 //
-// Compile with --fmad=false and without fast math. Where a product is added without a rounding of its own it is written as fmaf. So a
-// card rounds as the CPU does, but for erff, expf, logf and tanhf. Every sum has an order that depends on its own length alone.
+// Compile with --fmad=false and without fast math. Where a product is added without a rounding of its own it
+// is written as fmaf. So a card rounds as the CPU does, but for erff, expf, logf and tanhf. Every sum has an
+// order that depends on its own length alone.
 //
-// All matrices are row-major without gaps. Pointers need the alignment of one element; where four can be read at once is looked up
-// by the kernels.
+// All matrices are row-major without gaps. Pointers need the alignment of one element; where four can be read
+// at once is looked up by the kernels.
 #pragma once
 
 typedef unsigned short u16;
@@ -17,15 +19,16 @@ typedef long long i64;
 
 // tests/host has its own, since a host's compiler knows neither.
 #ifndef SKN_HOST
-#define SKN_TEXT(text) #text
-#define SKN_UNROLL _Pragma("unroll")
-#define SKN_UNROLL_BY(count) _Pragma(SKN_TEXT(unroll count))
+#define SKN_PRAGMA(text) _Pragma(#text)
+#define SKN_UNROLL SKN_PRAGMA(unroll)
+#define SKN_UNROLL_BY(count) SKN_PRAGMA(unroll count)
 #define SKN_DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 #endif
 
 // Dropout of rows: number j of the row at position p of its sequence is number p * width + j of the sequence.
-#define SKN_DROP                                                                                                               \
-    const u32 *__restrict__ keys, const u32 *__restrict__ sequence, const u32 *__restrict__ position, u32 threshold, float scale
+#define SKN_DROP                                                                                      \
+    const u32 *__restrict__ keys, const u32 *__restrict__ sequence, const u32 *__restrict__ position, \
+        u32 threshold, float scale
 
 constexpr u32 WARP = 32;
 constexpr u32 ALL_LANES = 0xffffffffu;
@@ -76,8 +79,8 @@ template <int COUNT> __device__ inline void store(float *to, const Few<COUNT> &f
         *reinterpret_cast<float4 *>(to) = make_float4(few.of[0], few.of[1], few.of[2], few.of[3]);
 }
 
-// Gives the places 0 .. count to the threads of the grid: `four.template at<4>(place)` for four of them where `aligned`, `at<1>` for
-// one. Neighbours go to neighbours.
+// Gives the places 0 .. count to the threads of the grid: `four.template at<4>(place)` for four of them where
+// `aligned`, `at<1>` for one. Neighbours go to neighbours.
 template <class Work> __device__ inline void for_each_place(u64 count, bool aligned, const Work &work)
 {
     const u64 thread = u64(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -89,16 +92,16 @@ template <class Work> __device__ inline void for_each_place(u64 count, bool alig
         work.template at<1>(place);
 }
 
-// What a lane of a warp has to do of the warp's row: columns lane, lane + 32, ... So neighbours read neighbours, and sums have an
-// order that depends on the width alone. Up to 32 * HELD columns are made once and stay in registers; with HELD 0 they are made anew
-// each time.
-template <int HELD, class Value, class Make> struct LaneRow {
+// What a lane of a warp has to do of the warp's row: columns lane, lane + 32, ... So neighbours read
+// neighbours, and sums have an order that depends on the width alone. Up to 32 * HELD columns are made once
+// and stay in registers; with HELD 0 they are made anew each time.
+template <int HELD, class Make> struct LaneRow {
     Make make;
     u32 width;
     u32 lane;
-    Value held[HELD > 0 ? HELD : 1];
+    float held[HELD > 0 ? HELD : 1];
 
-    // Calls use(column, value) for each, ascending.
+    // Calls use(column, number) for each, ascending.
     template <class Use> __device__ void each(const Use &use) const
     {
         if constexpr (HELD > 0) {
@@ -107,24 +110,26 @@ template <int HELD, class Value, class Make> struct LaneRow {
                 if (lane + WARP * i < width)
                     use(lane + WARP * i, held[i]);
         } else {
-            for (u32 column = lane; column < width; column += WARP)
-                use(column, make(column));
+            const u32 steps = lane < width ? (width - lane - 1) / WARP + 1 : 0;
+            SKN_UNROLL_BY(4)
+            for (u32 step = 0; step < steps; step++)
+                use(lane + WARP * step, make(lane + WARP * step));
         }
     }
 
-    // The mean of of(value) over the whole row, in all lanes.
+    // The mean of of(column, number) over the whole row, in all lanes.
     template <class Of> __device__ float mean(const Of &of) const
     {
         float total = 0.0f;
-        each([&](u32, const Value &value) { total += of(value); });
+        each([&](u32 column, float number) { total += of(column, number); });
         return warp_sum(total) / float(width);
     }
 };
 
-// The row whose value in a column is make(column).
-template <int HELD, class Value, class Make> __device__ inline LaneRow<HELD, Value, Make> lane_row(u32 width, const Make &make)
+// The row whose number in a column is make(column).
+template <int HELD, class Make> __device__ inline LaneRow<HELD, Make> lane_row(u32 width, const Make &make)
 {
-    LaneRow<HELD, Value, Make> row = {make, width, threadIdx.x % WARP, {}};
+    LaneRow<HELD, Make> row = {make, width, threadIdx.x % WARP, {}};
     if constexpr (HELD > 0) {
         SKN_UNROLL
         for (u32 i = 0; i < HELD; i++)
@@ -134,28 +139,43 @@ template <int HELD, class Value, class Make> __device__ inline LaneRow<HELD, Val
     return row;
 }
 
+// The same array, of which the compiler does not know that. So what is read again is read from the near
+// cache, not kept in registers from the first time: that would leave too few warps to a multiprocessor.
+__device__ inline const float *read_again(const float *array)
+{
+#ifndef SKN_HOST
+    asm volatile("" : "+l"(array));
+#endif
+    return array;
+}
+
 // The row of the warp among those of the grid.
 __device__ inline u32 row_of_warp()
 {
     return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
 }
 
-// A block sums 8 columns: so a warp reads whole sectors of memory, and a matrix of a few hundred columns is enough for all of a card.
+// A block sums 8 columns: so a warp reads whole sectors of memory, and a matrix of a few hundred columns is
+// enough for all of a card.
 constexpr u32 COLUMNS_OF_BLOCK = 8;
 constexpr u32 SLICES = 32;
 
-// The sums over rows of term(row, column), an array of COUNT, by the 256 threads of a block: each adds up every 32nd row, ascending,
-// then a tree. Thread i < 8 has those of column 8 * blockIdx.x + i; the others have parts.
-template <int COUNT, class Term> __device__ inline Few<COUNT> column_sums_of_block(u32 rows, u32 columns, const Term &term)
+// The sums over rows of term(row, column), an array of COUNT, by the 256 threads of a block: each adds up
+// every 32nd row, ascending, then a tree. Thread i < 8 has those of column 8 * blockIdx.x + i; the others
+// have parts.
+template <int COUNT, class Term>
+__device__ inline Few<COUNT> column_sums_of_block(u32 rows, u32 columns, const Term &term)
 {
     __shared__ float parts[COUNT][SLICES][COLUMNS_OF_BLOCK];
     const u32 place = threadIdx.x % COLUMNS_OF_BLOCK, slice = threadIdx.x / COLUMNS_OF_BLOCK;
     const u32 column = blockIdx.x * COLUMNS_OF_BLOCK + place;
     Few<COUNT> sums = {};
-    if (column < columns) {
+    if (column < columns && slice < rows) {
+        // A loop that counts by 1 reads several rows before it adds them up.
+        const u32 steps = (rows - slice - 1) / SLICES + 1;
         SKN_UNROLL_BY(8)
-        for (u32 row = slice; row < rows; row += SLICES) {
-            const Few<COUNT> terms = term(row, column);
+        for (u32 step = 0; step < steps; step++) {
+            const Few<COUNT> terms = term(slice + step * SLICES, column);
             for (int i = 0; i < COUNT; i++)
                 sums.of[i] += terms.of[i];
         }
@@ -198,12 +218,13 @@ __device__ inline void quarter_round(u32 &a, u32 &b, u32 &c, u32 &d)
     b = rotated(b ^ c, 7);
 }
 
-// Which of the 16 words of a block of a key's ChaCha8 stream (Bernstein, 2008; 64-bit counter, stream 0) are at least `threshold`:
-// bit i for word i.
+// Which of the 16 words of a block of a key's ChaCha8 stream (Bernstein, 2008; 64-bit counter, stream 0) are
+// at least `threshold`: bit i for word i.
 __device__ inline u32 words_kept(const u32 *key, u64 block, u32 threshold)
 {
-    const u32 first[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574, key[0], key[1], key[2], key[3],
-                           key[4],     key[5],     key[6],     key[7],     u32(block), u32(block >> 32), 0, 0};
+    const u32 first[16] = {0x61707865, 0x3320646e,       0x79622d32, 0x6b206574, key[0], key[1],
+                           key[2],     key[3],           key[4],     key[5],     key[6], key[7],
+                           u32(block), u32(block >> 32), 0,          0};
     u32 word[16];
     SKN_UNROLL
     for (int i = 0; i < 16; i++)
@@ -228,7 +249,8 @@ __device__ inline u32 words_kept(const u32 *key, u64 block, u32 threshold)
 
 // What the numbers of a row are multiplied with: 0 or `scale`; 1 without dropout.
 struct RowFactors {
-    // A bit for each number, from the first of the block of the stream in which the row begins. Null: no dropout.
+    // A bit for each number, from the first of the block of the stream in which the row begins. Null: no
+    // dropout.
     const u16 *kept;
     u32 skipped;
     float scale;
@@ -242,8 +264,8 @@ struct RowFactors {
     }
 };
 
-// The factors of a warp's row; all its lanes make them. `shared` has width / 16 + 2 places for each warp of the block, if there are
-// keys.
+// The factors of a warp's row; all its lanes make them. `shared` has width / 16 + 2 places for each warp of
+// the block, if there are keys.
 __device__ inline RowFactors row_factors(u16 *shared, SKN_DROP, u32 row, u32 width)
 {
     if (keys == nullptr)

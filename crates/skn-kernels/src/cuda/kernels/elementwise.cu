@@ -1,8 +1,8 @@
 // Operations on each number by itself, sums over columns, dropout.
 //
-// grid: min(ceil(count / 1024), 65535), block: 256, shared: 0 bytes for bias_activation, activation_gradient, gated, gated_gradient
-// grid: ceil(columns / 8), block: 256, shared: 0 bytes for column_sums
-// grid: ceil(rows / 8), block: 256, shared: keys ? 16 * (width / 16 + 2) : 0 bytes for dropped
+// grid: min(ceil(count / 1024), 65535), block: 256, shared: 0 bytes for bias_activation, activation_gradient,
+// gated, gated_gradient grid: ceil(columns / 8), block: 256, shared: 0 bytes for column_sums grid: ceil(rows
+// / 8), block: 256, shared: keys ? 16 * (width / 16 + 2) : 0 bytes for dropped
 #ifndef SKN_JOINED
 #include "common.cuh"
 #endif
@@ -91,8 +91,8 @@ struct BiasActivation {
     }
 };
 
-// kept = product + bias of the column, out = activation(kept); product, kept and out [count / columns, columns], bias [columns].
-// kept may be null.
+// kept = product + bias of the column, out = activation(kept); product, kept and out [count / columns,
+// columns], bias [columns]. kept may be null.
 extern "C" __global__ void __launch_bounds__(256)
     bias_activation(float *__restrict__ out, float *__restrict__ kept, const float *__restrict__ product,
                     const float *__restrict__ bias, u64 count, u32 columns, u32 activation)
@@ -120,8 +120,8 @@ struct ActivationGradient {
 
 // out = gradient * activation'(input), all [count].
 extern "C" __global__ void __launch_bounds__(256)
-    activation_gradient(float *__restrict__ out, const float *__restrict__ input, const float *__restrict__ gradient,
-                        u64 count, u32 activation)
+    activation_gradient(float *__restrict__ out, const float *__restrict__ input,
+                        const float *__restrict__ gradient, u64 count, u32 activation)
 {
     const bool aligned = is_aligned(out) && is_aligned(input) && is_aligned(gradient);
     for_each_place(count, aligned, ActivationGradient{out, input, gradient, activation});
@@ -145,7 +145,8 @@ struct Gated {
 
 // out = activation(gate) * up, all [count].
 extern "C" __global__ void __launch_bounds__(256)
-    gated(float *__restrict__ out, const float *__restrict__ gate, const float *__restrict__ up, u64 count, u32 activation)
+    gated(float *__restrict__ out, const float *__restrict__ gate, const float *__restrict__ up, u64 count,
+          u32 activation)
 {
     const bool aligned = is_aligned(out) && is_aligned(gate) && is_aligned(up);
     for_each_place(count, aligned, Gated{out, gate, up, activation});
@@ -176,13 +177,15 @@ struct GatedGradient {
     }
 };
 
-// of_gate = gradient * up * activation'(gate), of_up = gradient * activation(gate), all [count]. Either may be null.
+// of_gate = gradient * up * activation'(gate), of_up = gradient * activation(gate), all [count]. Either may
+// be null.
 extern "C" __global__ void __launch_bounds__(256)
     gated_gradient(float *__restrict__ of_gate, float *__restrict__ of_up, const float *__restrict__ gate,
-                   const float *__restrict__ up, const float *__restrict__ gradient, u64 count, u32 activation)
+                   const float *__restrict__ up, const float *__restrict__ gradient, u64 count,
+                   u32 activation)
 {
-    const bool aligned =
-        is_aligned(of_gate) && is_aligned(of_up) && is_aligned(gate) && is_aligned(up) && is_aligned(gradient);
+    const bool aligned = is_aligned(of_gate) && is_aligned(of_up) && is_aligned(gate) && is_aligned(up) &&
+                         is_aligned(gradient);
     for_each_place(count, aligned, GatedGradient{of_gate, of_up, gate, up, gradient, activation});
 }
 
@@ -205,7 +208,8 @@ extern "C" __global__ void __launch_bounds__(256)
     const u32 row = row_of_warp();
     if (row >= rows)
         return;
-    const RowFactors factors = row_factors(kept_of_rows, keys, sequence, position, threshold, scale, row, width);
+    const RowFactors factors =
+        row_factors(kept_of_rows, keys, sequence, position, threshold, scale, row, width);
     const u64 start = u64(row) * width;
     for (u32 column = threadIdx.x % WARP; column < width; column += WARP)
         out[start + column] = x[start + column] * factors.of(column);

@@ -6,12 +6,13 @@
 #include "common.cuh"
 #endif
 
-// Mean and maximum of each column over the rows first[t] .. first[t] + count[t] of x [.., width] for each text t: mean and max [texts,
-// width]. As the CPU does it: summed in f64, ascending, divided in f64, then rounded; of 0 and -0 the first one is the maximum. Either
-// may be null. Texts without rows have no mean (NaN) and the maximum -infinity.
+// Mean and maximum of each column over the rows first[t] .. first[t] + count[t] of x [.., width] for each
+// text t: mean and max [texts, width]. As the CPU does it: summed in f64, ascending, divided in f64, then
+// rounded; of 0 and -0 the first one is the maximum. Either may be null. Texts without rows have no mean
+// (NaN) and the maximum -infinity.
 extern "C" __global__ void __launch_bounds__(128)
-    pool_rows(float *__restrict__ mean, float *__restrict__ max, const float *__restrict__ x, const u32 *__restrict__ first,
-              const u32 *__restrict__ count, u32 texts, u32 width)
+    pool_rows(float *__restrict__ mean, float *__restrict__ max, const float *__restrict__ x,
+              const u32 *__restrict__ first, const u32 *__restrict__ count, u32 texts, u32 width)
 {
     const u32 text = blockIdx.x, column = blockIdx.y * blockDim.x + threadIdx.x;
     if (text >= texts || column >= width)
@@ -48,7 +49,8 @@ struct FirstNotFinite {
     }
 };
 
-// Lowers found [1] to the place of the first number of x [count] that is NaN or infinite, if there is one before it.
+// Lowers found [1] to the place of the first number of x [count] that is NaN or infinite, if there is one
+// before it.
 extern "C" __global__ void __launch_bounds__(256)
     first_not_finite(u64 *__restrict__ found, const float *__restrict__ x, u64 count)
 {

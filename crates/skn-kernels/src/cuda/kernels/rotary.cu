@@ -5,9 +5,10 @@
 #include "common.cuh"
 #endif
 
-// Turns the pair (i, i + angles) of each head by the angle i of the row's position: with c, s its cosine and sine, (x, y) becomes
-// (x c - y s, y c + x s); what is behind the pairs of a head stays. x and out [rows, heads * head_width], table [positions, 2 *
-// angles]: cosines, then sines; position [rows]. back = 1 turns back: the gradient.
+// Turns the pair (i, i + angles) of each head by the angle i of the row's position: with c, s its cosine and
+// sine, (x, y) becomes (x c - y s, y c + x s); what is behind the pairs of a head stays. x and out [rows,
+// heads * head_width], table [positions, 2 * angles]: cosines, then sines; position [rows]. back = 1 turns
+// back: the gradient.
 extern "C" __global__ void __launch_bounds__(128)
     rotary(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ table,
            const u32 *__restrict__ position, u32 rows, u32 heads, u32 head_width, u32 angles, u32 back)
