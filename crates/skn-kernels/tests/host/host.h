@@ -77,7 +77,7 @@ constexpr size_t GUARD = 64;
 constexpr unsigned char UNWRITTEN = 0xff;
 
 // Where a fiber waits.
-enum class At { NOWHERE, END, BARRIER, BARRIER_OR, WARP_BARRIER, SHUFFLE, VOTE };
+enum class At { NOWHERE, END, BARRIER, BARRIER_OR, WARP_BARRIER, SHUFFLE };
 
 inline const char *name_of(At at)
 {
@@ -92,8 +92,6 @@ inline const char *name_of(At at)
         return "__syncwarp";
     case At::SHUFFLE:
         return "a shuffle";
-    case At::VOTE:
-        return "a vote";
     default:
         return "nothing";
     }
@@ -186,7 +184,7 @@ inline void go(Stack &own, Stack &other)
 struct Fiber {
     Stack stack;
     At at = At::END;
-    // Of a thread that comes to a shuffle or a vote: what it brings.
+    // Of a thread that comes to a shuffle or to __syncthreads_or: what it brings.
     uint64_t brought = 0;
 
     ~Fiber()
@@ -199,7 +197,7 @@ struct Fiber {
 struct Launch {
     dim3 grid;
     unsigned threads, shared, order;
-    // Whether the kernel has barriers, shuffles or votes. Without them threads need not be fibers.
+    // Whether the kernel has barriers or shuffles. Without them threads need not be fibers.
     bool waits;
     std::function<void()> body;
 };
@@ -209,7 +207,7 @@ struct State {
     std::vector<std::unique_ptr<Fiber>> fibers;
     Stack own;
     unsigned thread = 0;
-    // What the threads of each warp brought to the last shuffle or vote.
+    // What the threads of each warp brought to the last shuffle.
     uint64_t brought[MOST_THREADS / WARP][WARP] = {};
     bool any = false;
     std::string error;
@@ -270,15 +268,6 @@ template <class T> T shuffled(unsigned lanes, T value, unsigned from)
     return value;
 }
 
-inline unsigned voted(unsigned lanes, bool vote)
-{
-    bring(At::VOTE, lanes, vote);
-    unsigned votes = 0;
-    for (unsigned lane = 0; lane < WARP; lane++)
-        votes |= unsigned(state.brought[state.thread / WARP][lane]) << lane;
-    return votes;
-}
-
 inline void fiber_main()
 {
 #if SKN_SANITIZED
@@ -331,7 +320,7 @@ inline void run(unsigned thread)
 
 inline bool is_of_warp(At at)
 {
-    return at == At::WARP_BARRIER || at == At::SHUFFLE || at == At::VOTE;
+    return at == At::WARP_BARRIER || at == At::SHUFFLE;
 }
 
 // Says of two threads that they wait for each other in vain.
@@ -545,38 +534,11 @@ template <class T> T __shfl_down_sync(unsigned lanes, T value, unsigned distance
     return player::shuffled(lanes, value, threadIdx.x % player::WARP + distance);
 }
 
-template <class T> T __shfl_up_sync(unsigned lanes, T value, unsigned distance)
-{
-    return player::shuffled(lanes, value, threadIdx.x % player::WARP - distance);
-}
-
-inline unsigned __ballot_sync(unsigned lanes, int vote)
-{
-    return player::voted(lanes, vote != 0);
-}
-
-inline int __any_sync(unsigned lanes, int vote)
-{
-    return player::voted(lanes, vote != 0) != 0;
-}
-
-inline int __all_sync(unsigned lanes, int vote)
-{
-    return player::voted(lanes, vote != 0) == 0xffffffffu;
-}
-
 // One thread runs at a time, so that everything is atomic.
 template <class T> T atomicMin(T *to, T value)
 {
     const T before = *to;
     *to = value < before ? value : before;
-    return before;
-}
-
-template <class T> T atomicMax(T *to, T value)
-{
-    const T before = *to;
-    *to = value > before ? value : before;
     return before;
 }
 
@@ -590,11 +552,6 @@ template <class T> T atomicAdd(T *to, T value)
 inline unsigned min(unsigned a, unsigned b)
 {
     return a < b ? a : b;
-}
-
-inline unsigned max(unsigned a, unsigned b)
-{
-    return a > b ? a : b;
 }
 
 inline float4 make_float4(float x, float y, float z, float w)
@@ -615,24 +572,9 @@ inline float __int_as_float(int bits)
     return same_bits<float>(bits);
 }
 
-inline float __uint_as_float(unsigned bits)
-{
-    return same_bits<float>(bits);
-}
-
-inline int __float_as_int(float value)
-{
-    return same_bits<int>(value);
-}
-
 inline unsigned __float_as_uint(float value)
 {
     return same_bits<unsigned>(value);
-}
-
-inline long long __double_as_longlong(double value)
-{
-    return same_bits<long long>(value);
 }
 
 // To the nearest integer, halves to the even one.

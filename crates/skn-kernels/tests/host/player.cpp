@@ -14,8 +14,10 @@
 //   5 u64
 //   6 f32
 // Order 0: threads ascending, between barriers; 1: descending; 2: mixed. Blocks likewise. 256 more: arrays
-// begin 8 bytes behind a multiple of 16. An answer: u8 0 and the bytes of the arrays 2 and 3 in order; or u8
-// 1, u32 length of a message, the message.
+// begin 8 bytes behind a multiple of 16.
+//
+// An answer: u8 0 and the bytes of the arrays 2 and 3 in order; or u8 1, u32 length of a message, the
+// message.
 
 #include "host.h"
 

@@ -48,7 +48,6 @@ __device__ inline float warp_sum(float value)
 
 // Some numbers that are read and written together.
 template <int COUNT> struct Few {
-    static constexpr int count = COUNT;
     float of[COUNT];
 };
 using Quad = Few<4>;
@@ -79,8 +78,8 @@ template <int COUNT> __device__ inline void store(float *to, const Few<COUNT> &f
         *reinterpret_cast<float4 *>(to) = make_float4(few.of[0], few.of[1], few.of[2], few.of[3]);
 }
 
-// Gives the places 0 .. count to the threads of the grid: `four.template at<4>(place)` for four of them where
-// `aligned`, `at<1>` for one. Neighbours go to neighbours.
+// Gives the places 0 .. count to the threads of the grid: `work.at<4>(place)` for four of them where
+// `aligned`, `work.at<1>(place)` for one. Neighbours go to neighbours.
 template <class Work> __device__ inline void for_each_place(u64 count, bool aligned, const Work &work)
 {
     const u64 thread = u64(blockIdx.x) * blockDim.x + threadIdx.x;

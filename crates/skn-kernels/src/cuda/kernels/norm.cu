@@ -8,7 +8,7 @@
 #include "common.cuh"
 #endif
 
-// Calls work.template of<HELD>() with the smallest HELD for which a row of `width` stays in registers, 0 if
+// Calls work.of<HELD>() with the smallest HELD for which a row of `width` stays in registers, 0 if
 // it can't. All of them give the same bits.
 template <class Work> __device__ inline void by_width(u32 width, const Work &work)
 {
