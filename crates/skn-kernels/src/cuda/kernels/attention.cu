@@ -178,13 +178,13 @@ __device__ inline void products(float (&out)[ROWS / 2][2], const float *rows, co
     const u32 quads = (head_width + 3) / 4;
     SKN_UNROLL_BY(1)
     for (u32 quad = 0; quad < quads; quad++) {
-        Quad left[ROWS / 2], right[2];
+        Quad left[ROWS / 2];
         SKN_UNROLL
         for (u32 a = 0; a < ROWS / 2; a++)
-            left[a] = load<4>(rows + a * STEP<WIDTH> + 4 * quad);
-        SKN_UNROLL
-        for (u32 b = 0; b < 2; b++)
-            right[b] = load<4>(tile + b * 16 * STEP<WIDTH> + 4 * quad);
+            left[a] = load<4>(rows + a * STEP<WIDTH>);
+        const Quad right[2] = {load<4>(tile), load<4>(tile + 16 * STEP<WIDTH>)};
+        rows += 4;
+        tile += 4;
         SKN_UNROLL
         for (u32 i = 0; i < 4; i++) {
             SKN_UNROLL
