@@ -11,17 +11,18 @@
 // is not finite in a value or gradient reaches all rows of a tile, also those that don't see it: 0 *
 // infinity.
 //
-// W below is the smallest of 32, 64, 128, 256 that is no less than head_width, R the rows of a warp, 4 R the
-// rows of a tile.
+// W is the smallest of 32, 64, 128, 256 that is no less than head_width, R the rows of a warp, so that a tile
+// has 4 R rows.
 //
-// grid: (tiles of queries, heads), block: 128, shared: 4 * ((4 * R + 32) * (W + 4) + 128 * (R + 1)) bytes,
-//     R = W <= 128 ? 8 : 4 for attention_W
-// grid: (tiles of queries, heads), block: 128, shared: 4 * ((8 * R + 32) * (W + 4) + 128 * (R + 1)) bytes,
-//     R = W <= 64 ? 8 : 4 for attention_gradient_queries_W
+// grid: (tiles of queries, heads), block: 128, shared: 4 * ((4 * R + 32) * (W + 4) + 128 * (R + 1)) bytes
+//     for attention_W, R = W <= 128 ? 8 : 4
+// grid: (tiles of queries, heads), block: 128, shared: 4 * ((8 * R + 32) * (W + 4) + 128 * (R + 1)) bytes
+//     for attention_gradient_queries_W, R = W <= 64 ? 8 : 4
 // grid: (tiles of keys, key_value_heads), block: 128,
-//     shared: 4 * ((8 * R + (W <= 64 ? 64 : 32)) * (W + 4) + 128 * (R + 1) + 32) bytes,
-//     R = W <= 64 ? 8 : 4 for attention_gradient_keys_W
-// grid: ceil(queries * heads / 8), block: 256, shared: 0 bytes for attention_row_products
+//     shared: 4 * ((8 * R + (W <= 64 ? 64 : 32)) * (W + 4) + 128 * (R + 1) + 32) bytes
+//     for attention_gradient_keys_W, R = W <= 64 ? 8 : 4
+// grid: ceil(queries * heads / 8), block: 256, shared: 0 bytes
+//     for attention_row_products
 #ifndef SKN_JOINED
 #include "common.cuh"
 #endif

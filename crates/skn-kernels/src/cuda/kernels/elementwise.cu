@@ -1,8 +1,11 @@
 // Operations on each number by itself, sums over columns, dropout.
 //
-// grid: min(ceil(count / 1024), 65535), block: 256, shared: 0 bytes for bias_activation, activation_gradient,
-// gated, gated_gradient grid: ceil(columns / 8), block: 256, shared: 0 bytes for column_sums grid: ceil(rows
-// / 8), block: 256, shared: keys ? 16 * (width / 16 + 2) : 0 bytes for dropped
+// grid: min(ceil(count / 1024), 65535), block: 256, shared: 0 bytes
+//     for bias_activation, activation_gradient, gated, gated_gradient
+// grid: ceil(columns / 8), block: 256, shared: 0 bytes
+//     for column_sums
+// grid: ceil(rows / 8), block: 256, shared: keys ? 16 * (width / 16 + 2) : 0 bytes
+//     for dropped
 #ifndef SKN_JOINED
 #include "common.cuh"
 #endif

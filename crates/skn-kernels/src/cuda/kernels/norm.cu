@@ -1,9 +1,11 @@
 // Normalisation of rows, each by a warp.
 //
-// grid: ceil(rows / 8), block: 256, shared: keys ? 16 * (width / 16 + 2) : 0 bytes for layer_norm,
-// layer_norm_gradient grid: ceil(rows / 8), block: 256, shared: 0 bytes for layer_norm_moments, rms_norm,
-// rms_norm_gradient, rms_norm_scales grid: ceil(width / 8), block: 256, shared: 0 bytes for
-// layer_norm_parameter_gradients, rms_norm_weight_gradient
+// grid: ceil(rows / 8), block: 256, shared: keys ? 16 * (width / 16 + 2) : 0 bytes
+//     for layer_norm, layer_norm_gradient
+// grid: ceil(rows / 8), block: 256, shared: 0 bytes
+//     for layer_norm_moments, rms_norm, rms_norm_gradient, rms_norm_scales
+// grid: ceil(width / 8), block: 256, shared: 0 bytes
+//     for layer_norm_parameter_gradients, rms_norm_weight_gradient
 #ifndef SKN_JOINED
 #include "common.cuh"
 #endif

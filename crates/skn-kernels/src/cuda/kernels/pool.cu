@@ -1,10 +1,15 @@
 // What probing takes of activations.
 //
-// grid: (texts, ceil(width / 128)), block: 128, shared: 0 bytes for pool_rows
-// grid: min(ceil(count / 1024), 65535), block: 256, shared: 0 bytes for first_not_finite
-// grid: ceil(width / 128), block: 128, shared: 0 bytes for add_statistics
-// grid: (ceil(width / 128), min(rows, 65535)), block: 128, shared: 0 bytes for count_above
-// grid: (ceil(width / 1024), min(rows, 65535)), block: 128, shared: 0 bytes for pack_above
+// grid: (texts, ceil(width / 128)), block: 128, shared: 0 bytes
+//     for pool_rows
+// grid: min(ceil(count / 1024), 65535), block: 256, shared: 0 bytes
+//     for first_not_finite
+// grid: ceil(width / 128), block: 128, shared: 0 bytes
+//     for add_statistics
+// grid: (ceil(width / 128), min(rows, 65535)), block: 128, shared: 0 bytes
+//     for count_above
+// grid: (ceil(width / 1024), min(rows, 65535)), block: 128, shared: 0 bytes
+//     for pack_above
 #ifndef SKN_JOINED
 #include "common.cuh"
 #endif
@@ -44,9 +49,9 @@ struct FirstNotFinite {
     template <int COUNT> __device__ void at(u64 place) const
     {
         const Few<COUNT> few = load<COUNT>(x + place);
-        // From the last to the first, so that the first stays. An exponent of all ones is infinity or NaN.
         SKN_UNROLL
-        for (int i = COUNT - 1; i >= 0; i--)
+        for (int i = 0; i < COUNT; i++)
+            // An exponent of all ones is infinity or NaN.
             if ((__float_as_uint(few.of[i]) & 0x7f800000) == 0x7f800000)
                 atomicMin(found, place + i);
     }

@@ -1,6 +1,7 @@
 // Rotary positions.
 //
-// grid: min(rows, 65535), block: 128, shared: 0 bytes for rotary
+// grid: min(rows, 65535), block: 128, shared: 0 bytes
+//     for rotary
 #ifndef SKN_JOINED
 #include "common.cuh"
 #endif
