@@ -92,12 +92,11 @@ template <class Work> __device__ inline void for_each_place(u64 count, bool alig
 }
 
 // What a lane of a warp has to do of the warp's row: columns lane, lane + 32, ... So neighbours read
-// neighbours, and sums have an order that depends on the width alone. Up to 32 * HELD columns are made once
-// and stay in registers; with HELD 0 they are made anew each time.
-template <int HELD, class Make> struct LaneRow {
-    Make make;
-    u32 width;
-    u32 lane;
+// neighbours, and sums have an order that depends on the width alone. A row of up to 32 * HELD columns stays
+// in registers; with HELD 0 it is read from memory each time, and what is made of it is written there.
+template <int HELD> struct LaneRow {
+    const float *numbers;
+    u32 width, lane;
     float held[HELD > 0 ? HELD : 1];
 
     // Calls use(column, number) for each, ascending.
@@ -112,8 +111,29 @@ template <int HELD, class Make> struct LaneRow {
             const u32 steps = lane < width ? (width - lane - 1) / WARP + 1 : 0;
             SKN_UNROLL_BY(4)
             for (u32 step = 0; step < steps; step++)
-                use(lane + WARP * step, make(lane + WARP * step));
+                use(lane + WARP * step, numbers[lane + WARP * step]);
         }
+    }
+
+    // Makes change(column, number) of each. What is not held is written to `to`, which may be where it is.
+    template <class Change> __device__ void change(float *to, const Change &change)
+    {
+        if constexpr (HELD > 0) {
+            SKN_UNROLL
+            for (u32 i = 0; i < HELD; i++)
+                if (lane + WARP * i < width)
+                    held[i] = change(lane + WARP * i, held[i]);
+        } else {
+            each([&](u32 column, float number) { to[column] = change(column, number); });
+            numbers = to;
+        }
+    }
+
+    // Writes the row to `to`, if it isn't there.
+    __device__ void write(float *to) const
+    {
+        if (HELD > 0 || numbers != to)
+            each([&](u32 column, float number) { to[column] = number; });
     }
 
     // The mean of of(column, number) over the whole row, in all lanes.
@@ -125,17 +145,28 @@ template <int HELD, class Make> struct LaneRow {
     }
 };
 
-// The row whose number in a column is make(column).
-template <int HELD, class Make> __device__ inline LaneRow<HELD, Make> lane_row(u32 width, const Make &make)
+template <int HELD> __device__ inline LaneRow<HELD> lane_row(const float *numbers, u32 width)
 {
-    LaneRow<HELD, Make> row = {make, width, threadIdx.x % WARP, {}};
+    LaneRow<HELD> row = {numbers, width, threadIdx.x % WARP, {}};
     if constexpr (HELD > 0) {
         SKN_UNROLL
         for (u32 i = 0; i < HELD; i++)
             if (row.lane + WARP * i < width)
-                row.held[i] = make(row.lane + WARP * i);
+                row.held[i] = numbers[row.lane + WARP * i];
     }
     return row;
+}
+
+// Calls work.of<HELD>() with the smallest HELD for which a row of `width` stays in registers, 0 if it can't.
+// All of them give the same bits.
+template <class Work> __device__ inline void by_width(u32 width, const Work &work)
+{
+    if (width <= 4 * WARP)
+        work.template of<4>();
+    else if (width <= 32 * WARP)
+        work.template of<32>();
+    else
+        work.template of<0>();
 }
 
 // The same array, of which the compiler does not know that. So what is read again is read from the near
@@ -246,34 +277,36 @@ __device__ inline u32 words_kept(const u32 *key, u64 block, u32 threshold)
     return kept;
 }
 
-// What the numbers of a row are multiplied with: 0 or `scale`; 1 without dropout.
+// What the numbers of a warp's row are multiplied with, if there is dropout: 0 or `scale`. A bit for each
+// number stands in the block's shared memory, from `start` on those of the block of the stream in which the
+// row begins. (No pointer to it is kept: from a pointer in a structure nvcc's 13.0 reads as if it were to
+// global memory.)
 struct RowFactors {
-    // A bit for each number, from the first of the block of the stream in which the row begins. Null: no
-    // dropout.
-    const u16 *kept;
-    u32 skipped;
+    bool any;
+    u32 start, skipped;
     float scale;
 
     __device__ float of(u32 column) const
     {
-        if (kept == nullptr)
-            return 1.0f;
+        SKN_DYNAMIC_SHARED(u16, kept_of_rows);
         const u32 place = column + skipped;
-        return (kept[place / 16] >> (place % 16)) & 1 ? scale : 0.0f;
+        return (kept_of_rows[start + place / 16] >> (place % 16)) & 1 ? scale : 0.0f;
     }
 };
 
-// The factors of a warp's row; all its lanes make them. `shared` has width / 16 + 2 places for each warp of
-// the block, if there are keys.
-__device__ inline RowFactors row_factors(u16 *shared, SKN_DROP, u32 row, u32 width)
+// The factors of a warp's row; all its lanes make them. If there are keys, the block's shared memory has
+// width / 16 + 2 places of two bytes for each of its warps.
+__device__ inline RowFactors row_factors(SKN_DROP, u32 row, u32 width)
 {
+    SKN_DYNAMIC_SHARED(u16, kept_of_rows);
     if (keys == nullptr)
-        return {nullptr, 0, 1.0f};
+        return {false, 0, 0, 1.0f};
     const u64 first = u64(position[row]) * width;
     const u32 skipped = u32(first % 16), blocks = (skipped + width + 15) / 16;
-    u16 *kept = shared + threadIdx.x / WARP * (width / 16 + 2);
+    const u32 start = threadIdx.x / WARP * (width / 16 + 2);
+    const u32 *key = keys + 8 * u64(sequence[row]);
     for (u32 block = threadIdx.x % WARP; block < blocks; block += WARP)
-        kept[block] = u16(words_kept(keys + 8 * u64(sequence[row]), first / 16 + block, threshold));
+        kept_of_rows[start + block] = u16(words_kept(key, first / 16 + block, threshold));
     __syncwarp();
-    return {kept, skipped, scale};
+    return {true, start, skipped, scale};
 }

@@ -203,17 +203,29 @@ extern "C" __global__ void __launch_bounds__(256)
         out[column] = sums.of[0];
 }
 
+struct DroppedRow {
+    float *out;
+    const float *x;
+    RowFactors factors;
+    u32 width;
+
+    template <int HELD> __device__ void of() const
+    {
+        auto row = lane_row<HELD>(x, width);
+        if (factors.any)
+            row.change(out, [&](u32 column, float number) { return number * factors.of(column); });
+        row.write(out);
+    }
+};
+
 // out = x times its factors of dropout, both [rows, width].
 extern "C" __global__ void __launch_bounds__(256)
     dropped(float *__restrict__ out, const float *__restrict__ x, SKN_DROP, u32 rows, u32 width)
 {
-    SKN_DYNAMIC_SHARED(u16, kept_of_rows);
     const u32 row = row_of_warp();
     if (row >= rows)
         return;
-    const RowFactors factors =
-        row_factors(kept_of_rows, keys, sequence, position, threshold, scale, row, width);
+    const RowFactors factors = row_factors(keys, sequence, position, threshold, scale, row, width);
     const u64 start = u64(row) * width;
-    for (u32 column = threadIdx.x % WARP; column < width; column += WARP)
-        out[start + column] = x[start + column] * factors.of(column);
+    by_width(width, DroppedRow{out + start, x + start, factors, width});
 }

@@ -10,34 +10,29 @@
 #include "common.cuh"
 #endif
 
-// Calls work.of<HELD>() with the smallest HELD for which a row of `width` stays in registers, 0 if
-// it can't. All of them give the same bits.
-template <class Work> __device__ inline void by_width(u32 width, const Work &work)
-{
-    if (width <= 4 * WARP)
-        work.template of<4>();
-    else if (width <= 32 * WARP)
-        work.template of<32>();
-    else
-        work.template of<0>();
-}
-
-// A row that may be a sum: x times its factors, and the residual if there is one.
+// A row that may be a sum: x times its factors of dropout, and the residual if there is one.
 struct SummedRow {
     const float *x, *residual;
     RowFactors factors;
+    u32 width;
 
-    __device__ float operator()(u32 column) const
+    // What is not held of it is written to `to`. A step for each part: it would be a branch in each column,
+    // which would wait for one column's numbers before it asks for the next one's.
+    template <int HELD> __device__ LaneRow<HELD> row(float *to) const
     {
-        const float own = x[column] * factors.of(column);
-        return residual == nullptr ? own : own + residual[column];
+        auto row = lane_row<HELD>(x, width);
+        if (factors.any)
+            row.change(to, [&](u32 column, float number) { return number * factors.of(column); });
+        if (residual != nullptr)
+            row.change(to, [&](u32 column, float number) { return number + residual[column]; });
+        return row;
     }
 };
 
 __device__ inline SummedRow summed_row(const float *x, const float *residual, const RowFactors &factors,
-                                       u64 start)
+                                       u64 start, u32 width)
 {
-    return {x + start, residual == nullptr ? nullptr : residual + start, factors};
+    return {x + start, residual == nullptr ? nullptr : residual + start, factors, width};
 }
 
 // Mean and 1 / sqrt(variance + epsilon) of a row.
@@ -56,16 +51,16 @@ struct LayerNorm {
     float *out;
     SummedRow summed;
     const float *weight, *bias;
-    u32 width;
     float epsilon;
 
     template <int HELD> __device__ void of() const
     {
-        const auto row = lane_row<HELD>(width, summed);
+        auto row = summed.row<HELD>(out);
         const Moments moments = moments_of(row, epsilon);
-        row.each([&](u32 column, float number) {
-            out[column] = (number - moments.mean) * moments.scale * weight[column] + bias[column];
+        row.change(out, [&](u32 column, float number) {
+            return (number - moments.mean) * moments.scale * weight[column] + bias[column];
         });
+        row.write(out);
     }
 };
 
@@ -76,27 +71,24 @@ extern "C" __global__ void __launch_bounds__(256)
                const float *__restrict__ weight, const float *__restrict__ bias, SKN_DROP, u32 rows,
                u32 width, float epsilon)
 {
-    SKN_DYNAMIC_SHARED(u16, kept_of_rows);
     const u32 row = row_of_warp();
     if (row >= rows)
         return;
-    const RowFactors factors =
-        row_factors(kept_of_rows, keys, sequence, position, threshold, scale, row, width);
+    const RowFactors factors = row_factors(keys, sequence, position, threshold, scale, row, width);
     const u64 start = u64(row) * width;
     by_width(width,
-             LayerNorm{out + start, summed_row(x, residual, factors, start), weight, bias, width, epsilon});
+             LayerNorm{out + start, summed_row(x, residual, factors, start, width), weight, bias, epsilon});
 }
 
 struct LayerNormGradient {
     float *of_sum, *of_x;
     SummedRow summed;
     const float *weight, *gradient;
-    u32 width;
     float epsilon;
 
     template <int HELD> __device__ void of() const
     {
-        const auto row = lane_row<HELD>(width, summed);
+        auto row = summed.row<HELD>(of_sum);
         const Moments moments = moments_of(row, epsilon);
         const auto normal = [&](float number) { return (number - moments.mean) * moments.scale; };
         float total = 0.0f, along = 0.0f;
@@ -105,15 +97,17 @@ struct LayerNormGradient {
             total += weighted;
             along += weighted * normal(number);
         });
-        const float mean = warp_sum(total) / float(width), product = warp_sum(along) / float(width);
+        const float mean = warp_sum(total) / float(row.width), product = warp_sum(along) / float(row.width);
         const float *again = read_again(gradient), *weight_again = read_again(weight);
-        row.each([&](u32 column, float number) {
-            const float weighted = again[column] * weight_again[column];
-            const float of_number = moments.scale * (weighted - mean - normal(number) * product);
-            of_sum[column] = of_number;
-            if (of_x != nullptr)
-                of_x[column] = of_number * summed.factors.of(column);
+        row.change(of_sum, [&](u32 column, float number) {
+            return moments.scale * (again[column] * weight_again[column] - mean - normal(number) * product);
         });
+        row.write(of_sum);
+        if (of_x == nullptr)
+            return;
+        if (summed.factors.any)
+            row.change(of_x, [&](u32 column, float number) { return number * summed.factors.of(column); });
+        row.write(of_x);
     }
 };
 
@@ -125,16 +119,14 @@ extern "C" __global__ void __launch_bounds__(256, 2)
                         const float *__restrict__ residual, const float *__restrict__ weight,
                         const float *__restrict__ gradient, SKN_DROP, u32 rows, u32 width, float epsilon)
 {
-    SKN_DYNAMIC_SHARED(u16, kept_of_rows);
     const u32 row = row_of_warp();
     if (row >= rows)
         return;
-    const RowFactors factors =
-        row_factors(kept_of_rows, keys, sequence, position, threshold, scale, row, width);
+    const RowFactors factors = row_factors(keys, sequence, position, threshold, scale, row, width);
     const u64 start = u64(row) * width;
     by_width(width, LayerNormGradient{of_sum + start, of_x == nullptr ? nullptr : of_x + start,
-                                      summed_row(x, residual, factors, start), weight, gradient + start,
-                                      width, epsilon});
+                                      summed_row(x, residual, factors, start, width), weight,
+                                      gradient + start, epsilon});
 }
 
 struct LayerNormMoments {
@@ -145,7 +137,7 @@ struct LayerNormMoments {
 
     template <int HELD> __device__ void of() const
     {
-        const auto row = lane_row<HELD>(width, [this](u32 column) { return x[column]; });
+        const auto row = lane_row<HELD>(x, width);
         const Moments found = moments_of(row, epsilon);
         if (row.lane == 0) {
             moments[0] = found.mean;
@@ -200,9 +192,10 @@ struct RmsNorm {
 
     template <int HELD> __device__ void of() const
     {
-        const auto row = lane_row<HELD>(width, [this](u32 column) { return x[column]; });
+        auto row = lane_row<HELD>(x, width);
         const float scale = rms_scale_of(row, epsilon);
-        row.each([&](u32 column, float number) { out[column] = number * scale * weight[column]; });
+        row.change(out, [&](u32 column, float number) { return number * scale * weight[column]; });
+        row.write(out);
     }
 };
 
@@ -226,14 +219,15 @@ struct RmsNormGradient {
 
     template <int HELD> __device__ void of() const
     {
-        const auto row = lane_row<HELD>(width, [this](u32 column) { return x[column]; });
+        auto row = lane_row<HELD>(x, width);
         const float scale = rms_scale_of(row, epsilon);
         const float mean = row.mean(
             [&](u32 column, float number) { return gradient[column] * weight[column] * (number * scale); });
         const float *again = read_again(gradient), *weight_again = read_again(weight);
-        row.each([&](u32 column, float number) {
-            of_x[column] = scale * (again[column] * weight_again[column] - number * scale * mean);
+        row.change(of_x, [&](u32 column, float number) {
+            return scale * (again[column] * weight_again[column] - number * scale * mean);
         });
+        row.write(of_x);
     }
 };
 
@@ -258,7 +252,7 @@ struct RmsNormScales {
 
     template <int HELD> __device__ void of() const
     {
-        const auto row = lane_row<HELD>(width, [this](u32 column) { return x[column]; });
+        const auto row = lane_row<HELD>(x, width);
         const float found = rms_scale_of(row, epsilon);
         if (row.lane == 0)
             *scale = found;
