@@ -91,6 +91,17 @@ template <class Work> __device__ inline void for_each_place(u64 count, bool alig
         work.template at<1>(place);
 }
 
+// The same array, of which the compiler does not know that. What is read again is so read from the near
+// cache, not kept in registers from the first time: that would leave too few warps to a multiprocessor. And
+// what was written to an array of the kernel's own is not read by a load that takes it for constant.
+__device__ inline const float *read_again(const float *array)
+{
+#ifndef SKN_HOST
+    asm volatile("" : "+l"(array) : : "memory");
+#endif
+    return array;
+}
+
 // What a lane of a warp has to do of the warp's row: columns lane, lane + 32, ... So neighbours read
 // neighbours, and sums have an order that depends on the width alone. A row of up to 32 * HELD columns stays
 // in registers; with HELD 0 it is read from memory each time, and what is made of it is written there.
@@ -125,7 +136,7 @@ template <int HELD> struct LaneRow {
                     held[i] = change(lane + WARP * i, held[i]);
         } else {
             each([&](u32 column, float number) { to[column] = change(column, number); });
-            numbers = to;
+            numbers = read_again(to);
         }
     }
 
@@ -167,16 +178,6 @@ template <class Work> __device__ inline void by_width(u32 width, const Work &wor
         work.template of<32>();
     else
         work.template of<0>();
-}
-
-// The same array, of which the compiler does not know that. So what is read again is read from the near
-// cache, not kept in registers from the first time: that would leave too few warps to a multiprocessor.
-__device__ inline const float *read_again(const float *array)
-{
-#ifndef SKN_HOST
-    asm volatile("" : "+l"(array));
-#endif
-    return array;
 }
 
 // The row of the warp among those of the grid.
@@ -279,8 +280,11 @@ __device__ inline u32 words_kept(const u32 *key, u64 block, u32 threshold)
 
 // What the numbers of a warp's row are multiplied with, if there is dropout: 0 or `scale`. A bit for each
 // number stands in the block's shared memory, from `start` on those of the block of the stream in which the
-// row begins. (No pointer to it is kept: from a pointer in a structure nvcc's 13.0 reads as if it were to
-// global memory.)
+// row begins.
+//
+// No pointer to it is kept: NVRTC 12.6 and 13.0 take a pointer to shared memory that stands in a structure
+// for one to global memory. What is compiled of these files must have no cvta.shared, which makes such a
+// pointer.
 struct RowFactors {
     bool any;
     u32 start, skipped;
