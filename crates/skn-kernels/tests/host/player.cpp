@@ -21,6 +21,12 @@
 
 #include "host.h"
 
+// PTX to play in place of these kernels: see ptx.py.
+#ifdef SKN_PTX
+#include "ptx.h"
+#include SKN_PTX
+#endif
+
 #include "../../src/cuda/kernels/attention.cu"
 #include "../../src/cuda/kernels/elementwise.cu"
 #include "../../src/cuda/kernels/norm.cu"
@@ -195,9 +201,37 @@ template <class... T, size_t... I> std::string wrong_of(const Arguments &argumen
     return wrong;
 }
 
-template <class... T, size_t... I>
-std::function<void()> call_of(void (*kernel)(T...), const Arguments &arguments, std::index_sequence<I...>)
+#ifdef SKN_PTX
+// A parameter as PTX has it.
+template <class T> uint64_t bits_of(T parameter)
 {
+    if constexpr (std::is_pointer<T>::value)
+        return reinterpret_cast<uint64_t>(parameter);
+    else if constexpr (std::is_same<T, float>::value)
+        return same_bits<uint32_t>(parameter);
+    else
+        return parameter;
+}
+#endif
+
+template <class... T, size_t... I>
+std::function<void()> call_of(const char *name, void (*kernel)(T...), const Arguments &arguments,
+                              std::index_sequence<I...>)
+{
+#ifdef SKN_PTX
+    const auto played = ptx::KERNELS.find(name);
+    if (played != ptx::KERNELS.end()) {
+        ptx::arrays.clear();
+        for (const Argument &argument : arguments)
+            if (argument.memory) {
+                const uint64_t from = bits_of(argument.memory->data());
+                ptx::arrays.push_back({from, from + argument.memory->size(), argument.tag != Tag::READ});
+            }
+        const std::vector<uint64_t> parameters = {bits_of(Parameter<T>::of(arguments[I]))...};
+        return [run = played->second, parameters] { run(parameters.data()); };
+    }
+#endif
+    (void)name;
     return
         [kernel, taken = std::tuple<T...>(Parameter<T>::of(arguments[I])...)] { std::apply(kernel, taken); };
 }
@@ -205,8 +239,9 @@ std::function<void()> call_of(void (*kernel)(T...), const Arguments &arguments, 
 template <class... T> Kernel kernel_of(const char *name, bool waits, void (*kernel)(T...))
 {
     using Places = std::index_sequence_for<T...>;
-    return {name, waits, [](const Arguments &arguments) { return wrong_of<T...>(arguments, Places()); },
-            [kernel](const Arguments &arguments) { return call_of(kernel, arguments, Places()); }};
+    return {
+        name, waits, [](const Arguments &arguments) { return wrong_of<T...>(arguments, Places()); },
+        [name, kernel](const Arguments &arguments) { return call_of(name, kernel, arguments, Places()); }};
 }
 
 #define WITH_BARRIERS(name) kernel_of(#name, true, name)

@@ -10,7 +10,8 @@
 //
 // All matrices are row-major without gaps. Pointers need the alignment of one element; where four can be read
 // at once is looked up by the kernels.
-#pragma once
+#ifndef SKN_COMMON
+#define SKN_COMMON
 
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -314,3 +315,5 @@ __device__ inline RowFactors row_factors(SKN_DROP, u32 row, u32 width)
     __syncwarp();
     return {true, start, skipped, scale};
 }
+
+#endif

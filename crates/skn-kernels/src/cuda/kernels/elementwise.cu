@@ -219,7 +219,7 @@ struct DroppedRow {
 };
 
 // out = x times its factors of dropout, both [rows, width].
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 2)
     dropped(float *__restrict__ out, const float *__restrict__ x, SKN_DROP, u32 rows, u32 width)
 {
     const u32 row = row_of_warp();
