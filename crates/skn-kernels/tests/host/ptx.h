@@ -1,0 +1,80 @@
+// What PTX is played with: see ptx.py. Memory is where the launch's arrays and the block's shared memory are,
+// and nowhere else.
+#pragma once
+
+#include "host.h"
+
+#include <map>
+
+namespace ptx
+{
+
+// An array of the launch.
+struct Array {
+    uint64_t from, to;
+    bool is_written;
+};
+
+inline std::vector<Array> arrays;
+// Shared memory of a fixed size, which a kernel has instead of the launch's.
+alignas(16) inline unsigned char fixed_memory[49152];
+// Where shared memory begins among all addresses.
+constexpr uint64_t WINDOW = uint64_t(1) << 60;
+
+// The same bits as another type of this size, or a number of another size.
+template <class To, class From> To as(From value)
+{
+    if constexpr (sizeof(To) == sizeof(From))
+        return same_bits<To>(value);
+    else
+        return To(value);
+}
+
+// What is read by a load that takes it for constant must not be written by the kernel.
+inline void *global(uint64_t address, size_t bytes, size_t, bool constant, bool written)
+{
+    if (address % bytes != 0)
+        player::refuse("reads or writes " + std::to_string(bytes) + " bytes that are not aligned");
+    for (const Array &array : arrays) {
+        if (address < array.from || address + bytes > array.to)
+            continue;
+        if (constant && array.is_written)
+            player::refuse("takes an array for constant that it writes");
+        if (written && !array.is_written)
+            player::refuse("writes to an array that is read");
+        return reinterpret_cast<void *>(address);
+    }
+    player::refuse("reads or writes beside all arrays");
+    return nullptr;
+}
+
+inline void *shared(uint64_t address, size_t bytes, size_t fixed, bool, bool)
+{
+    const size_t size = fixed > 0 ? fixed : player::state.launch->shared;
+    if (address % bytes != 0 || address + bytes > size)
+        player::refuse("reads or writes beside the shared memory, or not aligned");
+    return (fixed > 0 ? fixed_memory : static_cast<unsigned char *>(player::shared_memory())) + address;
+}
+
+inline void *generic(uint64_t address, size_t bytes, size_t fixed, bool constant, bool written)
+{
+    return address >= WINDOW ? shared(address - WINDOW, bytes, fixed, constant, written)
+                             : global(address, bytes, fixed, constant, written);
+}
+
+inline float saturated(float x)
+{
+    return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f;
+}
+
+// Rounded down. The product and the sum are exact in f64 where expf asks for it.
+inline float fma_down(float a, float b, float c)
+{
+    const double exact = double(a) * double(b) + double(c);
+    const float near = float(exact);
+    return double(near) > exact ? nextafterf(near, -INFINITY) : near;
+}
+
+using Kernel = void (*)(const uint64_t *);
+
+} // namespace ptx
