@@ -78,7 +78,12 @@ fn a_call_fails() {
                 "{case}: all is well\n{}",
                 ended.stderr
             );
-            assert!(!KEEPING.contains(&call.name.as_str()), "{case}: nothing was said of it");
+            // On a busy machine a program says more of its progress than when its calls were counted: then another call has the
+            // number, and it may be one that says something.
+            let mut failed = log.lines().filter(|line| line.contains("(INJECTED)"));
+            let of_stderr = failed.all(|line| line.contains("/.stderr>"));
+            let kept = KEEPING.contains(&call.name.as_str()) && !of_stderr;
+            assert!(!kept, "{case}: nothing was said of it\n{log}");
             return "did no harm".into();
         }
         // What it would say of it fails too, or what a reader would say of its data.

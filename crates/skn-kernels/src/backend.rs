@@ -6,6 +6,7 @@ use crate::activation::Activation;
 use crate::attention::AttentionForm;
 use crate::composed::Composed;
 use crate::cpu::{Cpu, Isa};
+use crate::cuda::{self, Cuda};
 use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
@@ -20,6 +21,8 @@ use crate::rotary::Turned;
 pub enum Backend {
     /// Kernels for the processor.
     Cpu,
+    /// Kernels for NVIDIA's GPUs.
+    Cuda,
     /// Candle's own operations, on any device; see [`composed`](crate::composed).
     Composed,
 }
@@ -28,8 +31,10 @@ impl Backend {
     /// What computes on a device.
     pub fn of(device: &Device) -> Self {
         match device {
+            Device::Cpu if cuda::plays() => Self::Cuda,
             Device::Cpu => Self::Cpu,
-            Device::Cuda(_) | Device::Metal(_) => Self::Composed,
+            Device::Cuda(_) => Self::Cuda,
+            Device::Metal(_) => Self::Composed,
         }
     }
 
@@ -46,20 +51,21 @@ impl Backend {
 
     /// Whether frozen weights can be multiplied in a precision. Where they can't, they are in f32.
     pub fn multiplies_in(self, precision: Precision) -> bool {
-        self == Self::Cpu || precision == Precision::F32
+        self != Self::Composed || precision == Precision::F32
     }
 
     /// What the last bits of results depend on, as records name it: the processor's instructions, or that it is a GPU.
     pub fn machine(self) -> String {
         match self {
             Self::Cpu => format!("cpu {}", Isa::best().name()),
-            Self::Composed => "gpu".to_string(),
+            Self::Cuda | Self::Composed => "gpu".to_string(),
         }
     }
 
     pub(crate) fn operations(self) -> &'static dyn Operations {
         match self {
             Self::Cpu => &Cpu,
+            Self::Cuda => &Cuda,
             Self::Composed => &Composed,
         }
     }

@@ -31,8 +31,9 @@ use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 pub(crate) use absorbed::Absorbed;
-pub(crate) use linear::{Original, Packed};
+pub(crate) use linear::{Original, Packed, product_of};
 pub use simd::Isa;
+pub(crate) use slices::with_slices;
 
 pub(crate) struct Cpu;
 

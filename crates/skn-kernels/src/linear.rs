@@ -7,6 +7,7 @@ use crate::activation::Activation;
 use crate::backend::Backend;
 use crate::check::expect_f32;
 use crate::cpu::{Original, Packed};
+use crate::cuda::OnDevice;
 use crate::precision::Precision;
 
 /// A linear layer `x W^T + b`.
@@ -19,6 +20,10 @@ pub struct Linear {
     weight: Weight,
     bias: Tensor,
     features: Features,
+    /// What a frozen weight is multiplied in that is not packed.
+    precision: Precision,
+    /// The weight as products in another precision than f32 read it, on a device that packs nothing.
+    rounded: OnDevice<Tensor>,
 }
 
 /// Inputs and outputs of a layer.
@@ -105,7 +110,7 @@ impl Linear {
     }
 
     fn of(weight: Weight, bias: Tensor, features: Features) -> Self {
-        Self { weight, bias, features }
+        Self { weight, bias, features, precision: Precision::F32, rounded: OnDevice::default() }
     }
 
     /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32,
@@ -122,7 +127,19 @@ impl Linear {
             Weight::Frozen(packed) if packed.precision != precision => {
                 *packed = Arc::new(packed.with_precision(precision));
             }
-            _ => {}
+            Weight::Frozen(_) => {}
+            Weight::Tensor(_) => self.precision = precision,
+        }
+    }
+
+    /// A frozen weight that is not packed, as products in its precision read it; nothing if that is f32. It is made once.
+    pub(crate) fn rounded_by(
+        &self,
+        round: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Option<&Tensor>> {
+        match (&self.weight, self.precision()) {
+            (Weight::Tensor(weight), Precision::Bf16) => self.rounded.or_make(|| round(weight)).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -168,7 +185,8 @@ impl Linear {
     /// What its weight is multiplied in.
     pub(crate) fn precision(&self) -> Precision {
         match &self.weight {
-            Weight::Tensor(_) => Precision::F32,
+            Weight::Tensor(weight) if weight.track_op() => Precision::F32,
+            Weight::Tensor(_) => self.precision,
             Weight::Frozen(packed) => packed.precision,
         }
     }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::cuda::OnDevice;
 use crate::packing::RowSelection;
 
 /// Dropout (Srivastava et al., 2014) whose masks are functions of a key for each sequence.
@@ -18,6 +19,8 @@ pub struct Dropout {
     probability: f32,
     threshold: u32,
     keys: Arc<[[u8; 32]]>,
+    /// The keys for kernels of a GPU, `[sequences, 8]`.
+    on_device: OnDevice<Tensor>,
 }
 
 impl Dropout {
@@ -31,7 +34,39 @@ impl Dropout {
         }
         // At most 2^32 - 256: the largest f32 below 1 is 1 - 2^-24.
         let threshold = (f64::from(probability) * 2f64.powi(32)).ceil() as u32;
-        Ok(Self { probability, threshold, keys: keys.into() })
+        Ok(Self { probability, threshold, keys: keys.into(), on_device: OnDevice::default() })
+    }
+
+    /// A number is kept if its word is at least this.
+    pub(crate) fn threshold(&self) -> u32 {
+        self.threshold
+    }
+
+    /// What is kept is multiplied with this.
+    pub(crate) fn factor(&self) -> f32 {
+        1.0 / (1.0 - self.probability)
+    }
+
+    /// The keys as words `[sequences, 8]` on a device.
+    pub(crate) fn keys_on(&self, device: &Device) -> Result<&Tensor> {
+        self.on_device.or_make(|| {
+            let words = self.keys.iter().flat_map(|key| key.as_chunks::<4>().0);
+            let words: Vec<u32> = words.map(|word| u32::from_le_bytes(*word)).collect();
+            Tensor::from_vec(words, (self.keys.len(), 8), device)
+        })
+    }
+
+    /// Refuses rows of a sequence that has no key.
+    pub(crate) fn check_keys(&self, rows: &RowSelection) -> Result<()> {
+        match rows.sequence().iter().max() {
+            Some(&last) if last as usize >= self.keys.len() => {
+                bail!(
+                    "dropout: expected a key for each sequence, found {} for sequence {last}",
+                    self.keys.len()
+                )
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The factors, 0 or `1 / (1 - probability)`, of numbers `first..first + factors.len()` of a sequence.
@@ -44,7 +79,7 @@ impl Dropout {
         };
         let mut stream = ChaCha8Rng::from_seed(*key);
         stream.set_word_pos(u128::from(first));
-        let scale = 1.0 / (1.0 - self.probability);
+        let scale = self.factor();
         let mut bytes = [0u8; 256];
         for factors in factors.chunks_mut(bytes.len() / 4) {
             let bytes = &mut bytes[..4 * factors.len()];

@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
+use crate::cuda::{DeviceRows, OnDevice};
+
 /// Where each sequence of a packed batch starts. Rows of all sequences stand one after another, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packing {
@@ -115,6 +117,7 @@ impl RowList {
             number: self.number.into(),
             one_each: false,
             packing,
+            on_device: OnDevice::default(),
         }
     }
 }
@@ -128,9 +131,16 @@ pub struct RowSelection {
     position: Arc<[u32]>,
     number: Arc<[u32]>,
     one_each: bool,
+    /// The same for kernels of a GPU.
+    on_device: OnDevice<DeviceRows>,
 }
 
 impl RowSelection {
+    /// A place for what kernels of a GPU read.
+    pub(crate) fn on_device(&self) -> &OnDevice<DeviceRows> {
+        &self.on_device
+    }
+
     /// Whether these were asked for as [`Packing::first_rows(1)`](Packing::first_rows) or
     /// [`Packing::last_rows(1)`](Packing::last_rows). Others may happen to be the same rows, but with other texts in the batch they would not be: what is computed must not depend on that.
     pub(crate) fn is_one_each(&self) -> bool {

@@ -1,9 +1,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use crate::backend::Backend;
 use crate::check::expect_f32;
+use crate::cuda::OnDevice;
 use crate::packing::RowSelection;
 
 /// Rotary positions (Su et al., 2021) of queries and keys: in each head the pair `(i, i + rotated / 2)` is turned by the angle
@@ -26,15 +27,22 @@ pub(crate) struct Table {
     pub(crate) angles: usize,
     /// `[positions, 2 * angles]`.
     pub(crate) values: Vec<f32>,
+    on_device: OnDevice<Tensor>,
 }
 
 impl Table {
     fn empty(angles: usize) -> Arc<Mutex<Arc<Self>>> {
-        Arc::new(Mutex::new(Arc::new(Self { angles, values: vec![] })))
+        Arc::new(Mutex::new(Arc::new(Self { angles, values: vec![], on_device: OnDevice::default() })))
     }
 
     fn positions(&self) -> usize {
         self.values.len() / (2 * self.angles).max(1)
+    }
+
+    /// The table on a device.
+    pub(crate) fn on(&self, device: &Device) -> Result<&Tensor> {
+        let shape = (self.positions(), 2 * self.angles);
+        self.on_device.or_make(|| Tensor::from_slice(&self.values, shape, device))
     }
 
     /// Cosines and sines of a position.
@@ -119,7 +127,7 @@ impl Rotary {
                 values.extend(angles.clone().map(|angle| (self.factor * angle.cos()) as f32));
                 values.extend(angles.map(|angle| (self.factor * angle.sin()) as f32));
             }
-            *table = Arc::new(Table { angles: table.angles, values });
+            *table = Arc::new(Table { angles: table.angles, values, on_device: OnDevice::default() });
         }
         Arc::clone(&table)
     }

@@ -235,3 +235,12 @@ fn packed(matrix: &Tensor, precision: Precision) -> Result<Operand> {
     let (rows, columns) = matrix.dims2()?;
     with_slices([matrix], |[values]| Ok(Operand::of(View::dense(values, rows, columns), precision)))
 }
+
+/// `a b` of `a` `[rows, inner]` and `b` `[inner, columns]`, without a history.
+pub(crate) fn product_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let ((rows, inner), b) = (a.dims2()?, b.contiguous()?);
+    let operand = packed(&b, Precision::F32)?;
+    let values =
+        with_slices([a], |[values]| Ok(operand.multiply(View::dense(values, rows, inner), &[], |_| {})))?;
+    Tensor::from_vec(values, (rows, operand.columns()), a.device())
+}

@@ -9,6 +9,7 @@ pub(crate) const ACTIVATIONS: [Activation; 5] =
 
 /// Numbers from -1 to 1, the same for the same seed.
 pub(crate) fn numbers(shape: &[usize], seed: u32) -> Tensor {
+    crate::prepare();
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     let next = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -90,6 +91,7 @@ pub(crate) fn check_differences(variables: &[Var], operation: impl Fn() -> Resul
 }
 
 pub(crate) fn packing(lengths: &[usize]) -> Packing {
+    crate::prepare();
     let mut starts = vec![0];
     for length in lengths {
         starts.push(starts[starts.len() - 1] + length);

@@ -40,6 +40,7 @@ impl Case {
 
     /// The same with the model on another device.
     pub(crate) fn load_on(device: &Device) -> Self {
+        crate::prepare();
         let folder = ModelFolder::open(path("model")).unwrap();
         let config = folder.config().unwrap();
         let expected = TensorFile::read(&path("expected.safetensors")).unwrap();

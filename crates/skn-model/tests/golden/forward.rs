@@ -7,7 +7,7 @@ use skn_model::{
     Chain, Gradients, Hook, LanguageModel, NoHook, Output, Pass, Reads, Result, Rows, Sequences, Site, Tuning,
 };
 
-use crate::case::{Case, PROMPT_ROWS, Texts, assert_near, assert_same_bits};
+use crate::case::{Case, Texts, assert_near, assert_same_bits};
 
 /// What the neurons of each layer do at the prompt rows, by layer.
 #[derive(Default)]
@@ -52,22 +52,6 @@ impl Capture {
         };
         (0..texts).flat_map(|text| self.layers.values().flat_map(move |layer| part(layer, text))).collect()
     }
-}
-
-#[test]
-fn logits_of_the_test_rows() {
-    let case = Case::load();
-    let model = case.model(&case.prompt(), Gradients::Nothing);
-    assert_eq!(model.prompt_rows(), PROMPT_ROWS);
-    assert_near("logits", &case.logits(&model, &case.test()), &case.f32("test_logits"), 2e-4);
-}
-
-#[test]
-fn logits_with_adapters() {
-    let case = Case::load();
-    let model = case.model(&case.adapters(), Gradients::Nothing);
-    let found = case.logits(&model, &case.first16());
-    assert_near("logits", &found, &case.f32("adapter_logits_first16"), 2e-4);
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! Kernels for GPUs, and what launches them.
+//!
+//! The kernels are CUDA C++ (`cuda/kernels/`), embedded, and compiled by NVRTC when a device first computes. Matrix products are
+//! cuBLAS's. The same files are compiled for the host by the tests, where a program plays blocks and threads
+//! ([`play_on_host`]): then every operation of this crate on CPU tensors is computed by them.
+//!
+//! Sums inside a kernel have an order that depends on nothing but their length, and nothing is added atomically. Matrix
+//! products are cuBLAS's, which may choose another order of sums for another number of rows.
+
+mod attention;
+#[cfg(feature = "cuda")]
+mod device;
+mod elementwise;
+mod launch;
+mod linear;
+mod node;
+mod norm;
+mod player;
+mod product;
+mod rows;
+
+use candle_core::{Result, Tensor};
+
+use crate::activation::Activation;
+use crate::attention::AttentionForm;
+use crate::backend::Operations;
+use crate::linear::Linear;
+use crate::mask::Dropout;
+use crate::norm::LayerNorm;
+use crate::packing::RowSelection;
+use crate::rms_norm::RmsNorm;
+use crate::rotary::Turned;
+pub use player::play_on_host;
+pub(crate) use player::plays;
+pub(crate) use rows::{DeviceRows, OnDevice};
+
+pub(crate) struct Cuda;
+
+impl Operations for Cuda {
+    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        linear::forward(layer, x, activation)
+    }
+
+    fn gated_linear(&self, layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
+        Linear::gated_of_results(layers, x, activation)
+    }
+
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+        elementwise::gated(gate, up, activation)
+    }
+
+    fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
+        norm::layer_norm(norm, x)
+    }
+
+    fn layer_norm_of_sum(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        norm::layer_norm_of_sum(norm, x, residual, dropped)
+    }
+
+    fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
+        norm::rms_norm(norm, x)
+    }
+
+    fn rotary(&self, turned: Turned, x: &Tensor) -> Result<Tensor> {
+        elementwise::rotary(turned, x)
+    }
+
+    fn attention(
+        &self,
+        q_k_v: [&Tensor; 3],
+        queries: &RowSelection,
+        form: &AttentionForm,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
+        attention::forward(q_k_v, queries, form, dropout)
+    }
+
+    /// No: what is absorbed on a processor spares products of single rows, which a GPU makes beside others.
+    fn absorbs(&self) -> bool {
+        false
+    }
+
+    fn dropout(&self, x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
+        elementwise::dropout(x, rows, dropout)
+    }
+}

@@ -1,0 +1,197 @@
+//! Launches on a card.
+#![allow(unsafe_code)] // memory that a kernel or a product writes as a whole, the launch itself, and cuBLAS
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::cuda_backend::cudarc::cublas::result::gemm_ex;
+use candle_core::cuda_backend::cudarc::cublas::sys::{
+    cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType,
+};
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, CudaView, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use candle_core::cuda_backend::{CudaFunc, WrapErr};
+use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Storage, Tensor, bail};
+use half::bf16;
+
+use super::launch::{Argument, Launch};
+
+/// All kernels, one text: NVRTC has no files to include.
+const SOURCE: &str = concat!(
+    "#define SKN_JOINED\n",
+    include_str!("kernels/common.cuh"),
+    include_str!("kernels/elementwise.cu"),
+    include_str!("kernels/norm.cu"),
+    include_str!("kernels/rotary.cu"),
+    include_str!("kernels/attention.cu"),
+    include_str!("kernels/pool.cu"),
+);
+
+/// The kernels as compiled for a compute capability.
+static COMPILED: Mutex<Option<((i32, i32), String)>> = Mutex::new(None);
+
+/// Shared memory that a block gets without asking for more.
+const SHARED_WITHOUT_ASKING: u32 = 48 * 1024;
+
+/// Runs a kernel, and gives what it writes. It returns before the card has done so.
+pub(super) fn launch(device: &CudaDevice, launch: &Launch) -> Result<Vec<Option<Storage>>> {
+    let function = function(device, launch.kernel)?;
+    if launch.shared > SHARED_WITHOUT_ASKING {
+        let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.set_attribute(attribute, launch.shared as i32).w()?;
+    }
+    let mut outputs = Vec::with_capacity(launch.outputs.len());
+    for shape in &launch.outputs {
+        outputs.push(match shape {
+            None => None,
+            // SAFETY: the kernels write every place of an output before anything reads it; the tests on the host, where
+            // places begin as what is no number, would see one that is left out.
+            Some(shape) => Some(unsafe { device.alloc::<f32>(shape.elem_count()) }?),
+        });
+    }
+    let held = launch.arguments.iter().map(|argument| match argument {
+        Argument::Tensor(tensor) => Some(tensor.storage_and_layout()),
+        _ => None,
+    });
+    let held: Vec<_> = held.collect();
+    let mut views = Vec::with_capacity(held.len());
+    for (argument, held) in launch.arguments.iter().zip(&held) {
+        let (Argument::Tensor(tensor), Some((storage, layout))) = (argument, held) else {
+            views.push(View::None);
+            continue;
+        };
+        let Storage::Cuda(storage) = &**storage else {
+            bail!("{}: expected all tensors on one card, found one elsewhere", launch.kernel);
+        };
+        let range = layout.start_offset()..layout.start_offset() + tensor.elem_count();
+        views.push(match tensor.dtype() {
+            DType::U32 => View::U32(storage.as_cuda_slice::<u32>()?.slice(range)),
+            _ => View::F32(storage.as_cuda_slice::<f32>()?.slice(range)),
+        });
+    }
+    let nothing = 0u64;
+    let mut builder = function.builder();
+    for output in &mut outputs {
+        match output {
+            None => builder.arg(&nothing),
+            Some(slice) => PushKernelArg::<&mut CudaSlice<f32>>::arg(&mut builder, slice),
+        };
+    }
+    for (argument, view) in launch.arguments.iter().zip(&views) {
+        match (argument, view) {
+            (_, View::F32(view)) => builder.arg(view),
+            (_, View::U32(view)) => builder.arg(view),
+            (Argument::U32(number), _) => builder.arg(number),
+            (Argument::U64(number), _) => builder.arg(number),
+            (Argument::F32(number), _) => builder.arg(number),
+            (Argument::Nothing | Argument::Tensor(_), View::None) => builder.arg(&nothing),
+        };
+    }
+    let [x, y, z] = launch.grid;
+    let config = LaunchConfig {
+        grid_dim: (x, y, z),
+        block_dim: (launch.block, 1, 1),
+        shared_mem_bytes: launch.shared,
+    };
+    // SAFETY: kernels and arguments are those that the tests run on the host, where AddressSanitizer has seen every access and
+    // the player compares each argument with the kernel's own signature. Outputs are ours alone.
+    unsafe { builder.launch(config) }.w()?;
+    let storage = |slice| Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Ok(outputs.into_iter().map(|slice| slice.map(storage)).collect())
+}
+
+/// A storage of no numbers: a card gives no memory of no bytes, so there is one.
+pub(super) fn nothing(device: &CudaDevice) -> Result<Storage> {
+    Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(device.alloc_zeros::<f32>(1)?, device.clone())))
+}
+
+/// `a b^T` of `a` `[rows, inner]` and `b` `[columns, inner]`, or `a b` of `b` `[inner, columns]`; both bf16 and in one piece,
+/// sums and the result `[rows, columns]` f32. None of the three may be 0.
+pub(super) fn product_of_bf16(
+    device: &CudaDevice,
+    [a, b]: [&Tensor; 2],
+    [rows, inner, columns]: [usize; 3],
+    transposed: bool,
+) -> Result<Storage> {
+    let held = [a.storage_and_layout(), b.storage_and_layout()];
+    let [Storage::Cuda(of_a), Storage::Cuda(of_b)] = [&*held[0].0, &*held[1].0] else {
+        bail!("product: expected both tensors on one card, found one elsewhere");
+    };
+    let (from_a, from_b) = (held[0].1.start_offset(), held[1].1.start_offset());
+    let a = of_a.as_cuda_slice::<bf16>()?.slice(from_a..from_a + a.elem_count());
+    let b = of_b.as_cuda_slice::<bf16>()?.slice(from_b..from_b + b.elem_count());
+    // SAFETY: the product writes every place.
+    let mut out = unsafe { device.alloc::<f32>(rows * columns) }?;
+    let number = |number: usize| match i32::try_from(number) {
+        Ok(number) => Ok(number),
+        Err(_) => Err(Error::Msg(format!("product: expected sides below 2^31, found {number}"))),
+    };
+    let (m, n, k) = (number(columns)?, number(rows)?, number(inner)?);
+    // cuBLAS counts by columns: it sees the transposes of our matrices, and makes that of the product.
+    let (turn, stride) = match transposed {
+        true => (cublasOperation_t::CUBLAS_OP_T, k),
+        false => (cublasOperation_t::CUBLAS_OP_N, m),
+    };
+    let (one, zero) = (1f32, 0f32);
+    {
+        let stream = device.cuda_stream();
+        let ((a, _a), (b, _b)) = (a.device_ptr(&stream), b.device_ptr(&stream));
+        let (out, _out) = out.device_ptr_mut(&stream);
+        // SAFETY: the sides are those of three matrices in one piece, whose memory is held until the call is queued.
+        unsafe {
+            gemm_ex(
+                *device.cublas_handle().handle(),
+                turn,
+                cublasOperation_t::CUBLAS_OP_N,
+                m,
+                n,
+                k,
+                (&raw const one).cast(),
+                b as *const _,
+                cudaDataType::CUDA_R_16BF,
+                stride,
+                a as *const _,
+                cudaDataType::CUDA_R_16BF,
+                k,
+                (&raw const zero).cast(),
+                out as *mut _,
+                cudaDataType::CUDA_R_32F,
+                m,
+                cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .map_err(|error| Error::Msg(format!("product: {error:?}")))?;
+    }
+    Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(out, device.clone())))
+}
+
+/// Numbers to read.
+enum View<'a> {
+    None,
+    F32(CudaView<'a, f32>),
+    U32(CudaView<'a, u32>),
+}
+
+fn function(device: &CudaDevice, kernel: &str) -> Result<CudaFunc> {
+    let capability = device.cuda_stream().context().compute_capability().w()?;
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let ptx = match &*compiled {
+        Some((found, ptx)) if *found == capability => ptx,
+        _ => &compiled.insert((capability, compile(capability)?)).1,
+    };
+    device.get_or_load_custom_func(kernel, "skn", ptx)
+}
+
+/// The kernels as PTX.
+fn compile((major, minor): (i32, i32)) -> Result<String> {
+    let options = vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_string()];
+    // Where kernels add a product without rounding it they say so; everything else rounds as on a processor.
+    let options = CompileOptions { fmad: Some(false), options, ..CompileOptions::default() };
+    match compile_ptx_with_opts(SOURCE, options) {
+        Ok(ptx) => Ok(ptx.to_src()),
+        Err(error) => Err(Error::Msg(format!("the kernels can't be compiled by NVRTC: {error:?}"))),
+    }
+}

@@ -1,0 +1,162 @@
+//! Calls of the kernels: what is launched, with which arguments, and what comes out.
+
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+
+use super::player;
+use crate::backend::Backend;
+
+/// An argument of a kernel behind its outputs, in the kernel's order.
+pub(super) enum Argument {
+    /// A pointer to nothing.
+    Nothing,
+    /// Numbers to read, f32 or u32, in one piece.
+    Tensor(Tensor),
+    U32(u32),
+    U64(u64),
+    F32(f32),
+}
+
+/// A call of a kernel. Its outputs, f32, are its first arguments.
+pub(super) struct Launch {
+    pub(super) kernel: &'static str,
+    pub(super) grid: [u32; 3],
+    /// Threads of a block.
+    pub(super) block: u32,
+    /// Bytes of shared memory that are given when it is launched.
+    pub(super) shared: u32,
+    /// `None` is a pointer to nothing.
+    pub(super) outputs: Vec<Option<Shape>>,
+    pub(super) arguments: Vec<Argument>,
+}
+
+/// What a kernel has written.
+pub(super) struct Made {
+    pub(super) storage: Storage,
+    pub(super) shape: Shape,
+}
+
+impl Made {
+    /// What has no elements, which no kernel is asked for.
+    pub(super) fn nothing(shape: impl Into<Shape>, device: &Device) -> Result<Self> {
+        let storage = match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => super::device::nothing(device)?,
+            Device::Cpu => Storage::Cpu(CpuStorage::F32(Vec::new())),
+            _ => bail!("{:?} has no such storage", Backend::of(device)),
+        };
+        Ok(Self { storage, shape: shape.into() })
+    }
+
+    /// As a tensor that has no history.
+    pub(super) fn tensor(self) -> Tensor {
+        Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)
+    }
+}
+
+impl Launch {
+    pub(super) fn new(kernel: &'static str, grid: [u32; 3], block: u32) -> Self {
+        Self { kernel, grid, block, shared: 0, outputs: Vec::new(), arguments: Vec::new() }
+    }
+
+    pub(super) fn shared(mut self, bytes: u32) -> Self {
+        self.shared = bytes;
+        self
+    }
+
+    pub(super) fn output(self, shape: impl Into<Shape>) -> Self {
+        self.output_if(true, shape)
+    }
+
+    /// An output that the kernel leaves out where nobody wants it.
+    pub(super) fn output_if(mut self, wanted: bool, shape: impl Into<Shape>) -> Self {
+        self.outputs.push(wanted.then(|| shape.into()));
+        self
+    }
+
+    /// Numbers to read, copied if they are not in one piece.
+    pub(super) fn tensor(mut self, x: &Tensor) -> Result<Self> {
+        if !matches!(x.dtype(), DType::F32 | DType::U32) {
+            bail!("{}: expected f32 or u32, found {:?}", self.kernel, x.dtype());
+        }
+        self.arguments.push(Argument::Tensor(x.contiguous()?));
+        Ok(self)
+    }
+
+    /// Numbers to read, or nothing.
+    pub(super) fn tensor_if(mut self, x: Option<&Tensor>) -> Result<Self> {
+        match x {
+            Some(x) => self.tensor(x),
+            None => {
+                self.arguments.push(Argument::Nothing);
+                Ok(self)
+            }
+        }
+    }
+
+    /// A count or a code of 32 bits.
+    pub(super) fn u32(mut self, number: usize) -> Result<Self> {
+        let Ok(number) = u32::try_from(number) else {
+            bail!("{}: expected a number below 2^32, found {number}", self.kernel);
+        };
+        self.arguments.push(Argument::U32(number));
+        Ok(self)
+    }
+
+    pub(super) fn u64(mut self, number: usize) -> Self {
+        self.arguments.push(Argument::U64(number as u64));
+        self
+    }
+
+    pub(super) fn f32(mut self, number: f32) -> Self {
+        self.arguments.push(Argument::F32(number));
+        self
+    }
+
+    /// Calls the kernel on a device, and gives its `N` outputs.
+    pub(super) fn run<const N: usize>(self, device: &Device) -> Result<[Option<Made>; N]> {
+        debug_assert_eq!(self.outputs.len(), N, "{}", self.kernel);
+        let storages = match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => super::device::launch(device, &self)?,
+            Device::Cpu => player::launch(&self)?,
+            _ => bail!("{}: {:?} runs no such kernels", self.kernel, Backend::of(device)),
+        };
+        let mut made = storages.into_iter().zip(self.outputs);
+        Ok(std::array::from_fn(|_| {
+            let (storage, shape) = made.next()?;
+            Some(Made { storage: storage?, shape: shape? })
+        }))
+    }
+
+    /// Calls a kernel with one output.
+    pub(super) fn run_one(self, device: &Device) -> Result<Made> {
+        let kernel = self.kernel;
+        match self.run::<1>(device)? {
+            [Some(made)] => Ok(made),
+            [None] => bail!("{kernel}: expected one output"),
+        }
+    }
+}
+
+/// Zeros, of which there may be none.
+pub(super) fn zeros(shape: (usize, usize), device: &Device) -> Result<Tensor> {
+    if shape.0 == 0 || shape.1 == 0 {
+        return Ok(Made::nothing(shape, device)?.tensor());
+    }
+    Tensor::zeros(shape, DType::F32, device)
+}
+
+/// Threads of most blocks.
+pub(super) const THREADS: u32 = 256;
+
+/// Blocks of [`THREADS`] for so many elements, each of its own: a thread takes four, and goes on with later ones where blocks are
+/// too few.
+pub(super) fn blocks(elements: usize) -> [u32; 3] {
+    [elements.div_ceil(4 * THREADS as usize).clamp(1, 65_535) as u32, 1, 1]
+}
+
+/// Blocks of [`THREADS`] in which each warp has a row, or a column.
+pub(super) fn warps(count: usize) -> [u32; 3] {
+    [count.div_ceil(THREADS as usize / 32) as u32, 1, 1]
+}

@@ -1,0 +1,169 @@
+//! The host in place of a GPU: a program that plays blocks and threads runs the same kernels, launch by launch.
+
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use candle_core::{CpuStorage, DType, Error, Result, Shape, Storage, bail};
+
+use super::launch::{Argument, Launch};
+use crate::cpu::with_slices;
+
+static PLAYER: OnceLock<Mutex<Player>> = OnceLock::new();
+
+/// From now on, has a program play the kernels of GPUs, and computes every operation on CPU tensors by them, in the whole
+/// process. It is for tests on machines without a card, and slow.
+///
+/// The program is `tests/host/player.cpp` of this crate, compiled. Each launch is run with a block's threads in two
+/// orders: results that differ are an error, because on a card the order is any.
+///
+/// # Errors
+/// If the program can't be started, or this was called before.
+pub fn play_on_host(program: &Path) -> io::Result<()> {
+    let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("the player has no standard input or output"));
+    };
+    let player = Player { _child: child, input: BufWriter::new(input), output: BufReader::new(output) };
+    PLAYER.set(Mutex::new(player)).map_err(|_| io::Error::other("a player is there already"))
+}
+
+/// Whether CPU tensors are computed by the kernels of GPUs.
+pub(crate) fn plays() -> bool {
+    PLAYER.get().is_some()
+}
+
+struct Player {
+    // Ends when its standard input does.
+    _child: Child,
+    input: BufWriter<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+/// In which order the threads of a block run between two barriers: ascending, and shuffled with all numbers 8 bytes behind a
+/// multiple of 16, where a kernel can't read four of them at once.
+const ORDERS: [u32; 2] = [0, 258];
+
+/// What comes before an argument's value.
+mod tag {
+    pub(super) const NOTHING: u8 = 0;
+    pub(super) const READ: u8 = 1;
+    pub(super) const WRITTEN: u8 = 2;
+    pub(super) const U32: u8 = 4;
+    pub(super) const U64: u8 = 5;
+    pub(super) const F32: u8 = 6;
+}
+
+/// Runs a kernel, and gives what it wrote.
+pub(super) fn launch(launch: &Launch) -> Result<Vec<Option<Storage>>> {
+    let Some(player) = PLAYER.get() else {
+        bail!("{}: no program plays the kernels of GPUs", launch.kernel);
+    };
+    // One launch at a time: an answer belongs to the question before it.
+    let mut player = player.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first: Option<Vec<Option<Vec<f32>>>> = None;
+    for order in ORDERS {
+        let found = player.call(&request(launch, order)?, launch)?;
+        match &first {
+            None => first = Some(found),
+            Some(first) if same_bits(first, &found) => {}
+            Some(_) => {
+                bail!(
+                    "{}: another order of threads gives another result: a barrier is missing",
+                    launch.kernel
+                )
+            }
+        }
+    }
+    let written = first.into_iter().flatten();
+    Ok(written.map(|values| values.map(|values| Storage::Cpu(CpuStorage::F32(values)))).collect())
+}
+
+fn same_bits(a: &[Option<Vec<f32>>], b: &[Option<Vec<f32>>]) -> bool {
+    // What is no number may carry other bits each time.
+    let bit = |value: &f32| if value.is_nan() { u32::MAX } else { value.to_bits() };
+    let bits =
+        |values: &[Option<Vec<f32>>]| -> Vec<u32> { values.iter().flatten().flatten().map(bit).collect() };
+    bits(a) == bits(b)
+}
+
+fn request(launch: &Launch, order: u32) -> Result<Vec<u8>> {
+    let mut to = Vec::new();
+    let count = launch.outputs.len() + launch.arguments.len();
+    to.extend((launch.kernel.len() as u32).to_le_bytes());
+    to.extend(launch.kernel.as_bytes());
+    let [x, y, z] = launch.grid;
+    for number in [x, y, z, launch.block, launch.shared, order, count as u32] {
+        to.extend(number.to_le_bytes());
+    }
+    for output in &launch.outputs {
+        match output {
+            None => to.push(tag::NOTHING),
+            Some(shape) => {
+                to.push(tag::WRITTEN);
+                to.extend((shape.elem_count() as u64 * 4).to_le_bytes());
+            }
+        }
+    }
+    for argument in &launch.arguments {
+        match argument {
+            Argument::Nothing => to.push(tag::NOTHING),
+            Argument::U32(number) => {
+                to.push(tag::U32);
+                to.extend(number.to_le_bytes());
+            }
+            Argument::U64(number) => {
+                to.push(tag::U64);
+                to.extend(number.to_le_bytes());
+            }
+            Argument::F32(number) => {
+                to.push(tag::F32);
+                to.extend(number.to_le_bytes());
+            }
+            Argument::Tensor(tensor) => {
+                to.push(tag::READ);
+                to.extend((tensor.elem_count() as u64 * 4).to_le_bytes());
+                if tensor.dtype() == DType::U32 {
+                    let numbers = tensor.flatten_all()?.to_vec1::<u32>()?;
+                    numbers.iter().for_each(|number| to.extend(number.to_le_bytes()));
+                } else {
+                    with_slices([tensor], |[values]| {
+                        values.iter().for_each(|value| to.extend(value.to_le_bytes()));
+                        Ok(())
+                    })?;
+                }
+            }
+        }
+    }
+    Ok(to)
+}
+
+impl Player {
+    fn call(&mut self, request: &[u8], launch: &Launch) -> Result<Vec<Option<Vec<f32>>>> {
+        let broken =
+            |error: io::Error| Error::Msg(format!("{}: the player has ended: {error}", launch.kernel));
+        self.input.write_all(request).and_then(|()| self.input.flush()).map_err(broken)?;
+        let mut status = [0u8];
+        self.output.read_exact(&mut status).map_err(broken)?;
+        if status != [0] {
+            let message = self.message().map_err(broken)?;
+            bail!("{}: {message}", launch.kernel);
+        }
+        let mut read = |count: usize| {
+            let mut bytes = vec![0u8; 4 * count];
+            self.output.read_exact(&mut bytes).map_err(broken)?;
+            Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        };
+        let wanted = |shape: &Option<Shape>| shape.as_ref().map(Shape::elem_count);
+        launch.outputs.iter().map(|shape| wanted(shape).map(&mut read).transpose()).collect()
+    }
+
+    fn message(&mut self) -> io::Result<String> {
+        let mut length = [0u8; 4];
+        self.output.read_exact(&mut length)?;
+        let mut bytes = vec![0u8; u32::from_le_bytes(length) as usize];
+        self.output.read_exact(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}

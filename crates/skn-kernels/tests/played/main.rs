@@ -1,0 +1,34 @@
+//! The tests of every operation once more, computed by the kernels of GPUs, which the host plays.
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
+
+#[path = "../operations/attention.rs"]
+mod attention;
+#[path = "../operations/common.rs"]
+mod common;
+#[path = "../host/compile.rs"]
+mod compile;
+#[path = "../operations/decoder_attention.rs"]
+mod decoder_attention;
+#[path = "../operations/dropout.rs"]
+mod dropout;
+#[path = "../operations/forms.rs"]
+mod forms;
+#[path = "../operations/gated.rs"]
+mod gated;
+#[path = "../operations/linear.rs"]
+mod linear;
+#[path = "../operations/norm.rs"]
+mod norm;
+#[path = "../operations/rms_norm.rs"]
+mod rms_norm;
+#[path = "../operations/rotary.rs"]
+mod rotary;
+#[path = "../operations/rows.rs"]
+mod rows;
+#[path = "../operations/self_attention.rs"]
+mod self_attention;
+
+/// Before a test makes its first tensor.
+fn prepare() {
+    compile::play();
+}

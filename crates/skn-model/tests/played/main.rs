@@ -1,0 +1,16 @@
+//! The golden numbers once more, computed by the kernels of GPUs, which the host plays.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
+
+#[path = "../golden/case.rs"]
+#[allow(dead_code, reason = "other tests of the golden case use more of it")]
+mod case;
+#[path = "../../../skn-kernels/tests/host/compile.rs"]
+mod compile;
+#[path = "../golden/numbers.rs"]
+mod numbers;
+
+/// Before a test reads its model.
+fn prepare() {
+    compile::play();
+}
