@@ -1,6 +1,6 @@
 //! Kernels for GPUs, and what launches them.
 //!
-//! The kernels are CUDA C++ (`cuda/kernels/`), embedded, and compiled by NVRTC when a device first computes. Matrix products are
+//! The kernels are CUDA C++ (`cuda/kernels/`), embedded, and compiled by NVRTC, a file when a device first needs it. Matrix products are
 //! cuBLAS's. The same files are compiled for the host by the tests, where a program plays blocks and threads
 //! ([`play_on_host`]): then every operation of this crate on CPU tensors is computed by them.
 //!

@@ -1,8 +1,10 @@
 //! Launches on a card.
 #![allow(unsafe_code)] // memory that a kernel or a product writes as a whole, the launch itself, and cuBLAS
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::result::gemm_ex;
 use candle_core::cuda_backend::cudarc::cublas::sys::{
     cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType,
@@ -12,32 +14,57 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, CudaView, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
-use candle_core::cuda_backend::{CudaFunc, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Storage, Tensor, bail};
 use half::bf16;
 
 use super::launch::{Argument, Launch};
 
-/// All kernels, one text: NVRTC has no files to include.
-const SOURCE: &str = concat!(
-    "#define SKN_JOINED\n",
-    include_str!("kernels/common.cuh"),
-    include_str!("kernels/elementwise.cu"),
-    include_str!("kernels/norm.cu"),
-    include_str!("kernels/rotary.cu"),
-    include_str!("kernels/attention.cu"),
-    include_str!("kernels/pool.cu"),
-);
+/// A file of kernels as NVRTC compiles it: one text, since there are no files to include.
+struct Module {
+    /// Its name on the device.
+    name: String,
+    source: &'static str,
+    /// Attention is compiled for one width of heads at a time, when it is first asked for.
+    head_width: Option<&'static str>,
+}
 
-/// The kernels as compiled for a compute capability.
-static COMPILED: Mutex<Option<((i32, i32), String)>> = Mutex::new(None);
+macro_rules! joined {
+    ($file:literal) => {
+        concat!("#define SKN_JOINED\n", include_str!("kernels/common.cuh"), include_str!($file))
+    };
+}
+
+impl Module {
+    /// The one that has a kernel.
+    fn of(kernel: &'static str) -> Self {
+        let (file, source) = match kernel {
+            "rotary" => ("rotary", joined!("kernels/rotary.cu")),
+            _ if kernel.starts_with("attention") => ("attention", joined!("kernels/attention.cu")),
+            _ if kernel.contains("norm") => ("norm", joined!("kernels/norm.cu")),
+            _ => ("elementwise", joined!("kernels/elementwise.cu")),
+        };
+        // The kernel of row products is there for any width.
+        let of_kernel = |width: &&str| kernel.strip_suffix(*width).is_some_and(|rest| rest.ends_with('_'));
+        let width = ["32", "64", "128", "256"].into_iter().find(of_kernel).unwrap_or("64");
+        let head_width = (file == "attention").then_some(width);
+        Self { name: format!("skn_{file}{}", head_width.unwrap_or_default()), source, head_width }
+    }
+}
+
+/// A module's name, and what it is compiled for.
+type Compiled = (String, (i32, i32));
+
+/// What was compiled, as PTX.
+static COMPILED: Mutex<BTreeMap<Compiled, Arc<str>>> = Mutex::new(BTreeMap::new());
 
 /// Shared memory that a block gets without asking for more.
 const SHARED_WITHOUT_ASKING: u32 = 48 * 1024;
 
 /// Runs a kernel, and gives what it writes. It returns before the card has done so.
 pub(super) fn launch(device: &CudaDevice, launch: &Launch) -> Result<Vec<Option<Storage>>> {
-    let function = function(device, launch.kernel)?;
+    let module = Module::of(launch.kernel);
+    let function =
+        device.get_or_load_custom_func(launch.kernel, &module.name, &compiled(device, &module)?)?;
     if launch.shared > SHARED_WITHOUT_ASKING {
         let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, launch.shared as i32).w()?;
@@ -175,23 +202,27 @@ enum View<'a> {
     U32(CudaView<'a, u32>),
 }
 
-fn function(device: &CudaDevice, kernel: &str) -> Result<CudaFunc> {
+/// A module for a card. It is compiled once.
+fn compiled(device: &CudaDevice, module: &Module) -> Result<Arc<str>> {
     let capability = device.cuda_stream().context().compute_capability().w()?;
+    let key = (module.name.clone(), capability);
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    let ptx = match &*compiled {
-        Some((found, ptx)) if *found == capability => ptx,
-        _ => &compiled.insert((capability, compile(capability)?)).1,
-    };
-    device.get_or_load_custom_func(kernel, "skn", ptx)
+    if let Some(ptx) = compiled.get(&key) {
+        return Ok(Arc::clone(ptx));
+    }
+    let ptx: Arc<str> = compile(module, capability)?.into();
+    compiled.insert(key, Arc::clone(&ptx));
+    Ok(ptx)
 }
 
-/// The kernels as PTX.
-fn compile((major, minor): (i32, i32)) -> Result<String> {
-    let options = vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_string()];
+/// A module as PTX.
+fn compile(module: &Module, (major, minor): (i32, i32)) -> Result<String> {
+    let mut options = vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_string()];
+    options.extend(module.head_width.map(|width| format!("--define-macro=SKN_HEAD_WIDTH={width}")));
     // Where kernels add a product without rounding it they say so; everything else rounds as on a processor.
     let options = CompileOptions { fmad: Some(false), options, ..CompileOptions::default() };
-    match compile_ptx_with_opts(SOURCE, options) {
+    match compile_ptx_with_opts(module.source, options) {
         Ok(ptx) => Ok(ptx.to_src()),
-        Err(error) => Err(Error::Msg(format!("the kernels can't be compiled by NVRTC: {error:?}"))),
+        Err(error) => Err(Error::Msg(format!("{} can't be compiled by NVRTC: {error:?}", module.name))),
     }
 }
