@@ -1,5 +1,6 @@
-//! `scripts/cuda-toolchain.sh` with a pip that installs small wheels: how they are joined, the stub of the driver, what is
-//! refused. With NVIDIA's own it was tried by hand: CONTRIBUTING.md.
+//! The scripts for CUDA, where there is none: `cuda-toolchain.sh` with a pip that installs small wheels, how they are joined, the stub
+//! of the driver, what is refused; `cuda-kernels.sh` with an nvcc that only talks; `gpu-check.sh run` with programs that do.
+//! CONTRIBUTING.md says how to try them with NVIDIA's own.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
@@ -33,16 +34,22 @@ impl Desk {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// The script, with a folder or without.
+    /// The script of the toolkit, with a folder or without.
     fn call(&self, arguments: &[&str]) -> Command {
+        self.script("cuda-toolchain.sh", arguments)
+    }
+
+    fn script(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("bash");
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/cuda-toolchain.sh"))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").join(name))
             .args(arguments)
             .current_dir(self.folder.path())
             .env("PATH", path)
             .env("CUDA_COMPUTE_CAP", "86")
+            .env_remove("CUDA_HOME")
+            .env_remove("LD_LIBRARY_PATH")
             .env_remove("PYTHON")
             .env_remove("CXX");
         command
@@ -239,4 +246,120 @@ fn what_failed_is_done_by_the_next_call() {
     symlink(desk.path("large"), desk.path("linked")).unwrap();
     desk.ok(&["linked"]);
     assert!(desk.path("large/bin/nvcc").is_file());
+}
+
+/// What ptxas says of two kernels.
+const PTXAS: &str = r#"#!/usr/bin/env bash
+echo "$@" >>"$(dirname "$0")/../asked"
+case "$*" in *broken.cu) echo "broken.cu(3): error #177-D: never referenced" >&2; exit 1 ;; *empty.cu) exit 0 ;; esac
+arch=$(grep -oE 'sm_[0-9]+' <<<"$*")
+cat >&2 <<END
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'second' for '$arch'
+ptxas info    : Function properties for second
+    536 bytes stack frame, 1144 bytes spill stores, 1152 bytes spill loads
+ptxas info    : Used 32 registers, used 0 barriers, 536 bytes cumulative stack size
+ptxas info    : Compile time = 41.463 ms
+ptxas info    : Compiling entry function 'first' for '$arch'
+ptxas info    : Function properties for first
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 10 registers, used 1 barriers, 1024 bytes smem
+END
+"#;
+
+#[test]
+fn kernels_are_compiled_for_each_architecture_and_told_in_a_table() {
+    let desk = Desk::new();
+    desk.program("nvcc", PTXAS);
+    let call = |arguments: &[&str]| desk.script("cuda-kernels.sh", arguments).output().unwrap();
+    refused(&call(&["kernels"]), &["kernels: no such folder"]);
+    fs::create_dir(desk.path("kernels")).unwrap();
+    refused(&call(&["kernels"]), &["kernels: no .cu files"]);
+    fs::write(desk.path("kernels/some.cu"), "").unwrap();
+    fs::write(desk.path("kernels/shared.cuh"), "").unwrap();
+    let output = call(&["kernels", "--fmad=false"]);
+    let rows: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().skip(2).map(str::to_owned).collect();
+    let expected = [80, 90].map(|sm| {
+        let first = format!("| some.cu | first | {sm} | 10 | 1 | 1024 | 0 | 0/0 |");
+        [first, format!("| some.cu | second | {sm} | 32 | 0 | 0 | 536 | 1144/1152, spills |")]
+    });
+    assert_eq!(rows, expected.concat());
+    let asked = fs::read_to_string(desk.path("asked")).unwrap();
+    assert!(asked.lines().all(|line| line.contains("-Werror all-warnings") && line.contains("--fmad=false")));
+    // Nothing after an error, and a file of no kernel is one.
+    for (name, says) in [
+        ("broken.cu", "broken.cu: does not compile for sm_80"),
+        ("empty.cu", "expected a kernel, found none"),
+    ] {
+        fs::create_dir(desk.path(name)).unwrap();
+        fs::write(desk.path(name).join(name), "").unwrap();
+        let output = call(&[name]);
+        assert!(
+            output.status.code() == Some(1) && String::from_utf8_lossy(&output.stderr).contains(says),
+            "{name}"
+        );
+    }
+}
+
+/// A folder as `gpu-check.sh build` packs it, whose gpu_check tells what it was called with.
+fn packed(desk: &Desk) {
+    fs::create_dir_all(desk.path("packed/golden")).unwrap();
+    desk.program("gpu_check", "#!/bin/sh\necho \"$LD_LIBRARY_PATH\" \"$@\"\nexit 7\n");
+    desk.program("skn-run", "#!/bin/sh\n");
+    let mut tar = Command::new("tar");
+    let made = tar.args(["-czf", "packed/programs.tar.gz", "-C", "bin", "gpu_check", "skn-run"]);
+    assert!(made.current_dir(desk.folder.path()).status().unwrap().success());
+}
+
+#[test]
+fn what_a_card_is_checked_with_is_found() {
+    let desk = Desk::new();
+    let call = |arguments: &[&str]| desk.script("gpu-check.sh", arguments).output().unwrap();
+    for (arguments, says) in [
+        (&["walk"][..], "expected build or run, found walk"),
+        (&[], "expected build or run, found nothing"),
+        (&["run", "packed"], "packed/programs.tar.gz: no such file"),
+        (&["build", "packed", "more"], "build takes a folder and nothing else, found more"),
+    ] {
+        let output = call(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(says), "{arguments:?}: {said}");
+    }
+    packed(&desk);
+    // No Python that sees a card: without PyTorch. The program's exit code is the script's.
+    desk.program("python3", "#!/bin/sh\nexit 1\n");
+    desk.program("ldd", "#!/bin/sh\n");
+    let output = call(&["run", "packed", "--short", "--seed", "3"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(
+        said.contains("timings without them") && said.contains("--golden packed/golden --programs "),
+        "{said}"
+    );
+    assert!(said.contains("--short --seed 3") && !said.contains("--peers"), "{said}");
+    // One that does: with it, and with the libraries that lie beside it.
+    let wheels = "#!/bin/sh\ncase \"$2\" in *find_spec*) echo \"$PWD/wheels\" ;; esac\n";
+    desk.program("python3", wheels);
+    let ldd = "#!/bin/sh\ncase \"$LD_LIBRARY_PATH\" in *wheels*) ;; *) echo '\tlibsome.so.13 => not found' ;; esac\n";
+    desk.program("ldd", ldd);
+    let output = call(&["run", "packed"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(5) && said.contains("libraries are missing: libsome.so.13"),
+        "{said}"
+    );
+    fs::create_dir(desk.path("wheels")).unwrap();
+    fs::write(desk.path("wheels/libsome.so.13"), "").unwrap();
+    let output = call(&["run", "packed"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("--peers python3 packed/peers/gpu.py") && said.contains("/wheels "), "{said}");
+    // Without a driver nothing is started.
+    desk.program(
+        "ldd",
+        "#!/bin/sh\necho '\tlibsome.so.13 => not found'\necho '\tlibcuda.so.1 => not found'\n",
+    );
+    let output = call(&["run", "packed"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && said.contains("no card: there is no libcuda.so.1"), "{said}");
 }
