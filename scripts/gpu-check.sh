@@ -31,10 +31,16 @@ folder=${folder:-$here/../target/gpu-check}
 build() {
     [ $# = 0 ] || fail 2 "build takes a folder and nothing else, found $*"
     command -v nvcc >/dev/null || fail 2 "no nvcc on the PATH; scripts/cuda-toolchain.sh installs one"
+    folder=$(realpath -m -- "$folder")
     cd "$here/.."
-    local built=${CARGO_TARGET_DIR:-target}/debug
+    local kilobytes built=${CARGO_TARGET_DIR:-target}/debug
+    # Nothing of anybody else's is removed.
+    [ -z "$(ls -A "$folder" 2>/dev/null)" ] || [ -e "$folder/gpu-check.sh" ] ||
+        fail 2 "$folder: expected an empty folder or an older one of this script's"
     cargo build --locked -p skn -p skn-bench --features skn/cuda,skn-bench/cuda --bin skn-run --example gpu_check
     rm -rf "$folder"
+    mkdir -p "$folder"
+    cp scripts/gpu-check.sh "$folder"
     mkdir -p "$folder/bin" "$folder/golden/data" "$folder/peers"
     strip -o "$folder/bin/gpu_check" "$built/examples/gpu_check"
     strip -o "$folder/bin/skn-run" "$built/skn-run"
@@ -44,8 +50,6 @@ build() {
     cp -r tests/golden/model tests/golden/expected.safetensors "$folder/golden"
     cp -r tests/golden/data/jsonl "$folder/golden/data"
     cp benches/peers/gpu.py benches/peers/speed_peers.py benches/peers/speed_inputs.py "$folder/peers"
-    cp scripts/gpu-check.sh "$folder"
-    local kilobytes
     kilobytes=$(du -sk --apparent-size "$folder" | cut -f 1)
     echo "$folder: $((kilobytes / 1024)) MB"
     [ "$kilobytes" -le $((60 * 1024)) ] || fail 1 "$folder: expected at most 60 MB, found $((kilobytes / 1024))"

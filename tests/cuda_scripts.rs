@@ -316,8 +316,12 @@ fn packed(desk: &Desk) {
 fn what_a_card_is_checked_with_is_found() {
     let desk = Desk::new();
     let call = |arguments: &[&str]| desk.script("gpu-check.sh", arguments).output().unwrap();
+    desk.program("nvcc", "#!/bin/sh\n");
+    fs::create_dir(desk.path("mine")).unwrap();
+    fs::write(desk.path("mine/letter"), "dear").unwrap();
     for (arguments, says) in [
-        (&["walk"][..], "expected build or run, found walk"),
+        (&["build", "mine"][..], "mine: expected an empty folder or an older one of this script's"),
+        (&["walk"], "expected build or run, found walk"),
         (&[], "expected build or run, found nothing"),
         (&["run", "packed"], "packed/programs.tar.gz: no such file"),
         (&["build", "packed", "more"], "build takes a folder and nothing else, found more"),
