@@ -96,7 +96,7 @@ for root in (importlib.util.find_spec("nvidia") or type("", (), {"submodule_sear
         echo "no Python with PyTorch and transformers that see the card: timings without them"
     fi
     # Nothing may wait for ever.
-    timeout 475 "$programs/gpu_check" --minutes 5 --golden "$folder/golden" --programs "$programs" "$@" "${peers[@]}"
+    timeout 475 "$programs/gpu_check" --minutes 7 --golden "$folder/golden" --programs "$programs" "$@" "${peers[@]}"
 }
 
 case $command in

@@ -7,12 +7,12 @@
 //!
 //! - Each operation of `skn-kernels` on fresh random numbers, values and gradients, next to the CPU.
 //! - `--golden`: the golden case in this folder.
+//! - RoBERTa-base's shape: logits and gradients next to the CPU, then times; `--peers`, last, is what starts
+//!   `benches/peers/gpu.py`, to take turns with it.
 //! - `--programs`: the demo's chain by the programs in this folder, next to the CPU.
-//! - Timings; `--peers`, last, is what starts `benches/peers/gpu.py`, to take turns with it.
 //!
-//! With `--device cpu` everything is compared with itself. `--short` takes less of everything, and a small model for timings.
-//! Timings are left out where `--minutes` (7) have passed. Exit codes: 0 all is right, 1 something is not, 2 usage, 5 there is no
-//! such device.
+//! With `--device cpu` everything is compared with itself. `--short` takes less of everything, and a small model for timings. What is
+//! not begun in `--minutes` (7) is left out. Exit codes: 0 all is right, 1 something is not, 2 usage, 5 there is no such device.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
@@ -101,10 +101,10 @@ impl Asked {
         if let Some(golden) = &self.golden {
             golden::check(&mut table, device, golden);
         }
+        timings::check(&mut table, device, self.peers.as_deref(), self.short);
         if let Some(programs) = &self.programs {
             chain::check(&mut table, &self.device, programs);
         }
-        timings::check(&mut table, device, self.peers.as_deref(), self.short);
         table.finish()
     }
 }

@@ -18,9 +18,9 @@ impl Table {
         Self { begun: Instant::now(), limit, rows: 0, wrong: 0 }
     }
 
-    /// Whether there is time for more.
-    pub(crate) fn has_time(&self) -> bool {
-        self.begun.elapsed() < self.limit
+    /// The time that is left for more.
+    pub(crate) fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.begun.elapsed())
     }
 
     /// Something that is as it should be, or is not.

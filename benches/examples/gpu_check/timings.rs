@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use skn_bench::{Backbone, Lengths, PROMPT_ROWS, PRUNED_NEURONS, VERBALIZER};
@@ -24,6 +24,9 @@ const VOCABULARY: usize = 50265;
 const BATCH: usize = 16;
 /// The most rows of a micro-batch. A card is busy with no fewer.
 const BUDGET: usize = 16384;
+
+/// What is left for the chain, which comes last.
+const RESERVED: Duration = Duration::from_secs(120);
 
 /// What is done with texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +104,6 @@ fn time_all(table: &mut Table, device: &Device, peers: Option<&[String]>, short:
     if let Some(peers) = &peers {
         table.tell("PyTorch", peers.name(), "");
     }
-    let [full, pruned] = [&full, &pruned].map(|backbone| on_device(backbone, device));
-    let (full, pruned) = (full?, pruned?);
     let mut ours = Vec::new();
     for (name, backbone, precision) in [
         ("skn f32", &full, Precision::F32),
@@ -110,13 +111,13 @@ fn time_all(table: &mut Table, device: &Device, peers: Option<&[String]>, short:
         ("skn f32, pruned", &pruned, Precision::F32),
         ("skn bf16, pruned", &pruned, Precision::Bf16),
     ] {
-        ours.push(Ours::new(name, backbone, precision, device)?);
+        ours.push(Ours::new(name, &on_device(backbone, device)?, precision, device)?);
     }
-    if let Some(peers) = &mut peers {
-        compare(table, &mut ours, peers, folder.path())?;
+    for task in [Task::Evaluate, Task::Step] {
+        compare(table, task, [&full, &pruned], &ours, peers.as_mut(), folder.path())?;
     }
     for timed in works(short) {
-        if !table.has_time() {
+        if table.left() < RESERVED {
             table.tell(&timed.what, "left out", "no time is left");
             continue;
         }
@@ -192,29 +193,47 @@ fn time(
     Ok(())
 }
 
-/// Answers and gradients of everybody next to ours in f32, before anything is timed.
-fn compare(table: &mut Table, ours: &mut [Ours], peers: &mut Peers, folder: &Path) -> Result<()> {
+/// Answers or gradients of everybody next to those of the CPU in f32, before anything is timed.
+fn compare(
+    table: &mut Table,
+    task: Task,
+    backbones: [&Backbone; 2],
+    ours: &[Ours],
+    peers: Option<&mut Peers>,
+    folder: &Path,
+) -> Result<()> {
     let texts = Lengths::Sst2Dev.texts(BATCH);
     let file = write_texts(folder, &texts)?;
-    for (task, what) in [(Task::Evaluate, "logits"), (Task::Step, "gradient")] {
-        let first = ours.first_mut().ok_or("no model")?;
-        let expected = match task {
-            Task::Step => first.gradient(&texts)?,
-            _ => first.evaluate(&texts)?,
-        };
-        let top = expected.iter().fold(0f32, |top, value| top.max(value.abs()));
-        for (name, title) in CONTESTANTS {
-            let what = format!("{what} of 16 texts, {title}");
-            match peers.answer(what_is_asked(task), name, &file) {
-                Err(error) => table.fail(what, error),
-                Ok(found) => {
-                    let apart = largest(&found, &expected, |a, b| (a - b).abs()) / top;
-                    // bf16 is rounded to 8 bits at every step of twelve layers.
-                    let allowed = if name == "reference" || name == "frozen" { 1e-3 } else { 0.2 };
-                    let found = format!("{apart:.1e} of the largest from skn f32");
-                    table.check(what, found, format!("at most {allowed:.0e}"), apart <= allowed);
-                }
+    // A gradient comes behind the loss, which is much larger.
+    let (what, from) = if task == Task::Step { ("gradient", 1) } else { ("logits", 0) };
+    let answer = |ours: &Ours| if task == Task::Step { ours.gradient(&texts) } else { ours.evaluate(&texts) };
+    let on_cpu = |backbone| answer(&Ours::new("cpu", backbone, Precision::F32, &Device::Cpu)?);
+    let [full, pruned] = backbones.map(on_cpu);
+    let (full, pruned) = (full?, pruned?);
+    // bf16 is rounded to 8 bits at every step of twelve layers.
+    let allowed = |is_f32: bool| if is_f32 { 1e-3 } else { 0.1 };
+    let mut check = |name: &str, found: Result<Vec<f32>>, expected: &[f32], allowed: f32| {
+        let what = format!("{what} of {BATCH} texts, {name}");
+        match found {
+            Err(error) => table.fail(what, error),
+            Ok(found) => {
+                let (found, expected) = (found.get(from..).unwrap_or_default(), &expected[from..]);
+                let top = expected.iter().fold(0f32, |top, value| top.max(value.abs()));
+                let apart = largest(found, expected, |a, b| (a - b).abs()) / top;
+                let found = format!("{apart:.1e} of the largest from the CPU's f32");
+                table.check(what, found, format!("at most {allowed:.0e}"), apart <= allowed);
             }
+        }
+    };
+    for ours in ours {
+        let is_pruned = ours.frozen.config().intermediate_sizes != backbones[0].config.intermediate_sizes;
+        let expected = if is_pruned { &pruned } else { &full };
+        check(ours.name, answer(ours), expected, allowed(ours.frozen.precision() == Precision::F32));
+    }
+    if let Some(peers) = peers {
+        for (name, title) in CONTESTANTS {
+            let is_f32 = name == "reference" || name == "frozen";
+            check(title, peers.answer(what_is_asked(task), name, &file), &full, allowed(is_f32));
         }
     }
     Ok(())
