@@ -6,7 +6,7 @@
 #
 # FOLDER is target/gpu-check unless given; it may be carried to another machine, where FOLDER/gpu-check.sh run does the same. What is
 # compared, FLAGS and exit codes: the head of benches/examples/gpu_check/main.rs. Without a card `run -- --device cpu --short` compares
-# the CPU with itself.
+# the CPU with itself, where LD_LIBRARY_PATH has the folder without-driver of scripts/cuda-toolchain.sh.
 #
 # `run` finds CUDA's libraries in CUDA_HOME, in /usr/local and beside a PyTorch. PYTHON (python3) is asked for PyTorch and
 # transformers; where they see the card they take turns in the timings.

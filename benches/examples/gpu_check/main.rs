@@ -49,7 +49,9 @@ fn main() -> ExitCode {
     };
     match open(&asked.device) {
         Err(error) => {
-            eprintln!("gpu_check: {}: {error}", asked.device);
+            // A backtrace, where one is asked for, comes on lines of its own.
+            let error = error.to_string();
+            eprintln!("gpu_check: {}: {}", asked.device, error.lines().next().unwrap_or_default());
             ExitCode::from(5)
         }
         Ok(device) if asked.check(&device) => ExitCode::SUCCESS,

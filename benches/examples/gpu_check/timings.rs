@@ -68,7 +68,7 @@ fn works(short: bool) -> Vec<Timed> {
     vec![
         timed(Task::Evaluate, "forward", Lengths::Sst2Dev, 1024),
         timed(Task::Evaluate, "forward", Lengths::Imdb, 128),
-        timed(Task::Evaluate, "one text", Lengths::Sst2Dev, 1),
+        timed(Task::Evaluate, "latency", Lengths::Sst2Dev, 1),
         timed(Task::Step, "prompt-tuning steps of 16", Lengths::Sst2Train, 4 * BATCH),
         timed(Task::Probe, "probe acc, averages and counts", Lengths::Sst2Dev, 1024),
     ]
