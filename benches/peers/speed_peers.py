@@ -50,7 +50,7 @@ class Prompted(torch.nn.Module):
         words = self.backbone.roberta.embeddings.word_embeddings(ids).detach()
         count = ids.shape[0]
         rows = [row.to(words.dtype).repeat(count, 1, 1) for row in (self.mask, self.prompt)]
-        ones = torch.ones((count, PROMPT), dtype=attention.dtype)
+        ones = torch.ones((count, PROMPT), dtype=attention.dtype, device=attention.device)
         return {"inputs_embeds": torch.cat([*rows, words], dim=1), "attention_mask": torch.cat([ones, attention], dim=1)}
 
 

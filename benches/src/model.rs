@@ -42,7 +42,15 @@ impl Backbone {
     /// # Errors
     /// Does not fail.
     pub fn base() -> Result<Self> {
-        let config = Config::new(VOCABULARY, BASE, 514)?;
+        Self::of(VOCABULARY, BASE)
+    }
+
+    /// The same of another shape: hidden width, heads, FFN width and layers.
+    ///
+    /// # Errors
+    /// If the heads do not divide the hidden width.
+    pub fn of(vocabulary: usize, sizes: [usize; 4]) -> Result<Self> {
+        let config = Config::new(vocabulary, sizes, 514)?;
         let mut tensors = BTreeMap::new();
         for (index, (name, shape)) in shapes(&config).into_iter().enumerate() {
             let is_scale = name.ends_with("orm.weight");

@@ -293,16 +293,47 @@ fn device(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Auto if !candle_core::utils::cuda_is_available() => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+        DeviceChoice::Auto => Ok(Device::new_cuda(0).unwrap_or_else(|error| {
+            let error = error.to_string();
+            if has_no_card(&error) {
+                tracing::info!("option `device` auto: no NVIDIA card here, so the CPU computes");
+            } else {
+                // There is one, and somebody who built this program for it wants to know why it idles.
+                tracing::warn!("option `device` auto: the CPU computes, for {}", cannot_open(0, &error));
+            }
+            Device::Cpu
+        })),
         DeviceChoice::Cuda(number) if candle_core::utils::cuda_is_available() => Device::new_cuda(number)
-            .map_err(|error| {
-                SessionError::Device(format!("cuda:{number}: the device can't be opened: {error}"))
-            }),
+            .map_err(|error| SessionError::Device(cannot_open(number, &error.to_string()))),
         DeviceChoice::Cuda(number) => Err(SessionError::Device(format!(
             "cuda:{number}: this program was built without CUDA; build it with \
              `cargo build --release --features cuda` (needs nvcc), or use option `device` cpu"
         ))),
     }
+}
+
+/// Whether CUDA says that the machine has no card at all.
+fn has_no_card(error: &str) -> bool {
+    error.contains("CUDA_ERROR_NO_DEVICE")
+}
+
+/// What to do where CUDA does not open a card, by what it says.
+fn cannot_open(number: usize, error: &str) -> String {
+    let hint = if has_no_card(error) {
+        "no NVIDIA card is seen here"
+    } else if error.contains("CUDA_ERROR_INVALID_DEVICE") {
+        "there is no card of this number; `nvidia-smi -L` lists them"
+    } else if error.contains("INSUFFICIENT")
+        || error.contains("MISMATCH")
+        || error.contains("UNSUPPORTED_PTX")
+    {
+        "the driver is older than the CUDA that this program was built with; `nvidia-smi` says which one it takes"
+    } else {
+        "the device can't be opened"
+    };
+    // A backtrace, where one is asked for, comes on lines of its own.
+    let error = error.lines().next().unwrap_or_default();
+    format!("cuda:{number}: {hint} ({error}); or use option `device` cpu")
 }
 
 /// Refuses a precision that can't be had on a device.
@@ -320,4 +351,22 @@ fn check_precision(precision: Precision, device: &Device) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_that_cannot_be_opened_is_told_with_what_to_do() {
+        let said = |error| cannot_open(1, &format!("DriverError({error}, \"why\")\n   0: a backtrace"));
+        let no_card = "cuda:1: no NVIDIA card is seen here (DriverError(CUDA_ERROR_NO_DEVICE, \"why\")); or use option `device` cpu";
+        assert_eq!(said("CUDA_ERROR_NO_DEVICE"), no_card);
+        assert!(said("CUDA_ERROR_INVALID_DEVICE").contains("no card of this number"));
+        assert!(said("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH").contains("the driver is older"));
+        assert!(
+            said("CUDA_ERROR_OUT_OF_MEMORY").starts_with("cuda:1: the device can't be opened (DriverError(")
+        );
+        assert!(has_no_card(no_card) && !has_no_card("CUDA_ERROR_INVALID_DEVICE"));
+    }
 }
