@@ -41,11 +41,16 @@ echo "| file | kernel | sm | registers | barriers | shared, bytes | stack, bytes
 echo "|---|---|---|---|---|---|---|---|"
 for architecture in ${ARCHITECTURES:-80 90}; do
     for file in "${files[@]}"; do
-        "$nvcc" -cubin -arch="sm_$architecture" -std=c++17 -O3 -Werror all-warnings -Xptxas -v,--warning-as-error "$@" -o "$work/out.cubin" "$file" \
+        "$nvcc" -cubin -arch="sm_$architecture" -std=c++17 -O3 --fmad=false -Werror all-warnings -Xptxas -v,--warning-as-error "$@" -o "$work/out.cubin" "$file" \
             >"$work/said" 2>&1 || {
             cat "$work/said" >&2
             fail "$file: does not compile for sm_$architecture"
         }
+        # nvcc 13.0 took a pointer to shared memory that stood in a structure for one to global memory: the program then fails on a card.
+        "$nvcc" -ptx -arch="sm_$architecture" -std=c++17 -O3 --fmad=false "$@" -o "$work/out.ptx" "$file"
+        if grep -n cvta.shared "$work/out.ptx" >&2; then
+            fail "$file: keeps a pointer to shared memory where the compiler loses track of it, for sm_$architecture"
+        fi
         rows=$(awk -v file="$(basename "$file")" -v architecture="$architecture" "$row" "$work/said")
         [ -n "$rows" ] || fail "$file: expected a kernel, found none: $(cat "$work/said")"
         sort <<<"$rows"
