@@ -94,12 +94,15 @@ pub(crate) fn figure(summary: &Summary, metric: Option<&str>) -> Figure {
     Figure::new("summary", "The model tuned, perturbed and pruned", caption, table, (plots, layout))
 }
 
+/// What is said of a model that answers nothing.
+const NO_HEAD: &str = "The model has no masked-LM head, the part that turns what an encoder computes into words: it answers nothing, and no prompt \
+    can be tuned through it. So its neurons are read from the texts alone, and there is nothing to perturb, to prune or to time.";
+
 /// What is found of a model that answers nothing.
 fn headless(parts: &Parts) -> Markup {
     let found = parts.tasks.iter().filter_map(|task| Some((task, task.lead()?)));
     html! {
-        p { "The model has no masked-LM head: it answers nothing, and no prompt can be tuned through it. So its neurons are read from \
-            the texts alone, and there is nothing to perturb, to prune or to time." }
+        p { (NO_HEAD) }
         ul.findings {
             @for (task, probe) in found {
                 @let best = probe.best();
@@ -122,9 +125,14 @@ fn untuned(summary: &UntunedSummary) -> Markup {
     let best = &summary.best_neuron;
     html! {
         ul.findings {
-            li { "Nothing was tuned. The model's own words have " (summary.metric) " " b { (three(summary.accuracy)) }
-                " on " (grouped(summary.test_rows)) " rows of test (95 % interval " (range(&summary.interval))
-                "); always guessing the most frequent class is right for a share of " (three(summary.majority)) "." }
+            @if let Some(found) = &summary.answers {
+                li { "Nothing was tuned. The model's own words have " (found.metric) " " b { (three(found.accuracy)) }
+                    " on " (grouped(summary.test_rows)) " rows of test (95 % interval " (range(&found.interval))
+                    "); always guessing the most frequent class is right for a share of " (three(summary.majority)) "." }
+            } @else {
+                li { (NO_HEAD) " Always guessing the most frequent class is right for a share of " (three(summary.majority)) " of the "
+                    (grouped(summary.test_rows)) " rows of test." }
+            }
             li { "One neuron – layer " (best.layer) ", index " (best.index) ", read at the last token of the text"
                 (best.class.map(|class| format!(", class {class} against the rest")).unwrap_or_default())
                 " – has predictivity " b { (three(best.test)) } " on test by itself (95 % interval " (range(&best.interval)) "; "

@@ -110,7 +110,7 @@ fn results(runs: &[Run]) -> Section {
     for (place, run) in runs.iter().enumerate() {
         let Run { name, parts } = run;
         let summary = parts.summary.as_ref();
-        let untuned = parts.untuned.as_ref();
+        let untuned = parts.untuned.as_ref().and_then(|found| found.answers.as_ref());
         let value =
             |of: fn(&skn_artifact::Points<f64>) -> f64| json!(summary.map(|found| of(&found.accuracy)));
         let best = run.probe().map(|probe| (probe, probe.best()));
@@ -118,7 +118,7 @@ fn results(runs: &[Run]) -> Section {
         let as_it_is = untuned.map_or_else(|| value(|of| of.untuned), |found| json!(found.accuracy));
         // A run without a summary may have been measured.
         let measured = run.task().and_then(|task| task.performance.as_ref()).map(|found| found.test_score);
-        let measured = measured.filter(|_| untuned.is_none());
+        let measured = measured.filter(|_| parts.untuned.is_none());
         let tested = summary.and_then(|found| found.perturbation.evidence.as_ref());
         rows.push(vec![
             json!(name),
