@@ -198,12 +198,12 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
     let change = |value: f64| points(value - accuracy.tuned);
     let setting = &summary.perturbation;
     let alpha = setting.alpha.map(|alpha| format!(" of standard deviation {alpha}")).unwrap_or_default();
-    let place = if setting.edit == "gaussian" { "in" } else { "in place of" };
-    let edit = match setting.edit.as_str() {
-        "gaussian" => "Gaussian noise",
-        "zero" => "Zeros",
-        "mean" => "Means",
-        other => other,
+    let neurons = format!("the best {} of each layer's neurons", percent(&setting.share));
+    let perturbed = match setting.edit.as_str() {
+        "gaussian" => format!("With Gaussian noise{alpha} added to {neurons}"),
+        "zero" => format!("With {neurons} set to zero"),
+        "mean" => format!("With {neurons} held at their means over train"),
+        other => format!("With {other} done to {neurons}"),
     };
     let kept = ratio(summary.parameters.pruned as f64, summary.parameters.full as f64)
         .map(|kept| format!(" to {:.1} % of its parameters", kept * 100.0));
@@ -219,9 +219,9 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
                 (three(best.dev)) " on dev, where it was chosen)."
                 @if let Some(p) = best.p_max { " The chance that the best of all neurons does as well on dev where labels are shuffled: "
                     (evidence::chance(p)) "." } }
-            li { (edit) (alpha) " " (place) " the best " (percent(&setting.share)) " of each layer's neurons: "
-                b { (change(accuracy.skill_perturbed)) " points" } "; " (place) " as many random ones: "
-                (change(accuracy.random_perturbed)) " (mean of " (counted(setting.draws, "draw", "draws")) ")."
+            li { (perturbed) ", " (metric) " changes by " b { (change(accuracy.skill_perturbed)) " points" }
+                "; with the same done to as many random ones, by " (change(accuracy.random_perturbed)) " (mean of "
+                (counted(setting.draws, "draw", "draws")) ")."
                 @if let Some(found) = &setting.evidence { " " (tested(found, setting.draws)) } }
             li { "Pruned" (kept.unwrap_or_default()) ", the model " (gain.unwrap_or_default()) "has "
                 (three(accuracy.pruned)) " (" (change(accuracy.pruned)) " points); tuned again, "

@@ -90,8 +90,8 @@ fn the_page_has_the_numbers_of_the_run() {
         "|Tuning takes accuracy on test from 0.512 to |0.905|",
         "|One neuron – layer 2, index 87, prompt position 3 – has predictivity |0.883| on test",
         "(0.920 on dev, where it was chosen)",
-        "Gaussian noise of standard deviation 0.1 in the best 10 % of each layer's neurons: |−26.4 points|",
-        "in as many random ones: −2.2 (mean of 10 draws)",
+        "With Gaussian noise of standard deviation 0.1 added to the best 10 % of each layer's neurons, accuracy changes by |−26.4 points|",
+        "with the same done to as many random ones, by −2.2 (mean of 10 draws)",
         "|Pruned to 66.6 % of its parameters, the model is 1.34 times as fast and has 0.837 (−6.8 points); tuned again, \
          |0.889| (−1.6).|",
         "|untuned|0.512|0.479 to 0.545|",
@@ -104,7 +104,8 @@ fn the_page_has_the_numbers_of_the_run() {
         "|ms per text, median|2.550|1.900|74.5 %|",
     ];
     let parts = [
-        "Model demo; tuned by RobertaPrompt, 6 rows before the text; answers: negative, positive.",
+        "Its rule: the label is 1 (positive) if it fires.",
+        "Model demo; tuned: a prompt of 6 rows before the text (RobertaPrompt); answers: negative, positive.",
         "|24 evaluations in 6\u{202f}000 steps; the last at epoch 4, with learning rate 0.000",
         // Right for 32 of 400 the one way is right for 368 the other; 770 of 872, and Wilson's interval of that.
         "|1|2|87|3|is silent|0.920|0.883|0.860 to 0.903|",
@@ -624,7 +625,7 @@ fn the_smallest_run_has_a_report() {
     let said = [
         "|1 evaluation in 250 steps",
         "All layers and positions have the same best predictivity",
-        "Means in place of the best 10 % of each layer's neurons: |−26.4 points|; in place of as many random ones: −2.2",
+        "With the best 10 % of each layer's neurons held at their means over train, accuracy changes by |−26.4 points|; with the same done",
         "|The best neuron|",
         "|1|0|0|0|fires|1.000|1.000|0.207 to 1.000|",
         "|mean over text|0|0|1.000|–|–|",
