@@ -46,6 +46,7 @@ mod reading;
 mod result;
 mod scoring;
 mod several;
+mod several_perturbed;
 mod speed;
 mod stages;
 mod sweep;

@@ -12,6 +12,7 @@ use crate::neurons::share;
 use crate::parts::Parts;
 use crate::probe::Probe;
 use crate::result::values_of;
+use crate::several_perturbed;
 use crate::table::Table;
 use crate::task::Task;
 
@@ -61,6 +62,8 @@ impl Comparison {
             read.push(Run { name, parts });
         }
         let mut sections = vec![results(&read)];
+        let parts: Vec<(&str, &Parts)> = read.iter().map(|run| (run.name.as_str(), &run.parts)).collect();
+        sections.extend(several_perturbed::sections(&parts));
         sections.extend(agreement(&read));
         let models: BTreeSet<&str> = read.iter().filter_map(|run| run.parts.model()).collect();
         let lead =
