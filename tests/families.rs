@@ -538,7 +538,7 @@ fn an_encoder_alone_is_read_as_it_is() {
     copy(folder.path(), &desk.path("model"));
     let said =
         desk.run("skn-run --model ./model --task sentiment --verb good,bad --out run --epoch 1 --threads 2");
-    let next = "this reads the neurons of the same model: skn-run --untuned --model ./model --task sentiment --verb good,bad --out run --threads 2";
+    let next = "this reads the neurons of the same model: `skn-run --untuned --model ./model --task sentiment --verb good,bad --out run --threads 2`";
     assert!(said.code == 3 && said.stderr.contains(next), "{}", said.stderr);
     for told in
         ["no masked-LM head", "AutoModelForMaskedLM.from_pretrained(MODEL)", "--model_type RobertaBias"]
@@ -546,7 +546,7 @@ fn an_encoder_alone_is_read_as_it_is() {
         assert!(said.stderr.contains(told), "{told}: {}", said.stderr);
     }
     assert!(!desk.path("run").exists());
-    let line = said.stderr.split("of the same model: ").nth(1).unwrap().lines().next().unwrap();
+    let line = said.stderr.split("of the same model: `").nth(1).unwrap().split('`').next().unwrap();
     let told = desk.ok(line);
     assert!(told.contains("no answers: the model has no head"), "{told}");
     assert!(!told.contains("ms a text"), "nothing answers: {told}");

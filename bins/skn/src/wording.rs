@@ -76,7 +76,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("text_averages", "--text_ths_path"),
     ("threshold", "--threshold"),
     ("uniform", "--uniform"),
-    ("untuned", "--untuned"),
     ("variance", "--variance"),
     ("verbalizer", "--verbalizer"),
     ("with_texts", "--with-texts"),

@@ -61,8 +61,7 @@ pub enum ModelError {
     /// The model has no head, and what was asked is answered by it.
     #[error(
         "{file}: tensor `{tensor}`: expected a tensor, found nothing: the model has no {head}, so it gives no logits to tune or to answer \
-         by; its neurons can be read without: skn-run with option `untuned`, or skn-probe with option `probe_type` \
-         acc_mean,acc_max,acc_last; to tune it, {hint}"
+         by; its neurons can be read without: `skn-run --untuned`, or `skn-probe --probe_type acc_mean,acc_max,acc_last`; to tune it, {hint}"
     )]
     NoHead {
         /// The file that holds the other tensors.

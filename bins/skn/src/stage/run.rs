@@ -187,7 +187,7 @@ impl Run {
         }
         let words = untuned(&self.untuned_options(), self.compute.options());
         let line = typed_again(once(Self::PROGRAM).chain(words.iter().map(String::as_str)));
-        Failure::input(format!("{error}; this reads the neurons of the same model: {line}"))
+        Failure::input(format!("{error}; this reads the neurons of the same model: `{line}`"))
     }
 
     fn untuned_options(&self) -> options::Untuned {

@@ -20,7 +20,7 @@ impl NoHead {
                 "masked-LM head",
                 "use a checkpoint that has one, or put a new one on it, in Python \
                  AutoModelForMaskedLM.from_pretrained(MODEL).save_pretrained(NEW) and the same with AutoTokenizer, then tune the biases: \
-                 skn-train with option `model` NEW and option `method` RobertaBias",
+                 `skn-train --model NEW --model_type RobertaBias`",
             )
         };
         ModelError::NoHead { file: self.file.clone(), tensor: self.tensor.clone(), head, hint }
