@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
+#[path = "../crates/skn-report/tests/chromium/mod.rs"]
+mod chromium;
 mod support;
 
 use std::fs;
@@ -47,12 +49,26 @@ fn experiments_leave_numbers_and_figures() {
             assert!(!data.is_empty() && lines == data.len() + 1, "{name}: {lines}");
         }
     }
+    // Every figure of every experiment, on a phone and a desktop, in light and dark.
+    chromium::check(&page);
     let rows = |place: usize, name: &str| found[place]["tables"][name]["data"].as_array().unwrap().len();
     // Three tasks, one pair of seeds each, four layers and all of them together.
     assert_eq!(rows(0, "seeds-by-layer"), 3 * 5);
     // Two shares and one noise, of skill, random, lowest and another task's neurons.
     assert_eq!(rows(3, "curves-topic-shares"), 3 * 4);
     assert_eq!(rows(9, "transfer-map"), 6);
+    // What an accuracy is of, and between what it may lie, stands beside it.
+    let columns = |place: usize, name: &str| found[place]["tables"][name]["columns"].clone();
+    for (place, name) in
+        [(3, "curves-topic-shares"), (5, "prompts"), (6, "random-model"), (7, "methods"), (9, "transfer-map")]
+    {
+        let columns = columns(place, name).to_string();
+        assert!(columns.contains("texts"), "{name}: {columns}");
+    }
+    let svg_of = |name: &str| {
+        page.split(&format!("<figure id=\"{name}\">")).nth(1).unwrap().split("</figure>").next().unwrap()
+    };
+    assert!(svg_of("overlap-map").contains(">0."), "a map has its numbers");
     // A prompt of chance, a written one and the tuned one of each task.
     assert_eq!(rows(5, "prompts"), 3 * 3);
     assert!(page.contains("is it negative or positive ?") && page.contains("is it yes or maybe or no ?"));

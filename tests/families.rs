@@ -529,6 +529,61 @@ fn an_encoder_alone_is_probed_and_not_tuned() {
     assert!(!desk.path("tuned").exists());
 }
 
+/// `skn-run` says what it can't do, and the line that it names does what can be done.
+#[test]
+fn an_encoder_alone_is_read_as_it_is() {
+    let case = Case::load("bert");
+    let folder = renamed(&case, |name| name.strip_prefix("bert.").map(Into::into));
+    let desk = Desk::new();
+    copy(folder.path(), &desk.path("model"));
+    let said =
+        desk.run("skn-run --model ./model --task sentiment --verb good,bad --out run --epoch 1 --threads 2");
+    let next = "this reads the neurons of the same model: `skn-run --untuned --model ./model --task sentiment --verb good,bad --out run --threads 2`";
+    assert!(said.code == 3 && said.stderr.contains(next), "{}", said.stderr);
+    for told in
+        ["no masked-LM head", "AutoModelForMaskedLM.from_pretrained(MODEL)", "--model_type RobertaBias"]
+    {
+        assert!(said.stderr.contains(told), "{told}: {}", said.stderr);
+    }
+    assert!(!desk.path("run").exists());
+    let line = said.stderr.split("of the same model: `").nth(1).unwrap().split('`').next().unwrap();
+    let told = desk.ok(line);
+    assert!(told.contains("no answers: the model has no head"), "{told}");
+    assert!(!told.contains("ms a text"), "nothing answers: {told}");
+    let summary = desk.json("run/summary.json");
+    let fields: Vec<&str> = summary.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, ["best_neuron", "majority", "model", "task", "test_rows"]);
+    let found = &summary["best_neuron"];
+    let best = format!("best neuron at the last token: layer {}, index {}", found["layer"], found["index"]);
+    assert!(told.contains(&best), "{best}: {told}");
+    // Every way of reading a text is there, its neurons are ranked, and the report shows them.
+    for name in [
+        "sentiment/test_last_perf",
+        "sentiment/dev_mean_perf",
+        "sentiment/dev_max_perf",
+        "info/sentiment/0.1",
+    ] {
+        assert!(desk.path(&format!("run/{name}.safetensors")).is_file(), "{name}");
+    }
+    assert!(!desk.path("run/sentiment/inference_perf.json").exists());
+    let page = std::fs::read_to_string(desk.path("run/report.html")).unwrap();
+    for words in [
+        "no masked-LM head",
+        "always guessing",
+        "read at the last token of the text",
+        "id=\"sentiment-pooling\"",
+    ] {
+        assert!(page.to_lowercase().contains(&words.to_lowercase()), "{words}");
+    }
+    assert!(!page.contains("Nothing was tuned. The model's own words"));
+    let again = desk.run(&format!("{line} --resume"));
+    assert!(again.code == 0 && again.stderr.contains("skn-probe: done before"), "{}", again.stderr);
+    desk.ok("skn-report run run --out both.html --csv tables");
+    let runs = std::fs::read_to_string(desk.path("tables/results.csv")).unwrap();
+    assert!(runs.lines().nth(1).unwrap().contains(",sentiment,"), "{runs}");
+    desk.ok("skn-verify run");
+}
+
 #[test]
 fn models_and_tokenizers_of_other_kinds() {
     let desk = desk("xlm-roberta");

@@ -136,7 +136,7 @@ fn a_researcher_with_an_encoder_of_her_own() {
 
     // What she tries on the way is answered with what to do.
     let text = "--task-file reviews.toml --data reviews.csv --out x";
-    let probe = "skn-probe with --probe_type acc_mean,acc_max,acc_last";
+    let probe = "`skn-probe --probe_type acc_mean,acc_max,acc_last`";
     desk.fails(&format!("skn-train --model my-bert {text}"), 3, &["no masked-LM head", probe]);
     desk.fails(
         "skn-mask --resume_from runs/encoder --info_path mine.csv --out x",

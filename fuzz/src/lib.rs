@@ -216,7 +216,13 @@ pub fn config(bytes: &[u8]) {
     match skn_model::Config::from_json(bytes, Path::new("config.json")) {
         Ok(config) => {
             assert!(config.max_sequence() > 0 && config.hidden_size % config.num_attention_heads == 0);
-            let _ = (config.parameters(), config.to_json());
+            // What is written beside a pruned model is read as the same model.
+            let again = skn_model::Config::from_json(&config.to_json(), Path::new("config.json"))
+                .expect("a configuration that was read can be read again");
+            assert_eq!(
+                (again.model_type(), again.first_position, again.parameters(), &again.intermediate_sizes),
+                (config.model_type(), config.first_position, config.parameters(), &config.intermediate_sizes)
+            );
         }
         Err(error) => assert!(error.to_string().contains("config.json"), "{error}"),
     }

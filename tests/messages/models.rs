@@ -38,6 +38,18 @@ fn with_tensor(user: &Reader, file: &str, tensor: &str, change: impl FnOnce(&mut
     write(&path, bundle.to_bytes().unwrap());
 }
 
+/// A file of tensors without those of the head.
+fn without_head(user: &Reader, file: &str) {
+    let path = user.desk.path(file);
+    let read = TensorFile::read(&path).unwrap();
+    let mut bundle = TensorBundle::new();
+    for name in read.names().filter(|name| !name.starts_with("lm_head.")) {
+        let (shape, values) = read.f32(name, None).unwrap();
+        bundle.insert(name, Array::f32(shape, values).unwrap());
+    }
+    write(&path, bundle.to_bytes().unwrap());
+}
+
 #[test]
 fn folders_of_models() {
     let mut user = Reader::new(Desk::original(), "models", "Models that are not there, damaged, or others.");
@@ -82,7 +94,14 @@ fn folders_of_models() {
         values.truncate(shape[0] * shape[1]);
     });
     user.told("A weight of another shape", line, 3);
-    user.finish(15);
+    model(&user);
+    without_head(&user, "model/model.safetensors");
+    user.told("A model without a head", line, 3);
+    let whole = line.replace("skn-train", "skn-run --max-data 1G --epoch 1");
+    user.told("A model without a head, for the whole chain", &whole, 3);
+    let mask = "skn-mask --data data/raw/sst2 --model model --info_path mine.csv --out run";
+    user.told("A model without a head, for what must answer", mask, 3);
+    user.finish(18);
 }
 
 #[test]

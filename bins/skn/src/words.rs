@@ -7,7 +7,7 @@ use skn_artifact::names::stage;
 use skn_session::Precision;
 use skn_session::options::{
     Compute, DeviceChoice, DrawReport, EditChoice, Evaluate, Fold, LayerRange, Made, Merge, NeuronNoise,
-    Perturb, Probe, Prune, Select, Stage, Subject, TaskChoice, Train, Training, Tuned, TunedMethod,
+    Perturb, Probe, Prune, Select, Stage, Subject, TaskChoice, Train, Training, Tuned, TunedMethod, Untuned,
 };
 
 use crate::stage::{mask, probe, prune, select, train};
@@ -33,6 +33,17 @@ pub(crate) fn command_line(stage: &Stage, compute: Compute) -> (&'static str, Ve
     }
     words.flag("--force", stage.overwrites());
     (program, words.0)
+}
+
+/// The arguments of `skn-run` that read a model as it is.
+pub(crate) fn untuned(options: &Untuned, compute: Compute) -> Vec<String> {
+    let mut words = Words(Vec::new());
+    words.flag("--untuned", true);
+    words.subject(&options.subject);
+    words.optional("--out", options.out.as_ref().map(|out| out.display()));
+    words.compute(compute);
+    words.flag("--force", options.overwrite);
+    words.0
 }
 
 /// The way back: how a stage was done that has this entry in `run.json`, by the arguments of its program. For records that

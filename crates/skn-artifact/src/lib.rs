@@ -75,8 +75,8 @@ pub use crate::records::{
     CorrelationRecord, DamageEvidence, EvaluationRecord, Evidence, FullAndPruned, InferencePerformance,
     InferenceTime, Likelihood, MetricRecord, ModelIdentity, NeuronRecord, PartRecord, PerturbationResult,
     PerturbationSetting, Points, RankingComparison, RankingDamage, RunRecord, ShareDamage, SkillConfig,
-    SplitRecord, StabilityRecord, StageRecord, Summary, TextsRecord, UntunedSummary, VerbalizerRecord,
-    Verification, VoteRecord, verify,
+    SplitRecord, StabilityRecord, StageRecord, Summary, TextsRecord, UntunedAnswers, UntunedSummary,
+    VerbalizerRecord, Verification, VoteRecord, verify,
 };
 pub use crate::regular::{open_regular, read_regular};
 pub use crate::spool::Spool;

@@ -58,6 +58,22 @@ pub enum ModelError {
         found: String,
     },
 
+    /// The model has no head, and what was asked is answered by it.
+    #[error(
+        "{file}: tensor `{tensor}`: expected a tensor, found nothing: the model has no {head}, so it gives no logits to tune or to answer \
+         by; its neurons can be read without: `skn-run --untuned`, or `skn-probe --probe_type acc_mean,acc_max,acc_last`; to tune it, {hint}"
+    )]
+    NoHead {
+        /// The file that holds the other tensors.
+        file: PathBuf,
+        /// The first tensor of the head.
+        tensor: String,
+        /// What kind of head it would be.
+        head: &'static str,
+        /// Where one is to be had.
+        hint: &'static str,
+    },
+
     /// The input of a forward pass does not fit the model.
     #[error("{what}: expected {expected}, found {found}")]
     Input {
@@ -104,7 +120,9 @@ impl ModelError {
         match self {
             Self::Artifact(error) => error.kind(),
             Self::Link(error) => error.kind(),
-            Self::MissingFile { .. } | Self::Config { .. } | Self::Weight { .. } => ErrorKind::Input,
+            Self::MissingFile { .. } | Self::Config { .. } | Self::Weight { .. } | Self::NoHead { .. } => {
+                ErrorKind::Input
+            }
             Self::Input { .. } => ErrorKind::Usage,
             Self::Tensor(candle_core::Error::Cuda(_)) => ErrorKind::Device,
             Self::Tensor(_) | Self::Hook { .. } => ErrorKind::Failed,

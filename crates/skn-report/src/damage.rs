@@ -18,6 +18,12 @@ use crate::task::Task;
 
 /// Where it is told what tests of perturbed neurons ask.
 const EXPLAINED: &str = "choice-of-neurons";
+/// What they ask.
+pub(crate) const ASKED: &str = "Each text is answered with skill neurons perturbed and with as many random ones. The difference is the share of draws that \
+     answer right with skill neurons perturbed, less that with random ones, mean over texts: below 0, skill neurons matter \
+     more. Sign flips ask how often differences as large come about if skill and random neurons do the same; McNemar's test \
+     asks it of each pair of draws. The rank p is how likely the skill neurons would do so much more damage than the random choices if they were one more of \
+     these: with few draws it can't be small.";
 
 /// What the tuned model answers to each class.
 pub(crate) fn answers(parts: &Parts, figures: &[Figure]) -> Markup {
@@ -77,7 +83,7 @@ fn heading(sweep: &Sweep) -> Markup {
 }
 
 /// What happened to the neurons of a sweep.
-fn done(sweep: &Sweep) -> String {
+pub(crate) fn done(sweep: &Sweep) -> String {
     let all = [&sweep.skill, &sweep.random, &sweep.matched, &sweep.classes];
     let result = all.into_iter().flatten().next();
     let edit = result.map(|result| (result.edit.as_str(), result.alpha));
@@ -169,11 +175,7 @@ fn evidence(sweep: &Sweep, explains: bool) -> Markup {
         @if !rows.is_empty() {
             h3 id=[explains.then_some(EXPLAINED)] { "Is it the choice of neurons?" }
             @if explains {
-                p { "Each text is answered with skill neurons perturbed and with as many random ones. The difference is the share of draws that \
-                     answer right with skill neurons perturbed, less that with random ones, mean over texts: below 0, skill neurons matter \
-                     more. Sign flips ask how often differences as large come about if skill and random neurons do the same; McNemar's test \
-                     asks it of each pair of draws. The rank p is how likely the skill neurons would do so much more damage than the random choices if they were one more of \
-                     these: with few draws it can't be small." }
+                p { (ASKED) }
             } @else {
                 p { "What is asked here stands " a href={ "#" (EXPLAINED) } { "above" } "." }
             }

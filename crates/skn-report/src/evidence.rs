@@ -161,7 +161,7 @@ fn sentences(weighed: &Weighed, of_prompt: bool) -> Markup {
                 is " (three(found.among_selected)) " on average; with a neuron that was not selected it is "
                 (three(found.with_others)) ", at most " (three(found.most_with_others)) "." }
         }
-        @if of_prompt { li { "All this is of the tuned prompt: dev chose it too, test did not." } }
+        @if of_prompt { li { "All this is of the tuned prompt. Of its states while training the one with the best score on dev was kept, so dev had a say in it too; test had none." } }
     }
 }
 

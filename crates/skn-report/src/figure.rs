@@ -1,6 +1,7 @@
 //! One figure: kuva draws it, this module gives it its look and makes it fit for a page.
 
 use kuva::prelude::*;
+use kuva::render::color::Color;
 use kuva::render::render::{Primitive, Scene, collect_legend_entries, render_multiple};
 
 use crate::table::Table;
@@ -8,7 +9,7 @@ use crate::table::Table;
 /// Text and axes.
 pub(crate) const INK: &str = "var(--skn-ink, #1f2328)";
 /// What is not to be read first: reference lines, points of the crowd.
-pub(crate) const MUTED: &str = "var(--skn-muted, #6b7480)";
+pub(crate) const MUTED: &str = "var(--skn-muted, #66707b)";
 const GRID: &str = "var(--skn-grid, #e3e7eb)";
 const PAPER: &str = "var(--skn-paper, #ffffff)";
 
@@ -29,7 +30,7 @@ pub(crate) const RANDOM: &str = COLOURS[2];
 pub(crate) const PRUNED: &str = COLOURS[3];
 
 /// The colours as CSS: of the page, and of each figure that stands alone. Paper is white, whatever the screen is.
-pub(crate) const PALETTE: &str = ":root{--skn-ink:#1f2328;--skn-muted:#6b7480;--skn-grid:#e3e7eb;--skn-paper:#ffffff;\
+pub(crate) const PALETTE: &str = ":root{--skn-ink:#1f2328;--skn-muted:#66707b;--skn-grid:#e3e7eb;--skn-paper:#ffffff;\
 --skn-panel:#f6f8fa;--skn-1:#0072b2;--skn-2:#d55e00;--skn-3:#009e73;--skn-4:#aa4499;--skn-5:#b07d00;--skn-6:#3a9bd1}\
 @media screen and (prefers-color-scheme:dark){:root{--skn-ink:#e6edf3;--skn-muted:#9aa4af;--skn-grid:#30363d;\
 --skn-paper:#0d1117;--skn-panel:#161b22;--skn-1:#56b4e9;--skn-2:#f0883e;--skn-3:#2fc79a;--skn-4:#e08fcb;--skn-5:#e6b800;\
@@ -63,8 +64,12 @@ impl Figure {
         table: Table,
         (plots, layout): (Vec<Plot>, Layout),
     ) -> Self {
+        let has_values = plots.iter().any(|plot| matches!(plot, Plot::Heatmap(map) if map.show_values));
         let mut scene = render_multiple(plots, layout.with_title(plain(title)));
         scene.background_color = None;
+        if has_values {
+            make_legible(&mut scene);
+        }
         rename_clip(&mut scene, &format!("skn-{}", identifier(name)));
         let size = (scene.width, scene.height);
         let svg = SvgBackend::new().render_scene(&scene);
@@ -132,6 +137,33 @@ pub(crate) fn layout(plots: &[Plot]) -> Layout {
 /// Text that kuva draws as it is: it takes `$..$` for a formula.
 pub(crate) fn plain(text: &str) -> String {
     text.replace('\\', "\u{2216}").replace('$', "\\$")
+}
+
+/// A map's numbers are black on light cells and white on dark ones, whatever the page is; a cell that has no colour has none.
+fn make_legible(scene: &mut Scene) {
+    let is_map = |element: &Primitive| matches!(element, Primitive::RectBatch { .. });
+    let Some(at) = scene.elements.iter().position(is_map) else { return };
+    let (cells, texts) = scene.elements.split_at_mut(at + 1);
+    let Some(Primitive::RectBatch { fills, .. }) = cells.last() else { return };
+    for (fill, text) in fills.iter().zip(texts) {
+        // kuva leaves out numbers of cells that are too small for them.
+        let Primitive::Text { content, color, .. } = text else { return };
+        *content = content.replace('-', "\u{2212}");
+        match fill {
+            Color::Rgb(red, green, blue) => *color = Some(on([*red, *green, *blue])),
+            _ => content.clear(),
+        }
+    }
+}
+
+/// Black or white, whichever has more contrast with a colour (WCAG 2.2, relative luminance).
+fn on(colour: [u8; 3]) -> Color {
+    let linear = colour.map(|part| {
+        let part = f64::from(part) / 255.0;
+        if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+    });
+    let luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+    if luminance > 0.179 { Color::Rgb(0, 0, 0) } else { Color::Rgb(255, 255, 255) }
 }
 
 /// kuva numbers clips by a counter of the process; a page needs different ones, and the same in every run.

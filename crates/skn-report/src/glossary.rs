@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 /// Words with their meaning, in the order that they build on one another.
-const WORDS: [(&str, &str); 10] = [
+const WORDS: [(&str, &str); 11] = [
     (
         "neuron",
         "one of the numbers inside the model's feed-forward networks, between their two matrices. Layers and indices count from 0.",
@@ -33,6 +33,7 @@ const WORDS: [(&str, &str); 10] = [
         "random neurons",
         "as many others, drawn by chance: what these do too has nothing to do with the choice.",
     ),
+    ("point", "a hundredth: from 0.90 to 0.88 is \u{2212}2.0 points."),
     (
         "perturbing, pruning",
         "to perturb is to hold neurons at their mean, at 0, or to add noise to them; to prune is to take all others \

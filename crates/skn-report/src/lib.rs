@@ -46,6 +46,7 @@ mod reading;
 mod result;
 mod scoring;
 mod several;
+mod several_perturbed;
 mod speed;
 mod stages;
 mod sweep;
@@ -57,7 +58,7 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use crate::chart::{Chart, Drawn, Line, Page, Section};
+pub use crate::chart::{Chart, Drawn, Line, Look, Page, Point, Section};
 pub use crate::classes::suffers_most;
 pub use crate::error::{ReportError, Result};
 use crate::figure::Figure;

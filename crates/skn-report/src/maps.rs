@@ -169,6 +169,8 @@ impl Labelled {
         let (height, width) = (rows.len() as f64, columns.len() as f64);
         let map = Heatmap::new().with_data(cells).with_color_map(of_known()).with_cell_size(1.0);
         let map = map.with_x_range(0.5, width + 0.5).with_y_range(0.5, height + 0.5);
+        // Of more the numbers would be too small to read on a phone.
+        let map = if columns.len() <= 6 { map.with_values() } else { map };
         let plots = vec![Plot::Heatmap(map)];
         let layout = with_names(layout(&plots).with_height(180.0 + 34.0 * height), &columns)
             .with_x_label(x_label)

@@ -14,7 +14,9 @@ pub(crate) fn range([low, high]: &[f64; 2]) -> String {
 
 /// A change of a score in points, hundredths of it, with its sign.
 pub(crate) fn points(change: f64) -> String {
-    format!("{:+.1}", change * 100.0).replace('-', "\u{2212}")
+    // What a sum of draws is off its decimals must not tip a half: 0.1175 is the same wherever it comes from.
+    let change = (change * 1e8).round() / 1e6;
+    format!("{change:+.1}").replace('-', "\u{2212}")
 }
 
 /// A mask's name as the share that it marks, `10 %` for `0.1`; another name is kept.
@@ -114,6 +116,7 @@ mod tests {
         assert_eq!([10.0, 2.5, 0.0].map(compact), ["10", "2.5", "0"]);
         assert_eq!([percent("0.05"), percent("all")], ["5 %", "all"]);
         assert_eq!([points(-0.264), points(0.015)], ["\u{2212}26.4", "+1.5"]);
+        assert_eq!([points(-0.1175), points(-0.117_499_999_99)], ["\u{2212}11.8"; 2]);
         assert_eq!(range(&[-0.1, 0.25]), "\u{2212}0.100 to 0.250");
         assert_eq!(scientific(1_234_567.0).into_string(), "1.235 × 10<sup>6</sup>");
         assert_eq!(scientific(8e-4).into_string(), "8.000 × 10<sup>\u{2212}4</sup>");

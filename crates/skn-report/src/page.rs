@@ -77,7 +77,12 @@ fn lead(parts: &Parts) -> String {
     };
     let method = config.map(|config| {
         let place = if config.prompt_place.as_deref() == Some("after") { "behind" } else { "before" };
-        format!("tuned by {}, {} rows {place} the text", config.method, config.prompt_size)
+        let prompt = format!("a prompt of {} rows {place} the text", config.prompt_size);
+        match config.method.as_str() {
+            method @ "RobertaBias" => format!("tuned: its biases (BitFit, {method}), with {prompt}"),
+            method @ "RobertaAdapter" => format!("tuned: adapters in its layers ({method}), with {prompt}"),
+            method => format!("tuned: {prompt} ({method})"),
+        }
     });
     let words = config.map(|config| format!("answers: {}", config.verbalizer.words.join(", ")));
     let said: Vec<String> = [model, method, words].into_iter().flatten().collect();
@@ -88,8 +93,8 @@ fn neurons(parts: &Parts, figures: &[Figure]) -> Markup {
     html! {
         section id="neurons" {
             h2 { "Neurons" }
-            p { "A neuron fires for a text if its activation is above its mean over train. Its rule: the label is 1 if it \
-                fires." }
+            p { "A neuron fires for a text if its activation is above its mean over train. Its rule: the label is "
+                (one_of_two(parts)) " if it fires." }
             @if parts.tasks.is_empty() {
                 (missing("Predictivity (<task>/dev_perf) is", "skn-probe --probe_type acc"))
             }
@@ -101,6 +106,14 @@ fn neurons(parts: &Parts, figures: &[Figure]) -> Markup {
                 (task_neurons(parts, task, figures))
             }
         }
+    }
+}
+
+/// What a rule says if its neuron fires: of two classes the second, by its word if the page is of one task.
+fn one_of_two(parts: &Parts) -> String {
+    match parts.tasks.as_slice() {
+        [task] if task.lead().is_none_or(|probe| probe.dev.classes() <= 2) => parts.class(&task.name, 1),
+        _ => "1".into(),
     }
 }
 

@@ -94,12 +94,15 @@ pub(crate) fn figure(summary: &Summary, metric: Option<&str>) -> Figure {
     Figure::new("summary", "The model tuned, perturbed and pruned", caption, table, (plots, layout))
 }
 
+/// What is said of a model that answers nothing.
+const NO_HEAD: &str = "The model has no masked-LM head, the part that turns what an encoder computes into words: it answers nothing, and no prompt \
+    can be tuned through it. So its neurons are read from the texts alone, and there is nothing to perturb, to prune or to time.";
+
 /// What is found of a model that answers nothing.
 fn headless(parts: &Parts) -> Markup {
     let found = parts.tasks.iter().filter_map(|task| Some((task, task.lead()?)));
     html! {
-        p { "The model has no masked-LM head: it answers nothing, and no prompt can be tuned through it. So its neurons are read from \
-            the texts alone, and there is nothing to perturb, to prune or to time." }
+        p { (NO_HEAD) }
         ul.findings {
             @for (task, probe) in found {
                 @let best = probe.best();
@@ -122,9 +125,14 @@ fn untuned(summary: &UntunedSummary) -> Markup {
     let best = &summary.best_neuron;
     html! {
         ul.findings {
-            li { "Nothing was tuned. The model's own words have " (summary.metric) " " b { (three(summary.accuracy)) }
-                " on " (grouped(summary.test_rows)) " rows of test (95 % interval " (range(&summary.interval))
-                "); always guessing the most frequent class is right for a share of " (three(summary.majority)) "." }
+            @if let Some(found) = &summary.answers {
+                li { "Nothing was tuned. The model's own words have " (found.metric) " " b { (three(found.accuracy)) }
+                    " on " (grouped(summary.test_rows)) " rows of test (95 % interval " (range(&found.interval))
+                    "); always guessing the most frequent class is right for a share of " (three(summary.majority)) "." }
+            } @else {
+                li { (NO_HEAD) " Always guessing the most frequent class is right for a share of " (three(summary.majority)) " of the "
+                    (grouped(summary.test_rows)) " rows of test." }
+            }
             li { "One neuron – layer " (best.layer) ", index " (best.index) ", read at the last token of the text"
                 (best.class.map(|class| format!(", class {class} against the rest")).unwrap_or_default())
                 " – has predictivity " b { (three(best.test)) } " on test by itself (95 % interval " (range(&best.interval)) "; "
@@ -190,12 +198,12 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
     let change = |value: f64| points(value - accuracy.tuned);
     let setting = &summary.perturbation;
     let alpha = setting.alpha.map(|alpha| format!(" of standard deviation {alpha}")).unwrap_or_default();
-    let place = if setting.edit == "gaussian" { "in" } else { "in place of" };
-    let edit = match setting.edit.as_str() {
-        "gaussian" => "Gaussian noise",
-        "zero" => "Zeros",
-        "mean" => "Means",
-        other => other,
+    let neurons = format!("the best {} of each layer's neurons", percent(&setting.share));
+    let perturbed = match setting.edit.as_str() {
+        "gaussian" => format!("With Gaussian noise{alpha} added to {neurons}"),
+        "zero" => format!("With {neurons} set to zero"),
+        "mean" => format!("With {neurons} held at their means over train"),
+        other => format!("With {other} done to {neurons}"),
     };
     let kept = ratio(summary.parameters.pruned as f64, summary.parameters.full as f64)
         .map(|kept| format!(" to {:.1} % of its parameters", kept * 100.0));
@@ -211,9 +219,9 @@ fn findings(summary: &Summary, metric: &str) -> Markup {
                 (three(best.dev)) " on dev, where it was chosen)."
                 @if let Some(p) = best.p_max { " The chance that the best of all neurons does as well on dev where labels are shuffled: "
                     (evidence::chance(p)) "." } }
-            li { (edit) (alpha) " " (place) " the best " (percent(&setting.share)) " of each layer's neurons: "
-                b { (change(accuracy.skill_perturbed)) " points" } "; " (place) " as many random ones: "
-                (change(accuracy.random_perturbed)) " (mean of " (counted(setting.draws, "draw", "draws")) ")."
+            li { (perturbed) ", " (metric) " changes by " b { (change(accuracy.skill_perturbed)) " points" }
+                "; with the same done to as many random ones, by " (change(accuracy.random_perturbed)) " (mean of "
+                (counted(setting.draws, "draw", "draws")) ")."
                 @if let Some(found) = &setting.evidence { " " (tested(found, setting.draws)) } }
             li { "Pruned" (kept.unwrap_or_default()) ", the model " (gain.unwrap_or_default()) "has "
                 (three(accuracy.pruned)) " (" (change(accuracy.pruned)) " points); tuned again, "

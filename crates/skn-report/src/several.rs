@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use skn_stats::{jaccard, spearman};
 
-use crate::chart::{Chart, Drawn, Page, Section};
+use crate::chart::{Chart, Drawn, Page, Point, Section};
 use crate::error::Result;
 use crate::neurons::share;
 use crate::parts::Parts;
 use crate::probe::Probe;
 use crate::result::values_of;
+use crate::several_perturbed;
 use crate::table::Table;
 use crate::task::Task;
 
@@ -61,6 +62,8 @@ impl Comparison {
             read.push(Run { name, parts });
         }
         let mut sections = vec![results(&read)];
+        let parts: Vec<(&str, &Parts)> = read.iter().map(|run| (run.name.as_str(), &run.parts)).collect();
+        sections.extend(several_perturbed::sections(&parts));
         sections.extend(agreement(&read));
         let models: BTreeSet<&str> = read.iter().filter_map(|run| run.parts.model()).collect();
         let lead =
@@ -106,19 +109,19 @@ fn results(runs: &[Run]) -> Section {
         "best_neuron_test",
     ];
     let mut rows = Vec::new();
-    let mut groups: Vec<(String, Vec<(usize, f64)>)> = Vec::new();
+    let mut groups: Vec<(String, Vec<Point>)> = Vec::new();
     for (place, run) in runs.iter().enumerate() {
         let Run { name, parts } = run;
         let summary = parts.summary.as_ref();
-        let untuned = parts.untuned.as_ref();
+        let untuned = parts.untuned.as_ref().and_then(|found| found.answers.as_ref());
         let value =
             |of: fn(&skn_artifact::Points<f64>) -> f64| json!(summary.map(|found| of(&found.accuracy)));
         let best = run.probe().map(|probe| (probe, probe.best()));
         let test = best.and_then(|(probe, best)| share(probe.test.as_ref()?, &best.rule, probe.score));
         let as_it_is = untuned.map_or_else(|| value(|of| of.untuned), |found| json!(found.accuracy));
         // A run without a summary may have been measured.
-        let measured = run.task().and_then(|task| task.performance.as_ref()).map(|found| found.test_score);
-        let measured = measured.filter(|_| untuned.is_none());
+        let measured =
+            run.task().and_then(|task| task.performance.as_ref()).filter(|_| parts.untuned.is_none());
         let tested = summary.and_then(|found| found.perturbation.evidence.as_ref());
         rows.push(vec![
             json!(name),
@@ -126,7 +129,7 @@ fn results(runs: &[Run]) -> Section {
             json!(parts.task()),
             json!(parts.metric().or_else(|| untuned.map(|found| found.metric.as_str()))),
             as_it_is.clone(),
-            json!(summary.map(|found| found.accuracy.tuned).or(measured)),
+            json!(summary.map(|found| found.accuracy.tuned).or(measured.map(|found| found.test_score))),
             value(|of| of.skill_perturbed),
             value(|of| of.random_perturbed),
             json!(tested.map(|found| found.sign_flip_p)),
@@ -135,17 +138,21 @@ fn results(runs: &[Run]) -> Section {
             json!(best.map(|(_, best)| best.predictivity)),
             json!(test.map(|test| test.value)),
         ]);
-        let drawn: Vec<(&str, Option<f64>)> = match summary {
-            Some(found) => {
-                values_of(&found.accuracy).into_iter().map(|(what, value)| (what, Some(*value))).collect()
+        let drawn: Vec<(&str, f64, Option<[f64; 2]>)> = match summary {
+            Some(found) => (values_of(&found.accuracy).into_iter().zip(values_of(&found.interval)))
+                .map(|((what, value), (_, interval))| (what, *value, Some(*interval)))
+                .collect(),
+            None => {
+                let as_it_is = untuned.map(|found| ("untuned", found.accuracy, Some(found.interval)));
+                let tuned = measured.map(|found| ("tuned", found.test_score, Some(found.interval)));
+                as_it_is.into_iter().chain(tuned).collect()
             }
-            None => vec![("untuned", as_it_is.as_f64()), ("tuned", measured)],
         };
-        for (what, value) in drawn {
-            let Some(value) = value else { continue };
+        for (what, y, interval) in drawn {
+            let dot = Point { interval, ..Point::at(place as f64, y) };
             match groups.iter_mut().find(|(group, _)| group == what) {
-                Some((_, dots)) => dots.push((place, value)),
-                None => groups.push((what.to_owned(), vec![(place, value)])),
+                Some((_, dots)) => dots.push(dot),
+                None => groups.push((what.to_owned(), vec![dot])),
             }
         }
     }
@@ -153,7 +160,8 @@ fn results(runs: &[Run]) -> Section {
     let chart = Chart {
         name: "runs".into(),
         title: "The metric on test of each run".into(),
-        caption: "Each run's metric on its own test set: runs of different tasks are not the same texts."
+        caption: "Each run's metric on its own test set, with its 95 % interval where the run has it: runs of different tasks are not \
+                  of the same texts."
             .into(),
         table: table.clone(),
         drawn: Drawn::Dots {

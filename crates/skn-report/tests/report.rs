@@ -90,8 +90,8 @@ fn the_page_has_the_numbers_of_the_run() {
         "|Tuning takes accuracy on test from 0.512 to |0.905|",
         "|One neuron – layer 2, index 87, prompt position 3 – has predictivity |0.883| on test",
         "(0.920 on dev, where it was chosen)",
-        "Gaussian noise of standard deviation 0.1 in the best 10 % of each layer's neurons: |−26.4 points|",
-        "in as many random ones: −2.2 (mean of 10 draws)",
+        "With Gaussian noise of standard deviation 0.1 added to the best 10 % of each layer's neurons, accuracy changes by |−26.4 points|",
+        "with the same done to as many random ones, by −2.2 (mean of 10 draws)",
         "|Pruned to 66.6 % of its parameters, the model is 1.34 times as fast and has 0.837 (−6.8 points); tuned again, \
          |0.889| (−1.6).|",
         "|untuned|0.512|0.479 to 0.545|",
@@ -104,7 +104,8 @@ fn the_page_has_the_numbers_of_the_run() {
         "|ms per text, median|2.550|1.900|74.5 %|",
     ];
     let parts = [
-        "Model demo; tuned by RobertaPrompt, 6 rows before the text; answers: negative, positive.",
+        "Its rule: the label is 1 (positive) if it fires.",
+        "Model demo; tuned: a prompt of 6 rows before the text (RobertaPrompt); answers: negative, positive.",
         "|24 evaluations in 6\u{202f}000 steps; the last at epoch 4, with learning rate 0.000",
         // Right for 32 of 400 the one way is right for 368 the other; 770 of 872, and Wilson's interval of that.
         "|1|2|87|3|is silent|0.920|0.883|0.860 to 0.903|",
@@ -624,7 +625,7 @@ fn the_smallest_run_has_a_report() {
     let said = [
         "|1 evaluation in 250 steps",
         "All layers and positions have the same best predictivity",
-        "Means in place of the best 10 % of each layer's neurons: |−26.4 points|; in place of as many random ones: −2.2",
+        "With the best 10 % of each layer's neurons held at their means over train, accuracy changes by |−26.4 points|; with the same done",
         "|The best neuron|",
         "|1|0|0|0|fires|1.000|1.000|0.207 to 1.000|",
         "|mean over text|0|0|1.000|–|–|",
@@ -852,6 +853,73 @@ fn runs_stand_side_by_side() {
     // The same neurons in both: their order is the same, and a map of it has one colour.
     let pairs = &comparison.tables["agreement"];
     assert!(pairs.data.iter().all(|row| row[2].as_f64().is_some_and(|rho| rho > 0.999)), "{pairs:?}");
-    assert_eq!(comparison.figures.keys().collect::<Vec<_>>(), ["runs"]);
+    assert_eq!(comparison.figures.keys().collect::<Vec<_>>(), ["runs", "runs-perturbation"]);
     assert!(Comparison::read(&[&a, &folder.path().join("none")]).is_err());
+}
+
+#[test]
+fn sweeps_of_runs_stand_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    sample::full(&a, TASK);
+    sample::full(&b, TASK);
+    sample::sweep(&a, TASK, "zero");
+    sample::sweep(&b, TASK, "zero");
+    sample::sweep(&b, TASK, "noise-0.1");
+    let comparison = Comparison::read(&[&a, &b]).unwrap();
+    let page = text(&comparison.html);
+    let names: Vec<&str> = comparison.figures.keys().map(String::as_str).collect();
+    assert_eq!(names, ["runs", "runs-perturbation", "runs-sweep-noise-0.1", "runs-sweep-zero"]);
+    let captions = [
+        "|The best 10 % of each layer's neurons. Noise of standard deviation 0.1 is added to the neurons. Dots",
+        "|Sweep zero: the best 10 % of each layer's neurons. The neurons are set to zero. Dots are means",
+        "|Sweep noise-0.1: the best 10 % of each layer's neurons. Noise of standard deviation 0.1 is added to the neurons. Dots",
+        "Each run has 872 texts of test.",
+        "Sign flips ask how often",
+    ];
+    for said in captions {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    let found = sample::perturbed(TASK, 41, "0.3", 0.57);
+    let rows = &comparison.tables["perturbation"].data;
+    let of_zero = |row: &&Vec<serde_json::Value>| row[..3] == [json!("a"), json!("zero"), json!("skill")];
+    let row = rows.iter().filter(of_zero).find(|row| row[3] == json!(0.3)).unwrap();
+    let numbers = [json!(872), json!(10), json!(found.unperturbed), json!(found.mean)];
+    assert_eq!((&row[6..10], &row[10]), (&numbers[..], &json!(found.interval[0])), "{row:?}");
+    // What lies in the runs themselves has no name.
+    assert!(rows.iter().any(|row| row[..3] == [json!("b"), json!(null), json!("random")]), "{rows:?}");
+    let tested = &comparison.tables["perturbation-evidence"];
+    assert_eq!(tested.columns[..4], ["run", "sweep", "against", "share"]);
+    let of_noise = tested.data.iter().filter(|row| row[..2] == [json!("b"), json!("noise-0.1")]).count();
+    assert_eq!(of_noise, 2, "of each mask: {tested:?}");
+    assert!(tested.data.iter().all(|row| row.len() == tested.columns.len()));
+    let read = |end: &str| comparison.files.iter().any(|path| path.ends_with(end));
+    assert!(read("a/sweeps/zero/cmp_perf.json") && read("b/sweeps/noise-0.1/mask_perf.json"));
+    comparison.figures.values().for_each(|svg| well_formed(svg));
+}
+
+/// What is done may differ from run to run, and masks too.
+#[test]
+fn sweeps_of_one_name_may_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    for run in [&a, &b] {
+        sample::sweep(run, TASK, "mine");
+    }
+    let changed = b.join("sweeps/mine/mask_perf.json");
+    change_json(&changed, |results: &mut Vec<PerturbationResult>| {
+        results.iter_mut().for_each(|of| (of.edit, of.rows) = ("mean".into(), 9));
+        results.pop();
+    });
+    let comparison = Comparison::read(&[&a, &b]).unwrap();
+    let page = text(&comparison.html);
+    let said = "|Sweep mine: the best 10 % of each layer's neurons. In a, the neurons are set to zero; in b, the neurons are held at \
+                their means. Dots";
+    assert!(page.contains(said) && page.contains("Texts of test: 872 in a, 9 in b."), "{page}");
+    // Without a mask in common there is a table and no figure.
+    change_json(&changed, |results: &mut Vec<PerturbationResult>| results[0].mask = "own.csv".into());
+    let comparison = Comparison::read(&[&a, &b]).unwrap();
+    assert!(!comparison.figures.contains_key("runs-sweep-mine"));
+    let rows = &comparison.tables["perturbation"].data;
+    assert!(rows.iter().any(|row| row[0] == json!("b") && row[3] == json!("own.csv")), "{rows:?}");
 }

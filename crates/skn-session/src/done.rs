@@ -62,7 +62,8 @@ impl Now {
     /// # Errors
     /// If they are not there, damaged, or do not fit.
     pub(crate) fn read(session: &Session, subject: &Subject) -> Result<Self> {
-        let setup = Setup::load(session, subject, &Tuned::default())?;
+        // Stages say what they need of a model; of one without a head some can be done.
+        let setup = Setup::load_encoder(session, subject, &Tuned::default())?;
         Ok(Self { data: setup.data_read(), model: setup.base.model_read() })
     }
 

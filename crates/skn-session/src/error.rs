@@ -119,6 +119,15 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// Whether a model has no head, and what was asked needs one.
+    pub fn lacks_head(&self) -> bool {
+        match self {
+            Self::Model(error) => matches!(error, ModelError::NoHead { .. }),
+            Self::Context { source, .. } => source.lacks_head(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::Usage(message.into())
     }

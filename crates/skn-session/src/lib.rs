@@ -68,7 +68,7 @@ pub use crate::steps::{ChainEvent, Step};
 pub use skn_artifact::{
     BestNeuron, BestOfText, Calibration, ClassEvaluation, ErrorKind, EvaluationRecord, FullAndPruned,
     InferencePerformance, InferenceTime, Likelihood, PerturbationResult, PerturbationSetting, Points,
-    Summary, UntunedSummary,
+    Summary, UntunedAnswers, UntunedSummary,
 };
 pub use skn_data::{Dataset, Field, Record, RecordFormat, Task};
 pub use skn_model::{

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, stage};
 use skn_artifact::{
-    BestOfText, InferencePerformance, InferenceTime, RunRecord, TensorFile, UntunedSummary, read_json,
+    BestOfText, InferencePerformance, InferenceTime, RunRecord, TensorFile, UntunedAnswers, UntunedSummary,
+    read_json,
 };
 use skn_counts::Performance;
+use skn_model::Weights;
 use skn_probing::{Pool, ProbeType};
 
 use crate::done::Now;
@@ -22,8 +24,8 @@ use crate::session::Session;
 use crate::steps::{Again, ChainEvent, Step, entries, remove_others};
 
 impl Session {
-    /// Probes a model that nothing is tuned for at the last token of each text, scores its own answers, ranks its neurons, and
-    /// leaves a summary and a report in the run. The best neuron is chosen on dev; test, which had no say, tells how good it is.
+    /// Probes a model that nothing is tuned for at the last token of each text, scores its own answers, if it has a head that gives any,
+    /// ranks its neurons, and leaves a summary and a report in the run. The best neuron is chosen on dev; test, which had no say, tells how good it is.
     /// `told` hears of each step, and may end it by an error of its own.
     ///
     /// # Errors
@@ -71,6 +73,8 @@ struct Plan<'a> {
     out: PathBuf,
     task: String,
     is_decoder: bool,
+    /// Whether the model has a head, by which it answers.
+    answers: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -80,9 +84,11 @@ impl<'a> Plan<'a> {
                 "option `overwrite` begins anew, option `resume` goes on: expected one of them",
             ));
         }
-        let is_decoder = find_model(options.model())?.config()?.is_decoder();
+        let model = find_model(options.model())?;
+        let config = model.config()?;
+        let (is_decoder, answers) = (config.is_decoder(), Weights::have_head(&model, &config)?);
         let task = Named::of(&options.whole_subject(), &Tuned::default(), None)?.task.name;
-        Ok(Self { out: options.folder(), task, is_decoder, options })
+        Ok(Self { out: options.folder(), task, is_decoder, answers, options })
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -98,11 +104,15 @@ impl<'a> Plan<'a> {
 
     fn probe(&self) -> Probe {
         // An encoder answers at its <mask> row, which then stands alone before the text.
-        let prompt_size = (!self.is_decoder).then_some(NonZeroUsize::MIN);
+        let prompt_size = (!self.is_decoder && self.answers).then_some(NonZeroUsize::MIN);
+        let mut probe_type = vec![ProbeType::AccLast, ProbeType::AccMean, ProbeType::AccMax];
+        if self.answers {
+            probe_type.push(ProbeType::Speed);
+        }
         Probe {
             subject: self.options.whole_subject(),
             tuned: Tuned { prompt_size, ..Tuned::default() },
-            probe_type: vec![ProbeType::AccLast, ProbeType::AccMean, ProbeType::AccMax, ProbeType::Speed],
+            probe_type,
             fire_bits: true,
             variance: true,
             repeats: NonZeroUsize::MIN,
@@ -128,16 +138,31 @@ impl<'a> Plan<'a> {
     }
 
     /// The files that the summary is made of.
-    fn summarised(&self) -> [PathBuf; 4] {
+    fn summarised(&self) -> Vec<PathBuf> {
+        let of_answers = [file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME].map(String::from);
         let counts = ["dev", "test"].map(|split| file::tensors(&Pool::Last.performance_file(split)));
-        let [dev, test] = &counts;
-        [file::INFERENCE_PERFORMANCE, file::INFERENCE_TIME, dev, test].map(|name| self.of_task(name))
+        let names = of_answers.into_iter().filter(|_| self.answers).chain(counts);
+        names.map(|name| self.of_task(&name)).collect()
+    }
+
+    /// What the model answers, if it does.
+    fn answers(&self) -> Result<Option<UntunedAnswers>> {
+        if !self.answers {
+            return Ok(None);
+        }
+        let performance: InferencePerformance = read_json(&self.of_task(file::INFERENCE_PERFORMANCE))?;
+        let time: InferenceTime = read_json(&self.of_task(file::INFERENCE_TIME))?;
+        Ok(Some(UntunedAnswers {
+            metric: performance.metric,
+            accuracy: performance.test_score,
+            interval: performance.interval,
+            parameters: performance.parameters,
+            ms_per_text: time.ms_per_text,
+        }))
     }
 
     /// The summary, from the files that the steps left.
     fn summary(&self) -> Result<UntunedSummary> {
-        let performance: InferencePerformance = read_json(&self.of_task(file::INFERENCE_PERFORMANCE))?;
-        let time: InferenceTime = read_json(&self.of_task(file::INFERENCE_TIME))?;
         let [dev, test] = ["dev", "test"]
             .map(|split| counts(&self.of_task(&file::tensors(&Pool::Last.performance_file(split)))));
         let (dev, test) = (dev?, test?);
@@ -152,10 +177,8 @@ impl<'a> Plan<'a> {
         Ok(UntunedSummary {
             task: self.task.clone(),
             model: self.model_id()?,
-            test_rows: performance.rows,
-            metric: performance.metric,
-            accuracy: performance.test_score,
-            interval: performance.interval,
+            test_rows: test.total().unsigned_abs(),
+            answers: self.answers()?,
             majority: majority(&test),
             best_neuron: BestOfText {
                 layer: rule.layer,
@@ -166,8 +189,6 @@ impl<'a> Plan<'a> {
                 test: test.accuracy_of(&rule, score)?,
                 interval: test.interval_of(&rule, score, LEVEL)?,
             },
-            parameters: performance.parameters,
-            ms_per_text: time.ms_per_text,
         })
     }
 

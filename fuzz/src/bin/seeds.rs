@@ -115,6 +115,13 @@ fn beside() -> Result<()> {
     for family in ["bert", "camembert", "xlm-roberta"] {
         put("config", family, fs::read(at("../tests/families").join(family).join("config.json"))?)?;
     }
+    for entry in fs::read_dir(at("../tests/models"))? {
+        let folder = entry?.path();
+        let config = folder.join("config.json");
+        if config.is_file() {
+            put("config", &folder.file_name().unwrap_or_default().to_string_lossy(), fs::read(config)?)?;
+        }
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::console::print;
 use crate::number::{Count, deviation, probability, with_interval};
 use crate::program::{Call, Stage};
 use crate::stage::{mask, merge, probe, prune, report, select, train};
-use crate::words::{command_line, made_by};
+use crate::words::{command_line, made_by, untuned};
 
 /// Run the whole chain: tune a prompt, probe every neuron, select the skill neurons, perturb them, prune the rest, tune
 /// the pruned model, measure, report.
@@ -159,7 +159,8 @@ impl Stage for Run {
             return Ok(Ran { summary: Found::Untuned(Box::new(summary)), run: options.folder() });
         }
         let chain = self.options();
-        let summary = session.chain(&chain, told).map_err(|error| with_remedy(error, call))?;
+        let summary =
+            session.chain(&chain, told).map_err(|error| with_remedy(self.without_head(error), call))?;
         Ok(Ran { summary: Found::Chain(Box::new(summary)), run: chain.folder() })
     }
 }
@@ -177,6 +178,16 @@ impl Run {
         (chain.shares, chain.share, chain.draws) = (self.shares.0.clone(), self.share, self.draws);
         (chain.prune_share, chain.prune_layer) = (self.prune_share, self.prune_layer);
         chain
+    }
+
+    /// Of a model that nothing can be tuned in, the command line that reads its neurons.
+    fn without_head(&self, error: anyhow::Error) -> anyhow::Error {
+        if !error.downcast_ref().is_some_and(SessionError::lacks_head) {
+            return error;
+        }
+        let words = untuned(&self.untuned_options(), self.compute.options());
+        let line = typed_again(once(Self::PROGRAM).chain(words.iter().map(String::as_str)));
+        Failure::input(format!("{error}; this reads the neurons of the same model: `{line}`"))
     }
 
     fn untuned_options(&self) -> options::Untuned {
@@ -266,13 +277,19 @@ fn untuned_table(summary: &UntunedSummary) -> Table {
     let BestOfText { layer, index, class, dev, test, interval, .. } = &summary.best_neuron;
     let class = class.map_or_else(String::new, |class| format!(", class {class} against the rest"));
     let best = format!("best neuron at the last token: layer {layer}, index {index}{class}");
-    let rows = vec![
-        (format!("untuned, {}", summary.metric), with_interval(summary.accuracy, summary.interval)),
+    let answers = match &summary.answers {
+        Some(found) => (format!("untuned, {}", found.metric), with_interval(found.accuracy, found.interval)),
+        None => ("untuned".to_owned(), "no answers: the model has no head".to_owned()),
+    };
+    let mut rows = vec![
+        answers,
         ("always the most frequent class".to_owned(), format!("{:.4}", summary.majority)),
         (best, format!("{}, chosen on dev with {dev:.4}", with_interval(*test, *interval))),
-        ("parameters".to_owned(), summary.parameters.to_string()),
-        ("ms a text".to_owned(), format!("{:.3}", summary.ms_per_text)),
     ];
+    if let Some(found) = &summary.answers {
+        rows.push(("parameters".to_owned(), found.parameters.to_string()));
+        rows.push(("ms a text".to_owned(), format!("{:.3}", found.ms_per_text)));
+    }
     two_columns(
         [format!("{} on {}", summary.model, summary.task), format!("{} rows of test", summary.test_rows)],
         rows,

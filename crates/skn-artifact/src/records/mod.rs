@@ -26,6 +26,7 @@ pub use run_record::{RunRecord, StageRecord};
 pub use skill_config::{ModelIdentity, SkillConfig, TextsRecord, VerbalizerRecord};
 pub use split::{PartRecord, SplitRecord};
 pub use summary::{
-    BestNeuron, BestOfText, FullAndPruned, PerturbationSetting, Points, Summary, UntunedSummary,
+    BestNeuron, BestOfText, FullAndPruned, PerturbationSetting, Points, Summary, UntunedAnswers,
+    UntunedSummary,
 };
 pub use verification::{Verification, verify};

@@ -34,16 +34,24 @@ pub struct UntunedSummary {
     pub model: String,
     /// Rows of the test set.
     pub test_rows: u64,
+    /// What the model answers; nothing of one that has no head to answer by. Its fields stand among those of the summary.
+    #[serde(flatten)]
+    pub answers: Option<UntunedAnswers>,
+    /// The share of test's most frequent class: what always guessing it gets right.
+    pub majority: f64,
+    /// The neuron that predicts the label best at a text's last token.
+    pub best_neuron: BestOfText,
+}
+
+/// How well a model's own words answer test, of an [`UntunedSummary`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UntunedAnswers {
     /// The task's metric.
     pub metric: String,
     /// The metric on test, where the label words answer.
     pub accuracy: f64,
     /// Its 95 % interval.
     pub interval: [f64; 2],
-    /// The share of test's most frequent class: what always guessing it gets right.
-    pub majority: f64,
-    /// The neuron that predicts the label best at a text's last token.
-    pub best_neuron: BestOfText,
     /// Parameters.
     pub parameters: u64,
     /// Median milliseconds a text.

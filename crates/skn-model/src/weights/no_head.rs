@@ -13,15 +13,16 @@ pub(crate) struct NoHead {
 impl NoHead {
     /// What those are told who need a head.
     pub(crate) fn error(&self) -> ModelError {
-        let (head, class) = if self.is_decoder {
-            ("head that names words", "AutoModelForCausalLM")
+        let (head, hint) = if self.is_decoder {
+            ("head that names words", "use a checkpoint that has one (AutoModelForCausalLM in Python)")
         } else {
-            ("masked-LM head", "AutoModelForMaskedLM")
+            (
+                "masked-LM head",
+                "use a checkpoint that has one, or put a new one on it, in Python \
+                 AutoModelForMaskedLM.from_pretrained(MODEL).save_pretrained(NEW) and the same with AutoTokenizer, then tune the biases: \
+                 `skn-train --model NEW --model_type RobertaBias`",
+            )
         };
-        let hint = format!(
-            "nothing: the model has no {head}, so it gives no logits to tune or to answer by; use a checkpoint that has one ({class} in \
-             Python), or probe it alone: skn-probe with option `probe_type` acc_mean,acc_max,acc_last"
-        );
-        ModelError::weight(&self.file, &self.tensor, "a tensor", hint)
+        ModelError::NoHead { file: self.file.clone(), tensor: self.tensor.clone(), head, hint }
     }
 }

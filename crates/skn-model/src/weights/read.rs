@@ -18,6 +18,16 @@ use crate::folder::ModelFolder;
 use crate::shapes::{first_of_head, has_head, tensors as tensors_of};
 
 impl Weights {
+    /// Whether a model's files have the head that `config` asks for. No value is read.
+    ///
+    /// # Errors
+    /// If there are no weights, or their names can't be read.
+    pub fn have_head(folder: &ModelFolder, config: &Config) -> Result<bool> {
+        let files = Source::all(folder, config)?;
+        let places = Places::new(folder, &files, config);
+        Ok(has_head(config, |name| places.has(name)))
+    }
+
     /// Reads the weights that `config` asks for, each checked against its shape before it is made, and each value
     /// checked to be finite.
     ///

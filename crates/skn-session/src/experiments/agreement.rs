@@ -1,11 +1,11 @@
 //! Seeds and tasks compared by what their probes found.
 
 use serde_json::{Value, json};
-use skn_report::{Chart, Drawn, Line, Section, Table};
+use skn_report::{Chart, Drawn, Line, Look, Point, Section, Table};
 use skn_stats::spearman;
 
 use super::files;
-use super::plan::{Plan, Planned, PlannedTask, of};
+use super::plan::{Marked, Plan, Planned, PlannedTask, of, percent};
 use crate::error::Result;
 use crate::session::Session;
 
@@ -50,19 +50,38 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// The least and the greatest.
+fn ends(values: &[f64]) -> [f64; 2] {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    [low, values.iter().copied().fold(f64::NEG_INFINITY, f64::max)]
+}
+
 fn span(values: &[f64]) -> String {
-    let (low, high) = (
-        values.iter().copied().fold(f64::INFINITY, f64::min),
-        values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-    );
+    let [low, high] = ends(values);
     format!("{:.3} on average ({low:.3} to {high:.3})", mean(values))
 }
 
-/// A line of the mean over several agreements of each layer.
+/// The share of `chosen` neurons of each of `layers` layers, of `width` each, that are also among as many others, where these are drawn
+/// at random: its mean, and between what it lies in 95 of 100 draws. Of each layer it is hypergeometric; the sum is taken for normal.
+pub(super) fn by_chance(layers: usize, width: usize, chosen: usize) -> (f64, [f64; 2]) {
+    let (layers, width, chosen) = (layers as f64, width as f64, chosen as f64);
+    let share = chosen / width;
+    let variance = chosen * share * (1.0 - share) * (width - chosen) / (width - 1.0).max(1.0);
+    let reach = 1.96 * (variance / layers).sqrt() / chosen;
+    (share, [(share - reach).max(0.0), (share + reach).min(1.0)])
+}
+
+/// A line of the mean over several agreements of each layer, between the least and the greatest of them.
 fn by_layer(name: String, agreements: &[Agreement]) -> Line {
     let layers = agreements.first().map_or(0, |first| first.layers.len());
     let at = |layer: usize| agreements.iter().map(|of| of.layers[layer]).collect::<Vec<_>>();
-    Line { name, points: (0..layers).map(|layer| (layer as f64, mean(&at(layer)))).collect(), dashed: false }
+    let point = |layer: usize| {
+        let values = at(layer);
+        let point = Point::at(layer as f64, mean(&values));
+        if values.len() > 1 { point.between(ends(&values)) } else { point }
+    };
+    let points = (0..layers).map(point).collect();
+    Line { name, points, look: Look::Solid }
 }
 
 pub(super) fn seeds(_: &Session, plan: &Plan<'_>) -> Result<Section> {
@@ -94,9 +113,14 @@ pub(super) fn seeds(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     let chart = Chart {
         name: "seeds-by-layer".into(),
         title: "Agreement of seeds by layer".into(),
-        caption:
-            "Mean over pairs of seeds of Spearman's correlation of the predictivity of a layer's neurons."
+        caption: match seeds.len() * (seeds.len() - 1) / 2 {
+            1 => "Spearman's correlation of the predictivity of a layer's neurons between the two seeds."
                 .into(),
+            pairs => format!(
+                "Spearman's correlation of the predictivity of a layer's neurons between two seeds: the mean over {pairs} pairs of them. \
+                 Bands reach from the least to the greatest."
+            ),
+        },
         table: Table::from_rows(&["task", "seed_a", "seed_b", "layer", "spearman"], rows),
         drawn: Drawn::Lines { x_label: "layer".into(), y_label: "Spearman's correlation".into(), lines },
     };
@@ -156,9 +180,11 @@ pub(super) fn tasks(_: &Session, plan: &Plan<'_>) -> Result<Section> {
 }
 
 pub(super) fn overlap(_: &Session, plan: &Plan<'_>) -> Result<Section> {
-    let mut sets = Vec::new();
+    let (mut sets, mut shape) = (Vec::new(), (0, 0));
     for (place, task) in plan.tasks.iter().enumerate() {
         for seed in plan.seeds() {
+            let mask = files::mask(&plan.mask_of(task, seed, Marked::Skill, plan.share))?;
+            shape = (mask.neurons().len(), mask.width());
             sets.push((place, seed, files::skill(plan, task, seed)?));
         }
     }
@@ -186,11 +212,11 @@ pub(super) fn overlap(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     let said = |what: &str, values: Vec<f64>| {
         if values.is_empty() { String::new() } else { format!(" {what}: {}.", span(&values)) }
     };
+    let (chance, [low, high]) = by_chance(shape.0, shape.1, plan.share.count(shape.1));
     let found = format!(
-        "The share of the skill neurons of one prompt, the best {} of each layer, that are also those of another; two random choices \
-         would share {} of them on average.{}{}",
-        plan.share,
-        plan.share,
+        "The share of the skill neurons of one prompt, the best {} of each layer, that are also those of another. Two random choices \
+         would share {chance:.3} of them on average, and {low:.3} to {high:.3} in 95 of 100 cases.{}{}",
+        percent(plan.share),
         said("Of one task and two seeds", of(true)),
         said("Of two tasks", of(false)),
     );
@@ -200,9 +226,12 @@ pub(super) fn overlap(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         name: "overlap-map".into(),
         title: "Shared skill neurons".into(),
         caption: if known {
-            "Mean over pairs of seeds; on the diagonal two seeds of the task.".into()
+            format!(
+                "The share that both have: the mean over pairs of {} seeds, on the diagonal of two seeds of the task.",
+                plan.options.seeds
+            )
         } else {
-            "Of one seed a task: on the diagonal there is nothing to compare, and it is drawn as 1.".into()
+            "The share that both have, of one seed a task: on the diagonal there is nothing to compare, and it is drawn as 1.".into()
         },
         table: Table::from_rows(&columns, rows),
         drawn: Drawn::Map {
@@ -231,6 +260,12 @@ mod tests {
         assert_eq!(layers, [-1.0, 1.0]);
         assert!(all.abs() < 1.0);
         assert_eq!(pairs(&[1, 2, 3]).collect::<Vec<_>>(), [(&1, &2), (&1, &3), (&2, &3)]);
+        // Of 4 neurons 2 are drawn, in one layer: 0, 1 or 2 of two are among them with 1, 4 and 1 of 6.
+        let (mean, [low, high]) = by_chance(1, 4, 2);
+        assert_eq!((mean, low, high), (0.5, 0.0, 1.0));
+        let (_, [low, high]) = by_chance(100, 4, 2);
+        let reach = 1.96 * (1.0f64 / 12.0 / 100.0).sqrt();
+        assert!((high - low - 2.0 * reach).abs() < 1e-12, "the variance of a layer's share is 1/12");
         assert_eq!(span(&[0.5, 1.0]), "0.750 on average (0.500 to 1.000)");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use skn_artifact::names::file;
 use skn_report::{Chart, Drawn, Section, Table, suffers_most};
 
-use super::plan::{Marked, Plan, Planned, PlannedTask, of};
+use super::plan::{Marked, Plan, Planned, PlannedTask, of, percent};
 use super::{agreement, files};
 use crate::error::Result;
 use crate::options::{Stage, Tuned};
@@ -43,29 +43,39 @@ pub(super) fn section(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     for task in of_many(plan) {
         let results = files::perturbed(&folder(plan, task), file::CLASSES)?;
         let (mut rows, mut cells, mut own_is_worst) = (Vec::new(), Vec::new(), 0);
+        let mut texts = Vec::new();
         for result in &results {
             let (Some(class), Some(by_class)) = (result.class, result.by_class.as_ref()) else { continue };
             let mut changes = Vec::new();
-            for texts in 0..task.classes {
-                let found = by_class.accuracy(texts);
+            for of in 0..task.classes {
+                let found = by_class.accuracy(of);
                 let change = found.map_or(f64::NAN, |[before, after]| 100.0 * (after - before));
                 let [before, after] = [0, 1].map(|place| json!(found.map(|both| both[place])));
-                rows.push(vec![json!(task.name), json!(class), json!(texts), before, after]);
+                rows.push(vec![
+                    json!(task.name),
+                    json!(class),
+                    json!(of),
+                    before,
+                    after,
+                    json!(by_class.rows.get(of)),
+                ]);
                 changes.push(change);
             }
+            texts.clone_from(&by_class.rows);
             own_is_worst += usize::from(suffers_most(&changes, class));
             cells.push(changes);
         }
         said.push(format!("{}: for {own_is_worst} of {} classes", task.name, cells.len()));
-        let names: Vec<String> = (0..task.classes).map(|class| class.to_string()).collect();
-        let columns = ["task", "neurons_of_class", "texts_of_class", "unperturbed", "perturbed"];
+        let names = task.class_names();
+        let columns = ["task", "neurons_of_class", "texts_of_class", "unperturbed", "perturbed", "texts"];
         charts.push(Chart {
             name: format!("classes-{}", task.name),
             title: format!("Damage by class: {}", task.name),
             caption: format!(
-                "Colour is the change of the accuracy on a class's texts of test, in points, with the best {} of each layer's \
-                 neurons for a class perturbed.",
-                plan.share
+                "Each cell is the change of the accuracy on a class's texts of test, in points (hundredths), with the best {} of each \
+                 layer's neurons for a class perturbed. {}",
+                percent(plan.share),
+                of_texts(&texts)
             ),
             table: Table::from_rows(&columns, rows),
             drawn: Drawn::Map {
@@ -86,4 +96,13 @@ pub(super) fn section(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         )
     };
     Ok(Section { paragraphs: vec![found], charts, ..Section::default() })
+}
+
+/// How many texts classes have.
+fn of_texts(texts: &[u64]) -> String {
+    match (texts.iter().min(), texts.iter().max()) {
+        (Some(least), Some(most)) if least == most => format!("Each class has {least} texts of test."),
+        (Some(least), Some(most)) => format!("A class has {least} to {most} texts of test."),
+        _ => String::new(),
+    }
 }

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use skn_artifact::PerturbationResult;
 use skn_artifact::names::file;
 use skn_perturb::EditKind;
-use skn_report::{Chart, Drawn, Line, Section, Table};
+use skn_report::{Chart, Drawn, Line, Look, Point, Section, Table};
 use skn_select::Share;
 
-use super::plan::{Marked, Plan, Planned, PlannedTask, of};
+use super::plan::{Marked, Plan, Planned, PlannedTask, of, percent};
 use super::{agreement, files};
 use crate::error::Result;
 use crate::options::{EditChoice, Stage, Tuned, TunedMethod};
@@ -94,14 +94,18 @@ pub(super) fn curves(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     for task in &plan.tasks {
         let (mut rows, mut by_noise): (Vec<Vec<Value>>, Vec<Line>) = (Vec::new(), Vec::new());
         let mut by_share: Vec<Line> = Vec::new();
+        let (mut texts, mut unperturbed, mut metric) = (0, f64::NAN, String::new());
         for sweep in sweeps(plan, task) {
             for (who, results) in results(plan, task, &sweep)? {
-                let dashed = who != "skill";
+                let look = if who == "skill" { Look::Solid } else { Look::Dashed };
                 let mut points = Vec::new();
                 for (share, result) in sweep.shares.iter().zip(&results) {
                     let share: f64 = share.to_string().parse().unwrap_or(f64::NAN);
                     rows.push(row(task, &who, share, result));
-                    points.push((sweep.alpha.unwrap_or(100.0 * share), result.mean));
+                    let x = sweep.alpha.unwrap_or(100.0 * share);
+                    points.push(Point::at(x, result.mean).between(result.interval));
+                    (texts, unperturbed) = (result.rows, result.unperturbed);
+                    metric.clone_from(&result.metric);
                     if sweep.alpha.is_none()
                         && Some(result.mask.as_str()) == Some(plan.share.to_string().as_str())
                     {
@@ -112,7 +116,7 @@ pub(super) fn curves(_: &Session, plan: &Plan<'_>) -> Result<Section> {
                 let lines = if sweep.alpha.is_some() { &mut by_noise } else { &mut by_share };
                 match lines.iter_mut().find(|line| line.name == who) {
                     Some(line) => line.points.extend(points),
-                    None => lines.push(Line { name: who, points, dashed }),
+                    None => lines.push(Line { name: who, points, look }),
                 }
             }
         }
@@ -122,40 +126,90 @@ pub(super) fn curves(_: &Session, plan: &Plan<'_>) -> Result<Section> {
             title: format!("{title}: {}", task.name),
             caption,
             table: table.clone(),
-            drawn: Drawn::Lines { x_label: x_label.into(), y_label: "metric on test".into(), lines },
+            drawn: Drawn::Lines { x_label: x_label.into(), y_label: format!("{metric} on test"), lines },
         };
-        let edit = plan.edit_of(task).kind();
-        let caption = format!("The edit is {edit}; random neurons are the mean of {}.", draws(plan));
-        charts.push(chart("shares", "By share", caption, "neurons perturbed in each layer (%)", by_share));
+        for lines in [&mut by_share, &mut by_noise] {
+            lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.x.total_cmp(&b.x)));
+            lines.extend(as_it_is(lines, unperturbed));
+        }
+        let of = format!(
+            "Bands are 95 % intervals over the {texts} texts of test; that of random neurons is over {}, whose mean the line is.",
+            draws(plan)
+        );
+        let edit = done(plan.edit_of(task).kind());
+        let caption = format!("{edit} {of}");
+        charts.push(chart(
+            "shares",
+            "The metric by share",
+            caption,
+            "neurons perturbed in each layer (%)",
+            by_share,
+        ));
         if !by_noise.is_empty() {
-            by_noise.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
-            let caption = format!("Gaussian noise in {} of each layer's neurons.", plan.share);
-            charts.push(chart("noise", "By noise", caption, "standard deviation of the noise", by_noise));
+            let caption =
+                format!("Gaussian noise is added to {} of each layer's neurons. {of}", percent(plan.share));
+            charts.push(chart(
+                "noise",
+                "The metric by noise",
+                caption,
+                "standard deviation of the noise",
+                by_noise,
+            ));
         }
     }
     let of_task = |task: &PlannedTask| {
         let own = said.iter().filter(|(of, ..)| *of == task.name);
-        let changes = own.map(|(_, who, change)| format!("{who} {change:+.1}")).collect::<Vec<_>>();
+        let points = |change: &f64| format!("{change:+.1}").replace('-', "\u{2212}");
+        let changes = own.map(|(_, who, change)| format!("{who} {}", points(change))).collect::<Vec<_>>();
         format!("{}: {}", task.name, changes.join(", "))
     };
     let found = format!(
-        "Points of the metric on test that perturbing {} of each layer's neurons changes. {}. Lowest-ranked are the neurons whose \
-         predictivity is nearest to a guess: they may do other work, so that they are no idle ones.",
-        plan.share,
+        "By how many points the metric on test changes where {} of each layer's neurons are perturbed. {}. Lowest-ranked are the \
+         neurons whose predictivity is nearest to a guess: they may do other work, so that they need not be idle.",
+        percent(plan.share),
         plan.tasks.iter().map(of_task).collect::<Vec<_>>().join("; ")
     );
     Ok(Section { paragraphs: vec![found], charts, ..Section::default() })
 }
 
-const COLUMNS: [&str; 10] =
-    ["task", "neurons", "share", "edit", "alpha", "metric", "unperturbed", "mean", "low", "high"];
+const COLUMNS: [&str; 12] = [
+    "task",
+    "neurons",
+    "share",
+    "edit",
+    "alpha",
+    "metric",
+    "unperturbed",
+    "mean",
+    "low",
+    "high",
+    "texts",
+    "draws",
+];
 
 fn row(task: &PlannedTask, who: &str, share: f64, result: &PerturbationResult) -> Vec<Value> {
     let [low, high] = result.interval;
     let labels = [json!(task.name), json!(who), json!(share), json!(result.edit), json!(result.alpha)];
     let numbers =
         [json!(result.metric), json!(result.unperturbed), json!(result.mean), json!(low), json!(high)];
-    [labels, numbers].concat()
+    [&labels[..], &numbers, &[json!(result.rows), json!(result.draws.len())]].concat()
+}
+
+/// The model as it is, for as far as other lines go; nothing where there are none.
+fn as_it_is(lines: &[Line], unperturbed: f64) -> Option<Line> {
+    let at = || lines.iter().flat_map(|line| line.points.iter().map(|point| point.x));
+    let last = at().reduce(f64::max)?;
+    let points = vec![Point::at(0.0, unperturbed), Point::at(last, unperturbed)];
+    Some(Line { name: "unperturbed".into(), points, look: Look::Level })
+}
+
+/// What is done to neurons, in a sentence.
+fn done(edit: EditKind) -> &'static str {
+    match edit {
+        EditKind::Gaussian => "Gaussian noise is added to the neurons.",
+        EditKind::Zero => "The neurons are set to zero.",
+        EditKind::Mean => "The neurons are held at their means over train.",
+    }
 }
 
 /// How many draws of random neurons there are, in words.
@@ -194,8 +248,8 @@ pub(super) fn method_stages(plan: &Plan<'_>) -> Vec<Planned> {
 }
 
 pub(super) fn methods(_: &Session, plan: &Plan<'_>) -> Result<Section> {
-    let mut rows = Vec::new();
-    let mut groups: Vec<(String, Vec<(usize, f64)>)> = Vec::new();
+    let (mut rows, mut texts) = (Vec::new(), Vec::new());
+    let mut groups: Vec<(String, Vec<Point>)> = Vec::new();
     let (mut worse, mut sure, mut all) = (0, 0, 0);
     for (_, name) in METHODS {
         let mut dots = [Vec::new(), Vec::new(), Vec::new()];
@@ -213,18 +267,23 @@ pub(super) fn methods(_: &Session, plan: &Plan<'_>) -> Result<Section> {
                 json!(random.mean),
                 json!(evidence.map(|found| found.difference)),
                 json!(evidence.map(|found| found.sign_flip_p)),
+                json!(skill.rows),
+                json!(random.draws.len()),
             ]);
+            texts.push(format!("{} {}", task.name, skill.rows));
             all += 1;
             worse += usize::from(skill.mean < random.mean);
             sure +=
                 usize::from(evidence.is_some_and(|found| found.difference < 0.0 && found.sign_flip_p < 0.05));
-            let heights = [skill.unperturbed, skill.mean, random.mean];
-            dots.iter_mut().zip(heights).for_each(|(dots, height)| dots.push((place, height)));
+            let at = |height| Point::at(place as f64, height);
+            let found = [skill, random].map(|of| at(of.mean).between(of.interval));
+            let drawn = [at(skill.unperturbed), found[0], found[1]];
+            dots.iter_mut().zip(drawn).for_each(|(dots, dot)| dots.push(dot));
         }
         let said = ["as it is", "skill perturbed", "random perturbed"];
         groups.extend(said.into_iter().zip(dots).map(|(what, dots)| (format!("{name}, {what}"), dots)));
     }
-    let columns = ["task", "method", "unperturbed", "skill", "random", "difference", "p"];
+    let columns = ["task", "method", "unperturbed", "skill", "random", "difference", "p", "texts", "draws"];
     let found = format!(
         "The skill neurons that a prompt found, perturbed in models that were tuned without one. In {worse} of {all} cases they cost more \
          than as many random ones; in {sure} that is a difference that other texts would hardly undo (sign flips, p < 0.05). Where they do, it is \
@@ -236,10 +295,13 @@ pub(super) fn methods(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         name: "methods".into(),
         title: "A prompt's skill neurons under BitFit and adapters".into(),
         caption: format!(
-            "{} of each layer's neurons; the edit is {}{}.",
-            plan.share,
-            plan.edit,
-            if plan.edit == EditKind::Mean { ", of each model's own activations" } else { "" }
+            "{} of each layer's neurons are perturbed. {}{} Whiskers are 95 % intervals: of skill neurons over texts, of random ones \
+             over {}. Texts of test: {}.",
+            percent(plan.share),
+            done(plan.edit),
+            if plan.edit == EditKind::Mean { " Means are of each model's own activations." } else { "" },
+            draws(plan),
+            texts[..texts.len().min(plan.tasks.len())].join(", ")
         ),
         table: table.clone(),
         drawn: Drawn::Dots { x_label: "task".into(), y_label: "metric on test".into(), names, groups },

@@ -12,6 +12,7 @@ use skn_select::Mask;
 use super::plan::{Marked, Plan, PlannedTask};
 use crate::error::Result;
 use crate::provenance;
+use crate::score::LEVEL;
 use crate::stages::BestPredictor;
 
 /// A mask, with the score of each neuron.
@@ -46,15 +47,35 @@ pub(super) fn best(plan: &Plan<'_>, run: &Path, task: &str) -> Result<Option<Bes
     BestPredictor::of(&run.join(task), ProbeType::Acc, plan.options.subject.paper)
 }
 
+/// What test says of the neuron that is best on dev.
+pub(super) struct OnTest {
+    pub(super) value: f64,
+    /// Its 95 % interval over texts.
+    pub(super) interval: [f64; 2],
+    pub(super) texts: u64,
+}
+
+/// What test says of a run's best neuron; nothing where test has no text of its class, or none of the rest.
+pub(super) fn best_on_test(plan: &Plan<'_>, run: &Path, task: &str) -> Result<Option<OnTest>> {
+    let (dev, test) = (counts(run, task, "dev")?, counts(run, task, "test")?);
+    let score = dev.score_of(plan.options.subject.paper);
+    let Some(rule) = dev.ranked(score)?.first().map(|best| best.rule) else { return Ok(None) };
+    if !test.tells(rule.class.unwrap_or(0), score) {
+        return Ok(None);
+    }
+    let (value, interval) = (test.accuracy_of(&rule, score)?, test.interval_of(&rule, score, LEVEL)?);
+    Ok(Some(OnTest { value, interval, texts: test.total().unsigned_abs() }))
+}
+
 /// All neurons of a run by what dev says of them, the best first.
 pub(super) fn ranked(plan: &Plan<'_>, run: &Path, task: &str) -> Result<Vec<Predictor>> {
-    let counts = counts(run, task)?;
+    let counts = counts(run, task, "dev")?;
     Ok(counts.ranked(counts.score_of(plan.options.subject.paper))?)
 }
 
-/// All counts of a run on dev.
-fn counts(run: &Path, task: &str) -> Result<Performance> {
-    let path = super::plan::counts(run, task, "dev");
+/// All counts of a run on a part of the data.
+fn counts(run: &Path, task: &str, split: &str) -> Result<Performance> {
+    let path = super::plan::counts(run, task, split);
     provenance::check(&path)?;
     Ok(Performance::read(&TensorFile::read(&path)?)?)
 }

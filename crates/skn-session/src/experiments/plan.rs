@@ -22,10 +22,23 @@ pub(crate) struct PlannedTask {
     pub(crate) name: String,
     /// How many classes it has.
     pub(super) classes: usize,
+    /// The words of its classes, if it says them.
+    labels: Vec<String>,
     /// A prompt that somebody wrote for it.
     pub(super) prompt_text: String,
     choice: TaskChoice,
     data: Option<PathBuf>,
+}
+
+impl PlannedTask {
+    /// What classes are called: each its number, with its word if the task says one.
+    pub(super) fn class_names(&self) -> Vec<String> {
+        let name = |class: usize| match self.labels.get(class) {
+            Some(word) => format!("{class} ({})", word.trim()),
+            None => class.to_string(),
+        };
+        (0..self.classes).map(name).collect()
+    }
 }
 
 /// A stage, and the task and seed whose data it is of.
@@ -261,6 +274,13 @@ pub(super) fn counts(run: &Path, task: &str, split: &str) -> PathBuf {
     run.join(task).join(file::tensors(&Pool::Position.performance_file(split)))
 }
 
+/// A share as it is read: `10 %`.
+pub(super) fn percent(share: Share) -> String {
+    let share: f64 = share.to_string().parse().unwrap_or(f64::NAN);
+    let digits = format!("{:.2}", 100.0 * share);
+    format!("{} %", digits.trim_end_matches('0').trim_end_matches('.'))
+}
+
 fn lowest(task: &str) -> String {
     format!("{task}-lowest")
 }
@@ -292,13 +312,13 @@ fn tasks(options: &Experiment, demo: bool) -> Result<Vec<PlannedTask>> {
         let subject = Subject { model, task: Some(choice.clone()), data: data.clone(), ..Subject::default() };
         let task = Named::of(&subject, &Tuned::default(), None)?.task;
         let prompt_text = options.prompt_texts.get(place).cloned().unwrap_or_else(|| question(&task.labels));
-        let (classes, name) = (task.classes(), task.name);
+        let (classes, name, labels) = (task.classes(), task.name, task.labels);
         if tasks.iter().any(|task| task.name == name) {
             return Err(SessionError::usage(format!(
                 "option `tasks`: expected different ones, found {name} twice"
             )));
         }
-        tasks.push(PlannedTask { name, classes, prompt_text, choice, data });
+        tasks.push(PlannedTask { name, classes, labels, prompt_text, choice, data });
     }
     Ok(tasks)
 }

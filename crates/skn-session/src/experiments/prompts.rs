@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use skn_report::{Chart, Drawn, Section, Table};
+use skn_report::{Chart, Drawn, Point, Section, Table};
 use skn_stats::spearman;
 
 use super::plan::{Plan, Planned, PlannedTask, of};
@@ -55,7 +55,10 @@ pub(super) fn compare(
             let ranked = files::ranked(plan, &run, &task.name)?;
             let median = ranked.get(ranked.len() / 2).map(|neuron| neuron.predictivity);
             let score = files::performance(&run, &task.name)?.test_score;
-            let (dev, test) = (best.as_ref().map(|of| of.dev), best.as_ref().and_then(|of| of.test));
+            let dev = best.as_ref().map(|of| of.dev);
+            let tested = files::best_on_test(plan, &run, &task.name)?;
+            let test = tested.as_ref().map(|of| of.value);
+            let [low, high] = [0, 1].map(|end| json!(tested.as_ref().map(|of| of.interval[end])));
             rows.push(vec![
                 json!(task.name),
                 json!(what),
@@ -63,18 +66,33 @@ pub(super) fn compare(
                 json!(test),
                 json!(median),
                 json!(score),
+                low,
+                high,
+                json!(tested.as_ref().map(|of| of.texts)),
             ]);
-            dots.extend(test.map(|test| (place, test)));
+            dots.extend(tested.map(|of| Point::at(place as f64, of.value).between(of.interval)));
             of_run.push(test.unwrap_or(f64::NAN));
         }
         groups.push(((*what).to_owned(), dots));
         bests.push(((*what).to_owned(), of_run));
     }
-    let columns = ["task", "run", "best_neuron_dev", "best_neuron_test", "median_neuron_dev", "metric_test"];
+    let columns = [
+        "task",
+        "run",
+        "best_neuron_dev",
+        "best_neuron_test",
+        "median_neuron_dev",
+        "metric_test",
+        "test_low",
+        "test_high",
+        "test_texts",
+    ];
     let chart = Chart {
         name: name.into(),
         title: title.into(),
-        caption: "The neuron that predicts best on dev, as test sees it: its accuracy, or where classes are not of one size, or more than two, the balanced one.".into(),
+        caption: "The neuron that predicts best on dev, as test sees it: its accuracy, or where classes are not of one size, or more than two, \
+                  the balanced one (a guess has 0.5). Whiskers are 95 % intervals over the texts of test."
+            .into(),
         table: Table::from_rows(&columns, rows),
         drawn: Drawn::Dots {
             x_label: "task".into(),
@@ -155,12 +173,13 @@ pub(super) fn transfer(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         return Ok(Section { paragraphs: vec![why], ..Section::default() });
     }
     let seed = plan.first_seed();
-    let mut known = Vec::new();
+    let (mut known, mut texts) = (Vec::new(), Vec::new());
     for task in &plan.tasks {
         let run = plan.run(task, seed);
         let (activated, width) = files::activated(&run, &task.name)?;
-        let score = files::performance(&run, &task.name)?.test_score;
-        known.push((task, activated, width, files::skill(plan, task, seed)?, score));
+        let answers = files::performance(&run, &task.name)?;
+        texts.push(format!("{} {}", task.name, answers.rows));
+        known.push((task, activated, width, files::skill(plan, task, seed)?, answers.test_score));
     }
     let (mut rows, mut transfers, mut overlaps) = (Vec::new(), Vec::new(), Vec::new());
     let (mut transfer_map, mut overlap_map) = (Vec::new(), Vec::new());
@@ -175,7 +194,8 @@ pub(super) fn transfer(_: &Session, plan: &Plan<'_>) -> Result<Section> {
                 of_overlap.push(shared);
                 continue;
             }
-            let score = files::performance(&transferred(plan, from, to), &to.name)?.test_score;
+            let answers = files::performance(&transferred(plan, from, to), &to.name)?;
+            let (score, [low, high]) = (answers.test_score, answers.interval);
             let relative = score / to_score;
             rows.push(vec![
                 json!(from.name),
@@ -184,6 +204,9 @@ pub(super) fn transfer(_: &Session, plan: &Plan<'_>) -> Result<Section> {
                 json!(to_score),
                 json!(relative),
                 json!(shared),
+                json!(low),
+                json!(high),
+                json!(answers.rows),
             ]);
             transfers.push(relative);
             overlaps.push(shared);
@@ -203,7 +226,9 @@ pub(super) fn transfer(_: &Session, plan: &Plan<'_>) -> Result<Section> {
          relative to that of the task's own prompt is {rho}.{}",
         if pairs < 20 { " So few pairs say little." } else { "" }
     );
-    let table = Table::from_rows(&["from", "to", "metric", "own_metric", "relative", "overlap"], rows);
+    let columns =
+        ["from", "to", "metric", "own_metric", "relative", "overlap", "metric_low", "metric_high", "texts"];
+    let table = Table::from_rows(&columns, rows);
     let names: Vec<String> = plan.tasks.iter().map(|task| task.name.clone()).collect();
     let map = |name: &str, title: &str, caption: &str, cells| Chart {
         name: name.into(),
@@ -222,13 +247,17 @@ pub(super) fn transfer(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         map(
             "transfer-map",
             "Prompts on other tasks",
-            "The metric on test; on the diagonal the task's own prompt.",
+            &format!(
+                "The metric on test; on the diagonal the task's own prompt. 95 % intervals stand below. Texts of test: {}.",
+                texts.join(", ")
+            ),
             transfer_map,
         ),
         map(
             "transfer-overlap",
             "Overlap of what prompts activate",
-            "On skill neurons of either task; 1 is the same.",
+            "How far two prompts activate the same ones of either task's skill neurons, before any text: from 0, none in common, to 1, \
+             the same.",
             overlap_map,
         ),
     ];

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use skn_model::output_weights;
-use skn_report::{Chart, Drawn, Section, Table};
+use skn_report::{Chart, Drawn, Point, Section, Table};
 
+use super::agreement::by_chance;
 use super::files;
-use super::plan::{Plan, PlannedTask};
+use super::plan::{Plan, PlannedTask, percent};
 use crate::base::Base;
 use crate::error::Result;
 use crate::options::Tuned;
@@ -53,6 +54,7 @@ fn highest(values: &[f64], count: usize) -> Vec<usize> {
 
 pub(super) fn words(session: &Session, plan: &Plan<'_>) -> Result<Section> {
     let (mut nearest, mut shared, mut said) = (Vec::new(), Vec::new(), Vec::new());
+    let mut expected = String::new();
     let mut groups = [("skill neurons", Vec::new()), ("expected by chance", Vec::new())];
     for (place, task) in plan.tasks.iter().enumerate() {
         let subject = plan.subject(task, plan.first_seed());
@@ -61,19 +63,21 @@ pub(super) fn words(session: &Session, plan: &Plan<'_>) -> Result<Section> {
         let words = Rows { values: base.model.weights.word_embeddings()?, width };
         nearest.extend(nearest_words(plan, task, &base, &words)?);
         let part = label_neurons(plan, task, &base, &words)?;
-        let share: f64 = plan.share.to_string().parse().unwrap_or(f64::NAN);
-        groups[0].1.push((place, part));
-        groups[1].1.push((place, share));
+        let (layers, width) = (base.model.config.layers(), base.model.config.widest());
+        let (chance, [low, high]) = by_chance(layers, width, plan.share.count(width));
+        expected = format!("{chance:.3} on average, and {low:.3} to {high:.3} in 95 of 100 cases");
+        groups[0].1.push(Point::at(place as f64, part));
+        groups[1].1.push(Point::at(place as f64, chance).between([low, high]));
         said.push(format!("{}: {part:.3}", task.name));
-        shared.push(vec![json!(task.name), json!(plan.share.to_string()), json!(part), json!(share)]);
+        let labels = [json!(task.name), json!(plan.share.to_string())];
+        shared.push([&labels[..], &[json!(part), json!(chance), json!(low), json!(high)]].concat());
     }
     let found = format!(
         "The label words' neurons are the {} of each layer whose output weights have the highest cosine, in size, with the embedding of \
-         any label word. The share of skill neurons that are among them is, by task, {}; of neurons chosen at random it would be {} on \
-         average.",
-        plan.share,
-        said.join("; "),
-        plan.share
+         any label word. The share of skill neurons that are among them is, by task, {}; of neurons chosen at random it would be \
+         {expected}. The words below are tokens: a word, a part of one, or a byte, which by itself may be no character (\u{fffd}).",
+        percent(plan.share),
+        said.join("; ")
     );
     let columns = ["task", "layer", "index", "end", "rank", "word", "cosine"];
     let in_rows = side_by_side(&nearest);
@@ -81,8 +85,10 @@ pub(super) fn words(session: &Session, plan: &Plan<'_>) -> Result<Section> {
     let chart = Chart {
         name: "label-neurons".into(),
         title: "Skill neurons among the label words' neurons".into(),
-        caption: "The share of skill neurons that are also among the neurons nearest to a label word.".into(),
-        table: Table::from_rows(&["task", "share", "overlap", "expected"], shared),
+        caption: "The share of skill neurons that are also among the neurons nearest to a label word. Whiskers are where the share of as many \
+                  neurons chosen at random lies in 95 of 100 cases."
+            .into(),
+        table: Table::from_rows(&["task", "share", "overlap", "expected", "expected_low", "expected_high"], shared),
         drawn: Drawn::Dots {
             x_label: "task".into(),
             y_label: "share of the skill neurons".into(),

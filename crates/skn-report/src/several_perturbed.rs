@@ -1,0 +1,208 @@
+//! What perturbing did in each of several runs: what lies in the runs themselves, and their named sweeps.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use skn_artifact::PerturbationResult;
+
+use crate::axis::metric_label;
+use crate::chart::{Chart, Drawn, Point, Section};
+use crate::damage;
+use crate::number::{grouped, percent};
+use crate::parts::Parts;
+use crate::perturbed::{groups, share};
+use crate::sweep::Sweep;
+use crate::table::Table;
+
+/// A sweep of one of the runs: the run's place and name, all of the run, and the sweep.
+struct Of<'a> {
+    place: usize,
+    run: &'a str,
+    parts: &'a Parts,
+    sweep: &'a Sweep,
+}
+
+/// What perturbing did, and what tests say of it; nothing of what no run has.
+pub(crate) fn sections(runs: &[(&str, &Parts)]) -> Vec<Section> {
+    let all: Vec<Of<'_>> = (runs.iter().enumerate())
+        .flat_map(|(place, &(run, parts))| {
+            parts.perturbed().map(move |sweep| Of { place, run, parts, sweep })
+        })
+        .filter(|of| !of.sweep.is_empty())
+        .collect();
+    // What lies in the runs themselves has no name, and comes first.
+    let names: BTreeSet<Option<&str>> = all.iter().map(|of| of.sweep.name.as_deref()).collect();
+    let mut sections = Vec::new();
+    if !all.is_empty() {
+        let of_name = |name: &Option<&str>| {
+            let same: Vec<&Of<'_>> = all.iter().filter(|of| of.sweep.name.as_deref() == *name).collect();
+            chart(runs, &same)
+        };
+        let said = "What perturbing neurons did in each run: first what lies in the run itself, then each sweep by its name \
+                    (skn-mask --name). Runs of different tasks are not of the same texts.";
+        sections.push(Section {
+            id: "perturbation".into(),
+            heading: "Perturbation".into(),
+            paragraphs: vec![said.into()],
+            charts: names.iter().filter_map(of_name).collect(),
+            tables: vec![("A row for each result".into(), results(all.iter()))],
+            data: Vec::new(),
+        });
+    }
+    sections.extend(evidence(&all));
+    sections
+}
+
+/// A row for each result.
+fn results<'a>(all: impl Iterator<Item = &'a Of<'a>>) -> Table {
+    let columns = [
+        "run",
+        "sweep",
+        "neurons",
+        "share",
+        "edit",
+        "alpha",
+        "texts",
+        "draws",
+        "unperturbed",
+        "mean",
+        "low",
+        "high",
+    ];
+    let mut rows = Vec::new();
+    for Of { run, parts, sweep, .. } in all {
+        let row = |who: String, of: &PerturbationResult| {
+            let [low, high] = of.interval;
+            let labels =
+                [json!(run), json!(sweep.name), json!(who), share(of), json!(of.edit), json!(of.alpha)];
+            let numbers = [json!(of.rows), json!(of.draws.len()), json!(of.unperturbed), json!(of.mean)];
+            [&labels[..], &numbers, &[json!(low), json!(high)]].concat()
+        };
+        for (who, _, results) in groups(sweep) {
+            rows.extend(results.iter().map(|of| row(who.to_owned(), of)));
+        }
+        for of in &sweep.classes {
+            let class = of.class.map_or_else(String::new, |class| parts.class(&of.task, class));
+            rows.push(row(format!("of class {class}"), of));
+        }
+    }
+    Table::from_rows(&columns, rows)
+}
+
+/// The mask of which all these sweeps have a result of skill neurons: that of the summary, or else the last of them.
+fn shared_mask<'a>(same: &[&Of<'a>]) -> Option<&'a str> {
+    let (first, others) = same.split_first()?;
+    let has = |of: &Of<'_>, mask: &str| of.sweep.skill.iter().any(|result| result.mask == mask);
+    let masks: Vec<&str> = (first.sweep.skill.iter().map(|result| result.mask.as_str()))
+        .filter(|mask| others.iter().all(|of| has(of, mask)))
+        .collect();
+    let told = first.parts.summary.as_ref().map(|summary| summary.perturbation.share.as_str());
+    masks.iter().copied().find(|mask| Some(*mask) == told).or_else(|| masks.last().copied())
+}
+
+/// The runs of one sweep beside one another; nothing where they have no mask in common.
+fn chart(runs: &[(&str, &Parts)], same: &[&Of<'_>]) -> Option<Chart> {
+    let mask = shared_mask(same)?;
+    let first = same.first()?;
+    let mut drawn: Vec<(&str, Vec<Point>)> = vec![("unperturbed", Vec::new())];
+    let (mut metrics, mut texts) = (BTreeSet::new(), Vec::new());
+    for Of { place, run, sweep, .. } in same {
+        for (who, _, results) in groups(sweep) {
+            let Some(found) = results.iter().find(|result| result.mask == mask) else { continue };
+            if who == "skill" {
+                metrics.insert(found.metric.as_str());
+                texts.push((*run, found.rows));
+                drawn[0].1.push(Point::at(*place as f64, found.unperturbed));
+            }
+            let dot = Point::at(*place as f64, found.mean).between(found.interval);
+            match drawn.iter_mut().find(|(group, _)| *group == who) {
+                Some((_, dots)) => dots.push(dot),
+                None => drawn.push((who, vec![dot])),
+            }
+        }
+    }
+    let own =
+        |who: &str| if who == "unperturbed" { who.to_owned() } else { format!("{who} neurons perturbed") };
+    let metric = metrics.first().copied().filter(|_| metrics.len() == 1);
+    let sweep = first.sweep.name.as_deref();
+    let neurons = which(mask);
+    // A name may be longer than a figure is wide.
+    let title = sweep.filter(|name| name.chars().count() <= 24);
+    Some(Chart {
+        name: sweep.map_or("runs-perturbation".into(), |name| format!("runs-sweep-{name}")),
+        title: title
+            .map_or("Neurons perturbed in each run".into(), |name| format!("Sweep {name} in each run")),
+        caption: format!(
+            "{}. {} Dots are means over draws, whiskers their 95 % intervals (of one draw that over texts, of several that over \
+             draws). {}",
+            sweep.map_or_else(|| capital(&neurons), |name| format!("Sweep {name}: {neurons}")),
+            edits(same),
+            counted(&texts)
+        ),
+        table: results(same.iter().copied()),
+        drawn: Drawn::Dots {
+            x_label: "run".into(),
+            y_label: format!("{} on test", metric_label(metric)),
+            names: runs.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            groups: drawn.into_iter().map(|(who, dots)| (own(who), dots)).collect(),
+        },
+    })
+}
+
+/// The neurons of a mask: the best of a share, or those that somebody chose.
+fn which(mask: &str) -> String {
+    match mask.parse::<f64>() {
+        Ok(_) => format!("the best {} of each layer's neurons", percent(mask)),
+        Err(_) => format!("the neurons of mask {mask}"),
+    }
+}
+
+/// What happened to the neurons, of each run where it was not the same.
+fn edits(same: &[&Of<'_>]) -> String {
+    let sentence = |text: String| capital(&text) + ".";
+    let done: BTreeSet<String> = same.iter().map(|of| damage::done(of.sweep)).collect();
+    match done.len() {
+        1 => done.into_iter().map(sentence).collect(),
+        _ => {
+            let of_run = |of: &&Of<'_>| format!("in {}, {}", of.run, damage::done(of.sweep));
+            sentence(same.iter().map(of_run).collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+/// As a sentence begins.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// How many texts each result is of.
+fn counted(texts: &[(&str, u64)]) -> String {
+    let counts: BTreeSet<u64> = texts.iter().map(|(_, count)| *count).collect();
+    let of_run = |(run, count): &(&str, u64)| format!("{} in {run}", grouped(*count));
+    match counts.first() {
+        Some(count) if counts.len() == 1 => format!("Each run has {} texts of test.", grouped(*count)),
+        _ => format!("Texts of test: {}.", texts.iter().map(of_run).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// What tests say of skill neurons against random ones, a row for each kind of these and each mask.
+fn evidence(all: &[Of<'_>]) -> Option<Section> {
+    let mut columns: Vec<String> = vec!["run".into(), "sweep".into()];
+    let mut rows: Vec<Vec<Value>> = Vec::new();
+    for Of { run, sweep, .. } in all {
+        let Some((_, table)) = damage::evidence_table(sweep) else { continue };
+        if rows.is_empty() {
+            columns.extend(table.columns.iter().cloned());
+        }
+        rows.extend(table.data.into_iter().map(|row| [vec![json!(run), json!(sweep.name)], row].concat()));
+    }
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    (!rows.is_empty()).then(|| Section {
+        id: "perturbation-evidence".into(),
+        heading: "Is it the choice of neurons?".into(),
+        paragraphs: vec![damage::ASKED.into()],
+        tables: vec![("A row for each result of random neurons".into(), Table::from_rows(&columns, rows))],
+        ..Section::default()
+    })
+}
