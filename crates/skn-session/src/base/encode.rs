@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use skn_data::{Encoded, Example, Join, StoredTexts, TextStore};
 use skn_model::{LanguageModel, give_back_freed_memory};
@@ -59,8 +60,11 @@ impl Base<'_> {
         let (rows, most, workers) = (part.len(), self.most_tokens(model), self.session.workers());
         let (mut store, mut cut) = (TextStore::new(folder), 0);
         let own = own.start as u64..own.end as u64;
+        // Of many texts a tokenizer would keep more words than their tokens take, on each thread.
+        let encoder =
+            if rows >= MANY { Arc::new(self.encoder.forgetful()) } else { Arc::clone(&self.encoder) };
         workers.install(|| {
-            self.encoder.encode_one_after_another(part, most, self.join(), |mut texts, of_texts| {
+            encoder.encode_one_after_another(part, most, self.join(), |mut texts, of_texts| {
                 cut += of_texts.len() as u64;
                 texts.retain(|text| own.contains(&text.row));
                 store.add(texts)
