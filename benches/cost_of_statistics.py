@@ -2,12 +2,11 @@
 
     cargo build --bins
     python3 benches/cost_of_statistics.py time [ROUNDS]
-    python3 benches/cost_of_statistics.py memory
+    python3 benches/cost_of_statistics.py memory [TEXTS ..]
 
 The demo's model with a prompt of chance reads texts of eight words, made here. `time` takes turns between the plain probe and one with all
 statistics that need no gradient (fire bits, variances, seven rankings), and says the median of their ratios. `memory` says the peak of resident
-memory of both for 1,000 and 100,000 texts in each of train
-and dev. `SKN_PROBE` names another program. Only
+memory of both for 1,000 and 100,000 texts, or the numbers given, in each of train and dev. `SKN_PROBE` names another program. Only
 the standard library is needed.
 """
 
@@ -64,7 +63,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         if what == "memory":
-            for texts in (1_000, 100_000):
+            for texts in [int(texts) for texts in sys.argv[2:]] or [1_000, 100_000]:
                 task = data(folder, texts)
                 for name, extra in WAYS.items():
                     cpu, wall, peak = probe(folder, task, extra)

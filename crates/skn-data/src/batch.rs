@@ -1,3 +1,4 @@
+use skn_artifact::ArtifactError;
 use skn_random::{Key, Purpose};
 
 use std::cmp::Reverse;
@@ -5,6 +6,7 @@ use std::ops::Range;
 
 use crate::encode::Encoded;
 use crate::error::{DataError, Result};
+use crate::stored::{List, TextFile, TextList};
 
 /// Texts of one forward pass, packed: one after another, without padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,56 +64,113 @@ impl Batch {
 /// Texts as [`pack`] divides them into batches, of which each is made when it is asked for: beside the texts there are a few bytes for
 /// each, and not all their tokens once more.
 ///
+/// Those of a store ([`TextStore`](crate::TextStore)) are divided round by round of it, and read when they are asked for.
+///
 /// ```
 /// use skn_data::{Encoded, Packed, pack};
 ///
 /// let text = |row, length| Encoded { ids: vec![7; length].into(), second: length, label: 0, row };
 /// let texts = [text(0, 5), text(1, 2), text(2, 3)];
-/// let packed = Packed::new(&texts, 1, 8, 16, 1);
-/// let batches: Vec<_> = packed.ranges().iter().map(|range| packed.batch(range)).collect();
+/// let packed = Packed::new(&texts, 1, 8, 16, 1)?;
+/// let batches = (0..packed.len()).map(|number| packed.batch(number)).collect::<Result<Vec<_>, _>>()?;
 /// assert_eq!(batches, pack(&texts, 1, 8, 16, 1));
+/// # Ok::<(), skn_data::DataError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Packed<'t> {
+pub struct Packed<'t>(Batches<'t>);
+
+#[derive(Clone, Debug)]
+enum Batches<'t> {
+    Here(Order<'t>),
+    /// Stretches of the file.
+    File(&'t TextFile, Vec<Range<u64>>),
+}
+
+/// Texts in memory: where those of the batches stand, batch by batch.
+#[derive(Clone, Debug)]
+struct Order<'t> {
     texts: &'t [Encoded],
-    /// Where the texts of the batches stand, batch by batch.
     order: Vec<usize>,
     ranges: Vec<Range<usize>>,
 }
 
 impl<'t> Packed<'t> {
     /// Divides texts as [`pack`] does.
+    ///
+    /// # Errors
+    ///
+    /// If they are stored and can't be read.
     pub fn new(
-        texts: &'t [Encoded],
+        texts: impl Into<TextList<'t>>,
         extra_rows: usize,
         token_budget: usize,
         max_sequences: usize,
         batches: usize,
-    ) -> Self {
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        // Equal ones stay as they stand.
-        order.sort_unstable_by_key(|&place| (Reverse(texts[place].ids.len()), texts[place].row, place));
-        let ranges = divide(texts, &order, extra_rows, token_budget, max_sequences, batches);
-        Self { texts, order, ranges }
+    ) -> Result<Self, ArtifactError> {
+        let limits = Limits { token_budget, max_sequences };
+        Ok(Self(match texts.into().0 {
+            List::Here(texts) => Batches::Here(Order::by_length(texts, extra_rows, limits, batches)),
+            List::File(file) => Batches::File(file, file.divide(extra_rows, limits, batches)?),
+        }))
     }
 
-    /// The batches, each as the range of [`Packed::places`] that it is of.
-    pub fn ranges(&self) -> &[Range<usize>] {
-        &self.ranges
+    /// How many batches there are.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Batches::Here(of) => of.ranges.len(),
+            Batches::File(_, stretches) => stretches.len(),
+        }
     }
 
-    /// Where the texts stand in the list, in the order of the batches.
-    pub fn places(&self) -> &[usize] {
-        &self.order
+    /// Whether there is no batch, as there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// A batch.
+    /// A batch by its number, from 0.
+    ///
+    /// # Errors
+    ///
+    /// If its texts are stored and can't be read.
     ///
     /// # Panics
     ///
-    /// If the range is beyond the texts; those of [`Packed::ranges`] are not.
-    pub fn batch(&self, range: &Range<usize>) -> Batch {
-        Batch::of(self.texts, &self.order[range.clone()])
+    /// If there is none of this number.
+    pub fn batch(&self, number: usize) -> Result<Batch, ArtifactError> {
+        match &self.0 {
+            Batches::Here(of) => Ok(of.batch(number)),
+            Batches::File(file, stretches) => file.batch(&stretches[number]),
+        }
+    }
+}
+
+impl<'t> Order<'t> {
+    fn by_length(texts: &'t [Encoded], extra_rows: usize, limits: Limits, batches: usize) -> Self {
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        // Equal ones stay as they stand.
+        order.sort_unstable_by_key(|&place| (Reverse(texts[place].ids.len()), texts[place].row, place));
+        Self::divided(texts, order, extra_rows, limits, batches)
+    }
+
+    fn divided(
+        texts: &'t [Encoded],
+        order: Vec<usize>,
+        extra_rows: usize,
+        limits: Limits,
+        batches: usize,
+    ) -> Self {
+        let costs: Vec<usize> =
+            order.iter().map(|&place| texts[place].ids.len().saturating_add(extra_rows)).collect();
+        let ranges = limits.divide(&costs, batches);
+        Self { texts, order, ranges }
+    }
+
+    fn batch(&self, number: usize) -> Batch {
+        Batch::of(self.texts, &self.order[self.ranges[number].clone()])
+    }
+
+    fn batches(&self) -> Vec<Batch> {
+        (0..self.ranges.len()).map(|number| self.batch(number)).collect()
     }
 }
 
@@ -138,8 +197,7 @@ pub fn pack(
     max_sequences: usize,
     batches: usize,
 ) -> Vec<Batch> {
-    let packed = Packed::new(texts, extra_rows, token_budget, max_sequences, batches);
-    packed.ranges.iter().map(|range| packed.batch(range)).collect()
+    Order::by_length(texts, extra_rows, Limits { token_budget, max_sequences }, batches).batches()
 }
 
 /// Packs the texts of one training step as micro-batches of at most `token_budget` rows, in the order given:
@@ -162,32 +220,33 @@ pub fn pack_in_order(
         }),
     };
     let order = order.iter().map(place).collect::<Result<Vec<_>>>()?;
-    let ranges = divide(texts, &order, extra_rows, token_budget, usize::MAX, 1);
-    let packed = Packed { texts, order, ranges };
-    Ok(packed.ranges.iter().map(|range| packed.batch(range)).collect())
+    let limits = Limits { token_budget, max_sequences: usize::MAX };
+    Ok(Order::divided(texts, order, extra_rows, limits, 1).batches())
 }
 
-/// Batches of the texts in their order: at least `wanted` if there are so many texts, and as even as they can be: no smaller
-/// budget would do.
-fn divide(
-    texts: &[Encoded],
-    order: &[usize],
-    extra_rows: usize,
-    token_budget: usize,
-    max_sequences: usize,
-    wanted: usize,
-) -> Vec<Range<usize>> {
-    let costs: Vec<usize> =
-        order.iter().map(|&place| texts[place].ids.len().saturating_add(extra_rows)).collect();
-    let count = |budget: usize| cut(&costs, budget, max_sequences).count();
-    let most = count(token_budget).max(wanted);
-    let total = costs.iter().fold(0usize, |sum, cost| sum.saturating_add(*cost));
-    let (mut low, mut high) = (0, token_budget.min(total));
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if count(middle) <= most { high = middle } else { low = middle + 1 }
+/// What a batch may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Rows; a text that is longer goes alone.
+    pub(crate) token_budget: usize,
+    /// Texts.
+    pub(crate) max_sequences: usize,
+}
+
+impl Limits {
+    /// Batches of texts with so many rows each, in their order: at least `wanted` if there are so many texts, and as even as they can be: no
+    /// smaller budget would do.
+    pub(crate) fn divide(self, costs: &[usize], wanted: usize) -> Vec<Range<usize>> {
+        let count = |budget: usize| cut(costs, budget, self.max_sequences).count();
+        let most = count(self.token_budget).max(wanted);
+        let total = costs.iter().fold(0usize, |sum, cost| sum.saturating_add(*cost));
+        let (mut low, mut high) = (0, self.token_budget.min(total));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if count(middle) <= most { high = middle } else { low = middle + 1 }
+        }
+        cut(costs, high, self.max_sequences).collect()
     }
-    cut(&costs, high, max_sequences).collect()
 }
 
 /// Ranges of `costs`, each as long as its sum stays in the budget, or of one that is above it.
@@ -274,10 +333,11 @@ mod tests {
     fn equal_texts_of_one_row_stay_as_they_stand() {
         let one = |label| Encoded { label, row: 5, ..texts(&[2]).remove(0) };
         let some = [one(3), one(1), one(2), Encoded { row: 4, ..one(0) }];
-        let packed = Packed::new(&some, 0, 4, 2, 1);
-        assert_eq!((packed.places(), packed.ranges()), (&[3, 0, 1, 2][..], &[0..2, 2..4][..]));
-        let batch = packed.batch(&(2..4));
-        assert_eq!((batch.labels, batch.places), (vec![1, 2], vec![1, 2]));
+        let packed = Packed::new(&some, 0, 4, 2, 1).unwrap();
+        let batches: Vec<Batch> = (0..packed.len()).map(|number| packed.batch(number).unwrap()).collect();
+        let places: Vec<&[usize]> = batches.iter().map(|batch| &batch.places[..]).collect();
+        assert_eq!(places, [&[3, 0][..], &[1, 2]]);
+        assert_eq!(batches[1].labels, [1, 2]);
     }
 
     #[test]

@@ -146,7 +146,7 @@ pub enum DataError {
         found: String,
     },
 
-    /// What a GGUF file says under a key is something else than it should be.
+    /// What a GGUF file says under a key is something else than it should be; or a file of our own can't be written or read.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
 

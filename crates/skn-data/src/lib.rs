@@ -32,7 +32,7 @@
 //! # }
 //! ```
 //!
-//! No tensor library is used here, and nothing is written.
+//! No tensor library is used here, and nothing is written but a file without a name ([`TextStore`]).
 
 mod batch;
 mod binarize;
@@ -52,6 +52,7 @@ mod shared;
 mod small_file;
 mod spellings;
 mod split;
+mod stored;
 mod task;
 mod task_syntax;
 mod text;
@@ -83,6 +84,7 @@ pub use crate::records::{
 pub use crate::rows::{Receiver, Row};
 pub use crate::save::saved_files;
 pub use crate::split::{PartIndex, SplitIndex, Splits, data_hash, split, split_with};
+pub use crate::stored::{StoredTexts, TextHead, TextList, TextStore};
 pub use crate::task::{OtherLabels, SplitNames, Task};
 pub use crate::text::Text;
 pub use crate::text_template::{Filled, TextTemplate, WrongTemplate};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skn_artifact::names::{fire, key};
 use skn_artifact::{Array, ArtifactError, Spool, TensorBundle, TensorFile};
 use skn_counts::Pool;
-use skn_data::Encoded;
+use skn_data::TextList;
 use skn_model::LanguageModel;
 
 use crate::bits::{append_bits, pack_above, transpose};
@@ -56,11 +56,11 @@ impl Fires {
     /// `L P ceil(F / 8)` bytes for each.
     ///
     /// # Errors
-    /// If the thresholds are of another shape than the model.
-    pub fn new(
+    /// If the thresholds are of another shape than the model, or the texts are stored and can't be read.
+    pub fn new<'t>(
         model: &LanguageModel,
         threshold: &Threshold,
-        texts: &[Encoded],
+        texts: impl Into<TextList<'t>>,
         sample: Option<&Sample>,
         spool: Spool,
     ) -> Result<Self> {
@@ -73,12 +73,16 @@ impl Fires {
                 format!("{:?}", threshold.dims()),
             ));
         }
-        let is_kept = |text: &Encoded| sample.is_none_or(|sample| sample.rows.contains(&text.row));
-        let kept: Vec<(usize, &Encoded)> =
-            texts.iter().enumerate().filter(|(_, text)| is_kept(text)).collect();
-        let slots = kept.iter().enumerate().map(|(slot, (place, _))| (*place, slot)).collect();
-        let labels = kept.iter().map(|(_, text)| text.label as i64).collect();
-        let rows = kept.iter().map(|(_, text)| text.row as i64).collect();
+        let mut kept = Vec::new();
+        texts.into().each(|text| {
+            if sample.is_none_or(|sample| sample.rows.contains(&text.row)) {
+                kept.push((text.place, text.label as i64, text.row as i64));
+            }
+            Ok::<_, ProbingError>(())
+        })?;
+        kept.sort_unstable();
+        let slots = kept.iter().enumerate().map(|(slot, (place, ..))| (*place, slot)).collect();
+        let (labels, rows) = kept.iter().map(|(_, label, row)| (*label, *row)).unzip();
         let sample = sample.map(|sample| format!("{} of {}", sample.rows.len(), sample.of));
         Ok(Self {
             threshold: Arc::new(threshold.clone()),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Tensor, Var};
 use skn_counts::Pool;
-use skn_data::{Batch, Encoded};
+use skn_data::{Batch, TextList};
 use skn_model::{Hook, LanguageModel, ModelError, NeuronSite, Output, Reads, Rows, Scored, Site};
 
 use crate::error::{ProbingError, Result};
@@ -20,9 +20,9 @@ use crate::watch::pools_read;
 ///
 /// # Errors
 /// As [`collect`](crate::collect), or if a statistic reads means or maxima of a text, a logit or a gradient is not finite.
-pub fn collect_gradients(
+pub fn collect_gradients<'t>(
     model: &LanguageModel,
-    texts: &[Encoded],
+    texts: impl Into<TextList<'t>>,
     verbalizer: &[u32],
     mut statistics: Vec<Box<dyn Statistic>>,
     steps: Option<usize>,
@@ -39,6 +39,7 @@ pub fn collect_gradients(
         let expected = "activations of one row: of a prompt position, or of a text's last token";
         return Err(ProbingError::mismatch("gradients", expected, pool.name()));
     }
+    let texts = texts.into();
     check_text_rows(texts, pools.iter())?;
     // What a pass keeps for the way back is many times what it keeps on the way up.
     let options = PassOptions { token_budget: options.token_budget.min(MOST_ROWS), ..*options };

@@ -1,9 +1,8 @@
 use std::collections::HashSet;
-use std::ops::Range;
 
 use candle_core::{Storage, Tensor};
 use skn_counts::Pool;
-use skn_data::{Batch, Encoded, Packed};
+use skn_data::{Batch, Packed, TextHead, TextList};
 use skn_model::{Backend, Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
 
 use crate::error::{ProbingError, Result};
@@ -80,29 +79,30 @@ impl<'a> Texts<'a> {
     pub(crate) fn new(
         what: &'static str,
         model: &'a LanguageModel,
-        texts: &'a [Encoded],
+        texts: impl Into<TextList<'a>>,
         classes: usize,
         options: &'a PassOptions<'a>,
     ) -> Result<Self> {
         options.check()?;
+        let texts = texts.into();
         if texts.is_empty() {
             return Err(ProbingError::NoTexts { what });
         }
         // Rows that ascend are as many.
-        let ascend = texts.windows(2).all(|pair| pair[0].row < pair[1].row);
-        let mut rows = HashSet::new();
-        for text in texts {
+        let (ascend, mut rows) = (texts.ascends(), HashSet::new());
+        let (prompt, mut amount) = (model.prompt_rows(), 0);
+        check_each(texts, |text| {
+            amount += text.tokens + prompt;
             check_text(model, text, classes)?;
             if !ascend && !rows.insert(text.row) {
                 return Err(ProbingError::SameRow { row: text.row });
             }
-        }
-        let prompt = model.prompt_rows();
-        let rows: usize = texts.iter().map(|text| text.ids.len() + prompt).sum();
+            Ok(())
+        })?;
         let shared = Backend::of(model.device()).computes_on_caller();
-        let wanted = if shared { options.batches(rows) } else { 1 };
-        let batches = Packed::new(texts, prompt, options.token_budget, options.max_sequences, wanted);
-        let (part, texts, amount) = (options.part, texts.len() as u64, rows as u64);
+        let wanted = if shared { options.batches(amount) } else { 1 };
+        let batches = Packed::new(texts, prompt, options.token_budget, options.max_sequences, wanted)?;
+        let (part, texts, amount) = (options.part, texts.len() as u64, amount as u64);
         options.progress.begin(Work { what, part, texts, amount });
         Ok(Self { model, options, batches })
     }
@@ -120,8 +120,8 @@ impl<'a> Texts<'a> {
         mut fold: impl FnMut(&Batch, T) -> Result<()>,
     ) -> Result<()> {
         // A batch is made when its turn comes, and goes when it is folded.
-        let map = |_: usize, range: &Range<usize>| {
-            let batch = self.batches.batch(range);
+        let map = |number: usize, (): &()| {
+            let batch = self.batches.batch(number)?;
             Ok((map(&batch)?, batch))
         };
         let fold = |_: usize, (result, batch): (T, Batch)| {
@@ -129,11 +129,11 @@ impl<'a> Texts<'a> {
             self.options.progress.advance(tokens(self.model, &batch));
             Ok(())
         };
-        let ranges = self.batches.ranges();
+        let batches = vec![(); self.batches.len()];
         if Backend::of(self.model.device()).computes_on_caller() {
-            self.options.workers.fold(ranges, map, fold, self.options.progress)
+            self.options.workers.fold(&batches, map, fold, self.options.progress)
         } else {
-            fold_here(ranges, map, fold, self.options.progress)
+            fold_here(&batches, map, fold, self.options.progress)
         }
     }
 }
@@ -143,8 +143,22 @@ pub(crate) fn tokens(model: &LanguageModel, batch: &Batch) -> u64 {
     (batch.ids.len() + model.prompt_rows() * batch.len()) as u64
 }
 
-fn check_text(model: &LanguageModel, text: &Encoded, classes: usize) -> Result<()> {
-    let (row, found) = (text.row, text.ids.len());
+/// Looks at each text; of those that it refuses the first in the list is told, in whatever order they come.
+fn check_each(texts: TextList<'_>, mut check: impl FnMut(TextHead) -> Result<()>) -> Result<()> {
+    let mut wrong: Option<(usize, ProbingError)> = None;
+    texts.each(|text| {
+        if let Err(error) = check(text)
+            && wrong.as_ref().is_none_or(|(place, _)| text.place < *place)
+        {
+            wrong = Some((text.place, error));
+        }
+        Ok::<_, ProbingError>(())
+    })?;
+    wrong.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+fn check_text(model: &LanguageModel, text: TextHead, classes: usize) -> Result<()> {
+    let TextHead { row, tokens: found, .. } = text;
     // A decoder's empty text may have no token at all; its prompt has rows all the same.
     if found + model.prompt_rows() == 0 {
         return Err(ProbingError::Empty { row });
@@ -161,12 +175,15 @@ fn check_text(model: &LanguageModel, text: &Encoded, classes: usize) -> Result<(
 
 /// Refuses a text without a token where something is taken of texts' own rows: there is nothing of it to take.
 pub(crate) fn check_text_rows<'p>(
-    texts: &[Encoded],
+    texts: TextList<'_>,
     mut pools: impl Iterator<Item = &'p Pool>,
 ) -> Result<()> {
-    match texts.iter().find(|text| text.ids.is_empty()) {
-        Some(text) if pools.any(|pool| pool.is_of_text()) => Err(ProbingError::Empty { row: text.row }),
-        _ => Ok(()),
+    match pools.any(|pool| pool.is_of_text()) {
+        true => check_each(texts, |text| match text.tokens {
+            0 => Err(ProbingError::Empty { row: text.row }),
+            _ => Ok(()),
+        }),
+        false => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 use skn_artifact::names::{file, key, kind, schema};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
-use skn_data::Encoded;
+use skn_data::TextList;
 use skn_model::LanguageModel;
 
 use crate::error::{ProbingError, Result};
@@ -25,7 +25,7 @@ pub struct Positions {
 }
 
 impl Positions {
-    pub(crate) fn new(model: &LanguageModel, neuron: (usize, usize), texts: &[Encoded]) -> Result<Self> {
+    pub(crate) fn new(model: &LanguageModel, neuron: (usize, usize), texts: TextList<'_>) -> Result<Self> {
         let (layer, index) = neuron;
         let widths = &model.config().intermediate_sizes;
         let width = widths.get(layer).copied().unwrap_or(0);
@@ -38,7 +38,11 @@ impl Positions {
             rows => (Pool::Position, rows),
         };
         let activations = vec![0.0; positions * texts.len()];
-        let (labels, rows) = texts.iter().map(|text| (text.label, text.row)).unzip();
+        let (mut labels, mut rows) = (vec![0; texts.len()], vec![0; texts.len()]);
+        texts.each(|text| {
+            (labels[text.place], rows[text.place]) = (text.label, text.row);
+            Ok::<_, ProbingError>(())
+        })?;
         Ok(Self { pool, positions, activations, labels, rows })
     }
 
@@ -146,9 +150,13 @@ impl Capture {
     /// For these texts, in the order of the pass.
     ///
     /// # Errors
-    /// If the model has no such neuron.
-    pub fn new(model: &LanguageModel, neuron: (usize, usize), texts: &[Encoded]) -> Result<Self> {
-        Ok(Self { neuron, positions: Positions::new(model, neuron, texts)?, places: Vec::new() })
+    /// If the model has no such neuron, or the texts are stored and can't be read.
+    pub fn new<'t>(
+        model: &LanguageModel,
+        neuron: (usize, usize),
+        texts: impl Into<TextList<'t>>,
+    ) -> Result<Self> {
+        Ok(Self { neuron, positions: Positions::new(model, neuron, texts.into())?, places: Vec::new() })
     }
 
     /// What was captured.

@@ -305,14 +305,31 @@ impl<'s> Base<'s> {
     /// # Errors
     /// If they do not fit.
     pub(crate) fn roberta(&self, tuning: &Tuning, gradients: Gradients) -> Result<LanguageModel> {
+        let model = self.roberta_as_stored(tuning, gradients)?;
+        if gradients == Gradients::Nothing {
+            self.pack(&model)?;
+        }
+        Ok(model)
+    }
+
+    /// Packs the weights of a model that was made without: they are in memory from then on.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub(crate) fn pack(&self, model: &LanguageModel) -> Result<()> {
+        Ok(model.pack(self.session.workers().threads())?)
+    }
+
+    /// As [`Self::roberta`], but that weights stay where they are until they are packed, or needed.
+    ///
+    /// # Errors
+    /// As [`Self::roberta`].
+    pub(crate) fn roberta_as_stored(&self, tuning: &Tuning, gradients: Gradients) -> Result<LanguageModel> {
         let LoadedModel { config, weights, .. } = &*self.model;
         let model = LanguageModel::new(config, weights, tuning, self.encoder.mask_id(), gradients)?;
         let model = model.with_precision(self.session.compute().precision);
         if self.session.group().size() > 1 {
             self.session.require_same(&[("tuned parameters (SHA-256)", model.tuning()?.sha256()?)])?;
-        }
-        if gradients == Gradients::Nothing {
-            model.pack(self.session.workers().threads())?;
         }
         Ok(model)
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use skn_data::Encoded;
+use skn_data::{Encoded, TextStore};
 use skn_probing::{Progress, Work};
 
 use crate::options::Probe;
@@ -59,6 +59,8 @@ pub(crate) struct Part {
     pub(crate) texts: usize,
     /// Those that were taken.
     pub(crate) taken: usize,
+    /// Those whose tokens memory would hold at a time.
+    pub(crate) held: usize,
     /// Tokens of a text on the average.
     pub(crate) tokens: f64,
     /// Seconds that reading and tokenising takes of those that were not.
@@ -138,8 +140,16 @@ impl Rehearsal {
         places.sort_unstable();
         let taken = places.len();
         let tokenising = seconds * (texts.saturating_sub(few)) as f64 / few as f64;
-        self.seen().parts.push(Part { name: name.to_owned(), texts, taken, tokens, tokenising });
+        let (name, held) = (name.to_owned(), texts);
+        self.seen().parts.push(Part { name, texts, taken, held, tokens, tokenising });
         Ok(chosen(encoded, &places))
+    }
+
+    /// Notes that tokens of the last part would be stored ([`TextStore`]).
+    pub(crate) fn stores(&self) {
+        if let Some(part) = self.seen().parts.last_mut() {
+            part.held = part.held.min(TextStore::MOST_HERE);
+        }
     }
 
     /// Notes something that was timed by itself.

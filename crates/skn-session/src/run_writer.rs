@@ -43,6 +43,9 @@ enum Content {
     Ready(ReadyFile),
 }
 
+/// Bytes of JSON that are not kept until the stage is done: rows of `split.json` are about as many bytes as their tokens.
+const LARGE: usize = 1 << 20;
+
 impl RunWriter {
     /// Locks a folder for a stage, which has this entry in the run's record.
     ///
@@ -231,7 +234,13 @@ impl RunWriter {
     pub(crate) fn json(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
         let mut bytes = serde_json::to_vec_pretty(value)?;
         bytes.push(b'\n');
-        self.bytes(name, bytes)
+        if bytes.len() < LARGE || self.rehearsal.is_some() || !self.writes() {
+            return self.bytes(name, bytes);
+        }
+        self.check_free(&[name])?;
+        let file = ReadyFile::write(&self.folder.join(name), self.overwrite, |write| write(&bytes))?;
+        self.made.push((name.into(), Content::Ready(file)));
+        Ok(())
     }
 
     /// Makes bytes the content of `name` in the run.

@@ -26,8 +26,10 @@ pub(crate) struct Setup<'s> {
     hashes: Option<[String; 3]>,
     /// Which texts of dev and test stand in train too.
     overlaps: Vec<Overlap>,
-    /// The hash of train's rows, once somebody has asked for it.
-    train_sha256: OnceLock<String>,
+    /// How many rows train, dev and test have.
+    counts: [usize; 3],
+    /// The hash of each part's rows, once somebody has asked for it.
+    sha256: [OnceLock<String>; 3],
 }
 
 impl<'s> Setup<'s> {
@@ -100,7 +102,8 @@ impl<'s> Setup<'s> {
             }
         }
         let base = Base::read(session, named, subject, tuned)?;
-        Ok(Self { base, splits, hashes, overlaps, train_sha256: OnceLock::new() })
+        let counts = [splits.train.len(), splits.dev.len(), splits.test.len()];
+        Ok(Self { base, splits, hashes, overlaps, counts, sha256: Default::default() })
     }
 
     /// What a file says of itself that was made by a tuned model from a part of the data.
@@ -133,28 +136,29 @@ impl<'s> Setup<'s> {
 
     /// The hash of the rows of train, dev or test.
     pub(crate) fn part_sha256(&self, split: &str) -> String {
-        match (&self.hashes, split) {
-            (None, "train") => self.train_sha256.get_or_init(|| part_hash(&self.splits.train)).clone(),
-            (None, _) => part_hash(self.part(split)),
-            (Some([train, ..]), "train") => train.clone(),
-            (Some([_, dev, _]), "dev") => dev.clone(),
-            (Some([.., test]), _) => test.clone(),
+        let place = place(split);
+        match &self.hashes {
+            Some(hashes) => hashes[place].clone(),
+            None => self.sha256[place].get_or_init(|| part_hash(self.part(split))).clone(),
         }
     }
 
-    /// Takes the rows of train out, for one who lets go of them on the way. What else is asked of them stays.
-    pub(crate) fn take_train(&mut self) -> Vec<Example> {
-        self.part_sha256("train");
-        std::mem::take(&mut self.splits.train)
+    /// Takes the rows of train, dev or test out, for one who lets go of them on the way. What else is asked of them stays.
+    pub(crate) fn take(&mut self, split: &str) -> Vec<Example> {
+        self.part_sha256(split);
+        let Splits { train, dev, test, .. } = &mut self.splits;
+        std::mem::take([train, dev, test][place(split)])
+    }
+
+    /// How many rows train, dev or test has, or had before they were taken.
+    pub(crate) fn count(&self, split: &str) -> usize {
+        self.counts[place(split)]
     }
 
     /// The rows of train, dev or test.
     pub(crate) fn part(&self, split: &str) -> &[Example] {
-        match split {
-            "train" => &self.splits.train,
-            "dev" => &self.splits.dev,
-            _ => &self.splits.test,
-        }
+        let Splits { train, dev, test, .. } = &self.splits;
+        [train, dev, test][place(split)]
     }
 
     /// The division of the data, for a record.
@@ -198,5 +202,14 @@ impl<'s> Setup<'s> {
         let (name, sha256) = self.data_read();
         writer.read_as(name, sha256);
         Ok(())
+    }
+}
+
+/// Where a part stands among train, dev and test.
+fn place(split: &str) -> usize {
+    match split {
+        "train" => 0,
+        "dev" => 1,
+        _ => 2,
     }
 }

@@ -64,15 +64,39 @@ impl TextEncoder {
     where
         R: Borrow<Example> + Send + Sync,
     {
-        let mut rows = part.into_iter();
+        let rows = part.into_iter();
         let (mut all, mut cut) = (Vec::with_capacity(rows.size_hint().0), Vec::new());
-        // In rounds, so that beside what is returned there is little, and rows can go.
+        self.encode_one_after_another(rows, max_tokens, join, |texts, of_texts| {
+            all.extend(texts);
+            cut.extend(of_texts);
+            Ok(())
+        })?;
+        Ok((all, cut))
+    }
+
+    /// The same, but that texts are given to `take` as they are made, some at a time and in their order, with the rows of them that were
+    /// cut: for a part whose tokens memory should not hold together ([`TextStore`](crate::TextStore)).
+    ///
+    /// # Errors
+    ///
+    /// As for [`TextEncoder::encode_all`], and those of `take`.
+    pub fn encode_one_after_another<R>(
+        &self,
+        part: impl IntoIterator<Item = R>,
+        max_tokens: usize,
+        join: Join<'_>,
+        mut take: impl FnMut(Vec<Encoded>, Vec<u64>) -> Result<()>,
+    ) -> Result<()>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let (mut rows, mut first) = (part.into_iter(), 0);
+        // In rounds, so that beside what is taken there is little, and rows can go.
         loop {
             let round: Vec<R> = rows.by_ref().take(ROUND).collect();
             if round.is_empty() {
-                return Ok((all, cut));
+                return Ok(());
             }
-            let first = all.len();
             // Not collected as a `Result`: of several errors that would give any one.
             let encoded: Vec<Result<(Vec<Encoded>, Vec<u64>)>> = round
                 .par_chunks(TOGETHER)
@@ -81,8 +105,8 @@ impl TextEncoder {
                 .collect();
             for texts in encoded {
                 let (texts, of_texts) = texts?;
-                all.extend(texts);
-                cut.extend(of_texts);
+                first += texts.len();
+                take(texts, of_texts)?;
             }
         }
     }

@@ -8,6 +8,7 @@ const FAMILIES: [([&str; 4], usize); 2] =
     [(["<s>", "</s>", "<mask>", "<unk>"], 2), (["[CLS]", "[SEP]", "[MASK]", "[UNK]"], 1)];
 
 /// The ids of the special tokens by which an encoder was trained.
+#[derive(Clone)]
 pub(super) struct Around {
     /// `<s>` or `[CLS]`.
     pub(super) start: u32,
@@ -22,6 +23,7 @@ pub(super) struct Around {
 }
 
 /// The ids of a tokenizer's special tokens.
+#[derive(Clone)]
 pub(super) struct SpecialTokens {
     /// Those of an encoder; a decoder need not have any.
     pub(super) around: Option<Around>,

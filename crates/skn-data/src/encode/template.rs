@@ -9,7 +9,7 @@ use tokenizers::Tokenizer;
 use super::special_tokens::Around;
 
 /// What stands around texts.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
     /// Around one text.
     pub(super) single: Single,
@@ -18,14 +18,14 @@ pub(super) struct Template {
 }
 
 /// What stands around one text.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Single {
     pub(super) before: Vec<u32>,
     pub(super) after: Vec<u32>,
 }
 
 /// What stands around two texts.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
     pub(super) before: Vec<u32>,
     pub(super) between: Vec<u32>,

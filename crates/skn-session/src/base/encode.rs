@@ -1,8 +1,11 @@
 //! Texts as the model takes them, and what is told of those that are too long.
 
 use std::borrow::Borrow;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
-use skn_data::{Encoded, Example, Join};
+use skn_data::{Encoded, Example, Join, StoredTexts, TextStore};
 use skn_model::{LanguageModel, give_back_freed_memory};
 
 use super::Base;
@@ -34,6 +37,45 @@ impl Base<'_> {
         }
         self.tell_cut(cut.len() as u64, texts.len() as u64, &format!(" of {name}"), model);
         Ok(texts)
+    }
+
+    /// As [`Self::encode`], but that texts of the rows `own` alone are kept, in a file of this folder where they are many: memory then
+    /// holds some thousands of them at a time. What is told is of all.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; if the file can't be written.
+    pub(crate) fn store<R>(
+        &self,
+        name: &str,
+        part: impl IntoIterator<Item = R, IntoIter: ExactSizeIterator + Send>,
+        own: Range<usize>,
+        folder: &Path,
+        model: &LanguageModel,
+    ) -> Result<StoredTexts>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        self.check_room(model)?;
+        let part = part.into_iter();
+        let (rows, most, workers) = (part.len(), self.most_tokens(model), self.session.workers());
+        let (mut store, mut cut) = (TextStore::new(folder), 0);
+        let own = own.start as u64..own.end as u64;
+        // Of many texts a tokenizer would keep more words than their tokens take, on each thread.
+        let encoder =
+            if rows >= MANY { Arc::new(self.encoder.forgetful()) } else { Arc::clone(&self.encoder) };
+        workers.install(|| {
+            encoder.encode_one_after_another(part, most, self.join(), |mut texts, of_texts| {
+                cut += of_texts.len() as u64;
+                texts.retain(|text| own.contains(&text.row));
+                store.add(texts)
+            })
+        })?;
+        let stored = store.finish()?;
+        if rows >= MANY {
+            give_back_freed_memory();
+        }
+        self.tell_cut(cut, rows as u64, &format!(" of {name}"), model);
+        Ok(stored)
     }
 
     /// As [`Self::encode`], in a group of processes this one's share of the part alone; what is told is of all.
@@ -106,6 +148,23 @@ impl Base<'_> {
     where
         R: Borrow<Example> + Send + Sync,
     {
+        self.check_room(model)?;
+        let most = self.most_tokens(model);
+        let workers = self.session.workers();
+        let Some(rehearsal) = self.session.rehearsal() else {
+            return Ok(workers.install(|| self.encoder.encode_all_noting_cuts(part, most, self.join()))?);
+        };
+        // How many are cut of a sample tells nothing exact of all.
+        let texts = rehearsal.encode(name, part, |some| {
+            workers
+                .install(|| self.encoder.encode_all_noting_cuts(some, most, self.join()))
+                .map(|(texts, _)| texts)
+        })?;
+        Ok((texts, Vec::new()))
+    }
+
+    /// Refuses a model whose prompt, or a length of texts, leaves no room for them; and a template that does.
+    fn check_room(&self, model: &LanguageModel) -> Result<()> {
         let most = model.max_text();
         let least = self.encoder.tokens_around() + 1;
         if most.min(self.max_length.unwrap_or(most)) < least && self.task.needs_data() {
@@ -125,18 +184,7 @@ impl Base<'_> {
         if self.task.template.is_some() {
             self.encode_empty(model)?;
         }
-        let most = self.most_tokens(model);
-        let workers = self.session.workers();
-        let Some(rehearsal) = self.session.rehearsal() else {
-            return Ok(workers.install(|| self.encoder.encode_all_noting_cuts(part, most, self.join()))?);
-        };
-        // How many are cut of a sample tells nothing exact of all.
-        let texts = rehearsal.encode(name, part, |some| {
-            workers
-                .install(|| self.encoder.encode_all_noting_cuts(some, most, self.join()))
-                .map(|(texts, _)| texts)
-        })?;
-        Ok((texts, Vec::new()))
+        Ok(())
     }
 
     /// The tokens of a row without texts: what stands around them.

@@ -78,9 +78,11 @@ impl Rehearsed {
 
     pub(super) fn into_dry_run(self, run: Option<PathBuf>, work: Vec<PlannedWork>) -> Result<DryRun> {
         // Tokens of texts that were not taken.
-        let tokens = |left: f64, part: &Part| (left * (4.0 * part.tokens + 64.0)) as u64;
-        let more: u64 =
-            self.seen.parts.iter().map(|part| tokens((part.texts - part.taken) as f64, part)).sum();
+        let more = |part: &Part| {
+            let left = part.held.saturating_sub(part.taken) as f64;
+            (left * (4.0 * part.tokens + 64.0)) as u64
+        };
+        let more: u64 = self.seen.parts.iter().map(more).sum();
         let sizes = &self.seen.sizes;
         let reads = self.seen.reads.into_iter().map(|(name, sha256)| {
             let bytes = sizes.get(&name).copied();

@@ -85,24 +85,24 @@ impl Child {
         }
         let pipe = self.process.stdout.take().ok_or_else(|| SessionError::failed("the pipe is taken"))?;
         std::thread::scope(|scope| {
-            let (send, received) = channel();
-            // The system goes on reading after a signal, so somebody else must wait for it.
-            let reader = Builder::new().name("skn-reader-rows".into());
-            let spawned = reader.spawn_scoped(scope, move || send.send(read(pipe)));
-            spawned.map_err(|error| no_thread("to read what the reader of a file sends", &error))?;
-            loop {
-                match received.recv_timeout(PATIENCE) {
-                    Ok(read) => return Ok(read),
-                    Err(RecvTimeoutError::Timeout) if progress.cancelled() => {
-                        self.stopped = true;
-                        self.kill();
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => {
-                        return Err(SessionError::failed("nobody reads what the child sends"));
+            let (done, watched) = channel::<()>();
+            let (process, stopped) = (&mut self.process, &mut self.stopped);
+            // The system goes on reading after a signal, so somebody else must wait for it. What is read stays with who asked: memory that a
+            // thread's own part of the allocator has does not go back to the system when the thread is gone.
+            let watch = move || {
+                while watched.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                    if progress.cancelled() {
+                        *stopped = true;
+                        // It may have ended.
+                        let _ = process.kill();
                     }
                 }
-            }
+            };
+            let watcher = Builder::new().name("skn-reader-watch".into()).spawn_scoped(scope, watch);
+            watcher.map_err(|error| no_thread("to watch over the reader of a file", &error))?;
+            let found = read(pipe);
+            drop(done);
+            Ok(found)
         })
     }
 

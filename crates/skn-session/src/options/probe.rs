@@ -110,6 +110,27 @@ impl Probe {
         self.splits.is_empty() || self.splits.contains(&split)
     }
 
+    /// Whether texts of a split go through the model: it is passed over, and by something that is asked for. `l1` reads train anyway.
+    pub(crate) fn reads(&self, split: Split) -> bool {
+        let takes = self.pools().next().is_some();
+        let counts = takes || self.asks(ProbeType::Pos);
+        match split {
+            Split::Train => (takes && self.passes(split)) || self.rank.contains(&Ranking::L1),
+            Split::Dev => (counts || self.asks(ProbeType::Top)) && self.passes(split),
+            Split::Test => (counts || self.asks(ProbeType::Speed)) && self.passes(split),
+        }
+    }
+
+    /// Whether texts of a split are answered, which is done of all of them at once.
+    pub(crate) fn answers(&self, split: &str) -> bool {
+        split == Split::Test.name() && (self.asks(ProbeType::Speed) || !self.compare.is_empty())
+    }
+
+    /// Whether the texts of a split themselves are kept, or some of them.
+    pub(crate) fn says(&self, split: Split) -> bool {
+        (self.with_texts || self.asks(ProbeType::Top) && split == Split::Dev) && self.reads(split)
+    }
+
     pub(crate) fn pools(&self) -> impl Iterator<Item = Pool> {
         self.probe_type.iter().filter_map(|probe| probe.pool())
     }

@@ -1,13 +1,15 @@
 use std::any::Any;
-use std::cell::Cell;
+use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::Serialize;
 use skn_artifact::names::{file, fire, key, kind, rank};
 use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, Spool, TensorBundle, TensorFile};
 use skn_counts::{NeuronPlace, Performance, Rule, TopTexts};
-use skn_data::{Encoded, Example, Text, shard};
+use skn_data::{Encoded, Example, StoredTexts, Text, TextList, TextStore, shard};
 use skn_model::{Gradients, LanguageModel};
 use skn_perturb::mean_over_positions;
 use skn_probing::{
@@ -31,6 +33,7 @@ use crate::run_writer::RunWriter;
 use crate::score::Score;
 use crate::session::Session;
 use crate::setup::Setup;
+use crate::spread::first_of_share;
 
 /// What a probe found.
 #[derive(Clone, Debug, Serialize)]
@@ -80,12 +83,8 @@ impl Session {
         if options.shard.is_some() {
             self.require_alone("option `shard`: a shard")?;
         }
-        let mut setup = load(self, options)?;
-        // The regression reads train once more, and a process of several needs to know how many rows there are.
-        let once =
-            self.group().size() == 1 && options.passes(Split::Train) && !options.rank.contains(&Ranking::L1);
-        let train = Cell::new(once.then(|| setup.take_train()));
-        let model = setup.base.roberta(&setup.base.tuning(&options.tuned)?, Gradients::Nothing)?;
+        let setup = load(self, options)?;
+        let model = setup.base.roberta_as_stored(&setup.base.tuning(&options.tuned)?, Gradients::Nothing)?;
         check_prompt(options, &setup, &model)?;
         check_site(options, &setup)?;
         let run = options.out.as_path();
@@ -93,8 +92,9 @@ impl Session {
         let folder = options.shard.map_or(run.to_path_buf(), |shard| shard.folder(run));
         let (entry, overwrite) = (options.entry(), options.overwrite);
         let mut writer = RunWriter::open(self, options.clone(), &folder, &entry, overwrite)?;
-        let mut probing = Probing::new(self, options, &setup, &train, &model)?;
-        let task = &setup.base.task.name;
+        let mut probing = Probing::new(self, options, setup, &model, writer.scratch())?;
+        let task = probing.setup.base.task.name.clone();
+        let task = task.as_str();
         let top_of = probing.top.as_ref().map(|(pool, _)| *pool);
         let made = outputs(options, task, &probing.neurons, top_of);
         writer.check_free(&made)?;
@@ -119,12 +119,15 @@ impl Session {
         if options.pools().next().is_some() && (options.passes(Split::Train) || options.passes(Split::Dev)) {
             writer.remove_listed(rankings_but(&record, task, &made))?;
         }
-        setup.keep_split(&mut writer, false)?;
+        probing.setup.keep_split(&mut writer, false)?;
+        // While texts are in memory the weights need not be.
+        probing.tokenise()?;
+        probing.setup.base.pack(&model)?;
         probing.predictivity(&mut writer)?;
         probing.compare(&mut writer)?;
         probing.prompt_activations(&mut writer)?;
         let (inference, time) = probing.speed(&mut writer)?.unzip();
-        let Probing { files, read, .. } = probing;
+        let Probing { files, read, setup, .. } = probing;
         read.iter().try_for_each(|path| writer.read(path))?;
         setup.note(&mut writer)?;
         writer.finish()?;
@@ -237,9 +240,7 @@ pub(super) fn rankings_but(record: &RunRecord, task: &str, made: &[String]) -> V
 /// A probe under way.
 struct Probing<'a> {
     options: &'a Probe,
-    setup: &'a Setup<'a>,
-    /// The rows of train, where they are read once: each goes as it becomes tokens.
-    train: &'a Cell<Option<Vec<Example>>>,
+    setup: Setup<'a>,
     model: &'a LanguageModel,
     pass: PassOptions<'a>,
     /// The neurons whose activations are kept, for `pos`.
@@ -252,6 +253,10 @@ struct Probing<'a> {
     numbers: Option<Numbers>,
     /// Rankings that are to be compared.
     ranked: Vec<(Ranking, Ranked)>,
+    /// The texts of each split as tokens, those that this process takes.
+    texts: RefCell<BTreeMap<String, Rc<StoredTexts>>>,
+    /// Where they lie if they are many.
+    scratch: PathBuf,
     files: Vec<String>,
     /// Files of the run that were read.
     read: Vec<PathBuf>,
@@ -261,16 +266,29 @@ impl<'a> Probing<'a> {
     fn new(
         session: &'a Session,
         options: &'a Probe,
-        setup: &'a Setup<'a>,
-        train: &'a Cell<Option<Vec<Example>>>,
+        setup: Setup<'a>,
         model: &'a LanguageModel,
+        scratch: PathBuf,
     ) -> Result<Self> {
         let pass = PassOptions { site: options.site, ..session.pass(options.batch) };
         let (averages, ranked, files, read) = (None, Vec::new(), Vec::new(), Vec::new());
-        let numbers = numbers(session, options, setup)?;
-        let (neurons, top) = (Vec::new(), None);
-        let mut probing =
-            Self { options, setup, train, model, pass, neurons, top, averages, numbers, ranked, files, read };
+        let numbers = numbers(session, options, &setup)?;
+        let (neurons, top, texts) = (Vec::new(), None, RefCell::default());
+        let mut probing = Self {
+            options,
+            setup,
+            model,
+            pass,
+            neurons,
+            top,
+            averages,
+            numbers,
+            ranked,
+            texts,
+            scratch,
+            files,
+            read,
+        };
         for &choice in &options.pos {
             let found = probing.find_neuron(choice)?;
             if !probing.neurons.contains(&found) {
@@ -279,6 +297,33 @@ impl<'a> Probing<'a> {
         }
         probing.top = probing.find_top()?;
         Ok(probing)
+    }
+
+    /// Makes tokens of all texts that are read, once. From then on these are enough: rows are let go of as they become tokens, but those
+    /// that are said.
+    ///
+    /// A rehearsal takes its samples as it comes to them, and of several processes each needs to know how many rows there are.
+    fn tokenise(&mut self) -> Result<()> {
+        let session = self.setup.base.session;
+        if session.rehearsal().is_some() || session.group().size() > 1 {
+            return Ok(());
+        }
+        for split in [Split::Train, Split::Dev, Split::Test] {
+            let name = split.name();
+            let texts = match (self.options.reads(split), self.options.says(split)) {
+                (true, true) => self.store(name, self.setup.part(name))?,
+                (true, false) => {
+                    let rows = self.setup.take(name);
+                    self.store(name, rows)?
+                }
+                (false, _) => {
+                    self.setup.take(name);
+                    continue;
+                }
+            };
+            self.texts.get_mut().insert(name.to_owned(), Rc::new(texts));
+        }
+        Ok(())
     }
 
     /// A neuron that is asked for, which the model must have.
@@ -414,9 +459,7 @@ impl<'a> Probing<'a> {
             if !counts && split != Split::Dev.name() {
                 continue;
             }
-            let folder = writer.scratch();
-            let of_split =
-                |texts: &[Encoded], classes| self.of_split(&folder, split, texts, classes, &thresholds);
+            let of_split = |texts: TextList<'_>, classes| self.of_split(split, texts, classes, &thresholds);
             for taken in self.collect("counting", split, of_split)? {
                 self.keep(writer, split, taken)?;
             }
@@ -450,8 +493,8 @@ impl<'a> Probing<'a> {
             }
             let (texts, ids) = (self.texts(split)?, &base.verbalizer.ids);
             let pass = PassOptions { part: split, ..self.pass };
-            let found = || collect_gradients(self.model, &texts, ids, statistics, steps, &pass);
-            for taken in self.together(split, &texts, found)? {
+            let found = || collect_gradients(self.model, &*texts, ids, statistics, steps, &pass);
+            for taken in self.together(split, (&*texts).into(), found)? {
                 self.keep(writer, split, taken)?;
             }
         }
@@ -466,14 +509,14 @@ impl<'a> Probing<'a> {
         let some = |split: Split, layer: u32| -> Result<Vec<Encoded>> {
             let texts = self.all_texts(split.name())?;
             let key = Key::new(base.seed, Purpose::RegressionTexts).layer(layer);
-            let drawn = key.rng().choose(texts.len(), Probe::MOST_REGRESSION_TEXTS);
-            Ok(drawn.into_iter().map(|place| texts[place].clone()).collect())
+            let drawn = key.rng().choose(TextList::from(&*texts).len(), Probe::MOST_REGRESSION_TEXTS);
+            Ok(texts.chosen(|place| drawn.binary_search(&place).is_ok())?)
         };
         let (train, dev) = (some(Split::Train, 0)?, some(Split::Dev, 1)?);
-        let (classes, folder) = (base.task.classes(), writer.scratch());
+        let classes = base.task.classes();
         // A regression is not made of parts.
         let pass = PassOptions { group: &Alone, ..self.pass };
-        let record = l1(self.model, [&train, &dev], averages, classes, &folder, &pass)?;
+        let record = l1(self.model, [&train, &dev], averages, classes, &self.scratch, &pass)?;
         self.keep_record(writer, Split::Dev.name(), &rank::file(Ranking::L1.name()), Box::new(record))
     }
 
@@ -495,9 +538,8 @@ impl<'a> Probing<'a> {
     /// What is taken of dev, and of test.
     fn of_split(
         &self,
-        folder: &Path,
         split: &str,
-        texts: &[Encoded],
+        texts: TextList<'_>,
         classes: usize,
         thresholds: &BTreeMap<Pool, Threshold>,
     ) -> Result<Vec<Box<dyn Statistic>>> {
@@ -508,7 +550,7 @@ impl<'a> Probing<'a> {
         if self.options.fire_bits && split == Split::Dev.name() {
             let sample = self.fire_sample(split);
             for pool in self.options.fire_pools() {
-                let (threshold, spool) = (&thresholds[&pool], Spool::new(folder)?);
+                let (threshold, spool) = (&thresholds[&pool], Spool::new(&self.scratch)?);
                 let fires = Fires::new(self.model, threshold, texts, sample.as_ref(), spool)?;
                 statistics.push(Box::new(fires));
             }
@@ -541,7 +583,7 @@ impl<'a> Probing<'a> {
 
     /// Which texts of a split keep their fire bits, where all would be too many. A shard's are its part of them.
     fn fire_sample(&self, split: &str) -> Option<Sample> {
-        let of = self.setup.part(split).len();
+        let of = self.setup.count(split);
         let most = Probe::MOST_FIRE_TEXTS;
         if of <= most {
             return None;
@@ -556,19 +598,20 @@ impl<'a> Probing<'a> {
         &self,
         what: &'static str,
         split: &str,
-        statistics: impl FnOnce(&[Encoded], usize) -> Result<Vec<Box<dyn Statistic>>>,
+        statistics: impl FnOnce(TextList<'_>, usize) -> Result<Vec<Box<dyn Statistic>>>,
     ) -> Result<Vec<Taken>> {
-        let (texts, classes) = (self.texts(split)?, self.setup.base.task.classes());
-        let statistics = statistics(&texts, classes)?;
+        let (stored, classes) = (self.texts(split)?, self.setup.base.task.classes());
+        let texts = TextList::from(&*stored);
+        let statistics = statistics(texts, classes)?;
         let pass = PassOptions { part: split, ..self.pass };
-        self.together(split, &texts, || collect(what, self.model, &texts, classes, statistics, &pass))
+        self.together(split, texts, || collect(what, self.model, texts, classes, statistics, &pass))
     }
 
     /// What was taken of all texts: of this process's share by `pass`, with what others took of theirs. They stop together.
     fn together(
         &self,
         split: &str,
-        texts: &[Encoded],
+        texts: TextList<'_>,
         pass: impl FnOnce() -> Result<Vec<Box<dyn Statistic>>, ProbingError>,
     ) -> Result<Vec<Taken>> {
         let group = self.pass.group;
@@ -658,7 +701,7 @@ impl<'a> Probing<'a> {
         let compared = Comparison {
             base,
             model: self.model,
-            texts: &self.texts(Split::Test.name())?,
+            texts: &self.texts(Split::Test.name())?.all()?,
             pass: &self.pass,
             ranked: &self.ranked,
             averages: values,
@@ -692,7 +735,7 @@ impl<'a> Probing<'a> {
         }
         let base = &self.setup.base;
         // One process is timed.
-        let texts = self.all_texts("test")?;
+        let texts = self.all_texts("test")?.all()?;
         let repeats = self.options.repeats.get();
         let pass = PassOptions { part: "test", group: &Alone, ..self.pass };
         let speed = speed(self.model, &texts, &base.verbalizer.ids, repeats, 1, &pass)?;
@@ -711,28 +754,66 @@ impl<'a> Probing<'a> {
     }
 
     /// All texts of a part, which rank 0 has.
-    fn all_texts(&self, split: &str) -> Result<Vec<Encoded>> {
-        self.setup.base.encode(split, self.setup.part(split), self.model)
+    fn all_texts(&self, split: &str) -> Result<Rc<StoredTexts>> {
+        if self.pass.group.size() == 1 {
+            return self.texts(split);
+        }
+        let mut store = TextStore::new(&self.scratch);
+        store.add(self.setup.base.encode(split, self.setup.part(split), self.model)?)?;
+        Ok(Rc::new(store.finish()?))
     }
 
     /// The texts of a part that this process takes.
-    fn texts(&self, split: &str) -> Result<Vec<Encoded>> {
-        let base = &self.setup.base;
-        let train = if split == Split::Train.name() { self.train.take() } else { None };
-        let texts = match train {
-            Some(rows) => base.encode(split, rows, self.model)?,
-            None => base.encode_own(split, self.setup.part(split), self.model)?,
-        };
-        let Some(part) = self.options.shard else { return Ok(texts) };
-        let Shard { index, count } = part;
-        let own = shard(&texts, index - 1, count)?.to_vec();
-        if own.is_empty() {
-            let rows = texts.len();
-            return Err(SessionError::usage(format!(
-                "option `shard` {part}: split {split} has only {rows} rows"
-            )));
+    fn texts(&self, split: &str) -> Result<Rc<StoredTexts>> {
+        if let Some(texts) = self.texts.borrow().get(split) {
+            return Ok(Rc::clone(texts));
         }
-        Ok(own)
+        let texts = self.setup.base.encode_own(split, self.setup.part(split), self.model)?;
+        if let Some(rehearsal) = self.setup.base.session.rehearsal()
+            && !self.options.answers(split)
+        {
+            rehearsal.stores();
+        }
+        let own = match self.options.shard {
+            None => &texts[..],
+            Some(part) => shard(&texts, part.index - 1, part.count)?,
+        };
+        self.require_some(split, own.len(), texts.len())?;
+        let mut store = TextStore::new(&self.scratch);
+        store.add(own.to_vec())?;
+        let texts = Rc::new(store.finish()?);
+        self.texts.borrow_mut().insert(split.to_owned(), Rc::clone(&texts));
+        Ok(texts)
+    }
+
+    /// The rows of a part as tokens, or those of its shard.
+    fn store<R>(
+        &self,
+        split: &str,
+        rows: impl IntoIterator<Item = R, IntoIter: ExactSizeIterator + Send>,
+    ) -> Result<StoredTexts>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let count = self.setup.count(split);
+        let own = match self.options.shard {
+            None => 0..count,
+            Some(Shard { index, count: of }) => {
+                first_of_share(count, index - 1, of)..first_of_share(count, index, of)
+            }
+        };
+        self.require_some(split, own.len(), count)?;
+        self.setup.base.store(split, rows, own, &self.scratch, self.model)
+    }
+
+    /// Refuses a shard of a split that has less rows than shards.
+    fn require_some(&self, split: &str, own: usize, rows: usize) -> Result<()> {
+        match self.options.shard {
+            Some(part) if own == 0 => {
+                Err(SessionError::usage(format!("option `shard` {part}: split {split} has only {rows} rows")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn metadata(&self, split: &str) -> Result<Metadata> {

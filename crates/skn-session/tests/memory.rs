@@ -1,0 +1,122 @@
+//! Memory of a probe does not grow with texts: bytes that are alive, counted by the allocator.
+
+#![allow(unsafe_code, reason = "an allocator that counts; it calls the system's")]
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use skn_probing::{Progress, Work};
+use skn_session::options::{Compute, Probe, Subject, TaskChoice, Tuned};
+use skn_session::{ProbeType, Session};
+
+/// Bytes that are alive, and the most that were.
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+fn more(bytes: usize) {
+    let alive = ALIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    MOST.fetch_max(alive, Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator as it came, and what that gives is given on. Counting asks for no memory, and does not
+// unwind.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: the caller keeps the same promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        more(size);
+        // SAFETY: as above.
+        let memory = unsafe { System.realloc(memory, layout, size) };
+        ALIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        memory
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        ALIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Counts anew when the first pass begins: what reading took before is told apart.
+#[derive(Default)]
+struct FromFirstPass {
+    reading: AtomicUsize,
+}
+
+impl Progress for FromFirstPass {
+    fn begin(&self, work: Work<'_>) {
+        if work.what == "averaging" {
+            self.reading
+                .store(MOST.swap(ALIVE.load(Ordering::Relaxed), Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+fn data(folder: &Path, texts: usize) -> std::path::PathBuf {
+    for (split, texts) in [("train", texts), ("dev", texts), ("test", 10)] {
+        let mut lines = String::new();
+        for row in 0..texts {
+            writeln!(lines, "{{\"text\": \"so good {split} {row}\", \"label\": {}}}", row % 2).unwrap();
+        }
+        fs::write(folder.join(split).with_extension("jsonl"), lines).unwrap();
+    }
+    let task = folder.join("task.toml");
+    let splits = "[splits]\ntrain = \"train\"\ndev = \"dev\"\ntest = \"test\"\n";
+    let text = format!(
+        "name = \"made\"\ntext = \"text\"\nlabel = \"label\"\nlabels = [\"bad\", \"good\"]\n{splits}"
+    );
+    fs::write(&task, text).unwrap();
+    task
+}
+
+/// The most bytes that were alive while so many texts of train, and as many of dev, were read, and then in the passes.
+fn most_of(texts: usize) -> [usize; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let task = data(folder.path(), texts);
+    let mut probe = Probe::of(folder.path().join("run"), &[ProbeType::Acc]);
+    probe.subject = Subject::default();
+    (probe.subject.model, probe.subject.task) = (Some(Subject::DEMO.into()), Some(TaskChoice::File(task)));
+    probe.subject.data = Some(folder.path().into());
+    probe.tuned = Tuned::default();
+    probe.tuned.prompt_size = NonZeroUsize::new(1);
+    let mut compute = Compute::default();
+    compute.threads = NonZeroUsize::new(1);
+    let progress = Arc::new(FromFirstPass::default());
+    let session = Session::new(compute).unwrap().for_one_stage().with_progress(Arc::clone(&progress) as _);
+    let before = ALIVE.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    session.probe(&probe).unwrap();
+    let most = [progress.reading.load(Ordering::Relaxed), MOST.load(Ordering::Relaxed)];
+    most.map(|most| most - before)
+}
+
+#[test]
+fn memory_of_passes_does_not_grow_with_texts() {
+    const FEW: usize = 3_000;
+    // What is made once for the process.
+    most_of(10);
+    let [few, many] = [FEW, 10 * FEW].map(most_of);
+    let of_text = |which: usize| (many[which] as f64 - few[which] as f64) / (9 * FEW) as f64;
+    eprintln!(
+        "{few:?} {many:?}: {:.1} and {:.1} bytes for each text of train and dev",
+        of_text(0),
+        of_text(1)
+    );
+    assert!(of_text(1) < 24.0, "{few:?} {many:?}");
+}
