@@ -210,8 +210,8 @@ fn compare(
     let on_cpu = |backbone| answer(&Ours::new("cpu", backbone, Precision::F32, &Device::Cpu)?);
     let [full, pruned] = backbones.map(on_cpu);
     let (full, pruned) = (full?, pruned?);
-    // bf16 is rounded to 8 bits at every step of twelve layers.
-    let allowed = |is_f32: bool| if is_f32 { 1e-3 } else { 0.1 };
+    // bf16 is rounded to 8 bits: in ours where products are, in PyTorch's at every step of twelve layers.
+    let allowed = |is_f32: bool, bf16: f32| if is_f32 { 1e-3 } else { bf16 };
     let mut check = |name: &str, found: Result<Vec<f32>>, expected: &[f32], allowed: f32| {
         let what = format!("{what} of {BATCH} texts, {name}");
         match found {
@@ -228,12 +228,12 @@ fn compare(
     for ours in ours {
         let is_pruned = ours.frozen.config().intermediate_sizes != backbones[0].config.intermediate_sizes;
         let expected = if is_pruned { &pruned } else { &full };
-        check(ours.name, answer(ours), expected, allowed(ours.frozen.precision() == Precision::F32));
+        check(ours.name, answer(ours), expected, allowed(ours.frozen.precision() == Precision::F32, 0.1));
     }
     if let Some(peers) = peers {
         for (name, title) in CONTESTANTS {
             let is_f32 = name == "reference" || name == "frozen";
-            check(title, peers.answer(what_is_asked(task), name, &file), &full, allowed(is_f32));
+            check(title, peers.answer(what_is_asked(task), name, &file), &full, allowed(is_f32, 0.2));
         }
     }
     Ok(())
