@@ -47,7 +47,7 @@ for architecture in ${ARCHITECTURES:-80 90}; do
             fail "$file: does not compile for sm_$architecture"
         }
         # nvcc 13.0 took a pointer to shared memory that stood in a structure for one to global memory: the program then fails on a card.
-        "$nvcc" -ptx -arch="sm_$architecture" -std=c++17 -O3 --fmad=false "$@" -o "$work/out.ptx" "$file"
+        "$nvcc" -ptx -arch="sm_$architecture" -std=c++17 -O3 --fmad=false -Werror all-warnings "$@" -o "$work/out.ptx" "$file"
         if grep -n cvta.shared "$work/out.ptx" >&2; then
             fail "$file: keeps a pointer to shared memory where the compiler loses track of it, for sm_$architecture"
         fi

@@ -251,6 +251,10 @@ fn what_failed_is_done_by_the_next_call() {
 /// What ptxas says of two kernels.
 const PTXAS: &str = r#"#!/usr/bin/env bash
 echo "$@" >>"$(dirname "$0")/../asked"
+case "$*" in
+    -ptx*lost.cu) grep -oE -- '-o [^ ]+' <<<"$*" | { read -r _ out; echo "cvta.shared.u64 %rd1, %rd2;" >"$out"; }; exit 0 ;;
+    -ptx*) grep -oE -- '-o [^ ]+' <<<"$*" | { read -r _ out; echo "ld.shared.f32 %f1, [%rd1];" >"$out"; }; exit 0 ;;
+esac
 case "$*" in *broken.cu) echo "broken.cu(3): error #177-D: never referenced" >&2; exit 1 ;; *empty.cu) exit 0 ;; esac
 arch=$(grep -oE 'sm_[0-9]+' <<<"$*")
 cat >&2 <<END
@@ -291,6 +295,7 @@ fn kernels_are_compiled_for_each_architecture_and_told_in_a_table() {
     for (name, says) in [
         ("broken.cu", "broken.cu: does not compile for sm_80"),
         ("empty.cu", "expected a kernel, found none"),
+        ("lost.cu", "lost.cu: keeps a pointer to shared memory where the compiler loses track of it, for sm_80"),
     ] {
         fs::create_dir(desk.path(name)).unwrap();
         fs::write(desk.path(name).join(name), "").unwrap();

@@ -63,13 +63,14 @@ mod wire;
 
 #[cfg(test)]
 mod golden;
+mod packed;
 
 /// The example in README is a test too.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use crate::batch::{Batch, Packed, epoch_order, pack, pack_in_order, shard};
+pub use crate::batch::{Batch, epoch_order, shard};
 pub use crate::binarize::{Choice, SubTask, binarize};
 pub use crate::dataset::{Dataset, Example, UNLABELLED, part_hash};
 pub use crate::encode::{Encoded, Join, TextEncoder, TokenizerFiles, bert_tokenizer};
@@ -77,6 +78,7 @@ pub use crate::error::{DataError, Result, RowPlace};
 pub use crate::format::Format;
 pub use crate::metric::Metric;
 pub use crate::overlap::Overlap;
+pub use crate::packed::{Packed, pack, pack_in_order};
 pub use crate::read::{read_dataset, read_dataset_to};
 pub use crate::records::{
     BadRecord, CsvLayout, Field, Record, RecordFormat, RecordReader, TableReceiver, read_parquet_table,

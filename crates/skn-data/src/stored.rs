@@ -377,7 +377,7 @@ impl<'t> From<&'t StoredTexts> for TextList<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Packed;
+    use crate::packed::Packed;
 
     fn text(row: usize) -> Encoded {
         let tokens = row * 7 % 23;
@@ -479,11 +479,9 @@ mod tests {
 
     #[test]
     fn a_folder_that_takes_no_file_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let mut store = TextStore::new(&file);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut store = TextStore::new(file.path());
         let error = store.add((0..ROUND_TEXTS).map(text).collect()).unwrap_err().to_string();
-        assert!(error.contains(&file.display().to_string()), "{error}");
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
     }
 }

@@ -1,19 +1,10 @@
-//! Which operations compute on a device: the one place where that is decided.
+//! What computes on a device: the one place where that is decided.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::Device;
 
-use crate::activation::Activation;
-use crate::attention::AttentionForm;
-use crate::composed::Composed;
-use crate::cpu::{Cpu, Isa};
-use crate::cuda::{self, Cuda};
-use crate::linear::Linear;
-use crate::mask::Dropout;
-use crate::norm::LayerNorm;
-use crate::packing::RowSelection;
+use crate::cpu::Isa;
+use crate::cuda::plays;
 use crate::precision::Precision;
-use crate::rms_norm::RmsNorm;
-use crate::rotary::Turned;
 
 /// What computes the operations of this crate on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +22,7 @@ impl Backend {
     /// What computes on a device.
     pub fn of(device: &Device) -> Self {
         match device {
-            Device::Cpu if cuda::plays() => Self::Cuda,
+            Device::Cpu if plays() => Self::Cuda,
             Device::Cpu => Self::Cpu,
             Device::Cuda(_) => Self::Cuda,
             Device::Metal(_) => Self::Composed,
@@ -61,58 +52,4 @@ impl Backend {
             Self::Cuda | Self::Composed => "gpu".to_string(),
         }
     }
-
-    pub(crate) fn operations(self) -> &'static dyn Operations {
-        match self {
-            Self::Cpu => &Cpu,
-            Self::Cuda => &Cuda,
-            Self::Composed => &Composed,
-        }
-    }
-}
-
-/// Every operation, of arguments that are checked.
-pub(crate) trait Operations {
-    /// See [`Linear::forward`].
-    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor>;
-
-    /// See [`Linear::forward_gated`].
-    fn gated_linear(&self, layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor>;
-
-    /// See [`gated`](crate::gated()).
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor>;
-
-    /// See [`LayerNorm::forward`].
-    fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor>;
-
-    /// See [`LayerNorm::forward_residual`].
-    fn layer_norm_of_sum(
-        &self,
-        norm: &LayerNorm,
-        x: &Tensor,
-        residual: &Tensor,
-        dropped: Option<(&RowSelection, &Dropout)>,
-    ) -> Result<Tensor>;
-
-    /// See [`RmsNorm::forward_heads`].
-    fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor>;
-
-    /// See [`Rotary::apply`](crate::Rotary::apply).
-    fn rotary(&self, turned: Turned, x: &Tensor) -> Result<Tensor>;
-
-    /// See [`attention`](crate::attention()); the packing is that of the queries.
-    fn attention(
-        &self,
-        q_k_v: [&Tensor; 3],
-        queries: &RowSelection,
-        form: &AttentionForm,
-        dropout: Option<&Dropout>,
-    ) -> Result<Tensor>;
-
-    /// Whether self-attention of one row of each sequence absorbs keys and values; see
-    /// [`SelfAttention`](crate::SelfAttention).
-    fn absorbs(&self) -> bool;
-
-    /// See [`dropout`](crate::dropout()).
-    fn dropout(&self, x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor>;
 }

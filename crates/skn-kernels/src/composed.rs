@@ -5,19 +5,16 @@
 //! without a word.
 
 mod attention;
+mod room;
 
 use candle_core::{D, Result, Tensor, bail};
 
 use crate::activation::Activation;
-use crate::attention::AttentionForm;
-use crate::backend::Operations;
-use crate::linear::Linear;
 use crate::mask::Dropout;
-use crate::norm::LayerNorm;
 use crate::packing::RowSelection;
-use crate::rms_norm::RmsNorm;
 use crate::rotary::{Rotary, Turned};
 pub use attention::attention;
+pub(crate) use room::Composed;
 
 /// `activation(x weight^T + bias)`.
 ///
@@ -115,60 +112,4 @@ pub(crate) fn turn(turned: &Turned, x: &Tensor) -> Result<Tensor> {
 pub fn dropout(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
     let factors = dropout.row_factors(rows, x.dim(1)?)?;
     x * Tensor::from_vec(factors, x.shape(), x.device())?
-}
-
-pub(crate) struct Composed;
-
-impl Operations for Composed {
-    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        linear(x, &layer.weight()?, layer.bias(), activation)
-    }
-
-    fn gated_linear(&self, layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
-        Linear::gated_of_results(layers, x, activation)
-    }
-
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
-        gated(gate, up, activation)
-    }
-
-    fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
-        layer_norm(x, &norm.weight, &norm.bias, norm.epsilon)
-    }
-
-    fn layer_norm_of_sum(
-        &self,
-        norm: &LayerNorm,
-        x: &Tensor,
-        residual: &Tensor,
-        dropped: Option<(&RowSelection, &Dropout)>,
-    ) -> Result<Tensor> {
-        norm.of_made_sum(x, residual, dropped)
-    }
-
-    fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
-        rms_norm(x, &norm.weight, norm.epsilon)
-    }
-
-    fn rotary(&self, turned: Turned, x: &Tensor) -> Result<Tensor> {
-        turn(&turned, x)
-    }
-
-    fn attention(
-        &self,
-        [q, k, v]: [&Tensor; 3],
-        queries: &RowSelection,
-        form: &AttentionForm,
-        dropout: Option<&Dropout>,
-    ) -> Result<Tensor> {
-        attention(q, k, v, queries.packing(), queries, form, dropout)
-    }
-
-    fn absorbs(&self) -> bool {
-        false
-    }
-
-    fn dropout(&self, x: &Tensor, rows: &RowSelection, mask: &Dropout) -> Result<Tensor> {
-        dropout(x, rows, mask)
-    }
 }

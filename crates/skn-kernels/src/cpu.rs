@@ -23,10 +23,10 @@ use candle_core::{Result, Tensor};
 
 use crate::activation::Activation;
 use crate::attention::AttentionForm;
-use crate::backend::Operations;
 use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
+use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;

@@ -18,31 +18,27 @@ mod norm;
 mod player;
 mod product;
 mod rows;
+mod run;
 
 use candle_core::{Result, Tensor};
 
 use crate::activation::Activation;
 use crate::attention::AttentionForm;
-use crate::backend::Operations;
 use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
+use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 pub use player::play_on_host;
 pub(crate) use player::plays;
-pub(crate) use rows::{DeviceRows, OnDevice};
 
 pub(crate) struct Cuda;
 
 impl Operations for Cuda {
     fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
         linear::forward(layer, x, activation)
-    }
-
-    fn gated_linear(&self, layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
-        Linear::gated_of_results(layers, x, activation)
     }
 
     fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {

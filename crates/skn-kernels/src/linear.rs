@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::activation::Activation;
 use crate::backend::Backend;
 use crate::check::expect_f32;
 use crate::cpu::{Original, Packed};
-use crate::cuda::OnDevice;
+use crate::features::Features;
+use crate::on_device::OnDevice;
 use crate::precision::Precision;
 
 /// A linear layer `x W^T + b`.
@@ -24,13 +24,6 @@ pub struct Linear {
     precision: Precision,
     /// The weight as products in another precision than f32 read it, on a device that packs nothing.
     rounded: OnDevice<Tensor>,
-}
-
-/// Inputs and outputs of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Features {
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
 }
 
 /// Where a layer's weight `[out, in]` is.
@@ -199,49 +192,5 @@ impl Linear {
     /// Numbers that go out a row.
     pub fn out_features(&self) -> usize {
         self.features.outputs
-    }
-
-    fn check(&self, x: &Tensor) -> Result<()> {
-        match x.dims() {
-            [_, inputs] if *inputs == self.features.inputs => expect_f32("linear", x),
-            found => bail!("linear: expected [rows, {}], found {found:?}", self.features.inputs),
-        }
-    }
-
-    /// `activation(x W^T + b)` of `x` `[rows, in]`: `[rows, out]`.
-    ///
-    /// # Errors
-    /// If `x` has another width or is not f32.
-    pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        self.check(x)?;
-        Backend::of(x.device()).operations().linear(self, x, activation)
-    }
-
-    /// `activation(gate) * up`, element by element, of this layer's result `gate` and another layer's result `up` for the
-    /// same `x` `[rows, in]`: `[rows, out]`. It has the bits of [`gated`](crate::gated()) of both results; if nothing trains
-    /// in either layer it is one operation, with one tensor less.
-    ///
-    /// # Errors
-    /// If the layers have different shapes, `x` has another width, or is not f32.
-    pub fn forward_gated(&self, up: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        if self.features != up.features {
-            bail!(
-                "linear: expected a gate and an up layer of one shape, found {:?} and {:?}",
-                [self.features.outputs, self.features.inputs],
-                [up.features.outputs, up.features.inputs]
-            );
-        }
-        self.check(x)?;
-        Backend::of(x.device()).operations().gated_linear([self, up], x, activation)
-    }
-
-    /// What [`Self::forward_gated`] is, of both results.
-    pub(crate) fn gated_of_results(
-        [gate, up]: [&Self; 2],
-        x: &Tensor,
-        activation: Activation,
-    ) -> Result<Tensor> {
-        let gate = gate.forward(x, Activation::Identity)?;
-        crate::gated::gated(&gate, &up.forward(x, Activation::Identity)?, activation)
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::cuda::OnDevice;
+use crate::on_device::OnDevice;
 use crate::packing::RowSelection;
 
 /// Dropout (Srivastava et al., 2014) whose masks are functions of a key for each sequence.

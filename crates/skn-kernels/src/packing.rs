@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
-use crate::cuda::{DeviceRows, OnDevice};
+use crate::on_device::{DeviceRows, OnDevice};
 
 /// Where each sequence of a packed batch starts. Rows of all sequences stand one after another, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]

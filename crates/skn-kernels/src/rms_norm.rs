@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::backend::Backend;
 use crate::check::expect_f32;
 
 /// Root mean square normalisation (Zhang and Sennrich, 2019): `x / sqrt(mean(x^2) + epsilon) * weight`, of each row or of
@@ -32,25 +31,5 @@ impl RmsNorm {
     /// Numbers that are normalised together.
     pub fn width(&self) -> usize {
         self.weight.elem_count()
-    }
-
-    /// The normalised rows of `x` `[rows, width]`.
-    ///
-    /// # Errors
-    /// If `x` has another width or is not f32.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_heads(x, 1)
-    }
-
-    /// The rows of `x` `[rows, heads * width]`, each head of them normalised for itself, all by the same weight.
-    ///
-    /// # Errors
-    /// If `x` has another width or is not f32.
-    pub fn forward_heads(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
-        match x.dims() {
-            [_, found] if Some(*found) == self.width().checked_mul(heads) => expect_f32("rms norm", x)?,
-            found => bail!("rms norm: expected [rows, {heads} * {}], found {found:?}", self.width()),
-        }
-        Backend::of(x.device()).operations().rms_norm(self, x)
     }
 }

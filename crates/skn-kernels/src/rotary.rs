@@ -2,9 +2,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use crate::backend::Backend;
 use crate::check::expect_f32;
-use crate::cuda::OnDevice;
+use crate::on_device::OnDevice;
 use crate::packing::RowSelection;
 
 /// Rotary positions (Su et al., 2021) of queries and keys: in each head the pair `(i, i + rotated / 2)` is turned by the angle
@@ -92,15 +91,6 @@ impl Rotary {
     /// Numbers of the heads that it turns.
     pub fn head_width(&self) -> usize {
         self.head_width
-    }
-
-    /// `x` `[rows, heads * head width]`, of which row `i` stands at the position of `rows[i]`, with each head turned.
-    ///
-    /// # Errors
-    /// If there are not as many `rows` as `x` has, its width is no multiple of the head width, or it is not f32.
-    pub fn apply(&self, x: &Tensor, rows: &RowSelection) -> Result<Tensor> {
-        let turned = self.turned(x, rows)?;
-        Backend::of(x.device()).operations().rotary(turned, x)
     }
 
     /// The rotation of these rows.

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, bail};
 
 use crate::activation::Activation;
-use crate::attention::{AttentionForm, attention};
-use crate::backend::Backend;
+use crate::attention::AttentionForm;
+use crate::calls::{attention, room_of};
 use crate::cpu::Absorbed;
 use crate::linear::Linear;
 use crate::mask::Dropout;
@@ -159,7 +159,7 @@ impl SelfAttention {
             );
         }
         let query = self.query.forward(asking, Activation::Identity)?;
-        let absorbs = Backend::of(x.device()).operations().absorbs();
+        let absorbs = room_of(x).absorbs();
         let alone = dropout.is_none() && queries.is_one_each() && absorbs;
         if let Some(absorbed) = self.absorbed.as_ref().filter(|_| alone) {
             return absorbed.forward(&query, x, queries, &self.form);

@@ -12,7 +12,8 @@ use crate::cpu::operand::Operand;
 use crate::cpu::simd::Isa;
 use crate::cpu::slices::{slice, with_slices};
 use crate::cpu::view::View;
-use crate::linear::{Features, Linear, Weight};
+use crate::features::Features;
+use crate::linear::{Linear, Weight};
 use crate::precision::Precision;
 
 use gated::Gated;
@@ -47,7 +48,10 @@ pub(super) fn forward_gated(layers: [&Linear; 2], x: &Tensor, activation: Activa
             let layers = [Arc::clone(gate), Arc::clone(up)];
             Gated::new(layers, biases.map(Tensor::clone), activation).forward(&x.contiguous()?)
         }
-        _ => Linear::gated_of_results(layers, x, activation),
+        _ => {
+            let [gate, up] = layers.map(|layer| forward(layer, x, Activation::Identity));
+            crate::cpu::gated::forward(&gate?, &up?, activation)
+        }
     }
 }
 

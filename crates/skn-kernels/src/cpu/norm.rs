@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use crate::cpu::dropout::Drop;
+use crate::cpu::dropout::{self, Drop};
 use crate::cpu::simd::{Isa, lane_sum, lane_sum_pairs, multiversioned};
 use crate::cpu::slices::{slice, with_slices};
 use crate::mask::Dropout;
@@ -31,7 +31,10 @@ pub(super) fn forward_residual(
     residual: &Tensor,
     dropped: Option<(&RowSelection, &Dropout)>,
 ) -> Result<Tensor> {
-    let Some(frozen) = &norm.frozen else { return norm.of_made_sum(x, residual, dropped) };
+    let Some(frozen) = &norm.frozen else {
+        let x = dropped.map_or_else(|| Ok(x.clone()), |(rows, mask)| dropout::forward(x, rows, mask))?;
+        return forward(norm, &(x + residual)?);
+    };
     let drop = dropped.map(|(rows, mask)| Drop::new(rows, mask));
     x.contiguous()?.apply_op2(&residual.contiguous()?, NormOfSum { norm: Arc::clone(frozen), drop })
 }

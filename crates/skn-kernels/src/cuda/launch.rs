@@ -1,10 +1,7 @@
 //! Calls of the kernels: what is launched, with which arguments, and what comes out.
 
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
-
-use super::player;
-use crate::backend::Backend;
+use candle_core::{DType, Result, Shape, Storage, Tensor, bail};
 
 /// An argument of a kernel behind its outputs, in the kernel's order.
 pub(super) enum Argument {
@@ -37,17 +34,6 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// What has no elements, which no kernel is asked for.
-    pub(super) fn nothing(shape: impl Into<Shape>, device: &Device) -> Result<Self> {
-        let storage = match device {
-            #[cfg(feature = "cuda")]
-            Device::Cuda(device) => super::device::nothing(device)?,
-            Device::Cpu => Storage::Cpu(CpuStorage::F32(Vec::new())),
-            _ => bail!("{:?} has no such storage", Backend::of(device)),
-        };
-        Ok(Self { storage, shape: shape.into() })
-    }
-
     /// As a tensor that has no history.
     pub(super) fn tensor(self) -> Tensor {
         Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)
@@ -112,39 +98,6 @@ impl Launch {
         self.arguments.push(Argument::F32(number));
         self
     }
-
-    /// Calls the kernel on a device, and gives its `N` outputs.
-    pub(super) fn run<const N: usize>(self, device: &Device) -> Result<[Option<Made>; N]> {
-        debug_assert_eq!(self.outputs.len(), N, "{}", self.kernel);
-        let storages = match device {
-            #[cfg(feature = "cuda")]
-            Device::Cuda(device) => super::device::launch(device, &self)?,
-            Device::Cpu => player::launch(&self)?,
-            _ => bail!("{}: {:?} runs no such kernels", self.kernel, Backend::of(device)),
-        };
-        let mut made = storages.into_iter().zip(self.outputs);
-        Ok(std::array::from_fn(|_| {
-            let (storage, shape) = made.next()?;
-            Some(Made { storage: storage?, shape: shape? })
-        }))
-    }
-
-    /// Calls a kernel with one output.
-    pub(super) fn run_one(self, device: &Device) -> Result<Made> {
-        let kernel = self.kernel;
-        match self.run::<1>(device)? {
-            [Some(made)] => Ok(made),
-            [None] => bail!("{kernel}: expected one output"),
-        }
-    }
-}
-
-/// Zeros, of which there may be none.
-pub(super) fn zeros(shape: (usize, usize), device: &Device) -> Result<Tensor> {
-    if shape.0 == 0 || shape.1 == 0 {
-        return Ok(Made::nothing(shape, device)?.tensor());
-    }
-    Tensor::zeros(shape, DType::F32, device)
 }
 
 /// Threads of most blocks.

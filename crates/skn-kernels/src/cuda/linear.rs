@@ -3,9 +3,10 @@
 use candle_core::{Result, Tensor};
 
 use super::elementwise::code;
-use super::launch::{Launch, Made, THREADS, blocks, warps, zeros};
+use super::launch::{Launch, Made, THREADS, blocks, warps};
 use super::node::of_three;
 use super::product::{product, product_through_rounded, product_with_rounded, rounded};
+use super::run::zeros;
 use crate::activation::Activation;
 use crate::linear::Linear;
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Error, Result, Tensor, bail};
 
-use super::elementwise::with_dropout;
+use super::elementwise::{dropout, with_dropout};
 use super::launch::{Launch, Made, THREADS, warps};
 use super::node::{of_three, of_two};
 use crate::composed;
@@ -46,7 +46,8 @@ pub(super) fn layer_norm_of_sum(
     dropped: Option<(&RowSelection, &Dropout)>,
 ) -> Result<Tensor> {
     if norm.frozen.is_none() || x.elem_count() == 0 {
-        return norm.of_made_sum(x, residual, dropped);
+        let x = dropped.map_or_else(|| Ok(x.clone()), |(rows, mask)| dropout(x, rows, mask))?;
+        return layer_norm(norm, &(x + residual)?);
     }
     let result = normalised(norm, x, Some(residual), dropped)?;
     let (weight, epsilon) = (norm.weight.clone(), norm.epsilon as f32);

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 #[cfg(feature = "cuda")]
 use super::launch::Made;
-use super::launch::zeros;
+use super::run::zeros;
 
 /// `a b` of `a` `[rows, inner]` and `b` `[inner, columns]`: cuBLAS's. Where the host plays, it is the processor's, whose rows don't
 /// depend on each other, so that the kernels around it can be seen to keep that.

@@ -1,26 +1,11 @@
 //! Which rows of a batch there are, as kernels read it.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Result, Tensor, bail};
 
+use crate::on_device::{DeviceRows, OnDevice};
 use crate::packing::RowSelection;
-
-/// Rows of a batch on the device that computes with them. All layers read the same, so it is made once a batch.
-pub(crate) struct DeviceRows {
-    /// `[rows]`
-    pub(super) sequence: Tensor,
-    /// `[rows]`
-    pub(super) position: Tensor,
-    /// The first row of keys of each sequence, and of what is behind the last `[sequences + 1]`.
-    pub(super) starts: Tensor,
-    /// The same of the rows here `[sequences + 1]`.
-    pub(super) asked: Tensor,
-    /// By the size of a tile.
-    query_tiles: [OnDevice<Tensor>; 2],
-    key_tiles: [OnDevice<Tensor>; 2],
-}
 
 /// Rows of a tile.
 const SIZES: [usize; 2] = [16, 32];
@@ -74,47 +59,6 @@ fn tiles<'a>(
         let count = pairs.len() / 2;
         Tensor::from_vec(pairs, (count, 2), device)
     })
-}
-
-/// A place for what is made on a device when it is first needed. It is no part of what its owner is: two owners are equal
-/// whether it has been made or not.
-pub(crate) struct OnDevice<T>(Arc<OnceLock<T>>);
-
-impl<T> OnDevice<T> {
-    /// What was made, or is made now. Two threads may both make it: it is the same.
-    pub(crate) fn or_make(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
-        if let Some(made) = self.0.get() {
-            return Ok(made);
-        }
-        let made = make()?;
-        Ok(self.0.get_or_init(|| made))
-    }
-}
-
-impl<T> Default for OnDevice<T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<T> Clone for OnDevice<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> PartialEq for OnDevice<T> {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl<T> Eq for OnDevice<T> {}
-
-impl<T> std::fmt::Debug for OnDevice<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.get().is_some() { "OnDevice" } else { "OnDevice, to be made" })
-    }
 }
 
 /// The rows on a device.

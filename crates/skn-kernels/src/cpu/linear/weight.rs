@@ -9,7 +9,7 @@ use candle_core::{Device, Result, Tensor};
 use crate::cpu::operand::{Operand, made};
 use crate::cpu::panels::Panels;
 use crate::cpu::slices::with_slices;
-use crate::linear::Features;
+use crate::features::Features;
 use crate::precision::Precision;
 
 /// A frozen weight as the products need it, which is made when it is first used.

@@ -1,0 +1,207 @@
+//! What callers ask for: arguments are checked, and the room of their device computes.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::activation::Activation;
+use crate::attention::AttentionForm;
+use crate::backend::Backend;
+use crate::check::expect_f32;
+use crate::composed::Composed;
+use crate::cpu::Cpu;
+use crate::cuda::Cuda;
+use crate::linear::Linear;
+use crate::mask::Dropout;
+use crate::norm::LayerNorm;
+use crate::operations::Operations;
+use crate::packing::{Packing, RowSelection};
+use crate::rms_norm::RmsNorm;
+use crate::rotary::Rotary;
+
+/// The room of a tensor's device.
+pub(crate) fn room_of(x: &Tensor) -> &'static dyn Operations {
+    match Backend::of(x.device()) {
+        Backend::Cpu => &Cpu,
+        Backend::Cuda => &Cuda,
+        Backend::Composed => &Composed,
+    }
+}
+
+impl Linear {
+    fn check(&self, x: &Tensor) -> Result<()> {
+        match x.dims() {
+            [_, inputs] if *inputs == self.in_features() => expect_f32("linear", x),
+            found => bail!("linear: expected [rows, {}], found {found:?}", self.in_features()),
+        }
+    }
+
+    /// `activation(x W^T + b)` of `x` `[rows, in]`: `[rows, out]`.
+    ///
+    /// # Errors
+    /// If `x` has another width or is not f32.
+    pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.check(x)?;
+        room_of(x).linear(self, x, activation)
+    }
+
+    /// `activation(gate) * up`, element by element, of this layer's result `gate` and another layer's result `up` for the
+    /// same `x` `[rows, in]`: `[rows, out]`. It has the bits of [`gated`](crate::gated()) of both results; if nothing trains
+    /// in either layer it is one operation, with one tensor less.
+    ///
+    /// # Errors
+    /// If the layers have different shapes, `x` has another width, or is not f32.
+    pub fn forward_gated(&self, up: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        if self.features() != up.features() {
+            bail!(
+                "linear: expected a gate and an up layer of one shape, found {:?} and {:?}",
+                [self.out_features(), self.in_features()],
+                [up.out_features(), up.in_features()]
+            );
+        }
+        self.check(x)?;
+        room_of(x).gated_linear([self, up], x, activation)
+    }
+}
+
+/// `activation(gate) * up`, element by element (Shazeer, 2020): the neurons of a gated FFN.
+///
+/// # Errors
+/// If the shapes differ, or one is not f32.
+pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    if gate.dims() != up.dims() {
+        bail!("gated: expected gate and up of one shape, found {:?} and {:?}", gate.dims(), up.dims());
+    }
+    expect_f32("gated", gate)?;
+    expect_f32("gated", up)?;
+    room_of(gate).gated(gate, up, activation)
+}
+
+impl LayerNorm {
+    /// The normalised rows of `x` `[rows, width]`.
+    ///
+    /// # Errors
+    /// If `x` has another width or is not f32.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x)?;
+        room_of(x).layer_norm(self, x)
+    }
+
+    /// The normalised rows of `x + residual`, both `[rows, width]`; `x` after [`dropout`](crate::dropout()) of these rows, if
+    /// there is any.
+    ///
+    /// # Errors
+    /// If one has another width or is not f32, they have different numbers of rows, or a sequence has no key for its dropout.
+    pub fn forward_residual(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        self.check(x)?;
+        if x.dims() != residual.dims() {
+            bail!("layer norm: expected a residual {:?}, found {:?}", x.dims(), residual.dims());
+        }
+        expect_f32("layer norm residual", residual)?;
+        if let Some((rows, _)) = dropped {
+            check_rows(x, rows)?;
+        }
+        room_of(x).layer_norm_of_sum(self, x, residual, dropped)
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let width = self.weight.elem_count();
+        match x.dims() {
+            [_, found] if *found == width => expect_f32("layer norm", x),
+            found => bail!("layer norm: expected [rows, {width}], found {found:?}"),
+        }
+    }
+}
+
+impl RmsNorm {
+    /// The normalised rows of `x` `[rows, width]`.
+    ///
+    /// # Errors
+    /// If `x` has another width or is not f32.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_heads(x, 1)
+    }
+
+    /// The rows of `x` `[rows, heads * width]`, each head of them normalised for itself, all by the same weight.
+    ///
+    /// # Errors
+    /// If `x` has another width or is not f32.
+    pub fn forward_heads(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+        match x.dims() {
+            [_, found] if Some(*found) == self.width().checked_mul(heads) => expect_f32("rms norm", x)?,
+            found => bail!("rms norm: expected [rows, {heads} * {}], found {found:?}", self.width()),
+        }
+        room_of(x).rms_norm(self, x)
+    }
+}
+
+impl Rotary {
+    /// `x` `[rows, heads * head width]`, of which row `i` stands at the position of `rows[i]`, with each head turned.
+    ///
+    /// # Errors
+    /// If there are not as many `rows` as `x` has, its width is no multiple of the head width, or it is not f32.
+    pub fn apply(&self, x: &Tensor, rows: &RowSelection) -> Result<Tensor> {
+        let turned = self.turned(x, rows)?;
+        room_of(x).rotary(turned, x)
+    }
+}
+
+/// Scaled dot-product attention (Vaswani et al., 2017, equation 1) of several heads, inside each sequence:
+/// `softmax(scale q k^T) v`, over the keys that each query sees; see [`AttentionForm`] for what else there is.
+///
+/// `k` and `v` are `[all rows, key/value heads * head width]`, `q` and the result `[queries, heads * head width]`. Queries are
+/// computed in blocks, without the keys that none of a block sees. A query's result does not depend on which others are
+/// asked. Dropout falls on the probabilities; the one of head `h` between the query at position `p` and key `j` of `n` is number
+/// `(p * heads + h) * n + j` of its sequence.
+///
+/// # Errors
+/// If the form is none ([`AttentionForm`]), the shapes do not fit together, a sequence has no key for its dropout, or a
+/// tensor is not f32.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    packing: &Packing,
+    queries: &RowSelection,
+    form: &AttentionForm,
+    dropout: Option<&Dropout>,
+) -> Result<Tensor> {
+    form.check()?;
+    let (of_query, of_key) = (form.query_width(), form.key_width());
+    let expected = [
+        ("q", q, [queries.len(), of_query]),
+        ("k", k, [packing.rows(), of_key]),
+        ("v", v, [packing.rows(), of_key]),
+    ];
+    for (name, tensor, expected) in expected {
+        if tensor.dims() != expected {
+            bail!("attention: expected {name} {expected:?}, found {:?}", tensor.dims());
+        }
+        expect_f32("attention", tensor)?;
+    }
+    if queries.packing() != packing {
+        bail!("attention: expected queries of the batch of {} rows, found others", packing.rows());
+    }
+    room_of(q).attention([q, k, v], queries, form, dropout)
+}
+
+/// Drops elements of `x` `[rows, width]`; the one in column `j` of the row at position `p` of its sequence is number
+/// `p * width + j` of the sequence.
+///
+/// # Errors
+/// If there are not as many `rows` as `x` has, a sequence has no key, or `x` is not f32.
+pub fn dropout(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
+    check_rows(x, rows)?;
+    room_of(x).dropout(x, rows, dropout)
+}
+
+/// Refuses what can't be dropped out of.
+fn check_rows(x: &Tensor, rows: &RowSelection) -> Result<()> {
+    match x.dims() {
+        [count, _] if *count == rows.len() => expect_f32("dropout", x),
+        found => bail!("dropout: expected [{}, width], found {found:?}", rows.len()),
+    }
+}

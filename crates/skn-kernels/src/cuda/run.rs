@@ -1,0 +1,54 @@
+//! Who runs what is launched.
+
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+
+use super::launch::{Launch, Made};
+use super::player;
+
+impl Made {
+    /// What has no elements, which no kernel is asked for.
+    pub(super) fn nothing(shape: impl Into<Shape>, device: &Device) -> Result<Self> {
+        let storage = match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => super::device::nothing(device)?,
+            Device::Cpu => Storage::Cpu(CpuStorage::F32(Vec::new())),
+            _ => bail!("{device:?} has no such storage"),
+        };
+        Ok(Self { storage, shape: shape.into() })
+    }
+}
+
+impl Launch {
+    /// Calls the kernel on a device, and gives its `N` outputs.
+    pub(super) fn run<const N: usize>(self, device: &Device) -> Result<[Option<Made>; N]> {
+        debug_assert_eq!(self.outputs.len(), N, "{}", self.kernel);
+        let storages = match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => super::device::launch(device, &self)?,
+            Device::Cpu => player::launch(&self)?,
+            _ => bail!("{}: {device:?} runs no such kernels", self.kernel),
+        };
+        let mut made = storages.into_iter().zip(self.outputs);
+        Ok(std::array::from_fn(|_| {
+            let (storage, shape) = made.next()?;
+            Some(Made { storage: storage?, shape: shape? })
+        }))
+    }
+
+    /// Calls a kernel with one output.
+    pub(super) fn run_one(self, device: &Device) -> Result<Made> {
+        let kernel = self.kernel;
+        match self.run::<1>(device)? {
+            [Some(made)] => Ok(made),
+            [None] => bail!("{kernel}: expected one output"),
+        }
+    }
+}
+
+/// Zeros, of which there may be none.
+pub(super) fn zeros(shape: (usize, usize), device: &Device) -> Result<Tensor> {
+    if shape.0 == 0 || shape.1 == 0 {
+        return Ok(Made::nothing(shape, device)?.tensor());
+    }
+    Tensor::zeros(shape, DType::F32, device)
+}
