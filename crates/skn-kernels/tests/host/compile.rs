@@ -19,6 +19,7 @@ pub(crate) fn play() {
 }
 
 /// The program. Where there is no C++ compiler it says so, and gives nothing.
+#[allow(clippy::print_stderr, reason = "who runs the tests is told what they left out")]
 pub(crate) fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = PROGRAM.get_or_init(|| {

@@ -172,7 +172,7 @@ fn what_can_not_be_added_is_told_and_left_out() {
             Rows::some(with(&[[1, 0], [3, 128], [3, 5], [6, 0]]), 129),
             Rows::some(with(&[[1, 3]]), 129),
             Rows::all(with(&[[15, 128]]), 129),
-            Rows::all(with(&[[2, 128], [2, 127], [7, 0]]), 129),
+            Rows::all(with(&[[2, 128], [2, 127], [7, 0], [9, 127]]), 129),
         ];
         check_statistics(&mut player, &launches, [true; 5]);
         check_statistics(&mut player, &launches, [false, false, false, false, true]);
