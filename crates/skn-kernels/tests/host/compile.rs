@@ -11,10 +11,25 @@ use std::{env, fs, process};
 /// processor computes.
 pub(crate) fn play() {
     static PLAYS: OnceLock<()> = OnceLock::new();
-    PLAYS.get_or_init(|| match compiler() {
-        Some(compiler) => skn_kernels::play_on_host(&compiled(&compiler)).unwrap(),
-        None => eprintln!("no C++ compiler (CXX, c++, g++, clang++): the kernels of GPUs are not played"),
+    PLAYS.get_or_init(|| {
+        if let Some(program) = program() {
+            skn_kernels::play_on_host(program).unwrap();
+        }
     });
+}
+
+/// The program. Where there is no C++ compiler it says so, and gives nothing.
+#[allow(clippy::print_stderr, reason = "who runs the tests is told what they left out")]
+pub(crate) fn program() -> Option<&'static Path> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = PROGRAM.get_or_init(|| {
+        let compiler = compiler();
+        if compiler.is_none() {
+            eprintln!("no C++ compiler (CXX, c++, g++, clang++): the kernels of GPUs are not played");
+        }
+        compiler.map(|compiler| compiled(&compiler))
+    });
+    made.as_deref()
 }
 
 fn compiler() -> Option<String> {

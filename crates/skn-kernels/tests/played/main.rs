@@ -1,8 +1,10 @@
-//! The tests of every operation once more, computed by the kernels of GPUs, which the host plays.
+//! The tests of every operation once more, computed by the kernels of GPUs, which the host plays; and those kernels that no
+//! operation uses.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
 
 #[path = "../operations/attention.rs"]
 mod attention;
+mod client;
 #[path = "../operations/common.rs"]
 mod common;
 #[path = "../host/compile.rs"]
@@ -27,6 +29,7 @@ mod rotary;
 mod rows;
 #[path = "../operations/self_attention.rs"]
 mod self_attention;
+mod statistics;
 
 /// Before a test makes its first tensor.
 fn prepare() {
