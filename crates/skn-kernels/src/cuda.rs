@@ -4,7 +4,7 @@
 //! cuBLAS's. The same files are compiled for the host by the tests, where a program plays blocks and threads
 //! ([`play_on_host`]): then every operation of this crate on CPU tensors is computed by them.
 //!
-//! Sums inside a kernel have an order that depends on nothing but their length, and nothing is added atomically. Matrix
+//! Sums inside a kernel have an order that depends on nothing but their length, and no float is added atomically. Matrix
 //! products are cuBLAS's, which may choose another order of sums for another number of rows.
 
 mod attention;

@@ -11,7 +11,8 @@
 //! - On the CPU each operation has a kernel of its own, compiled for AVX-512, for AVX2 and portably, and chosen when
 //!   the program runs. They are single-threaded: callers give each core a batch, and keep candle's own
 //!   threads out of the way ([`keep_candle_on_calling_thread`]) and freed memory at hand ([`keep_freed_memory`]). A row's result has the same bits whatever rows are beside it.
-//! - On other devices they are [`composed`] of candle's operations.
+//! - On NVIDIA's GPUs (feature `cuda`) each has kernels of its own, on other devices they are [`composed`] of candle's
+//!   operations.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};

@@ -131,7 +131,9 @@ impl Linear {
         round: impl FnOnce(&Tensor) -> Result<Tensor>,
     ) -> Result<Option<&Tensor>> {
         match (&self.weight, self.precision()) {
-            (Weight::Tensor(weight), Precision::Bf16) => self.rounded.or_make(|| round(weight)).map(Some),
+            (Weight::Tensor(weight), Precision::Bf16) if weight.elem_count() > 0 => {
+                self.rounded.or_make(|| round(weight)).map(Some)
+            }
             _ => Ok(None),
         }
     }

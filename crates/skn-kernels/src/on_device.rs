@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{Result, Tensor};
 
-/// Rows of a batch on the device that computes with them. All layers read the same, so it is made once a batch.
+/// Rows of a batch on the device that computes with them. Clones of a selection share it.
 pub(crate) struct DeviceRows {
     /// `[rows]`
     pub(crate) sequence: Tensor,

@@ -2,6 +2,7 @@
 
 use candle_core::{Error, Result, Tensor, bail};
 
+use super::elementwise::nothing;
 use super::launch::{self, Launch, Made, warps};
 use super::node::of_three;
 use super::rows::rows_on;
@@ -101,8 +102,11 @@ pub(super) fn forward(
     form: &AttentionForm,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
-    let names = Names::of(form.head_width).filter(|_| q.elem_count() > 0);
-    let Some(names) = names else {
+    if q.elem_count() == 0 {
+        let made = Made::nothing(q.shape(), q.device())?;
+        return of_three("attention", [q, k, v], made, |inputs, _, _| nothing(inputs));
+    }
+    let Some(names) = Names::of(form.head_width) else {
         return crate::composed::attention(q, k, v, queries.packing(), queries, form, dropout);
     };
     if let Some(dropout) = dropout {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::result::gemm_ex;
 use candle_core::cuda_backend::cudarc::cublas::sys::{
@@ -92,6 +93,7 @@ pub(super) fn launch(device: &CudaDevice, launch: &Launch) -> Result<Vec<Option<
         let Storage::Cuda(storage) = &**storage else {
             bail!("{}: expected all tensors on one card, found one elsewhere", launch.kernel);
         };
+        expect_on(device, storage, launch.kernel)?;
         let range = layout.start_offset()..layout.start_offset() + tensor.elem_count();
         views.push(match tensor.dtype() {
             DType::U32 => View::U32(storage.as_cuda_slice::<u32>()?.slice(range)),
@@ -146,6 +148,8 @@ pub(super) fn product_of_bf16(
     let [Storage::Cuda(of_a), Storage::Cuda(of_b)] = [&*held[0].0, &*held[1].0] else {
         bail!("product: expected both tensors on one card, found one elsewhere");
     };
+    expect_on(device, of_a, "product")?;
+    expect_on(device, of_b, "product")?;
     let (from_a, from_b) = (held[0].1.start_offset(), held[1].1.start_offset());
     let a = of_a.as_cuda_slice::<bf16>()?.slice(from_a..from_a + a.elem_count());
     let b = of_b.as_cuda_slice::<bf16>()?.slice(from_b..from_b + b.elem_count());
@@ -193,6 +197,15 @@ pub(super) fn product_of_bf16(
         .map_err(|error| Error::Msg(format!("product: {error:?}")))?;
     }
     Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(out, device.clone())))
+}
+
+/// Refuses what lies on another card.
+fn expect_on(device: &CudaDevice, storage: &CudaStorage, what: &str) -> Result<()> {
+    let (expected, found) = (device.location(), storage.device().location());
+    if expected != found {
+        bail!("{what}: expected all tensors on {expected:?}, found one on {found:?}");
+    }
+    Ok(())
 }
 
 /// Numbers to read.

@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 use super::launch::{Launch, Made, THREADS, blocks, warps};
 use super::node::{of_one, of_two};
 use super::rows::rows_on;
+use super::run::zeros_like;
 use crate::activation::Activation;
 use crate::mask::Dropout;
 use crate::packing::RowSelection;
@@ -21,11 +22,21 @@ pub(super) fn code(activation: Activation) -> usize {
     }
 }
 
+/// The gradients of inputs of a result without elements: zeros.
+pub(super) fn nothing<const N: usize>(inputs: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
+    let mut made = inputs.map(|_| None);
+    for (made, input) in made.iter_mut().zip(inputs) {
+        *made = Some(zeros_like(input)?);
+    }
+    Ok(made)
+}
+
 /// See [`gated`](crate::gated()).
 pub(super) fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
     let count = gate.elem_count();
     if count == 0 {
-        return crate::composed::gated(gate, up, activation);
+        let made = Made::nothing(gate.shape(), gate.device())?;
+        return of_two("gated", [gate, up], made, |inputs, _, _| nothing(inputs));
     }
     let made = Launch::new("gated", blocks(count), THREADS)
         .output(gate.shape())
@@ -73,7 +84,7 @@ pub(super) fn with_dropout(
 /// See [`dropout`](crate::dropout()).
 pub(super) fn dropout(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
     if x.elem_count() == 0 {
-        return crate::composed::dropout(x, rows, dropout);
+        return of_one("dropout", x, Made::nothing(x.shape(), x.device())?, |inputs, _, _| nothing(inputs));
     }
     let made = dropped(x, rows, dropout)?;
     let (rows, dropout) = (rows.clone(), dropout.clone());
@@ -89,7 +100,7 @@ fn dropped(x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Made> {
 /// See [`Rotary::apply`](crate::Rotary::apply).
 pub(super) fn rotary(turned: Turned, x: &Tensor) -> Result<Tensor> {
     if x.elem_count() == 0 || turned.table.angles == 0 {
-        return crate::composed::turn(&turned, x);
+        return Ok(x.clone());
     }
     let made = turn(&turned, x, false)?;
     of_one("rotary", x, made, move |_, _, gradient| Ok([Some(turn(&turned, gradient, true)?.tensor())]))

@@ -12,6 +12,8 @@ use crate::linear::Linear;
 
 /// See [`Linear::forward`].
 pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    // cuBLAS takes no columns out of wider rows.
+    let x = &x.contiguous()?;
     let (weight, bias, halved) = (layer.weight()?, layer.bias(), layer.rounded_by(rounded)?);
     let ((rows, _), columns) = (x.dims2()?, layer.out_features());
     let tracked = [x, &weight, bias].map(Tensor::track_op);

@@ -2,10 +2,9 @@
 
 use candle_core::{Error, Result, Tensor, bail};
 
-use super::elementwise::{dropout, with_dropout};
+use super::elementwise::{dropout, nothing, with_dropout};
 use super::launch::{Launch, Made, THREADS, warps};
 use super::node::{of_three, of_two};
-use crate::composed;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
 use crate::packing::RowSelection;
@@ -22,7 +21,8 @@ fn made(made: Option<Made>) -> Result<Made> {
 pub(super) fn layer_norm(norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
     let LayerNorm { weight, bias, epsilon, .. } = norm;
     if x.elem_count() == 0 {
-        return composed::layer_norm(x, weight, bias, *epsilon);
+        let made = Made::nothing(x.shape(), x.device())?;
+        return of_three("layer norm", [x, weight, bias], made, |inputs, _, _| nothing(inputs));
     }
     let epsilon = *epsilon as f32;
     let result = normalised(norm, x, None, None)?;
@@ -45,7 +45,11 @@ pub(super) fn layer_norm_of_sum(
     residual: &Tensor,
     dropped: Option<(&RowSelection, &Dropout)>,
 ) -> Result<Tensor> {
-    if norm.frozen.is_none() || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
+        let made = Made::nothing(x.shape(), x.device())?;
+        return of_two("layer norm of a sum", [x, residual], made, |inputs, _, _| nothing(inputs));
+    }
+    if norm.frozen.is_none() {
         let x = dropped.map_or_else(|| Ok(x.clone()), |(rows, mask)| dropout(x, rows, mask))?;
         return layer_norm(norm, &(x + residual)?);
     }
@@ -125,7 +129,8 @@ fn parameter_gradients(x: &Tensor, gradient: &Tensor, epsilon: f32) -> Result<[T
 pub(super) fn rms_norm(norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
     let RmsNorm { weight, epsilon, .. } = norm;
     if x.elem_count() == 0 {
-        return composed::rms_norm(x, weight, *epsilon);
+        let made = Made::nothing(x.shape(), x.device())?;
+        return of_two("rms norm", [x, weight], made, |inputs, _, _| nothing(inputs));
     }
     // A kernel's row is what is normalised together.
     let (width, epsilon) = (norm.width(), *epsilon as f32);

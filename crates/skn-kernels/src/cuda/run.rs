@@ -45,6 +45,14 @@ impl Launch {
     }
 }
 
+/// Zeros as many as there are of something, which may be none: a card launches nothing for no elements.
+pub(super) fn zeros_like(x: &Tensor) -> Result<Tensor> {
+    if x.elem_count() == 0 {
+        return Ok(Made::nothing(x.shape(), x.device())?.tensor());
+    }
+    Tensor::zeros(x.shape(), x.dtype(), x.device())
+}
+
 /// Zeros, of which there may be none.
 pub(super) fn zeros(shape: (usize, usize), device: &Device) -> Result<Tensor> {
     if shape.0 == 0 || shape.1 == 0 {

@@ -50,6 +50,18 @@ fn every_form_is_its_composition() {
     }
 }
 
+#[test]
+fn heads_of_any_width_are_their_composition() {
+    let packing = packing(&[3, 37]);
+    let mask = Dropout::new(0.3, keys(&[1, 2])).unwrap();
+    let queries = packing.select(&[0, 2, 3, 20, 38, 39]).unwrap();
+    for width in [32, 33, 64, 65, 96, 128, 129, 160, 256, 260] {
+        let form = AttentionForm { scale: 0.1, ..grouped(1, 2, width, Sees::CAUSAL) };
+        check_form(&packing, &packing.all_rows(), &form, None);
+        check_form(&packing, &queries, &AttentionForm { sees: Sees::ALL, ..form }, Some(&mask));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]

@@ -9,7 +9,7 @@ use crate::common::{check, check_differences, keys, loss, packing, variables};
 
 #[test]
 fn layer_norm_is_its_composition() {
-    for (rows, width) in [(1, 1), (1, 16), (3, 5), (4, 33), (2, 768)] {
+    for (rows, width) in [(1, 1), (1, 16), (3, 5), (4, 33), (2, 768), (2, 1024), (3, 1025), (1, 2048)] {
         let variables = variables(&[&[rows, width], &[width], &[width], &[rows, width]]);
         let [x, weight, bias, residual] = &variables[..] else { panic!("four tensors") };
         // A row of width 1 has no variance: without a larger epsilon its gradient is rounding alone.

@@ -35,3 +35,11 @@ mod statistics;
 fn prepare() {
     compile::play();
 }
+
+#[test]
+fn the_kernels_of_gpus_compute() {
+    prepare();
+    if compile::program().is_some() {
+        assert_eq!(skn_kernels::Backend::of(&candle_core::Device::Cpu), skn_kernels::Backend::Cuda);
+    }
+}

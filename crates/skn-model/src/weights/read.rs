@@ -141,6 +141,8 @@ impl Job<'_> {
         }
         let values = || self.file.arranged(self.stored, shape, values);
         let tensor = keeps.then(|| Tensor::from_vec(values(), shape.as_slice(), device)).transpose()?;
+        // On a GPU each thread has a stream of its own, and what others queue does not wait for it.
+        device.synchronize()?;
         let weight = |needed: &Needed| match to_store(needed) {
             Some(shape) => {
                 let file = Arc::clone(self.file);

@@ -14,3 +14,11 @@ mod numbers;
 fn prepare() {
     compile::play();
 }
+
+#[test]
+fn the_kernels_of_gpus_compute() {
+    prepare();
+    if compile::program().is_some() {
+        assert_eq!(skn_model::Backend::of(&candle_core::Device::Cpu), skn_model::Backend::Cuda);
+    }
+}

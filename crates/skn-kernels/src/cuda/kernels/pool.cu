@@ -1,4 +1,5 @@
-// What probing takes of activations.
+// What probing takes of activations. Nothing launches these yet: probing still reads activations on the host. They are tested
+// (tests/played/statistics.rs).
 //
 // grid: (texts, ceil(width / 128)), block: 128, shared: 0 bytes
 //     for pool_rows
