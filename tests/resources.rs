@@ -76,7 +76,7 @@ fn threads_and_processes_that_can_not_be_made() {
         "2 threads",
         "can't start one",
         "a thread to hear",
-        "a thread to read what",
+        "a thread to watch over the reader",
         "a thread to read the tokenizer",
     ];
     for (when, part) in (1..).zip(what) {
