@@ -295,7 +295,10 @@ fn kernels_are_compiled_for_each_architecture_and_told_in_a_table() {
     for (name, says) in [
         ("broken.cu", "broken.cu: does not compile for sm_80"),
         ("empty.cu", "expected a kernel, found none"),
-        ("lost.cu", "lost.cu: keeps a pointer to shared memory where the compiler loses track of it, for sm_80"),
+        (
+            "lost.cu",
+            "lost.cu: keeps a pointer to shared memory where the compiler loses track of it, for sm_80",
+        ),
     ] {
         fs::create_dir(desk.path(name)).unwrap();
         fs::write(desk.path(name).join(name), "").unwrap();
