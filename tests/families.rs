@@ -504,9 +504,12 @@ fn an_encoder_alone_is_probed_and_not_tuned() {
     let said = desk.ok("skn-report run");
     assert!(said.contains("5 figures in"), "{said}");
     let page = std::fs::read_to_string(desk.path("run/report.html")).unwrap();
-    for words in
-        ["no masked-LM head", "nothing tuned", "id=\"sentiment-predictivity\"", "id=\"sentiment-pooling\""]
-    {
+    for words in [
+        "no head that names words",
+        "nothing tuned",
+        "id=\"sentiment-predictivity\"",
+        "id=\"sentiment-pooling\"",
+    ] {
         assert!(page.contains(words), "{words}");
     }
     for words in [
@@ -568,7 +571,7 @@ fn an_encoder_alone_is_read_as_it_is() {
     assert!(!desk.path("run/sentiment/inference_perf.json").exists());
     let page = std::fs::read_to_string(desk.path("run/report.html")).unwrap();
     for words in [
-        "no masked-LM head",
+        "no head that names words",
         "always guessing",
         "read at the last token of the text",
         "id=\"sentiment-pooling\"",

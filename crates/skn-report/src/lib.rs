@@ -62,6 +62,7 @@ pub use crate::chart::{Chart, Drawn, Line, Look, Page, Point, Section};
 pub use crate::classes::suffers_most;
 pub use crate::error::{ReportError, Result};
 use crate::figure::Figure;
+pub use crate::number::points;
 use crate::parts::Parts;
 pub use crate::several::Comparison;
 pub use crate::table::Table;

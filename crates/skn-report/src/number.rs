@@ -12,8 +12,12 @@ pub(crate) fn range([low, high]: &[f64; 2]) -> String {
     format!("{} to {}", three(*low), three(*high))
 }
 
-/// A change of a score in points, hundredths of it, with its sign.
-pub(crate) fn points(change: f64) -> String {
+/// A change of a score in points, hundredths of it, with its sign and one decimal.
+///
+/// ```
+/// assert_eq!(skn_report::points(0.015), "+1.5");
+/// ```
+pub fn points(change: f64) -> String {
     // What a sum of draws is off its decimals must not tip a half: 0.1175 is the same wherever it comes from.
     let change = (change * 1e8).round() / 1e6;
     format!("{change:+.1}").replace('-', "\u{2212}")

@@ -95,7 +95,7 @@ pub(crate) fn figure(summary: &Summary, metric: Option<&str>) -> Figure {
 }
 
 /// What is said of a model that answers nothing.
-const NO_HEAD: &str = "The model has no masked-LM head, the part that turns what an encoder computes into words: it answers nothing, and no prompt \
+const NO_HEAD: &str = "The model has no head that names words: it answers nothing, and no prompt \
     can be tuned through it. So its neurons are read from the texts alone, and there is nothing to perturb, to prune or to time.";
 
 /// What is found of a model that answers nothing.

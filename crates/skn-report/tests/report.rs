@@ -242,7 +242,7 @@ fn an_encoder_without_a_head_has_figures_and_is_asked_for_nothing_impossible() {
     assert!(best.contains(", mean over text – has predictivity"), "{best}");
     for said in [
         "|Model encoder; nothing tuned.|",
-        "no masked-LM head",
+        "no head that names words",
         "640 neurons, by mean over text.",
         "|Nothing was tuned.|",
     ] {

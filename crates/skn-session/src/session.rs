@@ -304,7 +304,7 @@ fn device(choice: DeviceChoice) -> Result<Device> {
             Device::Cpu
         })),
         DeviceChoice::Cuda(number) if candle_core::utils::cuda_is_available() => Device::new_cuda(number)
-            .map_err(|error| SessionError::Device(cannot_open(number, &error.to_string()))),
+            .map_err(|error| SessionError::Device(refused(number, &error.to_string()))),
         DeviceChoice::Cuda(number) => Err(SessionError::Device(format!(
             "cuda:{number}: this program was built without CUDA; build it with \
              `cargo build --release --features cuda` (needs nvcc), or use option `device` cpu"
@@ -317,7 +317,12 @@ fn has_no_card(error: &str) -> bool {
     error.contains("CUDA_ERROR_NO_DEVICE")
 }
 
-/// What to do where CUDA does not open a card, by what it says.
+/// What is said to somebody who asked for a card that CUDA does not open.
+fn refused(number: usize, error: &str) -> String {
+    format!("{}; or use option `device` cpu", cannot_open(number, error))
+}
+
+/// Why CUDA does not open a card and what to do about it, by what it says.
 fn cannot_open(number: usize, error: &str) -> String {
     let hint = if has_no_card(error) {
         "no NVIDIA card is seen here"
@@ -333,7 +338,7 @@ fn cannot_open(number: usize, error: &str) -> String {
     };
     // A backtrace, where one is asked for, comes on lines of its own.
     let error = error.lines().next().unwrap_or_default();
-    format!("cuda:{number}: {hint} ({error}); or use option `device` cpu")
+    format!("cuda:{number}: {hint} ({error})")
 }
 
 /// Refuses a precision that can't be had on a device.
@@ -360,8 +365,13 @@ mod tests {
     #[test]
     fn a_card_that_cannot_be_opened_is_told_with_what_to_do() {
         let said = |error| cannot_open(1, &format!("DriverError({error}, \"why\")\n   0: a backtrace"));
-        let no_card = "cuda:1: no NVIDIA card is seen here (DriverError(CUDA_ERROR_NO_DEVICE, \"why\")); or use option `device` cpu";
+        let no_card = "cuda:1: no NVIDIA card is seen here (DriverError(CUDA_ERROR_NO_DEVICE, \"why\"))";
         assert_eq!(said("CUDA_ERROR_NO_DEVICE"), no_card);
+        // Where the CPU computes already nobody need be told to use it.
+        assert_eq!(
+            refused(1, "DriverError(CUDA_ERROR_NO_DEVICE, \"why\")"),
+            format!("{no_card}; or use option `device` cpu")
+        );
         assert!(said("CUDA_ERROR_INVALID_DEVICE").contains("no card of this number"));
         assert!(said("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH").contains("the driver is older"));
         assert!(

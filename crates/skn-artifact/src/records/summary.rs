@@ -27,6 +27,7 @@ pub struct Summary {
 
 /// `RUN/summary.json` of `skn-run --untuned`: what a model's neurons tell as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "UntunedFields")]
 pub struct UntunedSummary {
     /// The task's name.
     pub task: String,
@@ -34,7 +35,8 @@ pub struct UntunedSummary {
     pub model: String,
     /// Rows of the test set.
     pub test_rows: u64,
-    /// What the model answers; nothing of one that has no head to answer by. Its fields stand among those of the summary.
+    /// What the model answers; nothing of one that has no head to answer by. Its fields stand among those of the summary, all
+    /// of them or none.
     #[serde(flatten)]
     pub answers: Option<UntunedAnswers>,
     /// The share of test's most frequent class: what always guessing it gets right.
@@ -56,6 +58,59 @@ pub struct UntunedAnswers {
     pub parameters: u64,
     /// Median milliseconds a text.
     pub ms_per_text: f64,
+}
+
+/// The fields of an [`UntunedSummary`] as they lie in the file. An `Option` that is flattened takes any error within for
+/// nothing at all: a model with a damaged summary would be told of as one without a head.
+#[derive(Deserialize)]
+struct UntunedFields {
+    task: String,
+    model: String,
+    test_rows: u64,
+    metric: Option<String>,
+    accuracy: Option<f64>,
+    interval: Option<[f64; 2]>,
+    parameters: Option<u64>,
+    ms_per_text: Option<f64>,
+    majority: f64,
+    best_neuron: BestOfText,
+}
+
+impl TryFrom<UntunedFields> for UntunedSummary {
+    type Error = String;
+
+    fn try_from(fields: UntunedFields) -> Result<Self, String> {
+        let UntunedFields { metric, accuracy, interval, parameters, ms_per_text, .. } = fields;
+        let answers = match (metric, accuracy, interval, parameters, ms_per_text) {
+            (None, None, None, None, None) => None,
+            (Some(metric), Some(accuracy), Some(interval), Some(parameters), Some(ms_per_text)) => {
+                Some(UntunedAnswers { metric, accuracy, interval, parameters, ms_per_text })
+            }
+            (metric, accuracy, interval, parameters, ms_per_text) => {
+                let absent = [
+                    ("metric", metric.is_none()),
+                    ("accuracy", accuracy.is_none()),
+                    ("interval", interval.is_none()),
+                    ("parameters", parameters.is_none()),
+                    ("ms_per_text", ms_per_text.is_none()),
+                ];
+                let absent = absent.iter().filter(|(_, absent)| *absent);
+                let names: Vec<String> = absent.map(|(name, _)| format!("`{name}`")).collect();
+                return Err(format!(
+                    "{} missing or null, while others of what the model answers are there",
+                    names.join(", ")
+                ));
+            }
+        };
+        Ok(Self {
+            task: fields.task,
+            model: fields.model,
+            test_rows: fields.test_rows,
+            answers,
+            majority: fields.majority,
+            best_neuron: fields.best_neuron,
+        })
+    }
 }
 
 /// The neuron that predicts the label best where it is read of the text.
@@ -176,5 +231,41 @@ mod tests {
         let summary: Summary = serde_json::from_str(text).unwrap();
         let again: serde_json::Value = serde_json::to_value(&summary).unwrap();
         assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    }
+
+    #[test]
+    fn of_an_untuned_model_all_answers_are_there_or_none() {
+        use serde_json::{Value, from_value, json};
+        let whole = json!({
+            "task": "sst2", "model": "demo", "test_rows": 400, "metric": "accuracy", "accuracy": 0.5, "interval": [0.4, 0.6],
+            "majority": 0.52, "best_neuron": {"layer": 2, "index": 5, "dev": 0.9, "test": 0.88, "interval": [0.8, 0.9]},
+            "parameters": 100, "ms_per_text": 1.5
+        });
+        let read = |value: &Value| from_value::<UntunedSummary>(value.clone());
+        let found = read(&whole).unwrap();
+        assert_eq!(found.answers.as_ref().map(|of| (of.parameters, of.interval)), Some((100, [0.4, 0.6])));
+        assert_eq!(serde_json::to_value(&found).unwrap(), whole);
+
+        let without = |keys: &[&str]| {
+            let mut value = whole.clone();
+            keys.iter().for_each(|key| drop(value.as_object_mut().unwrap().remove(*key).unwrap()));
+            value
+        };
+        let headless = without(&["metric", "accuracy", "interval", "parameters", "ms_per_text"]);
+        let found = read(&headless).unwrap();
+        assert_eq!(found.answers, None);
+        assert_eq!(serde_json::to_value(&found).unwrap(), headless);
+
+        for key in whole.as_object().unwrap().keys() {
+            let told = read(&without(&[key])).unwrap_err().to_string();
+            assert!(told.contains(&format!("`{key}`")), "{key}: {told}");
+            let mut changed = whole.clone();
+            changed[key] = json!({"no": "such"});
+            assert!(read(&changed).is_err(), "{key} of another type");
+        }
+        let mut changed = whole.clone();
+        changed["accuracy"] = Value::Null;
+        let told = read(&changed).unwrap_err().to_string();
+        assert!(told.starts_with("`accuracy` missing or null"), "{told}");
     }
 }

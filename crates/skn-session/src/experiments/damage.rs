@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use skn_artifact::PerturbationResult;
 use skn_artifact::names::file;
 use skn_perturb::EditKind;
-use skn_report::{Chart, Drawn, Line, Look, Point, Section, Table};
+use skn_report::{Chart, Drawn, Line, Look, Point, Section, Table, points};
 use skn_select::Share;
 
 use super::plan::{Marked, Plan, Planned, PlannedTask, of, percent};
@@ -98,25 +98,25 @@ pub(super) fn curves(_: &Session, plan: &Plan<'_>) -> Result<Section> {
         for sweep in sweeps(plan, task) {
             for (who, results) in results(plan, task, &sweep)? {
                 let look = if who == "skill" { Look::Solid } else { Look::Dashed };
-                let mut points = Vec::new();
+                let mut dots = Vec::new();
                 for (share, result) in sweep.shares.iter().zip(&results) {
                     let share: f64 = share.to_string().parse().unwrap_or(f64::NAN);
                     rows.push(row(task, &who, share, result));
                     let x = sweep.alpha.unwrap_or(100.0 * share);
-                    points.push(Point::at(x, result.mean).between(result.interval));
+                    dots.push(Point::at(x, result.mean).between(result.interval));
                     (texts, unperturbed) = (result.rows, result.unperturbed);
                     metric.clone_from(&result.metric);
                     if sweep.alpha.is_none()
                         && Some(result.mask.as_str()) == Some(plan.share.to_string().as_str())
                     {
-                        let change = 100.0 * (result.mean - result.unperturbed);
+                        let change = result.mean - result.unperturbed;
                         said.push((task.name.clone(), who.clone(), change));
                     }
                 }
                 let lines = if sweep.alpha.is_some() { &mut by_noise } else { &mut by_share };
                 match lines.iter_mut().find(|line| line.name == who) {
-                    Some(line) => line.points.extend(points),
-                    None => lines.push(Line { name: who, points, look }),
+                    Some(line) => line.points.extend(dots),
+                    None => lines.push(Line { name: who, points: dots, look }),
                 }
             }
         }
@@ -159,8 +159,7 @@ pub(super) fn curves(_: &Session, plan: &Plan<'_>) -> Result<Section> {
     }
     let of_task = |task: &PlannedTask| {
         let own = said.iter().filter(|(of, ..)| *of == task.name);
-        let points = |change: &f64| format!("{change:+.1}").replace('-', "\u{2212}");
-        let changes = own.map(|(_, who, change)| format!("{who} {}", points(change))).collect::<Vec<_>>();
+        let changes = own.map(|(_, who, change)| format!("{who} {}", points(*change))).collect::<Vec<_>>();
         format!("{}: {}", task.name, changes.join(", "))
     };
     let found = format!(
