@@ -35,7 +35,7 @@ impl Backend {
         self == Self::Cpu
     }
 
-    /// Whether frozen weights are packed when they are first used, and may be read only then ([`Linear::deferred`]).
+    /// Whether frozen weights are packed when they are first used, and may be read only then ([`Linear::deferred`](crate::Linear::deferred)).
     pub fn packs_weights(self) -> bool {
         self == Self::Cpu
     }
