@@ -34,17 +34,21 @@ pub(crate) fn sections(runs: &[(&str, &Parts)]) -> Vec<Section> {
     let names: BTreeSet<Option<&str>> = all.iter().map(|of| of.sweep.name.as_deref()).collect();
     let mut sections = Vec::new();
     if !all.is_empty() {
-        let of_name = |name: &Option<&str>| {
-            let same: Vec<&Of<'_>> = all.iter().filter(|of| of.sweep.name.as_deref() == *name).collect();
-            chart(runs, &same)
-        };
         let said = "What perturbing neurons did in each run: first what lies in the run itself, then each sweep by its name \
                     (skn-mask --name). Runs of different tasks are not of the same texts.";
+        let (mut paragraphs, mut charts) = (vec![said.to_owned()], Vec::new());
+        for name in &names {
+            let same: Vec<&Of<'_>> = all.iter().filter(|of| of.sweep.name.as_deref() == *name).collect();
+            match shared_mask(&same) {
+                Some(mask) => charts.extend(chart(runs, &same, mask)),
+                None => paragraphs.push(without_figure(*name, same.len())),
+            }
+        }
         sections.push(Section {
             id: "perturbation".into(),
             heading: "Perturbation".into(),
-            paragraphs: vec![said.into()],
-            charts: names.iter().filter_map(of_name).collect(),
+            paragraphs,
+            charts,
             tables: vec![("A row for each result".into(), results(all.iter()))],
             data: Vec::new(),
         });
@@ -89,24 +93,51 @@ fn results<'a>(all: impl Iterator<Item = &'a Of<'a>>) -> Table {
     Table::from_rows(&columns, rows)
 }
 
-/// The mask of which all these sweeps have a result of skill neurons: that of the summary, or else the last of them.
-fn shared_mask<'a>(same: &[&Of<'a>]) -> Option<&'a str> {
-    let (first, others) = same.split_first()?;
-    let has = |of: &Of<'_>, mask: &str| of.sweep.skill.iter().any(|result| result.mask == mask);
-    let masks: Vec<&str> = (first.sweep.skill.iter().map(|result| result.mask.as_str()))
-        .filter(|mask| others.iter().all(|of| has(of, mask)))
-        .collect();
-    let told = first.parts.summary.as_ref().map(|summary| summary.perturbation.share.as_str());
-    masks.iter().copied().find(|mask| Some(*mask) == told).or_else(|| masks.last().copied())
+/// Whether a sweep has a result of skill neurons of a mask.
+fn has(of: &Of<'_>, mask: &str) -> bool {
+    of.sweep.skill.iter().any(|result| result.mask == mask)
 }
 
-/// The runs of one sweep beside one another; nothing where they have no mask in common.
-fn chart(runs: &[(&str, &Parts)], same: &[&Of<'_>]) -> Option<Chart> {
-    let mask = shared_mask(same)?;
+/// The mask of which most of these sweeps have a result of skill neurons; of several that of a summary, or else the last of
+/// them. Two sweeps must have it, where there are two.
+fn shared_mask<'a>(same: &[&Of<'a>]) -> Option<&'a str> {
+    let mut masks: Vec<(&str, usize)> = Vec::new();
+    for result in same.iter().flat_map(|of| &of.sweep.skill) {
+        let mask = result.mask.as_str();
+        if masks.iter().all(|(known, _)| *known != mask) {
+            masks.push((mask, same.iter().filter(|of| has(of, mask)).count()));
+        }
+    }
+    let most = masks.iter().map(|(_, count)| *count).max()?;
+    if most < same.len().min(2) {
+        return None;
+    }
+    masks.retain(|(_, count)| *count == most);
+    let mut told = same.iter().filter_map(|of| of.parts.summary.as_ref());
+    let of_summary =
+        told.find_map(|summary| masks.iter().find(|(mask, _)| *mask == summary.perturbation.share));
+    of_summary.or(masks.last()).map(|(mask, _)| *mask)
+}
+
+/// What is said of results that no figure can set beside one another.
+fn without_figure(name: Option<&str>, sweeps: usize) -> String {
+    let what = name.map_or_else(|| "what lies in the runs themselves".into(), |name| format!("sweep {name}"));
+    let why = if sweeps < 2 {
+        "it has no results of skill neurons"
+    } else {
+        "no two runs have results of skill neurons of the same mask"
+    };
+    format!("Of {what} there is no figure: {why}.")
+}
+
+/// The runs of one sweep beside one another, those that have results of the mask.
+fn chart(runs: &[(&str, &Parts)], same: &[&Of<'_>], mask: &str) -> Option<Chart> {
+    let table = results(same.iter().copied());
+    let same: Vec<&Of<'_>> = same.iter().copied().filter(|of| has(of, mask)).collect();
     let first = same.first()?;
     let mut drawn: Vec<(&str, Vec<Point>)> = vec![("unperturbed", Vec::new())];
     let (mut metrics, mut texts) = (BTreeSet::new(), Vec::new());
-    for Of { place, run, sweep, .. } in same {
+    for Of { place, run, sweep, .. } in &same {
         for (who, _, results) in groups(sweep) {
             let Some(found) = results.iter().find(|result| result.mask == mask) else { continue };
             if who == "skill" {
@@ -134,12 +165,13 @@ fn chart(runs: &[(&str, &Parts)], same: &[&Of<'_>]) -> Option<Chart> {
             .map_or("Neurons perturbed in each run".into(), |name| format!("Sweep {name} in each run")),
         caption: format!(
             "{}. {} Dots are means over draws, whiskers their 95 % intervals (of one draw that over texts, of several that over \
-             draws). {}",
+             draws). {}{}",
             sweep.map_or_else(|| capital(&neurons), |name| format!("Sweep {name}: {neurons}")),
-            edits(same),
-            counted(&texts)
+            edits(&same),
+            counted(&texts, runs.len()),
+            left_out(runs, &same)
         ),
-        table: results(same.iter().copied()),
+        table,
         drawn: Drawn::Dots {
             x_label: "run".into(),
             y_label: format!("{} on test", metric_label(metric)),
@@ -176,14 +208,27 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// How many texts each result is of.
-fn counted(texts: &[(&str, u64)]) -> String {
+/// How many texts each result is of; of so many runs some may not be drawn.
+fn counted(texts: &[(&str, u64)], runs: usize) -> String {
     let counts: BTreeSet<u64> = texts.iter().map(|(_, count)| *count).collect();
     let of_run = |(run, count): &(&str, u64)| format!("{} in {run}", grouped(*count));
     match counts.first() {
-        Some(count) if counts.len() == 1 => format!("Each run has {} texts of test.", grouped(*count)),
+        Some(count) if counts.len() == 1 => {
+            let each = if texts.len() < runs { "Each run drawn" } else { "Each run" };
+            format!("{each} has {} texts of test.", grouped(*count))
+        }
         _ => format!("Texts of test: {}.", texts.iter().map(of_run).collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// The runs that have no place in a figure.
+fn left_out(runs: &[(&str, &Parts)], drawn: &[&Of<'_>]) -> String {
+    let others = (runs.iter().enumerate()).filter(|(place, _)| drawn.iter().all(|of| of.place != *place));
+    let names: Vec<&str> = others.map(|(_, (run, _))| *run).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(" Not drawn, for they have no results of skill neurons of this mask here: {}.", names.join(", "))
 }
 
 /// What tests say of skill neurons against random ones, a row for each kind of these and each mask.

@@ -916,10 +916,69 @@ fn sweeps_of_one_name_may_differ() {
     let said = "|Sweep mine: the best 10 % of each layer's neurons. In a, the neurons are set to zero; in b, the neurons are held at \
                 their means. Dots";
     assert!(page.contains(said) && page.contains("Texts of test: 872 in a, 9 in b."), "{page}");
-    // Without a mask in common there is a table and no figure.
+    // Without a mask in common there is a table and no figure, and the page says why.
     change_json(&changed, |results: &mut Vec<PerturbationResult>| results[0].mask = "own.csv".into());
     let comparison = Comparison::read(&[&a, &b]).unwrap();
     assert!(!comparison.figures.contains_key("runs-sweep-mine"));
+    let page = text(&comparison.html);
+    let said =
+        "|Of sweep mine there is no figure: no two runs have results of skill neurons of the same mask.|";
+    assert!(page.contains(said), "{page}");
     let rows = &comparison.tables["perturbation"].data;
     assert!(rows.iter().any(|row| row[0] == json!("b") && row[3] == json!("own.csv")), "{rows:?}");
+}
+
+/// One run without the mask costs the others neither their figure nor a word.
+#[test]
+fn a_run_without_the_mask_leaves_the_others_their_figure() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = ["a", "b", "c", "d"].map(|name| folder.path().join(name));
+    let [a, b, c, d] = &all;
+    for run in &all {
+        sample::full(run, TASK);
+        sample::sweep(run, TASK, "mine");
+    }
+    // The first run has another share, and the third only results of classes.
+    change_json(&a.join("sweeps/mine/mask_perf.json"), |results: &mut Vec<PerturbationResult>| {
+        results.truncate(1);
+        results[0].mask = "0.2".into();
+    });
+    ["mask_perf.json", "cmp_perf.json"]
+        .iter()
+        .for_each(|name| fs::remove_file(c.join("sweeps/mine").join(name)).unwrap());
+    let read = || Comparison::read(&[a, b, c, d]).unwrap();
+    let comparison = read();
+    let page = text(&comparison.html);
+    assert!(comparison.figures.contains_key("runs-sweep-mine"), "{:?}", comparison.figures.keys());
+    let said = [
+        // Two runs have both 0.1 and 0.3: it is that of the summary.
+        "|Sweep mine: the best 10 % of each layer's neurons. The neurons are set to zero. Dots",
+        "Not drawn, for they have no results of skill neurons of this mask here: a, c.|",
+    ];
+    for said in said {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    // What all runs have names none of them.
+    assert_eq!(page.matches("Not drawn").count(), 1, "{page}");
+    let rows = &comparison.tables["perturbation"].data;
+    for (run, share) in [("a", 0.2), ("b", 0.3), ("c", 0.1)] {
+        let found =
+            |row: &Vec<serde_json::Value>| row[..2] == [json!(run), json!("mine")] && row[3] == json!(share);
+        assert!(rows.iter().any(found), "{run}: {rows:?}");
+    }
+    // Most runs are more than the summary's.
+    change_json(&b.join("sweeps/mine/mask_perf.json"), |results: &mut Vec<PerturbationResult>| {
+        drop(results.remove(0));
+    });
+    let page = text(&read().html);
+    assert!(page.contains("|Sweep mine: the best 30 % of each layer's neurons."), "{page}");
+    // A sweep of classes alone is of no skill neurons.
+    [a, b, d].iter().for_each(|run| fs::remove_dir_all(run.join("sweeps/mine")).unwrap());
+    let comparison = read();
+    assert!(!comparison.figures.contains_key("runs-sweep-mine"));
+    let page = text(&comparison.html);
+    assert!(
+        page.contains("|Of sweep mine there is no figure: it has no results of skill neurons.|"),
+        "{page}"
+    );
 }
