@@ -44,6 +44,7 @@ mod format;
 mod metric;
 mod names;
 mod overlap;
+mod packed;
 mod read;
 mod records;
 mod rows;
@@ -63,7 +64,6 @@ mod wire;
 
 #[cfg(test)]
 mod golden;
-mod packed;
 
 /// The example in README is a test too.
 #[cfg(doctest)]

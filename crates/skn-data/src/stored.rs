@@ -1,6 +1,7 @@
 //! Texts as tokens, of which memory holds some thousands, however many there are.
 
 use std::cmp::Reverse;
+use std::io;
 use std::mem::take;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,17 +12,17 @@ use crate::batch::{Batch, Limits};
 use crate::encode::Encoded;
 use crate::error::{DataError, Result};
 
-/// Texts go to the file when there are so many,
+/// Texts go to the file as soon as there are so many,
 const ROUND_TEXTS: usize = TextStore::MOST_HERE;
-/// or when they have so many tokens.
+/// or they have so many tokens.
 const ROUND_TOKENS: usize = 1 << 18;
 
 /// What stands before a text's tokens: its place, its row, its class, where the second of a pair begins, and how many tokens there are,
 /// each of 8 bytes. Tokens have 4.
 const HEAD: usize = 5 * 8;
 
-/// Takes texts one after another. While they are few they stay in memory; of more than some thousands all lie in a file without a name
-/// ([`Spool`]), 40 bytes and 4 for each token.
+/// Takes texts one after another. While they are few they stay in memory; from 8,192 texts on, or 262,144 tokens, all lie in a file
+/// without a name ([`Spool`]), 40 bytes and 4 for each token.
 ///
 /// ```
 /// use skn_data::{Encoded, Packed, TextList, TextStore};
@@ -49,6 +50,8 @@ pub struct TextStore {
     tokens: usize,
     file: Option<TextFile>,
     last: Option<u64>,
+    /// Whether texts were refused or lost, so that it does not have all.
+    failed: bool,
 }
 
 /// The texts of a [`TextStore`], which are read as often as one likes: a [`TextList`] is made of it.
@@ -65,26 +68,32 @@ enum Stored {
 #[derive(Debug)]
 pub(crate) struct TextFile {
     spool: Spool,
+    /// Where the file takes room.
+    folder: PathBuf,
     /// Where each round ends; the first begins at 0.
     ends: Vec<u64>,
     texts: usize,
 }
 
 impl TextStore {
-    /// The most texts that memory holds at a time; less where they are long.
+    /// So many texts are no longer in memory but in the file; less where they are long. What is given is held beside: in one call
+    /// [`TextEncoder::encode_one_after_another`](crate::TextEncoder::encode_one_after_another) makes 16,384 before it gives the first.
     pub const MOST_HERE: usize = 1 << 13;
 
-    /// An empty one, whose file takes room in a folder, if there is to be one.
+    /// An empty one, whose file takes room in a folder, if there is to be one; a missing folder is made then.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.into(), here: Vec::new(), tokens: 0, file: None, last: None }
+        Self { folder: folder.into(), here: Vec::new(), tokens: 0, file: None, last: None, failed: false }
     }
 
     /// Takes texts, which stand behind those that it has.
     ///
     /// # Errors
     ///
-    /// [`DataError::Row`] if their rows do not ascend; if the file can't be written.
+    /// [`DataError::Row`] if their rows do not ascend; if the file can't be written. After an error it takes no more.
     pub fn add(&mut self, texts: Vec<Encoded>) -> Result<()> {
+        self.check()?;
+        // Until all are taken.
+        self.failed = true;
         for text in texts {
             if let Some(last) = self.last.filter(|last| *last >= text.row) {
                 let reason = format!("comes behind row {last}; texts are stored in the order of their rows");
@@ -97,6 +106,7 @@ impl TextStore {
                 self.put_away()?;
             }
         }
+        self.failed = false;
         Ok(())
     }
 
@@ -104,8 +114,9 @@ impl TextStore {
     ///
     /// # Errors
     ///
-    /// If the file can't be written.
+    /// If the file can't be written, or [`TextStore::add`] has failed.
     pub fn finish(mut self) -> Result<StoredTexts> {
+        self.check()?;
         if self.file.is_some() && !self.here.is_empty() {
             self.put_away()?;
         }
@@ -115,12 +126,22 @@ impl TextStore {
         }))
     }
 
+    /// Refuses to go on without texts that were refused or lost.
+    fn check(&self) -> Result<()> {
+        if !self.failed {
+            return Ok(());
+        }
+        let source = io::Error::other("texts that came before were not all taken");
+        let (file, operation) = (self.folder.clone(), "store texts there");
+        Err(ArtifactError::Io { file, operation, source }.into())
+    }
+
     fn put_away(&mut self) -> Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
                 let spool = Spool::new(&self.folder)?;
-                self.file.insert(TextFile { spool, ends: Vec::new(), texts: 0 })
+                self.file.insert(TextFile { spool, folder: self.folder.clone(), ends: Vec::new(), texts: 0 })
             }
         };
         file.add(&take(&mut self.here))?;
@@ -187,12 +208,27 @@ impl TextFile {
         &self,
         mut look: impl FnMut(u64, Texts<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut first = 0;
+        let (mut first, mut count) = (0, 0);
         for &end in &self.ends {
-            look(first, Texts(&self.read(first..end)?))?;
+            let bytes = self.read(first..end)?;
+            let texts = self.texts(&bytes)?;
+            count += texts.clone().count();
+            look(first, texts)?;
             first = end;
         }
-        Ok(())
+        if count == self.texts { Ok(()) } else { Err(self.damaged().into()) }
+    }
+
+    /// The texts of a stretch, which are it to its end.
+    fn texts<'b>(&self, stretch: &'b [u8]) -> Result<Texts<'b>, ArtifactError> {
+        let mut texts = Texts(stretch);
+        texts.by_ref().for_each(drop);
+        if texts.0.is_empty() { Ok(Texts(stretch)) } else { Err(self.damaged()) }
+    }
+
+    fn damaged(&self) -> ArtifactError {
+        let source = io::Error::new(io::ErrorKind::InvalidData, "it has other texts than were written");
+        ArtifactError::Io { file: self.folder.clone(), operation: "read a temporary file there", source }
     }
 
     fn chosen(&self, is_wanted: impl Fn(usize) -> bool) -> Result<Vec<Encoded>, ArtifactError> {
@@ -233,7 +269,7 @@ impl TextFile {
     /// The texts of such a stretch.
     pub(crate) fn batch(&self, stretch: &Range<u64>) -> Result<Batch, ArtifactError> {
         let mut batch = Batch { starts: vec![0], ..Batch::default() };
-        for text in Texts(&self.read(stretch.clone())?) {
+        for text in self.texts(&self.read(stretch.clone())?)? {
             let start = batch.ids.len();
             batch.ids.extend(text.ids());
             batch.starts.push(batch.ids.len());
@@ -260,7 +296,8 @@ pub struct TextHead {
     pub tokens: usize,
 }
 
-/// Texts one after another, as a file has them.
+/// Texts one after another, as a file has them. They end before one that is cut short.
+#[derive(Clone)]
 struct Texts<'b>(&'b [u8]);
 
 /// One of them.
@@ -278,7 +315,7 @@ impl<'b> Iterator for Texts<'b> {
         let number =
             |place: usize| head.as_chunks().0.get(place).map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let [label, second, tokens] = [2, 3, 4].map(|place| number(place) as usize);
-        let (ids, rest) = rest.split_at_checked(4 * tokens)?;
+        let (ids, rest) = rest.split_at_checked(tokens.checked_mul(4)?)?;
         self.0 = rest;
         let head = TextHead { place: number(0) as usize, row: number(1), label, tokens };
         Some(Text { head, second, ids })
@@ -415,8 +452,14 @@ mod tests {
 
     #[test]
     fn few_texts_stay_in_memory_and_many_come_back_from_the_file() {
-        for (count, is_here) in [(0, true), (5, true), (ROUND_TEXTS - 1, true), (2 * ROUND_TEXTS + 9, false)]
-        {
+        for (count, is_here) in [
+            (0, true),
+            (5, true),
+            (ROUND_TEXTS - 1, true),
+            (ROUND_TEXTS, false),
+            (ROUND_TEXTS + 1, false),
+            (2 * ROUND_TEXTS + 9, false),
+        ] {
             let texts: Vec<Encoded> = (0..count).map(text).collect();
             let stored = stored(&texts);
             assert_eq!(matches!(stored.0, Stored::Here(_)), is_here, "{count}");
@@ -458,6 +501,38 @@ mod tests {
         let stored = stored(&texts);
         let Stored::File(file) = &stored.0 else { panic!("in memory") };
         assert_eq!((file.ends.len(), stored.all().unwrap()), (3, texts));
+        for (tokens, is_here) in [(ROUND_TOKENS - 1, true), (ROUND_TOKENS, false)] {
+            let texts = [
+                Encoded { ids: vec![1; tokens - 9].into(), ..text(0) },
+                Encoded { ids: vec![1; 9].into(), ..text(1) },
+            ];
+            let stored = self::stored(&texts);
+            assert_eq!(matches!(stored.0, Stored::Here(_)), is_here, "{tokens}");
+            assert_eq!(stored.all().unwrap(), texts);
+        }
+    }
+
+    #[test]
+    fn a_file_with_other_texts_is_an_error_and_no_end() {
+        let texts: Vec<Encoded> = (0..ROUND_TEXTS).map(text).collect();
+        // The number of tokens of the first record: more than there is, or none.
+        for (tokens, what) in [(u64::MAX, "overflows"), (1 << 40, "short"), (0, "others in its place")] {
+            let stored = stored(&texts);
+            let Stored::File(file) = &stored.0 else { panic!("in memory") };
+            let packed = Packed::new(&stored, 3, 400, 50, 1).unwrap();
+            file.spool.write(32, &tokens.to_le_bytes()).unwrap();
+            let expected = "it has other texts than were written";
+            let errors = [
+                stored.all().err(),
+                stored.chosen(|place| place == 7).err(),
+                Packed::new(&stored, 3, 400, 50, 1).err(),
+                packed.batch(0).err(),
+            ];
+            for error in errors {
+                let error = error.expect(what).to_string();
+                assert!(error.contains(expected), "{what}: {error}");
+            }
+        }
     }
 
     #[test]
@@ -470,11 +545,21 @@ mod tests {
         assert_eq!(few.chosen(is_wanted).unwrap(), expected[..2]);
     }
 
+    /// After an error there is no way to take what is left for all.
+    #[track_caller]
+    fn assert_failed(mut store: TextStore) {
+        for error in [store.add(vec![text(1 << 20)]).err(), store.finish().err()] {
+            let error = error.unwrap().to_string();
+            assert!(error.contains("texts that came before were not all taken"), "{error}");
+        }
+    }
+
     #[test]
     fn rows_must_ascend() {
         let mut store = TextStore::new(Path::new("nowhere"));
         let error = store.add(vec![text(1), text(1)]).unwrap_err().to_string();
         assert_eq!(error, "row 3: comes behind row 3; texts are stored in the order of their rows");
+        assert_failed(store);
     }
 
     #[test]
@@ -483,5 +568,6 @@ mod tests {
         let mut store = TextStore::new(file.path());
         let error = store.add((0..ROUND_TEXTS).map(text).collect()).unwrap_err().to_string();
         assert!(error.contains(&file.path().display().to_string()), "{error}");
+        assert_failed(store);
     }
 }

@@ -69,7 +69,7 @@ impl TextEncoder {
         self.encode_one_after_another(rows, max_tokens, join, |texts, of_texts| {
             all.extend(texts);
             cut.extend(of_texts);
-            Ok(())
+            Ok::<_, DataError>(())
         })?;
         Ok((all, cut))
     }
@@ -80,15 +80,16 @@ impl TextEncoder {
     /// # Errors
     ///
     /// As for [`TextEncoder::encode_all`], and those of `take`.
-    pub fn encode_one_after_another<R>(
+    pub fn encode_one_after_another<R, E>(
         &self,
         part: impl IntoIterator<Item = R>,
         max_tokens: usize,
         join: Join<'_>,
-        mut take: impl FnMut(Vec<Encoded>, Vec<u64>) -> Result<()>,
-    ) -> Result<()>
+        mut take: impl FnMut(Vec<Encoded>, Vec<u64>) -> Result<(), E>,
+    ) -> Result<(), E>
     where
         R: Borrow<Example> + Send + Sync,
+        E: From<DataError>,
     {
         let (mut rows, mut first) = (part.into_iter(), 0);
         // In rounds, so that beside what is taken there is little, and rows can go.

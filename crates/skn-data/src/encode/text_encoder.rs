@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 use tokenizers::models::ModelWrapper;
@@ -39,6 +40,7 @@ pub struct TextEncoder {
     special: SpecialTokens,
     template: Template,
     cuts_left: bool,
+    forgetful: OnceLock<Box<TextEncoder>>,
 }
 
 /// What stands for the blank before a word in a vocabulary of unigrams.
@@ -95,25 +97,27 @@ impl TextEncoder {
     }
 
     /// The same, but that byte-level BPE keeps fewer of the words that it has met, of which each thread keeps its own: for texts so many that
-    /// these words would take more memory than their tokens. It is a copy, with the vocabulary.
-    pub fn forgetful(&self) -> Self {
+    /// these words would take more memory than their tokens. It is a copy, with the vocabulary, which is made once and kept: a thread
+    /// never lets go of the words of one that is gone. What is no BPE is its own.
+    pub fn forgetful(&self) -> &Self {
         /// About 300 bytes each; the library's own number is 10,000.
         const WORDS: usize = 2_000;
-        let mut tokenizer = self.tokenizer.clone();
-        if let ModelWrapper::BPE(model) = self.tokenizer.get_model() {
-            let mut model = model.clone();
+        let ModelWrapper::BPE(model) = self.tokenizer.get_model() else { return self };
+        self.forgetful.get_or_init(|| {
+            let (mut tokenizer, mut model) = (self.tokenizer.clone(), model.clone());
             model.resize_cache(WORDS);
             tokenizer.with_model(model);
-        }
-        let Self { file, sha256, special, template, cuts_left, .. } = self;
-        Self {
-            tokenizer,
-            file: file.clone(),
-            sha256: sha256.clone(),
-            special: special.clone(),
-            template: template.clone(),
-            cuts_left: *cuts_left,
-        }
+            let Self { file, sha256, special, template, cuts_left, .. } = self;
+            Box::new(Self {
+                tokenizer,
+                file: file.clone(),
+                sha256: sha256.clone(),
+                special: special.clone(),
+                template: template.clone(),
+                cuts_left: *cuts_left,
+                forgetful: OnceLock::new(),
+            })
+        })
     }
 
     /// SHA-256 of the `tokenizer.json`, as it is after all settings, in hexadecimal: of the file itself where they change
@@ -283,7 +287,15 @@ fn made(bytes: &[u8], settings: &Settings, file: &str, is_file: bool) -> Result<
     // What it writes is known now; what else it does is to take the blank from where a token stands.
     tokenizer.with_post_processor(None::<PostProcessorWrapper>);
     let cuts_left = settings.cut_left.unwrap_or(cut_left);
-    Ok(TextEncoder { file: file.to_owned(), sha256, special, template, cuts_left, tokenizer })
+    Ok(TextEncoder {
+        file: file.to_owned(),
+        sha256,
+        special,
+        template,
+        cuts_left,
+        tokenizer,
+        forgetful: OnceLock::new(),
+    })
 }
 
 /// A tokenizer that neither pads nor cuts; on which side it would cut; and what it is now if the settings changed it.
@@ -384,6 +396,8 @@ mod tests {
         let encoder = golden::encoder();
         let forgetful = encoder.forgetful();
         assert_eq!(forgetful.sha256(), encoder.sha256());
+        assert!(!std::ptr::eq(forgetful, &raw const encoder), "a copy");
+        assert!(std::ptr::eq(forgetful, encoder.forgetful()), "one for all parts");
         // More words than it keeps, each twice.
         for word in (0..3_000).chain(0..3_000) {
             let text = format!(" superb{word}");

@@ -3,10 +3,10 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-use skn_data::{Encoded, Example, Join, StoredTexts, TextStore};
+use skn_data::{Encoded, Example, Join, StoredTexts, TextEncoder, TextStore};
 use skn_model::{LanguageModel, give_back_freed_memory};
+use skn_probing::ProbingError;
 
 use super::Base;
 use crate::error::{Result, SessionError};
@@ -43,7 +43,7 @@ impl Base<'_> {
     /// holds some thousands of them at a time. What is told is of all.
     ///
     /// # Errors
-    /// As [`Self::encode`]; if the file can't be written.
+    /// As [`Self::encode`]; if the file can't be written, or it is cancelled.
     pub(crate) fn store<R>(
         &self,
         name: &str,
@@ -61,13 +61,16 @@ impl Base<'_> {
         let (mut store, mut cut) = (TextStore::new(folder), 0);
         let own = own.start as u64..own.end as u64;
         // Of many texts a tokenizer would keep more words than their tokens take, on each thread.
-        let encoder =
-            if rows >= MANY { Arc::new(self.encoder.forgetful()) } else { Arc::clone(&self.encoder) };
+        let encoder: &TextEncoder = if rows >= MANY { self.encoder.forgetful() } else { &self.encoder };
+        let progress = self.session.progress();
         workers.install(|| {
             encoder.encode_one_after_another(part, most, self.join(), |mut texts, of_texts| {
+                if progress.cancelled() {
+                    return Err(ProbingError::Cancelled.into());
+                }
                 cut += of_texts.len() as u64;
                 texts.retain(|text| own.contains(&text.row));
-                store.add(texts)
+                Ok::<_, SessionError>(store.add(texts)?)
             })
         })?;
         let stored = store.finish()?;

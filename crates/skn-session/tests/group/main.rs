@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use skn_artifact::{sha256_hex, verify};
+use skn_probing::Work;
 use skn_session::options::{
     Chain, Classify, Compute, EditChoice, Evaluate, NeuronNoise, Perturb, Predict as PredictOptions, Probe,
     Select, Split, Subject, TaskChoice, Train,
@@ -228,6 +229,29 @@ fn another_model_is_refused_in_all_processes() {
         assert_eq!(error.kind(), ErrorKind::Input);
     }
     assert!(!folder.path().join("run").exists(), "nothing is written");
+}
+
+#[test]
+fn a_probe_stops_while_its_texts_become_tokens() {
+    #[derive(Default)]
+    struct Stops(AtomicU64);
+    impl Progress for Stops {
+        fn begin(&self, _: Work<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn cancelled(&self) -> bool {
+            true
+        }
+    }
+    let (folder, stops) = (tempfile::tempdir().unwrap(), Arc::new(Stops::default()));
+    let mut probe = Probe::default();
+    (probe.subject, probe.out) = (few_reviews(folder.path(), 40), folder.path().join("run"));
+    probe.probe_type = vec![ProbeType::Acc];
+    let session = Session::in_group(compute(), Arc::new(Alone)).unwrap().with_progress(stops.clone());
+    let error = session.probe(&probe).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    assert_eq!(stops.0.load(Ordering::Relaxed), 0, "no pass begins");
 }
 
 #[test]
