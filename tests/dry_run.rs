@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeMap;
 

@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-#[path = "../crates/skn-report/tests/chromium/mod.rs"]
-mod chromium;
-mod support;
+use crate::chromium;
+use crate::support;
 
 use std::fs;
 

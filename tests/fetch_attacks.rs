@@ -3,14 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-#[path = "support/cases.rs"]
-mod cases;
-#[path = "support/damage.rs"]
-mod damage;
-#[path = "support/fetching.rs"]
-mod fetching;
-#[path = "support/hub.rs"]
-mod hub;
+use crate::cases;
+use crate::damage;
+use crate::fetching;
+use crate::hub;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-#[path = "support/fetching.rs"]
-mod fetching;
-#[path = "support/hub.rs"]
-mod hub;
+use crate::fetching;
+use crate::hub;
 
 use std::fs;
 use std::process::{Command, Stdio};

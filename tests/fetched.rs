@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-#[path = "support/hub.rs"]
-mod hub;
-mod support;
+use crate::hub;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

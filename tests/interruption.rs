@@ -4,7 +4,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-mod support;
+use crate::support;
 
 use std::process::{Child, Stdio};
 use std::time::Instant;

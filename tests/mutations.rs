@@ -7,17 +7,12 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-#[path = "support/cases.rs"]
-mod cases;
-#[path = "support/damage.rs"]
-mod damage;
-#[path = "mutations/forms.rs"]
+use crate::cases;
+use crate::damage;
 mod forms;
-#[path = "mutations/runs.rs"]
 mod runs;
-#[path = "support/small.rs"]
-mod small;
-mod support;
+use crate::small;
+use crate::support;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};

@@ -1,6 +1,6 @@
 //! The original's command lines, as they stand (its programs under our names).
 
-mod support;
+use crate::support;
 
 use support::Desk;
 

@@ -1,6 +1,6 @@
 //! The same command gives the same bytes: for any number of threads, texts at once and shards, and from any folder.
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-#[path = "support/reviews.rs"]
-mod reviews;
-mod support;
+use crate::reviews;
+use crate::support;
 
 use std::fs;
 

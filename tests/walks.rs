@@ -11,9 +11,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-#[path = "docs/page.rs"]
-mod page;
-mod support;
+use crate::page;
+use crate::support;
 
 use std::collections::BTreeMap;
 use std::fs;

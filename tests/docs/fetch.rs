@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-mod page;
+use crate::page;
 
 use page::{Block, pages};
 use skn_fetch::Fetch;

@@ -1,6 +1,6 @@
 //! Data that are not what they seem.
 
-use crate::Reader;
+use super::Reader;
 use crate::support::{Desk, copy, golden, write};
 
 /// A task of sentences, with names for its classes.

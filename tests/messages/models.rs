@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use skn_artifact::{Array, TensorBundle, TensorFile};
 
-use crate::Reader;
+use super::Reader;
 use crate::support::{Desk, copy, golden, write};
 
 const LFS: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 6304\n";

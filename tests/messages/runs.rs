@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use skn_artifact::{Array, TensorBundle};
 
-use crate::Reader;
+use super::Reader;
 use crate::support::{Desk, copy, write};
 
 #[test]

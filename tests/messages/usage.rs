@@ -1,6 +1,6 @@
 //! Command lines that can't be right, whatever the files are.
 
-use crate::Reader;
+use super::Reader;
 use crate::support::{Desk, write};
 
 #[test]

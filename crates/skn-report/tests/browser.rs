@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
 
-mod chromium;
-mod sample;
+use crate::chromium;
+use crate::sample;
 
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
 
 #[allow(dead_code, reason = "of the sample run's parts some are for other tests")]
-mod sample;
+use crate::sample;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers here")]
 
-mod sample;
+use crate::sample;
 
 use std::fs;
 use std::path::Path;

@@ -8,8 +8,7 @@ mod data;
 mod models;
 mod page;
 mod runs;
-#[path = "../support/mod.rs"]
-mod support;
+use crate::support;
 mod usage;
 
 use page::Page;

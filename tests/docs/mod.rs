@@ -6,9 +6,8 @@
 #[cfg(unix)]
 mod cluster;
 mod facts;
-mod page;
-#[path = "../support/mod.rs"]
-mod support;
+use crate::page;
+use crate::support;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -1,0 +1,4 @@
+//! Files of others. One program, since each is linked anew.
+
+mod gguf;
+mod tokenizers;

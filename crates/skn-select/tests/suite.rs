@@ -1,0 +1,5 @@
+//! Selection. One program, since each is linked anew.
+
+mod golden;
+mod properties;
+mod stability;
