@@ -1,6 +1,6 @@
 //! The messages of wrong uses, word for word, kept as pages that one can read: `tests/messages/pages/`.
 //!
-//! Who changes a message runs `SKN_UPDATE=1 cargo test -p skn --test messages` and reads what became of the page.
+//! Who changes a message runs `SKN_UPDATE=1 cargo test --test suite messages` and reads what became of the page.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 

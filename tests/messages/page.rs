@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Write the pages anew instead of comparing them: SKN_UPDATE=1 cargo test --test messages
+/// Write the pages anew instead of comparing them: SKN_UPDATE=1 cargo test --test suite messages
 const UPDATE: &str = "SKN_UPDATE";
 
 /// What no message for people has in it.
