@@ -123,7 +123,9 @@ fn check_calls(desk: &Desk, summary: &Value) {
 fn the_other_demo_tasks_run_too() {
     let desk = Desk::new();
     for (task, classes) in [("topic", 4), ("inference", 3)] {
-        let line = format!("skn-run --task {task} --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --json");
+        let line = format!(
+            "skn-run --task {task} --prompt_size 3 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --json"
+        );
         let summary: Value = serde_json::from_str(&desk.ok(&line)).unwrap();
         assert_eq!(summary["task"], *task);
         let perf = desk.path(&format!("runs/demo-{task}/{task}/dev_perf.safetensors"));
@@ -183,7 +185,9 @@ fn check_one_against_the_rest(desk: &Desk, task: &str, summary: &Value) {
 fn a_run_that_is_replaced_leaves_nothing_of_another_task() {
     let desk = Desk::new();
     let line = |task: &str| {
-        format!("skn-run --task {task} --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --out run --force")
+        format!(
+            "skn-run --task {task} --prompt_size 3 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --out run --force"
+        )
     };
     desk.ok(&line("topic"));
     support::write(&desk.path("run/notes.txt"), "mine");

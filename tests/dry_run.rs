@@ -63,8 +63,7 @@ fn a_dry_run_tells_what_the_stage_then_does() {
             );
         }
     };
-    let train =
-        "skn-train --model demo --task sentiment --epoch 1 --lr 0.005 --batch 16 --max-steps 20 --out run";
+    let train = "skn-train --model demo --task sentiment --prompt_size 3 --epoch 1 --lr 0.005 --batch 16 --max-steps 20 --out run";
     let said = dry(&desk, train);
     assert_eq!(texts_of(&said, "training"), 320, "20 steps of 16 rows");
     assert_eq!(texts_of(&said, "evaluating dev"), 320, "once, at the end");
@@ -134,7 +133,7 @@ fn a_dry_run_of_a_forced_chain_is_of_the_rows_that_it_would_take() {
 #[test]
 fn a_dry_run_refuses_what_the_stage_would_refuse() {
     let desk = Desk::new();
-    let train = "skn-train --model demo --task sentiment --epoch 1 --max-steps 2 --out run";
+    let train = "skn-train --model demo --task sentiment --prompt_size 3 --epoch 1 --max-steps 2 --out run";
     desk.ok(train);
     desk.fails(&format!("{train} --dry-run"), 3, &["run/best", "exists", "--force"]);
     let said = dry(&desk, &format!("{train} --force"));
@@ -195,7 +194,7 @@ fn reads(said: &Value) -> BTreeMap<String, String> {
 #[test]
 fn a_dry_run_without_a_model_tells_of_every_file() {
     let desk = Desk::new();
-    desk.ok("skn-train --model demo --task sentiment --max-steps 2 --bz 4 --out run");
+    desk.ok("skn-train --model demo --task sentiment --prompt_size 3 --max-steps 2 --bz 4 --out run");
     desk.ok("skn-probe --resume_from run --splits train --out run");
     for shard in ["1/2", "2/2"] {
         desk.ok(&format!("skn-probe --resume_from run --splits dev,test --shard {shard} --out run"));
@@ -256,7 +255,7 @@ fn a_dry_run_without_a_model_tells_of_every_file() {
 #[test]
 fn a_dry_run_of_an_evaluation_and_of_answers() {
     let desk = Desk::new();
-    desk.ok("skn-train --model demo --task sentiment --max-steps 2 --bz 4 --out run");
+    desk.ok("skn-train --model demo --task sentiment --prompt_size 3 --max-steps 2 --bz 4 --out run");
     let said = dry(&desk, "skn-evaluate --resume_from run");
     assert_eq!((texts_of(&said, "evaluating"), planned(&said).len()), (480, 0));
     assert!(said["run"].is_null() && reads(&said).contains_key("model demo"), "{said:#}");

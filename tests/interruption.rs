@@ -107,7 +107,8 @@ fn a_best_folder_that_was_torn_is_written_again() {
 
 #[test]
 fn a_run_that_was_being_replaced_goes_on() {
-    const RUN: &str = "skn-run --epoch 2 --retune-epoch 1 --draws 2 --shares 0.1 --threads 1 --out run";
+    const RUN: &str =
+        "skn-run --prompt_size 2 --epoch 2 --retune-epoch 1 --draws 2 --shares 0.1 --threads 1 --out run";
     let desk = Desk::new();
     desk.ok(RUN);
     let expected = contents(&desk, "run");
@@ -129,7 +130,8 @@ fn a_run_that_was_being_replaced_goes_on() {
 
 #[test]
 fn the_whole_chain_is_resumed() {
-    const RUN: &str = "skn-run --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --threads 1 --out";
+    const RUN: &str =
+        "skn-run --prompt_size 2 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --threads 1 --out";
     let desk = Desk::new();
     let began = Instant::now();
     desk.ok(&format!("{RUN} straight"));

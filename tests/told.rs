@@ -9,7 +9,7 @@ use std::fs;
 use serde_json::Value;
 use support::{Desk, write};
 
-const TRAIN: &str = "skn-train --model demo --task sentiment --max-steps 1 --bz 4 --out";
+const TRAIN: &str = "skn-train --model demo --task sentiment --prompt_size 3 --max-steps 1 --bz 4 --out";
 
 /// The run's name has a blank, and so have the words of its command lines.
 fn run(desk: &Desk, program: &str, words: &[&str]) -> support::Said {
