@@ -149,6 +149,6 @@ fn attack(number: u64) -> String {
 
 #[test]
 fn whole_or_not_there() {
-    let went = cases::run("fetch_attacks", "whole_or_not_there", CI, attack);
+    let went = cases::run("suite", "fetch_attacks::whole_or_not_there", CI, attack);
     assert!(went.len() > 1 || cases::range(CI).count() < 20, "all went alike: {went:?}");
 }

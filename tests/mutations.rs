@@ -37,7 +37,7 @@ fn check(name: &str) {
     while next < end {
         write(&log, "");
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "worker", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "mutations::worker", "--nocapture", "--test-threads=1"])
             // Threads that were started before a limit was set, and reserve 64 MiB for themselves behind it, are no fault of a reader.
             .env("MALLOC_ARENA_MAX", "1")
             .env("SKN_WORK", format!("{name} {next} {end} {}", log.display()))
