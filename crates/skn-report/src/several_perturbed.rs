@@ -251,3 +251,41 @@ fn evidence(all: &[Of<'_>]) -> Option<Section> {
         ..Section::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use skn_artifact::RunRecord;
+
+    use super::*;
+
+    /// A run with one result of its skill neurons: the score without an edit, the mean of draws and the interval of that.
+    fn parts(unperturbed: f64, mean: f64, interval: [f64; 2]) -> Parts {
+        let result = json!({
+            "task": "sst2", "metric": "accuracy", "rows": 872, "edit": "zero", "mask": "0.1", "mask_sha256": "ab",
+            "low_layer": 0, "high_layer": 2, "neurons": [3, 3], "unperturbed": unperturbed, "draws": [mean],
+            "mean": mean, "std": 0.0, "interval": interval
+        });
+        let skill = vec![serde_json::from_value(result).unwrap()];
+        let own = Sweep { name: None, skill, random: Vec::new(), matched: Vec::new(), classes: Vec::new() };
+        let (summary, untuned, config, metrics) = (None, None, None, Vec::new());
+        let (tasks, sweeps, record) = (Vec::new(), Vec::new(), RunRecord::default());
+        Parts { summary, untuned, config, metrics, tasks, own, sweeps, record }
+    }
+
+    #[test]
+    fn each_run_has_its_own_dots() {
+        let (a, b) = (parts(0.9, 0.6, [0.5, 0.7]), parts(0.8, 0.4, [0.3, 0.45]));
+        let sections = sections(&[("a", &a), ("b", &b)]);
+        let Drawn::Dots { groups, names, .. } = &sections[0].charts[0].drawn else { panic!("{sections:?}") };
+        assert_eq!(names, &["a", "b"]);
+        let place = |point: &Point| (point.x, point.y, point.interval);
+        let found: Vec<(&str, Vec<_>)> =
+            groups.iter().map(|(group, dots)| (group.as_str(), dots.iter().map(place).collect())).collect();
+        let perturbed = vec![(0.0, 0.6, Some([0.5, 0.7])), (1.0, 0.4, Some([0.3, 0.45]))];
+        let expected = [
+            ("unperturbed", vec![(0.0, 0.9, None), (1.0, 0.8, None)]),
+            ("skill neurons perturbed", perturbed),
+        ];
+        assert_eq!(found, expected);
+    }
+}
