@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - Each operation of `skn-kernels` on fresh random numbers, values and gradients, next to the CPU.
+//! - What probing takes of activations on the device: the CPU's bits, and how fast.
 //! - `--golden`: the golden case in this folder.
 //! - RoBERTa-base's shape: logits and gradients next to the CPU, then times; `--peers`, last, is what starts
 //!   `benches/peers/gpu.py`, to take turns with it.
@@ -21,6 +22,7 @@ mod difference;
 mod golden;
 mod operations;
 mod peers;
+mod reductions;
 mod table;
 mod timings;
 mod work;
@@ -100,6 +102,7 @@ impl Asked {
         let mut table = Table::new(Duration::from_secs_f64(self.minutes.clamp(0.0, 1e6) * 60.0));
         table.tell("device, seed", format!("{}, {}", self.device, self.seed), "");
         operations::check(&mut table, device, self.seed, self.short);
+        reductions::check(&mut table, device, self.seed, self.short);
         if let Some(golden) = &self.golden {
             golden::check(&mut table, device, golden);
         }

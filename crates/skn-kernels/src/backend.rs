@@ -35,6 +35,12 @@ impl Backend {
         self == Self::Cpu
     }
 
+    /// Whether rows are reduced where they lie ([`ColumnSums`](crate::ColumnSums) and others), so that they need not come to the host.
+    /// Elsewhere the same functions read them on the host, as whoever has them there does better himself, row by row.
+    pub fn reduces(self) -> bool {
+        self == Self::Cuda
+    }
+
     /// Whether frozen weights are packed when they are first used, and may be read only then ([`Linear::deferred`](crate::Linear::deferred)).
     pub fn packs_weights(self) -> bool {
         self == Self::Cpu

@@ -12,6 +12,7 @@ mod norm;
 mod operand;
 mod panels;
 mod product;
+mod reductions;
 mod rms_norm;
 mod rotary;
 mod simd;
@@ -30,6 +31,8 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
+use crate::row_groups::{Misfit, RowGroups, RowRuns};
+use crate::running::{Running, RunningSums};
 pub(crate) use absorbed::Absorbed;
 pub(crate) use linear::{Original, Packed, product_of};
 pub use simd::Isa;
@@ -88,5 +91,46 @@ impl Operations for Cpu {
 
     fn dropout(&self, x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
         dropout::forward(x, rows, dropout)
+    }
+
+    fn add_columns(
+        &self,
+        sums: &mut RunningSums,
+        x: &Tensor,
+        rows: &RowGroups,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_columns(sums, x, rows, misfit)
+    }
+
+    fn count_columns(
+        &self,
+        counts: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::count_columns(counts, x, rows, threshold, misfit)
+    }
+
+    fn pack_above(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor> {
+        reductions::pack_above(x, rows, threshold, misfit)
+    }
+
+    fn pool_rows(
+        &self,
+        x: &Tensor,
+        runs: &RowRuns,
+        wanted: [bool; 2],
+        misfit: &mut Misfit,
+    ) -> Result<[Option<Tensor>; 2]> {
+        reductions::pool_rows(x, runs, wanted, misfit)
     }
 }

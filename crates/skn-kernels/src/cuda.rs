@@ -17,6 +17,7 @@ mod node;
 mod norm;
 mod player;
 mod product;
+mod reductions;
 mod rows;
 mod run;
 
@@ -31,6 +32,8 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
+use crate::row_groups::{Misfit, RowGroups, RowRuns};
+use crate::running::{Running, RunningSums};
 pub use player::play_on_host;
 pub(crate) use player::plays;
 
@@ -84,5 +87,46 @@ impl Operations for Cuda {
 
     fn dropout(&self, x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor> {
         elementwise::dropout(x, rows, dropout)
+    }
+
+    fn add_columns(
+        &self,
+        sums: &mut RunningSums,
+        x: &Tensor,
+        rows: &RowGroups,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_columns(sums, x, rows, misfit)
+    }
+
+    fn count_columns(
+        &self,
+        counts: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::count_columns(counts, x, rows, threshold, misfit)
+    }
+
+    fn pack_above(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor> {
+        reductions::pack_above(x, rows, threshold, misfit)
+    }
+
+    fn pool_rows(
+        &self,
+        x: &Tensor,
+        runs: &RowRuns,
+        wanted: [bool; 2],
+        misfit: &mut Misfit,
+    ) -> Result<[Option<Tensor>; 2]> {
+        reductions::pool_rows(x, runs, wanted, misfit)
     }
 }

@@ -6,6 +6,8 @@
 //! - [`Linear`] with its bias and activation, two of them as a gated FFN has them ([`Linear::forward_gated`], [`gated()`]),
 //!   [`LayerNorm`], [`RmsNorm`], [`Rotary`] positions, [`attention()`] inside each sequence in the forms of encoders and
 //!   decoders ([`AttentionForm`]), [`SelfAttention`] with its layers, [`dropout()`] keyed by sequence, [`select_rows`].
+//! - Reductions of rows that leave them where they are: exact sums, ranges ([`ColumnSums`]), counts ([`ColumnCounts`]), bits
+//!   ([`pack_above`]), means and maxima ([`pool_rows`]).
 //! - Gradients go to the input and to exactly those parameters that are variables: a frozen weight is captured by
 //!   the operation and never part of the graph.
 //! - On the CPU each operation has a kernel of its own, compiled for AVX-512, for AVX2 and portably, and chosen when
@@ -46,8 +48,12 @@ mod one_pool;
 mod operations;
 mod packing;
 mod precision;
+mod read_back;
+mod reductions;
 mod rms_norm;
 mod rotary;
+mod row_groups;
+mod running;
 mod self_attention;
 
 use candle_core::{Result, Tensor};
@@ -66,8 +72,11 @@ pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::packing::{Packing, RowSelection};
 pub use crate::precision::Precision;
+pub use crate::read_back::{numbers_read_back, with_values};
+pub use crate::reductions::{ColumnCounts, ColumnSums, pack_above, pool_rows};
 pub use crate::rms_norm::RmsNorm;
 pub use crate::rotary::Rotary;
+pub use crate::row_groups::{ColumnTotals, Misfit, RowGroups, RowRuns};
 pub use crate::self_attention::SelfAttention;
 
 /// The given rows of `x`, which has all rows of the batch. Differentiable.

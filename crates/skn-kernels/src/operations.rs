@@ -10,6 +10,8 @@ use crate::norm::LayerNorm;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
+use crate::row_groups::{Misfit, RowGroups, RowRuns};
+use crate::running::{Running, RunningSums};
 
 /// Every operation, of arguments that are checked.
 pub(crate) trait Operations {
@@ -58,4 +60,41 @@ pub(crate) trait Operations {
 
     /// See [`dropout`](crate::dropout()).
     fn dropout(&self, x: &Tensor, rows: &RowSelection, dropout: &Dropout) -> Result<Tensor>;
+
+    /// See [`ColumnSums::add`](crate::ColumnSums::add); there is something to add.
+    fn add_columns(
+        &self,
+        sums: &mut RunningSums,
+        x: &Tensor,
+        rows: &RowGroups,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`ColumnCounts::add`](crate::ColumnCounts::add); there is something to count.
+    fn count_columns(
+        &self,
+        counts: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`pack_above`](crate::pack_above()); there is something to compare.
+    fn pack_above(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor>;
+
+    /// See [`pool_rows`](crate::pool_rows()); there is something to pool.
+    fn pool_rows(
+        &self,
+        x: &Tensor,
+        runs: &RowRuns,
+        wanted: [bool; 2],
+        misfit: &mut Misfit,
+    ) -> Result<[Option<Tensor>; 2]>;
 }

@@ -1,9 +1,11 @@
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use skn_artifact::names::kind;
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::Encoded;
+use skn_kernels::{ColumnSums, ColumnTotals, Misfit};
 use skn_model::LanguageModel;
 use skn_stats::{MeanAccumulator, SquareAccumulator, variance};
 
@@ -13,7 +15,8 @@ use crate::pass::PassOptions;
 use crate::probe::ProbeType;
 use crate::range::Range;
 use crate::record::{Metadata, Record, described, other};
-use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::shared::Shared;
+use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 use crate::threshold::{Threshold, no_sums};
 use crate::watch::Dims;
 
@@ -27,6 +30,7 @@ pub struct Average {
     /// Files of older versions do not have it.
     range: Option<Range>,
     squares: Option<SquareAccumulator>,
+    on_device: Shared<ColumnSums>,
 }
 
 impl Average {
@@ -37,13 +41,25 @@ impl Average {
     pub fn new(model: &LanguageModel, pool: Pool) -> Result<Self> {
         let dims = Dims::of(model, pool)?;
         let (sums, range) = (MeanAccumulator::new(dims.elements()), Some(Range::new(dims.elements())));
-        Ok(Self { pool, sums, range, squares: None, dims })
+        Ok(Self { pool, sums, range, squares: None, dims, on_device: Shared::default() })
     }
 
     /// Adds up squares too, for variances.
     #[must_use]
     pub fn with_variance(self) -> Self {
         Self { squares: Some(SquareAccumulator::new(self.dims.elements())), ..self }
+    }
+
+    /// The same of nothing yet, with room for so many neurons at all positions; what lies on a device is shared.
+    fn of_nothing(&self, elements: usize) -> Self {
+        Self {
+            pool: self.pool,
+            dims: self.dims.clone(),
+            sums: MeanAccumulator::new(elements),
+            range: self.range.as_ref().map(|_| Range::new(elements)),
+            squares: self.squares.as_ref().map(|_| SquareAccumulator::new(elements)),
+            on_device: self.on_device.share(),
+        }
     }
 
     /// What was taken of a text's activations.
@@ -163,7 +179,7 @@ impl Average {
             MeanAccumulator::from_parts(&high, &low, count[0]).map_err(|error| no_sums(file, &error))?;
         let range = Range::read(file, dims.sizes())?;
         let squares = read_squares(file, dims.sizes(), count[0])?;
-        let read = Self { pool, dims, sums, range, squares };
+        let read = Self { pool, dims, sums, range, squares, on_device: Shared::default() };
         read.check_variance(file)?;
         Ok(read)
     }
@@ -233,15 +249,18 @@ impl Statistic for Average {
     }
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
-        let mut sums = MeanAccumulator::new(self.dims.elements());
-        sums.add_rows(texts.rows.len() as u64)?;
-        let elements = self.dims.elements();
-        let range = self.range.as_ref().map(|_| Range::new(elements));
-        let squares = self.squares.as_ref().map(|_| SquareAccumulator::new(elements));
-        Ok(Box::new(Self { pool: self.pool, dims: self.dims.clone(), sums, range, squares }))
+        let mut part = self.of_nothing(0);
+        part.sums.add_rows(texts.rows.len() as u64)?;
+        Ok(Box::new(part))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        if self.sums.is_empty() {
+            // The first row of a part.
+            let mut whole = self.of_nothing(self.dims.elements());
+            whole.sums.add_rows(self.sums.rows())?;
+            *self = whole;
+        }
         let offset = self.dims.offset(row);
         self.sums.add_row_at(offset, row.values)?;
         if let Some(range) = &mut self.range {
@@ -253,16 +272,60 @@ impl Statistic for Average {
         }
     }
 
+    fn blocks(&mut self) -> Option<&mut dyn TakeBlocks> {
+        Some(self)
+    }
+
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
-        self.merge(&part::<Self>(of_batch)?)
+        let part: Self = part(of_batch)?;
+        match part.sums.is_empty() {
+            // No row was taken here.
+            true => Ok(self.sums.add_rows(part.sums.rows())?),
+            false => self.merge(&part),
+        }
     }
 
     fn file(&self, _: &str) -> String {
         self.pool.average_file().into()
     }
 
-    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+    fn into_record(mut self: Box<Self>) -> Result<Box<dyn Record>> {
+        self.finish()?;
         Ok(self)
+    }
+}
+
+impl TakeBlocks for Average {
+    fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
+        let mut layers = self.on_device.lock();
+        let sums = match layers.entry(block.layer) {
+            Entry::Occupied(sums) => sums.into_mut(),
+            Entry::Vacant(place) => {
+                let shape = [block.rows.groups(), block.values.dim(1)?];
+                let (squares, range) = (self.squares.is_some(), self.range.is_some());
+                place.insert(ColumnSums::new(shape, squares, range, block.values.device())?)
+            }
+        };
+        Ok(sums.add(block.values, block.rows, misfit)?)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for (layer, sums) in self.on_device.take() {
+            let [positions, width] = sums.shape();
+            let ColumnTotals { sums, squares, range, .. } = sums.totals()?;
+            for position in 0..positions {
+                let (offset, own) =
+                    (self.dims.place(layer, position), position * width..(position + 1) * width);
+                self.sums.add_sums_at(offset, &sums[own.clone()])?;
+                if let (Some(all), Some(squares)) = (&mut self.squares, &squares) {
+                    all.add_sums_at(offset, &squares[own.clone()])?;
+                }
+                if let (Some(all), Some(range)) = (&mut self.range, &range) {
+                    all.widen(offset, range.each_ref().map(|end| &end[own.clone()]));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

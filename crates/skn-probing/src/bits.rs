@@ -1,7 +1,7 @@
 //! Rows of bits, lowest first in each byte.
 
 /// Sets the bits of the values that are above their thresholds; `bits` are 0 before.
-pub(crate) fn pack_above(values: &[f32], thresholds: &[f32], bits: &mut [u8]) {
+pub(crate) fn set_above(values: &[f32], thresholds: &[f32], bits: &mut [u8]) {
     for ((byte, values), thresholds) in bits.iter_mut().zip(values.chunks(8)).zip(thresholds.chunks(8)) {
         let above = values.iter().zip(thresholds).map(|(value, threshold)| u8::from(value > threshold));
         *byte = above.enumerate().fold(0, |byte, (bit, above)| byte | above << bit);
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_bit_is_where_its_value_is_above() {
         let mut bits = [0; 2];
-        pack_above(&[1.0, 0.5, f32::NAN, 0.0, 0.0, 0.0, 0.0, 2.0, 0.6], &[0.5; 9], &mut bits);
+        set_above(&[1.0, 0.5, f32::NAN, 0.0, 0.0, 0.0, 0.0, 2.0, 0.6], &[0.5; 9], &mut bits);
         assert_eq!(bits, [0b1000_0001, 1]);
     }
 

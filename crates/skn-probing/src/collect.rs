@@ -1,7 +1,11 @@
-use skn_data::{Batch, TextList};
-use skn_model::{LanguageModel, Output};
+use std::sync::Mutex;
 
-use crate::error::Result;
+use skn_data::{Batch, TextList};
+use skn_kernels::Misfit;
+use skn_model::{Backend, LanguageModel, Output};
+
+use crate::blocks::{Blocks, SharedMisfit, lock};
+use crate::error::{ProbingError, Result};
 use crate::pass::{PassOptions, Texts, check_text_rows, forward};
 use crate::statistic::{BatchTexts, Statistic};
 use crate::watch::{Watch, pools_read};
@@ -32,16 +36,51 @@ pub fn collect<'t>(
     let texts = texts.into();
     check_text_rows(texts, pools_read(&blank, model.config().layers()).iter())?;
     let pass = Texts::new(what, model, texts, classes, options)?;
-    let map = |batch: &Batch| {
-        let places: Vec<usize> = pass.places(batch).collect();
-        let texts = BatchTexts { labels: &batch.labels, rows: &batch.rows, places: &places };
-        let parts = blank.iter().map(|statistic| statistic.of_batch(&texts)).collect::<Result<_>>()?;
-        let mut watch = Watch::new(batch, options.site, parts);
-        forward(model, batch, Output::Nothing, &mut watch)?;
-        Ok(watch.into_statistics())
+    let misfit = match Backend::of(model.device()).reduces() {
+        true => Some(Mutex::new(Misfit::new(model.device())?)),
+        false => None,
     };
-    pass.run(map, |_, parts: Vec<Box<dyn Statistic>>| {
-        statistics.iter_mut().zip(parts).try_for_each(|(whole, part)| whole.absorb(part))
-    })?;
+    let take =
+        |number: usize, batch: &Batch, misfit: Option<&SharedMisfit>| -> Result<Vec<Box<dyn Statistic>>> {
+            let places: Vec<usize> = pass.places(batch).collect();
+            let texts = BatchTexts { labels: &batch.labels, rows: &batch.rows, places: &places };
+            let parts = blank.iter().map(|statistic| statistic.of_batch(&texts)).collect::<Result<_>>()?;
+            let blocks = misfit.map(|misfit| Blocks::new(batch, misfit, number));
+            let mut watch = Watch::new(batch, options.site, parts, blocks);
+            forward(model, batch, Output::Nothing, &mut watch)?;
+            Ok(watch.into_statistics())
+        };
+    let map = |number: usize, batch: &Batch| take(number, batch, misfit.as_ref());
+    let mut absorbed = 0usize;
+    let taken = pass.run(map, |_, parts: Vec<Box<dyn Statistic>>| {
+        statistics.iter_mut().zip(parts).try_for_each(|(whole, part)| whole.absorb(part))?;
+        absorbed += 1;
+        match &misfit {
+            // Looked for below.
+            Some(misfit) if absorbed.is_multiple_of(BATCHES_AHEAD) && lock(misfit).found()?.is_some() => {
+                Err(ProbingError::Cancelled)
+            }
+            _ => Ok(()),
+        }
+    });
+    let wrong = misfit.as_ref().map_or(Ok(None), |misfit| lock(misfit).found());
+    match (taken, wrong) {
+        // The first batch in which something could not be taken, of which the processor would have told too.
+        (_, Ok(Some(number))) => {
+            let number = number as usize;
+            take(number, &pass.batch(number)?, None)?;
+            let expected = "finite numbers, and none beyond 2^20 where they are added up";
+            return Err(ProbingError::mismatch("activations", expected, "others, once of two times"));
+        }
+        (Err(error), _) => return Err(error),
+        (Ok(()), Err(error)) => return Err(error.into()),
+        (Ok(()), Ok(None)) => {}
+    }
+    if misfit.is_some() {
+        statistics.iter_mut().filter_map(|statistic| statistic.blocks()).try_for_each(|of| of.finish())?;
+    }
     Ok(statistics)
 }
+
+/// How many batches are begun on a device before somebody waits for it to see whether all could be taken.
+const BATCHES_AHEAD: usize = 16;

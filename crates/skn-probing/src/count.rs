@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use skn_counts::{Performance, Pool};
 use skn_data::Encoded;
+use skn_kernels::{ColumnCounts, Misfit};
 use skn_model::LanguageModel;
 use skn_stats::FireAccumulator;
 
@@ -12,7 +15,8 @@ use crate::error::{ProbingError, Result};
 use crate::pass::PassOptions;
 use crate::positions::{Capture, Positions};
 use crate::record::Record;
-use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::shared::Shared;
+use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 use crate::threshold::Threshold;
 use crate::watch::Dims;
 
@@ -22,6 +26,13 @@ pub struct Count {
     threshold: Arc<Threshold>,
     widths: Vec<usize>,
     fires: FireAccumulator,
+    on_device: Shared<OnDevice>,
+}
+
+/// Of a layer.
+struct OnDevice {
+    threshold: Tensor,
+    counts: ColumnCounts,
 }
 
 impl Count {
@@ -35,8 +46,9 @@ impl Count {
             return Err(wrong_threshold(model, threshold.pool(), threshold)?);
         }
         let widths = model.config().intermediate_sizes.clone();
-        let fires = FireAccumulator::new(dims.elements(), classes)?;
-        Ok(Self { threshold: Arc::new(threshold.clone()), widths, fires })
+        let (fires, threshold) =
+            (FireAccumulator::new(dims.elements(), classes)?, Arc::new(threshold.clone()));
+        Ok(Self { threshold, widths, fires, on_device: Shared::default() })
     }
 
     /// What was taken of a text's activations.
@@ -155,26 +167,72 @@ impl Statistic for Count {
     }
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
-        let mut fires = FireAccumulator::new(self.dims().iter().product(), self.fires.classes())?;
+        let mut fires = FireAccumulator::new(0, self.fires.classes())?;
         texts.labels.iter().try_for_each(|&label| fires.add_row_label(label))?;
-        Ok(Box::new(Self { fires, threshold: self.threshold.clone(), widths: self.widths.clone() }))
+        let (threshold, widths, on_device) =
+            (self.threshold.clone(), self.widths.clone(), self.on_device.share());
+        Ok(Box::new(Self { fires, threshold, widths, on_device }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        if self.fires.neurons() == 0 {
+            // The first row of a part.
+            let mut whole = FireAccumulator::new(self.threshold.dims.elements(), self.fires.classes())?;
+            whole.merge_texts(&self.fires)?;
+            self.fires = whole;
+        }
         let offset = self.threshold.dims.offset(row);
         let threshold = &self.threshold.values[offset..][..row.values.len()];
         Ok(self.fires.add(row.label, offset, row.values, threshold)?)
     }
 
+    fn blocks(&mut self) -> Option<&mut dyn TakeBlocks> {
+        Some(self)
+    }
+
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
-        self.merge(&part::<Self>(of_batch)?)
+        let part: Self = part(of_batch)?;
+        match part.fires.neurons() {
+            // No row was taken here.
+            0 => Ok(self.fires.merge_texts(&part.fires)?),
+            _ => self.merge(&part),
+        }
     }
 
     fn file(&self, split: &str) -> String {
         self.pool().performance_file(split)
     }
 
-    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+    fn into_record(mut self: Box<Self>) -> Result<Box<dyn Record>> {
+        self.finish()?;
         Ok(Box::new(self.performance()?))
+    }
+}
+
+impl TakeBlocks for Count {
+    fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
+        let mut layers = self.on_device.lock();
+        let of_layer = match layers.entry(block.layer) {
+            Entry::Occupied(of_layer) => of_layer.into_mut(),
+            Entry::Vacant(place) => {
+                let (shape, device) = ([block.rows.groups(), block.values.dim(1)?], block.values.device());
+                place.insert(OnDevice {
+                    threshold: self.threshold.on_device(block.layer, shape, device)?,
+                    counts: ColumnCounts::new(self.fires.classes(), shape, device)?,
+                })
+            }
+        };
+        Ok(of_layer.counts.add(block.values, block.rows, &of_layer.threshold, misfit)?)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for (layer, OnDevice { counts, .. }) in self.on_device.take() {
+            let ([positions, width], counts) = (counts.shape(), counts.counts()?);
+            for (place, counts) in counts.chunks_exact(width.max(1)).enumerate() {
+                let (class, position) = (place / positions, place % positions);
+                self.fires.add_counts(class, self.threshold.dims.place(layer, position), counts)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -193,7 +193,7 @@ fn logits_of_texts<'v, V: Sync, H: Hook>(
     let pass = Texts::new(EVALUATING, model, texts, classes, options)?;
     answers.labels = texts.iter().map(|text| text.label).collect();
     answers.logits = vec![vec![0f32; texts.len() * classes]; variants.len()];
-    let map = |batch: &Batch| {
+    let map = |_, batch: &Batch| {
         let hooks = variants.iter().map(|variant| make_hook(variant, batch)).collect();
         logits_of_each(model, batch, verbalizer, hooks, progress)
     };

@@ -1,17 +1,21 @@
 use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use skn_artifact::names::{fire, key};
 use skn_artifact::{Array, ArtifactError, Spool, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::TextList;
+use skn_kernels::{Misfit, pack_above, with_values};
 use skn_model::LanguageModel;
 
-use crate::bits::{append_bits, pack_above, transpose};
+use crate::bits::{append_bits, set_above, transpose};
 use crate::error::{ProbingError, Result};
 use crate::record::{Metadata, Record, described, other, wrong_metadata};
-use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::shared::Shared;
+use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 use crate::threshold::Threshold;
 use crate::watch::Dims;
 
@@ -28,6 +32,19 @@ pub struct Fires {
     of_batch: Vec<Option<(usize, usize)>>,
     /// For each text `[L, P, ceil(F / 8)]`.
     bits: Vec<u8>,
+    /// Bits of layers that are still on a device.
+    packed: Vec<Packed>,
+    thresholds: Shared<Tensor>,
+}
+
+/// The bits of a layer's neurons for the texts of a batch, on a device.
+#[derive(Clone, Debug)]
+struct Packed {
+    layer: usize,
+    /// Which text of the batch each row of a position is of.
+    texts: Vec<usize>,
+    /// `[positions * texts, bytes]`
+    bits: Tensor,
 }
 
 /// Some texts of a split, where all would be too many.
@@ -90,6 +107,8 @@ impl Fires {
             kept: Arc::new(Kept { slots, labels, rows, sample, spool }),
             of_batch: Vec::new(),
             bits: Vec::new(),
+            packed: Vec::new(),
+            thresholds: Shared::default(),
         })
     }
 
@@ -110,7 +129,8 @@ impl Statistic for Fires {
         // A text that is not kept takes a number too.
         let bits = vec![0; of_batch.len() * self.shape().of_text()];
         let (threshold, widths, kept) = (self.threshold.clone(), self.widths.clone(), self.kept.clone());
-        Ok(Box::new(Self { threshold, widths, kept, of_batch, bits }))
+        let (packed, thresholds) = (Vec::new(), self.thresholds.share());
+        Ok(Box::new(Self { threshold, widths, kept, of_batch, bits, packed, thresholds }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
@@ -118,13 +138,19 @@ impl Statistic for Fires {
         let shape = self.shape();
         let place = index * shape.of_text() + shape.offset(row.layer, row.position);
         let threshold = &self.threshold.values[self.threshold.dims.offset(row)..][..row.values.len()];
-        pack_above(row.values, threshold, &mut self.bits[place..][..shape.bytes()]);
+        set_above(row.values, threshold, &mut self.bits[place..][..shape.bytes()]);
         Ok(())
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn TakeBlocks> {
+        Some(self)
     }
 
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
         let of_text = self.shape().of_text();
-        let Self { of_batch, bits, .. } = part(of_batch)?;
+        let mut part: Self = part(of_batch)?;
+        part.unpack()?;
+        let Self { of_batch, bits, .. } = part;
         for (index, slot) in of_batch.into_iter().flatten() {
             self.kept.spool.write((slot * of_text) as u64, &bits[index * of_text..][..of_text])?;
         }
@@ -140,6 +166,45 @@ impl Statistic for Fires {
         let (shape, pool, sample) = (self.shape(), self.threshold.pool(), self.kept.sample.clone());
         let part = Part { texts: rows.len(), bits: Bits::Spool(self.kept) };
         Ok(Box::new(FireRecord { pool, shape, widths: self.widths, sample, labels, rows, parts: vec![part] }))
+    }
+}
+
+impl TakeBlocks for Fires {
+    /// Bits alone come to the host, when the batch is done.
+    fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
+        if self.of_batch.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let mut thresholds = self.thresholds.lock();
+        let threshold = match thresholds.entry(block.layer) {
+            Entry::Occupied(threshold) => threshold.into_mut(),
+            Entry::Vacant(place) => {
+                let shape = [block.rows.groups(), block.values.dim(1)?];
+                place.insert(self.threshold.on_device(block.layer, shape, block.values.device())?)
+            }
+        };
+        let bits = pack_above(block.values, block.rows, threshold, misfit)?;
+        self.packed.push(Packed { layer: block.layer, texts: block.texts.to_vec(), bits });
+        Ok(())
+    }
+}
+
+impl Fires {
+    /// Fetches the bits that are on a device.
+    fn unpack(&mut self) -> Result<()> {
+        let shape = self.shape();
+        for Packed { layer, texts, bits } in std::mem::take(&mut self.packed) {
+            let bytes = bits.dim(1)?;
+            with_values(&bits, |bits: &[u8]| {
+                for (row, bits) in bits.chunks_exact(bytes.max(1)).enumerate() {
+                    let (position, text) = (row / texts.len(), texts[row % texts.len()]);
+                    let Some((index, _)) = self.of_batch[text] else { continue };
+                    let place = index * shape.of_text() + shape.offset(layer, position);
+                    self.bits[place..][..bytes].copy_from_slice(bits);
+                }
+            })?;
+        }
+        Ok(())
     }
 }
 

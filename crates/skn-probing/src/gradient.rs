@@ -44,7 +44,7 @@ pub fn collect_gradients<'t>(
     // What a pass keeps for the way back is many times what it keeps on the way up.
     let options = PassOptions { token_budget: options.token_budget.min(MOST_ROWS), ..*options };
     let pass = Texts::new("gradients", model, texts, verbalizer.len(), &options)?;
-    let map = |batch: &Batch| {
+    let map = |_, batch: &Batch| {
         let places: Vec<usize> = pass.places(batch).collect();
         let of = BatchTexts { labels: &batch.labels, rows: &batch.rows, places: &places };
         let mut parts: Vec<_> = blank.iter().map(|of_all| of_all.of_batch(&of)).collect::<Result<_>>()?;

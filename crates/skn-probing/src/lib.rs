@@ -52,6 +52,7 @@
 
 mod average;
 mod bits;
+mod blocks;
 mod collect;
 mod count;
 mod error;
@@ -67,6 +68,7 @@ mod prompt;
 mod range;
 mod rank;
 mod record;
+mod shared;
 mod speed;
 mod statistic;
 mod threshold;
@@ -91,11 +93,12 @@ pub use crate::range::Range;
 pub use crate::rank::{Rank, RankRecord, Ranked, Ranking, l1};
 pub use crate::record::{Metadata, Record, described, other};
 pub use crate::speed::{Speed, speed};
-pub use crate::statistic::{BatchTexts, Row, Slope, Statistic, part};
+pub use crate::statistic::{BatchTexts, Block, Row, Slope, Statistic, TakeBlocks, part};
 pub use crate::threshold::{Threshold, check_averages};
 pub use crate::top::Top;
 pub use crate::workers::{Progress, Silent, Work, Workers};
 pub use skn_counts::{NeuronPlace, Performance, Pool, TopTexts};
+pub use skn_kernels::{ColumnCounts, ColumnSums, ColumnTotals, Misfit, RowGroups, pack_above};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

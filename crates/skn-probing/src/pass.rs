@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use candle_core::{Storage, Tensor};
+use candle_core::Tensor;
 use skn_counts::Pool;
 use skn_data::{Batch, Packed, TextHead, TextList};
 use skn_model::{Backend, Hook, LanguageModel, NeuronSite, Output, Pass, Sequences};
@@ -112,17 +112,22 @@ impl<'a> Texts<'a> {
         batch.places.iter().copied()
     }
 
-    /// Gives every batch to `map`, on many threads, and the results to `fold`, in an order that depends on texts and options
+    /// A batch by its number.
+    pub(crate) fn batch(&self, number: usize) -> Result<Batch> {
+        Ok(self.batches.batch(number)?)
+    }
+
+    /// Gives every batch with its number to `map`, on many threads, and the results to `fold`, in an order that depends on texts and options
     /// only. Progress hears of every batch that is folded.
     pub(crate) fn run<T: Send>(
         &self,
-        map: impl Fn(&Batch) -> Result<T> + Sync,
+        map: impl Fn(usize, &Batch) -> Result<T> + Sync,
         mut fold: impl FnMut(&Batch, T) -> Result<()>,
     ) -> Result<()> {
         // A batch is made when its turn comes, and goes when it is folded.
         let map = |number: usize, (): &()| {
             let batch = self.batches.batch(number)?;
-            Ok((map(&batch)?, batch))
+            Ok((map(number, &batch)?, batch))
         };
         let fold = |_: usize, (result, batch): (T, Batch)| {
             fold(&batch, result)?;
@@ -202,23 +207,8 @@ pub(crate) fn sequences(batch: &Batch) -> Sequences<'_> {
     Sequences { ids: &batch.ids, starts: &batch.starts, samples: &batch.rows, seconds: &batch.seconds }
 }
 
-/// Lets `read` see the values of a tensor, row-major; without a copy if they lie on the CPU in one piece.
-pub(crate) fn with_values<R>(x: &Tensor, read: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
-    let x = x.contiguous()?;
-    {
-        let (storage, layout) = x.storage_and_layout();
-        if let Storage::Cpu(values) = &*storage {
-            let start = layout.start_offset();
-            return Ok(read(&values.as_slice::<f32>()?[start..start + x.elem_count()]));
-        }
-    }
-    Ok(read(&x.flatten_all()?.to_vec1::<f32>()?))
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
     use crate::workers::EVALUATING;
 
@@ -237,14 +227,5 @@ mod tests {
         assert_eq!(told(EVALUATING, "dev"), "dev");
         assert_eq!(told("counting", "dev"), "counting dev");
         assert_eq!(told(EVALUATING, ""), "evaluating");
-    }
-
-    #[test]
-    fn values_are_seen_in_row_order() {
-        let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu).unwrap();
-        let see = |x: &Tensor| with_values(x, <[f32]>::to_vec).unwrap();
-        assert_eq!(see(&x), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(see(&x.narrow(0, 1, 2).unwrap()), [3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(see(&x.t().unwrap()), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
     }
 }

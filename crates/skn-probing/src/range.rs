@@ -32,7 +32,7 @@ impl Range {
         self.widen(0, [&other.minimum, &other.maximum]);
     }
 
-    fn widen(&mut self, offset: usize, [least, most]: [&[f32]; 2]) {
+    pub(crate) fn widen(&mut self, offset: usize, [least, most]: [&[f32]; 2]) {
         let (minimum, maximum) =
             (&mut self.minimum[offset..][..least.len()], &mut self.maximum[offset..][..most.len()]);
         vectorised(Widen, ([minimum, maximum], [least, most]));
@@ -106,7 +106,7 @@ impl Range {
     }
 }
 
-/// Lets ranges reach as far as other ones. Of 0 and -0 that stays which was there first.
+/// Lets ranges reach as far as other ones. Of 0 and -0 that stays which was there first; neither is told from the other ([`taken`]).
 struct Widen;
 
 impl Loop<([&mut [f32]; 2], [&[f32]; 2])> for Widen {
@@ -123,9 +123,9 @@ impl Loop<([&mut [f32]; 2], [&[f32]; 2])> for Widen {
     }
 }
 
-/// What was never taken is infinite.
+/// What was never taken is infinite. 0 has no sign: which one came first depends on the order of texts.
 fn taken(value: f32) -> f32 {
-    if value.is_finite() { value } else { 0.0 }
+    if value.is_finite() { value + 0.0 } else { 0.0 }
 }
 
 fn is_dead(least: f32, most: f32) -> bool {
@@ -160,6 +160,13 @@ mod tests {
             (range.minimum(), range.maximum()),
             (vec![0.5, 100.0, 0.25, 0.0], vec![0.5 + 16.0 * unit, 100.0001, 0.2501, 0.0])
         );
+    }
+
+    #[test]
+    fn zeros_have_no_sign() {
+        let range = of(&[[0.0, -0.0, -0.0], [-0.0, 0.0, -0.0]]);
+        let bits = |of: Vec<f32>| of.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!((bits(range.minimum()), bits(range.maximum())), (vec![0; 4], vec![0; 4]));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 use std::any::Any;
 
+use candle_core::Tensor;
 use skn_counts::Pool;
+use skn_kernels::{Misfit, RowGroups};
 use skn_model::NeuronSite;
 
 use crate::error::{ProbingError, Result};
@@ -90,6 +92,12 @@ pub trait Statistic: Any + Send + Sync {
     /// If they are not what can be taken; that ends the pass.
     fn take(&mut self, row: &Row<'_>) -> Result<()>;
 
+    /// This statistic as one that takes rows where a device has them, so that they need not travel to the host; nothing unless it is
+    /// written. Where a device reduces rows (`Backend::reduces`) it is then given [`Block`]s and no rows.
+    fn blocks(&mut self) -> Option<&mut dyn TakeBlocks> {
+        None
+    }
+
     /// Adds what was taken of a batch: a part that [`Self::of_batch`] made ([`part`] is its type).
     ///
     /// # Errors
@@ -104,6 +112,44 @@ pub trait Statistic: Any + Send + Sync {
     /// # Errors
     /// If it was of too few texts.
     fn into_record(self: Box<Self>) -> Result<Box<dyn Record>>;
+}
+
+/// A [`Statistic`] that takes rows where they lie ([`Statistic::blocks`]).
+///
+/// What it makes of them may stay there as well: parts of batches then add to numbers that they share with the statistic that made
+/// them, and [`Statistic::absorb`] adds what else there is. An error ends the pass, and then nobody asks for sums of half a batch.
+pub trait TakeBlocks {
+    /// Is given all rows of a pool of a layer that it reads. Nobody has looked whether they are finite: what is not is a [`Misfit`], which
+    /// the reductions of `skn-kernels` note. The batch is then computed once more, its rows given by [`Statistic::take`] up to one that is
+    /// refused, for an error with its name.
+    ///
+    /// # Errors
+    /// If the device fails; that ends the pass.
+    fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()>;
+
+    /// Is called when the pass is over, of the statistic that absorbed all parts: what lies on the device comes to the host.
+    ///
+    /// # Errors
+    /// If the device fails, or there is too much of it.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The rows of a batch that are of one pool, of one layer, on a device that reduces them.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// What was taken of the texts' activations.
+    pub pool: Pool,
+    /// The layer, from 0.
+    pub layer: usize,
+    /// A number for each neuron that the layer has, `[.., width]`, with more rows than these.
+    pub values: &'a Tensor,
+    /// Which rows of them: a group for each prompt position, one where they are pooled, that has a row for each text, with the text's
+    /// class.
+    pub rows: &'a RowGroups,
+    /// The index in its batch of the text that a row of a group is of.
+    pub texts: &'a [usize],
 }
 
 /// The activations of a layer's neurons for one text, at a prompt position or pooled.

@@ -1,3 +1,4 @@
+use candle_core::{Device, Tensor};
 use skn_artifact::names::kind;
 use skn_artifact::{ArtifactError, TensorFile};
 use skn_counts::Pool;
@@ -35,6 +36,18 @@ impl Threshold {
     /// Which neurons are dead ([`Range::dead`](crate::Range::dead)), of the shape of [`Self::dims`]; nothing where nobody looked.
     pub fn dead(&self) -> Option<&[bool]> {
         self.dead.as_deref()
+    }
+
+    /// Those of a layer for a device, `[positions, width]`, whatever the widest layer has.
+    pub(crate) fn on_device(
+        &self,
+        layer: usize,
+        [positions, width]: [usize; 2],
+        device: &Device,
+    ) -> Result<Tensor> {
+        let of = |position| &self.values[self.dims.place(layer, position)..][..width];
+        let values: Vec<f32> = (0..positions).flat_map(of).copied().collect();
+        Ok(Tensor::from_vec(values, (positions, width), device)?)
     }
 
     /// Reads the `train_avg` of a file of averages, with or without the sums behind it.

@@ -1,10 +1,11 @@
 use candle_core::Tensor;
 use skn_counts::Pool;
 use skn_data::Batch;
+use skn_kernels::with_values;
 use skn_model::{Hook, LanguageModel, ModelError, NeuronSite, Reads, Rows, Site};
 
+use crate::blocks::Blocks;
 use crate::error::{ProbingError, Result};
-use crate::pass::with_values;
 use crate::statistic::{Row, Statistic};
 
 /// Which pools are read of some layer.
@@ -22,13 +23,23 @@ pub(crate) struct Watch<'a> {
     batch: &'a Batch,
     site: NeuronSite,
     statistics: Vec<Box<dyn Statistic>>,
+    /// On a device that reduces rows.
+    blocks: Option<Blocks<'a>>,
+    /// For each statistic whether it takes them there. All others are given rows on the host.
+    by_block: Vec<bool>,
     /// The neurons of a layer until its FFN's output is known, where somebody needs that beside them.
     waiting: Option<Tensor>,
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(batch: &'a Batch, site: NeuronSite, statistics: Vec<Box<dyn Statistic>>) -> Self {
-        Self { batch, site, statistics, waiting: None }
+    pub(crate) fn new(
+        batch: &'a Batch,
+        site: NeuronSite,
+        mut statistics: Vec<Box<dyn Statistic>>,
+        blocks: Option<Blocks<'a>>,
+    ) -> Self {
+        let by_block = statistics.iter_mut().map(|of| blocks.is_some() && of.blocks().is_some()).collect();
+        Self { batch, site, statistics, blocks, by_block, waiting: None }
     }
 
     pub(crate) fn into_statistics(self) -> Vec<Box<dyn Statistic>> {
@@ -37,19 +48,36 @@ impl<'a> Watch<'a> {
 
     /// Whether somebody reads a pool's rows at a site.
     fn reads(&self, pool: Pool, site: Site) -> bool {
-        let layer = site.layer();
-        let at = |statistic: &&dyn Statistic| statistic.site().unwrap_or(self.site).at(layer) == site;
-        self.statistics.iter().map(AsRef::as_ref).filter(at).any(|statistic| statistic.reads(pool, layer))
+        self.statistics.iter().any(|statistic| takes(statistic.as_ref(), self.site, pool, site))
+    }
+
+    /// Whether somebody who does is given them on the host.
+    fn reads_on_host(&self, pool: Pool, site: Site) -> bool {
+        let all = self.statistics.iter().zip(&self.by_block);
+        all.filter(|(_, by_block)| !**by_block)
+            .any(|(statistic, _)| takes(statistic.as_ref(), self.site, pool, site))
+    }
+
+    /// Gives blocks to those who take them.
+    fn give_blocks(&mut self, site: Site, rows: &Rows<'_>, x: &Tensor) -> Result<()> {
+        let Some(blocks) = &mut self.blocks else { return Ok(()) };
+        let (by_block, usual) = (&self.by_block, self.site);
+        let takers = Pool::ALL.map(|pool| {
+            let all = self.statistics.iter().zip(by_block);
+            all.map(|(of, by_block)| *by_block && takes(of.as_ref(), usual, pool, site)).collect()
+        });
+        blocks.give(site, rows, x, &mut self.statistics, &takers)
     }
 
     fn look(&mut self, site: Site, rows: &Rows<'_>, seen: &Seen<'_>) -> Result<()> {
         let (layer, width) = (site.layer(), seen.width);
-        let pools = [Pool::Mean, Pool::Max].map(|pool| self.reads(pool, site));
-        let positions = self.reads(Pool::Position, site);
-        let last = self.reads(Pool::Last, site);
+        let pools = [Pool::Mean, Pool::Max].map(|pool| self.reads_on_host(pool, site));
+        let positions = self.reads_on_host(Pool::Position, site);
+        let last = self.reads_on_host(Pool::Last, site);
         let mut pooled = Pooled::new(width, pools);
         let (labels, usual) = (&self.batch.labels, self.site);
-        let mut give = Give { site, usual, labels, statistics: &mut self.statistics, output_norm: None };
+        let (statistics, by_block) = (&mut self.statistics, &self.by_block);
+        let mut give = Give { site, usual, labels, statistics, by_block, output_norm: None };
         let places = rows.sequence().iter().zip(rows.position()).zip(rows.place());
         for (index, ((&sequence, &position), place)) in places.enumerate() {
             let text = sequence as usize;
@@ -77,6 +105,12 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// Whether a statistic reads a pool's rows at a site.
+fn takes(statistic: &dyn Statistic, usual: NeuronSite, pool: Pool, site: Site) -> bool {
+    let layer = site.layer();
+    statistic.site().unwrap_or(usual).at(layer) == site && statistic.reads(pool, layer)
+}
+
 /// The neurons of a layer, `[rows, width]`, and what its FFN makes of them, `[rows, hidden]`, where somebody needs it.
 struct Seen<'a> {
     width: usize,
@@ -91,6 +125,7 @@ struct Give<'a> {
     usual: NeuronSite,
     labels: &'a [usize],
     statistics: &'a mut [Box<dyn Statistic>],
+    by_block: &'a [bool],
     output_norm: Option<f32>,
 }
 
@@ -99,8 +134,8 @@ impl Give<'_> {
         let (site, layer, output_norm) = (self.site, self.site.layer(), self.output_norm);
         let row =
             Row { pool, layer, position, text, label: self.labels[text], values, output_norm, slopes: None };
-        for statistic in self.statistics.iter_mut() {
-            if statistic.site().unwrap_or(self.usual).at(layer) == site && statistic.reads(pool, layer) {
+        for (statistic, by_block) in self.statistics.iter_mut().zip(self.by_block) {
+            if !by_block && takes(statistic.as_ref(), self.usual, pool, site) {
                 statistic.take(&row)?;
             }
         }
@@ -139,11 +174,16 @@ impl Hook for Watch<'_> {
 
     fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
         let (layer, (_, width)) = (site.layer(), x.dims2()?);
+        self.give_blocks(site, rows, &x).map_err(|error| ModelError::hook(site, error))?;
+        if !Pool::ALL.into_iter().any(|pool| self.reads_on_host(pool, site)) {
+            return Ok(x);
+        }
         if site == NeuronSite::Product.at(layer) && self.sees_ffn_output(layer) {
             self.waiting = Some(x.clone());
             return Ok(x);
         }
-        let looked = with_values(&x, |values| self.look(site, rows, &Seen { width, values, output: None }))?;
+        let looked =
+            with_values(&x, |values: &[f32]| self.look(site, rows, &Seen { width, values, output: None }))?;
         looked.map_err(|error| ModelError::hook(site, error))?;
         Ok(x)
     }
@@ -155,8 +195,8 @@ impl Hook for Watch<'_> {
     fn see_ffn_output(&mut self, layer: usize, rows: &Rows<'_>, output: &Tensor) -> skn_model::Result<()> {
         let Some(x) = self.waiting.take() else { return Ok(()) };
         let (site, (_, width), (_, hidden)) = (NeuronSite::Product.at(layer), x.dims2()?, output.dims2()?);
-        let looked = with_values(&x, |values| {
-            with_values(output, |output| {
+        let looked = with_values(&x, |values: &[f32]| {
+            with_values(output, |output: &[f32]| {
                 self.look(site, rows, &Seen { width, values, output: Some((hidden, output)) })
             })
         })??;
@@ -167,7 +207,7 @@ impl Hook for Watch<'_> {
 /// The Euclidean norm of each row `[rows, columns]`.
 pub(crate) fn row_norms(x: &Tensor) -> Result<Vec<f32>> {
     let (_, columns) = x.dims2()?;
-    Ok(with_values(x, |values| values.chunks_exact(columns.max(1)).map(norm).collect())?)
+    Ok(with_values(x, |values: &[f32]| values.chunks_exact(columns.max(1)).map(norm).collect())?)
 }
 
 /// The Euclidean norm of a row: summed in f64 in the order of the columns.
@@ -199,7 +239,7 @@ impl Pooled {
             sum.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
         if let Some(max) = &mut self.max {
-            max.iter_mut().zip(row).for_each(|(max, &value)| *max = max.max(value));
+            max.iter_mut().zip(row).for_each(|(max, &value)| *max = if value > *max { value } else { *max });
         }
     }
 
@@ -262,9 +302,14 @@ impl Dims {
 
     /// Where the row of a place begins.
     pub(crate) fn offset(&self, row: &Row<'_>) -> usize {
+        self.place(row.layer, row.position)
+    }
+
+    /// Where a layer's row at a position begins.
+    pub(crate) fn place(&self, layer: usize, position: usize) -> usize {
         match self.0[..] {
-            [_, positions, neurons] => (row.layer * positions + row.position) * neurons,
-            [_, neurons] => row.layer * neurons,
+            [_, positions, neurons] => (layer * positions + position) * neurons,
+            [_, neurons] => layer * neurons,
             _ => 0,
         }
     }

@@ -41,6 +41,36 @@ impl FireAccumulator {
         Ok(())
     }
 
+    /// Adds counts of texts of `class` for which the neurons from `offset` on fire, such as a device has made.
+    ///
+    /// # Errors
+    /// If the class is not there, the counts do not fit in, or one is more than can be counted; then nothing is added.
+    pub fn add_counts(&mut self, class: usize, offset: usize, counts: &[u64]) -> Result<()> {
+        self.check_class(class)?;
+        let place = span(offset, counts.len(), self.neurons)?;
+        let fired = &mut self.fired[class * self.neurons..][place];
+        if vectorised(Overflows, (&*fired, counts)) {
+            return Err(StatsError::Overflow { what: "texts" });
+        }
+        vectorised(AddCounts, (fired, counts));
+        Ok(())
+    }
+
+    /// Counts the texts of another accumulator, and not what fired for them. It may have other neurons.
+    ///
+    /// # Errors
+    /// If it has other classes, or there are more texts than can be counted; nothing is added then.
+    pub fn merge_texts(&mut self, other: &Self) -> Result<()> {
+        same("classes of the counts to merge", self.classes(), other.classes())?;
+        // Of all classes together too: rows are the sum of them.
+        let mut labels = self.labels.iter().chain(&other.labels);
+        if labels.try_fold(0u64, |rows, count| rows.checked_add(*count)).is_none() {
+            return Err(StatsError::Overflow { what: "texts of the counts to merge" });
+        }
+        vectorised(AddCounts, (&mut self.labels[..], &other.labels[..]));
+        Ok(())
+    }
+
     /// Counts a text of `class`.
     ///
     /// # Errors
@@ -58,18 +88,11 @@ impl FireAccumulator {
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         same("neurons of the counts to merge", self.neurons, other.neurons)?;
         same("classes of the counts to merge", self.classes(), other.classes())?;
-        let overflow = StatsError::Overflow { what: "texts of the counts to merge" };
-        let parts = [(&self.fired[..], &other.fired[..]), (&self.labels[..], &other.labels[..])];
-        if parts.into_iter().any(|(counts, parts)| vectorised(Overflows, (counts, parts))) {
-            return Err(overflow);
+        if vectorised(Overflows, (&self.fired[..], &other.fired[..])) {
+            return Err(StatsError::Overflow { what: "texts of the counts to merge" });
         }
-        // Of all classes together too: rows are the sum of them.
-        let mut labels = self.labels.iter().chain(&other.labels);
-        if labels.try_fold(0u64, |rows, count| rows.checked_add(*count)).is_none() {
-            return Err(overflow);
-        }
+        self.merge_texts(other)?;
         vectorised(AddCounts, (&mut self.fired[..], &other.fired[..]));
-        vectorised(AddCounts, (&mut self.labels[..], &other.labels[..]));
         Ok(())
     }
 
@@ -202,6 +225,22 @@ mod tests {
         assert_eq!(fires.fired(1).unwrap(), [1, 2, 0], "0.5 is not above 0.5");
         let correct = |class| fires.correct(class).unwrap().collect::<Vec<_>>();
         assert_eq!([correct(0), correct(1), correct(2)], [[2, 0, 2], [1, 3, 1], [2, 2, 4]]);
+    }
+
+    #[test]
+    fn counts_made_elsewhere_are_added() {
+        let mut fires = of(&[(0, [1.0, 0.5, 0.0]), (1, [1.0; 3])]);
+        fires.add_counts(1, 1, &[4, 6]).unwrap();
+        assert_eq!((fires.fired(0).unwrap(), fires.fired(1).unwrap()), (&[1, 0, 0][..], &[1, 5, 7][..]));
+        assert!(fires.add_counts(3, 0, &[1]).is_err() && fires.add_counts(0, 2, &[1, 1]).is_err());
+        let before = fires.clone();
+        assert!(fires.add_counts(1, 1, &[1, u64::MAX]).is_err());
+        assert_eq!(fires, before);
+        let mut texts = FireAccumulator::new(0, 3).unwrap();
+        [2, 2, 0].into_iter().for_each(|class| texts.add_row_label(class).unwrap());
+        fires.merge_texts(&texts).unwrap();
+        assert_eq!((fires.label_counts(), fires.fired(1)), (&[2, 1, 2][..], before.fired(1)));
+        assert!(fires.merge_texts(&FireAccumulator::new(3, 2).unwrap()).is_err());
     }
 
     #[test]

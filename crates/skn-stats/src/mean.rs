@@ -70,6 +70,16 @@ impl MeanAccumulator {
         Ok(())
     }
 
+    /// Adds sums in steps of 2^-40 to those from `offset` on, such as a device has made of parts of rows.
+    ///
+    /// # Errors
+    /// If they do not fit in, or a sum leaves 128 bits; then nothing is added.
+    pub fn add_sums_at(&mut self, offset: usize, sums: &[i128]) -> Result<()> {
+        let place = span(offset, sums.len(), self.len())?;
+        self.spilled.resize(self.len(), 0);
+        add_wide(&mut self.spilled[place], sums, "sum")
+    }
+
     /// Adds the sums and rows of another accumulator.
     ///
     /// # Errors
@@ -152,6 +162,14 @@ impl MeanAccumulator {
     }
 }
 
+/// Adds sums place by place, all or none.
+pub(crate) fn add_wide(to: &mut [i128], sums: &[i128], what: &'static str) -> Result<()> {
+    let added = to.iter().zip(sums).map(|(sum, part)| sum.checked_add(*part));
+    let added: Option<Vec<i128>> = added.collect();
+    to.copy_from_slice(&added.ok_or(StatsError::Overflow { what })?);
+    Ok(())
+}
+
 /// The largest magnitude of values that can be added up.
 ///
 /// # Errors
@@ -227,6 +245,19 @@ mod tests {
         assert_eq!(sums.mean().unwrap(), [0.0, 0.0, 5.0, 0.0]);
         assert!(sums.add_row_at(3, &[1.0, 1.0]).is_err());
         assert!(sums.add_row_at(usize::MAX, &[1.0]).is_err());
+    }
+
+    #[test]
+    fn sums_made_elsewhere_are_added() {
+        let (mut sums, one) = (of(&[vec![1.0, 2.0, 4.0]]), 1i128 << 40);
+        sums.add_sums_at(1, &[3 * one, -one]).unwrap();
+        sums.add_row_at(1, &[0.5]).unwrap();
+        assert_eq!([0, 1, 2].map(|place| sums.sum(place)), [one, 11 * one / 2, 3 * one]);
+        assert!(sums.add_sums_at(2, &[1, 1]).is_err());
+        sums.add_sums_at(0, &[i128::MAX - 5 * one]).unwrap();
+        let overflow = StatsError::Overflow { what: "sum" };
+        assert_eq!(sums.add_sums_at(0, &[9 * one, 0]), Err(overflow));
+        assert_eq!(sums.sum(1), 11 * one / 2, "nothing is added");
     }
 
     #[test]

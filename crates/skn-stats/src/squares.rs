@@ -1,5 +1,5 @@
 use crate::error::{Result, StatsError, same, span};
-use crate::mean::{MAX_ACTIVATION, STEPS_PER_UNIT, checked_largest};
+use crate::mean::{MAX_ACTIVATION, STEPS_PER_UNIT, add_wide, checked_largest};
 use crate::vectorised::{AddIntegers, Loop, vectorised};
 
 /// Sums of squares of many rows of values, exact after each square is rounded to a multiple of 2^-40, ties to even: the same bits in
@@ -49,6 +49,16 @@ impl SquareAccumulator {
             sums.for_each(|(sum, &value)| *sum += steps(value) as i128);
         }
         Ok(())
+    }
+
+    /// Adds sums of squares in steps of 2^-40 to those from `offset` on, such as a device has made.
+    ///
+    /// # Errors
+    /// If they do not fit in, or a sum leaves 127 bits; then nothing is added.
+    pub fn add_sums_at(&mut self, offset: usize, sums: &[i128]) -> Result<()> {
+        let place = span(offset, sums.len(), self.len())?;
+        self.spilled.resize(self.len(), 0);
+        add_wide(&mut self.spilled[place], sums, "sum of squares")
     }
 
     /// Adds the sums of another accumulator.
@@ -189,6 +199,15 @@ mod tests {
         }
         assert_eq!(sums.sum(0), 5000 * ((63.5 * 63.5 * STEPS_PER_UNIT) as i128));
         assert!(!sums.spilled.is_empty(), "5000 x 2^52 do not fit into 63 bits");
+    }
+
+    #[test]
+    fn squares_made_elsewhere_are_added() {
+        let (mut sums, one) = (SquareAccumulator::new(2), 1i128 << 40);
+        sums.add_row_at(0, &[3.0, 1.0]).unwrap();
+        sums.add_sums_at(1, &[7 * one]).unwrap();
+        assert_eq!([sums.sum(0), sums.sum(1)], [9 * one, 8 * one]);
+        assert!(sums.add_sums_at(1, &[1, 1]).is_err());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What is composed of candle's operations, as a room.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use super::{attention, dropout, gated, layer_norm, linear, rms_norm, turn};
 use crate::activation::Activation;
 use crate::attention::AttentionForm;
+use crate::cpu::Cpu;
 use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
@@ -12,6 +13,8 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
+use crate::row_groups::{Misfit, RowGroups, RowRuns};
+use crate::running::{Running, RunningSums};
 
 pub(crate) struct Composed;
 
@@ -67,4 +70,53 @@ impl Operations for Composed {
     fn dropout(&self, x: &Tensor, rows: &RowSelection, mask: &Dropout) -> Result<Tensor> {
         dropout(x, rows, mask)
     }
+
+    // Candle has no operations for what follows: it is done on the host.
+    fn add_columns(
+        &self,
+        sums: &mut RunningSums,
+        x: &Tensor,
+        rows: &RowGroups,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        Cpu.add_columns(sums, &on_host(x)?, rows, misfit)
+    }
+
+    fn count_columns(
+        &self,
+        counts: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        Cpu.count_columns(counts, &on_host(x)?, rows, &on_host(threshold)?, misfit)
+    }
+
+    fn pack_above(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        threshold: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor> {
+        Cpu.pack_above(&on_host(x)?, rows, &on_host(threshold)?, misfit)?.to_device(x.device())
+    }
+
+    fn pool_rows(
+        &self,
+        x: &Tensor,
+        runs: &RowRuns,
+        wanted: [bool; 2],
+        misfit: &mut Misfit,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let made = Cpu.pool_rows(&on_host(x)?, runs, wanted, misfit)?;
+        let back = |made: Option<Tensor>| made.map(|made| made.to_device(x.device())).transpose();
+        let [mean, max] = made;
+        Ok([back(mean)?, back(max)?])
+    }
+}
+
+fn on_host(x: &Tensor) -> Result<Tensor> {
+    x.to_device(&Device::Cpu)
 }

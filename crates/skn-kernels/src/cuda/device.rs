@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::result::gemm_ex;
 use candle_core::cuda_backend::cudarc::cublas::sys::{
     cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType,
 };
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
+    CudaSlice, CudaView, DevicePtr, DevicePtrMut, LaunchArgs, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
-use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Storage, Tensor, bail};
+use candle_core::cuda_backend::{CudaDType, WrapErr};
+use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, Tensor, bail};
 use half::bf16;
 
-use super::launch::{Argument, Launch};
+use super::launch::{Argument, Launch, Made, Output};
 
 /// A file of kernels as NVRTC compiles it: one text, since there are no files to include.
 struct Module {
@@ -41,6 +41,9 @@ impl Module {
         let (file, source) = match kernel {
             "rotary" => ("rotary", joined!("kernels/rotary.cu")),
             _ if kernel.starts_with("attention") => ("attention", joined!("kernels/attention.cu")),
+            "pool_rows" | "add_statistics" | "count_above" | "pack_above" => {
+                ("pool", joined!("kernels/pool.cu"))
+            }
             _ if kernel.contains("norm") => ("norm", joined!("kernels/norm.cu")),
             _ => ("elementwise", joined!("kernels/elementwise.cu")),
         };
@@ -62,7 +65,7 @@ static COMPILED: Mutex<BTreeMap<Compiled, Arc<str>>> = Mutex::new(BTreeMap::new(
 const SHARED_WITHOUT_ASKING: u32 = 48 * 1024;
 
 /// Runs a kernel, and gives what it writes. It returns before the card has done so.
-pub(super) fn launch(device: &CudaDevice, launch: &Launch) -> Result<Vec<Option<Storage>>> {
+pub(super) fn launch(device: &CudaDevice, launch: Launch) -> Result<Vec<Option<Made>>> {
     let module = Module::of(launch.kernel);
     let function =
         device.get_or_load_custom_func(launch.kernel, &module.name, &compiled(device, &module)?)?;
@@ -70,15 +73,12 @@ pub(super) fn launch(device: &CudaDevice, launch: &Launch) -> Result<Vec<Option<
         let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, launch.shared as i32).w()?;
     }
-    let mut outputs = Vec::with_capacity(launch.outputs.len());
-    for shape in &launch.outputs {
-        outputs.push(match shape {
-            None => None,
-            // SAFETY: the kernels write every place of an output before anything reads it; the tests on the host, where
-            // places begin as what is no number, would see one that is left out.
-            Some(shape) => Some(unsafe { device.alloc::<f32>(shape.elem_count()) }?),
-        });
-    }
+    let outputs = launch.outputs.into_iter().map(|output| match output {
+        Output::Nothing => Ok(None),
+        Output::New(dtype, shape) => Ok(Some(memory(device, dtype, shape)?)),
+        Output::GoesOn(made) => Ok(Some(made)),
+    });
+    let mut outputs = outputs.collect::<Result<Vec<_>>>()?;
     let held = launch.arguments.iter().map(|argument| match argument {
         Argument::Tensor(tensor) => Some(tensor.storage_and_layout()),
         _ => None,
@@ -104,9 +104,20 @@ pub(super) fn launch(device: &CudaDevice, launch: &Launch) -> Result<Vec<Option<
     let mut builder = function.builder();
     for output in &mut outputs {
         match output {
-            None => builder.arg(&nothing),
-            Some(slice) => PushKernelArg::<&mut CudaSlice<f32>>::arg(&mut builder, slice),
-        };
+            None => {
+                builder.arg(&nothing);
+            }
+            Some(Made { storage: Storage::Cuda(storage), .. }) => {
+                expect_on(device, storage, launch.kernel)?;
+                match storage.dtype() {
+                    DType::U8 => pass::<u8>(&mut builder, storage)?,
+                    DType::U32 => pass::<u32>(&mut builder, storage)?,
+                    DType::I64 => pass::<i64>(&mut builder, storage)?,
+                    _ => pass::<f32>(&mut builder, storage)?,
+                }
+            }
+            Some(_) => bail!("{}: expected all tensors on one card, found one elsewhere", launch.kernel),
+        }
     }
     for (argument, view) in launch.arguments.iter().zip(&views) {
         match (argument, view) {
@@ -127,8 +138,30 @@ pub(super) fn launch(device: &CudaDevice, launch: &Launch) -> Result<Vec<Option<
     // SAFETY: kernels and arguments are those that the tests run on the host, where AddressSanitizer has seen every access and
     // the player compares each argument with the kernel's own signature. Outputs are ours alone.
     unsafe { builder.launch(config) }.w()?;
-    let storage = |slice| Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
-    Ok(outputs.into_iter().map(|slice| slice.map(storage)).collect())
+    Ok(outputs)
+}
+
+/// Memory for an output.
+fn memory(device: &CudaDevice, dtype: DType, shape: Shape) -> Result<Made> {
+    let count = shape.elem_count();
+    // SAFETY: the kernels write every place of a new output before anything reads it; the tests on the host, where places begin
+    // as what is no number, or all ones, would see one that is left out.
+    let storage = unsafe {
+        match dtype {
+            DType::U8 => CudaStorage::wrap_cuda_slice(device.alloc::<u8>(count)?, device.clone()),
+            DType::U32 => CudaStorage::wrap_cuda_slice(device.alloc::<u32>(count)?, device.clone()),
+            DType::I64 => CudaStorage::wrap_cuda_slice(device.alloc::<i64>(count)?, device.clone()),
+            DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(count)?, device.clone()),
+            _ => bail!("kernels write no {dtype:?}"),
+        }
+    };
+    Ok(Made { storage: Storage::Cuda(storage), shape })
+}
+
+/// Passes an output to a kernel.
+fn pass<'a, T: CudaDType>(builder: &mut LaunchArgs<'a>, storage: &'a mut CudaStorage) -> Result<()> {
+    PushKernelArg::<&mut CudaSlice<T>>::arg(builder, storage.as_cuda_slice_mut::<T>()?);
+    Ok(())
 }
 
 /// A storage of no numbers: a card gives no memory of no bytes, so there is one.

@@ -14,7 +14,17 @@ pub(super) enum Argument {
     F32(f32),
 }
 
-/// A call of a kernel. Its outputs, f32, are its first arguments.
+/// What a kernel writes.
+pub(super) enum Output {
+    /// A pointer to nothing.
+    Nothing,
+    /// New memory, all of which it writes.
+    New(DType, Shape),
+    /// Numbers that it goes on from, and writes where they are.
+    GoesOn(Made),
+}
+
+/// A call of a kernel. Its outputs are its first arguments.
 pub(super) struct Launch {
     pub(super) kernel: &'static str,
     pub(super) grid: [u32; 3],
@@ -22,8 +32,7 @@ pub(super) struct Launch {
     pub(super) block: u32,
     /// Bytes of shared memory that are given when it is launched.
     pub(super) shared: u32,
-    /// `None` is a pointer to nothing.
-    pub(super) outputs: Vec<Option<Shape>>,
+    pub(super) outputs: Vec<Output>,
     pub(super) arguments: Vec<Argument>,
 }
 
@@ -56,7 +65,20 @@ impl Launch {
 
     /// An output that the kernel leaves out where nobody wants it.
     pub(super) fn output_if(mut self, wanted: bool, shape: impl Into<Shape>) -> Self {
-        self.outputs.push(wanted.then(|| shape.into()));
+        self.outputs.push(if wanted { Output::New(DType::F32, shape.into()) } else { Output::Nothing });
+        self
+    }
+
+    /// An output of other numbers than f32.
+    pub(super) fn output_of(mut self, dtype: DType, shape: impl Into<Shape>) -> Self {
+        self.outputs.push(Output::New(dtype, shape.into()));
+        self
+    }
+
+    /// Numbers that the kernel goes on from, or nothing: an output too, which has what became of them. If the launch fails they are
+    /// lost.
+    pub(super) fn goes_on(mut self, from: Option<Made>) -> Self {
+        self.outputs.push(from.map_or(Output::Nothing, Output::GoesOn));
         self
     }
 

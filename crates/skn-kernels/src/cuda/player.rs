@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use candle_core::{CpuStorage, DType, Error, Result, Shape, Storage, bail};
+use candle_core::{CpuStorage, DType, Error, Result, Storage, bail};
 
-use super::launch::{Argument, Launch};
+use super::launch::{Argument, Launch, Made, Output};
 use crate::cpu::with_slices;
 
 static PLAYER: OnceLock<Mutex<Player>> = OnceLock::new();
@@ -50,21 +50,22 @@ mod tag {
     pub(super) const NOTHING: u8 = 0;
     pub(super) const READ: u8 = 1;
     pub(super) const WRITTEN: u8 = 2;
+    pub(super) const READ_AND_WRITTEN: u8 = 3;
     pub(super) const U32: u8 = 4;
     pub(super) const U64: u8 = 5;
     pub(super) const F32: u8 = 6;
 }
 
 /// Runs a kernel, and gives what it wrote.
-pub(super) fn launch(launch: &Launch) -> Result<Vec<Option<Storage>>> {
+pub(super) fn launch(launch: Launch) -> Result<Vec<Option<Made>>> {
     let Some(player) = PLAYER.get() else {
         bail!("{}: no program plays the kernels of GPUs", launch.kernel);
     };
     // One launch at a time: an answer belongs to the question before it.
     let mut player = player.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut first: Option<Vec<Option<Vec<f32>>>> = None;
+    let mut first: Option<Vec<Option<CpuStorage>>> = None;
     for order in ORDERS {
-        let found = player.call(&request(launch, order)?, launch)?;
+        let found = player.call(&request(&launch, order)?, &launch)?;
         match &first {
             None => first = Some(found),
             Some(first) if same_bits(first, &found) => {}
@@ -76,16 +77,64 @@ pub(super) fn launch(launch: &Launch) -> Result<Vec<Option<Storage>>> {
             }
         }
     }
-    let written = first.into_iter().flatten();
-    Ok(written.map(|values| values.map(|values| Storage::Cpu(CpuStorage::F32(values)))).collect())
+    let written = first.into_iter().flatten().zip(launch.outputs);
+    let made = |(storage, output): (Option<CpuStorage>, Output)| {
+        let shape = match output {
+            Output::Nothing => return None,
+            Output::New(_, shape) => shape,
+            Output::GoesOn(made) => made.shape,
+        };
+        Some(Made { storage: Storage::Cpu(storage?), shape })
+    };
+    Ok(written.map(made).collect())
 }
 
-fn same_bits(a: &[Option<Vec<f32>>], b: &[Option<Vec<f32>>]) -> bool {
-    // What is no number may carry other bits each time.
-    let bit = |value: &f32| if value.is_nan() { u32::MAX } else { value.to_bits() };
-    let bits =
-        |values: &[Option<Vec<f32>>]| -> Vec<u32> { values.iter().flatten().flatten().map(bit).collect() };
-    bits(a) == bits(b)
+fn same_bits(a: &[Option<CpuStorage>], b: &[Option<CpuStorage>]) -> bool {
+    let same = |a: &Option<CpuStorage>, b: &Option<CpuStorage>| match (a, b) {
+        (Some(CpuStorage::F32(a)), Some(CpuStorage::F32(b))) => {
+            // What is no number may carry other bits each time.
+            let bit = |value: &f32| if value.is_nan() { u32::MAX } else { value.to_bits() };
+            a.iter().map(bit).eq(b.iter().map(bit))
+        }
+        (Some(CpuStorage::U8(a)), Some(CpuStorage::U8(b))) => a == b,
+        (Some(CpuStorage::U32(a)), Some(CpuStorage::U32(b))) => a == b,
+        (Some(CpuStorage::I64(a)), Some(CpuStorage::I64(b))) => a == b,
+        (None, None) => true,
+        _ => false,
+    };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+}
+
+/// Numbers as bytes, little-endian.
+fn bytes_of(storage: &Storage) -> Result<Vec<u8>> {
+    Ok(match storage {
+        Storage::Cpu(CpuStorage::U8(values)) => values.clone(),
+        Storage::Cpu(CpuStorage::U32(values)) => {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+        Storage::Cpu(CpuStorage::I64(values)) => {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+        Storage::Cpu(CpuStorage::F32(values)) => {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+        _ => bail!("the player goes on from no numbers of {:?}", storage.dtype()),
+    })
+}
+
+/// Bytes as numbers.
+fn numbers_of(bytes: Vec<u8>, dtype: DType) -> Result<CpuStorage> {
+    let four = || bytes.as_chunks::<4>().0.iter();
+    Ok(match dtype {
+        DType::U32 => CpuStorage::U32(four().map(|bytes| u32::from_le_bytes(*bytes)).collect()),
+        DType::F32 => CpuStorage::F32(four().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
+        DType::I64 => {
+            let eight = bytes.as_chunks::<8>().0.iter();
+            CpuStorage::I64(eight.map(|bytes| i64::from_le_bytes(*bytes)).collect())
+        }
+        DType::U8 => CpuStorage::U8(bytes),
+        _ => bail!("the player writes no numbers of {dtype:?}"),
+    })
 }
 
 fn request(launch: &Launch, order: u32) -> Result<Vec<u8>> {
@@ -99,10 +148,16 @@ fn request(launch: &Launch, order: u32) -> Result<Vec<u8>> {
     }
     for output in &launch.outputs {
         match output {
-            None => to.push(tag::NOTHING),
-            Some(shape) => {
+            Output::Nothing => to.push(tag::NOTHING),
+            Output::New(dtype, shape) => {
                 to.push(tag::WRITTEN);
-                to.extend((shape.elem_count() as u64 * 4).to_le_bytes());
+                to.extend(((shape.elem_count() * dtype.size_in_bytes()) as u64).to_le_bytes());
+            }
+            Output::GoesOn(made) => {
+                let bytes = bytes_of(&made.storage)?;
+                to.push(tag::READ_AND_WRITTEN);
+                to.extend((bytes.len() as u64).to_le_bytes());
+                to.extend(bytes);
             }
         }
     }
@@ -140,7 +195,7 @@ fn request(launch: &Launch, order: u32) -> Result<Vec<u8>> {
 }
 
 impl Player {
-    fn call(&mut self, request: &[u8], launch: &Launch) -> Result<Vec<Option<Vec<f32>>>> {
+    fn call(&mut self, request: &[u8], launch: &Launch) -> Result<Vec<Option<CpuStorage>>> {
         let broken =
             |error: io::Error| Error::Msg(format!("{}: the player has ended: {error}", launch.kernel));
         self.input.write_all(request).and_then(|()| self.input.flush()).map_err(broken)?;
@@ -150,13 +205,17 @@ impl Player {
             let message = self.message().map_err(broken)?;
             bail!("{}: {message}", launch.kernel);
         }
-        let mut read = |count: usize| {
-            let mut bytes = vec![0u8; 4 * count];
+        let mut read = |dtype: DType, count: usize| {
+            let mut bytes = vec![0u8; count * dtype.size_in_bytes()];
             self.output.read_exact(&mut bytes).map_err(broken)?;
-            Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+            numbers_of(bytes, dtype).map(Some)
         };
-        let wanted = |shape: &Option<Shape>| shape.as_ref().map(Shape::elem_count);
-        launch.outputs.iter().map(|shape| wanted(shape).map(&mut read).transpose()).collect()
+        let outputs = launch.outputs.iter().map(|output| match output {
+            Output::Nothing => Ok(None),
+            Output::New(dtype, shape) => read(*dtype, shape.elem_count()),
+            Output::GoesOn(made) => read(made.storage.dtype(), made.shape.elem_count()),
+        });
+        outputs.collect()
     }
 
     fn message(&mut self) -> io::Result<String> {

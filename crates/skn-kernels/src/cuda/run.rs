@@ -22,17 +22,14 @@ impl Launch {
     /// Calls the kernel on a device, and gives its `N` outputs.
     pub(super) fn run<const N: usize>(self, device: &Device) -> Result<[Option<Made>; N]> {
         debug_assert_eq!(self.outputs.len(), N, "{}", self.kernel);
-        let storages = match device {
+        let made = match device {
             #[cfg(feature = "cuda")]
-            Device::Cuda(device) => super::device::launch(device, &self)?,
-            Device::Cpu => player::launch(&self)?,
+            Device::Cuda(device) => super::device::launch(device, self)?,
+            Device::Cpu => player::launch(self)?,
             _ => bail!("{}: {device:?} runs no such kernels", self.kernel),
         };
-        let mut made = storages.into_iter().zip(self.outputs);
-        Ok(std::array::from_fn(|_| {
-            let (storage, shape) = made.next()?;
-            Some(Made { storage: storage?, shape: shape? })
-        }))
+        let mut made = made.into_iter();
+        Ok(std::array::from_fn(|_| made.next().flatten()))
     }
 
     /// Calls a kernel with one output.

@@ -542,6 +542,13 @@ template <class T> T atomicMin(T *to, T value)
     return before;
 }
 
+template <class T> T atomicMax(T *to, T value)
+{
+    const T before = *to;
+    *to = value > before ? value : before;
+    return before;
+}
+
 template <class T> T atomicAdd(T *to, T value)
 {
     const T before = *to;

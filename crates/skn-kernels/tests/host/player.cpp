@@ -277,7 +277,6 @@ const Kernel KERNELS[] = {
     WITH_BARRIERS(attention_gradient_keys_256),
     WITH_BARRIERS(attention_row_products),
     WITHOUT_BARRIERS(pool_rows),
-    WITHOUT_BARRIERS(first_not_finite),
     WITHOUT_BARRIERS(add_statistics),
     WITHOUT_BARRIERS(count_above),
     WITHOUT_BARRIERS(pack_above),

@@ -127,10 +127,11 @@ class Kernel:
         if code == "bar.red.or.pred":
             return f"{self.register(to)} = __syncthreads_or({self.register(operands[2])}) != 0;"
         if name == "atom":
-            call = {"min": "atomicMin", "add": "atomicAdd"}[parts[2]]
-            place = f"ptx::global({self.address(operands[1])}, 8, 0, false, true)"
-            number = f"static_cast<unsigned long long>({self.value(operands[2], 'u64')})"
-            return self.assign(to, "u64", f"{call}(static_cast<unsigned long long *>({place}), {number})")
+            call = {"min": "atomicMin", "max": "atomicMax", "add": "atomicAdd"}[parts[2]]
+            of = TYPES[kind]
+            place = f"ptx::global({self.address(operands[1])}, sizeof({of}), 0, false, true)"
+            number = f"{of}({self.value(operands[2], kind)})"
+            return self.assign(to, kind, f"{call}(static_cast<{of} *>({place}), {number})")
         return self.assign(to, kind, self.computed(code, parts, operands))
 
     def comparison(self, code, parts, operands):

@@ -10,6 +10,7 @@ mod forms;
 mod gated;
 mod linear;
 mod norm;
+mod reductions;
 mod rms_norm;
 mod rotary;
 mod rows;

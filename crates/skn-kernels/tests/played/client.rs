@@ -68,15 +68,15 @@ impl Player {
     pub(crate) fn call(
         &mut self,
         kernel: &str,
-        grid: [usize; 2],
+        grid: [usize; 3],
         block: u32,
         order: u32,
         arguments: &[Argument],
     ) -> Answer {
         let mut request = u32::bytes(&[kernel.len() as u32]);
         request.extend(kernel.as_bytes());
-        let ([x, y], count) = (grid.map(|blocks| blocks as u32), arguments.len() as u32);
-        request.extend(u32::bytes(&[x, y, 1, block, 4 * block, order, count]));
+        let ([x, y, z], count) = (grid.map(|blocks| blocks as u32), arguments.len() as u32);
+        request.extend(u32::bytes(&[x, y, z, block, 4 * block, order, count]));
         for argument in arguments {
             let with_length = |bytes: &[u8]| [&u64::bytes(&[bytes.len() as u64]), bytes].concat();
             let (tag, payload) = match argument {
@@ -138,34 +138,34 @@ impl Drop for Player {
 #[test]
 fn a_launch_that_is_wrong_is_told() {
     let Some(mut player) = Player::start() else { return };
-    let right = [ReadWrite(u64::bytes(&[u64::MAX])), read(&[1f32, f32::NAN]), U64(2)];
+    let right = [ReadWrite(vec![0; 8]), read(&[1f32, 4.0]), read(&[3f32, 0.5]), U64(2), U32(0)];
     let mut told = |kernel: &str, grid, block, arguments: &[Argument], expected: &str| {
         assert_eq!(player.call(kernel, grid, block, 0, arguments), Err(expected.into()));
     };
-    told("first_infinite", [1, 1], 256, &right, "unknown kernel first_infinite");
+    told("gate", [1, 1, 1], 256, &right, "unknown kernel gate");
     let mut told = |grid, block, arguments: &[Argument], expected: &str| {
-        told("first_not_finite", grid, block, arguments, &format!("first_not_finite: {expected}"));
+        told("gated", grid, block, arguments, &format!("gated: {expected}"));
     };
-    told([1, 1], 256, &right[..2], "expected 3 arguments, found 2");
-    told([1, 1], 1025, &right, "a block of 1025 threads, expected 1 to 1024");
-    told([1, 65_536], 256, &right, "a grid that no card takes");
+    told([1, 1, 1], 256, &right[..2], "expected 5 arguments, found 2");
+    told([1, 1, 1], 1025, &right, "a block of 1025 threads, expected 1 to 1024");
+    told([1, 65_536, 1], 256, &right, "a grid that no card takes");
     let to_write = "expected an array to write or a null pointer, found";
     let to_read = "expected an array to read or a null pointer, found";
     for (place, wrong, expected) in [
         (0, read(&[0u64]), format!("{to_write} an array to read of 8 bytes")),
-        (0, ReadWrite(vec![0; 4]), format!("{to_write} an array to read and write of 4 bytes")),
+        (0, ReadWrite(vec![0; 6]), format!("{to_write} an array to read and write of 6 bytes")),
         (1, Argument::Write(8), format!("{to_read} an array to write of 8 bytes")),
         (1, read(&[0u8; 7]), format!("{to_read} an array to read of 7 bytes")),
         (1, U64(2), format!("{to_read} a u64")),
-        (2, U32(2), "expected a u64, found a u32".into()),
-        (2, Nothing, "expected a u64, found a null pointer".into()),
+        (3, U32(2), "expected a u64, found a u32".into()),
+        (3, Nothing, "expected a u64, found a null pointer".into()),
     ] {
         let mut arguments = right.clone();
         arguments[place] = wrong;
-        told([1, 1], 256, &arguments, &format!("argument {place}: {expected}"));
+        told([1, 1, 1], 256, &arguments, &format!("argument {place}: {expected}"));
     }
-    let found = player.call("first_not_finite", [1, 1], 256, 0, &right);
-    assert_eq!(found, Ok(vec![u64::bytes(&[1])]), "the player goes on");
+    let found = player.call("gated", [1, 1, 1], 256, 0, &right);
+    assert_eq!(found, Ok(vec![f32::bytes(&[3.0, 2.0])]), "the player goes on");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn kernels_that_do_wrong_are_told() {
     let Some(mut player) = Player::start() else { return };
     let arguments = |number| [Argument::Write(4 * 64), U32(number)];
     let mut neighbours = |with_barrier| {
-        let call = |order| player.call("player_neighbours", [1, 1], 64, order, &arguments(with_barrier));
+        let call = |order| player.call("player_neighbours", [1, 1, 1], 64, order, &arguments(with_barrier));
         ORDERS.map(call).map(|found| found.unwrap().swap_remove(0))
     };
     let expected: Vec<u32> = (1..64).chain([0]).collect();
@@ -182,7 +182,7 @@ fn kernels_that_do_wrong_are_told() {
     assert!(ascending != descending && ascending != mixed && descending != mixed);
 
     let mut told = |kernel: &str, arguments: &[Argument], expected: &str| {
-        let found = player.call(kernel, [1, 1], 64, 0, arguments).unwrap_err();
+        let found = player.call(kernel, [1, 1, 1], 64, 0, arguments).unwrap_err();
         assert!(found.starts_with(kernel) && found.contains(expected), "{found}");
     };
     let alone = |thread, came_to| {
@@ -196,10 +196,10 @@ fn kernels_that_do_wrong_are_told() {
     told("player_hidden_barrier", &arguments(0)[..1], in_table);
     // What all threads reach, and what fits, is right, and the player goes on.
     for (kernel, number) in [("player_lone_barrier", 64), ("player_overrun", 0)] {
-        assert!(player.call(kernel, [1, 1], 64, 0, &arguments(number)).is_ok(), "{kernel}");
+        assert!(player.call(kernel, [1, 1, 1], 64, 0, &arguments(number)).is_ok(), "{kernel}");
     }
     // An AddressSanitizer ends the program where it happens.
-    let found = player.call("player_overrun", [1, 1], 1, 0, &arguments(64)).unwrap_err();
+    let found = player.call("player_overrun", [1, 1, 1], 1, 0, &arguments(64)).unwrap_err();
     let told = ["player_overrun: wrote beside argument 0", "AddressSanitizer: heap-buffer-overflow"];
     assert!(told.iter().any(|told| found.contains(told)), "{found}");
 }

@@ -21,6 +21,8 @@ mod gated;
 mod linear;
 #[path = "../operations/norm.rs"]
 mod norm;
+#[path = "../operations/reductions.rs"]
+mod reductions;
 #[path = "../operations/rms_norm.rs"]
 mod rms_norm;
 #[path = "../operations/rotary.rs"]

@@ -38,8 +38,12 @@ fn config() -> Config {
 
 /// The tensors of the model, by their names.
 pub(crate) fn weights() -> BTreeMap<String, Tensor> {
+    weights_of(&config())
+}
+
+fn weights_of(config: &Config) -> BTreeMap<String, Tensor> {
     let mut numbers = Numbers::new(7);
-    let tensors = shapes(&config()).into_iter().map(|(name, shape)| {
+    let tensors = shapes(config).into_iter().map(|(name, shape)| {
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| numbers.next()).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     });
@@ -47,8 +51,18 @@ pub(crate) fn weights() -> BTreeMap<String, Tensor> {
 }
 
 pub(crate) fn model() -> LanguageModel {
-    let config = config();
-    let weights = Weights::from_tensors(&config, weights().into_iter().collect()).unwrap();
+    model_with(&[NEURONS; LAYERS], |_| {})
+}
+
+/// A model whose layers have so many neurons, as a pruned one, and whose weights were changed.
+pub(crate) fn model_with(
+    widths: &[usize],
+    change: impl FnOnce(&mut BTreeMap<String, Tensor>),
+) -> LanguageModel {
+    let config = Config { intermediate_sizes: widths.to_vec(), ..config() };
+    let mut weights = weights_of(&config);
+    change(&mut weights);
+    let weights = Weights::from_tensors(&config, weights.into_iter().collect()).unwrap();
     let prompt = Tuning::new_prompt(&config, POSITIONS, 0).unwrap();
     LanguageModel::new(&config, &weights, &prompt, 3, Gradients::Nothing).unwrap()
 }

@@ -1,27 +1,37 @@
-// What probing takes of activations. Nothing launches these yet: probing still reads activations on the host. They are tested
-// (tests/played/statistics.rs).
+// What probing takes of activations, where they lie: sums, ranges, counts, bits, means and maxima. See
+// src/reductions.rs.
 //
 // grid: (texts, ceil(width / 128)), block: 128, shared: 0 bytes
 //     for pool_rows
-// grid: min(ceil(count / 1024), 65535), block: 256, shared: 0 bytes
-//     for first_not_finite
-// grid: ceil(width / 128), block: 128, shared: 0 bytes
-//     for add_statistics
-// grid: (ceil(width / 128), min(rows, 65535)), block: 128, shared: 0 bytes
-//     for count_above
-// grid: (ceil(width / 1024), min(rows, 65535)), block: 128, shared: 0 bytes
+// grid: (ceil(width / 128), groups, slices), block: 128, shared: 0 bytes
+//     for add_statistics, count_above
+// grid: (ceil(width / 1024), min(groups * rows, 65535)), block: 128, shared: 0 bytes
 //     for pack_above
+//
+// Rows come in groups, as many in each: row i of group g is row[g * rows + i] of x [.., width], or row
+// g * rows + i where `row` is null. A block takes 128 columns of one slice of a group's rows. What blocks
+// have is put together by atomic operations on integers, which give the same in any order; so any number of
+// slices does.
+//
+// Every kernel looks whether what it reads can be taken. If a number can't, it lowers wrong [1] to `mark`.
 #ifndef SKN_JOINED
 #include "common.cuh"
 #endif
+
+// An exponent of all ones is infinity or NaN.
+__device__ inline bool is_finite(float number)
+{
+    return (__float_as_uint(number) & 0x7f800000) != 0x7f800000;
+}
 
 // Mean and maximum of each column over the rows first[t] .. first[t] + count[t] of x [.., width] for each
 // text t: mean and max [texts, width]. As the CPU does it: summed in f64, ascending, divided in f64, then
 // rounded; of 0 and -0 the first one is the maximum. Either may be null. Texts without rows have no mean
 // (NaN) and the maximum -infinity.
 extern "C" __global__ void __launch_bounds__(128)
-    pool_rows(float *__restrict__ mean, float *__restrict__ max, const float *__restrict__ x,
-              const u32 *__restrict__ first, const u32 *__restrict__ count, u32 texts, u32 width)
+    pool_rows(float *__restrict__ mean, float *__restrict__ max, u64 *__restrict__ wrong,
+              const float *__restrict__ x, const u32 *__restrict__ first, const u32 *__restrict__ count,
+              u32 texts, u32 width, u64 mark)
 {
     const u32 text = blockIdx.x, column = blockIdx.y * blockDim.x + threadIdx.x;
     if (text >= texts || column >= width)
@@ -30,12 +40,16 @@ extern "C" __global__ void __launch_bounds__(128)
     const float *number = x + u64(first[text]) * width + column;
     double sum = 0.0;
     float most = -infinity();
+    bool fit = true;
     SKN_UNROLL_BY(8)
     for (u32 row = 0; row < rows; row++) {
         const float value = number[u64(row) * width];
+        fit = fit && is_finite(value);
         sum += double(value);
         most = value > most ? value : most;
     }
+    if (!fit)
+        atomicMin(wrong, mark);
     const u64 place = u64(text) * width + column;
     if (mean != nullptr)
         mean[place] = float(sum / double(rows));
@@ -43,30 +57,49 @@ extern "C" __global__ void __launch_bounds__(128)
         max[place] = most;
 }
 
-struct FirstNotFinite {
-    u64 *found;
-    const float *x;
-
-    template <int COUNT> __device__ void at(u64 place) const
-    {
-        const Few<COUNT> few = load<COUNT>(x + place);
-        SKN_UNROLL
-        for (int i = 0; i < COUNT; i++)
-            // An exponent of all ones is infinity or NaN.
-            if ((__float_as_uint(few.of[i]) & 0x7f800000) == 0x7f800000)
-                atomicMin(found, place + i);
-    }
+// The rows begin .. end of a group, for a block of a grid (columns, groups, slices).
+struct Slice {
+    u32 begin, end;
+    // The group's first place in arrays [groups, rows] and [groups, width].
+    u64 in_rows, in_columns;
 };
 
-// Lowers found [1] to the place of the first number of x [count] that is NaN or infinite, if there is one
-// before it.
-extern "C" __global__ void __launch_bounds__(256)
-    first_not_finite(u64 *__restrict__ found, const float *__restrict__ x, u64 count)
+__device__ inline Slice slice_of_block(u32 rows, u32 width)
 {
-    for_each_place(count, is_aligned(x), FirstNotFinite{found, x});
+    const u32 length = (rows - 1) / gridDim.z + 1;
+    const u64 begin = u64(blockIdx.z) * length;
+    const u32 first = begin < rows ? u32(begin) : rows;
+    return {first, first + min(rows - first, length), u64(blockIdx.y) * rows, u64(blockIdx.y) * width};
 }
 
-// A sum in 128 bits, negative ones as two's complement: [2, width], the low halves of all first.
+// Row `i` of all groups' rows.
+__device__ inline const float *row_at(const float *x, const u32 *row, u64 i, u32 width)
+{
+    return x + (row == nullptr ? i : u64(row[i])) * width;
+}
+
+// So many rows of a slice are read before the first is looked at.
+constexpr u32 ROWS_AHEAD = 8;
+
+// Calls use(i, number) for the numbers of a column in the rows of a slice, ascending.
+template <class Use>
+__device__ inline void each_row(const Slice &slice, const float *x, const u32 *row, u32 width, u32 column,
+                                const Use &use)
+{
+    for (u32 first = slice.begin; first < slice.end; first += ROWS_AHEAD) {
+        float values[ROWS_AHEAD];
+        SKN_UNROLL
+        for (u32 i = 0; i < ROWS_AHEAD; i++)
+            // Behind the end the last one again, which nobody uses: a load that depends on nothing.
+            values[i] = row_at(x, row, slice.in_rows + min(first + i, slice.end - 1), width)[column];
+        SKN_UNROLL
+        for (u32 i = 0; i < ROWS_AHEAD; i++)
+            if (first + i < slice.end)
+                use(first + i, values[i]);
+    }
+}
+
+// A sum in 128 bits, negative ones as two's complement.
 struct Wide {
     u64 low, high;
 
@@ -76,16 +109,14 @@ struct Wide {
         high += of_high + (low < of_low ? 1 : 0);
     }
 
-    __device__ void load(const u64 *sums, u64 column, u64 width)
+    // Adds it to a sum that others add to. Bits 0 to 31, 32 to 63 and the others have a counter each,
+    // `places` apart, of which none overflows before 2^32 additions: so what is carried is nobody's
+    // business here.
+    __device__ void add_to(u64 *counters, u64 places) const
     {
-        low = sums[column];
-        high = sums[width + column];
-    }
-
-    __device__ void store(u64 *sums, u64 column, u64 width) const
-    {
-        sums[column] = low;
-        sums[width + column] = high;
+        atomicAdd(counters, low & 0xffffffffu);
+        atomicAdd(counters + places, low >> 32);
+        atomicAdd(counters + 2 * places, high);
     }
 };
 
@@ -113,86 +144,108 @@ __device__ inline void add_square(Wide &sum, float number)
     }
 }
 
-// Takes rows of x [.., width] for statistics, as skn-stats does: adds each column to sums, its squares to
-// squares, both [2, width] (see Wide), and widens minimum and maximum [width], in which of 0 and -0 the first
-// one stays. row [rows] says which rows; null: 0 .. rows. Each of the four may be null. Of a number that is
-// none, or beyond MAX_ACTIVATION, nothing is added, and beyond [1] is lowered to its place among the rows *
-// width.
-extern "C" __global__ void __launch_bounds__(128)
-    add_statistics(u64 *__restrict__ sums, u64 *__restrict__ squares, float *__restrict__ minimum,
-                   float *__restrict__ maximum, u64 *__restrict__ beyond, const float *__restrict__ x,
-                   const u32 *__restrict__ row, u32 rows, u32 width)
+// A number's place among all that are not NaN: of two the lower number has the lower one; -0 is below 0.
+__device__ inline u32 in_order(float number)
+{
+    const u32 bits = __float_as_uint(number);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// Takes rows for statistics, as skn-stats does: adds each column to sums, its squares to squares, both
+// [3, groups, width] (see Wide::add_to), lowers minimum and raises maximum [groups, width], which are in
+// in_order's numbers. Each of the four may be null. Of a number that is none, or beyond MAX_ACTIVATION,
+// nothing is added: that is wrong.
+extern "C" __global__ void __launch_bounds__(128, 12)
+    add_statistics(u64 *__restrict__ sums, u64 *__restrict__ squares, u32 *__restrict__ minimum,
+                   u32 *__restrict__ maximum, u64 *__restrict__ wrong, const float *__restrict__ x,
+                   const u32 *__restrict__ row, u32 rows, u32 width, u64 mark)
 {
     const u32 column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= width)
         return;
+    const Slice slice = slice_of_block(rows, width);
     Wide sum = {}, square = {};
-    float least = 0.0f, most = 0.0f;
-    u32 first_beyond = rows;
-    if (sums != nullptr)
-        sum.load(sums, column, width);
-    if (squares != nullptr)
-        square.load(squares, column, width);
-    if (minimum != nullptr)
-        least = minimum[column];
-    if (maximum != nullptr)
-        most = maximum[column];
-    SKN_UNROLL_BY(8)
-    for (u32 i = 0; i < rows; i++) {
-        const float value = x[u64(row == nullptr ? i : row[i]) * width + column];
+    float least = infinity(), most = -infinity();
+    bool fit = true;
+    each_row(slice, x, row, width, column, [&](u32, float value) {
         // NaN is not below it either.
         const bool fits = fabsf(value) <= MAX_ACTIVATION;
-        first_beyond = fits ? first_beyond : min(first_beyond, i);
+        fit = fit && fits;
         if (sums != nullptr)
             add_number(sum, fits ? value : 0.0f);
         if (squares != nullptr)
             add_square(square, fits ? value : 0.0f);
         least = fits && value < least ? value : least;
         most = fits && value > most ? value : most;
-    }
-    if (first_beyond < rows)
-        atomicMin(beyond, u64(first_beyond) * width + column);
+    });
+    if (!fit)
+        atomicMin(wrong, mark);
+    const u64 place = slice.in_columns + column, places = u64(gridDim.y) * width;
     if (sums != nullptr)
-        sum.store(sums, column, width);
+        sum.add_to(sums + place, places);
     if (squares != nullptr)
-        square.store(squares, column, width);
+        square.add_to(squares + place, places);
     if (minimum != nullptr)
-        minimum[column] = least;
+        atomicMin(minimum + place, in_order(least));
     if (maximum != nullptr)
-        maximum[column] = most;
+        atomicMax(maximum + place, in_order(most));
 }
 
-// fired [classes, width] is added 1 for each row of x [.., width] and each column whose number is above its
-// threshold [width], in the class of the row: label [rows]. row as for add_statistics. Atomic sums of
-// integers, which are the same in any order.
-extern "C" __global__ void __launch_bounds__(128)
-    count_above(u64 *__restrict__ fired, const float *__restrict__ x, const float *__restrict__ threshold,
-                const u32 *__restrict__ label, const u32 *__restrict__ row, u32 rows, u32 width)
+// fired [classes, groups, width] is added 1 for each row and each column whose number is above its threshold
+// [groups, width], in the class of the row: label [rows], of row i of any group. A thread adds what it has
+// when the class changes, so rows are best in the order of their classes. What is not finite is wrong.
+extern "C" __global__ void __launch_bounds__(128, 12)
+    count_above(u64 *__restrict__ fired, u64 *__restrict__ wrong, const float *__restrict__ x,
+                const float *__restrict__ threshold, const u32 *__restrict__ label,
+                const u32 *__restrict__ row, u32 rows, u32 width, u64 mark)
 {
     const u32 column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= width)
         return;
-    for (u64 i = blockIdx.y; i < rows; i += gridDim.y)
-        if (x[u64(row == nullptr ? i : row[i]) * width + column] > threshold[column])
-            atomicAdd(fired + u64(label[i]) * width + column, u64(1));
+    const Slice slice = slice_of_block(rows, width);
+    const u64 place = slice.in_columns + column, places = u64(gridDim.y) * width;
+    const float least = threshold[place];
+    u32 of_label = label[min(slice.begin, rows - 1)], count = 0;
+    bool fit = true;
+    each_row(slice, x, row, width, column, [&](u32 i, float value) {
+        fit = fit && is_finite(value);
+        const u32 next = label[i];
+        if (next != of_label) {
+            atomicAdd(fired + of_label * places + place, u64(count));
+            of_label = next;
+            count = 0;
+        }
+        count += value > least;
+    });
+    atomicAdd(fired + of_label * places + place, u64(count));
+    if (!fit)
+        atomicMin(wrong, mark);
 }
 
-// For each row of x [.., width] a bit for each column: whether its number is above its threshold [width].
-// bits [rows, ceil(width / 8)], the lowest bit of a byte first; what is behind the last column is 0. row as
-// for add_statistics.
+// For each row of all groups a bit for each column: whether its number is above its threshold
+// [groups, width]. bits [groups * rows, ceil(width / 8)], the lowest bit of a byte first; what is behind the
+// last column is 0. What is not finite is wrong.
 extern "C" __global__ void __launch_bounds__(128)
-    pack_above(unsigned char *__restrict__ bits, const float *__restrict__ x,
-               const float *__restrict__ threshold, const u32 *__restrict__ row, u32 rows, u32 width)
+    pack_above(unsigned char *__restrict__ bits, u64 *__restrict__ wrong, const float *__restrict__ x,
+               const float *__restrict__ threshold, const u32 *__restrict__ row, u32 groups, u32 rows,
+               u32 width, u64 mark)
 {
     const u32 bytes = (width - 1) / 8 + 1, byte = blockIdx.x * blockDim.x + threadIdx.x;
     if (byte >= bytes)
         return;
     const u32 first = 8 * byte, count = min(width - first, 8u);
-    for (u64 i = blockIdx.y; i < rows; i += gridDim.y) {
-        const float *numbers = x + u64(row == nullptr ? i : row[i]) * width + first;
+    const u64 all = u64(groups) * rows;
+    bool fit = true;
+    for (u64 i = blockIdx.y; i < all; i += gridDim.y) {
+        const float *numbers = row_at(x, row, i, width) + first;
+        const float *thresholds = threshold + i / rows * width + first;
         u32 above = 0;
-        for (u32 bit = 0; bit < count; bit++)
-            above |= u32(numbers[bit] > threshold[first + bit]) << bit;
+        for (u32 bit = 0; bit < count; bit++) {
+            fit = fit && is_finite(numbers[bit]);
+            above |= u32(numbers[bit] > thresholds[bit]) << bit;
+        }
         bits[i * bytes + byte] = static_cast<unsigned char>(above);
     }
+    if (!fit)
+        atomicMin(wrong, mark);
 }

@@ -1,0 +1,286 @@
+//! Reductions of rows against plain loops, to the last bit.
+
+use candle_core::{Device, Result, Tensor};
+use skn_kernels::{
+    Backend, ColumnCounts, ColumnSums, Misfit, RowGroups, RowRuns, numbers_read_back, pack_above, pool_rows,
+    with_values,
+};
+
+/// Rows, columns and groups of them: on both sides of a block's columns and of a slice's rows.
+const SIZES: [[usize; 3]; 6] =
+    [[1, 1, 1], [5, 127, 1], [12, 130, 3], [70, 9, 1], [134, 128, 2], [30, 257, 5]];
+
+/// A matrix of so many rows whose numbers are of many magnitudes, zeros of both signs and halves of a step among them.
+fn matrix(rows: usize, width: usize, seed: u64) -> Vec<Vec<f32>> {
+    let step = 0.5f32.powi(40);
+    let special = [0.0, -0.0, 0.5 * step, 1.5 * step, -2.5 * step, 1e-45, 2048.0, -1_048_576.0];
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (bits, exponent) = ((state >> 40) as u32, (state >> 34) as i32 & 31);
+        match bits % 6 {
+            0 => special[bits as usize / 6 % special.len()],
+            sign => bits as f32 * 0.5f32.powi(exponent + 5) * if sign > 3 { 1.0 } else { -1.0 },
+        }
+    };
+    (0..rows).map(|_| (0..width).map(|_| next()).collect()).collect()
+}
+
+/// As a part of a wider and longer tensor, as it comes out of a product that is cut.
+fn tensor(rows: &[Vec<f32>], cut: bool) -> Result<Tensor> {
+    let (count, width) = (rows.len(), rows[0].len());
+    let whole: Vec<f32> = rows.iter().flatten().copied().collect();
+    let whole = Tensor::from_vec(whole, (count, width), &Device::Cpu)?;
+    if !cut {
+        return Ok(whole);
+    }
+    let beside = Tensor::full(f32::NAN, (count, 3), &Device::Cpu)?;
+    let wide = Tensor::cat(&[&beside, &whole], 1)?;
+    let above = Tensor::full(f32::INFINITY, (1, width + 3), &Device::Cpu)?;
+    Tensor::cat(&[&above, &wide], 0)?.narrow(1, 3, width)?.narrow(0, 1, count)
+}
+
+/// Rows in no order, some twice, as many in each group, of three classes.
+fn groups(rows: usize, groups: usize) -> (Vec<u32>, Vec<u32>) {
+    let each = rows.div_ceil(groups);
+    let numbers = (0..groups * each).map(|place| (place * 7 % rows) as u32).collect();
+    let mut classes: Vec<u32> = (0..each).map(|place| (place * place % 3) as u32).collect();
+    // Half the sizes as a batch has them.
+    if rows.is_multiple_of(2) {
+        classes.sort_unstable();
+    }
+    (numbers, classes)
+}
+
+/// What is taken: for each group its rows.
+fn taken<'x>(x: &'x [Vec<f32>], numbers: &[u32], each: usize) -> Vec<Vec<&'x [f32]>> {
+    numbers.chunks(each).map(|of| of.iter().map(|&row| &x[row as usize][..]).collect()).collect()
+}
+
+fn steps(number: f64) -> i128 {
+    (number * (1u64 << 40) as f64).round_ties_even() as i128
+}
+
+#[test]
+fn sums_squares_and_ranges_of_two_batches() -> Result<()> {
+    crate::prepare();
+    for (size, [rows, width, count]) in SIZES.into_iter().enumerate() {
+        let (mut expected, mut squares) = (vec![0i128; count * width], vec![0i128; count * width]);
+        let mut range = [vec![f32::INFINITY; count * width], vec![f32::NEG_INFINITY; count * width]];
+        let mut all = ColumnSums::new([count, width], true, true, &Device::Cpu)?;
+        let mut plain = ColumnSums::new([count, width], false, false, &Device::Cpu)?;
+        let mut misfit = Misfit::new(&Device::Cpu)?;
+        for seed in [1, 2] {
+            let x = matrix(rows, width, seed);
+            let (numbers, classes) = groups(rows, count);
+            for (group, of) in taken(&x, &numbers, classes.len()).into_iter().enumerate() {
+                for (column, &value) in of.into_iter().flat_map(|row| row.iter().enumerate()) {
+                    let place = group * width + column;
+                    expected[place] += steps(value.into());
+                    squares[place] += steps(f64::from(value) * f64::from(value));
+                    range[0][place] = range[0][place].min(value + 0.0);
+                    range[1][place] = range[1][place].max(value + 0.0);
+                }
+            }
+            let (x, rows) = (tensor(&x, size % 2 == 1)?, RowGroups::new(count, numbers, classes)?);
+            all.add(&x, &rows, &mut misfit)?;
+            plain.add(&x, &rows, &mut misfit)?;
+        }
+        let found = all.totals()?;
+        assert_eq!(found.sums, expected, "{size}");
+        assert_eq!(found.squares, Some(squares), "{size}");
+        let bits =
+            |of: &[Vec<f32>; 2]| of.each_ref().map(|of| of.iter().map(|of| of.to_bits()).collect::<Vec<_>>());
+        assert_eq!(found.range.as_ref().map(bits), Some(bits(&range)), "{size}");
+        let found = plain.totals()?;
+        assert_eq!((found.sums, found.squares, found.range), (expected, None, None), "{size}");
+        assert_eq!(misfit.found()?, None);
+    }
+    Ok(())
+}
+
+#[test]
+fn counts_and_bits_of_two_batches() -> Result<()> {
+    crate::prepare();
+    for (size, [rows, width, count]) in SIZES.into_iter().enumerate() {
+        let places = count * width;
+        let mut expected = vec![0u64; 3 * places];
+        let mut counts = ColumnCounts::new(3, [count, width], &Device::Cpu)?;
+        let mut misfit = Misfit::new(&Device::Cpu)?;
+        let first = matrix(rows, width, 1);
+        // Some are equal to a number that is compared with them.
+        let mut threshold = matrix(count, width, 3);
+        threshold.iter_mut().for_each(|of| of[width / 2] = first[rows - 1][width / 2]);
+        for x in [first, matrix(rows, width, 2)] {
+            let (numbers, classes) = groups(rows, count);
+            let mut bits = Vec::new();
+            for (group, of) in taken(&x, &numbers, classes.len()).into_iter().enumerate() {
+                for (row, &class) in of.into_iter().zip(&classes) {
+                    let above: Vec<bool> = row.iter().zip(&threshold[group]).map(|(a, b)| a > b).collect();
+                    for (column, _) in above.iter().enumerate().filter(|(_, above)| **above) {
+                        expected[class as usize * places + group * width + column] += 1;
+                    }
+                    let byte =
+                        |of: &[bool]| of.iter().rev().fold(0u8, |byte, &bit| byte << 1 | u8::from(bit));
+                    bits.push(above.chunks(8).map(byte).collect::<Vec<_>>());
+                }
+            }
+            let (x, threshold) = (tensor(&x, size % 2 == 1)?, tensor(&threshold, size % 3 == 1)?);
+            let rows = RowGroups::new(count, numbers, classes)?;
+            counts.add(&x, &rows, &threshold, &mut misfit)?;
+            assert_eq!(pack_above(&x, &rows, &threshold, &mut misfit)?.to_vec2::<u8>()?, bits, "{size}");
+        }
+        assert_eq!(counts.counts()?, expected, "{size}");
+        assert_eq!(misfit.found()?, None);
+    }
+    Ok(())
+}
+
+#[test]
+fn means_and_maxima_of_runs() -> Result<()> {
+    crate::prepare();
+    for (size, [rows, width, _]) in SIZES.into_iter().enumerate() {
+        let mut x = matrix(rows, width, 5);
+        // Numbers whose sum shows its order.
+        x.iter_mut().enumerate().for_each(|(row, of)| of[width - 1] = [1e20, 1.0, -1e20, 3.0][row % 4]);
+        let runs = [0..rows, rows / 2..rows, rows - 1..rows];
+        let mut expected = [Vec::new(), Vec::new()];
+        for run in &runs {
+            let column = |column: usize| run.clone().map(move |row| (row, column));
+            let sum = |of: usize| column(of).fold(0f64, |sum, (row, of)| sum + f64::from(x[row][of]));
+            let most =
+                |most: f32, (row, of): (usize, usize)| if x[row][of] > most { x[row][of] } else { most };
+            expected[0].push((0..width).map(|of| (sum(of) / run.len() as f64) as f32).collect::<Vec<_>>());
+            expected[1].push((0..width).map(|of| column(of).fold(f32::NEG_INFINITY, most)).collect());
+        }
+        let bits = |of: &[Vec<f32>]| of.iter().flatten().map(|of| of.to_bits()).collect::<Vec<_>>();
+        let (x, runs, mut misfit) =
+            (tensor(&x, size % 2 == 1)?, RowRuns::new(&runs)?, Misfit::new(&Device::Cpu)?);
+        for wanted in [[true, true], [true, false], [false, true]] {
+            let found = pool_rows(&x, &runs, wanted, &mut misfit)?;
+            for ((found, expected), wanted) in found.into_iter().zip(&expected).zip(wanted) {
+                assert_eq!(found.is_some(), wanted);
+                if let Some(found) = found {
+                    assert_eq!(bits(&found.to_vec2()?), bits(expected), "{size}");
+                }
+            }
+        }
+        assert_eq!(misfit.found()?, None);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_can_not_be_taken_is_told_by_the_first_mark() -> Result<()> {
+    crate::prepare();
+    let sizes = (9, 130);
+    let threshold = Tensor::zeros((1, sizes.1), candle_core::DType::F32, &Device::Cpu)?;
+    let rows = RowGroups::new(1, vec![0, 4, 8], vec![0, 1, 0])?;
+    let runs = RowRuns::new(&[0..1, 4..9])?;
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1_048_577.0] {
+        // In a row that nobody takes, and in one that is taken.
+        for (row, is_taken) in [(2, false), (4, true)] {
+            let mut x = matrix(sizes.0, sizes.1, 9);
+            x[row][sizes.1 - 1] = bad;
+            let (right, x) = (tensor(&matrix(sizes.0, sizes.1, 9), false)?, tensor(&x, false)?);
+            for kind in 0..4 {
+                let mut misfit = Misfit::new(&Device::Cpu)?;
+                for (mark, x) in [(3, &right), (8, &x), (9, &x), (5, &right)] {
+                    misfit.set_mark(mark);
+                    match kind {
+                        0 => ColumnSums::new([1, sizes.1], false, true, &Device::Cpu)?.add(
+                            x,
+                            &rows,
+                            &mut misfit,
+                        )?,
+                        1 => ColumnCounts::new(2, [1, sizes.1], &Device::Cpu)?.add(
+                            x,
+                            &rows,
+                            &threshold,
+                            &mut misfit,
+                        )?,
+                        2 => drop(pack_above(x, &rows, &threshold, &mut misfit)?),
+                        _ => drop(pool_rows(x, &runs, [true, true], &mut misfit)?),
+                    }
+                }
+                // What is too large is so for sums alone.
+                let expected = (is_taken && (kind == 0 || !bad.is_finite())).then_some(8);
+                assert_eq!(misfit.found()?, expected, "{bad} in row {row}, {kind}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_comes_to_nothing() -> Result<()> {
+    crate::prepare();
+    let mut misfit = Misfit::new(&Device::Cpu)?;
+    let empty = |rows, width| Tensor::zeros((rows, width), candle_core::DType::F32, &Device::Cpu);
+    // No rows, no columns, no groups.
+    for (groups, each, width) in [(2, 0, 3), (2, 3, 0), (0, 3, 4)] {
+        let rows = RowGroups::new(groups, vec![0; groups * each], vec![0; each])?;
+        let (x, threshold) = (empty(1, width)?, empty(groups, width)?);
+        let (mut sums, mut counts) = (
+            ColumnSums::new([groups, width], true, true, &Device::Cpu)?,
+            ColumnCounts::new(1, [groups, width], &Device::Cpu)?,
+        );
+        sums.add(&x, &rows, &mut misfit)?;
+        counts.add(&x, &rows, &threshold, &mut misfit)?;
+        assert_eq!(sums.totals()?.sums, vec![0; groups * width]);
+        assert_eq!(counts.counts()?, vec![0; groups * width]);
+        assert_eq!(pack_above(&x, &rows, &threshold, &mut misfit)?.elem_count(), 0);
+    }
+    let [mean, max] = pool_rows(&empty(2, 0)?, &RowRuns::new(&[0..2])?, [true, true], &mut misfit)?;
+    assert_eq!([mean, max].map(|of| of.map(|of| of.dims().to_vec())), [Some(vec![1, 0]), Some(vec![1, 0])]);
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_is_refused() -> Result<()> {
+    crate::prepare();
+    let mut misfit = Misfit::new(&Device::Cpu)?;
+    let x = tensor(&matrix(4, 3, 1), false)?;
+    let rows = RowGroups::new(1, vec![0, 3], vec![1, 0])?;
+    let told = |found: Result<()>| found.unwrap_err().to_string();
+    assert!(RowGroups::new(2, vec![0, 1, 2], vec![0]).is_err() && RowRuns::new(&[2..2]).is_err());
+    let mut sums = ColumnSums::new([1, 3], false, false, &Device::Cpu)?;
+    let beyond = RowGroups::new(1, vec![0, 4], vec![0, 0])?;
+    assert_eq!(
+        told(sums.add(&x, &beyond, &mut misfit)),
+        "column sums: expected [5 rows or more, width], found [4, 3]"
+    );
+    let two = RowGroups::new(2, vec![0, 1], vec![0])?;
+    assert_eq!(
+        told(sums.add(&x, &two, &mut misfit)),
+        "column sums: expected [groups, width] [1, 3], found [2, 3]"
+    );
+    let (mut counts, threshold) =
+        (ColumnCounts::new(1, [1, 3], &Device::Cpu)?, Tensor::ones((1, 3), x.dtype(), &Device::Cpu)?);
+    assert_eq!(
+        told(counts.add(&x, &rows, &threshold, &mut misfit)),
+        "counts: expected classes below 1, found 1"
+    );
+    let found = pack_above(&x, &rows, &threshold.t()?, &mut misfit).map(drop);
+    assert_eq!(told(found), "thresholds: expected [1, 3], found [3, 1]");
+    let found = pool_rows(&x, &RowRuns::new(&[2..5])?, [true, true], &mut misfit).map(drop);
+    assert_eq!(told(found), "pooled rows: expected [5 rows or more, width], found [4, 3]");
+    Ok(())
+}
+
+/// The only test that looks at the count: others read at the same time, so it is a bound here.
+#[test]
+fn what_comes_back_is_counted() -> Result<()> {
+    crate::prepare();
+    let x = tensor(&matrix(100, 50, 1), false)?;
+    let before = numbers_read_back();
+    with_values(&x, |values: &[f32]| assert_eq!(values.len(), 5000))?;
+    if Backend::of(&Device::Cpu).reduces() {
+        assert!(numbers_read_back() >= before + 5000);
+    }
+    let (mut sums, before) = (ColumnSums::new([1, 50], true, true, &Device::Cpu)?, numbers_read_back());
+    sums.add(&x, &RowGroups::new(1, vec![0; 70], vec![0; 70])?, &mut Misfit::new(&Device::Cpu)?)?;
+    sums.totals()?;
+    assert!(numbers_read_back() >= before + (3 + 3 + 1 + 1) * 50);
+    Ok(())
+}
