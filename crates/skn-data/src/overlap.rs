@@ -71,7 +71,7 @@ impl Overlap {
         for places in twins {
             count += 1;
             if first.len() < NAMED {
-                let row = |which: usize| sources[which].rows.get(places[which]).copied().unwrap_or_default();
+                let row = |which: usize| sources[which].rows.get(places[which]).unwrap_or_default();
                 first.push([row(0), row(1)]);
             }
         }

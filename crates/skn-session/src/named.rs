@@ -165,8 +165,8 @@ impl Named {
         let dataset = read_found(&task, found.as_deref(), self.max_data, session.progress())
             .map_err(|error| error.within(format!("option `metric_column` {column}")))?;
         let rows = dataset.splits.get(&part.split).map_or(&[][..], Vec::as_slice);
-        let number = |(row, example): (&u32, &Example)| {
-            let found = rows.get(*row as usize).filter(|found| found.label == example.label)?;
+        let number = |(row, example): (u32, &Example)| {
+            let found = rows.get(row as usize).filter(|found| found.label == example.label)?;
             found.text.as_str().parse().ok()
         };
         let numbers: Option<Vec<f64>> = part.rows.iter().zip(examples).map(number).collect();
