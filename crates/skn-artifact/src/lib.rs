@@ -74,9 +74,9 @@ pub use crate::records::{
     Agreement, BestNeuron, BestOfText, ByClass, Calibration, ChanceRecord, ClassEvaluation,
     CorrelationRecord, DamageEvidence, EvaluationRecord, Evidence, FullAndPruned, InferencePerformance,
     InferenceTime, Likelihood, MetricRecord, ModelIdentity, NeuronRecord, PartRecord, PerturbationResult,
-    PerturbationSetting, Points, RankingComparison, RankingDamage, RunRecord, ShareDamage, SkillConfig,
-    SplitRecord, StabilityRecord, StageRecord, Summary, TextsRecord, UntunedAnswers, UntunedSummary,
-    VerbalizerRecord, Verification, VoteRecord, verify,
+    PerturbationSetting, Points, RankingComparison, RankingDamage, RowNumbers, RunRecord, ShareDamage,
+    SkillConfig, SplitRecord, StabilityRecord, StageRecord, Summary, TextsRecord, UntunedAnswers,
+    UntunedSummary, VerbalizerRecord, Verification, VoteRecord, verify,
 };
 pub use crate::regular::{open_regular, read_regular};
 pub use crate::spool::Spool;

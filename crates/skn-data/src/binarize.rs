@@ -136,7 +136,7 @@ impl Sides {
 /// is to be balanced.
 pub fn binarize(dataset: &Dataset, task: &Task, part: SubTask, choice: Choice) -> Result<Dataset> {
     let sides = Sides::of(task, choice)?;
-    let task = &with_splits_of(dataset, task);
+    let task = &with_splits_of(&dataset.splits, task);
     let mut splits: BTreeMap<String, Vec<Example>> = BTreeMap::new();
     for name in task.split_names() {
         let Some(rows) = dataset.splits.get(name) else {
@@ -144,7 +144,7 @@ pub fn binarize(dataset: &Dataset, task: &Task, part: SubTask, choice: Choice) -
             if dataset.splits.len() == 1 && name != task.splits.train {
                 continue;
             }
-            return Err(no_split(dataset, name));
+            return Err(no_split(&dataset.splits, name));
         };
         let kept = rows
             .iter()

@@ -26,7 +26,7 @@ pub struct Example {
 
 impl Example {
     /// All its texts, in the order of the task's columns.
-    pub fn texts(&self) -> impl Iterator<Item = &Text> {
+    pub fn texts(&self) -> impl Iterator<Item = &Text> + Clone {
         std::iter::once(&self.text).chain(&self.pair).chain(&self.more)
     }
 }
@@ -69,14 +69,16 @@ pub fn part_hash(rows: &[Example]) -> String {
 
 pub(crate) fn hash_rows(hash: &mut Sha256, rows: &[Example]) {
     hash.update((rows.len() as u64).to_le_bytes());
-    for row in rows {
-        hash.update((row.texts().count() as u64).to_le_bytes());
-        row.texts().for_each(|text| hash_text(hash, text));
-        hash.update(row.label.to_le_bytes());
-    }
+    rows.iter().for_each(|row| hash_row(hash, row.texts().map(Text::as_str), row.label));
 }
 
-fn hash_text(hash: &mut Sha256, text: &str) {
+pub(crate) fn hash_row<'t>(hash: &mut Sha256, texts: impl Iterator<Item = &'t str> + Clone, label: i64) {
+    hash.update((texts.clone().count() as u64).to_le_bytes());
+    texts.for_each(|text| hash_text(hash, text));
+    hash.update(label.to_le_bytes());
+}
+
+pub(crate) fn hash_text(hash: &mut Sha256, text: &str) {
     hash.update((text.len() as u64).to_le_bytes());
     hash.update(text.as_bytes());
 }

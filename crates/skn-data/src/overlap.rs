@@ -2,11 +2,26 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::dataset::Example;
+use sha2::{Digest, Sha256};
+use skn_artifact::ArtifactError;
+
+use crate::dataset::{Example, hash_text};
 use crate::split::{PartIndex, Splits};
+use crate::stored_rows::Kept;
+use crate::stored_splits::StoredSplits;
 
 /// Places that are named of many.
 const NAMED: usize = 3;
+
+/// So many rows of train are looked at together, of those that are stored.
+const TOGETHER: usize = 1 << 15;
+
+/// What stands for a row's texts where all of them are too many: no two that differ are ever met with the same.
+const HASH: usize = 16;
+type Hashed = [u8; HASH];
+
+/// Hashes that are read at once.
+const AT_ONCE: usize = 1 << 12;
 
 /// Texts of a part that stand in train too: whoever learned them by heart is scored on them.
 ///
@@ -56,27 +71,104 @@ impl Overlap {
                 let twin = *train.get(&hashes.hash_one(&said))?;
                 (self::said(&splits.train[twin]) == said).then_some([place, twin])
             });
-            Self::told(part, rows.len(), twins, [index, &source.train])
+            let mut met = Twins::default();
+            twins.for_each(|places| met.meet(places));
+            Self::told(part, rows.len(), met, [index, &source.train])
         });
         found.into_iter().filter(|overlap| overlap.count > 0).collect()
     }
 
-    fn told(
-        part: &'static str,
-        rows: usize,
-        twins: impl Iterator<Item = [usize; 2]>,
-        sources: [&PartIndex; 2],
-    ) -> Self {
-        let (mut count, mut first) = (0, Vec::new());
-        for places in twins {
-            count += 1;
-            if first.len() < NAMED {
-                let row = |which: usize| sources[which].rows.get(places[which]).copied().unwrap_or_default();
-                first.push([row(0), row(1)]);
+    /// The same of rows that are stored, of which memory then has a few bytes for some thousands.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be read, or a file for what is noted of them can't be written.
+    pub fn of_stored(splits: &StoredSplits) -> Result<Vec<Self>, ArtifactError> {
+        let source = splits.source();
+        let train = hashes(splits, &source.train)?;
+        let mut found = Vec::new();
+        for (part, index) in [("dev", &source.dev), ("test", &source.test)] {
+            let (hashes, mut met) = (hashes(splits, index)?, Twins::default());
+            let portions = source.train.rows.len().div_ceil(TOGETHER);
+            for portion in 0..portions {
+                // Those that are the same are of the same portion.
+                let is_here = |hash: &Hashed| {
+                    let [a, b, c, d, ..] = *hash;
+                    u32::from_le_bytes([a, b, c, d]) as usize % portions == portion
+                };
+                let mut here: HashMap<Hashed, u32> = HashMap::new();
+                each(&train, source.train.rows.len(), |place, hash| {
+                    if is_here(hash) {
+                        here.entry(*hash).or_insert(place as u32);
+                    }
+                })?;
+                each(&hashes, index.rows.len(), |place, hash| {
+                    if let Some(twin) = here.get(hash) {
+                        met.meet([place, *twin as usize]);
+                    }
+                })?;
             }
+            found.push(Self::told(part, index.rows.len(), met, [index, &source.train]));
         }
-        Self { part, splits: sources.map(|source| source.split.clone()), count, rows, first }
+        Ok(found.into_iter().filter(|overlap| overlap.count > 0).collect())
     }
+
+    fn told(part: &'static str, rows: usize, met: Twins, sources: [&PartIndex; 2]) -> Self {
+        let row = |which: usize, place| sources[which].rows.get(place).unwrap_or_default();
+        let first = met.first.iter().map(|[place, twin]| [row(0, *place), row(1, *twin)]).collect();
+        Self { part, splits: sources.map(|source| source.split.clone()), count: met.count, rows, first }
+    }
+}
+
+/// Places of a part, each with the first of train that says the same.
+#[derive(Default)]
+struct Twins {
+    count: usize,
+    /// The first of them.
+    first: Vec<[usize; 2]>,
+}
+
+impl Twins {
+    fn meet(&mut self, places: [usize; 2]) {
+        self.count += 1;
+        let at = self.first.partition_point(|met| met < &places);
+        if at < NAMED {
+            self.first.insert(at, places);
+            self.first.truncate(NAMED);
+        }
+    }
+}
+
+/// What stands for each row of a part.
+fn hashes(splits: &StoredSplits, part: &PartIndex) -> Result<Kept, ArtifactError> {
+    let rows = splits.rows();
+    let mut kept = Kept::new(rows.folder());
+    let mut some = Vec::with_capacity(AT_ONCE * HASH);
+    rows.look_at(&part.split, &part.rows, |row| {
+        let mut hash = Sha256::new();
+        row.texts().for_each(|text| hash_text(&mut hash, &plain(text)));
+        let hash: [u8; 32] = hash.finalize().into();
+        some.extend_from_slice(&hash[..HASH]);
+        if some.len() == AT_ONCE * HASH {
+            kept.add(&some)?;
+            some.clear();
+        }
+        Ok(())
+    })?;
+    kept.add(&some)?;
+    Ok(kept)
+}
+
+/// Looks at so many hashes, each with the place of its row.
+fn each(kept: &Kept, rows: usize, mut look: impl FnMut(usize, &Hashed)) -> Result<(), ArtifactError> {
+    let mut some = vec![0; AT_ONCE * HASH];
+    for first in (0..rows).step_by(AT_ONCE) {
+        let count = AT_ONCE.min(rows - first);
+        let some = &mut some[..count * HASH];
+        kept.read((first * HASH) as u64, some)?;
+        some.as_chunks().0.iter().enumerate().for_each(|(place, hash)| look(first + place, hash));
+    }
+    Ok(())
 }
 
 impl fmt::Display for Overlap {
@@ -94,7 +186,11 @@ impl fmt::Display for Overlap {
 
 /// What a row says, without case and the blanks around it.
 fn said(row: &Example) -> Vec<String> {
-    row.texts().map(|text| text.trim().to_lowercase()).collect()
+    row.texts().map(|text| plain(text)).collect()
+}
+
+fn plain(text: &str) -> String {
+    text.trim().to_lowercase()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use skn_artifact::did_you_mean;
+use skn_artifact::{RowNumbers, did_you_mean};
 use skn_random::{Key, Purpose};
 
 use crate::dataset::{Dataset, Example, hash_rows};
@@ -46,7 +46,7 @@ pub struct PartIndex {
     /// The split's name in the data set.
     pub split: String,
     /// Row numbers in it, from 0, ascending.
-    pub rows: Vec<u32>,
+    pub rows: RowNumbers,
 }
 
 impl Splits {
@@ -66,7 +66,7 @@ impl Splits {
 ///
 /// A split that the task names is missing, or a part would have no labelled row.
 pub fn split(dataset: Dataset, task: &Task, seed: u64) -> Result<Splits> {
-    let index = index(&dataset, task, seed)?;
+    let index = index(Outline::of(&dataset), task, seed)?;
     divided(dataset, index)
 }
 
@@ -77,11 +77,16 @@ pub fn split(dataset: Dataset, task: &Task, seed: u64) -> Result<Splits> {
 /// [`DataError::SplitMismatch`] if these are not the data that `index` was made from, or if it names rows that do
 /// not exist, have no label or are in two parts.
 pub fn split_with(dataset: Dataset, index: &SplitIndex) -> Result<Splits> {
-    let found = dataset.sha256();
-    if index.data_sha256 != found {
-        return Err(mismatch("data_sha256", &index.data_sha256, &found));
-    }
+    check_data(index, &dataset.sha256())?;
     divided(dataset, index.clone())
+}
+
+/// Refuses data that `index` was not made from.
+pub(crate) fn check_data(index: &SplitIndex, found: &str) -> Result<()> {
+    match index.data_sha256 == found {
+        true => Ok(()),
+        false => Err(mismatch("data_sha256", &index.data_sha256, found)),
+    }
 }
 
 /// The parts of the data that `index` was made from.
@@ -123,37 +128,47 @@ pub fn data_hash(splits: &Splits) -> String {
 
 /// Whether a part is all rows of its split, as they stand, which all have labels.
 fn is_whole(part: &PartIndex, rows: &[Example]) -> bool {
-    part.rows.len() == rows.len()
-        && part.rows.iter().enumerate().all(|(place, row)| place == *row as usize)
-        && rows.iter().all(|row| row.label >= 0)
+    part.rows.are_all_of(rows.len()) && rows.iter().all(|row| row.label >= 0)
 }
 
 /// Rows of data set splits that no part has taken yet.
 type Rest = BTreeMap<String, Vec<Option<Example>>>;
 
 fn take(part: &str, index: &PartIndex, rest: &mut Rest) -> Result<Vec<Example>> {
-    // A task without data has parts that come from nowhere.
-    if index.rows.is_empty() && index.split.is_empty() {
+    if comes_from_nowhere(index) {
         return Ok(Vec::new());
     }
-    let Some(rows) = rest.get_mut(&index.split) else {
-        return Err(mismatch(part, &format!("a split {:?}", index.split), "none"));
-    };
+    let Some(rows) = rest.get_mut(&index.split) else { return Err(lacks_split(part, index)) };
     let count = rows.len();
-    let mut row = |row: &u32| {
-        let expected = format!("row {row} of split {:?}, labelled and in no other part", index.split);
-        match rows.get_mut(*row as usize).map(Option::take) {
-            Some(Some(example)) if example.label >= 0 => Ok(example),
-            Some(Some(_)) => Err(mismatch(part, &expected, "no label")),
-            Some(None) => Err(mismatch(part, &expected, "the row taken twice")),
-            None => Err(mismatch(part, &expected, &format!("{count} rows"))),
-        }
-    };
     let mut taken = Vec::with_capacity(index.rows.len());
-    for place in &index.rows {
-        taken.push(row(place)?);
+    for row in index.rows.iter() {
+        taken.push(match rows.get_mut(row as usize).map(Option::take) {
+            Some(Some(example)) if example.label >= 0 => example,
+            Some(Some(_)) => return Err(wrong_row(part, index, row, "no label")),
+            Some(None) => return Err(wrong_row(part, index, row, TWICE)),
+            None => return Err(wrong_row(part, index, row, &format!("{count} rows"))),
+        });
     }
     Ok(taken)
+}
+
+/// What is found of a row that two parts have.
+pub(crate) const TWICE: &str = "the row taken twice";
+
+/// A task without data has parts that come from nowhere.
+pub(crate) fn comes_from_nowhere(index: &PartIndex) -> bool {
+    index.rows.is_empty() && index.split.is_empty()
+}
+
+/// The error of a part of a split that the data lack.
+pub(crate) fn lacks_split(part: &str, index: &PartIndex) -> DataError {
+    mismatch(part, &format!("a split {:?}", index.split), "none")
+}
+
+/// The error of a row that a part can't have.
+pub(crate) fn wrong_row(part: &str, index: &PartIndex, row: u32, found: &str) -> DataError {
+    let expected = format!("row {row} of split {:?}, labelled and in no other part", index.split);
+    mismatch(part, &expected, found)
 }
 
 fn mismatch(field: &str, expected: &str, found: &str) -> DataError {
@@ -164,18 +179,56 @@ fn mismatch(field: &str, expected: &str, found: &str) -> DataError {
     }
 }
 
-/// Which rows are train, dev and test.
-fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
-    let data_sha256 = dataset.sha256();
-    let task = &with_splits_of(dataset, task);
-    if !task.needs_data() {
-        let test = PartIndex { split: "test".to_owned(), rows: labelled(dataset, "test")? };
-        return Ok(SplitIndex { data_sha256, test, ..SplitIndex::default() });
+/// What is known of a data set beside its texts.
+pub(crate) struct Outline {
+    /// [`Dataset::sha256`].
+    pub(crate) sha256: String,
+    pub(crate) splits: BTreeMap<String, OfSplit>,
+}
+
+/// The same of one split.
+pub(crate) struct OfSplit {
+    /// How many rows it has.
+    pub(crate) rows: usize,
+    /// Those that have a label.
+    pub(crate) labelled: RowNumbers,
+}
+
+impl Outline {
+    fn of(dataset: &Dataset) -> Self {
+        let of_split = |rows: &Vec<Example>| {
+            let labelled = rows.iter().enumerate().filter(|(_, row)| row.label >= 0);
+            OfSplit { rows: rows.len(), labelled: labelled.map(|(row, _)| row as u32).collect() }
+        };
+        let splits = dataset.splits.iter().map(|(name, rows)| (name.clone(), of_split(rows)));
+        Self { sha256: dataset.sha256(), splits: splits.collect() }
     }
-    let [train, dev, test] = parts(dataset, task, seed)?;
+
+    /// The labelled rows of a split.
+    fn labelled(&self, split: &str) -> Result<&RowNumbers> {
+        let Some(of) = self.splits.get(split) else { return Err(no_split(&self.splits, split)) };
+        match u32::try_from(of.rows) {
+            Ok(_) => Ok(&of.labelled),
+            Err(_) => Err(empty(split, &format!("{} rows are more than {}", of.rows, u32::MAX))),
+        }
+    }
+
+    fn rows(&self, split: &str) -> usize {
+        self.splits.get(split).map_or(0, |of| of.rows)
+    }
+}
+
+/// Which rows are train, dev and test.
+pub(crate) fn index(data: Outline, task: &Task, seed: u64) -> Result<SplitIndex> {
+    let task = &with_splits_of(&data.splits, task);
+    if !task.needs_data() {
+        let test = PartIndex { split: "test".to_owned(), rows: data.labelled("test")?.clone() };
+        return Ok(SplitIndex { data_sha256: data.sha256, test, ..SplitIndex::default() });
+    }
+    let [train, dev, test] = parts(&data, task, seed)?;
     for (name, part) in [("train", &train), ("dev", &dev), ("test", &test)] {
         if part.rows.is_empty() {
-            let all = dataset.splits.get(&part.split).map_or(0, Vec::len);
+            let all = data.rows(&part.split);
             let found = if all == 0 { "no rows".to_owned() } else { format!("none in {all} rows") };
             let reason = format!(
                 "it is {name} of task {}: expected a row with a label in column {:?}, found {found}",
@@ -184,72 +237,62 @@ fn index(dataset: &Dataset, task: &Task, seed: u64) -> Result<SplitIndex> {
             return Err(empty(&part.split, &reason));
         }
     }
-    Ok(SplitIndex { data_sha256, train, dev, test })
+    Ok(SplitIndex { data_sha256: data.sha256, train, dev, test })
 }
 
 /// The same task with the splits of the usual names that the data have, if it names none.
-pub(crate) fn with_splits_of(dataset: &Dataset, task: &Task) -> Task {
-    let has = |split: &str| Ok::<_, std::convert::Infallible>(dataset.splits.contains_key(split));
+pub(crate) fn with_splits_of<T>(splits: &BTreeMap<String, T>, task: &Task) -> Task {
+    let has = |split: &str| Ok::<_, std::convert::Infallible>(splits.contains_key(split));
     match task.with_splits(has) {
         Ok(task) => task,
         Err(never) => match never {},
     }
 }
 
-fn parts(dataset: &Dataset, task: &Task, seed: u64) -> Result<[PartIndex; 3]> {
+fn parts(data: &Outline, task: &Task, seed: u64) -> Result<[PartIndex; 3]> {
     let part = |split: &str, rows| PartIndex { split: split.to_owned(), rows };
-    if let (1, Some(only)) = (dataset.splits.len(), dataset.splits.keys().next()) {
-        let [train, dev, test] = divide(only, labelled(dataset, only)?, [1, 1], 10, seed)?;
+    if let (1, Some(only)) = (data.splits.len(), data.splits.keys().next()) {
+        let [train, dev, test] = divide(only, data.labelled(only)?, [1, 1], 10, seed)?;
         return Ok([part(only, train), part(only, dev), part(only, test)]);
     }
     let train = &task.splits.train;
-    let all = labelled(dataset, train)?;
-    match held_out(dataset, task)? {
-        (Some(dev), test) => {
-            let dev_rows = labelled(dataset, dev)?;
-            Ok([part(train, all), part(dev, dev_rows), part(test, labelled(dataset, test)?)])
-        }
+    let all = data.labelled(train)?;
+    let whole = |split: &str| Ok::<_, DataError>(part(split, data.labelled(split)?.clone()));
+    match held_out(data, task)? {
+        (Some(dev), test) => Ok([part(train, all.clone()), whole(dev)?, whole(test)?]),
         (None, test) => {
             let [kept, dev, _] = divide(train, all, [1, 0], 5, seed)?;
-            Ok([part(train, kept), part(train, dev), part(test, labelled(dataset, test)?)])
+            Ok([part(train, kept), part(train, dev), whole(test)?])
         }
     }
 }
 
 /// The splits that serve as dev (none: a part of train) and as test.
-fn held_out<'t>(dataset: &Dataset, task: &'t Task) -> Result<(Option<&'t str>, &'t str)> {
+fn held_out<'t>(data: &Outline, task: &'t Task) -> Result<(Option<&'t str>, &'t str)> {
     let Some(test) = task.splits.test.as_deref() else {
-        let found: Vec<&str> = dataset.splits.keys().map(String::as_str).collect();
+        let found: Vec<&str> = data.splits.keys().map(String::as_str).collect();
         let reason =
             format!("task {} has this split alone, but the data have {}", task.name, found.join(", "));
         return Err(empty(&task.splits.train, &reason));
     };
     match task.splits.dev.as_deref() {
         // Rows without labels, as GLUE's: not a split that has lost its rows.
-        Some(dev) if labelled(dataset, test)?.is_empty() && !dataset.splits[test].is_empty() => {
-            Ok((None, dev))
-        }
+        Some(dev) if data.labelled(test)?.is_empty() && data.rows(test) > 0 => Ok((None, dev)),
         dev => Ok((dev, test)),
     }
 }
 
-/// The labelled rows of a split.
-fn labelled(dataset: &Dataset, split: &str) -> Result<Vec<u32>> {
-    let Some(rows) = dataset.splits.get(split) else {
-        return Err(no_split(dataset, split));
-    };
-    if u32::try_from(rows.len()).is_err() {
-        return Err(empty(split, &format!("{} rows are more than {}", rows.len(), u32::MAX)));
-    }
-    let rows = rows.iter().enumerate().filter(|(_, row)| row.label >= 0);
-    Ok(rows.map(|(row, _)| row as u32).collect())
-}
-
 /// Takes `counts[0]` and `counts[1]` of every `of` rows, at least one each, for dev and test. Each part ascends.
-fn divide(split: &str, rows: Vec<u32>, counts: [usize; 2], of: usize, seed: u64) -> Result<[Vec<u32>; 3]> {
+fn divide(
+    split: &str,
+    rows: &RowNumbers,
+    counts: [usize; 2],
+    of: usize,
+    seed: u64,
+) -> Result<[RowNumbers; 3]> {
     if rows.is_empty() {
         // Whoever asked knows which column has no label.
-        return Ok([const { Vec::new() }; 3]);
+        return Ok(Default::default());
     }
     let size = |count: usize| (rows.len() * count / of).max(count);
     let (dev, test) = (size(counts[0]), size(counts[1]));
@@ -260,19 +303,19 @@ fn divide(split: &str, rows: Vec<u32>, counts: [usize; 2], of: usize, seed: u64)
             &format!("expected at least {needed} rows with a label, found {}", rows.len()),
         ));
     }
-    let mut order = rows;
+    let mut order: Vec<u32> = rows.iter().collect();
     Key::new(seed, Purpose::Split).rng().shuffle(&mut order);
     let mut train = order.split_off(dev + test);
     let mut test = order.split_off(dev);
     for part in [&mut train, &mut order, &mut test] {
         part.sort_unstable();
     }
-    Ok([train, order, test])
+    Ok([train, order, test].map(RowNumbers::from))
 }
 
 /// The error of a split that the data lack.
-pub(crate) fn no_split(dataset: &Dataset, split: &str) -> DataError {
-    let found: Vec<&str> = dataset.splits.keys().map(String::as_str).collect();
+pub(crate) fn no_split<T>(splits: &BTreeMap<String, T>, split: &str) -> DataError {
+    let found: Vec<&str> = splits.keys().map(String::as_str).collect();
     let near = did_you_mean(split, found.iter().copied());
     let hint = near.map_or_else(String::new, |near| format!("; {near}"));
     empty(split, &format!("expected this split, found {}{hint}", found.join(", ")))
@@ -330,7 +373,8 @@ mod tests {
         let mut data = dataset(&[("train", 9), ("validation", 4), ("test", 5)]);
         data.splits.get_mut("validation").unwrap()[1].label = -1;
         let splits = split(data, &task("tweet_eval"), 0).unwrap();
-        assert_eq!((sizes(&splits), &splits.source.dev.rows[..]), ([9, 3, 5], &[0, 2, 3][..]));
+        assert_eq!(sizes(&splits), [9, 3, 5]);
+        assert_eq!(splits.source.dev.rows, [0, 2, 3]);
         let splits = split(dataset(&[("train", 10)]), &task("tweet_eval"), 0).unwrap();
         assert_eq!(sizes(&splits), [8, 1, 1]);
     }
@@ -422,11 +466,13 @@ mod tests {
         let refused = |index: &SplitIndex, data: Dataset| split_with(data, index).unwrap_err().to_string();
         let index = &splits.source;
         assert!(refused(index, dataset(&[("train", 10), ("validation", 5)])).contains("data_sha256"));
-        let beyond = SplitIndex { test: PartIndex { rows: vec![4], ..index.test.clone() }, ..index.clone() };
+        let beyond =
+            SplitIndex { test: PartIndex { rows: vec![4].into(), ..index.test.clone() }, ..index.clone() };
         assert!(refused(&beyond, data.clone()).contains("test: expected row 4"));
         let twice = SplitIndex { dev: index.train.clone(), ..index.clone() };
         assert!(refused(&twice, data.clone()).contains("taken twice"));
-        let unknown = SplitIndex { dev: PartIndex { split: "x".into(), rows: vec![0] }, ..index.clone() };
+        let unknown =
+            SplitIndex { dev: PartIndex { split: "x".into(), rows: vec![0].into() }, ..index.clone() };
         assert!(refused(&unknown, data).contains("dev: expected a split \"x\""));
     }
 
@@ -446,9 +492,9 @@ mod tests {
             let splits = split(dataset(&[("train", count)]), &task("ethos"), seed).unwrap();
             let SplitIndex { train, dev, test, .. } = &splits.source;
             for part in [train, dev, test] {
-                prop_assert!(part.rows.windows(2).all(|pair| pair[0] < pair[1]));
+                prop_assert!(part.rows.ascends());
             }
-            let mut all: Vec<u32> = [train, dev, test].iter().flat_map(|part| part.rows.clone()).collect();
+            let mut all: Vec<u32> = [train, dev, test].iter().flat_map(|part| part.rows.iter()).collect();
             all.sort_unstable();
             prop_assert_eq!(all, (0..count as u32).collect::<Vec<_>>());
             prop_assert_eq!(dev.rows.len(), (count / 10).max(1));

@@ -28,13 +28,16 @@
 
 use std::io::{self, Read, Write};
 use std::mem::take;
-use std::sync::Arc;
+use std::path::Path;
 
-use crate::dataset::{Dataset, Example, UNLABELLED};
+use skn_artifact::ArtifactError;
+
+use crate::dataset::{Dataset, Example};
 use crate::error::{DataError, Result};
+use crate::frame::Frame;
 use crate::rows::{Receiver, Row, check_length};
+use crate::stored_rows::{RowStore, StoredRows};
 use crate::task::Task;
-use crate::text::Text;
 
 /// Rows are sent when their texts have as many bytes,
 const FRAME_BYTES: usize = 1 << 20;
@@ -203,13 +206,61 @@ pub struct RowReader<'t, R> {
     input: R,
     task: &'t Task,
     left: u64,
-    dataset: Dataset,
+    keep: Keep,
     split: Option<String>,
-    rows: Vec<Example>,
     count: u64,
     files: u64,
     file: Option<(String, u64)>,
     notes: Vec<String>,
+}
+
+/// Where rows are kept.
+enum Keep {
+    /// In memory: those of the splits that have ended, and of the one that has not.
+    Here(Dataset, Vec<Example>),
+    Store(Box<RowStore>),
+}
+
+impl Keep {
+    /// How many rows the split has that has not ended.
+    fn rows(&self) -> usize {
+        match self {
+            Self::Here(_, rows) => rows.len(),
+            Self::Store(store) => store.rows(),
+        }
+    }
+
+    fn has(&self, split: &str) -> bool {
+        match self {
+            Self::Here(dataset, _) => dataset.splits.contains_key(split),
+            Self::Store(store) => store.has(split),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Here(dataset, _) => dataset.splits.is_empty(),
+            Self::Store(store) => store.is_empty(),
+        }
+    }
+
+    fn take(&mut self, frame: &Frame) -> Result<(), ArtifactError> {
+        match self {
+            Self::Here(_, rows) => rows.extend(frame.examples()),
+            Self::Store(store) => store.add(frame)?,
+        }
+        Ok(())
+    }
+
+    fn end_split(&mut self, name: String) {
+        match self {
+            Self::Here(dataset, rows) => {
+                rows.shrink_to_fit();
+                dataset.splits.insert(name, take(rows));
+            }
+            Self::Store(store) => store.end_split(name),
+        }
+    }
 }
 
 /// Why a data set did not arrive.
@@ -229,6 +280,8 @@ pub enum Broken {
     TooLarge,
     /// It is not what a [`RowWriter`] sends.
     Invalid(&'static str),
+    /// It can't be kept.
+    Unkept(Box<ArtifactError>),
 }
 
 impl<'t, R: Read> RowReader<'t, R> {
@@ -238,9 +291,8 @@ impl<'t, R: Read> RowReader<'t, R> {
             input,
             task,
             left: most,
-            dataset: Dataset::default(),
+            keep: Keep::Here(Dataset::default(), Vec::new()),
             split: None,
-            rows: Vec::new(),
             count: 0,
             files: 0,
             file: None,
@@ -255,14 +307,63 @@ impl<'t, R: Read> RowReader<'t, R> {
     /// See [`Broken`].
     pub fn read(&mut self) -> Result<Dataset, Broken> {
         while self.frame()? {}
-        Ok(take(&mut self.dataset))
+        match &mut self.keep {
+            Keep::Here(dataset, _) => Ok(take(dataset)),
+            Keep::Store(_) => Err(Broken::Invalid("rows that are stored")),
+        }
+    }
+
+    /// Receives everything, of which memory holds some thousands of rows at a time: where there are many, all lie in a file without a name, which
+    /// takes room in this folder.
+    ///
+    /// ```
+    /// use skn_data::{Receiver, Row, RowReader, RowWriter, StoredSplits, Task, part_hash, split};
+    ///
+    /// let task = Task::builtin("sst2")?;
+    /// let mut pipe = Vec::new();
+    /// let mut writer = RowWriter::new(&mut pipe);
+    /// for name in ["train", "validation"] {
+    ///     writer.split(name)?;
+    ///     for row in 0..40_000 {
+    ///         writer.row(Row { text: &format!("text {row} of {name}"), pair: None, more: &[], label: row % 2 })?;
+    ///     }
+    /// }
+    /// writer.finish()?;
+    /// let folder = std::env::temp_dir();
+    /// let stored = RowReader::new(&pipe[..], &task, u64::MAX).store(&folder).unwrap();
+    /// let stored = StoredSplits::new(stored, &task, 3)?;
+    /// let splits = split(RowReader::new(&pipe[..], &task, u64::MAX).read().unwrap(), &task, 3)?;
+    /// assert_eq!(*stored.source(), splits.source);
+    /// assert_eq!(stored.hashes()[1], part_hash(&splits.dev));
+    /// let mut dev = stored.part(&stored.source().dev);
+    /// assert!(dev.by_ref().eq(splits.dev));
+    /// dev.end()?;
+    /// # Ok::<(), skn_data::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Broken`].
+    pub fn store(&mut self, folder: &Path) -> Result<StoredRows, Broken> {
+        let columns = self.columns();
+        self.keep = Keep::Store(Box::new(RowStore::new(folder, columns, self.task.classes())));
+        while self.frame()? {}
+        match std::mem::replace(&mut self.keep, Keep::Here(Dataset::default(), Vec::new())) {
+            Keep::Store(store) => store.finish().map_err(unkept),
+            Keep::Here(..) => Err(Broken::Invalid("rows that are not stored")),
+        }
+    }
+
+    /// The texts of a row.
+    fn columns(&self) -> usize {
+        self.task.text_columns().len().max(1)
     }
 
     /// Where it is: the file, the split and the number of rows received, as far as they are known.
     pub fn place(&self) -> String {
         let file = self.file.as_ref().map(|(file, _)| file.as_str());
         match (file, &self.split) {
-            (Some(file), Some(split)) => format!("{file}, split {split}, after row {}", self.rows.len()),
+            (Some(file), Some(split)) => format!("{file}, split {split}, after row {}", self.keep.rows()),
             (Some(file), None) => file.to_owned(),
             _ => "before the first file".to_owned(),
         }
@@ -311,8 +412,8 @@ impl<'t, R: Read> RowReader<'t, R> {
     fn begin_split(&mut self) -> Result<(), Broken> {
         self.end_split();
         let name = self.name()?;
-        let known = self.task.split_names().contains(&name.as_str()) || self.dataset.splits.is_empty();
-        if !known || self.dataset.splits.contains_key(&name) {
+        let known = self.task.split_names().contains(&name.as_str()) || self.keep.is_empty();
+        if !known || self.keep.has(&name) {
             return Err(Broken::Invalid("a split that nobody asked for"));
         }
         self.split = Some(name);
@@ -321,8 +422,7 @@ impl<'t, R: Read> RowReader<'t, R> {
 
     fn end_split(&mut self) {
         if let Some(split) = self.split.take() {
-            self.rows.shrink_to_fit();
-            self.dataset.splits.insert(split, take(&mut self.rows));
+            self.keep.end_split(split);
         }
     }
 
@@ -345,32 +445,13 @@ impl<'t, R: Read> RowReader<'t, R> {
         }
         let cost = bytes.saturating_add(64 * rows as u64);
         self.left = self.left.checked_sub(cost).ok_or(Broken::TooLarge)?;
-        let columns = self.task.text_columns().len().max(1);
-        let size = 8 + 4 * columns;
-        let heads = self.bytes((rows * size) as u64)?;
+        let columns = self.columns();
+        let heads = self.bytes(Frame::head_bytes(rows, columns) as u64)?;
         let texts = self.bytes(bytes)?;
-        let texts = String::from_utf8(texts).map_err(|_| Broken::Invalid("a text that is not UTF-8"))?;
-        let texts = Arc::new(texts.into_boxed_str());
-        let mut start = 0;
-        let mut text = |head: &mut &[u8]| {
-            let end = start + u32::from_le_bytes(number(head)?) as usize;
-            let text = Text::within(&texts, start, end).ok_or(Broken::Invalid("a text of wrong length"));
-            start = end;
-            text
-        };
-        for mut head in heads.chunks_exact(size) {
-            let label = i64::from_le_bytes(number(&mut head)?);
-            let is_class = usize::try_from(label).is_ok_and(|class| class < self.task.classes());
-            if label != UNLABELLED && !is_class {
-                return Err(Broken::Invalid("a label that is not a class"));
-            }
-            let first = text(&mut head)?;
-            let pair = (columns > 1).then(|| text(&mut head)).transpose()?;
-            let more = (2..columns).map(|_| text(&mut head)).collect::<Result<_, _>>()?;
-            self.rows.push(Example { text: first, pair, more, label });
-        }
+        let frame = Frame::new(heads, texts, columns, self.task.classes()).map_err(Broken::Invalid)?;
+        self.keep.take(&frame).map_err(unkept)?;
         self.count += rows as u64;
-        if start == texts.len() { Ok(()) } else { Err(Broken::Invalid("texts of nobody")) }
+        Ok(())
     }
 
     fn name(&mut self) -> Result<String, Broken> {
@@ -397,10 +478,8 @@ impl<'t, R: Read> RowReader<'t, R> {
     }
 }
 
-fn number<const N: usize>(head: &mut &[u8]) -> Result<[u8; N], Broken> {
-    let (first, rest) = head.split_first_chunk().ok_or_else(|| Broken::Ended(ended()))?;
-    *head = rest;
-    Ok(*first)
+fn unkept(error: ArtifactError) -> Broken {
+    Broken::Unkept(Box::new(error))
 }
 
 fn ended() -> io::Error {

@@ -564,6 +564,12 @@ fn a_damaged_file_is_named_with_the_place() {
     let cut = |run: &Path| fs::write(run.join(dev), &fs::read(run.join(dev)).unwrap()[..1000]).unwrap();
     check_error(cut, &["dev_perf.safetensors"]);
     check_error(|run| text_file(&run.join("summary.json"), "{}"), &["summary.json", "task"]);
+    let untuned = r#"{"task": "sst2", "model": "demo", "test_rows": 4, "metric": "accuracy", "interval": [0, 1], "majority": 0.5,
+        "best_neuron": {"layer": 0, "index": 0, "dev": 1, "test": 1, "interval": [0, 1]}, "parameters": 9, "ms_per_text": 1}"#;
+    check_error(
+        |run| text_file(&run.join("summary.json"), untuned),
+        &["summary.json", "`accuracy` missing or null"],
+    );
     check_error(|run| text_file(&run.join("run.json"), "["), &["run.json"]);
     check_error(
         |run| text_file(&run.join("mask_perf.json"), "[{}]"),

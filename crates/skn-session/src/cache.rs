@@ -38,6 +38,11 @@ impl Cache {
         Self { models: None, data: None }
     }
 
+    /// Whether the rows of a data set are kept for who asks again.
+    pub(crate) fn keeps_data(&self) -> bool {
+        self.data.is_some()
+    }
+
     /// The model in some places under an id, of which the first names it, or in the program itself.
     pub(crate) fn model(
         &self,

@@ -14,8 +14,8 @@ use std::thread::Builder;
 
 use skn_artifact::ErrorKind;
 use skn_data::{
-    Broken, DataError, Dataset, PIPE, Receiver, Row, RowReader, RowWriter, Task, TextEncoder, TokenizerFiles,
-    read_dataset_to,
+    Broken, DataError, Dataset, PIPE, Receiver, Row, RowReader, RowWriter, StoredRows, Task, TextEncoder,
+    TokenizerFiles, read_dataset_to,
 };
 
 use skn_probing::Progress;
@@ -88,20 +88,45 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64, progress: &dyn P
     if !task.needs_data() {
         return Ok(skn_data::read_dataset(path, task)?);
     }
+    received(path, task, most, progress, |reader| reader.read())
+}
+
+/// As [`read_dataset`], but that many rows do not stay in memory: they lie in a file without a name that takes room in this folder.
+///
+/// # Errors
+/// As [`read_dataset`]; if they can't be written there.
+pub(crate) fn store_dataset(
+    path: &Path,
+    task: &Task,
+    most: u64,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<StoredRows> {
+    received(path, task, most, progress, |reader| reader.store(folder))
+}
+
+/// What `read` makes of rows as they come.
+fn received<T: Send>(
+    path: &Path,
+    task: &Task,
+    most: u64,
+    progress: &dyn Progress,
+    read: impl FnOnce(&mut RowReader<'_, Box<dyn Read>>) -> Result<T, Broken> + Send,
+) -> Result<T> {
     if UP.get().is_none() {
-        return read_here(path, task, most);
+        return read_here(path, task, most, read);
     }
     let words = [ROWS.into(), path.into(), OsString::from(most.to_string())];
     let mut child = Child::start(MARKER, &words)?;
     child.give(&serde_json::to_vec(&(task, task.reads_numbers()))?);
     let read = child.read(progress, |pipe| {
-        let mut reader = RowReader::new(pipe, task, most);
-        let read = reader.read();
+        let mut reader = RowReader::new(Box::new(pipe) as Box<dyn Read>, task, most);
+        let read = read(&mut reader);
         tell(reader.notes());
         read.map_err(|broken| (broken, reader.place(), reader.file_bytes(), reader.unpacked_bytes()))
     });
     let (broken, place, files, unpacked) = match read? {
-        Ok(dataset) => return Ok(dataset),
+        Ok(rows) => return Ok(rows),
         Err(broken) => broken,
     };
     let place = if files == 0 { format!("{} ({place})", path.display()) } else { place };
@@ -116,7 +141,12 @@ pub(crate) fn read_dataset(path: &Path, task: &Task, most: u64, progress: &dyn P
 }
 
 /// The same in this process, where nobody put up the fence: as many bytes, but no limit of time.
-fn read_here(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
+fn read_here<T>(
+    path: &Path,
+    task: &Task,
+    most: u64,
+    read: impl FnOnce(&mut RowReader<'_, Box<dyn Read>>) -> Result<T, Broken>,
+) -> Result<T> {
     let no_pipe = |error| SessionError::failed(format!("{}: no pipe to read it: {error}", path.display()));
     let (pipe, sent) = io::pipe().map_err(no_pipe)?;
     std::thread::scope(|scope| {
@@ -128,8 +158,8 @@ fn read_here(path: &Path, task: &Task, most: u64) -> Result<Dataset> {
             }
         });
         let sender = sender.map_err(|error| no_thread("to read a file on", &error))?;
-        let mut reader = RowReader::new(pipe, task, most);
-        let read = reader.read();
+        let mut reader = RowReader::new(Box::new(pipe) as Box<dyn Read>, task, most);
+        let read = read(&mut reader);
         tell(reader.notes());
         let place = format!("{} ({})", path.display(), reader.place());
         drop(reader);
@@ -155,6 +185,7 @@ fn explained(broken: Broken, place: &str, most: u64) -> SessionError {
     match broken {
         Broken::Reported { kind: USAGE, message } => SessionError::Usage(message),
         Broken::Reported { message, .. } => SessionError::Input(message),
+        Broken::Unkept(error) => (*error).into(),
         Broken::TooLarge => SessionError::input(format!(
             "{place}: the rows have more than {most} bytes, 64 counted for each beside its text, which option `max_data` allows; \
              give it more, as in option `max_data` {}",

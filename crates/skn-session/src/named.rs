@@ -1,13 +1,17 @@
 //! What options name, before anything large is read.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::file;
 use skn_artifact::{PartRecord, SkillConfig, SplitRecord, did_you_mean, is_file, is_there};
-use skn_data::{DataError, Dataset, Example, PartIndex, SplitIndex, Splits, Task, split, split_with};
+use skn_data::{
+    DataError, Dataset, Example, PartIndex, SplitIndex, Splits, StoredRows, StoredSplits, Task, split,
+    split_with,
+};
 use skn_model::ModelFolder;
 use skn_probing::Progress;
 
@@ -20,6 +24,19 @@ use crate::place::{find_data, find_model};
 use crate::provenance;
 use crate::session::Session;
 use crate::tuned_folder::TunedFolder;
+
+/// The rows that options name, divided.
+pub(crate) enum Rows {
+    /// In memory.
+    Here(Splits),
+    Stored(StoredSplits),
+}
+
+/// The same before they are divided.
+enum Undivided {
+    Here(Dataset),
+    Stored(StoredRows),
+}
 
 /// What options name.
 pub(crate) struct Named {
@@ -124,26 +141,84 @@ impl Named {
     /// # Errors
     /// If they do not fit the task or the run's division.
     pub(crate) fn divided(&self, dataset: Arc<Dataset>, seed: u64) -> Result<Splits> {
-        let splits = divide(Arc::unwrap_or_clone(dataset), &self.task, seed, self.source.as_ref());
-        let splits = splits.map_err(|error| match &self.data {
+        let dataset = Arc::unwrap_or_clone(dataset);
+        let splits = self.earlier().and_then(|earlier| match earlier {
+            Some(index) => Ok(split_with(dataset, &index)?),
+            None => Ok(split(dataset, &self.task, seed)?),
+        });
+        let splits = splits.map_err(|error| self.indivisible(error))?;
+        self.tell_division(&splits.source, &splits.unlabelled);
+        Ok(splits)
+    }
+
+    /// As [`Self::splits`], but that many rows do not stay in memory: they lie in a file without a name that takes room in this folder.
+    ///
+    /// # Errors
+    /// As [`Self::splits`]; if the file can't be written.
+    pub(crate) fn stored(&self, session: &Session, seed: u64, folder: &Path) -> Result<Rows> {
+        self.check_said()?;
+        let (task, most) = (&self.task_of_data, self.max_data);
+        let found = said_by(self.data_said_by.as_deref(), "the data are there", "data", || {
+            Ok(match find(task, self.data.as_deref())? {
+                Some(data) => {
+                    Undivided::Stored(fence::store_dataset(&data, task, most.0, folder, session.progress())?)
+                }
+                None => Undivided::Here(read_found(task, None, most, session.progress())?),
+            })
+        })?;
+        let rows = match found {
+            Undivided::Here(dataset) => return self.divided(Arc::new(dataset), seed).map(Rows::Here),
+            Undivided::Stored(rows) => rows,
+        };
+        let earlier = self.earlier().map_err(|error| self.indivisible(error))?;
+        let splits = match earlier {
+            // Somebody has put them in another order, which costs memory.
+            Some(index)
+                if [&index.train, &index.dev, &index.test].iter().any(|part| !part.rows.ascends()) =>
+            {
+                return self.divided(Arc::new(rows.dataset()?), seed).map(Rows::Here);
+            }
+            Some(index) => StoredSplits::with(rows, index),
+            None => StoredSplits::new(rows, &self.task, seed),
+        };
+        let splits = splits.map_err(|error| self.indivisible(error.into()))?;
+        self.tell_division(splits.source(), splits.unlabelled());
+        Ok(Rows::Stored(splits))
+    }
+
+    /// How the run that is resumed from divided the data of this task, if it did.
+    fn earlier(&self) -> Result<Option<SplitIndex>> {
+        let record = self.source.as_ref().map(TunedFolder::split).transpose()?.flatten();
+        let part = |part: PartRecord| PartIndex { split: part.source, rows: part.rows };
+        Ok(record.filter(|record| record.task == self.task.name).map(|record| {
+            let SplitRecord { data_sha256, train, dev, test, .. } = record;
+            SplitIndex { data_sha256, train: part(train), dev: part(dev), test: part(test) }
+        }))
+    }
+
+    fn indivisible(&self, error: SessionError) -> SessionError {
+        match &self.data {
             Some(data) => {
                 error.within(format!("{} can't be divided into train, dev and test", data.display()))
             }
             None => error,
-        })?;
-        let (test, asked) = (&splits.source.test.split, self.task.splits.test.as_deref());
+        }
+    }
+
+    /// Tells which rows are none of a part, and which part is not what the task says.
+    fn tell_division(&self, source: &SplitIndex, unlabelled: &BTreeMap<String, u64>) {
+        let (test, asked) = (&source.test.split, self.task.splits.test.as_deref());
         if asked.is_some_and(|asked| asked != test) && self.task.splits.dev.is_some() {
             let asked = asked.unwrap_or_default();
             tracing::info!(
                 "split {asked} has no labels: {test} is the test set, and a fifth of train is dev"
             );
         }
-        for (split, rows) in &splits.unlabelled {
+        for (split, rows) in unlabelled {
             tracing::info!(
                 "split {split}: rows left out that have no label, or one that the task does not use: {rows}"
             );
         }
-        Ok(splits)
     }
 }
 
@@ -165,8 +240,8 @@ impl Named {
         let dataset = read_found(&task, found.as_deref(), self.max_data, session.progress())
             .map_err(|error| error.within(format!("option `metric_column` {column}")))?;
         let rows = dataset.splits.get(&part.split).map_or(&[][..], Vec::as_slice);
-        let number = |(row, example): (&u32, &Example)| {
-            let found = rows.get(*row as usize).filter(|found| found.label == example.label)?;
+        let number = |(row, example): (u32, &Example)| {
+            let found = rows.get(row as usize).filter(|found| found.label == example.label)?;
             found.text.as_str().parse().ok()
         };
         let numbers: Option<Vec<f64>> = part.rows.iter().zip(examples).map(number).collect();
@@ -462,15 +537,4 @@ fn read_found(task: &Task, data: Option<&Path>, most: Size, progress: &dyn Progr
             skn_demo::TASKS.join(", ")
         ))),
     }
-}
-
-/// Divides the data as the run that is resumed from did, if it did; else by the seed.
-fn divide(dataset: Dataset, task: &Task, seed: u64, source: Option<&TunedFolder>) -> Result<Splits> {
-    let record =
-        source.map(TunedFolder::split).transpose()?.flatten().filter(|record| record.task == task.name);
-    let Some(record) = record else { return Ok(split(dataset, task, seed)?) };
-    let part = |part: PartRecord| PartIndex { split: part.source, rows: part.rows };
-    let SplitRecord { data_sha256, train, dev, test, .. } = record;
-    let index = SplitIndex { data_sha256, train: part(train), dev: part(dev), test: part(test) };
-    Ok(split_with(dataset, &index)?)
 }

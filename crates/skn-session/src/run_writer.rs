@@ -1,9 +1,11 @@
 //! A run that is written.
 
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
 use skn_artifact::names::{file, stage};
 use skn_artifact::{
     ArtifactError, Overwrite, ReadyFile, RunLock, RunRecord, StageRecord, TensorBundle, hash_file, is_file,
@@ -43,8 +45,10 @@ enum Content {
     Ready(ReadyFile),
 }
 
-/// Bytes of JSON that are not kept until the stage is done: rows of `split.json` are about as many bytes as their tokens.
-const LARGE: usize = 1 << 20;
+/// Bytes of JSON that are not kept until the stage is done, nor made at once: rows of `split.json` are about as many bytes as their tokens.
+const LARGE: u64 = 1 << 16;
+/// Bytes of it that are made at once.
+const PIECE: usize = 1 << 16;
 
 impl RunWriter {
     /// Locks a folder for a stage, which has this entry in the run's record.
@@ -231,14 +235,34 @@ impl RunWriter {
     ///
     /// # Errors
     /// As [`Self::tensors`].
-    pub(crate) fn json(&mut self, name: &str, value: &impl serde::Serialize) -> Result<()> {
-        let mut bytes = serde_json::to_vec_pretty(value)?;
-        bytes.push(b'\n');
-        if bytes.len() < LARGE || self.rehearsal.is_some() || !self.writes() {
+    pub(crate) fn json(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
+        let mut counted = Length(0);
+        serde_json::to_writer_pretty(&mut counted, value)?;
+        let length = counted.0 + 1;
+        if length < LARGE {
+            let mut bytes = Vec::with_capacity(length as usize);
+            serde_json::to_writer_pretty(&mut bytes, value)?;
+            bytes.push(b'\n');
             return self.bytes(name, bytes);
         }
         self.check_free(&[name])?;
-        let file = ReadyFile::write(&self.folder.join(name), self.overwrite, |write| write(&bytes))?;
+        if self.rehearsal.is_some() {
+            self.note(name, length);
+            return Ok(());
+        }
+        let path = self.folder.join(name);
+        let file = ReadyFile::write(&path, self.overwrite, |write| {
+            let mut pieces = BufWriter::with_capacity(PIECE, Pieces { write, refused: None });
+            let made = serde_json::to_writer_pretty(&mut pieces, value).map_err(io::Error::from);
+            let made = made.and_then(|()| pieces.write_all(b"\n")).and_then(|()| pieces.flush());
+            let Pieces { refused, .. } = pieces.into_parts().0;
+            made.map_err(|source| {
+                refused.unwrap_or(ArtifactError::Io { file: path.clone(), operation: "write", source })
+            })
+        })?;
         self.made.push((name.into(), Content::Ready(file)));
         Ok(())
     }
@@ -387,6 +411,42 @@ impl RunWriter {
         let record = StageRecord { finished, seconds, ..self.record };
         RunRecord::update(&self.folder, &self.entry, record, &self.obsolete)?;
         Ok(group.wait()?)
+    }
+}
+
+/// How many bytes were written to it.
+struct Length(u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Hands on what is written to it, and keeps why that could not be.
+struct Pieces<'w> {
+    write: &'w mut dyn FnMut(&[u8]) -> skn_artifact::Result<()>,
+    refused: Option<ArtifactError>,
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (self.write)(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                self.refused = Some(error);
+                Err(io::ErrorKind::Other.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

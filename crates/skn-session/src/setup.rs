@@ -3,14 +3,14 @@ use std::sync::OnceLock;
 
 use skn_artifact::names::{key, setting};
 use skn_artifact::{PartRecord, SplitRecord};
-use skn_data::{Example, Overlap, PartIndex, SplitIndex, Splits, part_hash};
+use skn_data::{Example, Overlap, PartIndex, SomeRows, SplitIndex, Splits, StoredSplits, part_hash};
 use skn_model::{LanguageModel, Precision};
 use skn_probing::Metadata;
 
 use crate::base::Base;
 use crate::division;
 use crate::error::Result;
-use crate::named::Named;
+use crate::named::{Named, Rows};
 use crate::options::{Subject, Tuned};
 use crate::run_writer::RunWriter;
 use crate::session::Session;
@@ -20,9 +20,11 @@ use crate::spread::{Spread, Texts, spread};
 pub(crate) struct Setup<'s> {
     /// Model, tokenizer and task.
     pub(crate) base: Base<'s>,
-    /// The rows.
+    /// The rows, but those that are stored.
     pub(crate) splits: Splits,
-    /// Of the parts, where this process has not all of their texts.
+    /// Those.
+    pub(crate) stored: Option<StoredSplits>,
+    /// Of the parts, where this process has not all of their texts in memory.
     hashes: Option<[String; 3]>,
     /// Which texts of dev and test stand in train too.
     overlaps: Vec<Overlap>,
@@ -68,6 +70,35 @@ impl<'s> Setup<'s> {
         Self::read(session, subject, tuned, None, Texts::Own)
     }
 
+    /// As [`Self::load_encoder`], for who takes rows one after another and once: many lie in a file without a name, which takes room in this
+    /// folder.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; if the file can't be written.
+    pub(crate) fn load_stored(
+        session: &'s Session,
+        subject: &Subject,
+        tuned: &Tuned,
+        folder: &Path,
+    ) -> Result<Self> {
+        let named = Named::of(subject, tuned, None)?;
+        let stored = match named.stored(session, subject.seed, folder)? {
+            Rows::Here(splits) => {
+                return Self::of(session, named, Spread { splits, hashes: None }, subject, tuned);
+            }
+            Rows::Stored(stored) => stored,
+        };
+        let overlaps = Overlap::of_stored(&stored)?;
+        tell_overlaps(session, &named, &overlaps);
+        let base = Base::read(session, named, subject, tuned)?;
+        let mut splits = Splits::default();
+        splits.source = stored.source().clone();
+        let SplitIndex { train, dev, test, .. } = stored.source();
+        let counts = [train, dev, test].map(|part| part.rows.len());
+        let hashes = Some(stored.hashes().clone());
+        Ok(Self { base, splits, stored: Some(stored), hashes, overlaps, counts, sha256: Default::default() })
+    }
+
     fn read(
         session: &'s Session,
         subject: &Subject,
@@ -94,16 +125,10 @@ impl<'s> Setup<'s> {
         let Spread { splits, hashes } = spread;
         // Whoever has not all texts can't tell which are the same.
         let overlaps = if session.group().is_first() { Overlap::of(&splits) } else { Vec::new() };
-        for overlap in &overlaps {
-            let told =
-                format!("task {}: {overlap}; scores on them tell nothing of new texts", named.task.name);
-            if session.is_new(&told) {
-                tracing::warn!("{told}");
-            }
-        }
+        tell_overlaps(session, &named, &overlaps);
         let base = Base::read(session, named, subject, tuned)?;
         let counts = [splits.train.len(), splits.dev.len(), splits.test.len()];
-        Ok(Self { base, splits, hashes, overlaps, counts, sha256: Default::default() })
+        Ok(Self { base, splits, stored: None, hashes, overlaps, counts, sha256: Default::default() })
     }
 
     /// What a file says of itself that was made by a tuned model from a part of the data.
@@ -203,6 +228,22 @@ impl<'s> Setup<'s> {
         writer.read_as(name, sha256);
         Ok(())
     }
+}
+
+/// Tells which texts of dev and test stand in train too.
+fn tell_overlaps(session: &Session, named: &Named, overlaps: &[Overlap]) {
+    for overlap in overlaps {
+        let told = format!("task {}: {overlap}; scores on them tell nothing of new texts", named.task.name);
+        if session.is_new(&told) {
+            tracing::warn!("{told}");
+        }
+    }
+}
+
+/// The rows of train, dev or test that are stored.
+pub(crate) fn stored_part<'s>(stored: &'s StoredSplits, split: &str) -> SomeRows<'s> {
+    let SplitIndex { train, dev, test, .. } = stored.source();
+    stored.part([train, dev, test][place(split)])
 }
 
 /// Where a part stands among train, dev and test.

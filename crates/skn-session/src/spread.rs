@@ -122,7 +122,7 @@ fn read_spread(bytes: &mut &[u8]) -> Option<Spread> {
         texts.push(text(bytes)?.to_owned());
     }
     let [data_sha256, train, dev, test, hashes @ ..] = <[String; 7]>::try_from(texts).ok()?;
-    let index = |split| PartIndex { split, rows: Vec::new() };
+    let index = |split| PartIndex { split, rows: Default::default() };
     let source = SplitIndex { data_sha256, train: index(train), dev: index(dev), test: index(test) };
     let [train, dev, test] = [rows(bytes)?, rows(bytes)?, rows(bytes)?];
     let mut splits = Splits::default();
@@ -170,7 +170,7 @@ mod tests {
             more: Box::default(),
             label,
         };
-        let part = |split: &str| PartIndex { split: split.into(), rows: vec![3, 1] };
+        let part = |split: &str| PartIndex { split: split.into(), rows: vec![3, 1].into() };
         let mut splits = Splits::default();
         splits.train = vec![example("so good", None, 1), example("é", Some("no"), 0), example("", None, 2)];
         splits.test = vec![example("a", None, 0)];

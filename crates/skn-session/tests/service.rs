@@ -5,8 +5,10 @@
 use std::fs;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use skn_artifact::RunLock;
+use skn_probing::{Progress, Work};
 use skn_session::options::{
     Chain, Classify, Compute, LayerRange, Perturb, Probe, Prune, Subject, TaskChoice, Train,
 };
@@ -155,4 +157,45 @@ fn a_chain_that_is_refused_leaves_no_folder() {
     assert!(error.to_string().contains("a run is there"), "{error}");
     let names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| name == "mine.txt" || name == ".lock"), "{names:?}");
+}
+
+/// Stops what is under way as soon as it makes tokens.
+#[derive(Default)]
+struct StopsTokenising(Mutex<Vec<(String, u64)>>);
+
+impl Progress for StopsTokenising {
+    fn begin(&self, work: Work<'_>) {
+        self.0.lock().unwrap().push((work.to_string(), work.amount));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.lock().unwrap().iter().any(|(work, _)| work.starts_with("tokenising"))
+    }
+}
+
+#[test]
+fn making_tokens_of_many_texts_is_told_and_can_be_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = few_reviews(folder.path());
+    let line = |row: usize| format!("{{\"text\": \"review {row}\", \"label\": {}}}\n", row % 2);
+    // A tenth of them are dev, as many test.
+    fs::write(subject.data.as_ref().unwrap(), (0..15_000).map(line).collect::<String>()).unwrap();
+    let out = folder.path().join("run");
+    let progress = Arc::new(StopsTokenising::default());
+    let session = |one_stage: bool| {
+        let session = session().with_progress(Arc::clone(&progress) as _);
+        if one_stage { session.for_one_stage() } else { session }
+    };
+    let stopped = |error: SessionError| {
+        assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+        assert!(!out.join("split.json").exists());
+        std::mem::take(&mut *progress.0.lock().unwrap())
+    };
+    let train = [("tokenising train".to_owned(), 12_000)];
+    let mut probe = Probe::of(&out, &[ProbeType::AccLast]);
+    (probe.tuned, probe.subject) = (Default::default(), subject.clone());
+    for one_stage in [true, false] {
+        assert_eq!(stopped(session(one_stage).probe(&probe).unwrap_err()), train, "{one_stage}");
+    }
+    assert_eq!(stopped(session(true).train(&Train::new(subject, &out)).unwrap_err()), train);
 }

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::row_numbers::RowNumbers;
+
 /// `RUN/split.json`: which rows are train, dev and test.
 ///
 /// ```
@@ -35,5 +37,5 @@ pub struct PartRecord {
     /// The split's name in the data set.
     pub source: String,
     /// The rows of it, from 0, in the order they are used.
-    pub rows: Vec<u32>,
+    pub rows: RowNumbers,
 }

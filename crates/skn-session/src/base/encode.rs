@@ -6,7 +6,7 @@ use std::path::Path;
 
 use skn_data::{Encoded, Example, Join, StoredTexts, TextEncoder, TextStore};
 use skn_model::{LanguageModel, give_back_freed_memory};
-use skn_probing::ProbingError;
+use skn_probing::{ProbingError, Work};
 
 use super::Base;
 use crate::error::{Result, SessionError};
@@ -24,7 +24,7 @@ impl Base<'_> {
     pub(crate) fn encode<R>(
         &self,
         name: &str,
-        part: impl IntoIterator<Item = R> + Send,
+        part: impl IntoIterator<Item = R, IntoIter: Send>,
         model: &LanguageModel,
     ) -> Result<Vec<Encoded>>
     where
@@ -57,21 +57,15 @@ impl Base<'_> {
     {
         self.check_room(model)?;
         let part = part.into_iter();
-        let (rows, most, workers) = (part.len(), self.most_tokens(model), self.session.workers());
+        let (rows, most) = (part.len(), self.most_tokens(model));
         let (mut store, mut cut) = (TextStore::new(folder), 0);
         let own = own.start as u64..own.end as u64;
         // Of many texts a tokenizer would keep more words than their tokens take, on each thread.
         let encoder: &TextEncoder = if rows >= MANY { self.encoder.forgetful() } else { &self.encoder };
-        let progress = self.session.progress();
-        workers.install(|| {
-            encoder.encode_one_after_another(part, most, self.join(), |mut texts, of_texts| {
-                if progress.cancelled() {
-                    return Err(ProbingError::Cancelled.into());
-                }
-                cut += of_texts.len() as u64;
-                texts.retain(|text| own.contains(&text.row));
-                Ok::<_, SessionError>(store.add(texts)?)
-            })
+        self.tokenise(name, part, most, encoder, |mut texts, of_texts| {
+            cut += of_texts.len() as u64;
+            texts.retain(|text| own.contains(&text.row));
+            Ok(store.add(texts)?)
         })?;
         let stored = store.finish()?;
         if rows >= MANY {
@@ -112,13 +106,21 @@ impl Base<'_> {
         }
         let first = first_of_share(part.len(), group.rank(), group.size()) as u64;
         let found = self.encode_part(name, own(group, part)?, model);
-        let (mut texts, cut) = found.map_err(|error| match first {
-            0 => error,
-            first => error.within(format!("{}, whose rows are counted from row {first}", group.name())),
-        })?;
+        let (mut texts, cut) = match (found, first) {
+            // The others are to hear of it.
+            (Err(SessionError::Probing(ProbingError::Cancelled)), _) => {
+                (Vec::new(), Err(ProbingError::Cancelled))
+            }
+            (Err(error), 0) => return Err(error),
+            (Err(error), first) => {
+                let rows = format!("{}, whose rows are counted from row {first}", group.name());
+                return Err(error.within(rows));
+            }
+            (Ok((texts, cut)), _) => (texts, Ok(cut)),
+        };
         texts.iter_mut().for_each(|text| text.row += first);
-        let cut = cut.into_iter().flat_map(|row| (first + row).to_le_bytes()).collect();
-        let cut = group.share_out(Ok(cut))?.concat();
+        let cut = cut.map(|cut| cut.into_iter().flat_map(|row| (first + row).to_le_bytes()).collect());
+        let cut = group.share_out(cut)?.concat();
         let cut = cut.as_chunks().0.iter().map(|row| u64::from_le_bytes(*row)).collect();
         Ok((texts, cut))
     }
@@ -145,18 +147,24 @@ impl Base<'_> {
     fn encode_part<R>(
         &self,
         name: &str,
-        part: impl IntoIterator<Item = R> + Send,
+        part: impl IntoIterator<Item = R, IntoIter: Send>,
         model: &LanguageModel,
     ) -> Result<(Vec<Encoded>, Vec<u64>)>
     where
         R: Borrow<Example> + Send + Sync,
     {
         self.check_room(model)?;
-        let most = self.most_tokens(model);
-        let workers = self.session.workers();
+        let (part, most) = (part.into_iter(), self.most_tokens(model));
         let Some(rehearsal) = self.session.rehearsal() else {
-            return Ok(workers.install(|| self.encoder.encode_all_noting_cuts(part, most, self.join()))?);
+            let (mut all, mut cut) = (Vec::with_capacity(part.size_hint().0), Vec::new());
+            self.tokenise(name, part, most, &self.encoder, |texts, of_texts| {
+                all.extend(texts);
+                cut.extend(of_texts);
+                Ok(())
+            })?;
+            return Ok((all, cut));
         };
+        let workers = self.session.workers();
         // How many are cut of a sample tells nothing exact of all.
         let texts = rehearsal.encode(name, part, |some| {
             workers
@@ -164,6 +172,37 @@ impl Base<'_> {
                 .map(|(texts, _)| texts)
         })?;
         Ok((texts, Vec::new()))
+    }
+
+    /// Makes tokens of rows, and gives them to `take` some at a time. Who watches is told of many, and may stop it.
+    fn tokenise<R>(
+        &self,
+        name: &str,
+        part: impl Iterator<Item = R> + Send,
+        most: usize,
+        encoder: &TextEncoder,
+        mut take: impl FnMut(Vec<Encoded>, Vec<u64>) -> Result<()> + Send,
+    ) -> Result<()>
+    where
+        R: Borrow<Example> + Send + Sync,
+    {
+        let progress = self.session.progress();
+        self.session.workers().install(|| {
+            let rows = part.size_hint().0;
+            let is_long = rows >= MANY;
+            if is_long {
+                progress.begin(Work { part: name, ..Work::of("tokenising", rows as u64) });
+            }
+            encoder.encode_one_after_another(part, most, self.join(), |texts, cut| {
+                if is_long {
+                    if progress.cancelled() {
+                        return Err(ProbingError::Cancelled.into());
+                    }
+                    progress.advance(texts.len() as u64);
+                }
+                take(texts, cut)
+            })
+        })
     }
 
     /// Refuses a model whose prompt, or a length of texts, leaves no room for them; and a template that does.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{Calibration, ClassEvaluation, EvaluationRecord, Likelihood};
+use skn_artifact::{Calibration, ClassEvaluation, EvaluationRecord, Likelihood, RowNumbers};
 use skn_data::{Dataset, PartIndex, SplitIndex, Splits, split_with};
 use skn_model::{Gradients, LanguageModel};
 use skn_probing::{Evaluation, evaluate};
@@ -172,7 +172,7 @@ fn all_rows(named: &Named, dataset: Arc<Dataset>) -> Result<Splits> {
     let only = dataset.splits.iter().next();
     let (split, rows) = only.map_or((NEW, &no_rows), |(split, rows)| (split.as_str(), rows));
     let labelled = (0u32..).zip(rows).filter(|(_, row)| row.label >= 0).map(|(place, _)| place);
-    let labelled: Vec<u32> = labelled.collect();
+    let labelled: RowNumbers = labelled.collect();
     if labelled.is_empty() {
         let data = named.data.as_deref().unwrap_or(split.as_ref()).display();
         return Err(SessionError::input(format!(

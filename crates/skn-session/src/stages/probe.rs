@@ -7,7 +7,9 @@ use std::rc::Rc;
 
 use serde::Serialize;
 use skn_artifact::names::{file, fire, key, kind, rank};
-use skn_artifact::{InferencePerformance, InferenceTime, RunRecord, Spool, TensorBundle, TensorFile};
+use skn_artifact::{
+    InferencePerformance, InferenceTime, RunRecord, Spool, TensorBundle, TensorFile, is_folder,
+};
 use skn_counts::{NeuronPlace, Performance, Rule, TopTexts};
 use skn_data::{Encoded, Example, StoredTexts, Text, TextList, TextStore, shard};
 use skn_model::{Gradients, LanguageModel};
@@ -32,7 +34,7 @@ use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::score::Score;
 use crate::session::Session;
-use crate::setup::Setup;
+use crate::setup::{Setup, stored_part};
 use crate::spread::first_of_share;
 
 /// What a probe found.
@@ -173,13 +175,41 @@ fn best(
 
 /// What is read of texts alone needs nothing that answers: no masked-LM head, and no words of the task's classes.
 fn load<'s>(session: &'s Session, options: &Probe) -> Result<Setup<'s>> {
+    if takes_rows_once(session, options) {
+        let setup = Setup::load_stored(session, &options.subject, &options.tuned, &room(&options.out))?;
+        if needs_answers(options) {
+            setup.base.require_answers()?;
+        }
+        return Ok(setup);
+    }
+    match needs_answers(options) {
+        false => Setup::load_encoder(session, &options.subject, &options.tuned),
+        true => Setup::load(session, &options.subject, &options.tuned),
+    }
+}
+
+fn needs_answers(options: &Probe) -> bool {
     let of_texts =
         [ProbeType::AccMean, ProbeType::AccMax, ProbeType::AccLast, ProbeType::Pos, ProbeType::Top];
     let answers = !options.compare.is_empty() || options.rank.iter().any(|ranking| ranking.needs_gradients());
-    match !answers && options.probe_type.iter().all(|probe| of_texts.contains(probe)) {
-        true => Setup::load_encoder(session, &options.subject, &options.tuned),
-        false => Setup::load(session, &options.subject, &options.tuned),
-    }
+    answers || options.probe_type.iter().any(|probe| !of_texts.contains(probe))
+}
+
+/// Whether rows are needed until they are tokens, and no longer. A rehearsal, and processes of a group, take them as they come to them.
+fn takes_rows_once(session: &Session, options: &Probe) -> bool {
+    let says = [Split::Train, Split::Dev, Split::Test].into_iter().any(|split| options.says(split));
+    let alone = session.group().size() == 1 && session.rehearsal().is_none();
+    alone && !session.cache.keeps_data() && !says && options.metric_column.is_none()
+}
+
+/// Where a file without a name takes room before the run is opened: in its folder, or in that which it will be made in.
+fn room(run: &Path) -> PathBuf {
+    let mut above = run.ancestors().map(|folder| match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    });
+    let found = above.find(|folder| is_folder(folder).unwrap_or(false));
+    found.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 
 /// The names of all files that a probe will write, in its folder.
@@ -308,17 +338,24 @@ impl<'a> Probing<'a> {
         if session.rehearsal().is_some() || session.group().size() > 1 {
             return Ok(());
         }
+        let stored = self.setup.stored.take();
         for split in [Split::Train, Split::Dev, Split::Test] {
             let name = split.name();
-            let texts = match (self.options.reads(split), self.options.says(split)) {
-                (true, true) => self.store(name, self.setup.part(name))?,
-                (true, false) => {
+            if !self.options.reads(split) {
+                self.setup.take(name);
+                continue;
+            }
+            let texts = match &stored {
+                Some(stored) => {
+                    let mut rows = stored_part(stored, name);
+                    let texts = self.store(name, &mut rows)?;
+                    rows.end()?;
+                    texts
+                }
+                None if self.options.says(split) => self.store(name, self.setup.part(name))?,
+                None => {
                     let rows = self.setup.take(name);
                     self.store(name, rows)?
-                }
-                (false, _) => {
-                    self.setup.take(name);
-                    continue;
                 }
             };
             self.texts.get_mut().insert(name.to_owned(), Rc::new(texts));
