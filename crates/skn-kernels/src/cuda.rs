@@ -33,6 +33,8 @@ use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 pub use player::play_on_host;
 pub(crate) use player::plays;
+pub(crate) use rows::{at_positions, of_numbers, of_selection};
+pub(crate) use run::no_numbers;
 
 pub(crate) struct Cuda;
 

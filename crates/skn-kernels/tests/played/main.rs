@@ -30,6 +30,7 @@ mod rows;
 #[path = "../operations/self_attention.rs"]
 mod self_attention;
 mod statistics;
+mod uploads;
 
 /// Before a test makes its first tensor.
 fn prepare() {

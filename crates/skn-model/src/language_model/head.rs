@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use skn_kernels::{Activation, Linear, Precision};
+use skn_kernels::{Activation, Linear, Precision, rows_of};
 
 use super::encoder::Encoder;
 use super::norm::Norm;
@@ -72,8 +72,7 @@ impl Head {
             Scored::All => (words.tensor()?, self.bias.clone()),
             Scored::Tokens(ids) => {
                 check_tokens(ids, encoder.config.vocab_size)?;
-                let rows = Tensor::new(ids, encoder.device())?;
-                let bias = self.bias.as_ref().map(|bias| bias.index_select(&rows, 0)).transpose()?;
+                let bias = self.bias.as_ref().map(|bias| rows_of(bias, ids)).transpose()?;
                 (words.rows(ids)?, bias)
             }
         };

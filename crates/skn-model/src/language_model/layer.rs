@@ -135,7 +135,9 @@ impl Layer {
             (Some(gate), Some(look)) => {
                 let gate = look(Site::FfnGate { layer: index }, gate.forward(read, self.activation)?)?;
                 let up = self.up.forward(read, Activation::Identity)?;
-                (gate * look(Site::FfnUp { layer: index }, up)?)?
+                let up = look(Site::FfnUp { layer: index }, up)?;
+                // A card launches nothing for no elements.
+                if up.elem_count() == 0 { up } else { (gate * up)? }
             }
         };
         Ok((middle, neurons))

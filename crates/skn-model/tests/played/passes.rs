@@ -1,0 +1,49 @@
+//! What a pass asks of a card beside its kernels.
+
+use skn_kernels::uploads;
+use skn_model::{Gradients, LanguageModel, NoHook, Output, Pass, Scored, Sequences, Tuning};
+
+use crate::case::{Case, sequences};
+use crate::compile;
+
+/// What a pass uploads, and the rows that it gives.
+fn pass(model: &LanguageModel, batch: Sequences<'_>, output: Output) -> (u64, Vec<usize>) {
+    let before = uploads();
+    let hidden = model.forward(batch, &Pass { output, dropout: None }, &mut NoHook).unwrap();
+    (uploads() - before, hidden.dims().to_vec())
+}
+
+#[test]
+fn a_pass_uploads_what_is_new_in_its_batch() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let packed = case.first16().packed();
+    let (texts, hidden) = (16, case.config.hidden_size);
+    assert!(case.config.layers() > 2, "more layers must not make it more");
+    // Ids, where rows are, and their tiles; the answers' rows and their tiles.
+    let plain = case.model(&Tuning::plain_text(), Gradients::Nothing);
+    assert_eq!(pass(&plain, sequences(&packed), Output::Answer), (5, vec![texts, hidden]));
+    // And the places of prompt and texts.
+    let prompted = case.model(&case.prompt(), Gradients::Nothing);
+    assert_eq!(pass(&prompted, sequences(&packed), Output::Answer), (6, vec![texts, hidden]));
+    assert_eq!(pass(&prompted, sequences(&packed), Output::Nothing), (0, vec![0, hidden]));
+}
+
+#[test]
+fn a_batch_of_no_texts_uploads_nothing() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let none = Sequences { ids: &[], starts: &[0], samples: &[], seconds: &[] };
+    for tuning in [Tuning::plain_text(), case.prompt(), case.adapters()] {
+        let model = case.model(&tuning, Gradients::Nothing);
+        let before = uploads();
+        let answers = model.forward(none, &Pass::default(), &mut NoHook).unwrap();
+        assert_eq!(answers.dims(), [0, case.config.hidden_size]);
+        assert_eq!(model.logits(&answers, Scored::Tokens(&[])).unwrap().dims(), [0, 0]);
+        assert_eq!(uploads(), before);
+    }
+}
