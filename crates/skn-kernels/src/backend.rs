@@ -35,14 +35,20 @@ impl Backend {
         self == Self::Cpu
     }
 
-    /// Whether frozen weights are packed when they are first used, and may be read only then ([`Linear::deferred`](crate::Linear::deferred)).
-    pub fn packs_weights(self) -> bool {
-        self == Self::Cpu
+    /// Whether frozen weights may be read when they are first used ([`Linear::deferred`](crate::Linear::deferred)), and are kept only
+    /// as products need them: packed on the CPU, in the precision of the products on a GPU.
+    pub fn defers_weights(self) -> bool {
+        self != Self::Composed
     }
 
-    /// Whether frozen weights can be multiplied in a precision. Where they can't, they are in f32.
+    /// Whether frozen weights can be multiplied in a precision. Where they can't be in bf16, they are in f32; tf32 is an error of the
+    /// product then.
     pub fn multiplies_in(self, precision: Precision) -> bool {
-        self != Self::Composed || precision == Precision::F32
+        match precision {
+            Precision::F32 => true,
+            Precision::Tf32 => self == Self::Cuda,
+            Precision::Bf16 => self != Self::Composed,
+        }
     }
 
     /// What the last bits of results depend on, as records name it: the processor's instructions, or that it is a GPU.

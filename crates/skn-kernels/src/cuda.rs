@@ -19,6 +19,7 @@ mod player;
 mod product;
 mod rows;
 mod run;
+mod weight;
 
 use candle_core::{Result, Tensor};
 
@@ -35,6 +36,7 @@ pub use player::play_on_host;
 pub(crate) use player::plays;
 pub(crate) use rows::{at_positions, of_numbers, of_selection};
 pub(crate) use run::no_numbers;
+pub(crate) use weight::OnCard;
 
 pub(crate) struct Cuda;
 

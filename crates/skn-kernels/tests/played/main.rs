@@ -21,6 +21,7 @@ mod gated;
 mod linear;
 #[path = "../operations/norm.rs"]
 mod norm;
+mod precision;
 #[path = "../operations/rms_norm.rs"]
 mod rms_norm;
 #[path = "../operations/rotary.rs"]

@@ -58,6 +58,11 @@ impl Head {
         }
     }
 
+    /// Bytes that its matrix takes now, beside the table of words.
+    pub(super) fn weight_bytes(&self) -> usize {
+        self.transform.as_ref().map_or(0, |transform| transform.dense.weight_bytes())
+    }
+
     /// Logits `[rows, scored]` of hidden states `[rows, hidden]` of the trunk.
     pub(super) fn logits(&self, encoder: &Encoder, hidden: &Tensor, scored: Scored<'_>) -> Result<Tensor> {
         let transformed = match &self.transform {
