@@ -1,8 +1,10 @@
 //! What computes on a device: the one place where that is decided.
 
-use candle_core::Device;
+use candle_core::{Device, Result};
 
 use crate::cpu::Isa;
+#[cfg(feature = "cuda")]
+use crate::cuda::card;
 use crate::cuda::plays;
 use crate::precision::Precision;
 
@@ -51,11 +53,17 @@ impl Backend {
         }
     }
 
-    /// What the last bits of results depend on, as records name it: the processor's instructions, or that it is a GPU.
-    pub fn machine(self) -> String {
-        match self {
-            Self::Cpu => format!("cpu {}", Isa::best().name()),
-            Self::Cuda | Self::Composed => "gpu".to_string(),
-        }
+    /// What the last bits of results on a device depend on, as records name it: the processor's instructions, or the card with its
+    /// compute capability.
+    ///
+    /// # Errors
+    /// If the card doesn't tell.
+    pub fn machine(device: &Device) -> Result<String> {
+        Ok(match (Self::of(device), device) {
+            (Self::Cpu, _) => format!("cpu {}", Isa::best().name()),
+            #[cfg(feature = "cuda")]
+            (_, Device::Cuda(device)) => format!("gpu {}", card(device)?),
+            (Self::Cuda | Self::Composed, _) => "gpu".to_string(),
+        })
     }
 }

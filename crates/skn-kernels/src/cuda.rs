@@ -32,6 +32,8 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
+#[cfg(feature = "cuda")]
+pub(crate) use device::card;
 pub use player::play_on_host;
 pub(crate) use player::plays;
 pub(crate) use rows::{at_positions, of_numbers, of_selection};

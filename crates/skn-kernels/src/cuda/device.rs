@@ -230,6 +230,13 @@ fn stored(matrix: &Tensor) -> Result<(cublasOperation_t, i32)> {
     bail!("product: expected a matrix in one piece, found strides {:?}", matrix.stride());
 }
 
+/// A card's name and compute capability.
+pub(crate) fn card(device: &CudaDevice) -> Result<String> {
+    let stream = device.cuda_stream();
+    let (major, minor) = stream.context().compute_capability().w()?;
+    Ok(format!("{}, compute capability {major}.{minor}", stream.context().name().w()?))
+}
+
 /// Refuses what lies on another card.
 fn expect_on(device: &CudaDevice, storage: &CudaStorage, what: &str) -> Result<()> {
     let (expected, found) = (device.location(), storage.device().location());
