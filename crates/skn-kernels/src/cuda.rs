@@ -7,6 +7,8 @@
 //! Sums inside a kernel have an order that depends on nothing but their length, and no float is added atomically. Matrix
 //! products are cuBLAS's, which may choose another order of sums for another number of rows.
 
+#[cfg(any(test, feature = "cuda"))]
+mod architecture;
 mod attention;
 #[cfg(feature = "cuda")]
 mod device;

@@ -1,5 +1,5 @@
 //! Launches on a card.
-#![allow(unsafe_code)] // memory that a kernel or a product writes as a whole, the launch itself, and cuBLAS
+#![allow(unsafe_code)] // memory that a kernel or a product writes as a whole, the launch itself, cuBLAS, and what NVRTC knows
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +13,13 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, CudaView, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
 };
+use candle_core::cuda_backend::cudarc::nvrtc::sys::{nvrtcGetNumSupportedArchs, nvrtcGetSupportedArchs};
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Storage, Tensor, bail};
 use half::bf16;
 
+use super::architecture::newest;
 use super::launch::{Argument, Launch};
 use crate::precision::Precision;
 
@@ -266,9 +268,26 @@ fn compiled(device: &CudaDevice, module: &Module) -> Result<Arc<str>> {
     Ok(ptx)
 }
 
-/// A module as PTX.
-fn compile(module: &Module, (major, minor): (i32, i32)) -> Result<String> {
-    let mut options = vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_string()];
+/// The architectures that NVRTC compiles for; none if it doesn't say.
+fn known_architectures() -> Vec<i32> {
+    let mut count = 0;
+    // SAFETY: it writes a number.
+    let told = unsafe { nvrtcGetNumSupportedArchs(&raw mut count) }.result();
+    let mut known = vec![0; usize::try_from(count).unwrap_or(0)];
+    if told.is_err() || known.is_empty() {
+        return Vec::new();
+    }
+    // SAFETY: it writes as many numbers as it has just told.
+    match unsafe { nvrtcGetSupportedArchs(known.as_mut_ptr()) }.result() {
+        Ok(()) => known,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// A module as PTX, for the newest architecture up to the card's own that NVRTC knows.
+fn compile(module: &Module, capability: (i32, i32)) -> Result<String> {
+    let architecture = newest(capability, &known_architectures());
+    let mut options = vec![format!("--gpu-architecture=compute_{architecture}"), "--std=c++17".to_string()];
     options.extend(module.head_width.map(|width| format!("--define-macro=SKN_HEAD_WIDTH={width}")));
     // Where kernels add a product without rounding it they say so; everything else rounds as on a processor.
     let options = CompileOptions { fmad: Some(false), options, ..CompileOptions::default() };
