@@ -66,9 +66,10 @@ fn flags_and_values() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_device_that_was_not_built_in() {
-    let mut user = Reader::new(Desk::original(), "device", "A device that this build does not know.");
+    let mut user = Reader::new(Desk::original(), "device", "Devices and precisions that can not be had.");
     user.told("A GPU", "skn-train --data data/raw/sst2 --out run --device cuda:0", 5);
-    user.finish(1);
+    user.told("A precision of GPUs", "skn-train --data data/raw/sst2 --out run --device cpu --dtype tf32", 2);
+    user.finish(2);
 }
 
 #[test]

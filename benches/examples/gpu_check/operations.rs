@@ -19,6 +19,9 @@ const BF16_TWICE: Allowed = Allowed { values: 1e-4, gradients: 1e-3 };
 /// Where the CPU makes products of products in another order, each of rounded numbers.
 const BF16_NEAR: Allowed = Allowed { values: 2e-2, gradients: 5e-2 };
 
+/// Between a product of numbers rounded to tf32 and one in f32.
+const TF32: Allowed = Allowed { values: 5e-3, gradients: 5e-3 };
+
 const ACTIVATIONS: [Activation; 5] =
     [Activation::Identity, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu];
 
@@ -76,6 +79,22 @@ pub(crate) fn check(table: &mut Table, device: &Device, seed: u64, short: bool) 
                     _ => table.check(what, found, operation.allowed, right),
                 }
             }
+        }
+    }
+    if Backend::of(device).multiplies_in(Precision::Tf32) {
+        check_tf32(table, device, seed, short);
+    }
+}
+
+/// Compares products in tf32, which the CPU has not, with its f32: they must be off by more than f32 is, and not by much more.
+fn check_tf32(table: &mut Table, device: &Device, seed: u64, short: bool) {
+    let [cases, reference] = [Precision::Tf32, Precision::F32].map(|precision| linear_bf16(short, precision));
+    let what = format!("linear, tf32, {} cases", cases.len());
+    match compare_with(&cases, &reference, device, seed) {
+        Err(error) => table.fail(what, error),
+        Ok(found) => {
+            let right = found.within(TF32) && !found.within(F32);
+            table.check(what, found, format!("{TF32}, of the CPU's f32, and not {F32}"), right);
         }
     }
 }

@@ -56,8 +56,8 @@ pub struct Compute {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
-    /// What the products of frozen weights are made in: f32, or bf16, for which weights take half the memory and products,
-    /// on CPUs that have AVX512-BF16, half the time
+    /// What the products of frozen weights are made in: f32; bf16, for which weights take half the memory and products, on CPUs
+    /// that have AVX512-BF16, half the time; or tf32, on NVIDIA's GPUs alone
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: Dtype,
 }
@@ -69,6 +69,7 @@ impl Compute {
         (compute.device, compute.threads) = (self.device, self.threads);
         compute.precision = match self.dtype {
             Dtype::F32 => Precision::F32,
+            Dtype::Tf32 => Precision::Tf32,
             Dtype::Bf16 => Precision::Bf16,
         };
         compute
@@ -88,6 +89,8 @@ pub struct Seed {
 pub enum Dtype {
     /// 32 bits
     F32,
+    /// TensorFloat-32: rounded to 11 bits of precision, on NVIDIA's GPUs alone
+    Tf32,
     /// bfloat16: rounded to 8 bits of precision
     Bf16,
 }

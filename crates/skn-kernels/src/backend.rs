@@ -1,8 +1,10 @@
 //! What computes on a device: the one place where that is decided.
 
-use candle_core::Device;
+use candle_core::{Device, Result};
 
 use crate::cpu::Isa;
+#[cfg(feature = "cuda")]
+use crate::cuda::card;
 use crate::cuda::plays;
 use crate::precision::Precision;
 
@@ -41,21 +43,33 @@ impl Backend {
         self == Self::Cuda
     }
 
-    /// Whether frozen weights are packed when they are first used, and may be read only then ([`Linear::deferred`](crate::Linear::deferred)).
-    pub fn packs_weights(self) -> bool {
-        self == Self::Cpu
+    /// Whether frozen weights may be read when they are first used ([`Linear::deferred`](crate::Linear::deferred)), and are kept only
+    /// as products need them: packed on the CPU, in the precision of the products on a GPU.
+    pub fn defers_weights(self) -> bool {
+        self != Self::Composed
     }
 
-    /// Whether frozen weights can be multiplied in a precision. Where they can't, they are in f32.
+    /// Whether frozen weights can be multiplied in a precision. Where they can't be in bf16, they are in f32; tf32 is an error of the
+    /// product then.
     pub fn multiplies_in(self, precision: Precision) -> bool {
-        self != Self::Composed || precision == Precision::F32
+        match precision {
+            Precision::F32 => true,
+            Precision::Tf32 => self == Self::Cuda,
+            Precision::Bf16 => self != Self::Composed,
+        }
     }
 
-    /// What the last bits of results depend on, as records name it: the processor's instructions, or that it is a GPU.
-    pub fn machine(self) -> String {
-        match self {
-            Self::Cpu => format!("cpu {}", Isa::best().name()),
-            Self::Cuda | Self::Composed => "gpu".to_string(),
-        }
+    /// What the last bits of results on a device depend on, as records name it: the processor's instructions, or the card with its
+    /// compute capability.
+    ///
+    /// # Errors
+    /// If the card doesn't tell.
+    pub fn machine(device: &Device) -> Result<String> {
+        Ok(match (Self::of(device), device) {
+            (Self::Cpu, _) => format!("cpu {}", Isa::best().name()),
+            #[cfg(feature = "cuda")]
+            (_, Device::Cuda(device)) => format!("gpu {}", card(device)?),
+            (Self::Cuda | Self::Composed, _) => "gpu".to_string(),
+        })
     }
 }

@@ -7,6 +7,8 @@
 //! Sums inside a kernel have an order that depends on nothing but their length, and no float is added atomically. Matrix
 //! products are cuBLAS's, which may choose another order of sums for another number of rows.
 
+#[cfg(any(test, feature = "cuda"))]
+mod architecture;
 mod attention;
 #[cfg(feature = "cuda")]
 mod device;
@@ -20,6 +22,7 @@ mod product;
 mod reductions;
 mod rows;
 mod run;
+mod weight;
 
 use candle_core::{Result, Tensor};
 
@@ -34,8 +37,13 @@ use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 use crate::row_groups::{Misfit, RowGroups, RowRuns};
 use crate::running::{Running, RunningSums};
+#[cfg(feature = "cuda")]
+pub(crate) use device::card;
 pub use player::play_on_host;
 pub(crate) use player::plays;
+pub(crate) use rows::{at_positions, of_numbers, of_selection};
+pub(crate) use run::no_numbers;
+pub(crate) use weight::OnCard;
 
 pub(crate) struct Cuda;
 

@@ -53,10 +53,10 @@ mod reductions;
 mod rms_norm;
 mod rotary;
 mod row_groups;
+mod rows;
 mod running;
 mod self_attention;
-
-use candle_core::{Result, Tensor};
+mod upload;
 
 pub use crate::activation::Activation;
 pub use crate::allocator::{TellingAllocator, tell_of_memory};
@@ -77,24 +77,9 @@ pub use crate::reductions::{ColumnCounts, ColumnSums, pack_above, pool_rows};
 pub use crate::rms_norm::RmsNorm;
 pub use crate::rotary::Rotary;
 pub use crate::row_groups::{ColumnTotals, Misfit, RowGroups, RowRuns};
+pub use crate::rows::{rows_at_positions, rows_of, select_rows};
 pub use crate::self_attention::SelfAttention;
-
-/// The given rows of `x`, which has all rows of the batch. Differentiable.
-///
-/// # Errors
-/// If `x` is not `[all rows, width]`.
-pub fn select_rows(x: &Tensor, rows: &RowSelection) -> Result<Tensor> {
-    match x.dims() {
-        [count, _] if *count == rows.packing().rows() => {}
-        found => {
-            candle_core::bail!("select rows: expected [{}, width], found {found:?}", rows.packing().rows())
-        }
-    }
-    if rows.is_all() {
-        return Ok(x.clone());
-    }
-    x.index_select(&Tensor::new(rows.number(), x.device())?, 0)
-}
+pub use crate::upload::{numbers_on, uploads, zeros_on};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

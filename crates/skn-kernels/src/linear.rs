@@ -6,33 +6,35 @@ use candle_core::{Result, Tensor, bail};
 use crate::backend::Backend;
 use crate::check::expect_f32;
 use crate::cpu::{Original, Packed};
+use crate::cuda::OnCard;
 use crate::features::Features;
-use crate::on_device::OnDevice;
 use crate::precision::Precision;
+use crate::upload::zeros_on;
 
 /// A linear layer `x W^T + b`.
 ///
-/// A frozen weight on the CPU is packed at its first use, for the forward and the backward pass, and autograd never sees it.
-/// In f32 its tensor is let go then, so that a layer holds what the products need and nothing else, unless somebody
-/// else has the tensor too. Gradients go to the input, and to weight and bias if they are variables.
+/// A frozen weight is made ready for the forward and the backward pass at its first use: packed on the CPU, rounded on a GPU
+/// for products in bf16. Autograd never sees it. Its tensor is let go then, so that a layer holds what the products need and
+/// nothing else, unless somebody else has the tensor too, or it was given to a layer that multiplies in bf16 on the CPU.
+/// Gradients go to the input, and to weight and bias if they are variables.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
     bias: Tensor,
     features: Features,
-    /// What a frozen weight is multiplied in that is not packed.
+    /// What a frozen weight is to be multiplied in on a device without kernels here.
     precision: Precision,
-    /// The weight as products in another precision than f32 read it, on a device that packs nothing.
-    rounded: OnDevice<Tensor>,
 }
 
 /// Where a layer's weight `[out, in]` is.
 #[derive(Clone, Debug)]
 pub(crate) enum Weight {
-    /// In a tensor that trains, or on another device than the CPU.
+    /// In a tensor that trains, or on a device without kernels here.
     Tensor(Tensor),
     /// Frozen, on the CPU.
     Frozen(Arc<Packed>),
+    /// Frozen, on a card.
+    OnCard(Arc<OnCard>),
 }
 
 impl Linear {
@@ -46,7 +48,7 @@ impl Linear {
         };
         let bias = match bias {
             Some(bias) => bias,
-            None => Tensor::zeros(outputs, weight.dtype(), weight.device())?,
+            None => zeros_on(outputs, weight.device())?,
         };
         if bias.dims() != [outputs] {
             bail!(
@@ -58,21 +60,25 @@ impl Linear {
         expect_f32("linear weight", &weight)?;
         expect_f32("linear bias", &bias)?;
         let features = Features { inputs, outputs };
-        let precision = Precision::F32;
-        let packs = Backend::of(weight.device()).packs_weights();
-        let weight = if weight.track_op() || !packs {
-            Weight::Tensor(weight)
-        } else {
-            Weight::Frozen(Arc::new(Packed::new(Original::Tensor(weight.detach()), features, precision)))
+        let weight = match Backend::of(weight.device()) {
+            _ if weight.track_op() => Weight::Tensor(weight),
+            Backend::Composed => Weight::Tensor(weight),
+            Backend::Cpu => {
+                let original = Original::Tensor(weight.detach());
+                Weight::Frozen(Arc::new(Packed::new(original, features, Precision::F32)))
+            }
+            Backend::Cuda => Weight::OnCard(Arc::new(OnCard::given(weight.detach(), features))),
         };
         Ok(Self::of(weight, bias, features))
     }
 
-    /// A frozen layer on the CPU with bias `[out]` and weight `[out, in]`, of which `read` appends some rows to a vector when
-    /// they are first needed. So not even one matrix is there as a whole beside what is packed.
+    /// A frozen layer on the device of its bias `[out]`, with a weight `[out, in]`, of which `read` appends some rows to a vector
+    /// when they are first needed. So on the CPU not even one matrix is there as a whole beside what is packed, and a GPU
+    /// that multiplies in bf16 never holds it in f32.
     ///
     /// # Errors
-    /// If the bias has another length, is not f32 or not on the CPU. What is wrong with the weight is known when it is read.
+    /// If the bias has another length, is not f32, or lies on a device without kernels here ([`Backend::defers_weights`]). What
+    /// is wrong with the weight is known when it is read.
     pub fn deferred(
         [outputs, inputs]: [usize; 2],
         bias: Tensor,
@@ -81,9 +87,10 @@ impl Linear {
         if bias.dims() != [outputs] {
             bail!("linear: expected a bias [{outputs}], found {:?}", bias.dims());
         }
-        if !Backend::of(bias.device()).packs_weights() {
+        let backend = Backend::of(bias.device());
+        if !backend.defers_weights() {
             bail!(
-                "linear: expected a bias on the CPU, where a weight can be read later, found one elsewhere"
+                "linear: expected a bias on a device where a weight can be read later, found one elsewhere"
             );
         }
         expect_f32("linear bias", &bias)?;
@@ -97,17 +104,25 @@ impl Linear {
             Ok(())
         };
         let features = Features { inputs, outputs };
-        let precision = Precision::F32;
-        let packed = Packed::new(Original::Unread(Arc::new(checked)), features, precision);
-        Ok(Self::of(Weight::Frozen(Arc::new(packed)), bias, features))
+        let weight = match backend {
+            Backend::Cuda => {
+                Weight::OnCard(Arc::new(OnCard::unread(Arc::new(checked), features, bias.device().clone())))
+            }
+            Backend::Cpu | Backend::Composed => {
+                let original = Original::Unread(Arc::new(checked));
+                Weight::Frozen(Arc::new(Packed::new(original, features, Precision::F32)))
+            }
+        };
+        Ok(Self::of(weight, bias, features))
     }
 
     fn of(weight: Weight, bias: Tensor, features: Features) -> Self {
-        Self { weight, bias, features, precision: Precision::F32, rounded: OnDevice::default() }
+        Self { weight, bias, features, precision: Precision::F32 }
     }
 
-    /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32,
-    /// and every weight where [`Backend::multiplies_in`] says so.
+    /// The same layer, its frozen weight multiplied in another precision. A weight that trains is multiplied in f32;
+    /// [`Backend::multiplies_in`] says what a device can do. On a GPU a weight that was given as a tensor and rounded to bf16 is
+    /// no weight for another precision any more, which is an error of the product.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.set_precision(precision);
@@ -120,32 +135,33 @@ impl Linear {
             Weight::Frozen(packed) if packed.precision != precision => {
                 *packed = Arc::new(packed.with_precision(precision));
             }
-            Weight::Frozen(_) => {}
+            Weight::OnCard(held) if held.precision != precision => {
+                *held = Arc::new(held.with_precision(precision));
+            }
+            Weight::Frozen(_) | Weight::OnCard(_) => {}
             Weight::Tensor(_) => self.precision = precision,
         }
     }
 
-    /// A frozen weight that is not packed, as products in its precision read it; nothing if that is f32. It is made once.
-    pub(crate) fn rounded_by(
-        &self,
-        round: impl FnOnce(&Tensor) -> Result<Tensor>,
-    ) -> Result<Option<&Tensor>> {
-        match (&self.weight, self.precision()) {
-            (Weight::Tensor(weight), Precision::Bf16) if weight.elem_count() > 0 => {
-                self.rounded.or_make(|| round(weight)).map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Packs a frozen weight for passes without a gradient now instead of at the first of them.
+    /// Packs a frozen weight, or has it on its card, for passes without a gradient now instead of at the first of them.
     ///
     /// # Errors
     /// If the weight can't be read.
     pub fn pack(&self) -> Result<()> {
         match &self.weight {
             Weight::Frozen(packed) => packed.operand().map(drop),
+            Weight::OnCard(held) => held.operand().map(drop),
             Weight::Tensor(_) => Ok(()),
+        }
+    }
+
+    /// Bytes of memory that its weight takes now on its device, in every form that the layer holds it in: none of one that is
+    /// still where it is read from.
+    pub fn weight_bytes(&self) -> usize {
+        match &self.weight {
+            Weight::Frozen(packed) => packed.bytes(),
+            Weight::OnCard(held) => held.bytes(),
+            Weight::Tensor(weight) => 4 * weight.elem_count(),
         }
     }
 
@@ -154,6 +170,7 @@ impl Linear {
         match &self.weight {
             Weight::Tensor(weight) => Ok(weight.clone()),
             Weight::Frozen(packed) => packed.weight(),
+            Weight::OnCard(held) => held.weight(),
         }
     }
 
@@ -183,6 +200,7 @@ impl Linear {
             Weight::Tensor(weight) if weight.track_op() => Precision::F32,
             Weight::Tensor(_) => self.precision,
             Weight::Frozen(packed) => packed.precision,
+            Weight::OnCard(held) => held.precision,
         }
     }
 

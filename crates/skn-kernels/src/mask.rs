@@ -8,6 +8,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::on_device::OnDevice;
 use crate::packing::RowSelection;
+use crate::upload::upload;
 
 /// Dropout (Srivastava et al., 2014) whose masks are functions of a key for each sequence.
 ///
@@ -52,7 +53,7 @@ impl Dropout {
         self.on_device.or_make(|| {
             let words = self.keys.iter().flat_map(|key| key.as_chunks::<4>().0);
             let words: Vec<u32> = words.map(|word| u32::from_le_bytes(*word)).collect();
-            Tensor::from_vec(words, (self.keys.len(), 8), device)
+            upload(words, (self.keys.len(), 8), device)
         })
     }
 

@@ -10,6 +10,8 @@ pub(crate) struct DeviceRows {
     pub(crate) sequence: Tensor,
     /// `[rows]`
     pub(crate) position: Tensor,
+    /// In the batch `[rows]`.
+    pub(crate) number: Tensor,
     /// The first row of keys of each sequence, and of what is behind the last `[sequences + 1]`.
     pub(crate) starts: Tensor,
     /// The same of the rows here `[sequences + 1]`.
@@ -19,7 +21,7 @@ pub(crate) struct DeviceRows {
     pub(crate) key_tiles: [OnDevice<Tensor>; 2],
 }
 
-/// A place for what is made on a device when it is first needed. It is no part of what its owner is: two owners are equal
+/// A place for what is made when it is first needed, on a device most of it. It is no part of what its owner is: two owners are equal
 /// whether it has been made or not.
 pub(crate) struct OnDevice<T>(Arc<OnceLock<T>>);
 
@@ -31,6 +33,11 @@ impl<T> OnDevice<T> {
         }
         let made = make()?;
         Ok(self.0.get_or_init(|| made))
+    }
+
+    /// As [`Self::or_make`], of what nothing can go wrong with.
+    pub(crate) fn or_collect(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(make)
     }
 }
 

@@ -9,6 +9,8 @@ use crate::on_device::{DeviceRows, OnDevice};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packing {
     starts: Arc<[usize]>,
+    /// Every row, made once for all clones. Not a selection, which holds its packing.
+    all: OnDevice<Selected>,
 }
 
 impl Packing {
@@ -23,7 +25,7 @@ impl Packing {
         if starts.last().is_some_and(|&rows| rows > u32::MAX as usize) {
             bail!("packing: expected at most {} rows, found {:?}", u32::MAX, starts.last());
         }
-        Ok(Self { starts: starts.into() })
+        Ok(Self { starts: starts.into(), all: OnDevice::default() })
     }
 
     /// The number of sequences.
@@ -46,30 +48,31 @@ impl Packing {
         self.starts[sequence]..self.starts[sequence + 1]
     }
 
-    /// Every row.
+    /// Every row. It is made once: what kernels of a GPU read of it is too.
     pub fn all_rows(&self) -> RowSelection {
-        self.collect(|range| range)
+        let selected = self.all.or_collect(|| self.collect(|range| range)).clone();
+        RowSelection { packing: self.clone(), selected, one_each: false }
     }
 
     /// The first `n` rows of each sequence, or all of a shorter one.
     pub fn first_rows(&self, n: usize) -> RowSelection {
-        let rows = self.collect(|range| range.start..range.end.min(range.start.saturating_add(n)));
-        RowSelection { one_each: n == 1, ..rows }
+        let selected = self.collect(|range| range.start..range.end.min(range.start.saturating_add(n)));
+        RowSelection { packing: self.clone(), selected, one_each: n == 1 }
     }
 
     /// The last `n` rows of each sequence, or all of a shorter one.
     pub fn last_rows(&self, n: usize) -> RowSelection {
-        let rows = self.collect(|range| range.start.max(range.end.saturating_sub(n))..range.end);
-        RowSelection { one_each: n == 1, ..rows }
+        let selected = self.collect(|range| range.start.max(range.end.saturating_sub(n))..range.end);
+        RowSelection { packing: self.clone(), selected, one_each: n == 1 }
     }
 
-    fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> RowSelection {
+    fn collect(&self, part: impl Fn(Range<usize>) -> Range<usize>) -> Selected {
         let mut rows = RowList::default();
         for sequence in 0..self.len() {
             let range = self.range(sequence);
             part(range.clone()).for_each(|row| rows.push(sequence, row - range.start, row));
         }
-        rows.finish(self.clone())
+        rows.finish()
     }
 
     /// The rows of the given numbers.
@@ -92,7 +95,7 @@ impl Packing {
             }
             rows.push(sequence, row - self.starts[sequence], row);
         }
-        Ok(rows.finish(self.clone()))
+        Ok(RowSelection { packing: self.clone(), selected: rows.finish(), one_each: false })
     }
 }
 
@@ -110,16 +113,24 @@ impl RowList {
         self.number.push(number as u32);
     }
 
-    fn finish(self, packing: Packing) -> RowSelection {
-        RowSelection {
+    fn finish(self) -> Selected {
+        Selected {
             sequence: self.sequence.into(),
             position: self.position.into(),
             number: self.number.into(),
-            one_each: false,
-            packing,
             on_device: OnDevice::default(),
         }
     }
+}
+
+/// Some rows of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Selected {
+    sequence: Arc<[u32]>,
+    position: Arc<[u32]>,
+    number: Arc<[u32]>,
+    /// The same for kernels of a GPU.
+    on_device: OnDevice<DeviceRows>,
 }
 
 /// Some rows of a packed batch, in ascending order: for each its sequence, its position there, and its number in the
@@ -127,18 +138,14 @@ impl RowList {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowSelection {
     packing: Packing,
-    sequence: Arc<[u32]>,
-    position: Arc<[u32]>,
-    number: Arc<[u32]>,
+    selected: Selected,
     one_each: bool,
-    /// The same for kernels of a GPU.
-    on_device: OnDevice<DeviceRows>,
 }
 
 impl RowSelection {
     /// A place for what kernels of a GPU read.
     pub(crate) fn on_device(&self) -> &OnDevice<DeviceRows> {
-        &self.on_device
+        &self.selected.on_device
     }
 
     /// Whether these were asked for as [`Packing::first_rows(1)`](Packing::first_rows) or
@@ -149,12 +156,12 @@ impl RowSelection {
 
     /// The number of rows.
     pub fn len(&self) -> usize {
-        self.number.len()
+        self.selected.number.len()
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.number.is_empty()
+        self.selected.number.is_empty()
     }
 
     /// Whether this is every row of the batch.
@@ -164,17 +171,17 @@ impl RowSelection {
 
     /// For each row the index of its sequence.
     pub fn sequence(&self) -> &[u32] {
-        &self.sequence
+        &self.selected.sequence
     }
 
     /// For each row its position in its sequence, from 0.
     pub fn position(&self) -> &[u32] {
-        &self.position
+        &self.selected.position
     }
 
     /// For each row its number in the batch.
     pub fn number(&self) -> &[u32] {
-        &self.number
+        &self.selected.number
     }
 
     /// The batch that these are rows of.
@@ -189,8 +196,8 @@ impl RowSelection {
 
     /// Which of these rows belong to a sequence, as a range of their indexes here.
     pub fn of_sequence(&self, sequence: usize) -> Range<usize> {
-        let start = self.sequence.partition_point(|&other| (other as usize) < sequence);
-        let end = self.sequence.partition_point(|&other| (other as usize) <= sequence);
+        let start = self.sequence().partition_point(|&other| (other as usize) < sequence);
+        let end = self.sequence().partition_point(|&other| (other as usize) <= sequence);
         start..end
     }
 }

@@ -5,6 +5,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use crate::check::expect_f32;
 use crate::on_device::OnDevice;
 use crate::packing::RowSelection;
+use crate::upload::upload;
 
 /// Rotary positions (Su et al., 2021) of queries and keys: in each head the pair `(i, i + rotated / 2)` is turned by the angle
 /// position * inverse frequency `i`; what is behind the rotated numbers of a head passes through.
@@ -41,7 +42,7 @@ impl Table {
     /// The table on a device.
     pub(crate) fn on(&self, device: &Device) -> Result<&Tensor> {
         let shape = (self.positions(), 2 * self.angles);
-        self.on_device.or_make(|| Tensor::from_slice(&self.values, shape, device))
+        self.on_device.or_make(|| upload(self.values.clone(), shape, device))
     }
 
     /// Cosines and sines of a position.

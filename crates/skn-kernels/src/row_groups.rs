@@ -7,6 +7,7 @@ use candle_core::{Device, Result, Tensor, bail};
 
 use crate::on_device::OnDevice;
 use crate::running::Running;
+use crate::upload::upload;
 
 /// Rows of a matrix in groups of as many each, such as those of the texts of a batch at each position of a prompt. Clones share what
 /// was made of it on a device.
@@ -70,7 +71,7 @@ impl RowGroups {
 
     pub(crate) fn on(&self, device: &Device) -> Result<&DeviceGroups> {
         self.on_device.or_make(|| {
-            let of = |numbers: &[u32]| Tensor::new(numbers, device);
+            let of = |numbers: &[u32]| upload(numbers.to_vec(), numbers.len(), device);
             Ok(DeviceGroups { numbers: of(&self.numbers)?, classes: of(&self.classes)? })
         })
     }
@@ -142,7 +143,7 @@ impl RowRuns {
 
     pub(crate) fn on(&self, device: &Device) -> Result<&DeviceRuns> {
         self.on_device.or_make(|| {
-            let of = |numbers: &[u32]| Tensor::new(numbers, device);
+            let of = |numbers: &[u32]| upload(numbers.to_vec(), numbers.len(), device);
             Ok(DeviceRuns { first: of(&self.first)?, count: of(&self.count)? })
         })
     }

@@ -137,6 +137,12 @@ impl SelfAttention {
         self.value.pack()
     }
 
+    /// Bytes of memory that its frozen weights take now; see [`Linear::weight_bytes`].
+    pub fn weight_bytes(&self) -> usize {
+        let layers = [&self.query, &self.key, &self.value].map(Linear::weight_bytes).iter().sum::<usize>();
+        layers + self.absorbed.as_ref().map_or(0, |absorbed| absorbed.bytes())
+    }
+
     /// What the rows `queries` of the batch `x` `[all rows, hidden]` attend to: `[queries, heads * head width]`. `asking`
     /// are these rows of `x`, `[queries, hidden]`.
     ///

@@ -72,9 +72,10 @@ impl LanguageModel {
         })
     }
 
-    /// The same model, the products of its layers' frozen weights made in another precision: in bf16 packed weights take half
-    /// the memory, and products about half the time on a CPU that has it ([`skn_kernels::Precision`]). Embeddings, attention,
-    /// normalisation, sums and the label words' logits stay f32. On other devices than the CPU nothing changes.
+    /// The same model, the products of its layers' frozen weights made in another precision, on devices that have it
+    /// ([`skn_kernels::Backend::multiplies_in`]): in bf16 these weights take half the memory, and products about half the time on a
+    /// CPU that has it ([`skn_kernels::Precision`]). Embeddings, attention, normalisation, sums and the label words' logits
+    /// stay f32.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
@@ -92,6 +93,11 @@ impl LanguageModel {
     /// If a weight can't be read.
     pub fn pack(&self, threads: usize) -> Result<()> {
         self.encoder.pack(threads)
+    }
+
+    /// Bytes of memory that the matrices of its layers take now on its device: nothing for one that was not needed yet.
+    pub fn weight_bytes(&self) -> usize {
+        self.encoder.weight_bytes() + self.head.as_ref().map_or(0, Head::weight_bytes)
     }
 
     /// What the products of frozen weights are made in.

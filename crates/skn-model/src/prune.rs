@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use skn_kernels::zeros_on;
 
 use crate::architecture::{LayerPart, Module, Part, Piece};
 use crate::config::Config;
@@ -121,7 +122,7 @@ fn add_biases(
         let bias = module.bias();
         for (name, shape) in module.tensors().filter(|(name, _)| *name == bias) {
             if let Entry::Vacant(place) = tensors.entry(name) {
-                place.insert(Tensor::zeros(shape, DType::F32, device)?);
+                place.insert(zeros_on(shape, device)?);
             }
         }
     }
@@ -196,7 +197,7 @@ impl Cutting<'_> {
         if kept.is_empty() {
             let mut shape = tensor.dims().to_vec();
             shape[dimension] = 0;
-            return Ok(Tensor::zeros(shape, DType::F32, tensor.device())?);
+            return Ok(zeros_on(shape, tensor.device())?);
         }
         Ok(tensor.contiguous()?.index_select(&Tensor::new(kept, tensor.device())?, dimension)?)
     }

@@ -43,9 +43,9 @@ pub(crate) use table::Table;
 
 /// The weights of a model on a device, by their Hugging Face names, as f32.
 ///
-/// On the CPU the matrices of dense layers stay in their files until they are asked for: a [`LanguageModel`](crate::LanguageModel) keeps
-/// them in another form. A large table of word embeddings stays there too, and its rows are read when texts have them, until
-/// logits of the whole vocabulary are asked for. While the weights or a model made of them live, their files must not be
+/// On the CPU and on NVIDIA's GPUs the matrices of dense layers stay in their files until they are asked for: a
+/// [`LanguageModel`](crate::LanguageModel) keeps them in another form, or in another precision. On the CPU a large table of word
+/// embeddings stays there too, and its rows are read when texts have them, until logits of the whole vocabulary are asked for. While the weights or a model made of them live, their files must not be
 /// written to (to be replaced does them no harm).
 ///
 /// A model may come without its masked-LM head: as an encoder it has neurons to look at, but no logits.
@@ -68,10 +68,10 @@ enum Weight {
 }
 
 impl Weight {
-    fn tensor(&self) -> Result<Tensor> {
+    fn tensor(&self, device: &Device) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
-            Self::Stored(stored) => stored.read(),
+            Self::Stored(stored) => stored.read_to(device),
         }
     }
 }
@@ -107,7 +107,7 @@ impl Weights {
     /// # Errors
     /// If the model has none of that name, or it can't be read.
     pub fn get(&self, name: &str) -> Result<Tensor> {
-        self.weight(name)?.tensor()
+        self.weight(name)?.tensor(&self.device)
     }
 
     fn weight(&self, name: &str) -> Result<&Weight> {
@@ -152,7 +152,16 @@ impl Weights {
     /// # Errors
     /// If one can't be read.
     pub fn to_tensors(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.tensors.iter().map(|(name, weight)| Ok((name.clone(), weight.tensor()?))).collect()
+        self.tensors.iter().map(|(name, weight)| Ok((name.clone(), weight.tensor(&self.device)?))).collect()
+    }
+
+    /// Bytes of memory that these take on their device: nothing for what stayed in its file.
+    pub fn bytes(&self) -> usize {
+        let size = |weight: &Weight| match weight {
+            Weight::Tensor(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            Weight::Stored(_) => 0,
+        };
+        self.tensors.values().map(size).sum()
     }
 
     /// `skn.model_sha256` of the files the weights came from: the same for one file and for shards.

@@ -343,17 +343,22 @@ fn cannot_open(number: usize, error: &str) -> String {
 
 /// Refuses a precision that can't be had on a device.
 fn check_precision(precision: Precision, device: &Device) -> Result<()> {
-    if precision == Precision::Bf16 {
-        if !Backend::of(device).multiplies_in(precision) {
-            return Err(SessionError::usage(
-                "option `precision` bf16: this device has no products in it; leave it out, or use option `device` cpu",
-            ));
-        }
-        if Backend::of(device) == Backend::Cpu && !Isa::best().multiplies_bf16() {
-            tracing::warn!(
-                "option `precision` bf16: this CPU has no AVX512-BF16, so it saves memory, but no time"
-            );
-        }
+    let backend = Backend::of(device);
+    if !backend.multiplies_in(precision) {
+        return Err(SessionError::usage(match precision {
+            Precision::Tf32 => {
+                "option `precision` tf32: expected an NVIDIA GPU (option `device` cuda), found another device, which multiplies in \
+                 f32 or bf16; leave it out for f32"
+            }
+            _ => {
+                "option `precision` bf16: this device has no products in it; leave it out, or use option `device` cpu"
+            }
+        }));
+    }
+    if precision == Precision::Bf16 && backend == Backend::Cpu && !Isa::best().multiplies_bf16() {
+        tracing::warn!(
+            "option `precision` bf16: this CPU has no AVX512-BF16, so it saves memory, but no time"
+        );
     }
     Ok(())
 }

@@ -62,12 +62,8 @@ pub(crate) fn fingerprint(
     let place = model.prompt_place().filter(|place| *place == PromptPlace::Front);
     settings.extend(place.map(|place| ("prompt_place".to_string(), place.to_string())));
     settings.extend(run.template_sha256.iter().map(|hash| ("data_template".to_string(), hash.clone())));
-    Ok(Fingerprint { machine: machine(model), settings })
-}
-
-/// Device and instruction set, on which the last bits depend.
-fn machine(model: &LanguageModel) -> String {
-    Backend::of(model.device()).machine()
+    // Device and instruction set, on which the last bits depend.
+    Ok(Fingerprint { machine: Backend::machine(model.device())?, settings })
 }
 
 /// Number of texts, and a hash of their tokens and classes: it tells another cut or another join apart, which the hash

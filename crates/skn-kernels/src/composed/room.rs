@@ -5,6 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use super::{attention, dropout, gated, layer_norm, linear, rms_norm, turn};
 use crate::activation::Activation;
 use crate::attention::AttentionForm;
+use crate::check::expect_cpu_precision;
 use crate::cpu::Cpu;
 use crate::linear::Linear;
 use crate::mask::Dropout;
@@ -20,6 +21,7 @@ pub(crate) struct Composed;
 
 impl Operations for Composed {
     fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        expect_cpu_precision(layer.precision())?;
         linear(x, &layer.weight()?, layer.bias(), activation)
     }
 

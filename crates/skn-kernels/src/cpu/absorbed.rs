@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::attention::AttentionForm;
+use crate::check::expect_cpu_precision;
 use crate::cpu::attention::attention_of_rows;
 use crate::cpu::operand::{Operand, made};
 use crate::cpu::slices::{slice, with_slices};
@@ -24,6 +25,12 @@ impl Absorbed {
     pub(crate) fn new(key: &Linear, value: &Linear, form: &AttentionForm) -> Self {
         let heads = |layer| Arc::new(Heads::new(layer, form.heads));
         Self { key: heads(key), value: heads(value) }
+    }
+
+    /// Bytes that the heads take in memory now, beside the layers that they are of.
+    pub(crate) fn bytes(&self) -> usize {
+        let packed = [&self.key.spread, &self.key.gather, &self.value.spread, &self.value.gather];
+        packed.into_iter().filter_map(OnceLock::get).flatten().map(Operand::bytes).sum()
     }
 
     pub(crate) fn pack(&self) -> Result<()> {
@@ -82,6 +89,7 @@ impl Heads {
         read: impl FnOnce(&[Operand]) -> T,
     ) -> Result<T> {
         let cut = |precision| {
+            expect_cpu_precision(precision)?;
             let hidden = self.layer.in_features();
             let width = hidden / self.count;
             with_slices([&self.layer.weight()?], |[values]| {

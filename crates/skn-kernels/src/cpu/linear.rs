@@ -28,6 +28,9 @@ pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Res
             let op = Trained { features: layer.features(), finish: Finish::new(activation) };
             x.apply_op3(&weight.contiguous()?, &bias, op)
         }
+        Weight::OnCard(_) => {
+            bail!("linear: expected a weight on the device of its input, found one on a card")
+        }
         Weight::Frozen(packed) => {
             let packed = Arc::clone(packed);
             if x.track_op() || bias.track_op() {

@@ -11,7 +11,7 @@ use crate::cpu::simd::Isa;
 use crate::cpu::view::{View, ViewMut};
 use crate::precision::Precision;
 
-/// The right-hand side of a product, packed.
+/// The right-hand side of a product, packed. There is none in tf32: who packs refuses it first.
 #[derive(Debug)]
 pub(crate) enum Operand {
     F32(Arc<Panels<f32>>),
@@ -27,10 +27,18 @@ impl Operand {
         }
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::F32(panels) => size_of_val(panels.elements()),
+            Self::Bf16(panels) => size_of_val(panels.elements()),
+        }
+    }
+
     /// A matrix `[inner, columns]`.
     pub(crate) fn of(matrix: View<'_>, precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32(Arc::new(Panels::of(matrix))),
+            Precision::F32 | Precision::Tf32 => Self::F32(Arc::new(Panels::of(matrix))),
             Precision::Bf16 => Self::Bf16(Panels::of(matrix)),
         }
     }
@@ -38,7 +46,7 @@ impl Operand {
     /// The transpose of a matrix `[columns, inner]`.
     pub(crate) fn of_transposed(matrix: View<'_>, precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32(Arc::new(Panels::of_transposed(matrix))),
+            Precision::F32 | Precision::Tf32 => Self::F32(Arc::new(Panels::of_transposed(matrix))),
             Precision::Bf16 => Self::Bf16(Panels::of_transposed(matrix)),
         }
     }
@@ -50,7 +58,7 @@ impl Operand {
         read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<()>,
     ) -> Result<Self> {
         Ok(match precision {
-            Precision::F32 => Self::F32(Arc::new(Panels::of_read(shape, read)?)),
+            Precision::F32 | Precision::Tf32 => Self::F32(Arc::new(Panels::of_read(shape, read)?)),
             Precision::Bf16 => Self::Bf16(Panels::of_read(shape, read)?),
         })
     }

@@ -2,10 +2,10 @@
 
 use candle_core::{Error, Result, Tensor, bail};
 
-use super::elementwise::nothing;
 use super::launch::{self, Launch, Made, warps};
 use super::node::of_three;
 use super::rows::rows_on;
+use super::run::nothing;
 use crate::attention::AttentionForm;
 use crate::mask::Dropout;
 use crate::packing::RowSelection;

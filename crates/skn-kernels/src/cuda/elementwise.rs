@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::launch::{Launch, Made, THREADS, blocks, warps};
 use super::node::{of_one, of_two};
 use super::rows::rows_on;
-use super::run::zeros_like;
+use super::run::nothing;
 use crate::activation::Activation;
 use crate::mask::Dropout;
 use crate::packing::RowSelection;
@@ -20,15 +20,6 @@ pub(super) fn code(activation: Activation) -> usize {
         Activation::Relu => 3,
         Activation::Silu => 4,
     }
-}
-
-/// The gradients of inputs of a result without elements: zeros.
-pub(super) fn nothing<const N: usize>(inputs: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
-    let mut made = inputs.map(|_| None);
-    for (made, input) in made.iter_mut().zip(inputs) {
-        *made = Some(zeros_like(input)?);
-    }
-    Ok(made)
 }
 
 /// See [`gated`](crate::gated()).

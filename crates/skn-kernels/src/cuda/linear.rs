@@ -1,59 +1,72 @@
 //! Linear layers: the product by cuBLAS, then bias and activation in one pass over it.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::elementwise::code;
 use super::launch::{Launch, Made, THREADS, blocks, warps};
-use super::node::of_three;
-use super::product::{product, product_through_rounded, product_with_rounded, rounded};
+use super::node::{of_three, of_two};
+use super::product::{product, product_through, product_with};
 use super::run::zeros;
+use super::weight::OnCard;
 use crate::activation::Activation;
-use crate::linear::Linear;
+use crate::linear::{Linear, Weight};
+use crate::precision::Precision;
 
 /// See [`Linear::forward`].
 pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
     // cuBLAS takes no columns out of wider rows.
     let x = &x.contiguous()?;
-    let (weight, bias, halved) = (layer.weight()?, layer.bias(), layer.rounded_by(rounded)?);
-    let ((rows, _), columns) = (x.dims2()?, layer.out_features());
-    let tracked = [x, &weight, bias].map(Tensor::track_op);
-    let keeps = tracked.contains(&true) && activation != Activation::Identity;
-    let [made, kept] = finished(&plain_product(x, &weight, halved)?, bias, activation, keeps)?;
-    let made = match made {
-        Some(made) => made,
-        None => Made::nothing((rows, columns), x.device())?,
-    };
-    let (kept, halved) = (kept.map(Made::tensor), halved.cloned());
-    of_three("linear", [x, &weight, bias], made, move |[x, weight, _], _, gradient| {
-        let gradient = match &kept {
-            Some(input) => activation_gradient(input, gradient, activation)?,
-            None => gradient.contiguous()?,
-        };
-        let of_x = tracked[0].then(|| match &halved {
-            Some(halved) => product_through_rounded(&gradient, halved),
-            None => product(&gradient, weight),
-        });
-        let of_weight = tracked[1].then(|| product(&gradient.t()?, x)).transpose()?;
-        let of_bias = tracked[2].then(|| column_sums(&gradient)).transpose()?;
-        Ok([of_x.transpose()?, of_weight, of_bias])
+    match layer.stored() {
+        Weight::OnCard(weight) => frozen(layer, weight, x, activation),
+        Weight::Tensor(weight) => trained(layer, weight, x, activation),
+        Weight::Frozen(_) => {
+            bail!("linear: expected a weight on the device of its input, found one on the CPU")
+        }
+    }
+}
+
+/// The weight frozen, and perhaps the bias: products of both passes are made in its precision.
+fn frozen(layer: &Linear, weight: &OnCard, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    let (operand, precision, bias) = (weight.operand()?.clone(), weight.precision, layer.bias());
+    let tracked = [x, bias].map(Tensor::track_op);
+    let plain = product_with(&x.detach(), &operand, precision)?;
+    let Finished { made, kept } = finished(&plain, bias, activation, tracked.contains(&true))?;
+    of_two("linear", [x, bias], made, move |_, _, gradient| {
+        let gradient = through_activation(kept.as_ref(), gradient, activation)?;
+        let of_x = tracked[0].then(|| product_through(&gradient, &operand, precision)).transpose()?;
+        Ok([of_x, tracked[1].then(|| column_sums(&gradient)).transpose()?])
     })
 }
 
-/// `x weight^T`, in bf16 if there is such a weight.
-fn plain_product(x: &Tensor, weight: &Tensor, halved: Option<&Tensor>) -> Result<Tensor> {
-    match halved {
-        Some(halved) => product_with_rounded(&x.detach(), halved),
-        None => product(&x.detach(), &weight.detach().t()?),
-    }
+/// The weight trained, and perhaps the bias: products are made in f32.
+fn trained(layer: &Linear, weight: &Tensor, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    let bias = layer.bias();
+    let tracked = [x, weight, bias].map(Tensor::track_op);
+    let plain = product_with(&x.detach(), &weight.detach(), Precision::F32)?;
+    let Finished { made, kept } = finished(&plain, bias, activation, tracked.contains(&true))?;
+    of_three("linear", [x, weight, bias], made, move |[x, weight, _], _, gradient| {
+        let gradient = through_activation(kept.as_ref(), gradient, activation)?;
+        let of_x = tracked[0].then(|| product_through(&gradient, weight, Precision::F32)).transpose()?;
+        let of_weight = tracked[1].then(|| product(&gradient.t()?, x)).transpose()?;
+        Ok([of_x, of_weight, tracked[2].then(|| column_sums(&gradient)).transpose()?])
+    })
 }
 
-/// A product with its bias after an activation, and what went into that, if it is to be kept. Nothing of nothing.
-fn finished(plain: &Tensor, bias: &Tensor, activation: Activation, keeps: bool) -> Result<[Option<Made>; 2]> {
+/// What a layer gives.
+struct Finished {
+    made: Made,
+    /// What went into the activation, if its gradient will need it.
+    kept: Option<Tensor>,
+}
+
+/// A product with its bias after an activation. Nothing of nothing.
+fn finished(plain: &Tensor, bias: &Tensor, activation: Activation, tracked: bool) -> Result<Finished> {
     let (count, columns) = (plain.elem_count(), bias.elem_count());
     if count == 0 {
-        return Ok([None, None]);
+        return Ok(Finished { made: Made::nothing(plain.shape(), plain.device())?, kept: None });
     }
-    Launch::new("bias_activation", blocks(count), THREADS)
+    let keeps = tracked && activation != Activation::Identity;
+    let [made, kept] = Launch::new("bias_activation", blocks(count), THREADS)
         .output(plain.shape())
         .output_if(keeps, plain.shape())
         .tensor(plain)?
@@ -61,7 +74,19 @@ fn finished(plain: &Tensor, bias: &Tensor, activation: Activation, keeps: bool) 
         .u64(count)
         .u32(columns)?
         .u32(code(activation))?
-        .run(plain.device())
+        .run::<2>(plain.device())?;
+    match made {
+        Some(made) => Ok(Finished { made, kept: kept.map(Made::tensor) }),
+        None => bail!("linear: expected a result"),
+    }
+}
+
+/// The gradient of the product, from that of the activation.
+fn through_activation(kept: Option<&Tensor>, gradient: &Tensor, activation: Activation) -> Result<Tensor> {
+    match kept {
+        Some(input) => activation_gradient(input, gradient, activation),
+        None => gradient.contiguous(),
+    }
 }
 
 fn activation_gradient(input: &Tensor, gradient: &Tensor, activation: Activation) -> Result<Tensor> {

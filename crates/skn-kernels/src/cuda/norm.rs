@@ -2,9 +2,10 @@
 
 use candle_core::{Error, Result, Tensor, bail};
 
-use super::elementwise::{dropout, nothing, with_dropout};
+use super::elementwise::{dropout, with_dropout};
 use super::launch::{Launch, Made, THREADS, warps};
 use super::node::{of_three, of_two};
+use super::run::nothing;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
 use crate::packing::RowSelection;

@@ -5,52 +5,96 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 #[cfg(feature = "cuda")]
 use super::launch::Made;
 use super::run::zeros;
+use crate::precision::Precision;
 
-/// `a b` of `a` `[rows, inner]` and `b` `[inner, columns]`: cuBLAS's. Where the host plays, it is the processor's, whose rows don't
-/// depend on each other, so that the kernels around it can be seen to keep that.
+/// `a b` of `a` `[rows, inner]` and `b` `[inner, columns]`, in f32: cuBLAS's. Where the host plays, it is the processor's, whose rows
+/// don't depend on each other, so that the kernels around it can be seen to keep that.
 pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    multiplied(a, b, Precision::F32)
+}
+
+/// `x weight^T` of `x` `[rows, inner]` and a weight `[columns, inner]`, which is in bf16 for that precision, else in f32. Sums and the
+/// result are f32.
+pub(super) fn product_with(x: &Tensor, weight: &Tensor, precision: Precision) -> Result<Tensor> {
+    multiplied(x, &weight.t()?, precision)
+}
+
+/// `x weight` of `x` `[rows, inner]` and a weight `[inner, columns]`; as above.
+pub(super) fn product_through(x: &Tensor, weight: &Tensor, precision: Precision) -> Result<Tensor> {
+    multiplied(x, weight, precision)
+}
+
+fn multiplied(a: &Tensor, b: &Tensor, precision: Precision) -> Result<Tensor> {
     let [rows, inner, columns] = [a.dim(0)?, a.dim(1)?, b.dim(1)?];
-    // Candle has no product without inner elements.
+    if b.dim(0)? != inner {
+        bail!("product: expected [{inner}, columns] on the right, found {:?}", b.dims());
+    }
     if [rows, inner, columns].contains(&0) {
         return zeros((rows, columns), a.device());
     }
+    // cuBLAS reads a matrix or its transpose.
+    let whole = |x: &Tensor| match x.is_contiguous() || x.is_fortran_contiguous() {
+        true => Ok(x.clone()),
+        false => x.contiguous(),
+    };
+    let read = |x: &Tensor| match precision {
+        Precision::Bf16 => whole(x)?.to_dtype(DType::BF16),
+        Precision::F32 | Precision::Tf32 => whole(x),
+    };
+    let (a, b) = (read(a)?, read(b)?);
     match a.device() {
-        Device::Cpu => crate::cpu::product_of(a, b),
-        _ => a.matmul(b),
-    }
-}
-
-/// A weight `[columns, inner]` as products in bf16 read it.
-pub(super) fn rounded(weight: &Tensor) -> Result<Tensor> {
-    weight.contiguous()?.to_dtype(DType::BF16)
-}
-
-/// `x weight^T` of `x` `[rows, inner]` and a rounded weight `[columns, inner]`: `x` is rounded too, sums and the result are f32.
-pub(super) fn product_with_rounded(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    of_bf16(x, weight, [x.dim(0)?, x.dim(1)?, weight.dim(0)?], true)
-}
-
-/// `x weight` of `x` `[rows, columns]` and a rounded weight `[columns, inner]`; as above.
-pub(super) fn product_through_rounded(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    of_bf16(x, weight, [x.dim(0)?, x.dim(1)?, weight.dim(1)?], false)
-}
-
-fn of_bf16(x: &Tensor, weight: &Tensor, sides: [usize; 3], transposed: bool) -> Result<Tensor> {
-    let [rows, _, columns] = sides;
-    if sides.contains(&0) {
-        return zeros((rows, columns), x.device());
-    }
-    let x = rounded(x)?;
-    match x.device() {
-        Device::Cpu => {
-            let (x, weight) = (x.to_dtype(DType::F32)?, weight.to_dtype(DType::F32)?);
-            product(&x, &if transposed { weight.t()? } else { weight })
-        }
+        Device::Cpu => crate::cpu::product_of(&as_read(&a, precision)?, &as_read(&b, precision)?),
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => {
-            let storage = super::device::product_of_bf16(device, [&x, weight], sides, transposed)?;
+            let storage = super::device::product(device, [&a, &b], precision)?;
             Ok(Made { storage, shape: (rows, columns).into() }.tensor())
         }
-        device => bail!("product: {device:?} multiplies nothing in bf16"),
+        device => bail!("product: {device:?} multiplies nothing"),
+    }
+}
+
+/// The numbers that a card multiplies, in f32.
+fn as_read(x: &Tensor, precision: Precision) -> Result<Tensor> {
+    match precision {
+        Precision::F32 => Ok(x.clone()),
+        Precision::Bf16 => x.to_dtype(DType::F32),
+        Precision::Tf32 => {
+            let numbers = x.flatten_all()?.to_vec1::<f32>()?.into_iter().map(to_tf32).collect();
+            Tensor::from_vec(numbers, x.shape(), x.device())
+        }
+    }
+}
+
+/// A number rounded to the 11 bits of precision that tf32 has, the first of which is not stored; halves go away from 0, as PTX's
+/// `cvt.rna.tf32` has it.
+fn to_tf32(number: f32) -> f32 {
+    /// Bits that go.
+    const LOST: u32 = 13;
+    if !number.is_finite() {
+        return number;
+    }
+    let rounded = number.to_bits() + (1 << (LOST - 1));
+    f32::from_bits(rounded >> LOST << LOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tf32_has_eleven_bits() {
+        let step = 2f32.powi(-10);
+        for (number, expected) in [
+            (0.0, 0.0),
+            (1.0 + step, 1.0 + step),
+            (1.0 + 0.49 * step, 1.0),
+            (1.0 + 0.5 * step, 1.0 + step),
+            (-1.0 - 0.5 * step, -1.0 - step),
+            (2.0 - 0.25 * step, 2.0),
+            (f32::INFINITY, f32::INFINITY),
+        ] {
+            assert_eq!(to_tf32(number), expected, "{number}");
+        }
+        assert!(to_tf32(f32::NAN).is_nan());
     }
 }

@@ -42,8 +42,17 @@ impl Launch {
     }
 }
 
+/// The gradients of inputs of a result without elements: zeros.
+pub(super) fn nothing<const N: usize>(inputs: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
+    let mut made = inputs.map(|_| None);
+    for (made, input) in made.iter_mut().zip(inputs) {
+        *made = Some(zeros_like(input)?);
+    }
+    Ok(made)
+}
+
 /// Zeros as many as there are of something, which may be none: a card launches nothing for no elements.
-pub(super) fn zeros_like(x: &Tensor) -> Result<Tensor> {
+fn zeros_like(x: &Tensor) -> Result<Tensor> {
     if x.elem_count() == 0 {
         return Ok(Made::nothing(x.shape(), x.device())?.tensor());
     }
@@ -56,4 +65,9 @@ pub(super) fn zeros(shape: (usize, usize), device: &Device) -> Result<Tensor> {
         return Ok(Made::nothing(shape, device)?.tensor());
     }
     Tensor::zeros(shape, DType::F32, device)
+}
+
+/// No numbers.
+pub(crate) fn no_numbers(shape: Shape, device: &Device) -> Result<Tensor> {
+    Ok(Made::nothing(shape, device)?.tensor())
 }

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use proptest::prelude::*;
-use skn_kernels::{Activation, Linear, Precision, composed};
+use skn_kernels::{Activation, Backend, Linear, Precision, SelfAttention, composed};
 
 use crate::common::{
-    ACTIVATIONS, assert_close, check_differences, gradient, loss, numbers, values, variables,
+    ACTIVATIONS, assert_close, check_differences, form, gradient, loss, numbers, packing, values, variables,
 };
 
 /// Which of x, weight and bias are variables, as bits of `trained`.
@@ -108,6 +108,27 @@ fn bf16_is_the_product_of_rounded_numbers() {
         let gradients = (&y * &coefficients).unwrap().sum_all().unwrap().backward().unwrap();
         let expected = round(&coefficients).matmul(&rounded.1).unwrap();
         assert_close(&gradient(&gradients, &x), &expected, 1e-4, "bf16 input gradient");
+    }
+}
+
+/// Elsewhere f32 would pass for it.
+#[test]
+fn tf32_is_refused_where_no_card_multiplies() {
+    let layer = Linear::new(numbers(&[6, 6], 1), None).unwrap().with_precision(Precision::Tf32);
+    let x = numbers(&[3, 6], 2);
+    let (packed, y) = (layer.pack(), layer.forward(&x, Activation::Gelu));
+    let gated = layer.forward_gated(&layer, &x, Activation::Gelu);
+    let mut attention = SelfAttention::new(layer.clone(), layer.clone(), layer, form(6, 2)).unwrap();
+    attention.set_precision(Precision::Tf32);
+    let all = packing(&[3]);
+    let whole = attention.forward(&x, &x, &all.all_rows(), None);
+    let one_each = attention.pack(true);
+    let multiplies = Backend::of(x.device()).multiplies_in(Precision::Tf32);
+    for found in [packed, y.map(drop), gated.map(drop), whole.map(drop), one_each] {
+        match found {
+            Ok(()) => assert!(multiplies, "f32 passes for tf32"),
+            Err(error) => assert!(!multiplies && error.to_string().contains("tf32"), "{error}"),
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::slice::from_ref;
 
 use candle_core::{DType, Result, Tensor, Var};
-use skn_kernels::{Activation, AttentionForm, Dropout, LayerNorm, Linear, attention, dropout, select_rows};
+use skn_kernels::{
+    Activation, AttentionForm, Dropout, LayerNorm, Linear, attention, dropout, rows_at_positions, rows_of,
+    select_rows, zeros_on,
+};
 
 use crate::common::{check_differences, form, gradient, gradient_of, keys, numbers, packing, values};
 
@@ -101,4 +104,29 @@ fn selected_rows_pass_their_gradients_back() {
     check_differences(from_ref(&x), || select_rows(&x, &rows));
     let all = packing.all_rows();
     check_differences(from_ref(&x), || select_rows(&x, &all));
+}
+
+#[test]
+fn rows_are_picked_by_position_and_by_number() {
+    let table = Var::from_tensor(&numbers(&[5, 4], 1)).unwrap();
+    let row = |number| values(&table.get(number).unwrap());
+    let rows = packing(&[2, 0, 3]).select(&[1, 2, 4]).unwrap();
+    let by_position = rows_at_positions(&table, &rows).unwrap();
+    assert_eq!(values(&by_position), [row(1), row(0), row(2)].concat());
+    let by_number = rows_of(&table, &[4, 4, 0]).unwrap();
+    assert_eq!(values(&by_number), [row(4), row(4), row(0)].concat());
+    check_differences(from_ref(&table), || rows_at_positions(&table, &rows));
+    check_differences(from_ref(&table), || rows_of(&table, &[4, 4, 0]));
+}
+
+#[test]
+fn no_rows_are_rows_too() {
+    let table = Var::from_tensor(&numbers(&[5, 4], 1)).unwrap();
+    assert_eq!(zeros_on((0, 4), table.device()).unwrap().dims(), [0, 4]);
+    for none in [rows_of(&table, &[]).unwrap(), rows_at_positions(&table, &packing(&[0]).all_rows()).unwrap()]
+    {
+        assert_eq!(none.dims(), [0, 4]);
+        let gradients = none.sum_all().unwrap().backward().unwrap();
+        assert!(values(&gradient(&gradients, &table)).iter().all(|&value| value == 0.0));
+    }
 }

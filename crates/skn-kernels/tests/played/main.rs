@@ -21,6 +21,7 @@ mod gated;
 mod linear;
 #[path = "../operations/norm.rs"]
 mod norm;
+mod precision;
 #[path = "../operations/reductions.rs"]
 mod reductions;
 #[path = "../operations/rms_norm.rs"]
@@ -32,6 +33,7 @@ mod rows;
 #[path = "../operations/self_attention.rs"]
 mod self_attention;
 mod statistics;
+mod uploads;
 
 /// Before a test makes its first tensor.
 fn prepare() {

@@ -112,13 +112,14 @@ impl Statistics {
     }
 
     fn add(&mut self, rows: &Rows, mark: u64) {
+        let each = rows.rows();
         for (i, row) in rows.taken().into_iter().enumerate() {
             for (column, &value) in row.iter().enumerate() {
                 if value.is_nan() || value.abs() > MOST {
                     self.wrong = self.wrong.min(mark);
                     continue;
                 }
-                let place = i / rows.rows() * rows.width + column;
+                let place = i / each * rows.width + column;
                 let steps = |number: f64| (number * STEPS_PER_UNIT).round_ties_even() as i128;
                 self.sums[place] += steps(value.into());
                 self.squares[place] += steps(f64::from(value) * f64::from(value));
@@ -268,15 +269,15 @@ fn counts_and_bits_are_of_what_is_above() {
         let finite = Rows::all(numbers(rows * width, 8), width);
         for (rows, mark) in [finite, Rows::all(x.clone(), width), Rows::some(x, width)].into_iter().zip(2..) {
             let rows = rows.in_groups(groups);
-            let (taken, bytes) = (rows.taken(), width.div_ceil(8));
+            let (taken, each, bytes) = (rows.taken(), rows.rows(), width.div_ceil(8));
             // In no order, or in order.
-            let mut labels: Vec<u32> = (0..rows.rows()).map(|i| (i * i % 7 % 3) as u32).collect();
+            let mut labels: Vec<u32> = (0..each).map(|i| (i * i % 7 % 3) as u32).collect();
             if mark == 3 {
                 labels.sort_unstable();
             }
             let mut expected_bits = vec![0u8; taken.len() * bytes];
             for (i, (row, bits)) in taken.iter().zip(expected_bits.chunks_mut(bytes)).enumerate() {
-                let (group, label) = (i / rows.rows(), labels[i % rows.rows()] as usize);
+                let (group, label) = (i / each, labels[i % each] as usize);
                 for column in (0..width).filter(|&column| row[column] > thresholds[group * width + column]) {
                     expected[label * places + group * width + column] += 1;
                     bits[column / 8] |= 1 << (column % 8);

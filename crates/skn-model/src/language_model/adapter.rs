@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 use skn_kernels::{Activation, Linear, Precision};
 
-use super::norm::Norm;
+use super::norm::{Norm, add};
 use super::supply::TensorSupply;
 use crate::error::Result;
 
@@ -26,9 +26,14 @@ impl Adapter {
         [&mut self.down, &mut self.up].into_iter().for_each(|linear| linear.set_precision(precision));
     }
 
+    /// Bytes that its matrices take now.
+    pub(super) fn weight_bytes(&self) -> usize {
+        self.down.weight_bytes() + self.up.weight_bytes()
+    }
+
     /// `LN(up(relu(down(LN(x + residual)))) + x + residual)`, both times with the layer's own LayerNorm.
     pub(super) fn forward(&self, x: &Tensor, residual: &Tensor, norm: &Norm) -> Result<Tensor> {
-        let sum = (x + residual)?;
+        let sum = add(x, residual, None)?;
         let down = self.down.forward(&norm.forward(&sum)?, Activation::Relu)?;
         norm.forward_residual(&self.up.forward(&down, Activation::Identity)?, &sum, None)
     }

@@ -1,5 +1,5 @@
 use candle_core::{Device, Tensor};
-use skn_kernels::{RowSelection, dropout};
+use skn_kernels::{RowSelection, dropout, rows_at_positions, rows_of};
 
 use super::batch::{Batch, DropoutSite};
 use super::norm::Norm;
@@ -68,18 +68,20 @@ impl Embeddings {
     /// Embeddings `[rows, hidden]`: prompt rows and words, plus position and token type, then norm and dropout, if there are
     /// such.
     pub(super) fn embed(&self, batch: Sequences<'_>, info: &Batch<'_>) -> Result<Tensor> {
-        let texts = self.words.rows(batch.ids)?;
+        let (texts, rows) = (self.words.rows(batch.ids)?, info.packing.all_rows());
+        if rows.is_empty() {
+            return Ok(texts);
+        }
         let texts = match self.scale {
             Some(scale) => (texts * f64::from(scale))?,
             None => texts,
         };
-        let rows = info.packing.all_rows();
         let embedded = if self.prefix.is_empty() {
             texts
         } else {
             let mut sources = self.prefix.clone();
             sources.push(texts);
-            Tensor::cat(&sources, 0)?.index_select(&Tensor::new(self.places(&rows), &self.device)?, 0)?
+            rows_of(&Tensor::cat(&sources, 0)?, &self.places(&rows))?
         };
         let embedded = self.add_positions(embedded, &rows)?;
         let embedded = self.add_types(embedded, self.row_types(batch, &rows))?;
@@ -95,15 +97,16 @@ impl Embeddings {
 
     fn add_positions(&self, embedded: Tensor, rows: &RowSelection) -> Result<Tensor> {
         let Some(table) = &self.positions else { return Ok(embedded) };
-        let positions: Vec<u32> = rows.position().iter().map(|p| p + self.first_position as u32).collect();
-        Ok((embedded + table.index_select(&Tensor::new(positions, &self.device)?, 0)?)?)
+        let count = table.dim(0)?.saturating_sub(self.first_position);
+        let table = table.narrow(0, self.first_position, count)?;
+        Ok((embedded + rows_at_positions(&table, rows)?)?)
     }
 
     fn add_types(&self, embedded: Tensor, types: Option<Vec<u32>>) -> Result<Tensor> {
         let Some(table) = &self.token_types else { return Ok(embedded) };
         Ok(match types {
             None => embedded.broadcast_add(&table.narrow(0, 0, 1)?)?,
-            Some(types) => (embedded + table.index_select(&Tensor::new(types, &self.device)?, 0)?)?,
+            Some(types) => (embedded + rows_of(table, &types)?)?,
         })
     }
 

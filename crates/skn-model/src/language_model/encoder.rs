@@ -42,6 +42,11 @@ impl Encoder {
         self.layers.iter_mut().for_each(|layer| layer.set_precision(precision));
     }
 
+    /// Bytes that its layers' matrices take now.
+    pub(super) fn weight_bytes(&self) -> usize {
+        self.layers.iter().map(Layer::weight_bytes).sum()
+    }
+
     /// Packs the frozen weights for answering texts, on so many threads.
     pub(super) fn pack(&self, threads: usize) -> Result<()> {
         let last = self.layers.len().saturating_sub(1);

@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use skn_kernels::{Activation, Linear, Precision};
+use skn_kernels::{Activation, Linear, Precision, rows_of};
 
 use super::encoder::Encoder;
 use super::norm::Norm;
@@ -58,6 +58,11 @@ impl Head {
         }
     }
 
+    /// Bytes that its matrix takes now, beside the table of words.
+    pub(super) fn weight_bytes(&self) -> usize {
+        self.transform.as_ref().map_or(0, |transform| transform.dense.weight_bytes())
+    }
+
     /// Logits `[rows, scored]` of hidden states `[rows, hidden]` of the trunk.
     pub(super) fn logits(&self, encoder: &Encoder, hidden: &Tensor, scored: Scored<'_>) -> Result<Tensor> {
         let transformed = match &self.transform {
@@ -72,8 +77,7 @@ impl Head {
             Scored::All => (words.tensor()?, self.bias.clone()),
             Scored::Tokens(ids) => {
                 check_tokens(ids, encoder.config.vocab_size)?;
-                let rows = Tensor::new(ids, encoder.device())?;
-                let bias = self.bias.as_ref().map(|bias| bias.index_select(&rows, 0)).transpose()?;
+                let bias = self.bias.as_ref().map(|bias| rows_of(bias, ids)).transpose()?;
                 (words.rows(ids)?, bias)
             }
         };

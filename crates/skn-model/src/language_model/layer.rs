@@ -91,6 +91,13 @@ impl Layer {
         Ok(())
     }
 
+    /// Bytes that its matrices take now.
+    pub(super) fn weight_bytes(&self) -> usize {
+        let all = [&self.attention_output, &self.up, &self.down];
+        let own: usize = all.into_iter().chain(self.gate.as_ref()).map(Linear::weight_bytes).sum();
+        own + self.attention.weight_bytes() + self.adapter.as_ref().map_or(0, Adapter::weight_bytes)
+    }
+
     pub(super) fn set_precision(&mut self, precision: Precision) {
         self.attention.set_precision(precision);
         self.linears().for_each(|linear| linear.set_precision(precision));
@@ -135,7 +142,9 @@ impl Layer {
             (Some(gate), Some(look)) => {
                 let gate = look(Site::FfnGate { layer: index }, gate.forward(read, self.activation)?)?;
                 let up = self.up.forward(read, Activation::Identity)?;
-                (gate * look(Site::FfnUp { layer: index }, up)?)?
+                let up = look(Site::FfnUp { layer: index }, up)?;
+                // A card launches nothing for no elements.
+                if up.elem_count() == 0 { up } else { (gate * up)? }
             }
         };
         Ok((middle, neurons))

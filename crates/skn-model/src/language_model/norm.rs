@@ -57,9 +57,19 @@ impl Join {
     }
 }
 
-fn add(x: &Tensor, residual: &Tensor, dropped: Option<(&RowSelection, &Dropout)>) -> Result<Tensor> {
-    Ok(match dropped {
-        Some((rows, mask)) => (dropout(x, rows, mask)? + residual)?,
-        None => (x + residual)?,
-    })
+/// `x + residual`, `x` after dropout.
+pub(super) fn add(
+    x: &Tensor,
+    residual: &Tensor,
+    dropped: Option<(&RowSelection, &Dropout)>,
+) -> Result<Tensor> {
+    let x = match dropped {
+        Some((rows, mask)) => dropout(x, rows, mask)?,
+        None => x.clone(),
+    };
+    // A card launches nothing for no elements.
+    if x.elem_count() == 0 {
+        return Ok(x);
+    }
+    Ok((x + residual)?)
 }

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor, Var};
-use skn_kernels::{LayerNorm, Linear, RmsNorm, Rotary};
+use candle_core::{Tensor, Var};
+use skn_kernels::{LayerNorm, Linear, RmsNorm, Rotary, zeros_on};
 
 use super::norm::Norm;
 use crate::architecture::{Form, Module, NormForm, Part, Piece};
@@ -72,6 +72,8 @@ impl<'a> TensorSupply<'a> {
             return Ok(var.as_tensor().clone());
         }
         let tensor = match self.tuning.tensor(name) {
+            // A layer without neurons has nothing to copy.
+            Some(tensor) if tensor.elem_count() == 0 => zeros_on(tensor.shape(), self.weights.device())?,
             Some(tensor) => tensor.to_device(self.weights.device())?,
             None => self.weights.get(name)?,
         };
@@ -138,7 +140,7 @@ impl<'a> TensorSupply<'a> {
                 let (stored, piece) = (stored.clone(), module.piece);
                 let bias = match bias {
                     Some(bias) => bias,
-                    None => Tensor::zeros(outputs, DType::F32, self.weights.device())?,
+                    None => zeros_on(outputs, self.weights.device())?,
                 };
                 let shape = [outputs, inputs];
                 // Outputs lie one after another in the file, or beside each other.

@@ -1,5 +1,5 @@
-use candle_core::{DType, Device, Tensor};
-use skn_kernels::{Packing, RowSelection};
+use candle_core::Tensor;
+use skn_kernels::{Packing, RowSelection, rows_of, zeros_on};
 
 use super::batch::Batch;
 use super::encoder::Encoder;
@@ -96,13 +96,13 @@ impl<'a> Trunk<'a> {
         }
         match (self.output, self.at) {
             (Some(wanted), At::Input(hidden)) => {
-                let hidden = narrow_to(&hidden, &plan.last_rows, &wanted, self.encoder.device())?;
+                let hidden = narrow_to(&hidden, &plan.last_rows, &wanted)?;
                 match &self.encoder.final_norm {
                     Some(norm) => norm.forward(&hidden),
                     None => Ok(hidden),
                 }
             }
-            _ => Ok(Tensor::zeros((0, self.encoder.config.hidden_size), DType::F32, self.encoder.device())?),
+            _ => Ok(zeros_on((0, self.encoder.config.hidden_size), self.encoder.device())?),
         }
     }
 
@@ -192,7 +192,7 @@ fn last_rows(
 }
 
 /// `wanted` of the computed `rows`.
-fn narrow_to(x: &Tensor, rows: &RowSelection, wanted: &RowSelection, device: &Device) -> Result<Tensor> {
+fn narrow_to(x: &Tensor, rows: &RowSelection, wanted: &RowSelection) -> Result<Tensor> {
     if rows.len() == wanted.len() {
         return Ok(x.clone());
     }
@@ -201,7 +201,7 @@ fn narrow_to(x: &Tensor, rows: &RowSelection, wanted: &RowSelection, device: &De
     for number in wanted.number() {
         places.extend(computed.find(|(_, computed)| *computed == number).map(|(place, _)| place as u32));
     }
-    Ok(x.index_select(&Tensor::new(places, device)?, 0)?)
+    Ok(rows_of(x, &places)?)
 }
 
 fn visit(hook: &mut dyn Hook, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor> {

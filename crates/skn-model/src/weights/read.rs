@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use skn_artifact::{TensorDigest, hash_of_digests};
-use skn_kernels::Backend;
+use skn_kernels::{Backend, numbers_on};
 
 use super::places::Places;
 use super::processors::on_all_processors;
@@ -95,10 +95,14 @@ struct Needed {
 }
 
 impl Needed {
-    /// The shape of a tensor that stays in its file: a matrix, but for a table that is small.
-    fn left_in_file(&self) -> Option<[usize; 2]> {
+    /// The shape of a tensor that stays in its file: a matrix, but for a table that is small, or that texts are looked up in on a
+    /// card.
+    fn left_in_file(&self, backend: Backend) -> Option<[usize; 2]> {
         match *self.shape {
-            [rows, columns] if !self.is_table || rows * columns > LARGE_TABLE => Some([rows, columns]),
+            [rows, columns] if !self.is_table && backend.defers_weights() => Some([rows, columns]),
+            [rows, columns] if backend == Backend::Cpu && rows * columns > LARGE_TABLE => {
+                Some([rows, columns])
+            }
             _ => None,
         }
     }
@@ -122,8 +126,7 @@ impl Job<'_> {
         let Some(Needed { shape, .. }) = self.needed.first() else {
             return Ok((self.file.digest(self.stored)?, Vec::new()));
         };
-        let to_store =
-            |needed: &Needed| if Backend::of(device).packs_weights() { needed.left_in_file() } else { None };
+        let to_store = |needed: &Needed| needed.left_in_file(Backend::of(device));
         let keeps = self.needed.iter().any(|needed| to_store(needed).is_none());
         let kept = if keeps { shape.iter().product() } else { 0 };
         let (mut values, mut seen, mut wrong) = (Vec::with_capacity(kept), 0, None);
@@ -140,7 +143,7 @@ impl Job<'_> {
             return Err(infinite(self.file.path(), self.stored, place, value));
         }
         let values = || self.file.arranged(self.stored, shape, values);
-        let tensor = keeps.then(|| Tensor::from_vec(values(), shape.as_slice(), device)).transpose()?;
+        let tensor = keeps.then(|| numbers_on(values(), shape.as_slice(), device)).transpose()?;
         // On a GPU each thread has a stream of its own, and what others queue does not wait for it.
         device.synchronize()?;
         let weight = |needed: &Needed| match to_store(needed) {
@@ -219,12 +222,17 @@ mod tests {
 
     #[test]
     fn matrices_and_large_tables_are_left_in_their_file() {
-        let left = |is_table, shape: &[usize]| {
-            Needed { name: String::new(), shape: shape.to_vec(), is_table }.left_in_file()
+        let left_by = |backend, is_table, shape: &[usize]| {
+            Needed { name: String::new(), shape: shape.to_vec(), is_table }.left_in_file(backend)
         };
+        let left = |is_table, shape| left_by(Backend::Cpu, is_table, shape);
         assert_eq!(left(true, &[50265, 768]), Some([50265, 768]));
         assert_eq!(left(true, &[1 << 14, 1 << 10]), None);
         assert_eq!(left(false, &[2, 3]), Some([2, 3]));
         assert_eq!(left(false, &[50265]), None);
+        // A card looks words up in its own memory, and no other device reads anything later.
+        assert_eq!(left_by(Backend::Cuda, true, &[50265, 768]), None);
+        assert_eq!(left_by(Backend::Cuda, false, &[2, 3]), Some([2, 3]));
+        assert_eq!(left_by(Backend::Composed, false, &[2, 3]), None);
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::OnceLock;
 
 use candle_core::Tensor;
+use skn_kernels::rows_of;
 
 use super::stored::Stored;
 use crate::error::Result;
@@ -29,7 +30,7 @@ impl Table {
                 None => return stored.rows(rows),
             },
         };
-        Ok(tensor.index_select(&Tensor::new(rows, tensor.device())?, 0)?)
+        Ok(rows_of(tensor, rows)?)
     }
 
     /// One row, `[1, width]`, which goes on being that of a table that trains.

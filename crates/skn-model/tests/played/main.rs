@@ -9,6 +9,7 @@ mod case;
 mod compile;
 #[path = "../golden/numbers.rs"]
 mod numbers;
+mod passes;
 
 /// Before a test reads its model.
 fn prepare() {

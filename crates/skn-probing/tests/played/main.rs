@@ -81,7 +81,7 @@ fn files(
     options: &PassOptions<'_>,
 ) -> Result<BTreeMap<String, Vec<u8>>> {
     let taken = collect("taking", model, texts, 3, statistics, options)?;
-    let file = |taken: Box<dyn Statistic>| {
+    let file = |taken: Box<dyn Statistic>| -> Result<_> {
         let name = taken.file("dev");
         let bundle = taken.into_record()?.to_bundle(&Metadata::new())?;
         Ok((name, bundle.to_bytes().unwrap()))

@@ -59,7 +59,8 @@ pub(crate) fn model_with(
     widths: &[usize],
     change: impl FnOnce(&mut BTreeMap<String, Tensor>),
 ) -> LanguageModel {
-    let config = Config { intermediate_sizes: widths.to_vec(), ..config() };
+    let mut config = config();
+    config.intermediate_sizes = widths.to_vec();
     let mut weights = weights_of(&config);
     change(&mut weights);
     let weights = Weights::from_tensors(&config, weights.into_iter().collect()).unwrap();

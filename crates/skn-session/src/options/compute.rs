@@ -78,8 +78,8 @@ mod precision {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
         let name = String::deserialize(from)?;
-        let known = [Precision::F32, Precision::Bf16].into_iter().find(|precision| precision.name() == name);
-        known.ok_or_else(|| D::Error::custom(format!("precision {name}: expected f32 or bf16")))
+        let known = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+        known.ok_or_else(|| D::Error::custom(format!("precision {name}: expected f32, tf32 or bf16")))
     }
 }
 

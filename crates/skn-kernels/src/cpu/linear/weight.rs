@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{Device, Result, Tensor};
 
+use crate::check::expect_cpu_precision;
 use crate::cpu::operand::{Operand, made};
 use crate::cpu::panels::Panels;
 use crate::cpu::slices::with_slices;
-use crate::features::Features;
+use crate::features::{Features, ReadRows};
 use crate::precision::Precision;
 
 /// A frozen weight as the products need it, which is made when it is first used.
@@ -31,9 +32,6 @@ pub(crate) enum Original {
     /// Packed: then the tensor is not needed any more.
     Panels(Arc<Panels<f32>>),
 }
-
-/// Appends some rows of a weight `[out, in]` to a vector.
-pub(crate) type ReadRows = dyn Fn(Range<usize>, &mut Vec<f32>) -> Result<()> + Send + Sync;
 
 impl fmt::Debug for Original {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,6 +63,7 @@ impl Packed {
         if let Some(operand) = self.operand.get() {
             return Ok(operand);
         }
+        expect_cpu_precision(self.precision)?;
         // Who comes second waits here, instead of packing it too.
         let mut original = self.original();
         made(&self.operand, || {
@@ -95,6 +94,19 @@ impl Packed {
 
     pub(crate) fn weight(&self) -> Result<Tensor> {
         self.weight_of(&self.original())
+    }
+
+    /// Bytes that it takes in memory now.
+    pub(crate) fn bytes(&self) -> usize {
+        let operand = self.operand.get();
+        let original = match &*self.original() {
+            Original::Unread(_) => 0,
+            Original::Tensor(weight) => 4 * weight.elem_count(),
+            // They are what is multiplied with.
+            Original::Panels(_) if matches!(operand, Some(Operand::F32(_))) => 0,
+            Original::Panels(panels) => size_of_val(panels.elements()),
+        };
+        operand.map_or(0, Operand::bytes) + original
     }
 
     fn weight_of(&self, original: &Original) -> Result<Tensor> {

@@ -1,0 +1,23 @@
+//! What kernels are compiled for.
+
+/// The newest architecture that a compiler knows and a card of this compute capability runs: PTX for an older one is translated by
+/// the driver. Where it knows none such it is the card's own, so that the compiler says what it lacks.
+pub(super) fn newest((major, minor): (i32, i32), known: &[i32]) -> i32 {
+    let own = 10 * major + minor;
+    known.iter().copied().filter(|&known| known <= own).max().unwrap_or(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_newer_than_the_compiler_gets_what_that_knows() {
+        let known = [75, 80, 86, 89, 90];
+        assert_eq!(newest((9, 0), &known), 90);
+        assert_eq!(newest((12, 0), &known), 90);
+        assert_eq!(newest((8, 7), &known), 86);
+        assert_eq!(newest((7, 0), &known), 70, "older than all");
+        assert_eq!(newest((10, 3), &[]), 103, "it doesn't say");
+    }
+}

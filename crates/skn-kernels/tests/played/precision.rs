@@ -1,0 +1,127 @@
+//! What a card holds of a frozen weight, and products in tf32, which only cards make.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{Device, Tensor, Var};
+use skn_kernels::{Activation, Linear, Precision, composed};
+
+use crate::common::{assert_close, gradient, numbers, values};
+use crate::compile;
+
+const SIDES: [usize; 2] = [33, 20];
+const NUMBERS: usize = SIDES[0] * SIDES[1];
+
+/// Both passes through a layer: the result, and the gradient of its input.
+fn passes(layer: &Linear) -> [Vec<f32>; 2] {
+    let x = Var::from_tensor(&numbers(&[5, SIDES[1]], 3)).unwrap();
+    let y = layer.forward(&x, Activation::Gelu).unwrap();
+    let gradients = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    [values(&y), values(&gradient(&gradients, &x))]
+}
+
+#[test]
+fn a_weight_that_was_given_is_held_once() {
+    if compile::program().is_none() {
+        return;
+    }
+    let layer = |precision| Linear::new(numbers(&SIDES, 1), None).unwrap().with_precision(precision);
+    for (precision, bytes) in [(Precision::F32, 4), (Precision::Tf32, 4), (Precision::Bf16, 2)] {
+        let layer = layer(precision);
+        assert_eq!(layer.weight_bytes(), 4 * NUMBERS, "as it was given");
+        let found = passes(&layer);
+        assert_eq!(layer.weight_bytes(), bytes * NUMBERS, "{precision:?}");
+        assert_eq!(passes(&layer.clone()), found, "what is left is enough");
+    }
+    // What was rounded is no weight in f32 any more, and does not pass for one.
+    let layer = layer(Precision::Bf16);
+    layer.pack().unwrap();
+    for precision in [Precision::F32, Precision::Tf32] {
+        let exact = layer.clone().with_precision(precision);
+        let error = exact.forward(&numbers(&[5, SIDES[1]], 3), Activation::Identity).unwrap_err().to_string();
+        assert!(error.contains("rounded to bf16"), "{error}");
+    }
+}
+
+#[test]
+fn a_weight_that_is_read_later_is_held_as_products_need_it() {
+    if compile::program().is_none() {
+        return;
+    }
+    let weight = numbers(&SIDES, 1);
+    let reads = Arc::new(AtomicUsize::new(0));
+    let (all, counted) = (values(&weight), Arc::clone(&reads));
+    let read = move |rows: std::ops::Range<usize>, to: &mut Vec<f32>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        to.extend_from_slice(&all[rows.start * SIDES[1]..rows.end * SIDES[1]]);
+        Ok(())
+    };
+    let bias = Tensor::zeros(SIDES[0], candle_core::DType::F32, &Device::Cpu).unwrap();
+    let mut layer = Linear::deferred(SIDES, bias, read).unwrap();
+    // There and back again: what was rounded is read anew.
+    let order = [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F32];
+    for (precision, bytes, expected_reads) in
+        [(order[0], 4, 1), (order[1], 4, 1), (order[2], 2, 1), (order[3], 4, 2)]
+    {
+        layer.set_precision(precision);
+        let given = Linear::new(weight.clone(), None).unwrap().with_precision(precision);
+        assert_eq!(passes(&layer), passes(&given), "{precision:?}");
+        passes(&layer);
+        assert_eq!(layer.weight_bytes(), bytes * NUMBERS, "{precision:?}");
+        assert_eq!(reads.load(Ordering::Relaxed), expected_reads, "{precision:?}");
+    }
+}
+
+#[test]
+fn nothing_is_held_of_a_layer_without_neurons() {
+    if compile::program().is_none() {
+        return;
+    }
+    for [outputs, inputs] in [[0, 4], [4, 0]] {
+        for precision in Precision::ALL {
+            let read = |_, _: &mut Vec<f32>| Ok(());
+            let bias = numbers(&[outputs], 1);
+            let deferred = Linear::deferred([outputs, inputs], bias.clone(), read).unwrap();
+            let given = Linear::new(numbers(&[outputs, inputs], 1), Some(bias.clone())).unwrap();
+            for layer in [deferred, given] {
+                let layer = layer.with_precision(precision);
+                let y = layer.forward(&numbers(&[2, inputs], 1), Activation::Identity).unwrap();
+                assert_eq!(values(&y), [values(&bias), values(&bias)].concat());
+                assert_eq!(layer.weight_bytes(), 0);
+            }
+        }
+    }
+}
+
+/// With 11 bits of precision; halves go away from 0.
+fn rounded(x: &Tensor) -> Tensor {
+    let round = |number: f32| {
+        let scale = 2f64.powi(10 - number.abs().log2().floor() as i32);
+        ((f64::from(number) * scale).round() / scale) as f32
+    };
+    let numbers =
+        values(x).into_iter().map(|number| if number == 0.0 { 0.0 } else { round(number) }).collect();
+    Tensor::from_vec(numbers, x.shape(), x.device()).unwrap()
+}
+
+#[test]
+fn tf32_is_the_product_of_rounded_numbers() {
+    if compile::program().is_none() {
+        return;
+    }
+    for [rows, inputs, outputs] in [[5, 37, 19], [1, 2, 64], [14, 64, 33]] {
+        let x = Var::from_tensor(&numbers(&[rows, inputs], 1)).unwrap();
+        let (weight, bias) = (numbers(&[outputs, inputs], 2), numbers(&[outputs], 3));
+        let layer = Linear::new(weight.clone(), Some(bias.clone())).unwrap();
+        let tf32 = layer.clone().with_precision(Precision::Tf32);
+        let y = tf32.forward(&x, Activation::Identity).unwrap();
+        let expected =
+            composed::linear(&rounded(&x), &rounded(&weight), &bias, Activation::Identity).unwrap();
+        assert_close(&y, &expected, 1e-5, "tf32 forward");
+        assert_ne!(values(&y), values(&layer.forward(&x, Activation::Identity).unwrap()), "it is not f32");
+        let coefficients = numbers(&[rows, outputs], 4);
+        let gradients = (&y * &coefficients).unwrap().sum_all().unwrap().backward().unwrap();
+        let expected = rounded(&coefficients).matmul(&rounded(&weight)).unwrap();
+        assert_close(&gradient(&gradients, &x), &expected, 1e-5, "tf32 input gradient");
+    }
+}

@@ -1,0 +1,81 @@
+//! What a pass asks of a card beside its kernels.
+
+use candle_core::Tensor;
+use skn_kernels::uploads;
+use skn_model::{Gradients, LanguageModel, NoHook, Output, Pass, Precision, Scored, Sequences, Tuning};
+
+use crate::case::{Case, sequences};
+use crate::compile;
+use crate::numbers::gradients;
+
+/// What a pass uploads, and the rows that it gives.
+fn pass(model: &LanguageModel, batch: Sequences<'_>, output: Output) -> (u64, Vec<usize>) {
+    // The weights, once for all passes.
+    model.pack(1).unwrap();
+    let before = uploads();
+    let hidden = model.forward(batch, &Pass { output, dropout: None }, &mut NoHook).unwrap();
+    (uploads() - before, hidden.dims().to_vec())
+}
+
+#[test]
+fn a_pass_uploads_what_is_new_in_its_batch() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let packed = case.first16().packed();
+    let (texts, hidden) = (16, case.config.hidden_size);
+    assert!(case.config.layers() > 2, "more layers must not make it more");
+    // Ids, where rows are, and their tiles; the answers' rows and their tiles.
+    let plain = case.model(&Tuning::plain_text(), Gradients::Nothing);
+    assert_eq!(pass(&plain, sequences(&packed), Output::Answer), (5, vec![texts, hidden]));
+    // And the places of prompt and texts.
+    let prompted = case.model(&case.prompt(), Gradients::Nothing);
+    assert_eq!(pass(&prompted, sequences(&packed), Output::Answer), (6, vec![texts, hidden]));
+    assert_eq!(pass(&prompted, sequences(&packed), Output::Nothing), (0, vec![0, hidden]));
+}
+
+/// A card holds a matrix once: in f32 as it is, in bf16 in half of that.
+#[test]
+fn a_card_holds_matrices_in_the_precision_of_their_products_alone() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let bytes = |tensor: &Tensor| 4 * tensor.elem_count();
+    let all: usize = case.weights.to_tensors().unwrap().values().map(bytes).sum();
+    let held = |precision: Precision| {
+        let model = case.model(&case.prompt(), Gradients::Tuned).with_precision(precision);
+        assert_eq!(model.weight_bytes(), 0, "nothing was needed yet");
+        let (loss, found) = gradients(&case, &model, &case.first16());
+        assert!(loss.is_finite() && found["prompt_embeddings"].iter().any(|&value| value != 0.0));
+        model.weight_bytes()
+    };
+    // What no product reads is in memory, and nothing else.
+    let matrices = held(Precision::F32);
+    assert_eq!(case.weights.bytes() + matrices, all);
+    assert_eq!(held(Precision::Tf32), matrices);
+    assert_eq!(held(Precision::Bf16), matrices / 2);
+}
+
+#[test]
+fn a_batch_of_no_texts_uploads_nothing() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let none = Sequences { ids: &[], starts: &[0], samples: &[], seconds: &[] };
+    for tuning in [Tuning::plain_text(), case.prompt(), case.adapters()] {
+        let model = case.model(&tuning, Gradients::Nothing);
+        let run = || {
+            let answers = model.forward(none, &Pass::default(), &mut NoHook).unwrap();
+            assert_eq!(answers.dims(), [0, case.config.hidden_size]);
+            assert_eq!(model.logits(&answers, Scored::Tokens(&[])).unwrap().dims(), [0, 0]);
+        };
+        // The weights, once for all passes.
+        run();
+        let before = uploads();
+        run();
+        assert_eq!(uploads(), before);
+    }
+}
