@@ -162,7 +162,7 @@ fn memory(device: &CudaDevice, dtype: DType, shape: Shape) -> Result<Made> {
 }
 
 /// Passes an output to a kernel.
-fn pass<'a, T: CudaDType>(builder: &mut LaunchArgs<'a>, storage: &'a mut CudaStorage) -> Result<()> {
+fn pass<'a, T: CudaDType + 'a>(builder: &mut LaunchArgs<'a>, storage: &'a mut CudaStorage) -> Result<()> {
     PushKernelArg::<&mut CudaSlice<T>>::arg(builder, storage.as_cuda_slice_mut::<T>()?);
     Ok(())
 }
