@@ -1,6 +1,7 @@
 //! A user's folder in which `skn-fetch` runs against a Hub of this machine.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

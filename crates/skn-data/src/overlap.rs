@@ -13,8 +13,12 @@ use crate::stored_splits::StoredSplits;
 /// Places that are named of many.
 const NAMED: usize = 3;
 
-/// So many rows of train are looked at together, of those that are stored.
+/// So many rows of train are looked at together, of those that are stored; more where they would be too many portions.
 const TOGETHER: usize = 1 << 15;
+
+/// Each portion reads all that was noted of train once more, so that there is a limit to them: of more than a million rows memory then
+/// has a byte each.
+const PORTIONS: usize = 32;
 
 /// What stands for a row's texts where all of them are too many: no two that differ are ever met with the same.
 const HASH: usize = 16;
@@ -78,7 +82,7 @@ impl Overlap {
         found.into_iter().filter(|overlap| overlap.count > 0).collect()
     }
 
-    /// The same of rows that are stored, of which memory then has a few bytes for some thousands.
+    /// The same of rows that are stored, of which memory then has a part at a time.
     ///
     /// # Errors
     ///
@@ -89,7 +93,7 @@ impl Overlap {
         let mut found = Vec::new();
         for (part, index) in [("dev", &source.dev), ("test", &source.test)] {
             let (hashes, mut met) = (hashes(splits, index)?, Twins::default());
-            let portions = source.train.rows.len().div_ceil(TOGETHER);
+            let portions = source.train.rows.len().div_ceil(TOGETHER).min(PORTIONS);
             for portion in 0..portions {
                 // Those that are the same are of the same portion.
                 let is_here = |hash: &Hashed| {

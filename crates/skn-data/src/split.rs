@@ -171,7 +171,7 @@ pub(crate) fn wrong_row(part: &str, index: &PartIndex, row: u32, found: &str) ->
     mismatch(part, &expected, found)
 }
 
-fn mismatch(field: &str, expected: &str, found: &str) -> DataError {
+pub(crate) fn mismatch(field: &str, expected: &str, found: &str) -> DataError {
     DataError::SplitMismatch {
         field: field.to_owned(),
         expected: expected.to_owned(),

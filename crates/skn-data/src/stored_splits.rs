@@ -7,7 +7,7 @@ use crate::dataset::hash_row;
 use crate::error::Result;
 use crate::split::{
     OfSplit, Outline, PartIndex, SplitIndex, TWICE, check_data, comes_from_nowhere, index, lacks_split,
-    wrong_row,
+    mismatch, wrong_row,
 };
 use crate::stored_rows::{SomeRows, SplitFacts, StoredRows};
 use crate::task::Task;
@@ -43,6 +43,11 @@ impl StoredSplits {
     /// As of `split_with`; if the rows can't be read.
     pub fn with(rows: StoredRows, index: SplitIndex) -> Result<Self> {
         check_data(&index, rows.sha256())?;
+        for (name, part) in [("train", &index.train), ("dev", &index.dev), ("test", &index.test)] {
+            if !part.rows.ascends() {
+                return Err(mismatch(name, "row numbers that ascend", "others"));
+            }
+        }
         Self::divided(rows, index)
     }
 
@@ -256,6 +261,12 @@ mod tests {
             let expected = split_with(data.clone(), &other).unwrap_err().to_string();
             let found = StoredSplits::with(stored(&data, &task, 3), other).unwrap_err().to_string();
             assert_eq!(found, expected);
+        }
+        // In another order, and twice.
+        for rows in [[2, 1], [1, 1]] {
+            let other = SplitIndex { test: part("validation", &rows), ..index.clone() };
+            let found = StoredSplits::with(stored(&data, &task, 3), other).unwrap_err().to_string();
+            assert!(found.contains("row numbers that ascend"), "{found}");
         }
         let nowhere = SplitIndex { dev: part("", &[]), ..index };
         let expected = split_with(data.clone(), &nowhere).unwrap();

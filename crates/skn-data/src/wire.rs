@@ -440,7 +440,8 @@ impl<'t, R: Read> RowReader<'t, R> {
     fn take_rows(&mut self) -> Result<(), Broken> {
         let rows = u32::from_le_bytes(self.number()?) as usize;
         let bytes = u64::from_le_bytes(self.number()?);
-        if rows > FRAME_ROWS || self.split.is_none() {
+        // One without a row would cost nothing, and be kept.
+        if rows == 0 || rows > FRAME_ROWS || self.split.is_none() {
             return Err(Broken::Invalid("rows out of place"));
         }
         let cost = bytes.saturating_add(64 * rows as u64);
@@ -572,6 +573,16 @@ mod tests {
     fn too_much_is_refused() {
         let bytes = sent("csv");
         assert!(matches!(received(&bytes, 1000), Err(Broken::TooLarge)));
+    }
+
+    #[test]
+    fn a_frame_without_rows_is_refused() {
+        let mut pipe = Vec::new();
+        let mut writer = RowWriter::new(&mut pipe);
+        writer.split("train").unwrap();
+        writer.send(&[b"R", &0u32.to_le_bytes(), &0u64.to_le_bytes()]).unwrap();
+        writer.finish().unwrap();
+        assert!(matches!(received(&pipe, u64::MAX), Err(Broken::Invalid("rows out of place"))));
     }
 
     #[test]

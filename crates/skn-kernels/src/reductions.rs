@@ -200,7 +200,8 @@ pub fn pool_rows(
 /// A matrix of which one side is 0. A card gives no memory of no bytes, so it is a part of one that has some.
 fn nothing([rows, columns]: [usize; 2], dtype: DType, device: &Device) -> Result<Tensor> {
     let some = Tensor::zeros((rows.max(1), columns.max(1)), dtype, device)?;
-    some.narrow(0, 0, rows)?.narrow(1, 0, columns)
+    // Of one dimension first: what is cut out of two counts as not in one piece, and would be copied.
+    some.flatten_all()?.narrow(0, 0, 0)?.reshape((rows, columns))
 }
 
 fn is_nothing(rows: &RowGroups, [groups, width]: [usize; 2]) -> bool {

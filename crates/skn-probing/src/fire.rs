@@ -172,9 +172,7 @@ impl Statistic for Fires {
 impl TakeBlocks for Fires {
     /// Bits alone come to the host, when the batch is done.
     fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
-        if self.of_batch.iter().all(Option::is_none) {
-            return Ok(());
-        }
+        // Where no text is kept too: a number that is not finite is an error there as on a processor.
         let mut thresholds = self.thresholds.lock();
         let threshold = match thresholds.entry(block.layer) {
             Entry::Occupied(threshold) => threshold.into_mut(),
@@ -195,6 +193,10 @@ impl Fires {
         let shape = self.shape();
         for Packed { layer, texts, bits } in std::mem::take(&mut self.packed) {
             let bytes = bits.dim(1)?;
+            // Nothing is fetched of a layer without neurons, nor where no text is kept.
+            if bits.elem_count() == 0 || self.of_batch.iter().all(Option::is_none) {
+                continue;
+            }
             with_values(&bits, |bits: &[u8]| {
                 for (row, bits) in bits.chunks_exact(bytes.max(1)).enumerate() {
                     let (position, text) = (row / texts.len(), texts[row % texts.len()]);

@@ -2,6 +2,7 @@ use candle_core::{Device, Tensor};
 use skn_artifact::names::kind;
 use skn_artifact::{ArtifactError, TensorFile};
 use skn_counts::Pool;
+use skn_kernels::numbers_on;
 use skn_stats::{MAX_ACTIVATION, MeanAccumulator, StatsError};
 
 use crate::error::{ProbingError, Result};
@@ -47,7 +48,7 @@ impl Threshold {
     ) -> Result<Tensor> {
         let of = |position| &self.values[self.dims.place(layer, position)..][..width];
         let values: Vec<f32> = (0..positions).flat_map(of).copied().collect();
-        Ok(Tensor::from_vec(values, (positions, width), device)?)
+        Ok(numbers_on(values, (positions, width), device)?)
     }
 
     /// Reads the `train_avg` of a file of averages, with or without the sums behind it.

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skn_artifact::names::file;
-use skn_artifact::{PartRecord, SkillConfig, SplitRecord, did_you_mean, is_file, is_there};
+use skn_artifact::{ErrorKind, PartRecord, SkillConfig, SplitRecord, did_you_mean, is_file, is_there};
 use skn_data::{
     DataError, Dataset, Example, PartIndex, SplitIndex, Splits, StoredRows, StoredSplits, Task, split,
     split_with,
 };
 use skn_model::ModelFolder;
-use skn_probing::Progress;
+use skn_probing::{ProbingError, Progress};
 
 use crate::cache::real;
 use crate::error::{Result, SessionError};
@@ -170,6 +170,10 @@ impl Named {
             Undivided::Here(dataset) => return self.divided(Arc::new(dataset), seed).map(Rows::Here),
             Undivided::Stored(rows) => rows,
         };
+        // Who was told to stop while they were read and hashed does not begin to divide them.
+        if session.progress().cancelled() {
+            return Err(ProbingError::Cancelled.into());
+        }
         let earlier = self.earlier().map_err(|error| self.indivisible(error))?;
         let splits = match earlier {
             // Somebody has put them in another order, which costs memory.
@@ -198,10 +202,11 @@ impl Named {
 
     fn indivisible(&self, error: SessionError) -> SessionError {
         match &self.data {
-            Some(data) => {
+            // A disk that is full is no fault of the data.
+            Some(data) if error.kind() != ErrorKind::Failed => {
                 error.within(format!("{} can't be divided into train, dev and test", data.display()))
             }
-            None => error,
+            _ => error,
         }
     }
 
@@ -352,10 +357,11 @@ fn said_by<T>(
     action: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     action().map_err(|error| match record {
-        Some(record) => {
+        // Another option changes nothing about a disk that is full.
+        Some(record) if error.kind() != ErrorKind::Failed => {
             error.within(format!("{} says that {what}; option `{option}` says otherwise", record.display()))
         }
-        None => error,
+        _ => error,
     })
 }
 

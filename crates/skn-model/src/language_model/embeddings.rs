@@ -73,8 +73,9 @@ impl Embeddings {
             return Ok(texts);
         }
         let texts = match self.scale {
-            Some(scale) => (texts * f64::from(scale))?,
-            None => texts,
+            // Empty texts have prompt rows alone, and a card launches nothing for no elements.
+            Some(scale) if texts.elem_count() > 0 => (texts * f64::from(scale))?,
+            _ => texts,
         };
         let embedded = if self.prefix.is_empty() {
             texts

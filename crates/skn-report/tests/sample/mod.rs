@@ -1,6 +1,8 @@
 //! A run folder as a small real run leaves it: 4 layers, 6 prompt positions, 160 neurons, 400 texts of dev and 872 of
 //! test, all numbers from one seed.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -174,7 +174,7 @@ impl Base<'_> {
         Ok((texts, Vec::new()))
     }
 
-    /// Makes tokens of rows, and gives them to `take` some at a time. Who watches is told of many, and may stop it.
+    /// Makes tokens of rows, and gives them to `take` some at a time. Who watches may stop it, and is told of many.
     fn tokenise<R>(
         &self,
         name: &str,
@@ -194,10 +194,10 @@ impl Base<'_> {
                 progress.begin(Work { part: name, ..Work::of("tokenising", rows as u64) });
             }
             encoder.encode_one_after_another(part, most, self.join(), |texts, cut| {
+                if progress.cancelled() {
+                    return Err(ProbingError::Cancelled.into());
+                }
                 if is_long {
-                    if progress.cancelled() {
-                        return Err(ProbingError::Cancelled.into());
-                    }
                     progress.advance(texts.len() as u64);
                 }
                 take(texts, cut)

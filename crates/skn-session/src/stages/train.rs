@@ -3,8 +3,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{RunRecord, hash_file, is_file};
+use skn_artifact::{ErrorKind, RunRecord, hash_file, is_file};
 use skn_model::{Gradients, LanguageModel};
+use skn_probing::ProbingError;
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
 
 use super::train_files::{copy_backbone, in_best, is_apart, is_same};
@@ -81,9 +82,14 @@ impl Session {
         let model = base.roberta(&base.tuning_to_train(&options.tuned)?, gradients)?;
         // From here on tokens are enough. Rows share their strings, those of test too: a string goes with its last row.
         let [train_rows, dev_rows, _] = setup.splits.take_rows();
-        let parts = [("train", train_rows), ("dev", dev_rows)];
-        let [train_texts, dev_texts] = parts.map(|(name, rows)| base.encode(name, rows, &model));
-        let (train_texts, dev_texts) = (train_texts?, dev_texts?);
+        let encoded = base.encode("train", train_rows, &model);
+        let encoded = encoded.and_then(|train| Ok((train, base.encode("dev", dev_rows, &model)?)));
+        // Processes that train together stop together.
+        let stopped = encoded.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted);
+        if self.group().any(stopped)? && !stopped {
+            return Err(ProbingError::Cancelled.into());
+        }
+        let (train_texts, dev_texts) = encoded?;
         let data = TrainData { train: &train_texts, dev: &dev_texts, metric: base.task.metric };
         let begins = match (options.tuned.load, goes_on) {
             (false, _) => Beginning::New,
