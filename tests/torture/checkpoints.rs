@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use skn_artifact::ErrorKind;
 use skn_session::options::{Compute, Subject, TaskChoice, Train, Tuned};
 use skn_session::{Progress, Session, SessionError};
 
@@ -69,8 +70,8 @@ pub(crate) static STOPPED: LazyLock<Stopped> = LazyLock::new(|| {
             let out = desk.path(&format!("{name}-{moment}/run"));
             match session.train(&training(&desk, &out, seed)) {
                 Err(SessionError::Stopped { .. }) => {}
-                // While data were read there is nothing yet to go on with.
-                Err(SessionError::Interrupted(_)) => {}
+                // While data were read and made tokens there is nothing yet to go on with.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error}"),
                 Ok(_) => {
                     moments = moment + 1;
