@@ -14,18 +14,18 @@ use crate::stored_splits::StoredSplits;
 const NAMED: usize = 3;
 
 /// So many rows of train are looked at together, of those that are stored; more where they would be too many portions.
-const TOGETHER: usize = 1 << 15;
+const TOGETHER: usize = 1 << 13;
 
 /// Each portion reads all that was noted of train once more, so that there is a limit to them: of more than a million rows memory then
 /// has a byte each.
-const PORTIONS: usize = 32;
+const PORTIONS: usize = 128;
 
 /// What stands for a row's texts where all of them are too many: no two that differ are ever met with the same.
 const HASH: usize = 16;
 type Hashed = [u8; HASH];
 
 /// Hashes that are read at once.
-const AT_ONCE: usize = 1 << 12;
+const AT_ONCE: usize = 1 << 10;
 
 /// Texts of a part that stand in train too: whoever learned them by heart is scored on them.
 ///

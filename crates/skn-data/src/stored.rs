@@ -21,7 +21,7 @@ const ROUND_TOKENS: usize = 1 << 18;
 /// each of 8 bytes. Tokens have 4.
 const HEAD: usize = 5 * 8;
 
-/// Takes texts one after another. While they are few they stay in memory; from 8,192 texts on, or 262,144 tokens, all lie in a file
+/// Takes texts one after another. While they are few they stay in memory; from 1,024 texts on, or 262,144 tokens, all lie in a file
 /// without a name ([`Spool`]), 40 bytes and 4 for each token.
 ///
 /// ```
@@ -77,8 +77,9 @@ pub(crate) struct TextFile {
 
 impl TextStore {
     /// So many texts are no longer in memory but in the file; less where they are long. What is given is held beside: in one call
-    /// [`TextEncoder::encode_one_after_another`](crate::TextEncoder::encode_one_after_another) makes 16,384 before it gives the first.
-    pub const MOST_HERE: usize = 1 << 13;
+    /// [`TextEncoder::encode_one_after_another`](crate::TextEncoder::encode_one_after_another) makes 1,024 for each thread before it
+    /// gives the first.
+    pub const MOST_HERE: usize = 1 << 10;
 
     /// An empty one, whose file takes room in a folder, if there is to be one; a missing folder is made then.
     pub fn new(folder: &Path) -> Self {

@@ -12,7 +12,7 @@ use crate::dataset::{Dataset, Example, hash_row, hash_text};
 use crate::frame::{Frame, FrameRow};
 
 /// Bytes that stay in memory; where there are more, all lie in a file.
-const HERE: usize = 1 << 20;
+const HERE: usize = 1 << 17;
 
 /// Bytes at places, in memory while they are few, and else in a file without a name.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ fn damaged(folder: &Path) -> ArtifactError {
     ArtifactError::Io { file: folder.into(), operation: "read a temporary file there", source }
 }
 
-/// The rows of a data set, which lie in a file without a name where they are more than a mebibyte: [`RowReader::store`] makes it.
+/// The rows of a data set, which lie in a file without a name where they are more than 128 KiB: [`RowReader::store`] makes it.
 ///
 /// [`RowReader::store`]: crate::RowReader::store
 #[derive(Debug)]

@@ -40,9 +40,9 @@ use crate::stored_rows::{RowStore, StoredRows};
 use crate::task::Task;
 
 /// Rows are sent when their texts have as many bytes,
-const FRAME_BYTES: usize = 1 << 20;
+const FRAME_BYTES: usize = 1 << 17;
 /// or when there are as many.
-const FRAME_ROWS: usize = 1 << 14;
+const FRAME_ROWS: usize = 1 << 11;
 /// Names and messages are not longer.
 const MOST_NAME: u32 = 1 << 20;
 /// Things to tell are not more.

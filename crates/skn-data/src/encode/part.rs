@@ -11,11 +11,14 @@ use crate::dataset::Example;
 use crate::error::{DataError, Result};
 use crate::token_ids::TokenIds;
 
-/// Rows that are tokenised before the next ones are looked at.
-const ROUND: usize = 1 << 14;
-
 /// Texts that share a store, which one thread makes.
 const TOGETHER: usize = 64;
+
+/// Rows that are tokenised before the next ones are looked at: each thread is to have several stores to make, so that none waits long for
+/// the others.
+fn round() -> usize {
+    16 * TOGETHER * rayon::current_num_threads()
+}
 
 impl TextEncoder {
     /// All rows of a part, in parallel; the order is kept.
@@ -91,10 +94,10 @@ impl TextEncoder {
         R: Borrow<Example> + Send + Sync,
         E: From<DataError>,
     {
-        let (mut rows, mut first) = (part.into_iter(), 0);
+        let (mut rows, mut first, most) = (part.into_iter(), 0, round());
         // In rounds, so that beside what is taken there is little, and rows can go.
         loop {
-            let round: Vec<R> = rows.by_ref().take(ROUND).collect();
+            let round: Vec<R> = rows.by_ref().take(most).collect();
             if round.is_empty() {
                 return Ok(());
             }
@@ -191,15 +194,16 @@ mod tests {
 
     #[test]
     fn rows_are_let_go_of_on_the_way() {
+        let many = round();
         let (there, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let rows = (0..2 * ROUND + 5).map(|row| {
+        let rows = (0..2 * many + 5).map(|row| {
             most.fetch_max(there.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             Counted(Example { label: row as i64 % 2, ..example(&format!("{row}")) }, &there)
         });
         let encoder = golden::encoder();
         let texts = encoder.encode_all(rows, 9, Join::Separated).unwrap();
-        assert_eq!((there.into_inner(), most.into_inner()), (0, ROUND));
-        for row in [0, ROUND - 1, ROUND, 2 * ROUND, 2 * ROUND + 4] {
+        assert_eq!((there.into_inner(), most.into_inner()), (0, many));
+        for row in [0, many - 1, many, 2 * many, 2 * many + 4] {
             let text = &texts[row];
             let (ids, second) = encoder.encode(&example(&format!("{row}")), 9, Join::Separated).unwrap();
             assert_eq!(
