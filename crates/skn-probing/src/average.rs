@@ -15,7 +15,7 @@ use crate::pass::PassOptions;
 use crate::probe::ProbeType;
 use crate::range::Range;
 use crate::record::{Metadata, Record, described, other};
-use crate::shared::Shared;
+use crate::shared::{Shared, Spare};
 use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 use crate::threshold::{Threshold, no_sums};
 use crate::watch::Dims;
@@ -31,7 +31,11 @@ pub struct Average {
     range: Option<Range>,
     squares: Option<SquareAccumulator>,
     on_device: Shared<ColumnSums>,
+    spare: Spare<Taken>,
 }
+
+/// What rows are taken into.
+type Taken = (MeanAccumulator, Option<Range>, Option<SquareAccumulator>);
 
 impl Average {
     /// Of nothing yet, for the neurons of a model.
@@ -41,7 +45,8 @@ impl Average {
     pub fn new(model: &LanguageModel, pool: Pool) -> Result<Self> {
         let dims = Dims::of(model, pool)?;
         let (sums, range) = (MeanAccumulator::new(dims.elements()), Some(Range::new(dims.elements())));
-        Ok(Self { pool, sums, range, squares: None, dims, on_device: Shared::default() })
+        let (on_device, spare) = (Shared::default(), Spare::default());
+        Ok(Self { pool, sums, range, squares: None, dims, on_device, spare })
     }
 
     /// Adds up squares too, for variances.
@@ -59,6 +64,7 @@ impl Average {
             range: self.range.as_ref().map(|_| Range::new(elements)),
             squares: self.squares.as_ref().map(|_| SquareAccumulator::new(elements)),
             on_device: self.on_device.share(),
+            spare: self.spare.share(),
         }
     }
 
@@ -179,7 +185,8 @@ impl Average {
             MeanAccumulator::from_parts(&high, &low, count[0]).map_err(|error| no_sums(file, &error))?;
         let range = Range::read(file, dims.sizes())?;
         let squares = read_squares(file, dims.sizes(), count[0])?;
-        let read = Self { pool, dims, sums, range, squares, on_device: Shared::default() };
+        let read =
+            Self { pool, dims, sums, range, squares, on_device: Shared::default(), spare: Spare::default() };
         read.check_variance(file)?;
         Ok(read)
     }
@@ -257,9 +264,17 @@ impl Statistic for Average {
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
         if self.sums.is_empty() {
             // The first row of a part.
-            let mut whole = self.of_nothing(self.dims.elements());
-            whole.sums.add_rows(self.sums.rows())?;
-            *self = whole;
+            let texts = self.sums.rows();
+            match self.spare.take() {
+                Some(used) => {
+                    (self.sums, self.range, self.squares) = used;
+                    self.sums.clear();
+                    self.range.iter_mut().for_each(Range::clear);
+                    self.squares.iter_mut().for_each(SquareAccumulator::clear);
+                }
+                None => *self = self.of_nothing(self.dims.elements()),
+            }
+            self.sums.add_rows(texts)?;
         }
         let offset = self.dims.offset(row);
         self.sums.add_row_at(offset, row.values)?;
@@ -281,7 +296,11 @@ impl Statistic for Average {
         match part.sums.is_empty() {
             // No row was taken here.
             true => Ok(self.sums.add_rows(part.sums.rows())?),
-            false => self.merge(&part),
+            false => {
+                self.merge(&part)?;
+                self.spare.keep((part.sums, part.range, part.squares));
+                Ok(())
+            }
         }
     }
 

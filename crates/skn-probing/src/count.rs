@@ -15,7 +15,7 @@ use crate::error::{ProbingError, Result};
 use crate::pass::PassOptions;
 use crate::positions::{Capture, Positions};
 use crate::record::Record;
-use crate::shared::Shared;
+use crate::shared::{Shared, Spare};
 use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 use crate::threshold::Threshold;
 use crate::watch::Dims;
@@ -27,6 +27,7 @@ pub struct Count {
     widths: Vec<usize>,
     fires: FireAccumulator,
     on_device: Shared<OnDevice>,
+    spare: Spare<FireAccumulator>,
 }
 
 /// Of a layer.
@@ -48,7 +49,7 @@ impl Count {
         let widths = model.config().intermediate_sizes.clone();
         let (fires, threshold) =
             (FireAccumulator::new(dims.elements(), classes)?, Arc::new(threshold.clone()));
-        Ok(Self { threshold, widths, fires, on_device: Shared::default() })
+        Ok(Self { threshold, widths, fires, on_device: Shared::default(), spare: Spare::default() })
     }
 
     /// What was taken of a text's activations.
@@ -171,13 +172,17 @@ impl Statistic for Count {
         texts.labels.iter().try_for_each(|&label| fires.add_row_label(label))?;
         let (threshold, widths, on_device) =
             (self.threshold.clone(), self.widths.clone(), self.on_device.share());
-        Ok(Box::new(Self { fires, threshold, widths, on_device }))
+        Ok(Box::new(Self { fires, threshold, widths, on_device, spare: self.spare.share() }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
         if self.fires.neurons() == 0 {
             // The first row of a part.
-            let mut whole = FireAccumulator::new(self.threshold.dims.elements(), self.fires.classes())?;
+            let mut whole = match self.spare.take() {
+                Some(used) => used,
+                None => FireAccumulator::new(self.threshold.dims.elements(), self.fires.classes())?,
+            };
+            whole.clear();
             whole.merge_texts(&self.fires)?;
             self.fires = whole;
         }
@@ -195,7 +200,11 @@ impl Statistic for Count {
         match part.fires.neurons() {
             // No row was taken here.
             0 => Ok(self.fires.merge_texts(&part.fires)?),
-            _ => self.merge(&part),
+            _ => {
+                self.merge(&part)?;
+                self.spare.keep(part.fires);
+                Ok(())
+            }
         }
     }
 

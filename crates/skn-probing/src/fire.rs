@@ -1,6 +1,6 @@
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -14,7 +14,7 @@ use skn_model::LanguageModel;
 use crate::bits::{append_bits, set_above, transpose};
 use crate::error::{ProbingError, Result};
 use crate::record::{Metadata, Record, described, other, wrong_metadata};
-use crate::shared::Shared;
+use crate::shared::{Shared, Spare};
 use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 use crate::threshold::Threshold;
 use crate::watch::Dims;
@@ -35,6 +35,7 @@ pub struct Fires {
     /// Bits of layers that are still on a device.
     packed: Vec<Packed>,
     thresholds: Shared<Tensor>,
+    spare: Spare<Vec<u8>>,
 }
 
 /// The bits of a layer's neurons for the texts of a batch, on a device.
@@ -59,8 +60,8 @@ pub struct Sample {
 /// The texts whose bits are kept, and where.
 #[derive(Debug)]
 struct Kept {
-    /// Which text of the file it is, by its place in the pass.
-    slots: HashMap<usize, usize>,
+    /// Their places in the pass, ascending: the n-th is the n-th text of the file.
+    places: Vec<usize>,
     labels: Vec<i64>,
     rows: Vec<i64>,
     /// What the file says of a sample.
@@ -98,17 +99,18 @@ impl Fires {
             Ok::<_, ProbingError>(())
         })?;
         kept.sort_unstable();
-        let slots = kept.iter().enumerate().map(|(slot, (place, ..))| (*place, slot)).collect();
+        let places = kept.iter().map(|(place, ..)| *place).collect();
         let (labels, rows) = kept.iter().map(|(_, label, row)| (*label, *row)).unzip();
         let sample = sample.map(|sample| format!("{} of {}", sample.rows.len(), sample.of));
         Ok(Self {
             threshold: Arc::new(threshold.clone()),
             widths: model.config().intermediate_sizes.clone(),
-            kept: Arc::new(Kept { slots, labels, rows, sample, spool }),
+            kept: Arc::new(Kept { places, labels, rows, sample, spool }),
             of_batch: Vec::new(),
             bits: Vec::new(),
             packed: Vec::new(),
             thresholds: Shared::default(),
+            spare: Spare::default(),
         })
     }
 
@@ -124,13 +126,15 @@ impl Statistic for Fires {
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
         let mut kept = 0..;
-        let slots = texts.places.iter().map(|place| self.kept.slots.get(place));
-        let of_batch: Vec<_> = slots.map(|slot| Some((kept.next()?, *slot?))).collect();
+        let slots = texts.places.iter().map(|place| self.kept.places.binary_search(place).ok());
+        let of_batch: Vec<_> = slots.map(|slot| Some((kept.next()?, slot?))).collect();
         // A text that is not kept takes a number too.
-        let bits = vec![0; of_batch.len() * self.shape().of_text()];
+        let mut bits = self.spare.take().unwrap_or_default();
+        bits.clear();
+        bits.resize(of_batch.len() * self.shape().of_text(), 0);
         let (threshold, widths, kept) = (self.threshold.clone(), self.widths.clone(), self.kept.clone());
-        let (packed, thresholds) = (Vec::new(), self.thresholds.share());
-        Ok(Box::new(Self { threshold, widths, kept, of_batch, bits, packed, thresholds }))
+        let (packed, thresholds, spare) = (Vec::new(), self.thresholds.share(), self.spare.share());
+        Ok(Box::new(Self { threshold, widths, kept, of_batch, bits, packed, thresholds, spare }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
@@ -154,6 +158,7 @@ impl Statistic for Fires {
         for (index, slot) in of_batch.into_iter().flatten() {
             self.kept.spool.write((slot * of_text) as u64, &bits[index * of_text..][..of_text])?;
         }
+        self.spare.keep(bits);
         Ok(())
     }
 

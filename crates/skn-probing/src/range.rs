@@ -24,6 +24,12 @@ impl Range {
         Self { minimum: vec![f32::INFINITY; values], maximum: vec![f32::NEG_INFINITY; values] }
     }
 
+    /// Makes it one of no activation, in the same memory.
+    pub(crate) fn clear(&mut self) {
+        self.minimum.fill(f32::INFINITY);
+        self.maximum.fill(f32::NEG_INFINITY);
+    }
+
     pub(crate) fn add(&mut self, offset: usize, values: &[f32]) {
         self.widen(offset, [values, values]);
     }

@@ -22,6 +22,7 @@ pub use record::{RankRecord, Ranked};
 use crate::average::Average;
 use crate::error::{ProbingError, Result};
 use crate::record::Record;
+use crate::shared::Spare;
 use crate::statistic::{BatchTexts, Row, Statistic, part};
 use crate::watch::{Dims, row_norms};
 use histogram::Ends;
@@ -34,6 +35,7 @@ pub struct Rank {
     /// Texts of each class.
     texts: Vec<u64>,
     tally: Tally,
+    spare: Spare<Tally>,
 }
 
 /// What does not change while texts are taken.
@@ -124,7 +126,7 @@ impl Rank {
             numbers: None,
         };
         let tally = Tally::new(ranking, given.dims.elements(), classes);
-        Ok(Self { given: Arc::new(given), texts: vec![0; classes], tally })
+        Ok(Self { given: Arc::new(given), texts: vec![0; classes], tally, spare: Spare::default() })
     }
 
     /// Makes [`Ranking::Correlation`] one with a number of each text, instead of with its class: `numbers` are those of all rows of the part of
@@ -189,14 +191,15 @@ impl Statistic for Rank {
         for &label in texts.labels {
             counted[label] += 1;
         }
+        let used = self.spare.take();
         let mut tally = match &self.given.numbers {
-            Some(numbers) => Tally::moments_of_batch(dims.elements(), texts.rows, &numbers.of_rows)?,
-            None => Tally::of_batch(*ranking, dims.elements(), *classes, texts.labels),
+            Some(numbers) => Tally::moments_of_batch(used, dims.elements(), texts.rows, &numbers.of_rows)?,
+            None => Tally::of_batch(used, *ranking, dims.elements(), *classes, texts.labels),
         };
         if let Tally::Weighted(sums) = &mut tally {
             sums.add_rows(texts.rows.len() as u64)?;
         }
-        Ok(Box::new(Self { given: self.given.clone(), texts: counted, tally }))
+        Ok(Box::new(Self { given: self.given.clone(), texts: counted, tally, spare: self.spare.share() }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
@@ -207,6 +210,7 @@ impl Statistic for Rank {
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
         let Self { texts, tally, .. } = part(of_batch)?;
         self.tally.merge(&tally)?;
+        self.spare.keep(tally);
         self.texts.iter_mut().zip(texts).for_each(|(whole, part)| *whole += part);
         Ok(())
     }

@@ -1,6 +1,9 @@
-//! A pass over stored texts gives the bits of a pass over a slice, whatever rounds the store has and whatever threads.
+//! A pass over stored texts gives the bits of a pass over a slice, whatever rounds the store has and whatever threads; and a pass in many
+//! batches, which take one another's memory, those of a pass in one.
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
+
+use std::sync::Arc;
 
 use crate::support;
 
@@ -44,10 +47,10 @@ fn ranks(model: &LanguageModel, average: &Average, of: &[Ranking]) -> Vec<Box<dy
 }
 
 /// What two passes take of texts, one without and one with gradients.
-fn both(texts: TextList<'_>, threads: usize) -> Vec<(String, Vec<u8>)> {
+fn both(texts: TextList<'_>, threads: usize, token_budget: usize) -> Vec<(String, Vec<u8>)> {
     let (model, workers, folder) = (model(), Workers::new(threads).unwrap(), tempfile::tempdir().unwrap());
-    let options = PassOptions::new(&workers);
-    let average: Box<dyn Statistic> = Box::new(Average::new(&model, Pool::Position).unwrap());
+    let options = PassOptions { token_budget, ..PassOptions::new(&workers) };
+    let average: Box<dyn Statistic> = Box::new(Average::new(&model, Pool::Position).unwrap().with_variance());
     let mut taken = collect("averaging", &model, texts, 2, vec![average], &options).unwrap();
     let average = part::<Average>(taken.remove(0)).unwrap();
     let threshold = average.threshold().unwrap();
@@ -60,7 +63,11 @@ fn both(texts: TextList<'_>, threads: usize) -> Vec<(String, Vec<u8>)> {
         Box::new(Top::new(&model, Pool::Position, neurons).unwrap()),
         Box::new(Capture::new(&model, (1, 3), texts).unwrap()),
     ];
-    statistics.extend(ranks(&model, &average, &[Ranking::Correlation]));
+    let streaming: Vec<Ranking> = Ranking::ALL.into_iter().filter(|ranking| ranking.streams()).collect();
+    statistics.extend(ranks(&model, &average, &streaming));
+    let numbers = (0..TEXTS).map(|row| (row % 7) as f32 / 2.0 - 1.5).collect::<Vec<_>>();
+    let correlation = Rank::new(Ranking::Correlation, &model, &average, 2, 0).unwrap();
+    statistics.push(Box::new(correlation.with_numbers("length", Arc::new(numbers))));
     let mut all = files(collect("counting", &model, texts, 2, statistics, &options).unwrap());
     let statistics = ranks(&model, &average, &[Ranking::Taylor, Ranking::Gradient]);
     all.extend(files(collect_gradients(&model, texts, &WORDS, statistics, None, &options).unwrap()));
@@ -78,14 +85,27 @@ fn a_store_of_two_rounds_gives_what_a_slice_gives() {
         (0..packed.len()).map(|number| packed.batch(number).unwrap().places).collect::<Vec<_>>()
     };
     assert_ne!(places(TextList::from(&stored)), places(TextList::from(&texts)));
-    let expected = both(TextList::from(&texts), 1);
-    assert_eq!(expected.len(), 9);
+    let expected = both(TextList::from(&texts), 1, 2048);
+    assert_eq!(expected.len(), 16);
     for threads in [1, 3] {
-        let found = both(TextList::from(&stored), threads);
+        let found = both(TextList::from(&stored), threads, 2048);
         for ((name, found), (expected_name, expected)) in found.iter().zip(&expected) {
             assert_eq!(name, expected_name);
             assert!(found == expected, "{name} of {threads} threads");
         }
         assert_eq!(found.len(), expected.len());
+    }
+}
+
+#[test]
+fn batches_that_take_memory_of_others_give_what_one_batch_gives() {
+    let texts = &texts(300, 3);
+    let one = both(TextList::from(texts), 1, usize::MAX);
+    for (budget, threads) in [(512, 1), (128, 2)] {
+        let found = both(TextList::from(texts), threads, budget);
+        for ((name, found), (_, one)) in found.iter().zip(&one) {
+            assert!(found == one, "{name} in batches of {budget} rows");
+        }
+        assert_eq!(found.len(), one.len());
     }
 }

@@ -28,6 +28,12 @@ impl FireAccumulator {
         Ok(Self { neurons, fired: vec![0; counts], labels: vec![0; classes] })
     }
 
+    /// Makes all counts 0, of no text, in the same memory.
+    pub fn clear(&mut self) {
+        self.fired.fill(0);
+        self.labels.fill(0);
+    }
+
     /// Counts the neurons from `offset` on that fire for one text of `class`: those of `values` above `thresholds`.
     ///
     /// # Errors

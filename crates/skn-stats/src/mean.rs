@@ -28,6 +28,13 @@ impl MeanAccumulator {
         Self { recent: vec![0; values], bound: 0, spilled: Vec::new(), rows: 0 }
     }
 
+    /// Makes all sums 0, of no row, in the same memory.
+    pub fn clear(&mut self) {
+        self.recent.fill(0);
+        self.spilled.clear();
+        (self.bound, self.rows) = (0, 0);
+    }
+
     /// Values a row.
     pub fn len(&self) -> usize {
         self.recent.len()

@@ -23,6 +23,13 @@ impl SquareAccumulator {
         Self { recent: vec![0; values], bound: 0, spilled: Vec::new() }
     }
 
+    /// Makes all sums 0, in the same memory.
+    pub fn clear(&mut self) {
+        self.recent.fill(0);
+        self.spilled.clear();
+        self.bound = 0;
+    }
+
     /// Values a row.
     pub fn len(&self) -> usize {
         self.recent.len()

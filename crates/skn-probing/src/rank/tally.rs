@@ -63,11 +63,47 @@ impl Tally {
         }
     }
 
-    /// Of a batch's texts, nothing yet.
-    pub(super) fn of_batch(ranking: Ranking, places: usize, classes: usize, labels: &[usize]) -> Self {
-        match ranking {
-            Ranking::Auc => Self::Bins { bins: vec![0; labels.len() * places], labels: labels.to_vec() },
+    /// Of a batch's texts, nothing yet; in the memory of one of the same ranking that is not used any more.
+    pub(super) fn of_batch(
+        used: Option<Self>,
+        ranking: Ranking,
+        places: usize,
+        classes: usize,
+        labels: &[usize],
+    ) -> Self {
+        let mut tally = used.unwrap_or_else(|| match ranking {
+            Ranking::Auc => Self::Bins { bins: Vec::new(), labels: Vec::new() },
             _ => Self::new(ranking, places, classes),
+        });
+        tally.clear();
+        if let Self::Bins { bins, labels: of_batch } = &mut tally {
+            bins.resize(labels.len() * places, 0);
+            of_batch.extend_from_slice(labels);
+        }
+        tally
+    }
+
+    /// Makes all that was taken 0, in the same memory; of a batch it forgets the texts.
+    fn clear(&mut self) {
+        match self {
+            Self::Fired(counts) | Self::Agreed(counts) => counts.fill(0),
+            Self::Sums { of_class, squares } => {
+                of_class.clear();
+                squares.iter_mut().for_each(SquareAccumulator::clear);
+            }
+            Self::Moments { sum, product, squares, numbers } => {
+                sum.clear();
+                product.clear();
+                squares.clear();
+                numbers.clear();
+            }
+            Self::Histogram(histogram) => histogram.counts.fill(0),
+            Self::Bins { bins, labels } => {
+                bins.clear();
+                labels.clear();
+            }
+            Self::Weighted(sums) => sums.clear(),
+            Self::Given { .. } | Self::Nothing => {}
         }
     }
 
@@ -77,8 +113,13 @@ impl Tally {
         Self::Moments { sum, product, squares: SquareAccumulator::new(places), numbers: Vec::new() }
     }
 
-    /// The same of a batch's texts, which are these rows of those that have `numbers`.
-    pub(super) fn moments_of_batch(places: usize, rows: &[u64], numbers: &[f32]) -> Result<Self> {
+    /// The same of a batch's texts, which are these rows of those that have `numbers`; in the memory of one that is not used any more.
+    pub(super) fn moments_of_batch(
+        used: Option<Self>,
+        places: usize,
+        rows: &[u64],
+        numbers: &[f32],
+    ) -> Result<Self> {
         let of_row = |&row: &u64| {
             let number = usize::try_from(row).ok().and_then(|row| numbers.get(row)).copied();
             number.ok_or_else(|| {
@@ -86,12 +127,12 @@ impl Tally {
             })
         };
         let of_batch = rows.iter().map(of_row).collect::<Result<Vec<f32>>>()?;
-        match Self::moments(places) {
-            Self::Moments { sum, product, squares, .. } => {
-                Ok(Self::Moments { sum, product, squares, numbers: of_batch })
-            }
-            other => Ok(other),
+        let mut tally = used.unwrap_or_else(|| Self::moments(places));
+        tally.clear();
+        if let Self::Moments { numbers, .. } = &mut tally {
+            *numbers = of_batch;
         }
+        Ok(tally)
     }
 
     /// Takes a row whose first activation is at a place `at` of so many.
