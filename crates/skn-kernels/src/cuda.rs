@@ -38,7 +38,7 @@ use crate::rotary::Turned;
 use crate::row_groups::{Misfit, RowGroups, RowRuns};
 use crate::running::{Running, RunningSums};
 #[cfg(feature = "cuda")]
-pub(crate) use device::card;
+pub(crate) use device::{card, too_old};
 pub use player::play_on_host;
 pub(crate) use player::plays;
 pub(crate) use rows::{at_positions, of_numbers, of_selection};

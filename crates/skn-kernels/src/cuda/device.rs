@@ -19,7 +19,7 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, Tensor, bail};
 use half::bf16;
 
-use super::architecture::newest;
+use super::architecture::{multiplies_in, newest};
 use super::launch::{Argument, Launch, Made, Output};
 use crate::precision::Precision;
 
@@ -270,6 +270,14 @@ pub(crate) fn card(device: &CudaDevice) -> Result<String> {
     let stream = device.cuda_stream();
     let (major, minor) = stream.context().compute_capability().w()?;
     Ok(format!("{}, compute capability {major}.{minor}", stream.context().name().w()?))
+}
+
+/// A card that is too old for a precision, by its name.
+pub(crate) fn too_old(device: &CudaDevice, precision: Precision) -> Result<Option<String>> {
+    match multiplies_in(device.cuda_stream().context().compute_capability().w()?, precision) {
+        true => Ok(None),
+        false => card(device).map(Some),
+    }
 }
 
 /// Refuses what lies on another card.
