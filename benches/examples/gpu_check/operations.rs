@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use skn_kernels::{
     Activation, AttentionForm, Backend, Dropout, LayerNorm, Linear, Packing, Precision, RmsNorm, Rotary,
-    RowSelection, Sees, SelfAttention, attention, dropout, gated, select_rows,
+    RowSelection, Sees, SelfAttention, attention, dropout, gated, select_rows, zeros_on,
 };
 use skn_random::{Key, Purpose};
 
@@ -152,6 +152,8 @@ fn operations(short: bool) -> Vec<Operation> {
         Operation::bf16("two linear layers, gated, bf16", BF16_TWICE, |precision| {
             linear_gated(short, precision)
         }),
+        Operation::new("FFN without neurons", without_neurons(Precision::F32)),
+        Operation::bf16("FFN without neurons, bf16", BF16, without_neurons),
         Operation::new("gated", gated_alone()),
         Operation::new("LayerNorm", layer_norm(short)),
         Operation::new("LayerNorm of a sum, dropout", layer_norm_of_sum(short)),
@@ -236,6 +238,37 @@ fn linear_gated(short: bool, precision: Precision) -> Vec<Case> {
     };
     let sizes: &[[usize; 3]] = if short { &[[5, 19, 35]] } else { &[[5, 19, 35], [40, 576, 1536]] };
     sizes.iter().flat_map(|&size| [Activation::Silu, Activation::GeluTanh].map(|it| one(size, it))).collect()
+}
+
+/// Two layers with nothing between them, as pruning may leave: the second one's bias alone comes out, and the gradient of what came in
+/// is 0.
+fn without_neurons(precision: Precision) -> Vec<Case> {
+    let one = |[rows, width]: [usize; 2], is_gated: bool, mask: usize| {
+        let name = format!("{rows} x {width}, gated {is_gated}, trained {mask:02b}");
+        let shapes: [(&[usize], f32); 2] = [(&[rows, width], 1.0), (&[width], 1.0)];
+        case(name, &shapes, move |variables| {
+            let [x, bias] = [0, 1].map(|bit| trained(&variables[bit], mask >> bit & 1 == 1));
+            let layer = |sides, bias| {
+                Ok::<_, candle_core::Error>(
+                    Linear::new(zeros_on(sides, x.device())?, bias)?.with_precision(precision),
+                )
+            };
+            let neurons = match is_gated {
+                true => {
+                    layer((0, width), None)?.forward_gated(&layer((0, width), None)?, &x, Activation::Silu)?
+                }
+                false => layer((0, width), None)?.forward(&x, Activation::Gelu)?,
+            };
+            layer((width, 0), Some(bias))?.forward(&neurons, Activation::Identity)
+        })
+    };
+    let mut cases = Vec::new();
+    for size in [[1, 1], [5, 19], [40, 768]] {
+        for is_gated in [false, true] {
+            cases.extend([1, 2, 3].map(|mask| one(size, is_gated, mask)));
+        }
+    }
+    cases
 }
 
 fn gated_alone() -> Vec<Case> {
@@ -548,7 +581,7 @@ mod tests {
             let found = compare(&operation.cases, &Device::Cpu, 3).unwrap();
             assert_eq!((found.values, found.gradients), (0.0, 0.0), "{}: {found}", operation.name);
         }
-        assert_eq!(cases, 333);
+        assert_eq!(cases, 369);
     }
 
     /// What is compared depends on the seed, and a result that is off is seen.
