@@ -41,8 +41,8 @@ impl ColumnSums {
         let places = shape[0] * shape[1];
         let extreme = |of: f32| Running::places_on(vec![in_order(of); places], device);
         let running = RunningSums {
-            sums: Running::integers_on(vec![0; COUNTERS * places], device)?,
-            squares: squares.then(|| Running::integers_on(vec![0; COUNTERS * places], device)).transpose()?,
+            sums: Running::zeros_on(COUNTERS * places, device)?,
+            squares: squares.then(|| Running::zeros_on(COUNTERS * places, device)).transpose()?,
             minimum: range.then(|| extreme(f32::INFINITY)).transpose()?,
             maximum: range.then(|| extreme(f32::NEG_INFINITY)).transpose()?,
         };
@@ -117,11 +117,7 @@ impl ColumnCounts {
     /// # Errors
     /// If the device fails.
     pub fn new(classes: usize, shape: [usize; 2], device: &Device) -> Result<Self> {
-        Ok(Self {
-            classes,
-            shape,
-            running: Running::integers_on(vec![0; classes * shape[0] * shape[1]], device)?,
-        })
+        Ok(Self { classes, shape, running: Running::zeros_on(classes * shape[0] * shape[1], device)? })
     }
 
     /// Adds 1 for each row of `x` `[.., width]` whose number is above its threshold `[groups, width]`, in the row's class. A number that

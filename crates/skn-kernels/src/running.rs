@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::{CpuStorage, Device, Result, Storage, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, bail};
 
 /// Numbers that have come to the host.
 static READ_BACK: AtomicU64 = AtomicU64::new(0);
@@ -24,6 +24,16 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// So many integers that are 0, which no copy brings to a device.
+    pub(crate) fn zeros_on(len: usize, device: &Device) -> Result<Self> {
+        let storage = match device {
+            // A card gives no memory of no bytes.
+            Device::Cuda(device) if len > 0 => Storage::Cuda(device.zeros_impl(&len.into(), DType::I64)?),
+            _ => Storage::Cpu(CpuStorage::I64(vec![0; len])),
+        };
+        Ok(Self { storage: Some(storage), len })
+    }
+
     /// Integers, as they are at first.
     pub(crate) fn integers_on(values: Vec<i64>, device: &Device) -> Result<Self> {
         Self::new(values.len(), CpuStorage::I64(values), device)
