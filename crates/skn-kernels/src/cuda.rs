@@ -35,8 +35,8 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
-use crate::row_groups::{Misfit, RowGroups, RowRuns};
-use crate::running::{Running, RunningSums};
+use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
+use crate::running::{Running, RunningMoments, RunningSums};
 #[cfg(feature = "cuda")]
 pub(crate) use device::{card, too_old};
 pub use player::play_on_host;
@@ -136,5 +136,38 @@ impl Operations for Cuda {
         misfit: &mut Misfit,
     ) -> Result<[Option<Tensor>; 2]> {
         reductions::pool_rows(x, runs, wanted, misfit)
+    }
+
+    fn add_moments(
+        &self,
+        moments: &mut RunningMoments,
+        x: &Tensor,
+        rows: &RowGroups,
+        numbers: Option<&RowNumbers>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_moments(moments, x, rows, numbers, misfit)
+    }
+
+    fn count_bins(
+        &self,
+        counts: &mut Running,
+        classes: usize,
+        x: &Tensor,
+        rows: &RowGroups,
+        ends: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::count_bins(counts, classes, x, rows, ends, misfit)
+    }
+
+    fn pick_columns(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        columns: &ColumnNumbers,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor> {
+        reductions::pick_columns(x, rows, columns, misfit)
     }
 }

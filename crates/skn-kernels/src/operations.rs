@@ -10,8 +10,8 @@ use crate::norm::LayerNorm;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
-use crate::row_groups::{Misfit, RowGroups, RowRuns};
-use crate::running::{Running, RunningSums};
+use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
+use crate::running::{Running, RunningMoments, RunningSums};
 
 /// Every operation, of arguments that are checked.
 pub(crate) trait Operations {
@@ -97,4 +97,34 @@ pub(crate) trait Operations {
         wanted: [bool; 2],
         misfit: &mut Misfit,
     ) -> Result<[Option<Tensor>; 2]>;
+
+    /// See [`ColumnMoments::add`](crate::ColumnMoments::add); there is something to add.
+    fn add_moments(
+        &self,
+        moments: &mut RunningMoments,
+        x: &Tensor,
+        rows: &RowGroups,
+        numbers: Option<&RowNumbers>,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`ColumnBins::add`](crate::ColumnBins::add); there is something to count.
+    fn count_bins(
+        &self,
+        counts: &mut Running,
+        classes: usize,
+        x: &Tensor,
+        rows: &RowGroups,
+        ends: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`pick_columns`](crate::pick_columns()); there is something to pick.
+    fn pick_columns(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        columns: &ColumnNumbers,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor>;
 }

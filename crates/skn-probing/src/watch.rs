@@ -305,6 +305,12 @@ impl Dims {
         self.place(row.layer, row.position)
     }
 
+    /// What such an array has of a layer, `[positions, width]`, whatever the widest layer has.
+    pub(crate) fn of_layer(&self, values: &[f32], layer: usize, [positions, width]: [usize; 2]) -> Vec<f32> {
+        let of = |position| &values[self.place(layer, position)..][..width];
+        (0..positions).flat_map(of).copied().collect()
+    }
+
     /// Where a layer's row at a position begins.
     pub(crate) fn place(&self, layer: usize, position: usize) -> usize {
         match self.0[..] {

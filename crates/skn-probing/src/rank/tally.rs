@@ -77,20 +77,11 @@ impl Tally {
         Self::Moments { sum, product, squares: SquareAccumulator::new(places), numbers: Vec::new() }
     }
 
-    /// The same of a batch's texts, which are these rows of those that have `numbers`.
-    pub(super) fn moments_of_batch(places: usize, rows: &[u64], numbers: &[f32]) -> Result<Self> {
-        let of_row = |&row: &u64| {
-            let number = usize::try_from(row).ok().and_then(|row| numbers.get(row)).copied();
-            number.ok_or_else(|| {
-                ProbingError::mismatch("numbers of texts", format!("one of row {row}"), numbers.len())
-            })
-        };
-        let of_batch = rows.iter().map(of_row).collect::<Result<Vec<f32>>>()?;
+    /// The same of a batch's texts, which have these numbers.
+    pub(super) fn moments_of_batch(places: usize, numbers: Vec<f32>) -> Self {
         match Self::moments(places) {
-            Self::Moments { sum, product, squares, .. } => {
-                Ok(Self::Moments { sum, product, squares, numbers: of_batch })
-            }
-            other => Ok(other),
+            Self::Moments { sum, product, squares, .. } => Self::Moments { sum, product, squares, numbers },
+            other => other,
         }
     }
 
