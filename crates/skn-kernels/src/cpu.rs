@@ -32,7 +32,7 @@ use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
-use crate::running::{Running, RunningMoments, RunningSums};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 pub(crate) use absorbed::Absorbed;
 pub(crate) use linear::{Original, Packed, product_of};
 pub use simd::Isa;
@@ -165,5 +165,20 @@ impl Operations for Cpu {
         misfit: &mut Misfit,
     ) -> Result<Tensor> {
         reductions::pick_columns(x, rows, columns, misfit)
+    }
+
+    fn add_shares(
+        &self,
+        sums: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        of: SharesOf<'_>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_shares(sums, x, rows, of, misfit)
+    }
+
+    fn row_norms(&self, x: &Tensor) -> Result<Tensor> {
+        reductions::row_norms(x)
     }
 }

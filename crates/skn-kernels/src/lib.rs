@@ -7,7 +7,7 @@
 //!   [`LayerNorm`], [`RmsNorm`], [`Rotary`] positions, [`attention()`] inside each sequence in the forms of encoders and
 //!   decoders ([`AttentionForm`]), [`SelfAttention`] with its layers, [`dropout()`] keyed by sequence, [`select_rows`].
 //! - Reductions of rows that leave them where they are: exact sums, ranges ([`ColumnSums`]), sums by class and of
-//!   products ([`ColumnMoments`]), counts ([`ColumnCounts`], [`ColumnBins`]), bits ([`pack_above`]), means and maxima ([`pool_rows`]),
+//!   products ([`ColumnMoments`]) and of shares ([`ColumnShares`]), counts ([`ColumnCounts`], [`ColumnBins`]), bits ([`pack_above`]), means and maxima ([`pool_rows`]),
 //!   some columns ([`pick_columns`]).
 //! - Gradients go to the input and to exactly those parameters that are variables: a frozen weight is captured by
 //!   the operation and never part of the graph.
@@ -72,7 +72,7 @@ pub use crate::freed::{give_back_freed_memory, keep_freed_memory};
 pub use crate::launches::launches;
 pub use crate::linear::Linear;
 pub use crate::mask::Dropout;
-pub use crate::moments::{ColumnBins, ColumnMoments, pick_columns};
+pub use crate::moments::{ColumnBins, ColumnMoments, ColumnShares, pick_columns, row_norms};
 pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::packing::{Packing, RowSelection};

@@ -6,7 +6,8 @@ use crate::calls::room_of;
 use crate::check::expect_f32;
 use crate::reductions::{is_nothing, nothing};
 use crate::row_groups::{ColumnNumbers, Misfit, MomentTotals, RowGroups, RowNumbers};
-use crate::running::{BINS, COUNTERS, Running, RunningMoments, wide_of};
+use crate::running::{BINS, COUNTERS, Running, RunningMoments, SharesOf, wide_of};
+use crate::upload::zeros_on;
 
 /// Sums of the columns of rows, by the class of the row if wanted, of their products with a number of the row, and of their squares,
 /// over many batches. They lie on the device until they are asked for.
@@ -168,6 +169,101 @@ impl ColumnBins {
     pub fn counts(&self) -> Result<Vec<u32>> {
         self.running.read_words()
     }
+}
+
+/// Sums of the shares that the columns have in what a row comes to elsewhere: of a number `|number| * factor of its column / norm of its
+/// row`, over many batches. They lie on the device until they are asked for.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use skn_kernels::{ColumnShares, Misfit, RowGroups, row_norms};
+///
+/// let device = Device::Cpu;
+/// let x = Tensor::new(&[[1f32, -2.0], [3.0, 4.0]], &device)?;
+/// let norms = row_norms(&Tensor::new(&[[3f32, 4.0], [0.0, 2.0]], &device)?)?;
+/// assert_eq!(norms.to_vec1::<f32>()?, [5.0, 2.0]);
+/// let rows = RowGroups::new(1, vec![0, 1], vec![0, 0])?;
+/// let (mut shares, mut misfit) =
+///     (ColumnShares::new(1, Tensor::new(&[10f32, 2.5], &device)?)?, Misfit::new(&device)?);
+/// shares.add(&x, &rows, Some(&norms), &mut misfit)?;
+/// assert_eq!(shares.sums()?, [17 << 40, 6 << 40]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub struct ColumnShares {
+    shape: [usize; 2],
+    columns: Tensor,
+    running: Running,
+}
+
+impl ColumnShares {
+    /// Of nothing yet, for so many groups, with the factors of the columns `[width]`.
+    ///
+    /// # Errors
+    /// If these are no list, or the device fails.
+    pub fn new(groups: usize, columns: Tensor) -> Result<Self> {
+        expect_f32("factors of columns", &columns)?;
+        let shape = [groups, columns.dims1()?];
+        let running = Running::zeros_on(COUNTERS * shape[0] * shape[1], columns.device())?;
+        Ok(Self { shape, columns, running })
+    }
+
+    /// Adds the shares of rows of `x` `[.., width]`, of which row `i` has norm `i`, each rounded to f32. Where a norm is not above 0, or there
+    /// are none, shares are 0. A number that is NaN or infinite, and a share that is or is beyond 2^20, is a [`Misfit`], of which nothing
+    /// is added.
+    ///
+    /// # Errors
+    /// If `x` has not these rows or another width, there is another number of groups or of norms, or the device fails, after which there
+    /// are no sums.
+    pub fn add(
+        &mut self,
+        x: &Tensor,
+        rows: &RowGroups,
+        norms: Option<&Tensor>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        let found = [rows.groups(), rows.check("shares", x)?];
+        if found != self.shape {
+            bail!("shares: expected [groups, width] {:?}, found {found:?}", self.shape);
+        }
+        if let Some(norms) = norms {
+            expect_f32("norms of rows", norms)?;
+            if norms.dims() != [x.dim(0)?] {
+                bail!("norms of rows: expected [{}], found {:?}", x.dim(0)?, norms.dims());
+            }
+        }
+        if is_nothing(rows, found) {
+            return Ok(());
+        }
+        let of = SharesOf { columns: &self.columns, norms };
+        room_of(x).add_shares(&mut self.running, x, rows, of, misfit)
+    }
+
+    /// `[groups, width]`
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// The exact sums `[groups, width]` of shares that are each rounded to a multiple of 2^-40, in such steps. Waits for the device.
+    ///
+    /// # Errors
+    /// If the device fails, or has failed before.
+    pub fn sums(&self) -> Result<Vec<i128>> {
+        Ok(wide_of(&self.running.read_integers()?))
+    }
+}
+
+/// The Euclidean norm of each row of `x` `[rows, width]`: `[rows]`. Squares are summed in f64 in the order of the columns, and the root is
+/// rounded to f32. It has no gradient.
+///
+/// # Errors
+/// If `x` is no matrix or not f32, or the device fails.
+pub fn row_norms(x: &Tensor) -> Result<Tensor> {
+    expect_f32("norms of rows", x)?;
+    let (rows, width) = x.dims2()?;
+    if rows == 0 || width == 0 {
+        return zeros_on(rows, x.device());
+    }
+    room_of(x).row_norms(&x.detach())
 }
 
 /// Some columns of rows of `x` `[.., width]`: `[groups * rows, columns]`. A number of these rows that is NaN or infinite is a [`Misfit`], in

@@ -11,7 +11,7 @@ use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
-use crate::running::{Running, RunningMoments, RunningSums};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 
 /// Every operation, of arguments that are checked.
 pub(crate) trait Operations {
@@ -141,4 +141,17 @@ pub(crate) trait Operations {
         columns: &ColumnNumbers,
         misfit: &mut Misfit,
     ) -> Result<Tensor>;
+
+    /// See [`ColumnShares::add`](crate::ColumnShares::add); there is something to add.
+    fn add_shares(
+        &self,
+        sums: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        of: SharesOf<'_>,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`row_norms`](crate::row_norms()); there are rows.
+    fn row_norms(&self, x: &Tensor) -> Result<Tensor>;
 }

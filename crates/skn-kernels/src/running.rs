@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cpu_backend::CpuDevice;
-use candle_core::{CpuStorage, DType, Device, Result, Storage, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 
 /// Numbers that have come to the host.
 static READ_BACK: AtomicU64 = AtomicU64::new(0);
@@ -143,6 +143,13 @@ pub(crate) struct RunningMoments {
     /// `[COUNTERS, groups, width]`, as the squares.
     pub(crate) products: Option<Running>,
     pub(crate) squares: Option<Running>,
+}
+
+/// What the shares of [`ColumnShares`](crate::ColumnShares) are made with: a number for each column, and one for each row of the matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct SharesOf<'a> {
+    pub(crate) columns: &'a Tensor,
+    pub(crate) norms: Option<&'a Tensor>,
 }
 
 /// Bins of a [`ColumnBins`](crate::ColumnBins): one below the smallest number that is expected, one above the largest, and 15 on each

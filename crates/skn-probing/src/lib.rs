@@ -100,8 +100,8 @@ pub use crate::top::Top;
 pub use crate::workers::{Progress, Silent, Work, Workers};
 pub use skn_counts::{NeuronPlace, Performance, Pool, TopTexts};
 pub use skn_kernels::{
-    ColumnBins, ColumnCounts, ColumnMoments, ColumnNumbers, ColumnSums, ColumnTotals, Misfit, MomentTotals,
-    RowGroups, RowNumbers, pack_above, pick_columns,
+    ColumnBins, ColumnCounts, ColumnMoments, ColumnNumbers, ColumnShares, ColumnSums, ColumnTotals, Misfit,
+    MomentTotals, RowGroups, RowNumbers, pack_above, pick_columns,
 };
 
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use skn_artifact::names::rank;
 use skn_counts::Pool;
-use skn_kernels::{Misfit, RowNumbers};
+use skn_kernels::{Misfit, RowNumbers, row_norms, with_values};
 use skn_model::{LanguageModel, NeuronSite};
 
 pub use lasso::l1;
@@ -27,7 +27,7 @@ use crate::error::{ProbingError, Result};
 use crate::record::Record;
 use crate::shared::Shared;
 use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
-use crate::watch::{Dims, row_norms};
+use crate::watch::Dims;
 use histogram::Ends;
 use on_device::{For, OnDevice, is_reduced};
 use tally::{Compared, Tally};
@@ -173,8 +173,13 @@ impl Rank {
             Some(_) => Tally::moments_of_batch(dims.elements(), numbers),
             None => Tally::of_batch(*ranking, dims.elements(), *classes, &labels),
         };
+        self.count(labels.len())
+    }
+
+    /// Counts texts, where the tally does.
+    fn count(&mut self, texts: usize) -> Result<()> {
         match &mut self.tally {
-            Tally::Weighted(sums) => Ok(sums.add_rows(labels.len() as u64)?),
+            Tally::Weighted(sums) => Ok(sums.add_rows(texts as u64)?),
             _ => Ok(()),
         }
     }
@@ -215,7 +220,7 @@ fn columns(model: &LanguageModel) -> Result<Vec<f32>> {
             (0..rows).for_each(|row| ones[row * width + first + row] = 1.0);
             let ones = Tensor::from_vec(ones, (rows, width), model.device())?;
             let columns = model.ffn_output(layer, &ones)?.broadcast_sub(&bias)?;
-            norms.extend(row_norms(&columns)?);
+            with_values(&row_norms(&columns)?, |of_rows: &[f32]| norms.extend_from_slice(of_rows))?;
         }
         norms.resize((layer + 1) * config.widest(), 0.0);
     }
@@ -260,7 +265,10 @@ impl Statistic for Rank {
         match blank {
             None => self.tally.merge(&tally)?,
             // No row was taken here.
-            Some(Blank { labels, .. }) => labels.into_iter().for_each(|label| self.taken_there[label] += 1),
+            Some(Blank { labels, .. }) => {
+                self.count(labels.len())?;
+                labels.into_iter().for_each(|label| self.taken_there[label] += 1);
+            }
         }
         self.texts.iter_mut().zip(texts).for_each(|(whole, part)| *whole += part);
         Ok(())

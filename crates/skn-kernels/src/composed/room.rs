@@ -15,7 +15,7 @@ use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
-use crate::running::{Running, RunningMoments, RunningSums};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 
 pub(crate) struct Composed;
 
@@ -149,6 +149,23 @@ impl Operations for Composed {
         misfit: &mut Misfit,
     ) -> Result<Tensor> {
         Cpu.pick_columns(&on_host(x)?, rows, columns, misfit)?.to_device(x.device())
+    }
+
+    fn add_shares(
+        &self,
+        sums: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        of: SharesOf<'_>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        let (columns, norms) = (on_host(of.columns)?, of.norms.map(on_host).transpose()?);
+        let of = SharesOf { columns: &columns, norms: norms.as_ref() };
+        Cpu.add_shares(sums, &on_host(x)?, rows, of, misfit)
+    }
+
+    fn row_norms(&self, x: &Tensor) -> Result<Tensor> {
+        Cpu.row_norms(&on_host(x)?)?.to_device(x.device())
     }
 }
 

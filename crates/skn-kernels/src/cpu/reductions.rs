@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 
 use super::slices::with_slices;
 use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
-use crate::running::{BINS, Running, RunningMoments, RunningSums, add_wide, in_order};
+use crate::running::{BINS, Running, RunningMoments, RunningSums, SharesOf, add_wide, in_order};
 
 /// The largest magnitude that is added up.
 const MOST: f32 = (1u32 << 20) as f32;
@@ -253,4 +253,45 @@ pub(super) fn pick_columns(
         misfit.note()?;
     }
     Tensor::from_vec(picked, (rows.groups() * rows.rows(), columns.len()), x.device())
+}
+
+/// See [`ColumnShares::add`](crate::ColumnShares::add).
+pub(super) fn add_shares(
+    sums: &mut Running,
+    x: &Tensor,
+    rows: &RowGroups,
+    of: SharesOf<'_>,
+    misfit: &mut Misfit,
+) -> Result<()> {
+    let (width, mut fit) = (x.dim(1)?, true);
+    let places = rows.groups() * width;
+    let sums = sums.integers()?;
+    // Without norms every share is 0.
+    let norms = of.norms.map_or_else(|| Ok(vec![0.0; x.dim(0)?]), Tensor::to_vec1::<f32>)?;
+    with_slices([x, of.columns], |[x, columns]| {
+        for ((group, _, row), &number) in each_row(x, width, rows).zip(rows.numbers()) {
+            let norm = norms[number as usize];
+            for (column, (&value, of_column)) in row.iter().zip(columns).enumerate() {
+                let share = if norm > 0.0 { value.abs() * of_column / norm } else { 0.0 };
+                let fits = value.is_finite() && share.abs() <= MOST;
+                fit &= fits;
+                if fits {
+                    add_wide(sums, places, group * width + column, steps(share.into()));
+                }
+            }
+        }
+        Ok(())
+    })?;
+    if fit { Ok(()) } else { misfit.note() }
+}
+
+/// See [`row_norms`](crate::row_norms()).
+pub(super) fn row_norms(x: &Tensor) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let norms = with_slices([x], |[x]| {
+        let norm =
+            |row: &[f32]| row.iter().map(|&it| f64::from(it) * f64::from(it)).sum::<f64>().sqrt() as f32;
+        Ok(x.chunks_exact(width).map(norm).collect::<Vec<_>>())
+    })?;
+    Tensor::from_vec(norms, rows, x.device())
 }

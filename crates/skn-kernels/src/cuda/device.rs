@@ -44,8 +44,8 @@ impl Module {
         let (file, source) = match kernel {
             "rotary" => ("rotary", joined!("kernels/rotary.cu")),
             _ if kernel.starts_with("attention") => ("attention", joined!("kernels/attention.cu")),
-            "pool_rows" | "add_statistics" | "add_moments" | "count_above" | "count_bins" | "pack_above"
-            | "pick_columns" => ("pool", joined!("kernels/pool.cu")),
+            "pool_rows" | "add_statistics" | "add_moments" | "add_shares" | "count_above" | "count_bins"
+            | "pack_above" | "pick_columns" | "row_norms" => ("pool", joined!("kernels/pool.cu")),
             _ if kernel.contains("norm") => ("norm", joined!("kernels/norm.cu")),
             _ => ("elementwise", joined!("kernels/elementwise.cu")),
         };

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use super::launch::{Launch, Made};
 use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
-use crate::running::{Running, RunningMoments, RunningSums};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 
 /// Threads of a block, and the columns that it takes.
 const THREADS: u32 = 128;
@@ -240,4 +240,36 @@ pub(super) fn pick_columns(
         Some(picked) => Ok(picked.tensor()),
         None => bail!("pick_columns: expected a result"),
     }
+}
+
+/// See [`ColumnShares::add`](crate::ColumnShares::add).
+pub(super) fn add_shares(
+    sums: &mut Running,
+    x: &Tensor,
+    rows: &RowGroups,
+    of: SharesOf<'_>,
+    misfit: &mut Misfit,
+) -> Result<()> {
+    let (width, device) = (x.dim(1)?, x.device());
+    let launch = Launch::new("add_shares", sliced(rows, width)?, THREADS)
+        .goes_on(Some(sums.lend()?))
+        .goes_on(Some(misfit.found.lend()?))
+        .tensor(x)?
+        .tensor(of.columns)?
+        .tensor_if(of.norms)?
+        .tensor(&rows.on(device)?.numbers)?
+        .u32(rows.rows())?
+        .u32(width)?
+        .u64(misfit.mark() as usize);
+    let [of_sums, found] = launch.run::<2>(device)?;
+    sums.keep(of_sums);
+    misfit.found.keep(found);
+    Ok(())
+}
+
+/// See [`row_norms`](crate::row_norms()).
+pub(super) fn row_norms(x: &Tensor) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let launch = Launch::new("row_norms", [blocks_of(rows), 1, 1], THREADS).output(rows);
+    Ok(launch.tensor(x)?.u32(rows)?.u32(width)?.run_one(x.device())?.tensor())
 }

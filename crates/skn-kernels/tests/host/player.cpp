@@ -283,6 +283,8 @@ const Kernel KERNELS[] = {
     WITHOUT_BARRIERS(add_moments),
     WITHOUT_BARRIERS(count_bins),
     WITHOUT_BARRIERS(pick_columns),
+    WITHOUT_BARRIERS(row_norms),
+    WITHOUT_BARRIERS(add_shares),
     WITH_BARRIERS(player_neighbours),
     WITH_BARRIERS(player_lone_barrier),
     WITH_BARRIERS(player_lone_shuffle),

@@ -4,8 +4,9 @@
 
 use candle_core::{Device, Result, Tensor};
 use skn_kernels::{
-    Backend, ColumnBins, ColumnCounts, ColumnMoments, ColumnNumbers, ColumnSums, Misfit, RowGroups,
-    RowNumbers, RowRuns, numbers_read_back, pack_above, pick_columns, pool_rows, with_values,
+    Backend, ColumnBins, ColumnCounts, ColumnMoments, ColumnNumbers, ColumnShares, ColumnSums, Misfit,
+    RowGroups, RowNumbers, RowRuns, numbers_read_back, pack_above, pick_columns, pool_rows, row_norms,
+    with_values,
 };
 
 /// Rows, columns and groups of them: on both sides of a block's columns and of a slice's rows.
@@ -244,6 +245,72 @@ fn bins_of_two_batches() -> Result<()> {
 }
 
 #[test]
+fn shares_of_two_batches() -> Result<()> {
+    crate::prepare();
+    for (size, [rows, width, count]) in SIZES.into_iter().enumerate() {
+        let places = count * width;
+        let factors: Vec<f32> = (0..width).map(|column| (column % 7) as f32 * 0.3).collect();
+        let of = Tensor::from_vec(factors.clone(), width, &Device::Cpu)?;
+        let (mut shares, mut none) = (ColumnShares::new(count, of.clone())?, ColumnShares::new(count, of)?);
+        let (mut expected, mut misfit) = (vec![0i128; places], Misfit::new(&Device::Cpu)?);
+        for seed in [1, 2] {
+            let x = matrix(rows, width, seed);
+            // Where there is no output nobody has a share in it.
+            let of_row = |row: usize| if row % 5 == 3 { 0.0 } else { 2.0 + row as f32 };
+            let norms: Vec<f32> = (0..rows).map(of_row).collect();
+            let (numbers, classes) = groups(rows, count);
+            for (place, &row) in numbers.iter().enumerate().filter(|(_, row)| *row % 5 != 3) {
+                let group = place / classes.len();
+                for (column, value) in x[row as usize].iter().enumerate() {
+                    let share = value.abs() * factors[column] / norms[row as usize];
+                    expected[group * width + column] += steps(share.into());
+                }
+            }
+            let (x, norms) = (tensor(&x, size % 2 == 1)?, Tensor::from_vec(norms, rows, &Device::Cpu)?);
+            let rows = RowGroups::new(count, numbers, classes)?;
+            shares.add(&x, &rows, Some(&norms), &mut misfit)?;
+            none.add(&x, &rows, None, &mut misfit)?;
+        }
+        assert_eq!(shares.sums()?, expected, "{size}");
+        assert_eq!(none.sums()?, vec![0; places], "{size}");
+        assert_eq!(misfit.found()?, None);
+    }
+    // A share that is too large, or none.
+    let x = Tensor::new(&[[2f32, 1e6], [3.0, 4.0]], &Device::Cpu)?;
+    let rows = RowGroups::new(1, vec![0, 1], vec![0, 0])?;
+    for (factor, norm, fits) in
+        [(1.0, 1.0, true), (2.0, 1.0, false), (f32::NAN, 1.0, false), (9.0, f32::NAN, true)]
+    {
+        let factors = Tensor::new(&[1f32, factor], &Device::Cpu)?;
+        let mut misfit = Misfit::new(&Device::Cpu)?;
+        misfit.set_mark(6);
+        let norms = Tensor::new(&[norm, 1.0], &Device::Cpu)?;
+        ColumnShares::new(1, factors)?.add(&x, &rows, Some(&norms), &mut misfit)?;
+        assert_eq!(misfit.found()?, (!fits).then_some(6), "{factor} {norm}");
+    }
+    Ok(())
+}
+
+#[test]
+fn norms_of_rows() -> Result<()> {
+    crate::prepare();
+    for (size, [rows, width, _]) in SIZES.into_iter().enumerate() {
+        let x = matrix(rows, width, 3);
+        let norm = |row: &Vec<f32>| {
+            row.iter().fold(0f64, |sum, &it| sum + f64::from(it) * f64::from(it)).sqrt() as f32
+        };
+        let expected: Vec<u32> = x.iter().map(|row| norm(row).to_bits()).collect();
+        let found = row_norms(&tensor(&x, size % 2 == 1)?)?.to_vec1::<f32>()?;
+        assert_eq!(found.into_iter().map(f32::to_bits).collect::<Vec<_>>(), expected, "{size}");
+    }
+    for shape in [(0, 3), (2, 0)] {
+        let none = row_norms(&Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu)?)?;
+        assert_eq!(none.to_vec1::<f32>()?, vec![0.0; shape.0]);
+    }
+    Ok(())
+}
+
+#[test]
 fn picked_columns_are_those_of_the_rows() -> Result<()> {
     crate::prepare();
     let mut misfit = Misfit::new(&Device::Cpu)?;
@@ -320,7 +387,7 @@ fn what_can_not_be_taken_is_told_by_the_first_mark() -> Result<()> {
             let factors = RowNumbers::new(vec![1.0, 0.5, 1.0]);
             let ends = Tensor::ones((5, 1, sizes.1), candle_core::DType::F32, &Device::Cpu)?;
             let first = ColumnNumbers::new(vec![0]);
-            for kind in 0..8 {
+            for kind in 0..9 {
                 let mut misfit = Misfit::new(&Device::Cpu)?;
                 for (mark, x) in [(3, &right), (8, &x), (9, &x), (5, &right)] {
                     misfit.set_mark(mark);
@@ -350,6 +417,12 @@ fn what_can_not_be_taken_is_told_by_the_first_mark() -> Result<()> {
                             &mut misfit,
                         )?,
                         5 => ColumnBins::new(2, [1, sizes.1], ends.clone())?.add(x, &rows, &mut misfit)?,
+                        7 => ColumnShares::new(1, Tensor::zeros(sizes.1, x.dtype(), &Device::Cpu)?)?.add(
+                            x,
+                            &rows,
+                            None,
+                            &mut misfit,
+                        )?,
                         // Not in this column.
                         6 => drop(pick_columns(x, &rows, &first, &mut misfit)?),
                         _ => drop(pool_rows(x, &runs, [true, true], &mut misfit)?),
@@ -468,6 +541,11 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert_eq!(
         told(ColumnBins::new(1, [3, 1], ends).map(drop)),
         "ends of bins: expected [5, 3, 1], found [5, 1, 3]"
+    );
+    let norms = Tensor::ones(3, x.dtype(), &Device::Cpu)?;
+    assert_eq!(
+        told(ColumnShares::new(1, norms.clone())?.add(&x, &rows, Some(&norms), &mut misfit)),
+        "norms of rows: expected [4], found [3]"
     );
     let found = pick_columns(&x, &rows, &ColumnNumbers::new(vec![0, 3]), &mut misfit).map(drop);
     assert_eq!(told(found), "columns: expected indexes below 3, found 3");

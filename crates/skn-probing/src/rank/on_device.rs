@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use skn_kernels::{ColumnBins, ColumnCounts, ColumnMoments, Misfit, RowNumbers, numbers_on};
+use skn_kernels::{ColumnBins, ColumnCounts, ColumnMoments, ColumnShares, Misfit, RowNumbers, numbers_on};
 
 use super::ranking::Ranking;
 use super::tally::{Compared, Tally};
@@ -12,6 +12,7 @@ pub(super) enum OnDevice {
     Fired { threshold: Tensor, counts: ColumnCounts },
     Moments(ColumnMoments),
     Bins(ColumnBins),
+    Shares(ColumnShares),
 }
 
 /// What it is made for.
@@ -24,16 +25,16 @@ pub(super) struct For<'a> {
     pub(super) with_numbers: bool,
 }
 
-/// Whether a ranking can be counted or added up on a device: others need gradients, or all activations at once.
+/// Whether a ranking can be counted or added up on a device: others need gradients, all activations at once, or none.
 pub(super) fn is_reduced(ranking: Ranking) -> bool {
     match ranking {
         Ranking::Predictivity
         | Ranking::Lape
         | Ranking::Auc
         | Ranking::MeanDifference
-        | Ranking::Correlation => true,
-        Ranking::Cett
-        | Ranking::Taylor
+        | Ranking::Correlation
+        | Ranking::Cett => true,
+        Ranking::Taylor
         | Ranking::Gradient
         | Ranking::IntegratedGradients
         | Ranking::L1
@@ -58,6 +59,10 @@ impl OnDevice {
                 let ends = numbers_on(ends, vec![5, shape[0], shape[1]], device)?;
                 Self::Bins(ColumnBins::new(of.classes, shape, ends)?)
             }
+            Ranking::Cett => {
+                let columns = &of.compared.columns[block.layer * of.compared.width..][..shape[1]];
+                Self::Shares(ColumnShares::new(shape[0], numbers_on(columns.to_vec(), shape[1], device)?)?)
+            }
             // With the sums of numbers no class has sums of its own.
             _ if of.with_numbers => Self::Moments(ColumnMoments::new(None, shape, [true, true], device)?),
             ranking => {
@@ -77,6 +82,7 @@ impl OnDevice {
             Self::Fired { threshold, counts } => counts.add(block.values, block.rows, threshold, misfit)?,
             Self::Moments(moments) => moments.add(block.values, block.rows, numbers, misfit)?,
             Self::Bins(bins) => bins.add(block.values, block.rows, misfit)?,
+            Self::Shares(shares) => shares.add(block.values, block.rows, block.output_norms, misfit)?,
         }
         Ok(())
     }
@@ -120,6 +126,12 @@ impl OnDevice {
                         product.add_sums_at(at, &of_products[own.clone()])?;
                         squares.add_sums_at(at, &of_squares[own])?;
                     }
+                }
+            }
+            (Self::Shares(shares), Tally::Weighted(all)) => {
+                let (shape, sums) = (shares.shape(), shares.sums()?);
+                for (at, own) in each(shape, sums.len()) {
+                    all.add_sums_at(at, &sums[own])?;
                 }
             }
             (Self::Bins(bins), Tally::Histogram(histogram)) => {

@@ -194,8 +194,18 @@ fn check_rankings(model: &LanguageModel, train: &[Encoded], dev: &[Encoded], bud
     let whole = PassOptions::new(&workers);
     let layer = model.config().intermediate_sizes.iter().rposition(|&width| width > 2).unwrap();
     for (pool, average) in Pool::ALL.into_iter().zip(averages(model, train, &whole)) {
-        let make: [&dyn Fn() -> Vec<Box<dyn Statistic>>; 3] = [
+        let with_outputs = !matches!(pool, Pool::Mean | Pool::Max);
+        let make: [&dyn Fn() -> Vec<Box<dyn Statistic>>; 4] = [
             &|| of_rankings(model, &average, &REDUCED, None),
+            // Beside one that does not wait for the FFN's output.
+            &|| {
+                of_rankings(
+                    model,
+                    &average,
+                    &[Ranking::Cett, Ranking::Lape][usize::from(!with_outputs)..],
+                    None,
+                )
+            },
             &|| of_rankings(model, &average, &[Ranking::Correlation], Some(dev.len())),
             &|| {
                 let top = Top::new(model, pool, neurons(model, pool)).unwrap();
@@ -296,6 +306,7 @@ fn no_activation_travels() {
             (Ranking::MeanDifference, None, 3 * 3),
             (Ranking::Correlation, None, 3 * 3 + 3),
             (Ranking::Correlation, Some(count), 3 + 3 + 3),
+            (Ranking::Cett, None, 3),
         ] {
             let found = numbers_of(&model, &texts, of_rankings(&model, &averages[0], &[ranking], numbers));
             assert_eq!(found, if plays { each * places + looks } else { 0 }, "{ranking}, {count} texts");
@@ -361,10 +372,11 @@ fn what_can_not_be_taken_has_the_name_that_it_has_on_the_host() {
                     change(weights, WORDS, 39, bad);
                 }
             });
-            let make: [&dyn Fn() -> Vec<Box<dyn Statistic>>; 4] = [
+            let make: [&dyn Fn() -> Vec<Box<dyn Statistic>>; 5] = [
                 &|| of_train(&model),
                 &|| of_dev(&model, &of_texts, &texts, &folder),
                 &|| of_rankings(&model, &average, &REDUCED, None),
+                &|| of_rankings(&model, &average, &[Ranking::Cett], None),
                 &|| {
                     let place = NeuronPlace { layer: 1, index: 0, position: 0 };
                     let top =

@@ -4,11 +4,13 @@
 // grid: (texts, ceil(width / 128)), block: 128, shared: 0 bytes
 //     for pool_rows
 // grid: (ceil(width / 128), groups, slices), block: 128, shared: 0 bytes
-//     for add_statistics, add_moments, count_above, count_bins
+//     for add_statistics, add_moments, add_shares, count_above, count_bins
 // grid: (ceil(width / 1024), min(groups * rows, 65535)), block: 128, shared: 0 bytes
 //     for pack_above
 // grid: min(groups * rows, 65535), block: 128, shared: 0 bytes
 //     for pick_columns
+// grid: ceil(rows / 128), block: 128, shared: 0 bytes
+//     for row_norms
 //
 // Rows come in groups, as many in each: row i of group g is row[g * rows + i] of x [.., width], or row
 // g * rows + i where `row` is null. A block takes 128 columns of one slice of a group's rows. What blocks
@@ -365,6 +367,51 @@ extern "C" __global__ void __launch_bounds__(128)
         for (u32 place = threadIdx.x; place < columns; place += blockDim.x)
             out[i * columns + place] = numbers[column[place]];
     }
+    if (!fit)
+        atomicMin(wrong, mark);
+}
+
+// norms [rows] = the Euclidean norms of the rows of x [rows, width]. As the CPU does it: summed in f64 in the
+// order of the columns, then rounded.
+extern "C" __global__ void __launch_bounds__(128)
+    row_norms(float *__restrict__ norms, const float *__restrict__ x, u32 rows, u32 width)
+{
+    const u32 row = blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= rows)
+        return;
+    const float *numbers = x + u64(row) * width;
+    double sum = 0.0;
+    SKN_UNROLL_BY(8)
+    for (u32 column = 0; column < width; column++)
+        sum += double(numbers[column]) * double(numbers[column]);
+    norms[row] = float(sqrt(sum));
+}
+
+// Takes rows for sums of shares: adds |number| * factor [width] of its column / norm of its row of x to sums [3,
+// groups, width] (see Wide::add_to), each step rounded to f32. norm has one for each row of x; where it is not
+// above 0, or null, shares are 0. Of a number that is none, or a share that is none or beyond MAX_ACTIVATION,
+// nothing is added: that is wrong.
+extern "C" __global__ void __launch_bounds__(128, 8)
+    add_shares(u64 *__restrict__ sums, u64 *__restrict__ wrong, const float *__restrict__ x,
+               const float *__restrict__ factor, const float *__restrict__ norm, const u32 *__restrict__ row,
+               u32 rows, u32 width, u64 mark)
+{
+    const u32 column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= width)
+        return;
+    const Slice slice = slice_of_block(rows, width);
+    const float of_column = factor[column];
+    Wide sum = {};
+    bool fit = true;
+    each_row(slice, x, row, width, column, [&](u32 i, float value) {
+        const u64 place = slice.in_rows + i;
+        const float of_row = norm == nullptr ? 0.0f : norm[row == nullptr ? place : u64(row[place])];
+        const float share = of_row > 0.0f ? fabsf(value) * of_column / of_row : 0.0f;
+        const bool fits = is_finite(value) && fabsf(share) <= MAX_ACTIVATION;
+        fit = fit && fits;
+        add_number(sum, fits ? share : 0.0f);
+    });
+    sum.add_to(sums + slice.in_columns + column, u64(gridDim.y) * width);
     if (!fit)
         atomicMin(wrong, mark);
 }
