@@ -57,11 +57,12 @@ pub(crate) fn check(table: &mut Table, device: &Device, folder: &Path) {
         Err(error) => return table.fail(format!("golden case in {}", folder.display()), error),
     };
     type Part = fn(&Golden, &mut Table) -> Result<()>;
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("logits", Golden::logits),
         ("averages and counts", Golden::probes),
         ("edits", Golden::edits),
         ("pruning", Golden::pruned),
+        ("a layer without neurons", Golden::without_neurons),
         ("gradients", Golden::gradients),
         ("training", Golden::training),
     ];
@@ -242,6 +243,37 @@ impl Golden {
             LanguageModel::new(&config, &weights, &tuning, self.encoder.mask_id(), Gradients::Nothing)?;
         let found = evaluate(&model, &self.test, &self.verbalizer, &PassOptions::new(&self.workers))?;
         self.near(table, "pruned, logits", &found.logits, "logits_pruned_0.20", NUMBERS)
+    }
+
+    /// A layer of which no neuron is left, next to the whole model whose neurons there are all held at their means.
+    fn without_neurons(&self, table: &mut Table) -> Result<()> {
+        let (layers, means) = (self.config.layers(), self.means()?);
+        let cut = 1.min(layers - 1);
+        let width = self.config.intermediate_sizes[cut] as u32;
+        let cuts = (0..layers).map(|layer| {
+            (layer == cut).then(|| LayerCut::hold_others(Vec::new(), &means[layer])).transpose()
+        });
+        let cuts = cuts.collect::<skn_model::Result<Vec<_>>>()?;
+        let (config, weights) = prune(&self.config, &self.weights, &cuts, PrunedForm::Narrow)?;
+        let (tuning, options) = (self.prompt()?, PassOptions::new(&self.workers));
+        let pruned =
+            LanguageModel::new(&config, &weights, &tuning, self.encoder.mask_id(), Gradients::Nothing)?;
+        let found = evaluate(&pruned, &self.test, &self.verbalizer, &options)?;
+        let held = (0..layers).map(|layer| if layer == cut { (0..width).collect() } else { Vec::new() });
+        let held =
+            Perturbation::new(Edit::Mean { values: means }, held.collect(), &self.config.intermediate_sizes)?;
+        let whole = self.prompted()?;
+        let expected = evaluate_with(&whole, &self.test, &self.verbalizer, &options, |_| held.hook())?.logits;
+        let plain = evaluate(&whole, &self.test, &self.verbalizer, &options)?.logits;
+        let apart = |other: &[f32]| largest(&found.logits, other, |found, expected| (found - expected).abs());
+        let (difference, cost) = (apart(&expected), apart(&plain));
+        table.check(
+            format!("golden pruned, a layer without neurons, {} numbers", expected.len()),
+            format!("{difference:.1e}, of the whole model {cost:.1e}"),
+            format!("at most {NUMBERS:.0e}, of the whole model more"),
+            config.intermediate_sizes[cut] == 0 && difference <= NUMBERS && cost > NUMBERS,
+        );
+        Ok(())
     }
 
     /// Rows of train in the order of the file, as a step.

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use skn_kernels::{
     Activation, AttentionForm, Backend, Dropout, LayerNorm, Linear, Packing, Precision, RmsNorm, Rotary,
-    RowSelection, Sees, SelfAttention, attention, dropout, gated, select_rows,
+    RowSelection, Sees, SelfAttention, attention, dropout, gated, select_rows, zeros_on,
 };
 use skn_random::{Key, Purpose};
 
@@ -18,6 +18,9 @@ const BF16: Allowed = Allowed { values: 1e-4, gradients: 1e-4 };
 const BF16_TWICE: Allowed = Allowed { values: 1e-4, gradients: 1e-3 };
 /// Where the CPU makes products of products in another order, each of rounded numbers.
 const BF16_NEAR: Allowed = Allowed { values: 2e-2, gradients: 5e-2 };
+
+/// The same behind a norm, which divides by what rows of a few numbers vary by, and makes as much of its rounding.
+const BF16_NORMED: Allowed = Allowed { values: 1e-3, gradients: 1e-2 };
 
 /// Between a product of numbers rounded to tf32 and one in f32.
 const TF32: Allowed = Allowed { values: 5e-3, gradients: 5e-3 };
@@ -152,9 +155,15 @@ fn operations(short: bool) -> Vec<Operation> {
         Operation::bf16("two linear layers, gated, bf16", BF16_TWICE, |precision| {
             linear_gated(short, precision)
         }),
+        Operation::new("FFN without neurons", without_neurons(Precision::F32)),
+        Operation::bf16("FFN without neurons, bf16", BF16, without_neurons),
         Operation::new("gated", gated_alone()),
         Operation::new("LayerNorm", layer_norm(short)),
         Operation::new("LayerNorm of a sum, dropout", layer_norm_of_sum(short)),
+        Operation::new("LayerNorm of a linear layer and a sum", layer_norm_of_linear(short, Precision::F32)),
+        Operation::bf16("LayerNorm of a linear layer and a sum, bf16", BF16_NORMED, |precision| {
+            layer_norm_of_linear(short, precision)
+        }),
         Operation::new("RmsNorm", rms_norm(short)),
         Operation::new("rotary positions", rotary()),
         Operation::new("attention of encoders", encoder_attention(short)),
@@ -238,6 +247,37 @@ fn linear_gated(short: bool, precision: Precision) -> Vec<Case> {
     sizes.iter().flat_map(|&size| [Activation::Silu, Activation::GeluTanh].map(|it| one(size, it))).collect()
 }
 
+/// Two layers with nothing between them, as pruning may leave: the second one's bias alone comes out, and the gradient of what came in
+/// is 0.
+fn without_neurons(precision: Precision) -> Vec<Case> {
+    let one = |[rows, width]: [usize; 2], is_gated: bool, mask: usize| {
+        let name = format!("{rows} x {width}, gated {is_gated}, trained {mask:02b}");
+        let shapes: [(&[usize], f32); 2] = [(&[rows, width], 1.0), (&[width], 1.0)];
+        case(name, &shapes, move |variables| {
+            let [x, bias] = [0, 1].map(|bit| trained(&variables[bit], mask >> bit & 1 == 1));
+            let layer = |sides, bias| {
+                Ok::<_, candle_core::Error>(
+                    Linear::new(zeros_on(sides, x.device())?, bias)?.with_precision(precision),
+                )
+            };
+            let neurons = match is_gated {
+                true => {
+                    layer((0, width), None)?.forward_gated(&layer((0, width), None)?, &x, Activation::Silu)?
+                }
+                false => layer((0, width), None)?.forward(&x, Activation::Gelu)?,
+            };
+            layer((width, 0), Some(bias))?.forward(&neurons, Activation::Identity)
+        })
+    };
+    let mut cases = Vec::new();
+    for size in [[1, 1], [5, 19], [40, 768]] {
+        for is_gated in [false, true] {
+            cases.extend([1, 2, 3].map(|mask| one(size, is_gated, mask)));
+        }
+    }
+    cases
+}
+
 fn gated_alone() -> Vec<Case> {
     let mut cases = Vec::new();
     for [rows, width] in [[1usize, 1usize], [3, 21], [5, 700]] {
@@ -291,6 +331,31 @@ fn layer_norm_of_sum(short: bool) -> Vec<Case> {
                     LayerNorm::new(weight, Some(bias), 1e-5)?.forward_residual(&x, &residual, dropout)
                 }));
             }
+        }
+    }
+    cases
+}
+
+/// With a gradient and without, which are not computed the same way.
+fn layer_norm_of_linear(short: bool, precision: Precision) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &[rows, width] in norm_sizes(short) {
+        for (trained_x, probability) in [(false, None), (false, Some(0.3)), (true, None), (true, Some(0.3))] {
+            let inputs = 37;
+            let (x, weight): ((&[usize], f32), (&[usize], f32)) =
+                ((&[rows, inputs], 1.0), (&[width, inputs], reach(inputs)));
+            let (each, sum): ((&[usize], f32), (&[usize], f32)) = ((&[width], 1.0), (&[rows, width], 1.0));
+            let name = format!("{rows} x {inputs} x {width}, trained {trained_x}, dropout {probability:?}");
+            cases.push(case(name, &[x, weight, each, each, each, sum], move |variables| {
+                let x = trained(&variables[0], trained_x);
+                let [weight, bias, scale, shift, sum] =
+                    [1, 2, 3, 4, 5].map(|input| variables[input].as_detached_tensor());
+                let linear = Linear::new(weight, Some(bias))?.with_precision(precision);
+                let rows = Packing::from_starts(&[0, rows / 2, rows])?.all_rows();
+                let dropout = probability.map(|it| Dropout::new(it, keys(2))).transpose()?;
+                let dropout = dropout.as_ref().map(|dropout| (&rows, dropout));
+                LayerNorm::new(scale, Some(shift), 1e-5)?.forward_linear_residual(&linear, x, &sum, dropout)
+            }));
         }
     }
     cases
@@ -548,7 +613,7 @@ mod tests {
             let found = compare(&operation.cases, &Device::Cpu, 3).unwrap();
             assert_eq!((found.values, found.gradients), (0.0, 0.0), "{}: {found}", operation.name);
         }
-        assert_eq!(cases, 333);
+        assert_eq!(cases, 401);
     }
 
     /// What is compared depends on the seed, and a result that is off is seen.

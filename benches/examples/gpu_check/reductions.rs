@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use skn_kernels::{ColumnCounts, ColumnSums, Misfit, RowGroups, RowRuns, pack_above, pool_rows};
+use skn_kernels::{
+    ColumnBins, ColumnCounts, ColumnMoments, ColumnNumbers, ColumnShares, ColumnSums, Misfit, RowGroups,
+    RowNumbers, RowRuns, pack_above, pick_columns, pool_rows, row_norms,
+};
 use skn_random::{Key, Purpose, Rng};
 
 use crate::Result;
@@ -27,11 +30,17 @@ pub(crate) fn check(table: &mut Table, device: &Device, seed: u64, short: bool) 
             }
         }
     }
-    for (place, name) in
-        ["sums, squares and ranges", "counts", "bits", "means and maxima", "what is no number"]
-            .into_iter()
-            .enumerate()
-    {
+    let kinds = [
+        "sums, squares and ranges",
+        "counts",
+        "bits",
+        "means and maxima",
+        "what is no number",
+        "sums by class, products, shares",
+        "counts in bins",
+        "norms and some columns",
+    ];
+    for (place, name) in kinds.into_iter().enumerate() {
         let wrong: usize = found.iter().map(|of| of[place]).sum();
         let what = format!("{name} of rows, {} sizes", sizes.len());
         table.check(what, format!("{wrong} differ"), "none", wrong == 0);
@@ -54,11 +63,14 @@ struct Reduced {
     bits: Vec<u8>,
     pooled: Vec<u32>,
     misfits: Vec<Option<u64>>,
+    moments: Vec<i128>,
+    bins: Vec<u32>,
+    picked: Vec<u32>,
 }
 
 impl Reduced {
     /// How many numbers differ, of each kind.
-    fn differences(&self, other: &Self) -> [usize; 5] {
+    fn differences(&self, other: &Self) -> [usize; 8] {
         fn of<T: PartialEq>(found: &[T], expected: &[T]) -> usize {
             let same = found.iter().zip(expected).filter(|(found, expected)| found == expected).count();
             found.len().max(expected.len()) - same
@@ -70,6 +82,9 @@ impl Reduced {
             of(&self.bits, &other.bits),
             of(&self.pooled, &other.pooled),
             of(&self.misfits, &other.misfits),
+            of(&self.moments, &other.moments),
+            of(&self.bins, &other.bins),
+            of(&self.picked, &other.picked),
         ]
     }
 }
@@ -98,6 +113,11 @@ fn reduce([each, groups, width]: [usize; 3], device: &Device, key: Key) -> Resul
         ColumnCounts::new(CLASSES, [groups, width], device)?,
     );
     let (mut bits, mut pooled, mut misfit) = (Vec::new(), Vec::new(), Misfit::new(device)?);
+    let of_class = ColumnMoments::new(Some(CLASSES), [groups, width], [false, true], device)?;
+    let products = ColumnMoments::new(None, [groups, width], [true, false], device)?;
+    let (mut moments, mut picked) = ([of_class, products], Vec::new());
+    let mut shares = ColumnShares::new(groups, Tensor::full(0.37f32, width, device)?)?;
+    let mut bins = ColumnBins::new(CLASSES, [groups, width], ends([groups, width], device)?)?;
     for _ in 0..2 {
         let x = matrix(rows)?;
         let numbers = (0..each * groups).map(|place| (place * 7 % rows) as u32).collect();
@@ -106,6 +126,17 @@ fn reduce([each, groups, width]: [usize; 3], device: &Device, key: Key) -> Resul
         sums.add(&x, &list, &mut misfit)?;
         counts.add(&x, &list, &threshold, &mut misfit)?;
         bits.extend(pack_above(&x, &list, &threshold, &mut misfit)?.flatten_all()?.to_vec1::<u8>()?);
+        let factors = RowNumbers::new((0..each).map(|row| (row % 9) as f32 * 0.21 - 0.8).collect());
+        for (moments, factors) in moments.iter_mut().zip([None, Some(&factors)]) {
+            moments.add(&x, &list, factors, &mut misfit)?;
+        }
+        let norms = row_norms(&x)?;
+        shares.add(&x, &list, Some(&norms), &mut misfit)?;
+        bins.add(&x, &list, &mut misfit)?;
+        let some = ColumnNumbers::new(vec![width as u32 - 1, 0, width as u32 / 2]);
+        for made in [norms, pick_columns(&x, &list, &some, &mut misfit)?] {
+            picked.extend(made.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits));
+        }
         let runs = RowRuns::new(&[0..rows, rows / 2..rows, rows - 1..rows])?;
         for made in pool_rows(&x, &runs, [true, true], &mut misfit)?.into_iter().flatten() {
             pooled.extend(made.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits));
@@ -125,7 +156,36 @@ fn reduce([each, groups, width]: [usize; 3], device: &Device, key: Key) -> Resul
         misfits.push(misfit.found()?);
     }
     let squares = totals.squares.unwrap_or_default();
-    Ok(Reduced { sums: totals.sums, squares, range, counts: counts.counts()?, bits, pooled, misfits })
+    let mut all = shares.sums()?;
+    for moments in &moments {
+        let totals = moments.totals()?;
+        all.extend(
+            [totals.sums, totals.squares.unwrap_or_default(), totals.products.unwrap_or_default()].concat(),
+        );
+    }
+    let (counts, bins) = (counts.counts()?, bins.counts()?);
+    Ok(Reduced {
+        sums: totals.sums,
+        squares,
+        range,
+        counts,
+        bits,
+        pooled,
+        misfits,
+        moments: all,
+        bins,
+        picked,
+    })
+}
+
+/// Ends of bins from -1.5 to a mean of 0.25 and on to 3, of every third column of one number.
+fn ends(shape: [usize; 2], device: &Device) -> Result<Tensor> {
+    let places = shape[0] * shape[1];
+    let of =
+        |usual: f32, single: f32| (0..places).map(move |place| if place % 3 == 2 { single } else { usual });
+    let all = of(-1.5, 0.0).chain(of(0.25, 0.0)).chain(of(3.0, 0.0)).chain(of(15.0 / 1.75, 0.0));
+    let all: Vec<f32> = all.chain(of(1.0 / 2.75, 0.0)).collect();
+    Ok(Tensor::from_vec(all, (5, shape[0], shape[1]), device)?)
 }
 
 /// How fast activations are read.
@@ -164,9 +224,10 @@ mod tests {
     #[test]
     fn what_differs_is_counted() {
         let of = |seed| reduce([9, 2, 10], &Device::Cpu, Key::new(seed, Purpose::Corpus)).unwrap();
-        assert_eq!(of(1).differences(&of(1)), [0; 5]);
-        let found = of(1).differences(&of(2));
-        assert!(found[..4].iter().all(|differ| *differ > 0) && found[4] == 0, "{found:?}");
+        assert_eq!(of(1).differences(&of(1)), [0; 8]);
+        let mut found = of(1).differences(&of(2));
+        assert_eq!(std::mem::replace(&mut found[4], 1), 0);
+        assert!(found.iter().all(|differ| *differ > 0), "{found:?}");
         assert_eq!(of(1).misfits, [None, Some(5), Some(5), Some(5)]);
     }
 }

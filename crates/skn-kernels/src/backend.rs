@@ -3,9 +3,9 @@
 use candle_core::{Device, Result};
 
 use crate::cpu::Isa;
-#[cfg(feature = "cuda")]
-use crate::cuda::card;
 use crate::cuda::plays;
+#[cfg(feature = "cuda")]
+use crate::cuda::{card, too_old};
 use crate::precision::Precision;
 
 /// What computes the operations of this crate on a device.
@@ -56,6 +56,19 @@ impl Backend {
             Precision::F32 => true,
             Precision::Tf32 => self == Self::Cuda,
             Precision::Bf16 => self != Self::Composed,
+        }
+    }
+
+    /// The name of a device, with its compute capability, if it is a card that is too old for a precision that others of its kind
+    /// multiply in: bf16 needs 8.0. Whoever does not ask is told by the first product.
+    ///
+    /// # Errors
+    /// If the card doesn't tell.
+    pub fn too_old_for(precision: Precision, device: &Device) -> Result<Option<String>> {
+        match (device, precision) {
+            #[cfg(feature = "cuda")]
+            (Device::Cuda(device), precision) => too_old(device, precision),
+            _ => Ok(None),
         }
     }
 

@@ -107,6 +107,31 @@ impl LayerNorm {
         room_of(x).layer_norm_of_sum(self, x, residual, dropped)
     }
 
+    /// The normalised rows of `layer`'s result for `x` `[rows, in]` and `residual` `[rows, width]`: [`Self::forward_residual`] of
+    /// [`Linear::forward`], to the bit. Where nothing needs a gradient it is one operation less on a GPU. What comes in is let go as soon as
+    /// it is multiplied.
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn forward_linear_residual(
+        &self,
+        layer: &Linear,
+        x: Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        layer.check(&x)?;
+        self.check(residual)?;
+        let (expected, found) = ([x.dim(0)?, layer.out_features()], residual.dims());
+        if found != expected {
+            bail!("layer norm: expected a residual {expected:?}, found {found:?}");
+        }
+        if let Some((rows, _)) = dropped {
+            check_rows(residual, rows)?;
+        }
+        room_of(residual).layer_norm_of_linear(self, layer, x, residual, dropped)
+    }
+
     fn check(&self, x: &Tensor) -> Result<()> {
         let width = self.weight.elem_count();
         match x.dims() {

@@ -31,8 +31,8 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
-use crate::row_groups::{Misfit, RowGroups, RowRuns};
-use crate::running::{Running, RunningSums};
+use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 pub(crate) use absorbed::Absorbed;
 pub(crate) use linear::{Original, Packed, product_of};
 pub use simd::Isa;
@@ -132,5 +132,53 @@ impl Operations for Cpu {
         misfit: &mut Misfit,
     ) -> Result<[Option<Tensor>; 2]> {
         reductions::pool_rows(x, runs, wanted, misfit)
+    }
+
+    fn add_moments(
+        &self,
+        moments: &mut RunningMoments,
+        x: &Tensor,
+        rows: &RowGroups,
+        numbers: Option<&RowNumbers>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_moments(moments, x, rows, numbers, misfit)
+    }
+
+    fn count_bins(
+        &self,
+        counts: &mut Running,
+        classes: usize,
+        x: &Tensor,
+        rows: &RowGroups,
+        ends: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::count_bins(counts, classes, x, rows, ends, misfit)
+    }
+
+    fn pick_columns(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        columns: &ColumnNumbers,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor> {
+        reductions::pick_columns(x, rows, columns, misfit)
+    }
+
+    fn add_shares(
+        &self,
+        sums: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        of: SharesOf<'_>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_shares(sums, x, rows, of, misfit)
+    }
+
+    fn row_norms(&self, x: &Tensor) -> Result<Tensor> {
+        reductions::row_norms(x)
     }
 }

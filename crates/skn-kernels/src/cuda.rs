@@ -35,10 +35,10 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
-use crate::row_groups::{Misfit, RowGroups, RowRuns};
-use crate::running::{Running, RunningSums};
+use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 #[cfg(feature = "cuda")]
-pub(crate) use device::card;
+pub(crate) use device::{card, too_old};
 pub use player::play_on_host;
 pub(crate) use player::plays;
 pub(crate) use rows::{at_positions, of_numbers, of_selection};
@@ -68,6 +68,17 @@ impl Operations for Cuda {
         dropped: Option<(&RowSelection, &Dropout)>,
     ) -> Result<Tensor> {
         norm::layer_norm_of_sum(norm, x, residual, dropped)
+    }
+
+    fn layer_norm_of_linear(
+        &self,
+        norm: &LayerNorm,
+        layer: &Linear,
+        x: Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        norm::layer_norm_of_linear(norm, layer, x, residual, dropped)
     }
 
     fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
@@ -136,5 +147,53 @@ impl Operations for Cuda {
         misfit: &mut Misfit,
     ) -> Result<[Option<Tensor>; 2]> {
         reductions::pool_rows(x, runs, wanted, misfit)
+    }
+
+    fn add_moments(
+        &self,
+        moments: &mut RunningMoments,
+        x: &Tensor,
+        rows: &RowGroups,
+        numbers: Option<&RowNumbers>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_moments(moments, x, rows, numbers, misfit)
+    }
+
+    fn count_bins(
+        &self,
+        counts: &mut Running,
+        classes: usize,
+        x: &Tensor,
+        rows: &RowGroups,
+        ends: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::count_bins(counts, classes, x, rows, ends, misfit)
+    }
+
+    fn pick_columns(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        columns: &ColumnNumbers,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor> {
+        reductions::pick_columns(x, rows, columns, misfit)
+    }
+
+    fn add_shares(
+        &self,
+        sums: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        of: SharesOf<'_>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        reductions::add_shares(sums, x, rows, of, misfit)
+    }
+
+    fn row_norms(&self, x: &Tensor) -> Result<Tensor> {
+        reductions::row_norms(x)
     }
 }

@@ -6,8 +6,9 @@
 //! - [`Linear`] with its bias and activation, two of them as a gated FFN has them ([`Linear::forward_gated`], [`gated()`]),
 //!   [`LayerNorm`], [`RmsNorm`], [`Rotary`] positions, [`attention()`] inside each sequence in the forms of encoders and
 //!   decoders ([`AttentionForm`]), [`SelfAttention`] with its layers, [`dropout()`] keyed by sequence, [`select_rows`].
-//! - Reductions of rows that leave them where they are: exact sums, ranges ([`ColumnSums`]), counts ([`ColumnCounts`]), bits
-//!   ([`pack_above`]), means and maxima ([`pool_rows`]).
+//! - Reductions of rows that leave them where they are: exact sums, ranges ([`ColumnSums`]), sums by class and of
+//!   products ([`ColumnMoments`]) and of shares ([`ColumnShares`]), counts ([`ColumnCounts`], [`ColumnBins`]), bits ([`pack_above`]), means and maxima ([`pool_rows`]),
+//!   some columns ([`pick_columns`]).
 //! - Gradients go to the input and to exactly those parameters that are variables: a frozen weight is captured by
 //!   the operation and never part of the graph.
 //! - On the CPU each operation has a kernel of its own, compiled for AVX-512, for AVX2 and portably, and chosen when
@@ -40,8 +41,10 @@ mod cpu;
 mod cuda;
 mod features;
 mod freed;
+mod launches;
 mod linear;
 mod mask;
+mod moments;
 mod norm;
 mod on_device;
 mod one_pool;
@@ -66,8 +69,10 @@ pub use crate::calls::{attention, dropout, gated};
 pub use crate::cpu::Isa;
 pub use crate::cuda::play_on_host;
 pub use crate::freed::{give_back_freed_memory, keep_freed_memory};
+pub use crate::launches::launches;
 pub use crate::linear::Linear;
 pub use crate::mask::Dropout;
+pub use crate::moments::{ColumnBins, ColumnMoments, ColumnShares, pick_columns, row_norms};
 pub use crate::norm::LayerNorm;
 pub use crate::one_pool::keep_candle_on_calling_thread;
 pub use crate::packing::{Packing, RowSelection};
@@ -76,7 +81,9 @@ pub use crate::read_back::{numbers_read_back, with_values};
 pub use crate::reductions::{ColumnCounts, ColumnSums, pack_above, pool_rows};
 pub use crate::rms_norm::RmsNorm;
 pub use crate::rotary::Rotary;
-pub use crate::row_groups::{ColumnTotals, Misfit, RowGroups, RowRuns};
+pub use crate::row_groups::{
+    ColumnNumbers, ColumnTotals, Misfit, MomentTotals, RowGroups, RowNumbers, RowRuns,
+};
 pub use crate::rows::{rows_at_positions, rows_of, select_rows};
 pub use crate::self_attention::SelfAttention;
 pub use crate::upload::{numbers_on, uploads, zeros_on};

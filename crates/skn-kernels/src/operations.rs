@@ -10,8 +10,8 @@ use crate::norm::LayerNorm;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
-use crate::row_groups::{Misfit, RowGroups, RowRuns};
-use crate::running::{Running, RunningSums};
+use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 
 /// Every operation, of arguments that are checked.
 pub(crate) trait Operations {
@@ -38,6 +38,20 @@ pub(crate) trait Operations {
         residual: &Tensor,
         dropped: Option<(&RowSelection, &Dropout)>,
     ) -> Result<Tensor>;
+
+    /// See [`LayerNorm::forward_linear_residual`].
+    fn layer_norm_of_linear(
+        &self,
+        norm: &LayerNorm,
+        layer: &Linear,
+        x: Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        let y = self.linear(layer, &x, Activation::Identity)?;
+        drop(x);
+        self.layer_norm_of_sum(norm, &y, residual, dropped)
+    }
 
     /// See [`RmsNorm::forward_heads`].
     fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor>;
@@ -97,4 +111,47 @@ pub(crate) trait Operations {
         wanted: [bool; 2],
         misfit: &mut Misfit,
     ) -> Result<[Option<Tensor>; 2]>;
+
+    /// See [`ColumnMoments::add`](crate::ColumnMoments::add); there is something to add.
+    fn add_moments(
+        &self,
+        moments: &mut RunningMoments,
+        x: &Tensor,
+        rows: &RowGroups,
+        numbers: Option<&RowNumbers>,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`ColumnBins::add`](crate::ColumnBins::add); there is something to count.
+    fn count_bins(
+        &self,
+        counts: &mut Running,
+        classes: usize,
+        x: &Tensor,
+        rows: &RowGroups,
+        ends: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`pick_columns`](crate::pick_columns()); there is something to pick.
+    fn pick_columns(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        columns: &ColumnNumbers,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor>;
+
+    /// See [`ColumnShares::add`](crate::ColumnShares::add); there is something to add.
+    fn add_shares(
+        &self,
+        sums: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        of: SharesOf<'_>,
+        misfit: &mut Misfit,
+    ) -> Result<()>;
+
+    /// See [`row_norms`](crate::row_norms()); there are rows.
+    fn row_norms(&self, x: &Tensor) -> Result<Tensor>;
 }

@@ -39,10 +39,10 @@ impl ColumnSums {
     /// If the device fails.
     pub fn new(shape: [usize; 2], squares: bool, range: bool, device: &Device) -> Result<Self> {
         let places = shape[0] * shape[1];
-        let extreme = |of: f32| Running::places_on(vec![in_order(of); places], device);
+        let extreme = |of: f32| Running::words_on(vec![in_order(of); places], device);
         let running = RunningSums {
-            sums: Running::integers_on(vec![0; COUNTERS * places], device)?,
-            squares: squares.then(|| Running::integers_on(vec![0; COUNTERS * places], device)).transpose()?,
+            sums: Running::zeros_on(COUNTERS * places, device)?,
+            squares: squares.then(|| Running::zeros_on(COUNTERS * places, device)).transpose()?,
             minimum: range.then(|| extreme(f32::INFINITY)).transpose()?,
             maximum: range.then(|| extreme(f32::NEG_INFINITY)).transpose()?,
         };
@@ -79,7 +79,7 @@ impl ColumnSums {
         let wide = |of: &Running| Ok::<_, candle_core::Error>(wide_of(&of.read_integers()?));
         let extreme = |of: &Running| -> Result<Vec<f32>> {
             // Which zero came first depends on who was quicker.
-            Ok(of.read_places()?.into_iter().map(|place| number_at(place) + 0.0).collect())
+            Ok(of.read_words()?.into_iter().map(|place| number_at(place) + 0.0).collect())
         };
         let range = match (minimum, maximum) {
             (Some(minimum), Some(maximum)) => Some([extreme(minimum)?, extreme(maximum)?]),
@@ -117,11 +117,7 @@ impl ColumnCounts {
     /// # Errors
     /// If the device fails.
     pub fn new(classes: usize, shape: [usize; 2], device: &Device) -> Result<Self> {
-        Ok(Self {
-            classes,
-            shape,
-            running: Running::integers_on(vec![0; classes * shape[0] * shape[1]], device)?,
-        })
+        Ok(Self { classes, shape, running: Running::zeros_on(classes * shape[0] * shape[1], device)? })
     }
 
     /// Adds 1 for each row of `x` `[.., width]` whose number is above its threshold `[groups, width]`, in the row's class. A number that
@@ -198,13 +194,14 @@ pub fn pool_rows(
 }
 
 /// A matrix of which one side is 0. A card gives no memory of no bytes, so it is a part of one that has some.
-fn nothing([rows, columns]: [usize; 2], dtype: DType, device: &Device) -> Result<Tensor> {
+pub(crate) fn nothing([rows, columns]: [usize; 2], dtype: DType, device: &Device) -> Result<Tensor> {
     let some = Tensor::zeros((rows.max(1), columns.max(1)), dtype, device)?;
     // Of one dimension first: what is cut out of two counts as not in one piece, and would be copied.
     some.flatten_all()?.narrow(0, 0, 0)?.reshape((rows, columns))
 }
 
-fn is_nothing(rows: &RowGroups, [groups, width]: [usize; 2]) -> bool {
+/// Whether there is nothing to reduce.
+pub(crate) fn is_nothing(rows: &RowGroups, [groups, width]: [usize; 2]) -> bool {
     [rows.rows(), groups, width].contains(&0)
 }
 

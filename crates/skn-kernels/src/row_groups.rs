@@ -93,6 +93,82 @@ impl RowGroups {
     }
 }
 
+/// A number for each row of a group of [`RowGroups`], such as one that a text has. Clones share what was made of it on a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowNumbers {
+    numbers: Arc<[f32]>,
+    on_device: OnDevice<Tensor>,
+}
+
+impl RowNumbers {
+    /// Those of row 0, 1, ..
+    pub fn new(numbers: Vec<f32>) -> Self {
+        Self { numbers: numbers.into(), on_device: OnDevice::default() }
+    }
+
+    pub(crate) fn numbers(&self) -> &[f32] {
+        &self.numbers
+    }
+
+    pub(crate) fn on(&self, device: &Device) -> Result<&Tensor> {
+        self.on_device.or_make(|| upload(self.numbers.to_vec(), self.numbers.len(), device))
+    }
+
+    pub(crate) fn check(&self, rows: &RowGroups) -> Result<()> {
+        match self.numbers.len() == rows.rows() {
+            true => Ok(()),
+            false => {
+                bail!(
+                    "numbers of rows: expected one for each of {}, found {}",
+                    rows.rows(),
+                    self.numbers.len()
+                )
+            }
+        }
+    }
+}
+
+/// Some columns of matrices, by their indexes. Clones share what was made of it on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnNumbers {
+    numbers: Arc<[u32]>,
+    on_device: OnDevice<Tensor>,
+}
+
+impl ColumnNumbers {
+    /// In any order.
+    pub fn new(numbers: Vec<u32>) -> Self {
+        Self { numbers: numbers.into(), on_device: OnDevice::default() }
+    }
+
+    /// The number of them.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    pub(crate) fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
+    pub(crate) fn on(&self, device: &Device) -> Result<&Tensor> {
+        self.on_device.or_make(|| upload(self.numbers.to_vec(), self.numbers.len(), device))
+    }
+
+    pub(crate) fn check(&self, width: usize) -> Result<()> {
+        match self.numbers.iter().max() {
+            Some(&most) if most as usize >= width => {
+                bail!("columns: expected indexes below {width}, found {most}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Rows of a matrix that stand together, such as those of each text of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowRuns {
@@ -213,4 +289,17 @@ pub struct ColumnTotals {
     pub squares: Option<Vec<i128>>,
     /// The smallest numbers, and the largest; infinity and -infinity where nothing was added. 0 has no sign.
     pub range: Option<[Vec<f32>; 2]>,
+}
+
+/// What columns of rows come to by [`ColumnMoments`](crate::ColumnMoments): exact sums of numbers that are each rounded to a multiple of
+/// 2^-40, ties to even, in such steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MomentTotals {
+    /// `[classes, groups, width]`, or of all rows together `[groups, width]`.
+    pub sums: Vec<i128>,
+    /// Sums of products `[groups, width]`.
+    pub products: Option<Vec<i128>>,
+    /// Sums of squares `[groups, width]`.
+    pub squares: Option<Vec<i128>>,
 }

@@ -31,6 +31,7 @@ pub fn select_rows(x: &Tensor, rows: &RowSelection) -> Result<Tensor> {
 /// # Errors
 /// If the table has fewer positions.
 pub fn rows_at_positions(table: &Tensor, rows: &RowSelection) -> Result<Tensor> {
+    expect_rows("rows at positions", table, rows.position())?;
     match Backend::of(table.device()) {
         Backend::Cuda => at_positions(table, rows),
         Backend::Cpu | Backend::Composed => picked(table, rows.position()),
@@ -42,9 +43,20 @@ pub fn rows_at_positions(table: &Tensor, rows: &RowSelection) -> Result<Tensor> 
 /// # Errors
 /// If it has no such row.
 pub fn rows_of(table: &Tensor, numbers: &[u32]) -> Result<Tensor> {
+    expect_rows("rows of a table", table, numbers)?;
     match Backend::of(table.device()) {
         Backend::Cuda => of_numbers(table, numbers),
         Backend::Cpu | Backend::Composed => picked(table, numbers),
+    }
+}
+
+/// Refuses a number that no row of a table has, where the numbers still are on the host: a card would tell nothing, or end every
+/// later launch.
+fn expect_rows(what: &str, table: &Tensor, numbers: &[u32]) -> Result<()> {
+    let Some(&most) = numbers.iter().max() else { return Ok(()) };
+    match table.dim(0)? {
+        rows if (most as usize) < rows => Ok(()),
+        rows => bail!("{what}: expected numbers of rows below {rows}, found {most}"),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::{CpuStorage, Device, Result, Storage, bail};
+use candle_core::cpu_backend::CpuDevice;
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 
 /// Numbers that have come to the host.
 static READ_BACK: AtomicU64 = AtomicU64::new(0);
@@ -24,13 +25,32 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// So many integers that are 0, which no copy brings to a device.
+    pub(crate) fn zeros_on(len: usize, device: &Device) -> Result<Self> {
+        Self::nothing_yet(len, DType::I64, device)
+    }
+
+    /// So many words of 32 bits that are 0.
+    pub(crate) fn zero_words_on(len: usize, device: &Device) -> Result<Self> {
+        Self::nothing_yet(len, DType::U32, device)
+    }
+
+    fn nothing_yet(len: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let storage = match device {
+            // A card gives no memory of no bytes.
+            Device::Cuda(device) if len > 0 => Storage::Cuda(device.zeros_impl(&len.into(), dtype)?),
+            _ => Storage::Cpu(CpuDevice.zeros_impl(&len.into(), dtype)?),
+        };
+        Ok(Self { storage: Some(storage), len })
+    }
+
     /// Integers, as they are at first.
     pub(crate) fn integers_on(values: Vec<i64>, device: &Device) -> Result<Self> {
         Self::new(values.len(), CpuStorage::I64(values), device)
     }
 
-    /// Places in the order of numbers ([`in_order`]).
-    pub(crate) fn places_on(values: Vec<u32>, device: &Device) -> Result<Self> {
+    /// Words of 32 bits, as they are at first, such as places in the order of numbers ([`in_order`]).
+    pub(crate) fn words_on(values: Vec<u32>, device: &Device) -> Result<Self> {
         Self::new(values.len(), CpuStorage::U32(values), device)
     }
 
@@ -67,11 +87,11 @@ impl Running {
         }
     }
 
-    /// The places in the order of numbers, which lie on the host.
-    pub(crate) fn places(&mut self) -> Result<&mut [u32]> {
+    /// The words of 32 bits, which lie on the host.
+    pub(crate) fn words(&mut self) -> Result<&mut [u32]> {
         match &mut self.storage {
             Some(Storage::Cpu(CpuStorage::U32(values))) => Ok(values),
-            _ => bail!("expected places on the host"),
+            _ => bail!("expected words of 32 bits on the host"),
         }
     }
 
@@ -96,10 +116,10 @@ impl Running {
         }
     }
 
-    pub(crate) fn read_places(&self) -> Result<Vec<u32>> {
+    pub(crate) fn read_words(&self) -> Result<Vec<u32>> {
         match self.read()? {
             CpuStorage::U32(values) => Ok(values),
-            _ => bail!("expected places"),
+            _ => bail!("expected words of 32 bits"),
         }
     }
 }
@@ -113,6 +133,28 @@ pub(crate) struct RunningSums {
     pub(crate) minimum: Option<Running>,
     pub(crate) maximum: Option<Running>,
 }
+
+/// What [`ColumnMoments`](crate::ColumnMoments) goes on from.
+pub(crate) struct RunningMoments {
+    /// Of sums by class, their number; rows have the class 0 without.
+    pub(crate) classes: Option<usize>,
+    /// `[COUNTERS, classes, groups, width]`
+    pub(crate) sums: Running,
+    /// `[COUNTERS, groups, width]`, as the squares.
+    pub(crate) products: Option<Running>,
+    pub(crate) squares: Option<Running>,
+}
+
+/// What the shares of [`ColumnShares`](crate::ColumnShares) are made with: a number for each column, and one for each row of the matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct SharesOf<'a> {
+    pub(crate) columns: &'a Tensor,
+    pub(crate) norms: Option<&'a Tensor>,
+}
+
+/// Bins of a [`ColumnBins`](crate::ColumnBins): one below the smallest number that is expected, one above the largest, and 15 on each
+/// side of the mean.
+pub(crate) const BINS: usize = 32;
 
 /// Counters of a sum of 128 bits: of bits 0 to 31, of 32 to 63, and of the others. Whoever adds to it adds to each, in any order.
 pub(crate) const COUNTERS: usize = 3;

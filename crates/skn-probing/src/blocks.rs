@@ -32,12 +32,13 @@ impl<'a> Blocks<'a> {
         Self { batch, misfit, lists: Vec::new() }
     }
 
-    /// Gives `x`, the neurons of a layer, to those of the statistics that `takers` says of each pool, who all take blocks.
+    /// Gives `x`, the neurons of a layer, and the norms of what its FFN makes of each row, to those of the statistics that `takers` says
+    /// of each pool, who all take blocks.
     pub(crate) fn give(
         &mut self,
         site: Site,
         rows: &Rows<'_>,
-        x: &Tensor,
+        (x, norms): (&Tensor, Option<&Tensor>),
         statistics: &mut [Box<dyn Statistic>],
         takers: &[Vec<bool>; Pool::ALL.len()],
     ) -> Result<()> {
@@ -65,7 +66,10 @@ impl<'a> Blocks<'a> {
                 let (Some(values), Some(list), Some(taker)) = (values, list, statistic.blocks()) else {
                     return Err(ProbingError::mismatch("rows of a layer", pool.name(), "others"));
                 };
-                let block = Block { pool, layer: site.layer(), values, rows: &list.rows, texts: &list.texts };
+                // What is made of several rows has no output of its own.
+                let output_norms = norms.filter(|_| matches!(pool, Pool::Position | Pool::Last));
+                let (layer, rows, texts) = (site.layer(), &list.rows, &list.texts[..]);
+                let block = Block { pool, layer, values, rows, texts, output_norms };
                 taker.take_block(&block, &mut misfit)?;
             }
         }

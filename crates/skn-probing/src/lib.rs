@@ -62,6 +62,7 @@ mod gradient;
 mod group;
 mod kinds;
 mod pass;
+mod picked;
 mod positions;
 mod probe;
 mod prompt;
@@ -98,7 +99,10 @@ pub use crate::threshold::{Threshold, check_averages};
 pub use crate::top::Top;
 pub use crate::workers::{Progress, Silent, Work, Workers};
 pub use skn_counts::{NeuronPlace, Performance, Pool, TopTexts};
-pub use skn_kernels::{ColumnCounts, ColumnSums, ColumnTotals, Misfit, RowGroups, pack_above};
+pub use skn_kernels::{
+    ColumnBins, ColumnCounts, ColumnMoments, ColumnNumbers, ColumnShares, ColumnSums, ColumnTotals, Misfit,
+    MomentTotals, RowGroups, RowNumbers, pack_above, pick_columns,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

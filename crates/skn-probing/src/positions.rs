@@ -2,11 +2,13 @@ use skn_artifact::names::{file, key, kind, schema};
 use skn_artifact::{Array, ArtifactError, TensorBundle, TensorFile};
 use skn_counts::Pool;
 use skn_data::TextList;
+use skn_kernels::{ColumnNumbers, Misfit};
 use skn_model::LanguageModel;
 
 use crate::error::{ProbingError, Result};
+use crate::picked::Picked;
 use crate::record::{Metadata, Record, described, other};
-use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 
 /// The activations of one neuron at all prompt positions, for every text; without a prompt at the text's last token.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,6 +146,9 @@ pub struct Capture {
     positions: Positions,
     /// Where a batch's texts stand among all; empty of all.
     places: Vec<usize>,
+    /// A batch's activations that are still on a device.
+    picked: Option<Picked>,
+    column: ColumnNumbers,
 }
 
 impl Capture {
@@ -156,7 +161,9 @@ impl Capture {
         neuron: (usize, usize),
         texts: impl Into<TextList<'t>>,
     ) -> Result<Self> {
-        Ok(Self { neuron, positions: Positions::new(model, neuron, texts.into())?, places: Vec::new() })
+        let positions = Positions::new(model, neuron, texts.into())?;
+        let column = ColumnNumbers::new(vec![neuron.1 as u32]);
+        Ok(Self { neuron, positions, places: Vec::new(), picked: None, column })
     }
 
     /// What was captured.
@@ -175,7 +182,8 @@ impl Statistic for Capture {
         let activations = vec![0.0; positions * texts.rows.len()];
         let (labels, rows) = (texts.labels.to_vec(), texts.rows.to_vec());
         let positions = Positions { pool, positions, activations, labels, rows };
-        Ok(Box::new(Self { neuron: self.neuron, positions, places: texts.places.to_vec() }))
+        let (neuron, column) = (self.neuron, self.column.clone());
+        Ok(Box::new(Self { neuron, positions, places: texts.places.to_vec(), picked: None, column }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
@@ -184,8 +192,18 @@ impl Statistic for Capture {
         Ok(())
     }
 
+    fn blocks(&mut self) -> Option<&mut dyn TakeBlocks> {
+        Some(self)
+    }
+
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
-        let Self { positions, places, .. } = part(of_batch)?;
+        let Self { mut positions, places, picked, .. } = part(of_batch)?;
+        if let Some(picked) = picked {
+            let all = positions.positions;
+            picked.each(|position, text, activation| {
+                positions.activations[text * all + position] = activation[0];
+            })?;
+        }
         self.positions.fill(places.into_iter(), &positions.activations);
         Ok(())
     }
@@ -197,6 +215,14 @@ impl Statistic for Capture {
 
     fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
         Ok(Box::new(self.positions))
+    }
+}
+
+impl TakeBlocks for Capture {
+    /// The neuron's activations alone come to the host, when the batch is done.
+    fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
+        self.picked = Some(Picked::of(block, &self.column, misfit)?);
+        Ok(())
     }
 }
 

@@ -3,16 +3,19 @@
 mod file;
 mod histogram;
 mod lasso;
+mod on_device;
 mod ranking;
 mod record;
 mod score;
 mod tally;
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use skn_artifact::names::rank;
 use skn_counts::Pool;
+use skn_kernels::{Misfit, RowNumbers, row_norms, with_values};
 use skn_model::{LanguageModel, NeuronSite};
 
 pub use lasso::l1;
@@ -22,10 +25,11 @@ pub use record::{RankRecord, Ranked};
 use crate::average::Average;
 use crate::error::{ProbingError, Result};
 use crate::record::Record;
-use crate::shared::Spare;
-use crate::statistic::{BatchTexts, Row, Statistic, part};
-use crate::watch::{Dims, row_norms};
+use crate::shared::{Shared, Spare};
+use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
+use crate::watch::Dims;
 use histogram::Ends;
+use on_device::{For, OnDevice, is_reduced};
 use tally::{Compared, Tally};
 
 /// Takes what a [`Ranking`] needs of dev: the statistic of [`RankRecord`].
@@ -36,6 +40,21 @@ pub struct Rank {
     texts: Vec<u64>,
     tally: Tally,
     spare: Spare<Tally>,
+    /// Of a batch of which no row was taken on the host yet: what its tally is made of then.
+    blank: Option<Blank>,
+    on_device: Shared<OnDevice>,
+    /// Texts of each class that a device has taken.
+    taken_there: Vec<u32>,
+    /// The numbers of some texts of a batch, as a device was given them.
+    numbers: Option<(Vec<usize>, RowNumbers)>,
+}
+
+/// The texts of a batch.
+#[derive(Clone, Debug)]
+struct Blank {
+    labels: Vec<usize>,
+    /// What activations are multiplied with; none where they aren't.
+    numbers: Vec<f32>,
 }
 
 /// What does not change while texts are taken.
@@ -62,6 +81,19 @@ struct Numbers {
     column: String,
     /// Of each row of the part of the data.
     of_rows: Arc<Vec<f32>>,
+}
+
+impl Numbers {
+    /// Those of some rows.
+    fn of(&self, rows: &[u64]) -> Result<Vec<f32>> {
+        let of_row = |&row: &u64| {
+            let number = usize::try_from(row).ok().and_then(|row| self.of_rows.get(row)).copied();
+            number.ok_or_else(|| {
+                ProbingError::mismatch("numbers of texts", format!("one of row {row}"), self.of_rows.len())
+            })
+        };
+        rows.iter().map(of_row).collect()
+    }
 }
 
 impl Rank {
@@ -126,7 +158,33 @@ impl Rank {
             numbers: None,
         };
         let tally = Tally::new(ranking, given.dims.elements(), classes);
-        Ok(Self { given: Arc::new(given), texts: vec![0; classes], tally, spare: Spare::default() })
+        Ok(Self::of(Arc::new(given), tally))
+    }
+
+    fn of(given: Arc<Given>, tally: Tally) -> Self {
+        let (texts, taken_there) = (vec![0; given.classes], vec![0; given.classes]);
+        let (on_device, spare) = (Shared::default(), Spare::default());
+        Self { given, texts, tally, spare, blank: None, on_device, taken_there, numbers: None }
+    }
+
+    /// Makes the tally of a batch, whose first row comes.
+    fn begin(&mut self) -> Result<()> {
+        let Some(Blank { labels, numbers }) = self.blank.take() else { return Ok(()) };
+        let Given { ranking, dims, classes, .. } = &*self.given;
+        let used = self.spare.take();
+        self.tally = match self.given.numbers {
+            Some(_) => Tally::moments_of_batch(used, dims.elements(), numbers),
+            None => Tally::of_batch(used, *ranking, dims.elements(), *classes, &labels),
+        };
+        self.count(labels.len())
+    }
+
+    /// Counts texts, where the tally does.
+    fn count(&mut self, texts: usize) -> Result<()> {
+        match &mut self.tally {
+            Tally::Weighted(sums) => Ok(sums.add_rows(texts as u64)?),
+            _ => Ok(()),
+        }
     }
 
     /// Makes [`Ranking::Correlation`] one with a number of each text, instead of with its class: `numbers` are those of all rows of the part of
@@ -165,7 +223,7 @@ fn columns(model: &LanguageModel) -> Result<Vec<f32>> {
             (0..rows).for_each(|row| ones[row * width + first + row] = 1.0);
             let ones = Tensor::from_vec(ones, (rows, width), model.device())?;
             let columns = model.ffn_output(layer, &ones)?.broadcast_sub(&bias)?;
-            norms.extend(row_norms(&columns)?);
+            with_values(&row_norms(&columns)?, |of_rows: &[f32]| norms.extend_from_slice(of_rows))?;
         }
         norms.resize((layer + 1) * config.widest(), 0.0);
     }
@@ -186,31 +244,39 @@ impl Statistic for Rank {
     }
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
-        let Given { ranking, dims, classes, .. } = &*self.given;
-        let mut counted = vec![0; *classes];
+        let numbers = self.given.numbers.as_ref().map(|numbers| numbers.of(texts.rows)).transpose()?;
+        let blank = Blank { labels: texts.labels.to_vec(), numbers: numbers.unwrap_or_default() };
+        let mut of_batch = Self::of(self.given.clone(), Tally::Nothing);
         for &label in texts.labels {
-            counted[label] += 1;
+            of_batch.texts[label] += 1;
         }
-        let used = self.spare.take();
-        let mut tally = match &self.given.numbers {
-            Some(numbers) => Tally::moments_of_batch(used, dims.elements(), texts.rows, &numbers.of_rows)?,
-            None => Tally::of_batch(used, *ranking, dims.elements(), *classes, texts.labels),
-        };
-        if let Tally::Weighted(sums) = &mut tally {
-            sums.add_rows(texts.rows.len() as u64)?;
-        }
-        Ok(Box::new(Self { given: self.given.clone(), texts: counted, tally, spare: self.spare.share() }))
+        let (on_device, spare) = (self.on_device.share(), self.spare.share());
+        Ok(Box::new(Self { blank: Some(blank), on_device, spare, ..of_batch }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
+        self.begin()?;
         let Given { ranking, dims, compared, .. } = &*self.given;
         self.tally.take(*ranking, row, dims.offset(row), dims.elements(), compared)
     }
 
+    fn blocks(&mut self) -> Option<&mut dyn TakeBlocks> {
+        is_reduced(self.given.ranking).then_some(self as &mut dyn TakeBlocks)
+    }
+
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
-        let Self { texts, tally, .. } = part(of_batch)?;
-        self.tally.merge(&tally)?;
-        self.spare.keep(tally);
+        let Self { texts, tally, blank, .. } = part(of_batch)?;
+        match blank {
+            None => {
+                self.tally.merge(&tally)?;
+                self.spare.keep(tally);
+            }
+            // No row was taken here.
+            Some(Blank { labels, .. }) => {
+                self.count(labels.len())?;
+                labels.into_iter().for_each(|label| self.taken_there[label] += 1);
+            }
+        }
         self.texts.iter_mut().zip(texts).for_each(|(whole, part)| *whole += part);
         Ok(())
     }
@@ -238,5 +304,53 @@ impl Statistic for Rank {
             column: numbers.as_ref().map(|numbers| numbers.column.clone()),
             tally: self.tally,
         }))
+    }
+}
+
+impl TakeBlocks for Rank {
+    fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
+        let Given { ranking, dims, classes, compared, numbers, .. } = &*self.given;
+        let numbers = match (numbers, &self.blank) {
+            (Some(_), Some(Blank { numbers, .. })) => {
+                // The same for all layers whose texts stand in one order.
+                if self.numbers.as_ref().is_none_or(|(texts, _)| texts != block.texts) {
+                    let of_texts = block.texts.iter().map(|&text| numbers[text]).collect();
+                    self.numbers = Some((block.texts.to_vec(), RowNumbers::new(of_texts)));
+                }
+                self.numbers.as_ref().map(|(_, numbers)| numbers)
+            }
+            _ => None,
+        };
+        let mut layers = self.on_device.lock();
+        let of_layer = match layers.entry(block.layer) {
+            Entry::Occupied(of_layer) => of_layer.into_mut(),
+            Entry::Vacant(place) => {
+                let (classes, with_numbers) = (*classes, numbers.is_some());
+                let of = For { ranking: *ranking, dims, classes, compared, with_numbers };
+                place.insert(OnDevice::new(&of, block)?)
+            }
+        };
+        of_layer.take(block, numbers, misfit)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for (layer, of_layer) in self.on_device.take() {
+            of_layer.add_to(&mut self.tally, layer, &self.given.dims)?;
+        }
+        let texts = std::mem::replace(&mut self.taken_there, vec![0; self.given.classes]);
+        if let Tally::Histogram(histogram) = &mut self.tally {
+            let Given { dims, widths, compared, .. } = &*self.given;
+            let positions = match dims.sizes() {
+                [_, positions, _] => *positions,
+                _ => 1,
+            };
+            for (layer, width) in widths.iter().enumerate() {
+                for position in 0..positions {
+                    let first = dims.place(layer, position);
+                    histogram.add_without_neurons(first + width..first + compared.width, &texts)?;
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -150,6 +150,9 @@ pub struct Block<'a> {
     pub rows: &'a RowGroups,
     /// The index in its batch of the text that a row of a group is of.
     pub texts: &'a [usize],
+    /// For each row of the values the norm of what the FFN makes of it, `[..]`; where somebody asked for it, as
+    /// [`Row::output_norm`].
+    pub output_norms: Option<&'a Tensor>,
 }
 
 /// The activations of a layer's neurons for one text, at a prompt position or pooled.

@@ -40,15 +40,8 @@ impl Threshold {
     }
 
     /// Those of a layer for a device, `[positions, width]`, whatever the widest layer has.
-    pub(crate) fn on_device(
-        &self,
-        layer: usize,
-        [positions, width]: [usize; 2],
-        device: &Device,
-    ) -> Result<Tensor> {
-        let of = |position| &self.values[self.dims.place(layer, position)..][..width];
-        let values: Vec<f32> = (0..positions).flat_map(of).copied().collect();
-        Ok(numbers_on(values, (positions, width), device)?)
+    pub(crate) fn on_device(&self, layer: usize, shape: [usize; 2], device: &Device) -> Result<Tensor> {
+        Ok(numbers_on(self.dims.of_layer(&self.values, layer, shape), shape.to_vec(), device)?)
     }
 
     /// Reads the `train_avg` of a file of averages, with or without the sums behind it.

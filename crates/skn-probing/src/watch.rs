@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 use skn_counts::Pool;
 use skn_data::Batch;
-use skn_kernels::with_values;
+use skn_kernels::{row_norms, with_values};
 use skn_model::{Hook, LanguageModel, ModelError, NeuronSite, Reads, Rows, Site};
 
 use crate::blocks::Blocks;
@@ -58,15 +58,31 @@ impl<'a> Watch<'a> {
             .any(|(statistic, _)| takes(statistic.as_ref(), self.site, pool, site))
     }
 
-    /// Gives blocks to those who take them.
-    fn give_blocks(&mut self, site: Site, rows: &Rows<'_>, x: &Tensor) -> Result<()> {
+    fn any_on_host(&self, site: Site) -> bool {
+        Pool::ALL.into_iter().any(|pool| self.reads_on_host(pool, site))
+    }
+
+    /// Gives blocks to those who take them: to those who wait for the output of a layer's FFN, which is given beside its neurons then, or
+    /// to all others.
+    fn give_blocks(
+        &mut self,
+        site: Site,
+        rows: &Rows<'_>,
+        x: &Tensor,
+        output: Option<&Tensor>,
+    ) -> Result<()> {
         let Some(blocks) = &mut self.blocks else { return Ok(()) };
         let (by_block, usual) = (&self.by_block, self.site);
-        let takers = Pool::ALL.map(|pool| {
-            let all = self.statistics.iter().zip(by_block);
-            all.map(|(of, by_block)| *by_block && takes(of.as_ref(), usual, pool, site)).collect()
+        let takers: [Vec<bool>; Pool::ALL.len()] = Pool::ALL.map(|pool| {
+            let all = self.statistics.iter().map(AsRef::as_ref).zip(by_block);
+            let wanted = |of| waits(of, site) == output.is_some() && takes(of, usual, pool, site);
+            all.map(|(of, by_block)| *by_block && wanted(of)).collect()
         });
-        blocks.give(site, rows, x, &mut self.statistics, &takers)
+        if !takers.iter().any(|of_pool| of_pool.contains(&true)) {
+            return Ok(());
+        }
+        let norms = output.map(row_norms).transpose()?;
+        blocks.give(site, rows, (x, norms.as_ref()), &mut self.statistics, &takers)
     }
 
     fn look(&mut self, site: Site, rows: &Rows<'_>, seen: &Seen<'_>) -> Result<()> {
@@ -109,6 +125,11 @@ impl<'a> Watch<'a> {
 fn takes(statistic: &dyn Statistic, usual: NeuronSite, pool: Pool, site: Site) -> bool {
     let layer = site.layer();
     statistic.site().unwrap_or(usual).at(layer) == site && statistic.reads(pool, layer)
+}
+
+/// Whether a statistic is given what is at a site when the layer's FFN has made something of it.
+fn waits(statistic: &dyn Statistic, site: Site) -> bool {
+    statistic.needs_output_norm() && site == NeuronSite::Product.at(site.layer())
 }
 
 /// The neurons of a layer, `[rows, width]`, and what its FFN makes of them, `[rows, hidden]`, where somebody needs it.
@@ -174,12 +195,12 @@ impl Hook for Watch<'_> {
 
     fn on(&mut self, site: Site, rows: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
         let (layer, (_, width)) = (site.layer(), x.dims2()?);
-        self.give_blocks(site, rows, &x).map_err(|error| ModelError::hook(site, error))?;
-        if !Pool::ALL.into_iter().any(|pool| self.reads_on_host(pool, site)) {
-            return Ok(x);
-        }
+        self.give_blocks(site, rows, &x, None).map_err(|error| ModelError::hook(site, error))?;
         if site == NeuronSite::Product.at(layer) && self.sees_ffn_output(layer) {
             self.waiting = Some(x.clone());
+            return Ok(x);
+        }
+        if !self.any_on_host(site) {
             return Ok(x);
         }
         let looked =
@@ -195,6 +216,10 @@ impl Hook for Watch<'_> {
     fn see_ffn_output(&mut self, layer: usize, rows: &Rows<'_>, output: &Tensor) -> skn_model::Result<()> {
         let Some(x) = self.waiting.take() else { return Ok(()) };
         let (site, (_, width), (_, hidden)) = (NeuronSite::Product.at(layer), x.dims2()?, output.dims2()?);
+        self.give_blocks(site, rows, &x, Some(output)).map_err(|error| ModelError::hook(site, error))?;
+        if !self.any_on_host(site) {
+            return Ok(());
+        }
         let looked = with_values(&x, |values: &[f32]| {
             with_values(output, |output: &[f32]| {
                 self.look(site, rows, &Seen { width, values, output: Some((hidden, output)) })
@@ -202,12 +227,6 @@ impl Hook for Watch<'_> {
         })??;
         looked.map_err(|error| ModelError::hook(site, error))
     }
-}
-
-/// The Euclidean norm of each row `[rows, columns]`.
-pub(crate) fn row_norms(x: &Tensor) -> Result<Vec<f32>> {
-    let (_, columns) = x.dims2()?;
-    Ok(with_values(x, |values: &[f32]| values.chunks_exact(columns.max(1)).map(norm).collect())?)
 }
 
 /// The Euclidean norm of a row: summed in f64 in the order of the columns.
@@ -303,6 +322,12 @@ impl Dims {
     /// Where the row of a place begins.
     pub(crate) fn offset(&self, row: &Row<'_>) -> usize {
         self.place(row.layer, row.position)
+    }
+
+    /// What such an array has of a layer, `[positions, width]`, whatever the widest layer has.
+    pub(crate) fn of_layer(&self, values: &[f32], layer: usize, [positions, width]: [usize; 2]) -> Vec<f32> {
+        let of = |position| &values[self.place(layer, position)..][..width];
+        (0..positions).flat_map(of).copied().collect()
     }
 
     /// Where a layer's row at a position begins.

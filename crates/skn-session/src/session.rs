@@ -355,6 +355,9 @@ fn check_precision(precision: Precision, device: &Device) -> Result<()> {
             }
         }));
     }
+    if let Some(card) = Backend::too_old_for(precision, device)? {
+        return Err(SessionError::usage(old_card(precision, &card)));
+    }
     if precision == Precision::Bf16 && backend == Backend::Cpu && !Isa::best().multiplies_bf16() {
         tracing::warn!(
             "option `precision` bf16: this CPU has no AVX512-BF16, so it saves memory, but no time"
@@ -363,9 +366,28 @@ fn check_precision(precision: Precision, device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// What is said to somebody who asked for a precision that a card is too old for.
+fn old_card(precision: Precision, card: &str) -> String {
+    let name = precision.name();
+    format!(
+        "option `precision` {name}: expected a GPU of compute capability 8.0 or more, found {card}; leave it out for f32, or use option \
+         `device` cpu"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_that_is_too_old_is_told_with_what_to_do() {
+        let said = old_card(Precision::Bf16, "Tesla T4, compute capability 7.5");
+        let expected = "option `precision` bf16: expected a GPU of compute capability 8.0 or more, found Tesla T4, compute capability 7.5; \
+                        leave it out for f32, or use option `device` cpu";
+        assert_eq!(said, expected);
+        // The processor has no such number.
+        assert!(check_precision(Precision::Bf16, &Device::Cpu).is_ok());
+    }
 
     #[test]
     fn a_card_that_cannot_be_opened_is_told_with_what_to_do() {

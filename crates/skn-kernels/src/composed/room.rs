@@ -14,8 +14,8 @@ use crate::operations::Operations;
 use crate::packing::RowSelection;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
-use crate::row_groups::{Misfit, RowGroups, RowRuns};
-use crate::running::{Running, RunningSums};
+use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 
 pub(crate) struct Composed;
 
@@ -116,6 +116,56 @@ impl Operations for Composed {
         let back = |made: Option<Tensor>| made.map(|made| made.to_device(x.device())).transpose();
         let [mean, max] = made;
         Ok([back(mean)?, back(max)?])
+    }
+
+    fn add_moments(
+        &self,
+        moments: &mut RunningMoments,
+        x: &Tensor,
+        rows: &RowGroups,
+        numbers: Option<&RowNumbers>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        Cpu.add_moments(moments, &on_host(x)?, rows, numbers, misfit)
+    }
+
+    fn count_bins(
+        &self,
+        counts: &mut Running,
+        classes: usize,
+        x: &Tensor,
+        rows: &RowGroups,
+        ends: &Tensor,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        Cpu.count_bins(counts, classes, &on_host(x)?, rows, &on_host(ends)?, misfit)
+    }
+
+    fn pick_columns(
+        &self,
+        x: &Tensor,
+        rows: &RowGroups,
+        columns: &ColumnNumbers,
+        misfit: &mut Misfit,
+    ) -> Result<Tensor> {
+        Cpu.pick_columns(&on_host(x)?, rows, columns, misfit)?.to_device(x.device())
+    }
+
+    fn add_shares(
+        &self,
+        sums: &mut Running,
+        x: &Tensor,
+        rows: &RowGroups,
+        of: SharesOf<'_>,
+        misfit: &mut Misfit,
+    ) -> Result<()> {
+        let (columns, norms) = (on_host(of.columns)?, of.norms.map(on_host).transpose()?);
+        let of = SharesOf { columns: &columns, norms: norms.as_ref() };
+        Cpu.add_shares(sums, &on_host(x)?, rows, of, misfit)
+    }
+
+    fn row_norms(&self, x: &Tensor) -> Result<Tensor> {
+        Cpu.row_norms(&on_host(x)?)?.to_device(x.device())
     }
 }
 

@@ -19,7 +19,7 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, Tensor, bail};
 use half::bf16;
 
-use super::architecture::newest;
+use super::architecture::{multiplies_in, newest};
 use super::launch::{Argument, Launch, Made, Output};
 use crate::precision::Precision;
 
@@ -44,9 +44,8 @@ impl Module {
         let (file, source) = match kernel {
             "rotary" => ("rotary", joined!("kernels/rotary.cu")),
             _ if kernel.starts_with("attention") => ("attention", joined!("kernels/attention.cu")),
-            "pool_rows" | "add_statistics" | "count_above" | "pack_above" => {
-                ("pool", joined!("kernels/pool.cu"))
-            }
+            "pool_rows" | "add_statistics" | "add_moments" | "add_shares" | "count_above" | "count_bins"
+            | "pack_above" | "pick_columns" | "row_norms" => ("pool", joined!("kernels/pool.cu")),
             _ if kernel.contains("norm") => ("norm", joined!("kernels/norm.cu")),
             _ => ("elementwise", joined!("kernels/elementwise.cu")),
         };
@@ -270,6 +269,14 @@ pub(crate) fn card(device: &CudaDevice) -> Result<String> {
     let stream = device.cuda_stream();
     let (major, minor) = stream.context().compute_capability().w()?;
     Ok(format!("{}, compute capability {major}.{minor}", stream.context().name().w()?))
+}
+
+/// A card that is too old for a precision, by its name.
+pub(crate) fn too_old(device: &CudaDevice, precision: Precision) -> Result<Option<String>> {
+    match multiplies_in(device.cuda_stream().context().compute_capability().w()?, precision) {
+        true => Ok(None),
+        false => card(device).map(Some),
+    }
 }
 
 /// Refuses what lies on another card.

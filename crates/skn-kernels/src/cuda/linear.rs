@@ -19,9 +19,7 @@ pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Res
     match layer.stored() {
         Weight::OnCard(weight) => frozen(layer, weight, x, activation),
         Weight::Tensor(weight) => trained(layer, weight, x, activation),
-        Weight::Frozen(_) => {
-            bail!("linear: expected a weight on the device of its input, found one on the CPU")
-        }
+        Weight::Frozen(_) => bail!("{ELSEWHERE}"),
     }
 }
 
@@ -37,6 +35,18 @@ fn frozen(layer: &Linear, weight: &OnCard, x: &Tensor, activation: Activation) -
         Ok([of_x, tracked[1].then(|| column_sums(&gradient)).transpose()?])
     })
 }
+
+/// The product alone of a layer that nothing trains, without its bias.
+pub(super) fn without_bias(layer: &Linear, x: &Tensor) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    match layer.stored() {
+        Weight::OnCard(weight) => product_with(&x, weight.operand()?, weight.precision),
+        Weight::Tensor(weight) => product_with(&x, &weight.detach(), Precision::F32),
+        Weight::Frozen(_) => bail!("{ELSEWHERE}"),
+    }
+}
+
+const ELSEWHERE: &str = "linear: expected a weight on the device of its input, found one on the CPU";
 
 /// The weight trained, and perhaps the bias: products are made in f32.
 fn trained(layer: &Linear, weight: &Tensor, x: &Tensor, activation: Activation) -> Result<Tensor> {

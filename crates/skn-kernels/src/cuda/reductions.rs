@@ -3,8 +3,8 @@
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::launch::{Launch, Made};
-use crate::row_groups::{Misfit, RowGroups, RowRuns};
-use crate::running::{Running, RunningSums};
+use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
+use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 
 /// Threads of a block, and the columns that it takes.
 const THREADS: u32 = 128;
@@ -156,4 +156,120 @@ pub(super) fn pool_rows(
     let [mean, max, found] = launch.run::<3>(device)?;
     misfit.found.keep(found);
     Ok([mean.map(Made::tensor), max.map(Made::tensor)])
+}
+
+/// See [`ColumnMoments::add`](crate::ColumnMoments::add).
+pub(super) fn add_moments(
+    moments: &mut RunningMoments,
+    x: &Tensor,
+    rows: &RowGroups,
+    numbers: Option<&RowNumbers>,
+    misfit: &mut Misfit,
+) -> Result<()> {
+    let (width, device, of_rows) = (x.dim(1)?, x.device(), rows.on(x.device())?);
+    let RunningMoments { classes, sums, products, squares } = moments;
+    let launch = Launch::new("add_moments", sliced(rows, width)?, THREADS)
+        .goes_on(Some(sums.lend()?))
+        .goes_on(lend_if(products.as_mut())?)
+        .goes_on(lend_if(squares.as_mut())?)
+        .goes_on(Some(misfit.found.lend()?))
+        .tensor(x)?
+        .tensor_if(numbers.map(|numbers| numbers.on(device)).transpose()?)?
+        .tensor_if(classes.map(|_| &of_rows.classes))?
+        .tensor(&of_rows.numbers)?
+        .u32(classes.unwrap_or(1))?
+        .u32(rows.rows())?
+        .u32(width)?
+        .u64(misfit.mark() as usize);
+    let [of_sums, of_products, of_squares, found] = launch.run::<4>(device)?;
+    sums.keep(of_sums);
+    keep_if(products.as_mut(), of_products);
+    keep_if(squares.as_mut(), of_squares);
+    misfit.found.keep(found);
+    Ok(())
+}
+
+/// See [`ColumnBins::add`](crate::ColumnBins::add).
+pub(super) fn count_bins(
+    counts: &mut Running,
+    classes: usize,
+    x: &Tensor,
+    rows: &RowGroups,
+    ends: &Tensor,
+    misfit: &mut Misfit,
+) -> Result<()> {
+    let (width, device, of_rows) = (x.dim(1)?, x.device(), rows.on(x.device())?);
+    let launch = Launch::new("count_bins", sliced(rows, width)?, THREADS)
+        .goes_on(Some(counts.lend()?))
+        .goes_on(Some(misfit.found.lend()?))
+        .tensor(x)?
+        .tensor(ends)?
+        .tensor(&of_rows.classes)?
+        .tensor(&of_rows.numbers)?
+        .u32(classes)?
+        .u32(rows.rows())?
+        .u32(width)?
+        .u64(misfit.mark() as usize);
+    let [of_counts, found] = launch.run::<2>(device)?;
+    counts.keep(of_counts);
+    misfit.found.keep(found);
+    Ok(())
+}
+
+/// See [`pick_columns`](crate::pick_columns()).
+pub(super) fn pick_columns(
+    x: &Tensor,
+    rows: &RowGroups,
+    columns: &ColumnNumbers,
+    misfit: &mut Misfit,
+) -> Result<Tensor> {
+    let (width, device, all) = (x.dim(1)?, x.device(), rows.groups() * rows.rows());
+    let launch = Launch::new("pick_columns", [all.min(MOST_BLOCKS) as u32, 1, 1], THREADS)
+        .output((all, columns.len()))
+        .goes_on(Some(misfit.found.lend()?))
+        .tensor(x)?
+        .tensor(columns.on(device)?)?
+        .tensor(&rows.on(device)?.numbers)?
+        .u32(columns.len())?
+        .u64(all)
+        .u32(width)?
+        .u64(misfit.mark() as usize);
+    let [picked, found] = launch.run::<2>(device)?;
+    misfit.found.keep(found);
+    match picked {
+        Some(picked) => Ok(picked.tensor()),
+        None => bail!("pick_columns: expected a result"),
+    }
+}
+
+/// See [`ColumnShares::add`](crate::ColumnShares::add).
+pub(super) fn add_shares(
+    sums: &mut Running,
+    x: &Tensor,
+    rows: &RowGroups,
+    of: SharesOf<'_>,
+    misfit: &mut Misfit,
+) -> Result<()> {
+    let (width, device) = (x.dim(1)?, x.device());
+    let launch = Launch::new("add_shares", sliced(rows, width)?, THREADS)
+        .goes_on(Some(sums.lend()?))
+        .goes_on(Some(misfit.found.lend()?))
+        .tensor(x)?
+        .tensor(of.columns)?
+        .tensor_if(of.norms)?
+        .tensor(&rows.on(device)?.numbers)?
+        .u32(rows.rows())?
+        .u32(width)?
+        .u64(misfit.mark() as usize);
+    let [of_sums, found] = launch.run::<2>(device)?;
+    sums.keep(of_sums);
+    misfit.found.keep(found);
+    Ok(())
+}
+
+/// See [`row_norms`](crate::row_norms()).
+pub(super) fn row_norms(x: &Tensor) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let launch = Launch::new("row_norms", [blocks_of(rows), 1, 1], THREADS).output(rows);
+    Ok(launch.tensor(x)?.u32(rows)?.u32(width)?.run_one(x.device())?.tensor())
 }

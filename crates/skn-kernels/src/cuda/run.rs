@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bai
 
 use super::launch::{Launch, Made};
 use super::player;
+use crate::launches::count_launch;
 
 impl Made {
     /// What has no elements, which no kernel is asked for.
@@ -22,6 +23,7 @@ impl Launch {
     /// Calls the kernel on a device, and gives its `N` outputs.
     pub(super) fn run<const N: usize>(self, device: &Device) -> Result<[Option<Made>; N]> {
         debug_assert_eq!(self.outputs.len(), N, "{}", self.kernel);
+        count_launch();
         let made = match device {
             #[cfg(feature = "cuda")]
             Device::Cuda(device) => super::device::launch(device, self)?,

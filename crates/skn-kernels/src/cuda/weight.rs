@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::run::zeros;
+use crate::backend::Backend;
 use crate::features::{Features, ReadRows};
 use crate::precision::Precision;
 use crate::upload::upload;
@@ -107,6 +108,11 @@ impl OnCard {
         let shape = (self.features.outputs, self.features.inputs);
         if shape.0 == 0 || shape.1 == 0 {
             return zeros(shape, &self.device);
+        }
+        if let Some(card) = Backend::too_old_for(Precision::Bf16, &self.device)? {
+            bail!(
+                "linear: expected a card of compute capability 8.0 or more for products in bf16, found {card}"
+            );
         }
         let rounded = match &original.tensor {
             Some(tensor) => tensor.contiguous()?.to_dtype(DType::BF16)?,

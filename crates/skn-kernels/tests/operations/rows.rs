@@ -130,3 +130,17 @@ fn no_rows_are_rows_too() {
         assert!(values(&gradient(&gradients, &table)).iter().all(|&value| value == 0.0));
     }
 }
+
+#[test]
+fn a_row_that_is_not_there_is_refused_by_its_number() {
+    let table = numbers(&[5, 4], 1);
+    assert!(rows_of(&table, &[4, 0]).is_ok());
+    let error = rows_of(&table, &[4, 5, 0]).unwrap_err().to_string();
+    assert!(error.starts_with("rows of a table: expected numbers of rows below 5, found 5"), "{error}");
+    // Of no columns too, where nothing is picked.
+    assert!(rows_of(&numbers(&[5, 0], 1), &[u32::MAX]).is_err());
+    let packing = packing(&[2, 6, 3]);
+    let error = rows_at_positions(&table, &packing.all_rows()).unwrap_err().to_string();
+    assert!(error.starts_with("rows at positions: expected numbers of rows below 5, found 5"), "{error}");
+    assert!(rows_at_positions(&table, &packing.first_rows(5)).is_ok());
+}

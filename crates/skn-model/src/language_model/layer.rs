@@ -16,6 +16,9 @@ use crate::tuning::adapter_of;
 /// Looks at a factor of a gated FFN's neurons, or replaces it.
 pub(super) type LookAtFactors<'a> = &'a mut dyn FnMut(Site, Tensor) -> Result<Tensor>;
 
+/// Looks at what an FFN makes of its neurons.
+pub(super) type LookAtOutput<'a> = &'a mut dyn FnMut(&Tensor) -> Result<()>;
+
 /// A transformer layer, in two parts: up to the neurons, and on to its output. Which norms it has, and where, says its family.
 pub(super) struct Layer {
     input_norm: Option<Norm>,
@@ -125,10 +128,9 @@ impl Layer {
             }
         };
         drop(x);
-        let attended = self.attention_output.forward(&mixed, Activation::Identity)?;
         let mask = batch.hidden_mask(index, DropoutSite::AttentionOutput)?;
         let dropped = mask.as_ref().map(|mask| (rows, mask));
-        let middle = self.attention_join.forward(&attended, &residual, dropped)?;
+        let middle = self.attention_join.forward_linear(&self.attention_output, mixed, &residual, dropped)?;
         let read = if self.parallel { &residual } else { &middle };
         let normed = self.ffn_norm.as_ref().map(|norm| norm.forward(read)).transpose()?;
         let read = normed.as_ref().unwrap_or(read);
@@ -155,17 +157,25 @@ impl Layer {
         Ok(self.down.forward(neurons, Activation::Identity)?)
     }
 
-    /// The rest of the layer, from what [`Self::ffn_output`] gave to its output `[rows, hidden]`.
+    /// The rest of the layer, from its neurons `[rows, width]` to its output `[rows, hidden]`. `look` is given what
+    /// [`Self::ffn_output`] gives.
     pub(super) fn output(
         &self,
         index: usize,
-        output: Tensor,
+        neurons: Tensor,
         middle: &Tensor,
         rows: &RowSelection,
         batch: &Batch<'_>,
+        look: Option<LookAtOutput<'_>>,
     ) -> Result<Tensor> {
         let mask = batch.hidden_mask(index, DropoutSite::Output)?;
         let dropped = mask.as_ref().map(|mask| (rows, mask));
+        if self.adapter.is_none() && look.is_none() {
+            return self.ffn_join.forward_linear(&self.down, neurons, middle, dropped);
+        }
+        let output = self.ffn_output(&neurons)?;
+        drop(neurons);
+        look.map_or(Ok(()), |look| look(&output))?;
         let Some(adapter) = &self.adapter else { return self.ffn_join.forward(&output, middle, dropped) };
         let Join { end: None, sum: Some(norm) } = &self.ffn_join else {
             return Err(ModelError::input("adapters", "a layer with a norm of its sum", "another"));

@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use skn_kernels::{Dropout, LayerNorm, RmsNorm, RowSelection, dropout};
+use skn_kernels::{Activation, Dropout, LayerNorm, Linear, RmsNorm, RowSelection, dropout};
 
 use crate::error::Result;
 
@@ -54,6 +54,22 @@ impl Join {
             Some(norm) => norm.forward_residual(x, residual, dropped),
             None => add(x, residual, dropped),
         }
+    }
+
+    /// The same of what a linear layer gives for `x` `[rows, in]`, to the bit.
+    pub(super) fn forward_linear(
+        &self,
+        layer: &Linear,
+        x: Tensor,
+        residual: &Tensor,
+        dropped: Option<(&RowSelection, &Dropout)>,
+    ) -> Result<Tensor> {
+        if let (None, Some(Norm::Layer(norm))) = (&self.end, &self.sum) {
+            return Ok(norm.forward_linear_residual(layer, x, residual, dropped)?);
+        }
+        let y = layer.forward(&x, Activation::Identity)?;
+        drop(x);
+        self.forward(&y, residual, dropped)
     }
 }
 

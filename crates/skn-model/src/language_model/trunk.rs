@@ -3,7 +3,7 @@ use skn_kernels::{Packing, RowSelection, rows_of, zeros_on};
 
 use super::batch::Batch;
 use super::encoder::Encoder;
-use super::layer::LookAtFactors;
+use super::layer::{LookAtFactors, LookAtOutput};
 use crate::error::{ModelError, Result};
 use crate::hook::{Hook, NoHook, Reads, Rows, sees};
 use crate::layout::Layout;
@@ -136,12 +136,10 @@ impl<'a> Trunk<'a> {
             }
             At::Neurons { middle, neurons } => {
                 let neurons = visit(hook, Site::FfnAct { layer: index }, &seen, neurons)?;
-                let ffn = encoder.layers[index].ffn_output(&neurons)?;
-                drop(neurons);
-                if sees(hook, index) {
-                    hook.see_ffn_output(index, &seen, &ffn)?;
-                }
-                At::Output(encoder.layers[index].output(index, ffn, &middle, &rows, info)?)
+                let is_seen = sees(hook, index);
+                let mut see = |ffn: &Tensor| hook.see_ffn_output(index, &seen, ffn);
+                let look: Option<LookAtOutput<'_>> = if is_seen { Some(&mut see) } else { None };
+                At::Output(encoder.layers[index].output(index, neurons, &middle, &rows, info, look)?)
             }
             At::Output(x) => {
                 self.layer += 1;

@@ -1,7 +1,7 @@
 //! What a pass asks of a card beside its kernels.
 
 use candle_core::Tensor;
-use skn_kernels::uploads;
+use skn_kernels::{launches, uploads};
 use skn_model::{Gradients, LanguageModel, NoHook, Output, Pass, Precision, Scored, Sequences, Tuning};
 
 use crate::case::{Case, sequences};
@@ -77,5 +77,24 @@ fn a_batch_of_no_texts_uploads_nothing() {
         let before = uploads();
         run();
         assert_eq!(uploads(), before);
+    }
+}
+
+/// Kernels beside products: biases of query, key, value and neurons, attention, and two norms, which add the other two biases where
+/// nothing needs a gradient.
+#[test]
+fn a_layer_launches_what_it_must() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let packed = case.first16().packed();
+    for (gradients, of_layer) in [(Gradients::Nothing, 7), (Gradients::Tuned, 9)] {
+        let model = case.model(&case.prompt(), gradients);
+        let before = launches();
+        let pass = Pass { output: Output::Answer, dropout: None };
+        model.forward(sequences(&packed), &pass, &mut NoHook).unwrap();
+        // And the norm of the embeddings.
+        assert_eq!(launches() - before, 1 + of_layer * case.config.layers() as u64, "{gradients:?}");
     }
 }

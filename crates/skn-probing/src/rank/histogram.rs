@@ -1,6 +1,9 @@
+use std::ops::Range;
+
 use skn_stats::{Loop, vectorised};
 
 use crate::error::{ProbingError, Result};
+use crate::watch::Dims;
 
 /// Bins of a histogram: one below the smallest activation of train, one above the largest, and [`SIDE`] on each side of the mean.
 pub(super) const BINS: usize = 2 * SIDE + 2;
@@ -27,6 +30,13 @@ impl Ends {
         let below = least.iter().zip(&mean).map(|(least, mean)| in_one(SIDE as f32, mean - least)).collect();
         let above = most.iter().zip(&mean).map(|(most, mean)| in_one(1.0, most - mean)).collect();
         Self { least, mean, most, below, above }
+    }
+
+    /// The five numbers of the neurons of a layer, `[5, positions, width]`, as
+    /// [`ColumnBins`](skn_kernels::ColumnBins) takes them.
+    pub(super) fn of_layer(&self, dims: &Dims, layer: usize, shape: [usize; 2]) -> Vec<f32> {
+        let all = [&self.least, &self.mean, &self.most, &self.below, &self.above];
+        all.into_iter().flat_map(|all| dims.of_layer(all, layer, shape)).collect()
     }
 
     /// The bins of activations of the neurons from `at` on. A larger activation is in no lower bin.
@@ -108,14 +118,40 @@ impl Histogram {
         }
     }
 
+    /// Adds counts of the places from `at` on, `[.., C, BINS]`, which were made elsewhere.
+    pub(super) fn add_counts(&mut self, at: usize, counts: &[u32]) -> Result<()> {
+        let of_places = &mut self.counts[at * self.classes * BINS..][..counts.len()];
+        for (count, part) in of_places.iter_mut().zip(counts) {
+            *count = count.checked_add(*part).ok_or_else(Self::too_many)?;
+        }
+        Ok(())
+    }
+
+    /// Counts so many texts of each class in the lowest bin of places that have no neuron, as [`Self::add`] does, whose texts have a bin there
+    /// too.
+    pub(super) fn add_without_neurons(&mut self, places: Range<usize>, texts: &[u32]) -> Result<()> {
+        let (counts, _) = self.counts.as_chunks_mut::<BINS>();
+        for of_place in
+            counts[places.start * texts.len()..places.end * texts.len()].chunks_mut(texts.len().max(1))
+        {
+            for (bins, texts) in of_place.iter_mut().zip(texts) {
+                bins[0] = bins[0].checked_add(*texts).ok_or_else(Self::too_many)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn too_many() -> ProbingError {
+        ProbingError::mismatch("texts of a bin", "at most 2^32 - 1", "more")
+    }
+
     pub(super) fn merge(&mut self, part: &Self) -> Result<()> {
         if self.classes != part.classes || self.counts.len() != part.counts.len() {
             return Err(ProbingError::mismatch("histogram to merge", self.counts.len(), part.counts.len()));
         }
         let sums = self.counts.iter().zip(&part.counts).map(|(count, part)| count.checked_add(*part));
         let sums: Option<Vec<u32>> = sums.collect();
-        self.counts =
-            sums.ok_or_else(|| ProbingError::mismatch("texts of a bin", "at most 2^32 - 1", "more"))?;
+        self.counts = sums.ok_or_else(Self::too_many)?;
         Ok(())
     }
 

@@ -113,26 +113,14 @@ impl Tally {
         Self::Moments { sum, product, squares: SquareAccumulator::new(places), numbers: Vec::new() }
     }
 
-    /// The same of a batch's texts, which are these rows of those that have `numbers`; in the memory of one that is not used any more.
-    pub(super) fn moments_of_batch(
-        used: Option<Self>,
-        places: usize,
-        rows: &[u64],
-        numbers: &[f32],
-    ) -> Result<Self> {
-        let of_row = |&row: &u64| {
-            let number = usize::try_from(row).ok().and_then(|row| numbers.get(row)).copied();
-            number.ok_or_else(|| {
-                ProbingError::mismatch("numbers of texts", format!("one of row {row}"), numbers.len())
-            })
-        };
-        let of_batch = rows.iter().map(of_row).collect::<Result<Vec<f32>>>()?;
+    /// The same of a batch's texts, which have these numbers; in the memory of one that is not used any more.
+    pub(super) fn moments_of_batch(used: Option<Self>, places: usize, of_batch: Vec<f32>) -> Self {
         let mut tally = used.unwrap_or_else(|| Self::moments(places));
         tally.clear();
         if let Self::Moments { numbers, .. } = &mut tally {
             *numbers = of_batch;
         }
-        Ok(tally)
+        tally
     }
 
     /// Takes a row whose first activation is at a place `at` of so many.

@@ -10,7 +10,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
 use skn_artifact::{Spool, TensorFile};
@@ -18,8 +18,8 @@ use skn_data::{Encoded, Join, Task, TextEncoder, read_dataset};
 use skn_kernels::numbers_read_back;
 use skn_model::{Backend, Gradients, LanguageModel, ModelFolder, NeuronSite, Tuning, Weights};
 use skn_probing::{
-    Average, BatchTexts, Capture, Count, Fires, Metadata, PassOptions, Pool, Record, Result, Row, Sample,
-    Statistic, Threshold, Workers, collect, part,
+    Average, BatchTexts, Capture, Count, Fires, Metadata, NeuronPlace, PassOptions, Pool, Rank, Ranking,
+    Record, Result, Row, Sample, Statistic, Threshold, Top, Workers, collect, part,
 };
 use tempfile::TempDir;
 
@@ -46,6 +46,10 @@ impl Statistic for OnHost {
 
     fn site(&self) -> Option<NeuronSite> {
         self.0.site()
+    }
+
+    fn needs_output_norm(&self) -> bool {
+        self.0.needs_output_norm()
     }
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
@@ -95,9 +99,49 @@ fn of_train(model: &LanguageModel) -> Vec<Box<dyn Statistic>> {
     Pool::ALL.map(average).into()
 }
 
-fn thresholds(model: &LanguageModel, texts: &[Encoded], options: &PassOptions<'_>) -> Vec<Threshold> {
+/// Averages of every pool.
+fn averages(model: &LanguageModel, texts: &[Encoded], options: &PassOptions<'_>) -> Vec<Average> {
     let taken = collect("averaging", model, texts, 3, of_train(model), options).unwrap();
-    taken.into_iter().map(|taken| part::<Average>(taken).unwrap().threshold().unwrap()).collect()
+    taken.into_iter().map(|taken| part::<Average>(taken).unwrap()).collect()
+}
+
+fn thresholds(model: &LanguageModel, texts: &[Encoded], options: &PassOptions<'_>) -> Vec<Threshold> {
+    averages(model, texts, options).iter().map(|average| average.threshold().unwrap()).collect()
+}
+
+/// What rankings take on a device.
+const REDUCED: [Ranking; 5] =
+    [Ranking::Predictivity, Ranking::Auc, Ranking::MeanDifference, Ranking::Correlation, Ranking::Lape];
+
+/// Rankings of a pool; of texts with a number the correlation with it.
+fn of_rankings(
+    model: &LanguageModel,
+    average: &Average,
+    rankings: &[Ranking],
+    numbers: Option<usize>,
+) -> Vec<Box<dyn Statistic>> {
+    let rank = |&ranking: &Ranking| {
+        let rank = Rank::new(ranking, model, average, 3, 5).unwrap();
+        let rank = match numbers {
+            None => rank,
+            Some(texts) => {
+                let of_rows = (0..texts).map(|row| (row * row % 11) as f32 / 3.7 - 1.3).collect();
+                rank.with_numbers("length", Arc::new(of_rows))
+            }
+        };
+        Box::new(rank) as Box<dyn Statistic>
+    };
+    rankings.iter().map(rank).collect()
+}
+
+/// The first neuron of each layer that has any, and the last one at the last position.
+fn neurons(model: &LanguageModel, pool: Pool) -> Vec<NeuronPlace> {
+    let last = if pool.is_of_text() { 0 } else { model.prompt_rows() - 1 };
+    let widths = model.config().intermediate_sizes.iter().enumerate().filter(|(_, width)| **width > 0);
+    let of_layer = |(layer, &width): (usize, &usize)| {
+        [(0, 0), (width - 1, last), (0, last)].map(|(index, position)| NeuronPlace { layer, index, position })
+    };
+    widths.flat_map(of_layer).collect()
 }
 
 /// Counts and bits of every pool, and for the rows of some texts alone.
@@ -144,6 +188,53 @@ fn check(model: &LanguageModel, train: &[Encoded], dev: &[Encoded], budgets: &[u
     }
 }
 
+/// Rankings, texts that excite neurons and the activations of one, on the device next to the host.
+fn check_rankings(model: &LanguageModel, train: &[Encoded], dev: &[Encoded], budgets: &[usize]) {
+    let workers = Workers::new(2).unwrap();
+    let whole = PassOptions::new(&workers);
+    let layer = model.config().intermediate_sizes.iter().rposition(|&width| width > 2).unwrap();
+    for (pool, average) in Pool::ALL.into_iter().zip(averages(model, train, &whole)) {
+        let with_outputs = !matches!(pool, Pool::Mean | Pool::Max);
+        let make: [&dyn Fn() -> Vec<Box<dyn Statistic>>; 4] = [
+            &|| of_rankings(model, &average, &REDUCED, None),
+            // Beside one that does not wait for the FFN's output.
+            &|| {
+                of_rankings(
+                    model,
+                    &average,
+                    &[Ranking::Cett, Ranking::Lape][usize::from(!with_outputs)..],
+                    None,
+                )
+            },
+            &|| of_rankings(model, &average, &[Ranking::Correlation], Some(dev.len())),
+            &|| {
+                let top = Top::new(model, pool, neurons(model, pool)).unwrap();
+                vec![Box::new(top), Box::new(Capture::new(model, (layer, 2), dev).unwrap())]
+            },
+        ];
+        for statistics in make {
+            let expected = files(model, dev, on_host(statistics()), &whole).unwrap();
+            assert_eq!(expected.len(), statistics().len());
+            for &token_budget in budgets {
+                let options = PassOptions { token_budget, ..whole };
+                let found = files(model, dev, statistics(), &options).unwrap();
+                for (name, expected) in &expected {
+                    assert!(found[name] == *expected, "{pool:?} {name}, {token_budget} rows a batch");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rankings_have_the_bytes_of_those_made_on_the_host() {
+    let _alone = alone();
+    check_rankings(&model(), &three_classes(20, 1), &three_classes(17, 2), &[48]);
+    for widths in [[3, 9], [0, NEURONS]] {
+        check_rankings(&model_with(&widths, |_| {}), &three_classes(20, 1), &three_classes(8, 2), &[40]);
+    }
+}
+
 #[test]
 fn records_have_the_bytes_of_those_made_on_the_host() {
     let _alone = alone();
@@ -166,9 +257,9 @@ fn both_kinds_share_a_pass() {
     let (model, texts, workers) = (model(), three_classes(30, 4), Workers::new(1).unwrap());
     let options = PassOptions { token_budget: 64, ..PassOptions::new(&workers) };
     let capture = || Box::new(Capture::new(&model, (1, 3), &texts).unwrap()) as Box<dyn Statistic>;
-    let all = || of_train(&model).into_iter().chain([capture()]).collect::<Vec<_>>();
-    let expected = files(&model, &texts, on_host(all()), &options).unwrap();
-    assert!(files(&model, &texts, all(), &options).unwrap() == expected);
+    let all = |capture| of_train(&model).into_iter().chain(capture).collect::<Vec<_>>();
+    let expected = files(&model, &texts, on_host(all(vec![capture()])), &options).unwrap();
+    assert!(files(&model, &texts, all(on_host(vec![capture()])), &options).unwrap() == expected);
     assert_eq!(expected.len(), 5);
 }
 
@@ -186,7 +277,8 @@ fn numbers_of(model: &LanguageModel, texts: &[Encoded], statistics: Vec<Box<dyn 
 fn no_activation_travels() {
     let (_alone, plays) = alone();
     let (model, workers, folder) = (model(), Workers::new(1).unwrap(), tempfile::tempdir().unwrap());
-    let thresholds = thresholds(&model, &three_classes(20, 1), &PassOptions::new(&workers));
+    let averages = averages(&model, &three_classes(20, 1), &PassOptions::new(&workers));
+    let thresholds: Vec<_> = averages.iter().map(|average| average.threshold().unwrap()).collect();
     for count in [7, 35] {
         let texts = three_classes(count as u64, 3);
         // A number that says whether all could be taken, every 16 batches and at the end.
@@ -205,6 +297,27 @@ fn no_activation_travels() {
         let found = numbers_of(&model, &texts, thresholds.iter().map(fires).collect());
         // Bits, by bytes.
         assert_eq!(found, if plays { places / 8 * count + looks } else { 0 }, "{count} texts");
+        // Counts of three classes, of 32 bins too; sums of three counters of three classes, of squares, and of products.
+        let places = LAYERS * POSITIONS * NEURONS;
+        for (ranking, numbers, each) in [
+            (Ranking::Predictivity, None, 3),
+            (Ranking::Lape, None, 3),
+            (Ranking::Auc, None, 3 * 32),
+            (Ranking::MeanDifference, None, 3 * 3),
+            (Ranking::Correlation, None, 3 * 3 + 3),
+            (Ranking::Correlation, Some(count), 3 + 3 + 3),
+            (Ranking::Cett, None, 3),
+        ] {
+            let found = numbers_of(&model, &texts, of_rankings(&model, &averages[0], &[ranking], numbers));
+            assert_eq!(found, if plays { each * places + looks } else { 0 }, "{ranking}, {count} texts");
+        }
+        let top = || Box::new(Top::new(&model, Pool::Position, neurons(&model, Pool::Position)).unwrap());
+        // Three neurons of each layer at all positions of each text, and one neuron.
+        let found = numbers_of(&model, &texts, vec![top()]);
+        assert_eq!(found, if plays { 3 * LAYERS * POSITIONS * count + looks } else { 0 }, "{count} texts");
+        let capture = Box::new(Capture::new(&model, (0, 3), &texts).unwrap());
+        let found = numbers_of(&model, &texts, vec![capture]);
+        assert_eq!(found, if plays { POSITIONS * count + looks } else { 0 }, "{count} texts");
         // What knows no device does bring them here: all rows of a layer, and of the last one those of the prompt.
         let found = numbers_of(&model, &texts, on_host(vec![counts(&thresholds[0])]));
         let rows: usize = texts.iter().map(|text| 2 * POSITIONS + text.ids.len()).sum();
@@ -243,6 +356,7 @@ fn what_can_not_be_taken_has_the_name_that_it_has_on_the_host() {
     }
     let workers = Workers::new(1).unwrap();
     let of_texts = thresholds(&model(), &texts, &PassOptions::new(&workers));
+    let average = averages(&model(), &texts, &PassOptions::new(&workers)).swap_remove(0);
     let mut told = Vec::new();
     for bad in [f32::NAN, f32::INFINITY] {
         for place in 0..3 {
@@ -258,8 +372,18 @@ fn what_can_not_be_taken_has_the_name_that_it_has_on_the_host() {
                     change(weights, WORDS, 39, bad);
                 }
             });
-            let make: [&dyn Fn() -> Vec<Box<dyn Statistic>>; 2] =
-                [&|| of_train(&model), &|| of_dev(&model, &of_texts, &texts, &folder)];
+            let make: [&dyn Fn() -> Vec<Box<dyn Statistic>>; 5] = [
+                &|| of_train(&model),
+                &|| of_dev(&model, &of_texts, &texts, &folder),
+                &|| of_rankings(&model, &average, &REDUCED, None),
+                &|| of_rankings(&model, &average, &[Ranking::Cett], None),
+                &|| {
+                    let place = NeuronPlace { layer: 1, index: 0, position: 0 };
+                    let top =
+                        Top::new(&model, Pool::Position, vec![NeuronPlace { layer: 0, ..place }, place]);
+                    vec![Box::new(top.unwrap())]
+                },
+            ];
             for statistics in make {
                 let expected = error_of(&model, &texts, on_host(statistics()));
                 assert!(expected.contains("expected a finite activation"), "{expected}");
@@ -293,6 +417,19 @@ fn what_is_too_large_to_be_added_up_is_refused_and_compared() {
     let expected = error_of(&model, &texts, on_host(of_train(&model)));
     assert!(expected.contains("expected a finite number of at most 2^20"), "{expected}");
     assert_eq!(error_of(&model, &texts, of_train(&model)), expected);
+    let average = averages(&self::model(), &texts, &options).swap_remove(0);
+    for (ranking, numbers) in
+        [(Ranking::MeanDifference, None), (Ranking::Correlation, None), (Ranking::Correlation, Some(20))]
+    {
+        let one = || of_rankings(&model, &average, &[ranking], numbers);
+        assert_eq!(error_of(&model, &texts, on_host(one())), expected, "{ranking}");
+        assert_eq!(error_of(&model, &texts, one()), expected, "{ranking}");
+    }
+    let compared = || of_rankings(&model, &average, &[Ranking::Predictivity, Ranking::Auc], None);
+    assert!(
+        files(&model, &texts, compared(), &options).unwrap()
+            == files(&model, &texts, on_host(compared()), &options).unwrap()
+    );
     let all = || of_dev(&model, &of_texts, &texts, &folder);
     assert!(
         files(&model, &texts, all(), &options).unwrap()
@@ -323,4 +460,7 @@ fn records_of_the_golden_model() {
     let encode =
         |split: &str| encoder.encode_all(&data.splits[split], model.max_text(), Join::Separated).unwrap();
     check(&model, &encode("train")[..6], &encode("validation")[..4], &[100]);
+    let mut dev = encode("validation")[..4].to_vec();
+    dev.iter_mut().enumerate().for_each(|(place, text)| text.label = place % 3);
+    check_rankings(&model, &encode("train")[..6], &dev, &[100]);
 }

@@ -4,9 +4,13 @@
 // grid: (texts, ceil(width / 128)), block: 128, shared: 0 bytes
 //     for pool_rows
 // grid: (ceil(width / 128), groups, slices), block: 128, shared: 0 bytes
-//     for add_statistics, count_above
+//     for add_statistics, add_moments, add_shares, count_above, count_bins
 // grid: (ceil(width / 1024), min(groups * rows, 65535)), block: 128, shared: 0 bytes
 //     for pack_above
+// grid: min(groups * rows, 65535), block: 128, shared: 0 bytes
+//     for pick_columns
+// grid: ceil(rows / 128), block: 128, shared: 0 bytes
+//     for row_norms
 //
 // Rows come in groups, as many in each: row i of group g is row[g * rows + i] of x [.., width], or row
 // g * rows + i where `row` is null. A block takes 128 columns of one slice of a group's rows. What blocks
@@ -246,6 +250,168 @@ extern "C" __global__ void __launch_bounds__(128)
         }
         bits[i * bytes + byte] = static_cast<unsigned char>(above);
     }
+    if (!fit)
+        atomicMin(wrong, mark);
+}
+
+// Takes rows for sums by class: adds each column to sums [3, classes, groups, width], to those of the class of
+// its row, label [rows], of row i of any group; to products [3, groups, width] after it was multiplied with the
+// row's factor [rows] and rounded; its square to squares, of the same shape (see Wide::add_to). Without labels
+// all rows are of class 0; products, with their factors, and squares may be null. Of a number that is none, or
+// beyond MAX_ACTIVATION, itself or multiplied, nothing is added: that is wrong. A thread adds what it has when
+// the class changes.
+extern "C" __global__ void __launch_bounds__(128, 8)
+    add_moments(u64 *__restrict__ sums, u64 *__restrict__ products, u64 *__restrict__ squares,
+                u64 *__restrict__ wrong, const float *__restrict__ x, const float *__restrict__ factor,
+                const u32 *__restrict__ label, const u32 *__restrict__ row, u32 classes, u32 rows, u32 width,
+                u64 mark)
+{
+    const u32 column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= width)
+        return;
+    const Slice slice = slice_of_block(rows, width);
+    const u64 place = slice.in_columns + column, places = u64(gridDim.y) * width;
+    u32 of_label = label == nullptr ? 0 : label[min(slice.begin, rows - 1)];
+    Wide sum = {}, product = {}, square = {};
+    bool fit = true;
+    each_row(slice, x, row, width, column, [&](u32 i, float value) {
+        const u32 next = label == nullptr ? 0 : label[i];
+        if (next != of_label) {
+            sum.add_to(sums + of_label * places + place, classes * places);
+            sum = {};
+            of_label = next;
+        }
+        const bool fits = fabsf(value) <= MAX_ACTIVATION;
+        fit = fit && fits;
+        const float number = fits ? value : 0.0f;
+        add_number(sum, number);
+        if (squares != nullptr)
+            add_square(square, number);
+        if (products != nullptr) {
+            const float multiplied = number * factor[i];
+            const bool product_fits = fabsf(multiplied) <= MAX_ACTIVATION;
+            fit = fit && product_fits;
+            add_number(product, product_fits ? multiplied : 0.0f);
+        }
+    });
+    sum.add_to(sums + of_label * places + place, classes * places);
+    if (products != nullptr)
+        product.add_to(products + place, places);
+    if (squares != nullptr)
+        square.add_to(squares + place, places);
+    if (!fit)
+        atomicMin(wrong, mark);
+}
+
+// Bins of a histogram: one below the least number that is expected, one above the greatest, and so many on each
+// side of the mean.
+constexpr u32 BINS_OF_SIDE = 15, BINS = 2 * BINS_OF_SIDE + 2;
+
+// Where the bins of a column lie: `below` is the bins in 1 below the mean, `above` the part of the way above it
+// that 1 is.
+struct Ends {
+    float least, mean, most, below, above;
+
+    // As skn-probing has it, to the last bit: below the mean bins of one width, above it the n-th ends at
+    // (n / 15)^2 of the way.
+    __device__ u32 bin(float value) const
+    {
+        const float side = float(BINS_OF_SIDE), last = side - 1.0f;
+        const float low = fminf((value - least) * below, last);
+        const float way = fmaxf((value - mean) * above, 0.0f);
+        const float high = fminf(sqrtf(way) * side, last) + side;
+        const float inner = 1.0f + (value < mean ? low : high);
+        const float number = value > most ? float(BINS - 1) : (value < least ? 0.0f : inner);
+        // Without what is behind its point, give or take a last digit at whole numbers: numbers from 2^23 on are 1 apart.
+        return __float_as_uint(fmaxf(number - 0.499999f, 0.0f) + 8388608.0f) % BINS;
+    }
+};
+
+// counts [groups, width, classes, BINS] is added 1 for each row and each column in the bin of its number, by the
+// ends [5, groups, width] of the column, in the class of the row: label [rows], of row i of any group. What is
+// not finite is wrong.
+extern "C" __global__ void __launch_bounds__(128, 8)
+    count_bins(u32 *__restrict__ counts, u64 *__restrict__ wrong, const float *__restrict__ x,
+               const float *__restrict__ ends, const u32 *__restrict__ label, const u32 *__restrict__ row,
+               u32 classes, u32 rows, u32 width, u64 mark)
+{
+    const u32 column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= width)
+        return;
+    const Slice slice = slice_of_block(rows, width);
+    const u64 place = slice.in_columns + column, places = u64(gridDim.y) * width;
+    const Ends of_column = {ends[place], ends[places + place], ends[2 * places + place],
+                            ends[3 * places + place], ends[4 * places + place]};
+    u32 *of_place = counts + place * classes * BINS;
+    bool fit = true;
+    each_row(slice, x, row, width, column, [&](u32 i, float value) {
+        fit = fit && is_finite(value);
+        atomicAdd(of_place + u64(label[i]) * BINS + of_column.bin(value), 1u);
+    });
+    if (!fit)
+        atomicMin(wrong, mark);
+}
+
+// out [all, columns] = those columns of the rows of all groups. A number of these rows that is not finite is
+// wrong, in whichever column.
+extern "C" __global__ void __launch_bounds__(128)
+    pick_columns(float *__restrict__ out, u64 *__restrict__ wrong, const float *__restrict__ x,
+                 const u32 *__restrict__ column, const u32 *__restrict__ row, u32 columns, u64 all, u32 width,
+                 u64 mark)
+{
+    bool fit = true;
+    for (u64 i = blockIdx.x; i < all; i += gridDim.x) {
+        const float *numbers = row_at(x, row, i, width);
+        for (u32 place = threadIdx.x; place < width; place += blockDim.x)
+            fit = fit && is_finite(numbers[place]);
+        for (u32 place = threadIdx.x; place < columns; place += blockDim.x)
+            out[i * columns + place] = numbers[column[place]];
+    }
+    if (!fit)
+        atomicMin(wrong, mark);
+}
+
+// norms [rows] = the Euclidean norms of the rows of x [rows, width]. As the CPU does it: summed in f64 in the
+// order of the columns, then rounded.
+extern "C" __global__ void __launch_bounds__(128)
+    row_norms(float *__restrict__ norms, const float *__restrict__ x, u32 rows, u32 width)
+{
+    const u32 row = blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= rows)
+        return;
+    const float *numbers = x + u64(row) * width;
+    double sum = 0.0;
+    SKN_UNROLL_BY(8)
+    for (u32 column = 0; column < width; column++)
+        sum += double(numbers[column]) * double(numbers[column]);
+    norms[row] = float(sqrt(sum));
+}
+
+// Takes rows for sums of shares: adds |number| * factor [width] of its column / norm of its row of x to sums [3,
+// groups, width] (see Wide::add_to), each step rounded to f32. norm has one for each row of x; where it is not
+// above 0, or null, shares are 0. Of a number that is none, or a share that is none or beyond MAX_ACTIVATION,
+// nothing is added: that is wrong.
+extern "C" __global__ void __launch_bounds__(128, 8)
+    add_shares(u64 *__restrict__ sums, u64 *__restrict__ wrong, const float *__restrict__ x,
+               const float *__restrict__ factor, const float *__restrict__ norm, const u32 *__restrict__ row,
+               u32 rows, u32 width, u64 mark)
+{
+    const u32 column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= width)
+        return;
+    const Slice slice = slice_of_block(rows, width);
+    const float of_column = factor[column];
+    Wide sum = {};
+    bool fit = true;
+    each_row(slice, x, row, width, column, [&](u32 i, float value) {
+        const u64 place = slice.in_rows + i;
+        const float of_row = norm == nullptr ? 0.0f : norm[row == nullptr ? place : u64(row[place])];
+        const float share = of_row > 0.0f ? fabsf(value) * of_column / of_row : 0.0f;
+        const bool fits = is_finite(value) && fabsf(share) <= MAX_ACTIVATION;
+        fit = fit && fits;
+        add_number(sum, fits ? share : 0.0f);
+    });
+    sum.add_to(sums + slice.in_columns + column, u64(gridDim.y) * width);
     if (!fit)
         atomicMin(wrong, mark);
 }

@@ -1,0 +1,17 @@
+//! How many kernels were launched.
+
+use std::cell::Cell;
+
+thread_local! {
+    static LAUNCHES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many kernels of ours this thread has launched, on a card or where [`play_on_host`](crate::play_on_host) was called. Products,
+/// which are cuBLAS's, and what candle launches are not counted. Tests count by it what a pass launches.
+pub fn launches() -> u64 {
+    LAUNCHES.get()
+}
+
+pub(crate) fn count_launch() {
+    LAUNCHES.set(LAUNCHES.get() + 1);
+}
