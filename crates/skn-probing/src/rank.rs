@@ -28,7 +28,7 @@ use crate::record::Record;
 use crate::shared::{Shared, Spare};
 use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 use crate::watch::Dims;
-use histogram::Ends;
+use histogram::{Ends, SharedHistogram};
 use on_device::{For, OnDevice, is_reduced};
 use tally::{Compared, Tally};
 
@@ -39,6 +39,8 @@ pub struct Rank {
     /// Texts of each class.
     texts: Vec<u64>,
     tally: Tally,
+    /// What [`Ranking::Auc`] counts in the course of a pass: its tally then is nothing.
+    areas: Option<SharedHistogram>,
     spare: Spare<Tally>,
     /// Of a batch of which no row was taken on the host yet: what its tally is made of then.
     blank: Option<Blank>,
@@ -164,7 +166,11 @@ impl Rank {
     fn of(given: Arc<Given>, tally: Tally) -> Self {
         let (texts, taken_there) = (vec![0; given.classes], vec![0; given.classes]);
         let (on_device, spare) = (Shared::default(), Spare::default());
-        Self { given, texts, tally, spare, blank: None, on_device, taken_there, numbers: None }
+        let (tally, areas) = match tally {
+            Tally::Histogram(histogram) => (Tally::Nothing, Some(SharedHistogram::new(histogram))),
+            tally => (tally, None),
+        };
+        Self { given, texts, tally, areas, spare, blank: None, on_device, taken_there, numbers: None }
     }
 
     /// Makes the tally of a batch, whose first row comes.
@@ -172,11 +178,22 @@ impl Rank {
         let Some(Blank { labels, numbers }) = self.blank.take() else { return Ok(()) };
         let Given { ranking, dims, classes, .. } = &*self.given;
         let used = self.spare.take();
-        self.tally = match self.given.numbers {
-            Some(_) => Tally::moments_of_batch(used, dims.elements(), numbers),
-            None => Tally::of_batch(used, *ranking, dims.elements(), *classes, &labels),
+        self.tally = match (&self.given.numbers, &self.areas) {
+            (Some(_), _) => Tally::moments_of_batch(used, dims.elements(), numbers),
+            (None, Some(areas)) => {
+                let of_layers = [dims.sizes()[0], dims.place(1, 0)];
+                Tally::bins_of_batch(used, &labels, of_layers, areas.share())
+            }
+            (None, None) => Tally::of_batch(used, *ranking, dims.elements(), *classes),
         };
         self.count(labels.len())
+    }
+
+    /// Makes what was counted in a pass its tally.
+    fn end_pass(&mut self) {
+        if let Some(areas) = self.areas.take() {
+            self.tally = Tally::Histogram(areas.into_histogram());
+        }
     }
 
     /// Counts texts, where the tally does.
@@ -251,7 +268,8 @@ impl Statistic for Rank {
             of_batch.texts[label] += 1;
         }
         let (on_device, spare) = (self.on_device.share(), self.spare.share());
-        Ok(Box::new(Self { blank: Some(blank), on_device, spare, ..of_batch }))
+        let areas = self.areas.as_ref().map(SharedHistogram::share);
+        Ok(Box::new(Self { blank: Some(blank), on_device, spare, areas, ..of_batch }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
@@ -265,10 +283,13 @@ impl Statistic for Rank {
     }
 
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
-        let Self { texts, tally, blank, .. } = part(of_batch)?;
+        let Self { texts, mut tally, blank, .. } = part(of_batch)?;
         match blank {
             None => {
-                self.tally.merge(&tally)?;
+                match &mut tally {
+                    Tally::Bins(bins) => bins.end(),
+                    tally => self.tally.merge(tally)?,
+                }
                 self.spare.keep(tally);
             }
             // No row was taken here.
@@ -288,7 +309,8 @@ impl Statistic for Rank {
         }
     }
 
-    fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+    fn into_record(mut self: Box<Self>) -> Result<Box<dyn Record>> {
+        self.end_pass();
         let Given { ranking, pool, dims, widths, dead, deviation, seed, as_published, numbers, .. } =
             &*self.given;
         Ok(Box::new(RankRecord {
@@ -334,6 +356,7 @@ impl TakeBlocks for Rank {
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.end_pass();
         for (layer, of_layer) in self.on_device.take() {
             of_layer.add_to(&mut self.tally, layer, &self.given.dims)?;
         }

@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skn_stats::{Loop, vectorised};
 
@@ -94,16 +95,13 @@ impl Histogram {
         Self { classes, counts: vec![0; places * classes * BINS] }
     }
 
-    fn places(&self) -> usize {
-        self.counts.len() / (self.classes * BINS).max(1)
-    }
-
-    /// Counts a batch's texts, whose bins are `[texts, places]`. Some places at a time, whose counts stay in the nearest cache for all
-    /// texts.
-    pub(super) fn add(&mut self, bins: &[u8], labels: &[usize]) {
+    /// Counts a batch's texts, whose bins are `[texts, places]`, at the places from `at` on. Some places at a time, whose counts stay in the
+    /// nearest cache for all texts.
+    pub(super) fn add(&mut self, at: usize, bins: &[u8], labels: &[usize]) {
         const PLACES: usize = 64;
-        let (places, classes) = (self.places(), self.classes);
+        let (places, classes) = (bins.len() / labels.len().max(1), self.classes);
         let (counts, _) = self.counts.as_chunks_mut::<BINS>();
+        let counts = &mut counts[at * classes..][..places * classes];
         for (first, counts) in (0..).step_by(PLACES).zip(counts.chunks_mut(PLACES * classes.max(1))) {
             let some = counts.len() / classes.max(1);
             for (text, &label) in labels.iter().enumerate() {
@@ -203,6 +201,102 @@ impl Histogram {
     }
 }
 
+/// The histogram of a pass, to which the threads add a batch's texts layer by layer: a part has the bins of one layer at a time. It is the
+/// same in whatever order that is done.
+#[derive(Debug)]
+pub(super) struct SharedHistogram(Arc<Mutex<Histogram>>);
+
+impl SharedHistogram {
+    pub(super) fn new(histogram: Histogram) -> Self {
+        Self(Arc::new(Mutex::new(histogram)))
+    }
+
+    /// The same.
+    pub(super) fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    /// What was counted.
+    pub(super) fn into_histogram(self) -> Histogram {
+        std::mem::replace(&mut *self.lock(), Histogram::new(0, 0))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Histogram> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for SharedHistogram {
+    /// One of its own.
+    fn clone(&self) -> Self {
+        Self::new(self.lock().clone())
+    }
+}
+
+/// The bins of a batch's texts.
+#[derive(Clone, Debug)]
+pub(super) struct BatchBins {
+    labels: Vec<usize>,
+    /// Of the layer at hand, `[texts, places of a layer]`.
+    bins: Vec<u8>,
+    layer: Option<usize>,
+    /// The layers that were added.
+    added: Vec<bool>,
+    /// Places of a layer.
+    places: usize,
+    whole: SharedHistogram,
+}
+
+impl BatchBins {
+    /// For texts of these classes, in the memory of one that is not used any more.
+    pub(super) fn new(
+        used: Option<Self>,
+        labels: &[usize],
+        [layers, places]: [usize; 2],
+        whole: SharedHistogram,
+    ) -> Self {
+        let mut bins = used.map(|used| used.bins).unwrap_or_default();
+        bins.clear();
+        bins.resize(labels.len() * places, 0);
+        Self { labels: labels.to_vec(), bins, layer: None, added: vec![false; layers], places, whole }
+    }
+
+    /// Places of a layer.
+    pub(super) fn places(&self) -> usize {
+        self.places
+    }
+
+    /// Takes activations of a text at a place of a layer.
+    pub(super) fn take(&mut self, ends: &Ends, layer: usize, text: usize, place: usize, values: &[f32]) {
+        if self.layer != Some(layer) {
+            self.end_layer();
+            self.layer = Some(layer);
+        }
+        let bins = &mut self.bins[text * self.places + place..][..values.len()];
+        ends.bins(layer * self.places + place, values, bins);
+    }
+
+    /// Adds the layer at hand.
+    fn end_layer(&mut self) {
+        if let Some(layer) = self.layer.take() {
+            self.whole.lock().add(layer * self.places, &self.bins, &self.labels);
+            self.added[layer] = true;
+            self.bins.fill(0);
+        }
+    }
+
+    /// Adds what is left. What a pruned layer does not have is 0, in the lowest bin.
+    pub(super) fn end(&mut self) {
+        self.end_layer();
+        for layer in 0..self.added.len() {
+            if !self.added[layer] {
+                self.layer = Some(layer);
+                self.end_layer();
+            }
+        }
+    }
+}
+
 /// Pairs of a text of a class and another text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pairs {
@@ -240,9 +334,11 @@ mod tests {
     fn areas_by_hand() {
         let mut histogram = Histogram::new(2, 2);
         // Of the first place: class 0 in bins 1 and 3, class 1 in 2 and 3. Of the second all in one.
-        histogram.add(&[1, 7, 2, 7], &[0, 1]);
+        histogram.add(0, &[1, 7, 2, 7], &[0, 1]);
         let mut second = Histogram::new(2, 2);
-        second.add(&[3, 7, 3, 7], &[0, 1]);
+        // The places one after the other.
+        second.add(1, &[7, 7], &[0, 1]);
+        second.add(0, &[3, 3], &[0, 1]);
         histogram.merge(&second).unwrap();
         assert_eq!(histogram.area(0, 1), (2.5 / 4.0, 0.5 / 4.0));
         assert_eq!(histogram.area(0, 0), (1.5 / 4.0, 0.5 / 4.0));

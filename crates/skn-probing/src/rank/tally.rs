@@ -1,6 +1,6 @@
 use skn_stats::{Loop, MeanAccumulator, SquareAccumulator, count_above, vectorised};
 
-use super::histogram::{Ends, Histogram};
+use super::histogram::{BatchBins, Ends, Histogram, SharedHistogram};
 use super::ranking::Ranking;
 use crate::error::{ProbingError, Result};
 use crate::statistic::Row;
@@ -18,8 +18,8 @@ pub(super) enum Tally {
     Moments { sum: MeanAccumulator, product: MeanAccumulator, squares: SquareAccumulator, numbers: Vec<f32> },
     /// How many texts of each class lie in each bin.
     Histogram(Histogram),
-    /// Of a batch: the bin of each text at each place, `[texts, places]`.
-    Bins { bins: Vec<u8>, labels: Vec<usize> },
+    /// Of a batch: the bins of its texts.
+    Bins(BatchBins),
     /// Sums over all texts, `[places]`.
     Weighted(MeanAccumulator),
     /// For how many texts of each class, then for how many others, the sign of z dp/dz of the class tells whether the text is of it,
@@ -64,26 +64,27 @@ impl Tally {
     }
 
     /// Of a batch's texts, nothing yet; in the memory of one of the same ranking that is not used any more.
-    pub(super) fn of_batch(
-        used: Option<Self>,
-        ranking: Ranking,
-        places: usize,
-        classes: usize,
-        labels: &[usize],
-    ) -> Self {
-        let mut tally = used.unwrap_or_else(|| match ranking {
-            Ranking::Auc => Self::Bins { bins: Vec::new(), labels: Vec::new() },
-            _ => Self::new(ranking, places, classes),
-        });
+    pub(super) fn of_batch(used: Option<Self>, ranking: Ranking, places: usize, classes: usize) -> Self {
+        let mut tally = used.unwrap_or_else(|| Self::new(ranking, places, classes));
         tally.clear();
-        if let Self::Bins { bins, labels: of_batch } = &mut tally {
-            bins.resize(labels.len() * places, 0);
-            of_batch.extend_from_slice(labels);
-        }
         tally
     }
 
-    /// Makes all that was taken 0, in the same memory; of a batch it forgets the texts.
+    /// The same of the bins of texts of these classes.
+    pub(super) fn bins_of_batch(
+        used: Option<Self>,
+        labels: &[usize],
+        of_layers: [usize; 2],
+        whole: SharedHistogram,
+    ) -> Self {
+        let used = match used {
+            Some(Self::Bins(bins)) => Some(bins),
+            _ => None,
+        };
+        Self::Bins(BatchBins::new(used, labels, of_layers, whole))
+    }
+
+    /// Makes all that was taken 0, in the same memory; of a batch it forgets the numbers of its texts.
     fn clear(&mut self) {
         match self {
             Self::Fired(counts) | Self::Agreed(counts) => counts.fill(0),
@@ -98,12 +99,8 @@ impl Tally {
                 numbers.clear();
             }
             Self::Histogram(histogram) => histogram.counts.fill(0),
-            Self::Bins { bins, labels } => {
-                bins.clear();
-                labels.clear();
-            }
             Self::Weighted(sums) => sums.clear(),
-            Self::Given { .. } | Self::Nothing => {}
+            Self::Bins(_) | Self::Given { .. } | Self::Nothing => {}
         }
     }
 
@@ -151,9 +148,9 @@ impl Tally {
                 product.add_row_at(at, &products)?;
                 squares.add_row_at(at, values)?;
             }
-            Self::Bins { bins, .. } => {
-                let bins = &mut bins[row.text * places + at..][..values.len()];
-                with.ends.bins(at, values, bins);
+            Self::Bins(bins) => {
+                let place = at - row.layer * bins.places();
+                bins.take(&with.ends, row.layer, row.text, place, values);
             }
             Self::Weighted(sums) if ranking != Ranking::Cett => {
                 let slopes = row.slopes.map(|slopes| match ranking {
@@ -227,7 +224,6 @@ impl Tally {
                 product.merge(other_product)?;
                 squares.merge(other_squares)?;
             }
-            (Self::Histogram(whole), Self::Bins { bins, labels }) => whole.add(bins, labels),
             (Self::Histogram(whole), Self::Histogram(part)) => whole.merge(part)?,
             (Self::Weighted(sums), Self::Weighted(part)) => sums.merge(part)?,
             (Self::Nothing, Self::Nothing) => {}
