@@ -15,7 +15,7 @@ const ALL: &str = "skn-experiment --epoch 1 --seeds 2 --prompt_size 3 --draws 2 
 
 #[test]
 fn experiments_leave_numbers_and_figures() {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     let told = desk.ok(ALL);
     let found = desk.json("out/experiments.json");
     let names: Vec<&str> = found.as_array().unwrap().iter().map(|of| of["name"].as_str().unwrap()).collect();
@@ -88,7 +88,7 @@ const PERTURB: &str =
 
 #[test]
 fn skill_neurons_are_compared_with_others_on_the_same_texts() {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     desk.ok("skn-train --model demo --task topic --prompt_size 3 --epoch 2 --batch 16 --lr 5e-3 --threads 2 --out run");
     desk.ok("skn-probe -p --resume_from run --save_to run --probe_type acc,speed --repeats 1 --threads 2");
     desk.ok("skn-select -a run/topic/dev_perf --shares 0.1,0.3 --save_to run");
