@@ -1,7 +1,7 @@
 //! Where programs are attacked: a small model and small data, and for each program a folder as it is before it runs and as it
 //! should be afterwards. A case works on copies of these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -76,6 +76,22 @@ impl Shop {
         copy_state(&self.desk.path(stage.stage.before), &path);
         Place(path)
     }
+}
+
+/// Of each name the calls of the program's run that had the fewest: some are made by whichever thread comes first, and on a busy machine
+/// it is the main one now and then, whose later calls have other numbers then.
+fn fewest(traces: &[Vec<Call>]) -> Vec<Call> {
+    let counts = |calls: &[Call]| -> BTreeMap<String, usize> {
+        calls.iter().map(|call| (call.name.clone(), call.number)).collect()
+    };
+    let all: Vec<BTreeMap<String, usize>> = traces.iter().map(|calls| counts(calls)).collect();
+    let mut chosen = Vec::new();
+    for (trace, calls) in traces.iter().enumerate() {
+        let is_of =
+            |call: &&Call| (0..all.len()).min_by_key(|&other| all[other].get(&call.name)) == Some(trace);
+        chosen.extend(calls.iter().filter(is_of).cloned());
+    }
+    chosen
 }
 
 /// A case's folder, which goes when the case is done.
@@ -159,16 +175,19 @@ impl Known {
             fs::remove_dir_all(place).ok();
             copy_state(&desk.path(self.stage.before), place);
         };
-        begin();
-        let (ended, log) = traced(desk, place, &self.stage.line, ALL, None, Threads::Main);
-        assert_eq!(ended.code, 0, "{}\n{}", self.stage.line, ended.stderr);
-        assert_eq!(
-            differing(&contents(place), &self.after),
-            [""; 0],
-            "{} is not the same twice",
-            self.stage.line
-        );
-        self.calls = calls_on_files(&log, place);
+        let traces = [(); 3].map(|()| {
+            begin();
+            let (ended, log) = traced(desk, place, &self.stage.line, ALL, None, Threads::Main);
+            assert_eq!(ended.code, 0, "{}\n{}", self.stage.line, ended.stderr);
+            assert_eq!(
+                differing(&contents(place), &self.after),
+                [""; 0],
+                "{} is not the same twice",
+                self.stage.line
+            );
+            calls_on_files(&log, place)
+        });
+        self.calls = fewest(&traces);
         if !self.is_training() {
             return;
         }
