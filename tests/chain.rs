@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
+use crate::runs::{model, rows};
 use crate::support;
 
 use serde_json::Value;
+use skn_session::options::{Subject, TaskChoice};
 use support::Desk;
 
 fn number(summary: &Value, path: &str) -> f64 {
@@ -55,8 +57,6 @@ fn the_demo_shows_what_skill_neurons_are() {
         desk.ok(&format!("skn-verify runs/demo-sentiment{run}"));
     }
     assert!(desk.path("runs/demo-sentiment/report.html").is_file());
-    check_calls(&desk, &summary);
-
     desk.fails("skn-run", 3, &["runs/demo-sentiment", "--resume", "--force"]);
     let again = desk.run("skn-run --resume");
     assert_eq!(again.code, 0, "{}", again.stderr);
@@ -95,15 +95,25 @@ fn the_demo_shows_what_skill_neurons_are() {
     );
 }
 
-/// The chain by calls of the session crate gives the numbers of `skn-run`, and its files.
-fn check_calls(desk: &Desk, summary: &Value) {
+/// The chain by calls of the session crate gives the numbers of `skn-run`, and its files, here on a few of the demo's rows.
+#[test]
+fn calls_give_the_numbers_of_the_program() {
+    let desk = Desk::new();
+    rows(&desk.path("rows"), "sentiment", [96, 48, 48], 0);
+    support::write(&desk.path("task.toml"), skn_demo::task_files("sentiment").unwrap().description);
+    desk.ok("skn-run --model demo --task-file task.toml --data rows --out program");
+    let summary = desk.json("program/summary.json");
+
     let session = skn_session::Session::new(skn_session::options::Compute::default()).unwrap();
+    let mut subject = Subject::demo("sentiment");
+    subject.task = Some(TaskChoice::File(desk.path("task.toml")));
+    subject.data = Some(desk.path("rows"));
     let (text, run) = ("the food was not bad .", desk.path("calls"));
-    let found = by_calls::chain(&session, &run, [12, 6], &[text.into()]).unwrap();
+    let found = by_calls::chain(&session, subject, &run, &[text.into()]).unwrap();
     let names = ["tuned", "skill_perturbed", "random_perturbed", "pruned", "pruned_tuned"];
     for (name, found) in names.iter().zip(found.scores) {
         // The summary's went through files, as decimals.
-        let said = number(summary, &format!("/accuracy/{name}"));
+        let said = number(&summary, &format!("/accuracy/{name}"));
         assert!((said - found).abs() < 1e-12, "{name}: {said} {found}");
     }
     assert_eq!(summary["best_neuron"]["layer"], found.best.0);
@@ -111,11 +121,11 @@ fn check_calls(desk: &Desk, summary: &Value) {
     for file in
         ["sentiment/test_perf.safetensors", "prune-tuned/best/skn.json", "prune/best/model.safetensors"]
     {
-        let [calls, program] = ["calls", "runs/demo-sentiment"].map(|run| desk.path(run).join(file));
+        let [calls, program] = ["calls", "program"].map(|run| desk.path(run).join(file));
         assert!(std::fs::read(calls).unwrap() == std::fs::read(program).unwrap(), "{file}");
     }
     support::write(&desk.path("text"), text);
-    let said = desk.ok("skn-predict --resume_from runs/demo-sentiment/prune-tuned --input text");
+    let said = desk.ok("skn-predict --resume_from program/prune-tuned --input text");
     assert!(said.starts_with(&found.words[0]), "{said}");
 }
 
@@ -184,17 +194,25 @@ fn check_one_against_the_rest(desk: &Desk, task: &str, summary: &Value) {
 #[test]
 fn a_run_that_is_replaced_leaves_nothing_of_another_task() {
     let desk = Desk::new();
+    model(&desk.path("model"));
+    for task in ["topic", "sentiment"] {
+        rows(&desk.path(task), task, [48, 24, 24], 0);
+    }
     let line = |task: &str| {
         format!(
-            "skn-run --task {task} --prompt_size 3 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --out run --force"
+            "skn-run --model model --task {task} --data {task} --prompt_size 3 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --out run \
+             --force"
         )
     };
+    let of_task = ["topic", "info/topic", "prune/topic", "prune-tuned/topic", "untuned/topic"];
+    let there = |name: &&str| desk.path("run").join(name).exists();
     desk.ok(&line("topic"));
+    let made: Vec<&str> = of_task.into_iter().filter(there).collect();
+    assert_eq!(made, of_task);
     support::write(&desk.path("run/notes.txt"), "mine");
     desk.ok(&line("sentiment"));
-    for old in ["topic", "info/topic", "prune/topic", "prune-tuned/topic", "untuned/topic"] {
-        assert!(!desk.path(&format!("run/{old}")).exists(), "{old}");
-    }
+    let left: Vec<&str> = of_task.into_iter().filter(there).collect();
+    assert_eq!(left, [""; 0]);
     assert!(desk.path("run/notes.txt").is_file() && desk.path("run/info/sentiment").is_dir());
     for run in ["run", "run/prune", "run/prune-tuned", "run/untuned"] {
         let told = desk.ok(&format!("skn-verify {run}"));
@@ -202,5 +220,5 @@ fn a_run_that_is_replaced_leaves_nothing_of_another_task() {
     }
     // What a run was stopped before it had trained is a run too.
     std::fs::remove_file(desk.path("run/run.json")).unwrap();
-    desk.fails("skn-run --out run", 3, &["--resume"]);
+    desk.fails("skn-run --model model --task sentiment --data sentiment --out run", 3, &["--resume"]);
 }

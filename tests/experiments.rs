@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
 use crate::chromium;
+use crate::runs::{model, rows};
 use crate::support;
 
 use std::fs;
@@ -11,11 +12,16 @@ use std::fs;
 use skn_artifact::{Array, Overwrite, TensorBundle, TensorFile, write_file};
 use support::Desk;
 
-const ALL: &str = "skn-experiment --epoch 1 --seeds 2 --prompt_size 3 --draws 2 --shares 0.1,0.3 --alphas 1 --out out --threads 2";
+const ALL: &str = "skn-experiment --model model --tasks sentiment,topic,inference --data sentiment,topic,inference --epoch 1 --seeds 2 \
+                   --prompt_size 3 --draws 2 --shares 0.1,0.3 --alphas 1 --out out --threads 2";
 
 #[test]
 fn experiments_leave_numbers_and_figures() {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
+    model(&desk.path("model"));
+    for task in skn_demo::TASKS {
+        rows(&desk.path(task), task, [96, 48, 48], 0);
+    }
     let told = desk.ok(ALL);
     let found = desk.json("out/experiments.json");
     let names: Vec<&str> = found.as_array().unwrap().iter().map(|of| of["name"].as_str().unwrap()).collect();
@@ -88,7 +94,7 @@ const PERTURB: &str =
 
 #[test]
 fn skill_neurons_are_compared_with_others_on_the_same_texts() {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     desk.ok("skn-train --model demo --task topic --prompt_size 3 --epoch 2 --batch 16 --lr 5e-3 --threads 2 --out run");
     desk.ok("skn-probe -p --resume_from run --save_to run --probe_type acc,speed --repeats 1 --threads 2");
     desk.ok("skn-select -a run/topic/dev_perf --shares 0.1,0.3 --save_to run");

@@ -102,7 +102,7 @@ fn worker() {
     let mut log = File::create(words.next().unwrap()).unwrap();
     let form = FORMS.iter().find(|form| form.name == name).unwrap();
     // A disk would take four times as long as what is tried.
-    let folder = Desk::in_memory();
+    let folder = Desk::new();
     let file = (form.make)(&folder.path(""));
     let whole = fs::read(&file).unwrap();
     assert!((form.read)(&file) || name == "records", "{name}: the whole file is refused");

@@ -21,8 +21,15 @@ const CHAIN: &str = "skn-run --model ../model --task sentiment --data ../rows --
 /// The runs of a chain.
 const RUNS: [&str; 4] = ["run", "run/untuned", "run/prune", "run/prune-tuned"];
 
+/// The demo's model, as a folder of one's own.
+pub(crate) fn model(folder: &Path) {
+    for (name, bytes) in skn_demo::model_files() {
+        write(&folder.join(name), bytes);
+    }
+}
+
 /// A task's rows, as many as given of train, dev and test, from some row on.
-fn rows(folder: &Path, task: &str, counts: [usize; 3], from: usize) {
+pub(crate) fn rows(folder: &Path, task: &str, counts: [usize; 3], from: usize) {
     for (count, (split, content)) in counts.iter().zip(skn_demo::task_files(task).unwrap().splits) {
         let lines = std::str::from_utf8(content).unwrap().lines().skip(from).take(*count);
         write(
@@ -34,10 +41,8 @@ fn rows(folder: &Path, task: &str, counts: [usize; 3], from: usize) {
 
 /// The demo's model and its data in folders, and a chain that is done with them, in `one`.
 static DONE: LazyLock<Desk> = LazyLock::new(|| {
-    let desk = Desk::in_memory();
-    for (name, bytes) in skn_demo::model_files() {
-        write(&desk.path(&format!("model/{name}")), bytes);
-    }
+    let desk = Desk::of_process();
+    model(&desk.path("model"));
     rows(&desk.path("rows"), "sentiment", [48, 24, 24], 0);
     rows(&desk.path("others"), "sentiment", [48, 24, 24], 60);
     rows(&desk.path("topics"), "topic", [48, 24, 24], 0);

@@ -15,7 +15,7 @@ const AVERAGES: &str = "sentiment/train_avg.safetensors";
 
 /// The demo's model and so many of its rows in folders.
 fn desk() -> Desk {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     for (name, bytes) in skn_demo::model_files() {
         write(&desk.path(&format!("model/{name}")), bytes);
     }
@@ -72,7 +72,7 @@ fn a_job_does_its_shard() {
 
 #[test]
 fn a_shard_that_nobody_tells_is_refused() {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     for (environment, parts) in [
         ("", ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "found neither"]),
         (

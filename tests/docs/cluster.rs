@@ -18,7 +18,7 @@ fn shown(page: &Page, name: &str) -> String {
 
 /// A tuned run in `RUN`, and in `WHOLE` the same, probed by one process.
 fn desk() -> Desk {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     desk.ok("skn-train --model demo --task sentiment --max-steps 5 --out RUN");
     copy(&desk.path("RUN"), &desk.path("WHOLE"));
     desk.ok("skn-probe --resume_from WHOLE --out WHOLE");

@@ -6,6 +6,7 @@
 #[cfg(unix)]
 mod cluster;
 mod facts;
+use crate::cases;
 use crate::page;
 use crate::support;
 
@@ -143,17 +144,13 @@ fn what_is_marked_runs() {
     let pages: Vec<Page> =
         pages().into_iter().filter(|page| page.blocks.iter().any(page::Block::is_run)).collect();
     assert!(pages.len() > 5, "{} pages: are their marks found?", pages.len());
-    // Two at a time, as each program has threads of its own.
-    std::thread::scope(|scope| {
-        let halves = pages.chunks(pages.len().div_ceil(2));
-        halves.for_each(|half| drop(scope.spawn(move || half.iter().for_each(run_page))));
-    });
+    cases::each(pages.iter().collect(), run_page);
 }
 
 /// Runs what a page marks, on a desk with the files that lie beside it.
 fn run_page(page: &Page) {
     let at = page.path.display();
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     let folder = root().join(page.path.parent().unwrap());
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let is_page = entry.path().extension().is_some_and(|extension| extension == "md");

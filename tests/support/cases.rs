@@ -7,8 +7,11 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// How many failures are shown.
 const SHOWN: usize = 5;
@@ -27,29 +30,113 @@ fn variable(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: expected a number, found `{text}`")))
 }
 
-/// Runs the cases of the test `test` of the target `target`. A case panics if the promise is broken, else says in a word or
-/// two how it went; how often each was said is given back and printed.
+/// How many threads share the cases of a test: as many as the test harness has, since the longest tests would else be the last, and
+/// alone.
+fn threads() -> usize {
+    let arguments: Vec<String> = std::env::args().collect();
+    let given = arguments.iter().enumerate().find_map(|(place, argument)| {
+        match argument.strip_prefix("--test-threads") {
+            Some("") => arguments.get(place + 1).cloned(),
+            Some(number) => number.strip_prefix('=').map(str::to_owned),
+            None => None,
+        }
+    });
+    let given = given.or_else(|| std::env::var("RUST_TEST_THREADS").ok());
+    let given = given.and_then(|given| given.parse::<NonZeroUsize>().ok());
+    given.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+}
+
+/// What is known of the cases so far.
+struct Tally {
+    left: Range<u64>,
+    done: u64,
+    went: BTreeMap<String, u64>,
+    failed: Vec<(u64, String)>,
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number of the next case, if there is to be one.
+fn next_case(tally: &Mutex<Tally>) -> Option<u64> {
+    let mut tally = locked(tally);
+    if tally.failed.len() < ENOUGH { tally.left.next() } else { None }
+}
+
+fn next_of<T>(left: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    locked(left).next()
+}
+
+/// Runs the cases of the test `test` of the target `target`, several at once. A case panics if the promise is broken, else says in a
+/// word or two how it went; how often each was said is given back and printed.
 ///
 /// # Panics
 /// If a case did. The message has the command that repeats the first.
+pub fn run(target: &str, test: &str, ci: u64, case: impl Fn(u64) -> String + Sync) -> BTreeMap<String, u64> {
+    divided(target, test, ci, threads(), case)
+}
+
+/// As [`run`], one after another: for cases that need something of which there is only one.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_alone(
+    target: &str,
+    test: &str,
+    ci: u64,
+    case: impl Fn(u64) -> String + Sync,
+) -> BTreeMap<String, u64> {
+    divided(target, test, ci, 1, case)
+}
+
+/// What is made of each, several at once, in their order.
+pub fn each<T: Send, R: Send>(all: Vec<T>, make: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let left = Mutex::new(all.into_iter().enumerate());
+    let made = Mutex::new(BTreeMap::new());
+    at_once(threads(), || {
+        while let Some((place, one)) = next_of(&left) {
+            let one = make(one);
+            locked(&made).insert(place, one);
+        }
+    });
+    made.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// Does the work on so many threads, this one among them.
+fn at_once(threads: usize, work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(&work)));
+        work();
+    });
+}
+
 #[allow(clippy::print_stdout, clippy::panic, reason = "a test's own report")]
-pub fn run(target: &str, test: &str, ci: u64, case: impl Fn(u64) -> String) -> BTreeMap<String, u64> {
+fn divided(
+    target: &str,
+    test: &str,
+    ci: u64,
+    threads: usize,
+    case: impl Fn(u64) -> String + Sync,
+) -> BTreeMap<String, u64> {
     let numbers = range(ci);
-    let mut went = BTreeMap::<String, u64>::new();
-    let mut failed = Vec::new();
-    let mut done = 0;
-    for number in numbers.clone() {
-        done += 1;
-        match catch_unwind(AssertUnwindSafe(|| case(number))) {
-            Ok(how) => *went.entry(how).or_default() += 1,
-            Err(payload) => failed.push((number, message(&*payload))),
+    let first = numbers.start;
+    let tally = Mutex::new(Tally { left: numbers, done: 0, went: BTreeMap::new(), failed: Vec::new() });
+    at_once(threads, || {
+        while let Some(number) = next_case(&tally) {
+            let how = catch_unwind(AssertUnwindSafe(|| case(number)));
+            let mut tally = locked(&tally);
+            tally.done += 1;
+            match how {
+                Ok(how) => *tally.went.entry(how).or_default() += 1,
+                Err(payload) => tally.failed.push((number, message(&*payload))),
+            }
         }
-        if failed.len() == ENOUGH {
-            break;
-        }
-    }
+    });
+    let Tally { done, went, mut failed, .. } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.sort_unstable();
     let counts: Vec<String> = went.iter().map(|(how, count)| format!("{count} {how}")).collect();
-    println!("{test}: {done} cases from {}: {}; {} failed", numbers.start, counts.join(", "), failed.len());
+    println!("{test}: {done} cases from {first}: {}; {} failed", counts.join(", "), failed.len());
     if let Some((first, _)) = failed.first() {
         let shown: Vec<String> =
             failed.iter().take(SHOWN).map(|(number, message)| format!("case {number}: {message}")).collect();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 /// Where the golden case lies.
 pub fn golden() -> PathBuf {
@@ -18,6 +19,27 @@ pub struct Desk {
     folder: tempfile::TempDir,
 }
 
+/// A folder whose files are in memory, if there is one with room for all desks: a container's has 64 MB as a rule. Who says where
+/// temporary files are to be (`TMPDIR`) is obeyed.
+pub fn memory() -> Option<&'static Path> {
+    static MEMORY: LazyLock<Option<&Path>> = LazyLock::new(|| {
+        let folder = Path::new("/dev/shm");
+        let mounts = fs::read_to_string("/proc/mounts").ok()?;
+        let options = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .rfind(|words| words[1] == "/dev/shm")?[3];
+        let kilobytes = options
+            .split(',')
+            .find_map(|option| option.strip_prefix("size=")?.strip_suffix('k')?.parse().ok());
+        // Without a size it is half of the machine's memory.
+        let is_large = kilobytes.is_none_or(|kilobytes: u64| kilobytes >= 1 << 20);
+        let is_ours = std::env::var_os("TMPDIR").is_none() && tempfile::tempfile_in(folder).is_ok();
+        (is_large && is_ours).then_some(folder)
+    });
+    *MEMORY
+}
+
 /// What a program said and how it ended.
 pub struct Said {
     pub code: i32,
@@ -26,20 +48,22 @@ pub struct Said {
 }
 
 impl Desk {
+    /// In memory, where the system has room for that: programs wait until a disk keeps what they write for good, and tests need not.
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    /// In memory, where the system has a place for that: thousands of cases should not wait for a disk that is told to keep each
-    /// file for good.
-    pub fn in_memory() -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = memory().map_or_else(tempfile::tempdir, tempfile::tempdir_in);
         Self { folder: folder.unwrap() }
     }
 
-    /// The same below another folder than the system's for temporary ones.
-    pub fn within(folder: &Path) -> Self {
-        Self { folder: tempfile::tempdir_in(folder).unwrap() }
+    /// For what all tests of a process share and none may take away: it goes with the process, however that ends.
+    pub fn of_process() -> Self {
+        let desk = Self::new();
+        // Its input ends when this process does. What stops a test by a key stops all of its group.
+        let mut last = Command::new("sh");
+        last.args(["-c", "trap '' HUP INT TERM; cat; rm -rf \"$0\""]).arg(desk.folder.path());
+        let last = last.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        // Without a shell it stays, as all that statics hold.
+        std::mem::forget(last);
+        desk
     }
 
     /// With the golden model as `roberta-base` in the cache, and the golden data as `data/raw/sst2`.

@@ -44,8 +44,10 @@ pub static SMALL: LazyLock<Small> = LazyLock::new(|| {
     Small { config, weights, encoder, verbalizer, texts }
 });
 
-/// One thread for all trainings, started by the first: a thread takes address space of its own, in its own time.
-static WORKERS: LazyLock<Workers> = LazyLock::new(|| Workers::new(1).unwrap());
+thread_local! {
+    /// One thread for all trainings of a thread, started by the first: it takes address space of its own, in its own time.
+    static WORKERS: Workers = Workers::new(1).unwrap();
+}
 
 impl Small {
     pub fn texts(&self) -> &[Encoded] {
@@ -107,6 +109,6 @@ impl Small {
     ) -> Result<Outcome, TuneError> {
         let (train_texts, dev) = self.texts.split_at(16);
         let data = TrainData { train: train_texts, dev, metric: Metric::Accuracy };
-        train(model, &data, options, run, &WORKERS, progress)
+        WORKERS.with(|workers| train(model, &data, options, run, workers, progress))
     }
 }

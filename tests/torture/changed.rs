@@ -163,7 +163,7 @@ struct Finished {
 
 /// Two chains and two trainings that differ in their seeds, each with the shards of a probe.
 static FINISHED: LazyLock<Finished> = LazyLock::new(|| {
-    let desk = Desk::in_memory();
+    let desk = Desk::of_process();
     places::data(&desk);
     for (name, other, flag) in [("one", "two", ""), ("trained", "trained-two", "--seed 7")] {
         let line = if name == "one" { CHAIN } else { TRAIN };

@@ -58,7 +58,7 @@ pub(crate) struct Stopped {
 }
 
 pub(crate) static STOPPED: LazyLock<Stopped> = LazyLock::new(|| {
-    let desk = Desk::in_memory();
+    let desk = Desk::of_process();
     places::data(&desk);
     let mut moments = 0;
     for (name, seed) in [("stopped", 0), ("other", 1)] {

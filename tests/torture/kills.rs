@@ -11,7 +11,7 @@ use crate::contents::{Contents, contents, differing};
 use crate::damage::Dice;
 use crate::stages::{copy_state, inputs};
 use crate::support::Desk;
-use crate::tracing::{command, memory, plain};
+use crate::tracing::{command, plain};
 
 /// Long enough to be hit in the middle, with evaluations and checkpoints on the way.
 const TRAIN: &str = "skn-train --model model --task-file task.toml --data data --prompt_size 3 --bz 4 --epoch 6 \
@@ -84,7 +84,7 @@ fn do_later(desk: &Desk, place: &std::path::Path, method: &str, threads: usize) 
 /// whole one takes, and the threads of each part. Where exactly a kill falls is up to the machine, and any place must do.
 #[test]
 fn killed_and_resumed() {
-    let desk = memory().map_or_else(Desk::new, |memory| Desk::within(&memory));
+    let desk = Desk::new();
     inputs(&desk.path("inputs"));
     let straight: BTreeMap<&str, Straight> =
         METHODS.iter().map(|method| (*method, Straight::of(&desk, method))).collect();

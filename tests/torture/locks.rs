@@ -139,8 +139,8 @@ fn one_writer() {
         let known = dice.one_of(&writers);
         let place = shop.place(known, &format!("locks {number}"));
         match dice.below(3) {
-            0 => killed_holder(&shop, known, &place, &mut dice),
-            _ => race(&shop, known, &place, &mut dice),
+            0 => killed_holder(shop, known, &place, &mut dice),
+            _ => race(shop, known, &place, &mut dice),
         }
     });
     let refused: u64 = went.iter().filter(|(how, _)| how.contains("refused")).map(|(_, count)| count).sum();

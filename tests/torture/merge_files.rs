@@ -186,7 +186,7 @@ fn shard(
 
 #[test]
 fn trees_of_shards() {
-    let (desk, session) = (Desk::in_memory(), Session::new(Compute::default()).unwrap());
+    let (desk, session) = (Desk::new(), Session::new(Compute::default()).unwrap());
     let went = cases::run("torture", "merge_files::trees_of_shards", 300, |number| {
         let mut dice = Dice::of(number);
         let count = 1 + dice.below(6);
@@ -303,7 +303,7 @@ fn trees_of_shards() {
 /// Averages count further than counts do.
 #[test]
 fn more_texts_than_averages_can_count() {
-    let (desk, session) = (Desk::in_memory(), Session::new(Compute::default()).unwrap());
+    let (desk, session) = (Desk::new(), Session::new(Compute::default()).unwrap());
     let rows: Vec<Row> = (0..3).map(|class| Row { class: class % 2, values: vec![1 << 30; 12] }).collect();
     for (times, fits) in
         [(MOST_AVERAGED / 3, true), (MOST_AVERAGED / 3 + 1, false), (MOST_AVERAGED / 2, false)]

@@ -18,7 +18,7 @@ fn refused(said: &Said, parts: &[&str]) {
 
 #[test]
 fn counts_of_another_model_are_not_ranked_with_these() {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     places::data(&desk);
     let place = Place::new(&desk, "case");
     let run = |line: &str| run_in(&desk, &place.0, line);
@@ -46,7 +46,7 @@ fn counts_of_another_model_are_not_ranked_with_these() {
 
 #[test]
 fn binarized_data_that_were_made_anew_are_noticed() {
-    let desk = Desk::in_memory();
+    let desk = Desk::new();
     let place = Place::new(&desk, "case");
     let run = |line: &str| run_in(&desk, &place.0, line);
     let inference = skn_demo::task_files("inference").unwrap();

@@ -135,18 +135,18 @@ fn the_power_is_cut() {
         println!("power::the_power_is_cut: skipped, no disk can be made here: {why}");
         return;
     }
-    let went = cases::run("torture", "power::the_power_is_cut", 50, |number| {
+    let went = cases::run_alone("torture", "power::the_power_is_cut", 50, |number| {
         let mut dice = Dice::of(number);
         let known = dice.one_of(&writers);
         let folder = shop.desk.path(&format!("power {number}"));
         let said = shop.desk.path(&format!("said {number}"));
         let mut disk = Disk::new(&folder).unwrap();
         let place = disk.point.join("desk");
-        copy(&shop, known, &place);
-        let took = time(&shop, known, &place);
-        copy(&shop, known, &place);
+        copy(shop, known, &place);
+        let took = time(shop, known, &place);
+        copy(shop, known, &place);
         let cut = dice.one_of(&[LOG_LOST, LOG_LOST, LOG_FLUSHED]);
-        let mut child = start(&shop, &place, &known.stage.line, &said);
+        let mut child = start(shop, &place, &known.stage.line, &said);
         let ended = match dice.below(4) {
             0 => child.wait().unwrap().code(),
             1 if known.is_training() => {
@@ -172,7 +172,7 @@ fn the_power_is_cut() {
                 "ended well"
             }
             Some(130) => {
-                check_checkpoint(&shop, known, &place, &text);
+                check_checkpoint(shop, known, &place, &text);
                 "saved on a signal"
             }
             Some(code) => panic!("{}: exit code {code}\n{text}", known.stage.line),

@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex};
 use crate::cases;
 use crate::damage::Dice;
 use crate::places::{Place, contents, differing, done};
-use crate::support::{Desk, write};
+use crate::support::{Desk, memory, write};
 
 /// A task of pairs with three classes, which can be made into two of two.
 const THREE: &str = "name = \"three\"\ntext = [\"premise\", \"hypothesis\"]\nlabels = [\"negative\", \"neutral\", \
@@ -43,12 +43,6 @@ static FAKETIME: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     found.into_iter().find(|path| path.is_file())
 });
 
-/// A file system in memory, which lists files in another order than one on a disk, where there is one.
-fn memory() -> Option<PathBuf> {
-    let place = Path::new("/dev/shm");
-    tempfile::tempfile_in(place).is_ok().then(|| place.to_path_buf())
-}
-
 impl Around {
     fn of(number: u64) -> Self {
         let mut dice = Dice::of(number);
@@ -77,7 +71,8 @@ impl Around {
                 Some("+0 x10"),
             ]),
             order,
-            data: memory().filter(|_| dice.below(2) == 0).unwrap_or_else(std::env::temp_dir),
+            // One in memory lists files in another order than one on a disk.
+            data: memory().filter(|_| dice.below(2) == 0).map_or_else(std::env::temp_dir, Path::to_path_buf),
         }
     }
 
@@ -209,7 +204,7 @@ fn every_stage() {
         println!("same::every_stage: without libfaketime all runs have the machine's clock");
     }
     if memory().is_none() {
-        println!("same::every_stage: without /dev/shm all data lie on one file system");
+        println!("same::every_stage: without files in memory (/dev/shm) all data lie on one file system");
     }
     let desk = Desk::new();
     let usual = Around {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -80,7 +80,12 @@ pub(crate) fn can_trace(test: &str) -> bool {
 ///
 /// # Panics
 /// If it hangs.
-pub(crate) fn run(mut command: Command, place: &Path) -> Ended {
+pub(crate) fn run(command: Command, place: &Path) -> Ended {
+    attended(command, place, &mut |_| ())
+}
+
+/// The same, with something that is done every now and then meanwhile, and is told the group of processes.
+fn attended(mut command: Command, place: &Path, attend: &mut dyn FnMut(u32)) -> Ended {
     let [out, err] = ["stdout", "stderr"].map(|name| place.join(format!(".{name}")));
     // A group of its own, so that all of it can be killed.
     let mut child = command
@@ -96,10 +101,11 @@ pub(crate) fn run(mut command: Command, place: &Path) -> Ended {
             break status;
         }
         if began.elapsed() > PATIENCE {
-            Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", child.id())]).status().unwrap();
+            signal(child.id(), "KILL");
             child.wait().unwrap();
             panic!("{command:?} hangs: {}", read(&err));
         }
+        attend(child.id());
         std::thread::sleep(Duration::from_micros(500));
     };
     Ended {
@@ -108,6 +114,10 @@ pub(crate) fn run(mut command: Command, place: &Path) -> Ended {
         stdout: read(&out),
         stderr: read(&err),
     }
+}
+
+fn signal(group: u32, name: &str) {
+    Command::new("kill").args(["-s", name, "--", &format!("-{group}")]).status().unwrap();
 }
 
 fn read(file: &Path) -> String {
@@ -145,8 +155,49 @@ pub(crate) fn traced(
     injection: Option<&Injection>,
     threads: Threads,
 ) -> (Ended, String) {
+    let injection = injection.map(ToString::to_string);
+    let command = strace(desk, place, line, calls, injection.as_deref(), threads);
+    (run(command, place), read(&place.join(LOG)))
+}
+
+/// Stops a program behind each call of these names that its main thread makes, for somebody to see what is there then.
+pub(crate) fn seen_at_each(
+    desk: &Desk,
+    place: &Path,
+    line: &str,
+    calls: &str,
+    see: &mut dyn FnMut(),
+) -> Ended {
+    let injection = format!("{calls}:signal=STOP");
+    let command = strace(desk, place, line, calls, Some(&injection), Threads::Main);
+    let mut stops = 0;
+    let ended = attended(command, place, &mut |group| {
+        let log = fs::read_to_string(place.join(LOG)).unwrap_or_default();
+        let so_far = log.matches("--- stopped by SIGSTOP ---").count();
+        if so_far > stops {
+            stops = so_far;
+            see();
+            signal(group, "CONT");
+        }
+    });
+    assert!(stops > 0, "{line}: was not stopped: {}", ended.stderr);
+    ended
+}
+
+/// What strace noted, in the place of a program.
+const LOG: &str = ".trace";
+
+/// A command line under strace, ready to run.
+fn strace(
+    desk: &Desk,
+    place: &Path,
+    line: &str,
+    calls: &str,
+    injection: Option<&str>,
+    threads: Threads,
+) -> Command {
     let inner = command(desk, place, line);
-    let log = place.join(".trace");
+    let log = place.join(LOG);
     let mut command = Command::new("strace");
     if threads == Threads::All {
         // Much faster, but strace sends no signals then.
@@ -163,7 +214,7 @@ pub(crate) fn traced(
             None => command.env_remove(name),
         };
     }
-    (run(command, place), read(&log))
+    command
 }
 
 /// The calls of the main thread on files in `place`, of a program of which it alone was traced.
@@ -197,10 +248,4 @@ pub(crate) fn file_of(arguments: &str, place: &Path) -> Option<String> {
         (_, Some((_, rest))) => inside(rest.split_once('>')?.0).filter(|_| rest.starts_with('/')),
         (None, None) => None,
     }
-}
-
-/// A folder under which files are in memory, if there is one: tests that start thousands of programs wait for no disk.
-pub(crate) fn memory() -> Option<PathBuf> {
-    let folder = Path::new("/dev/shm");
-    tempfile::tempdir_in(folder).is_ok().then(|| folder.into())
 }

@@ -18,15 +18,11 @@ pub struct Found {
     pub words: Vec<String>,
 }
 
-/// Tunes a prompt for so many epochs, and the pruned model for so many; leaves the runs in a folder.
-pub fn chain(session: &Session, run: &Path, epochs: [u64; 2], texts: &[Text]) -> Result<Found> {
+/// Tunes a prompt on the demo's sentiment, and the pruned model again; leaves the runs in a folder.
+pub fn chain(session: &Session, subject: Subject, run: &Path, texts: &[Text]) -> Result<Found> {
     let task = run.join("sentiment");
     let (averages, masks) = (task.join("train_avg"), run.join("info/sentiment"));
-    let train = |mut train: Train, epochs| {
-        train.training.epochs = Some(epochs);
-        session.train(&train)
-    };
-    train(Train::new(Subject::demo("sentiment"), run), epochs[0])?;
+    session.train(&Train::new(subject, run))?;
     let types = [ProbeType::Acc, ProbeType::AccMean, ProbeType::AccMax, ProbeType::Speed];
     let probed = session.probe(&Probe::of(run, &types))?;
     let mut select = Select::new(task.join("dev_perf"), run);
@@ -42,7 +38,7 @@ pub fn chain(session: &Session, run: &Path, epochs: [u64; 2], texts: &[Text]) ->
     session.prune(&prune)?;
     let mut retrain = Train::new(Subject::default(), &tuned);
     retrain.tuned = Tuned::of(&pruned).by(TunedMethod::PrunePrompt);
-    train(retrain, epochs[1])?;
+    session.train(&retrain)?;
     let on_test = |run: &Path| -> Result<f64> {
         let mut probe = Probe::of(run, &[ProbeType::Speed]);
         probe.tuned.method = Some(TunedMethod::PrunePrompt);

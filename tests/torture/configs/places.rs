@@ -124,16 +124,11 @@ impl Desks {
         Self(desks)
     }
 
-    pub(super) fn of(&self, place: &Place) -> &Desk {
-        &self.0[place.desk]
-    }
-
-    /// Takes away what a program made.
-    pub(super) fn clean(&self, place: &Place) {
-        let out = self.of(place).path("out");
-        if out.exists() {
-            fs::remove_dir_all(out).unwrap();
-        }
+    /// A copy of a place's files, for one case.
+    pub(super) fn copy_of(&self, place: &Place) -> Desk {
+        let desk = Desk::new();
+        copy(&self.0[place.desk].path(""), &desk.path(""));
+        desk
     }
 }
 

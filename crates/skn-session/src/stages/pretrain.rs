@@ -317,17 +317,18 @@ struct Group {
 
 impl Watch {
     fn new(encoder: &TextEncoder, seed: u64, stage: Curriculum) -> Result<Self> {
+        let documents: Vec<Document> =
+            (0..REPORT_DOCUMENTS).map(|sample| document(seed, REPORT_STEP, sample, stage)).collect();
         let mut groups = Vec::new();
         for task in skn_demo::TASKS {
             let words = encoder.verbalizer(&named_task(task)?.labels)?.ids;
             for (claim, claim_name) in [(Claim::Right, "right"), (Claim::Wrong, "wrong")] {
                 let mut texts = Vec::new();
-                for sample in 0..REPORT_DOCUMENTS {
-                    let document = document(seed, REPORT_STEP, sample, stage);
+                for document in &documents {
                     if let [line] = document.opening.as_slice()
                         && (line.claim, line.task) == (claim, task)
                     {
-                        let mut ids = Tokens::of(encoder, &document, false)?.ids;
+                        let mut ids = Tokens::of(encoder, document, false)?.ids;
                         let target = std::mem::replace(&mut ids[0], known(encoder.mask_id())?);
                         texts.push((ids, target));
                     }
