@@ -31,8 +31,9 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// How many threads share the cases of a test: as many as the test harness has, since the longest tests would else be the last, and
-/// alone.
+/// alone. But four at most, as other tests run beside it, each case starts programs, and some fill a disk that is in memory.
 fn threads() -> usize {
+    const MOST: usize = 4;
     let arguments: Vec<String> = std::env::args().collect();
     let given = arguments.iter().enumerate().find_map(|(place, argument)| {
         match argument.strip_prefix("--test-threads") {
@@ -43,7 +44,7 @@ fn threads() -> usize {
     });
     let given = given.or_else(|| std::env::var("RUST_TEST_THREADS").ok());
     let given = given.and_then(|given| given.parse::<NonZeroUsize>().ok());
-    given.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+    given.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get).min(MOST)
 }
 
 /// What is known of the cases so far.

@@ -19,21 +19,21 @@ pub struct Desk {
     folder: tempfile::TempDir,
 }
 
-/// A folder whose files are in memory, if there is one with room for all desks: a container's has 64 MB as a rule. Who says where
-/// temporary files are to be (`TMPDIR`) is obeyed.
+/// A folder whose files are in memory, if there is one with room for all desks: a container's has 64 MB as a rule, and one may be full.
+/// Who says where temporary files are to be (`TMPDIR`) is obeyed.
 pub fn memory() -> Option<&'static Path> {
     static MEMORY: LazyLock<Option<&Path>> = LazyLock::new(|| {
         let folder = Path::new("/dev/shm");
         let mounts = fs::read_to_string("/proc/mounts").ok()?;
-        let options = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .rfind(|words| words[1] == "/dev/shm")?[3];
-        let kilobytes = options
-            .split(',')
-            .find_map(|option| option.strip_prefix("size=")?.strip_suffix('k')?.parse().ok());
-        // Without a size it is half of the machine's memory.
-        let is_large = kilobytes.is_none_or(|kilobytes: u64| kilobytes >= 1 << 20);
+        mounts.lines().find(|line| line.split(' ').nth(1) == Some("/dev/shm"))?;
+        // What is free there, and in the machine, which has to give it.
+        let told = Command::new("df").args(["-Pk", "/dev/shm"]).output().ok()?;
+        let told = String::from_utf8(told.stdout).ok()?;
+        let free: u64 = told.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+        let memory = fs::read_to_string("/proc/meminfo").ok()?;
+        let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let available: u64 = available.split_whitespace().next()?.parse().ok()?;
+        let is_large = free.min(available / 2) >= 1 << 20;
         let is_ours = std::env::var_os("TMPDIR").is_none() && tempfile::tempfile_in(folder).is_ok();
         (is_large && is_ours).then_some(folder)
     });

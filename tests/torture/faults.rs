@@ -48,9 +48,18 @@ fn a_call_fails() {
         // A child process that reads data or a tokenizer counts its own calls, and may fail before.
         let threads = if dice.below(5) == 0 { Threads::All } else { Threads::Main };
         let injection = Injection { call: call.name.clone(), number: call.number, onward, what: what.into() };
-        let place = shop.place(known, &format!("fault {number}"));
-        let (ended, log) =
-            traced(&shop.desk, &place, &known.stage.line, &call.name, Some(&injection), threads);
+        let (mut place, mut ended, mut log);
+        let mut tries = 0;
+        // As in `torn`: a call that was not reached is tried again.
+        loop {
+            place = shop.place(known, &format!("fault {number} {tries}"));
+            (ended, log) =
+                traced(&shop.desk, &place, &known.stage.line, &call.name, Some(&injection), threads);
+            tries += 1;
+            if log.contains("(INJECTED)") || ended.signal.is_some() || ended.code != 0 || tries == 3 {
+                break;
+            }
+        }
         let case = format!("{}: {injection} on {}", known.stage.line, call.file);
         if !log.contains("(INJECTED)") {
             // Weights are read by whichever thread comes first.

@@ -85,10 +85,15 @@ fn fewest(traces: &[Vec<Call>]) -> Vec<Call> {
         calls.iter().map(|call| (call.name.clone(), call.number)).collect()
     };
     let all: Vec<BTreeMap<String, usize>> = traces.iter().map(|calls| counts(calls)).collect();
+    // A run that has none of a name is not the one to be counted.
+    let has = |name: &str| {
+        let name = name.to_owned();
+        let all = &all;
+        (0..all.len()).filter(move |&other| all[other].contains_key(&name))
+    };
     let mut chosen = Vec::new();
     for (trace, calls) in traces.iter().enumerate() {
-        let is_of =
-            |call: &&Call| (0..all.len()).min_by_key(|&other| all[other].get(&call.name)) == Some(trace);
+        let is_of = |call: &&Call| has(&call.name).min_by_key(|&other| all[other][&call.name]) == Some(trace);
         chosen.extend(calls.iter().filter(is_of).cloned());
     }
     chosen

@@ -16,9 +16,9 @@ const NAMED: usize = 3;
 /// So many rows of train are looked at together, of those that are stored; more where they would be too many portions.
 const TOGETHER: usize = 1 << 13;
 
-/// Each portion reads all that was noted of train once more, so that there is a limit to them: of more than a million rows memory then
+/// Each portion reads all that was noted of train once more, so that there is a limit to them: of more than 262,144 rows memory then
 /// has a byte each.
-const PORTIONS: usize = 128;
+const PORTIONS: usize = 32;
 
 /// What stands for a row's texts where all of them are too many: no two that differ are ever met with the same.
 const HASH: usize = 16;

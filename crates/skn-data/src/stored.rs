@@ -1,4 +1,4 @@
-//! Texts as tokens, of which memory holds some thousands, however many there are.
+//! Texts as tokens, of which memory holds about a thousand, however many there are.
 
 use std::cmp::Reverse;
 use std::io;
@@ -35,7 +35,7 @@ const HEAD: usize = 5 * 8;
 /// let stored = store.finish()?;
 /// assert_eq!(TextList::from(&stored).len(), 10_000);
 /// assert_eq!(stored.chosen(|place| place % 2_000 == 1)?[3], texts[6_001]);
-/// // In batches they are by length among some thousands; texts in memory among all.
+/// // In batches they are by length among a thousand; texts in memory among all.
 /// let packed = Packed::new(&stored, 4, 2048, 128, 1)?;
 /// let of = |number| packed.batch(number).map(|batch| batch.len());
 /// let lengths = (0..packed.len()).map(of).collect::<Result<Vec<_>, _>>()?;

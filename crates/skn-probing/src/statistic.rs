@@ -86,7 +86,7 @@ pub trait Statistic: Any + Send + Sync {
     /// If the texts are none that it can be of.
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>>;
 
-    /// Is given a row of activations that it reads: all of them are finite. Of a layer, rows come text by text.
+    /// Is given a row of activations that it reads: all of them are finite. Of a layer, rows come text by text, and together.
     ///
     /// # Errors
     /// If they are not what can be taken; that ends the pass.

@@ -267,13 +267,32 @@ impl BatchBins {
     }
 
     /// Takes activations of a text at a place of a layer.
-    pub(super) fn take(&mut self, ends: &Ends, layer: usize, text: usize, place: usize, values: &[f32]) {
+    ///
+    /// # Errors
+    /// If the layer was ended: another came meanwhile.
+    pub(super) fn take(
+        &mut self,
+        ends: &Ends,
+        layer: usize,
+        text: usize,
+        place: usize,
+        values: &[f32],
+    ) -> Result<()> {
         if self.layer != Some(layer) {
             self.end_layer();
+            if self.added[layer] {
+                let found = format!("some of layer {layer} again");
+                return Err(ProbingError::mismatch(
+                    "rows of activations",
+                    "those of a layer together",
+                    found,
+                ));
+            }
             self.layer = Some(layer);
         }
         let bins = &mut self.bins[text * self.places + place..][..values.len()];
         ends.bins(layer * self.places + place, values, bins);
+        Ok(())
     }
 
     /// Adds the layer at hand.

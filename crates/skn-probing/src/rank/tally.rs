@@ -150,7 +150,7 @@ impl Tally {
             }
             Self::Bins(bins) => {
                 let place = at - row.layer * bins.places();
-                bins.take(&with.ends, row.layer, row.text, place, values);
+                bins.take(&with.ends, row.layer, row.text, place, values)?;
             }
             Self::Weighted(sums) if ranking != Ranking::Cett => {
                 let slopes = row.slopes.map(|slopes| match ranking {

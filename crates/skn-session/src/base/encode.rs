@@ -40,7 +40,7 @@ impl Base<'_> {
     }
 
     /// As [`Self::encode`], but that texts of the rows `own` alone are kept, in a file of this folder where they are many: memory then
-    /// holds some thousands of them at a time. What is told is of all.
+    /// holds some of them at a time. What is told is of all.
     ///
     /// # Errors
     /// As [`Self::encode`]; if the file can't be written, or it is cancelled.
