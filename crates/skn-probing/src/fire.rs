@@ -352,12 +352,24 @@ impl Part {
                 file.u8_range(FIRE, None, start..start + length)
             }
             Bits::Spool(kept) => {
-                let mut rows = vec![0; self.texts * bytes];
-                for (slot, row) in rows.chunks_exact_mut(bytes).enumerate() {
-                    let place = slot * shape.of_text() + shape.offset(layer, position);
-                    kept.spool.read(place as u64, row)?;
+                /// Texts whose bits are turned at once; whole bytes of them.
+                const SOME: usize = 1024;
+                let stride = self.texts.div_ceil(8);
+                let mut bits = vec![0; shape.neurons * stride];
+                for first in (0..self.texts).step_by(SOME) {
+                    let texts = SOME.min(self.texts - first);
+                    let mut rows = vec![0; texts * bytes];
+                    for (slot, row) in (first..).zip(rows.chunks_exact_mut(bytes.max(1))) {
+                        let place = slot * shape.of_text() + shape.offset(layer, position);
+                        kept.spool.read(place as u64, row)?;
+                    }
+                    let turned = transpose(&rows, texts, shape.neurons);
+                    let of_neurons = turned.chunks_exact(texts.div_ceil(8));
+                    for (to, from) in bits.chunks_exact_mut(stride).zip(of_neurons) {
+                        to[first / 8..][..from.len()].copy_from_slice(from);
+                    }
                 }
-                Ok(Cow::Owned(transpose(&rows, self.texts, shape.neurons)))
+                Ok(Cow::Owned(bits))
             }
         }
     }

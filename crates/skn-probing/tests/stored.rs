@@ -15,7 +15,7 @@ use skn_probing::{
     Workers, collect, collect_gradients, part,
 };
 
-use support::{model, texts};
+use support::{NEURONS, model, model_with, texts};
 
 /// The tokens that answer.
 const WORDS: [u32; 2] = [6, 7];
@@ -47,37 +47,42 @@ fn ranks(model: &LanguageModel, average: &Average, of: &[Ranking]) -> Vec<Box<dy
 }
 
 /// What two passes take of texts, one without and one with gradients.
-fn both(texts: TextList<'_>, threads: usize, token_budget: usize) -> Vec<(String, Vec<u8>)> {
-    let (model, workers, folder) = (model(), Workers::new(threads).unwrap(), tempfile::tempdir().unwrap());
+fn both(
+    model: &LanguageModel,
+    texts: TextList<'_>,
+    threads: usize,
+    token_budget: usize,
+) -> Vec<(String, Vec<u8>)> {
+    let (workers, folder) = (Workers::new(threads).unwrap(), tempfile::tempdir().unwrap());
     let options = PassOptions { token_budget, ..PassOptions::new(&workers) };
-    let average: Box<dyn Statistic> = Box::new(Average::new(&model, Pool::Position).unwrap().with_variance());
-    let mut taken = collect("averaging", &model, texts, 2, vec![average], &options).unwrap();
+    let average: Box<dyn Statistic> = Box::new(Average::new(model, Pool::Position).unwrap().with_variance());
+    let mut taken = collect("averaging", model, texts, 2, vec![average], &options).unwrap();
     let average = part::<Average>(taken.remove(0)).unwrap();
     let threshold = average.threshold().unwrap();
     let neurons = vec![NeuronPlace { layer: 1, index: 2, position: 1 }];
     let spool = Spool::new(folder.path()).unwrap();
     let mut statistics: Vec<Box<dyn Statistic>> = vec![
-        Box::new(Average::new(&model, Pool::Max).unwrap()),
-        Box::new(Count::new(&model, &threshold, 2).unwrap()),
-        Box::new(Fires::new(&model, &threshold, texts, None, spool).unwrap()),
-        Box::new(Top::new(&model, Pool::Position, neurons).unwrap()),
-        Box::new(Capture::new(&model, (1, 3), texts).unwrap()),
+        Box::new(Average::new(model, Pool::Max).unwrap()),
+        Box::new(Count::new(model, &threshold, 2).unwrap()),
+        Box::new(Fires::new(model, &threshold, texts, None, spool).unwrap()),
+        Box::new(Top::new(model, Pool::Position, neurons).unwrap()),
+        Box::new(Capture::new(model, (1, 3), texts).unwrap()),
     ];
     let streaming: Vec<Ranking> = Ranking::ALL.into_iter().filter(|ranking| ranking.streams()).collect();
-    statistics.extend(ranks(&model, &average, &streaming));
+    statistics.extend(ranks(model, &average, &streaming));
     let numbers = (0..TEXTS).map(|row| (row % 7) as f32 / 2.0 - 1.5).collect::<Vec<_>>();
-    let correlation = Rank::new(Ranking::Correlation, &model, &average, 2, 0).unwrap();
+    let correlation = Rank::new(Ranking::Correlation, model, &average, 2, 0).unwrap();
     statistics.push(Box::new(correlation.with_numbers("length", Arc::new(numbers))));
-    let mut all = files(collect("counting", &model, texts, 2, statistics, &options).unwrap());
-    let statistics = ranks(&model, &average, &[Ranking::Taylor, Ranking::Gradient]);
-    all.extend(files(collect_gradients(&model, texts, &WORDS, statistics, None, &options).unwrap()));
+    let mut all = files(collect("counting", model, texts, 2, statistics, &options).unwrap());
+    let statistics = ranks(model, &average, &[Ranking::Taylor, Ranking::Gradient]);
+    all.extend(files(collect_gradients(model, texts, &WORDS, statistics, None, &options).unwrap()));
     all.push(("average".into(), average.to_bundle(&Metadata::new()).unwrap().to_bytes().unwrap()));
     all
 }
 
 #[test]
 fn a_store_of_two_rounds_gives_what_a_slice_gives() {
-    let texts = texts(TEXTS, 3);
+    let (model, texts) = (model(), texts(TEXTS, 3));
     let stored = stored(&texts);
     // Or this would compare a slice with itself: in the file they are in other batches.
     let places = |list: TextList<'_>| {
@@ -85,10 +90,10 @@ fn a_store_of_two_rounds_gives_what_a_slice_gives() {
         (0..packed.len()).map(|number| packed.batch(number).unwrap().places).collect::<Vec<_>>()
     };
     assert_ne!(places(TextList::from(&stored)), places(TextList::from(&texts)));
-    let expected = both(TextList::from(&texts), 1, 2048);
+    let expected = both(&model, TextList::from(&texts), 1, 2048);
     assert_eq!(expected.len(), 16);
     for threads in [1, 3] {
-        let found = both(TextList::from(&stored), threads, 2048);
+        let found = both(&model, TextList::from(&stored), threads, 2048);
         for ((name, found), (expected_name, expected)) in found.iter().zip(&expected) {
             assert_eq!(name, expected_name);
             assert!(found == expected, "{name} of {threads} threads");
@@ -100,12 +105,16 @@ fn a_store_of_two_rounds_gives_what_a_slice_gives() {
 #[test]
 fn batches_that_take_memory_of_others_give_what_one_batch_gives() {
     let texts = &texts(300, 3);
-    let one = both(TextList::from(texts), 1, usize::MAX);
-    for (budget, threads) in [(512, 1), (128, 2)] {
-        let found = both(TextList::from(texts), threads, budget);
-        for ((name, found), (_, one)) in found.iter().zip(&one) {
-            assert!(found == one, "{name} in batches of {budget} rows");
+    // Also of layers that have other widths, and of one that has no neuron.
+    for model in [model(), model_with(&[3, 9], |_| {}), model_with(&[0, NEURONS], |_| {})] {
+        let one = both(&model, TextList::from(texts), 1, usize::MAX);
+        for (budget, threads) in [(512, 1), (128, 2)] {
+            let found = both(&model, TextList::from(texts), threads, budget);
+            for ((name, found), (_, one)) in found.iter().zip(&one) {
+                let widths = &model.config().intermediate_sizes;
+                assert!(found == one, "{name} of {widths:?} in batches of {budget} rows");
+            }
+            assert_eq!(found.len(), one.len());
         }
-        assert_eq!(found.len(), one.len());
     }
 }
