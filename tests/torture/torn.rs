@@ -45,7 +45,7 @@ fn killed_at_a_call() {
         let mut dice = Dice::of(number);
         // Spread over all programs also where there are fewer cases than calls.
         let (known, call) = all[number.wrapping_mul(7919) as usize % all.len()];
-        let (place, ended) = killed(&shop, known, call, &format!("torn {number}"));
+        let (place, ended) = killed(shop, known, call, &format!("torn {number}"));
         let what = format!("{} {call:?}", known.stage.name);
         assert_eq!(ended.signal, Some(9), "{what}: exit code {}\n{}", ended.code, ended.stderr);
         let mut new = known.check_whole(&place, &what);

@@ -92,7 +92,7 @@ impl OnDevice {
         let places = dims.elements();
         // Each position of a layer in arrays `[.., positions, width]`, and where it stands among all places.
         let each = |[positions, width]: [usize; 2], length: usize| {
-            let all = if width == 0 { 0 } else { length / width };
+            let all = length.checked_div(width).unwrap_or(0);
             (0..all).map(move |row| {
                 let (outer, position) = (row / positions, row % positions);
                 (outer * places + dims.place(layer, position), row * width..(row + 1) * width)
