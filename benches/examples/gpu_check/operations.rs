@@ -31,6 +31,9 @@ const ACTIVATIONS: [Activation; 5] =
 /// What is done with variables, on whatever device they are.
 type Run = dyn Fn(&[Var]) -> Result<Tensor>;
 
+/// The shape of an input, and how far its numbers go from 0.
+type Input<'a> = (&'a [usize], f32);
+
 /// An operation at one size, in one form.
 struct Case {
     name: String,
@@ -342,9 +345,9 @@ fn layer_norm_of_linear(short: bool, precision: Precision) -> Vec<Case> {
     for &[rows, width] in norm_sizes(short) {
         for (trained_x, probability) in [(false, None), (false, Some(0.3)), (true, None), (true, Some(0.3))] {
             let inputs = 37;
-            let (x, weight): ((&[usize], f32), (&[usize], f32)) =
+            let (x, weight): (Input<'_>, Input<'_>) =
                 ((&[rows, inputs], 1.0), (&[width, inputs], reach(inputs)));
-            let (each, sum): ((&[usize], f32), (&[usize], f32)) = ((&[width], 1.0), (&[rows, width], 1.0));
+            let (each, sum): (Input<'_>, Input<'_>) = ((&[width], 1.0), (&[rows, width], 1.0));
             let name = format!("{rows} x {inputs} x {width}, trained {trained_x}, dropout {probability:?}");
             cases.push(case(name, &[x, weight, each, each, each, sum], move |variables| {
                 let x = trained(&variables[0], trained_x);
