@@ -304,7 +304,9 @@ fn parse(bytes: &[u8], settings: &Settings, file: &str) -> Result<(Tokenizer, bo
         let said = error.to_string().replace("EOF while parsing", "the text ends within");
         (None, format!("not a tokenizer: {said}"))
     };
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(wrong)?;
+    let text = str::from_utf8(bytes).map_err(|error| (None, format!("not a tokenizer: {error}")))?;
+    // Not `from_bytes`: it is generic, and all that reads a tokenizer would be compiled once more in this crate.
+    let mut tokenizer: Tokenizer = text.parse().map_err(wrong)?;
     let cut = tokenizer.get_truncation();
     let cut_left = cut.is_some_and(|cut| matches!(cut.direction, TruncationDirection::Left));
     tokenizer.with_truncation(None).map_err(wrong)?;
