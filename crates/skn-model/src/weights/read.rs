@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use skn_artifact::{TensorDigest, hash_of_digests};
-use skn_kernels::{Backend, numbers_on};
+use skn_kernels::{Backend, not_finite, numbers_on};
 
 use super::places::Places;
 use super::processors::on_all_processors;
@@ -13,7 +13,7 @@ use super::{NoHead, Stored, Weight, Weights};
 use crate::architecture::Form;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::finite::{infinite, not_finite};
+use crate::finite::infinite;
 use crate::folder::ModelFolder;
 use crate::shapes::{first_of_head, has_head, tensors as tensors_of};
 
