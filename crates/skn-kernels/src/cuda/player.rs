@@ -1,7 +1,7 @@
 //! The host in place of a GPU: a program that plays blocks and threads runs the same kernels, launch by launch.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, DType, Error, Result, Storage, bail};
 use super::launch::{Argument, Launch, Made, Output};
 use crate::cpu::with_slices;
 
-static PLAYER: OnceLock<Mutex<Player>> = OnceLock::new();
+static PLAYERS: OnceLock<Players> = OnceLock::new();
 
 /// From now on, has a program play the kernels of GPUs, and computes every operation on CPU tensors by them, in the whole
 /// process. It is for tests on machines without a card, and slow.
@@ -21,17 +21,32 @@ static PLAYER: OnceLock<Mutex<Player>> = OnceLock::new();
 /// # Errors
 /// If the program can't be started, or this was called before.
 pub fn play_on_host(program: &Path) -> io::Result<()> {
-    let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(io::Error::other("the player has no standard input or output"));
-    };
-    let player = Player { _child: child, input: BufWriter::new(input), output: BufReader::new(output) };
-    PLAYER.set(Mutex::new(player)).map_err(|_| io::Error::other("a player is there already"))
+    let free = Mutex::new(vec![Player::start(program)?]);
+    let players = Players { program: program.to_owned(), free };
+    PLAYERS.set(players).map_err(|_| io::Error::other("a player is there already"))
 }
 
 /// Whether CPU tensors are computed by the kernels of GPUs.
 pub(crate) fn plays() -> bool {
-    PLAYER.get().is_some()
+    PLAYERS.get().is_some()
+}
+
+/// As many as there are threads that launch at a time: an answer belongs to the question before it.
+struct Players {
+    program: PathBuf,
+    /// Those that wait for a launch.
+    free: Mutex<Vec<Player>>,
+}
+
+impl Players {
+    fn take(&self) -> io::Result<Player> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.map_or_else(|| Player::start(&self.program), Ok)
+    }
+
+    fn give_back(&self, player: Player) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(player);
+    }
 }
 
 struct Player {
@@ -58,11 +73,11 @@ mod tag {
 
 /// Runs a kernel, and gives what it wrote.
 pub(super) fn launch(launch: Launch) -> Result<Vec<Option<Made>>> {
-    let Some(player) = PLAYER.get() else {
+    let Some(players) = PLAYERS.get() else {
         bail!("{}: no program plays the kernels of GPUs", launch.kernel);
     };
-    // One launch at a time: an answer belongs to the question before it.
-    let mut player = player.lock().unwrap_or_else(PoisonError::into_inner);
+    let none = |error: io::Error| Error::Msg(format!("{}: no player starts: {error}", launch.kernel));
+    let mut player = players.take().map_err(none)?;
     let mut first: Option<Vec<Option<CpuStorage>>> = None;
     for order in ORDERS {
         let found = player.call(&request(&launch, order)?, &launch)?;
@@ -77,6 +92,7 @@ pub(super) fn launch(launch: Launch) -> Result<Vec<Option<Made>>> {
             }
         }
     }
+    players.give_back(player);
     let written = first.into_iter().flatten().zip(launch.outputs);
     let made = |(storage, output): (Option<CpuStorage>, Output)| {
         let shape = match output {
@@ -195,6 +211,14 @@ fn request(launch: &Launch, order: u32) -> Result<Vec<u8>> {
 }
 
 impl Player {
+    fn start(program: &Path) -> io::Result<Self> {
+        let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("the player has no standard input or output"));
+        };
+        Ok(Self { _child: child, input: BufWriter::new(input), output: BufReader::new(output) })
+    }
+
     fn call(&mut self, request: &[u8], launch: &Launch) -> Result<Vec<Option<CpuStorage>>> {
         let broken =
             |error: io::Error| Error::Msg(format!("{}: the player has ended: {error}", launch.kernel));
