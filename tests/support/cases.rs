@@ -1,12 +1,14 @@
 //! Cases of a promise in RELIABILITY.md, each decided by its number alone.
 //!
-//! `SKN_CASES=500` runs more of them than CI does, `SKN_FROM=50` others: a campaign uses numbers that no one used before.
+//! `cargo test` runs every fifth case of the attacks, `SKN_ATTACKS=all cargo test` all of them, as CI does. `SKN_CASES=500` runs more of
+//! them than CI does, `SKN_FROM=50` others: a campaign uses numbers that no one used before.
 //! `SKN_STAGES='run,run anew'` attacks these programs alone, where a test chooses among them.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::iter::StepBy;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +24,22 @@ const ENOUGH: usize = 50;
 pub fn range(ci: u64) -> Range<u64> {
     let first = variable("SKN_FROM").unwrap_or(0);
     first..first + variable("SKN_CASES").unwrap_or(ci)
+}
+
+/// Of the numbers in [`range`], every how-manieth is run where nothing is said: all of them take minutes, and who works on something else
+/// runs all tests many times a day.
+const USUALLY: usize = 5;
+
+/// Every how-manieth case is run.
+#[allow(clippy::panic, reason = "a test's own")]
+fn step() -> usize {
+    let is_given = |name: &str| std::env::var_os(name).is_some();
+    match std::env::var("SKN_ATTACKS") {
+        Ok(all) if all == "all" => 1,
+        Ok(other) => panic!("SKN_ATTACKS: expected all, found `{other}`"),
+        Err(_) if is_given("SKN_FROM") || is_given("SKN_CASES") => 1,
+        Err(_) => USUALLY,
+    }
 }
 
 #[allow(clippy::panic, reason = "a test's own")]
@@ -49,7 +67,7 @@ fn threads() -> usize {
 
 /// What is known of the cases so far.
 struct Tally {
-    left: Range<u64>,
+    left: StepBy<Range<u64>>,
     done: u64,
     went: BTreeMap<String, u64>,
     failed: Vec<(u64, String)>,
@@ -121,8 +139,9 @@ fn divided(
     case: impl Fn(u64) -> String + Sync,
 ) -> BTreeMap<String, u64> {
     let numbers = range(ci);
-    let first = numbers.start;
-    let tally = Mutex::new(Tally { left: numbers, done: 0, went: BTreeMap::new(), failed: Vec::new() });
+    let (first, step) = (numbers.start, step());
+    let tally =
+        Mutex::new(Tally { left: numbers.step_by(step), done: 0, went: BTreeMap::new(), failed: Vec::new() });
     at_once(threads, || {
         while let Some(number) = next_case(&tally) {
             let how = catch_unwind(AssertUnwindSafe(|| case(number)));
@@ -137,7 +156,8 @@ fn divided(
     let Tally { done, went, mut failed, .. } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort_unstable();
     let counts: Vec<String> = went.iter().map(|(how, count)| format!("{count} {how}")).collect();
-    println!("{test}: {done} cases from {first}: {}; {} failed", counts.join(", "), failed.len());
+    let of = if step == 1 { String::new() } else { format!(", every {step}th (SKN_ATTACKS=all runs all)") };
+    println!("{test}: {done} cases from {first}{of}: {}; {} failed", counts.join(", "), failed.len());
     if let Some((first, _)) = failed.first() {
         let shown: Vec<String> =
             failed.iter().take(SHOWN).map(|(number, message)| format!("case {number}: {message}")).collect();
