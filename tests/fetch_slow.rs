@@ -7,6 +7,7 @@ use crate::hub;
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fetching::{Desk, Said, model, said, weights};
@@ -18,6 +19,15 @@ fn hurried(desk: &Desk, hub: &Hub, line: &str) -> (Said, Duration) {
     let mut command = desk.command(hub, line);
     let said = said(command.env("HF_HUB_DOWNLOAD_TIMEOUT", "1").env("HF_HUB_ETAG_TIMEOUT", "1"));
     (said, began.elapsed())
+}
+
+/// Does it with each at the same time: what waits needs no processor.
+fn at_once<T: Send>(all: impl IntoIterator<Item = T>, check: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        for one in all {
+            scope.spawn(|| check(one));
+        }
+    });
 }
 
 /// Long enough for a loaded machine, and far from what such a server takes: at 20 bytes a second hours.
@@ -52,58 +62,63 @@ fn a_content_that_dribbles_ends_and_goes_on_where_it_stopped() {
 
 #[test]
 fn a_rate_may_be_as_low_as_the_user_says() {
-    let (hub, desk) = (Hub::new(fetching::MODEL, &[("config.json", &[b' '; 60])]), Desk::new());
-    hub.now(|hub| hub.dribbles = Some(Dribble::Contents));
-    for line in ["owner/name --include *.json --least-rate 5", "owner/name --include *.json --least-rate 0"] {
-        let (said, took) = hurried(&desk, &hub, line);
-        assert_eq!(said.code, 0, "{line}: {}", said.stderr);
-        assert!(took > Duration::from_secs(2), "{line}: longer than both patiences: {took:?}");
-        fs::remove_dir_all(desk.path("home")).unwrap();
-    }
-    // Silence ends all the same.
-    hub.now(|hub| (hub.dribbles, hub.cut, hub.stalls) = (None, Some(0), true));
-    let (said, took) = hurried(&desk, &hub, "owner/name --include *.json --least-rate 0");
-    assert!(said.code == 4 && took < SOON, "{took:?} {}", said.stderr);
-    assert!(said.stderr.contains("nothing came for "), "{}", said.stderr);
+    at_once([("5", false), ("0", false), ("0", true)], |(rate, is_silent)| {
+        let hub = Hub::new(fetching::MODEL, &[("config.json", &[b' '; 60])]);
+        match is_silent {
+            false => hub.now(|hub| hub.dribbles = Some(Dribble::Contents)),
+            true => hub.now(|hub| (hub.cut, hub.stalls) = (Some(0), true)),
+        }
+        let line = format!("owner/name --include *.json --least-rate {rate}");
+        let (said, took) = hurried(&Desk::new(), &hub, &line);
+        if is_silent {
+            // Silence ends all the same.
+            assert!(said.code == 4 && took < SOON, "{took:?} {}", said.stderr);
+            assert!(said.stderr.contains("nothing came for "), "{}", said.stderr);
+        } else {
+            assert_eq!(said.code, 0, "{line}: {}", said.stderr);
+            assert!(took > Duration::from_secs(2), "{line}: longer than both patiences: {took:?}");
+        }
+    });
 }
 
 #[test]
 fn a_list_and_headers_that_dribble_end_too() {
-    for (dribbles, parts) in [
-        (Dribble::List, ["the list of files broke off: ", " a second; expected 1024 a second at least"]),
-        (Dribble::Heads, ["config.json: 0 of 2 bytes are here", "no answer: nothing came for "]),
-    ] {
-        let (hub, desk) = (model(), Desk::new());
-        hub.now(|hub| hub.dribbles = Some(dribbles));
-        let (said, took) = hurried(&desk, &hub, "owner/name");
+    let all: [(Dribble, bool, &[&str]); 3] = [
+        (
+            Dribble::List,
+            true,
+            &["the list of files broke off: ", " a second; expected 1024 a second at least"],
+        ),
+        (Dribble::Heads, true, &["config.json: 0 of 2 bytes are here", "no answer: nothing came for "]),
+        // A mirror's list without hashes: headers are asked for before anything comes.
+        (Dribble::Heads, false, &["no answer: nothing came for "]),
+    ];
+    at_once(all, |(dribbles, lists_hashes, parts)| {
+        let hub = model();
+        hub.now(|hub| (hub.dribbles, hub.lists_hashes) = (Some(dribbles), lists_hashes));
+        let (said, took) = hurried(&Desk::new(), &hub, "owner/name");
         assert_eq!(said.code, 4, "{dribbles:?}: {}", said.stderr);
         assert!(took < SOON, "{dribbles:?}: {took:?}");
         for part in parts {
             assert!(said.stderr.contains(part), "{dribbles:?}: expected {part:?} in:\n{}", said.stderr);
         }
-    }
-    // A mirror's list without hashes: headers are asked for before anything comes.
-    let (hub, desk) = (model(), Desk::new());
-    hub.now(|hub| (hub.dribbles, hub.lists_hashes) = (Some(Dribble::Heads), false));
-    let (said, took) = hurried(&desk, &hub, "owner/name");
-    assert!(said.code == 4 && took < SOON, "{took:?} {}", said.stderr);
-    assert!(said.stderr.contains("no answer: nothing came for "), "{}", said.stderr);
+    });
 }
 
 #[test]
 fn all_of_it_may_have_a_deadline() {
-    let (hub, desk) = (model(), Desk::new());
-    for dribbles in [Dribble::List, Dribble::Heads, Dribble::Contents] {
+    at_once([Dribble::List, Dribble::Heads, Dribble::Contents], |dribbles| {
+        let (hub, desk) = (model(), Desk::new());
         hub.now(|hub| hub.dribbles = Some(dribbles));
         let began = Instant::now();
         let parts = ["not here after 1 s (--timeout)", "the same command goes on from there"];
         desk.fails(&hub, "owner/name --timeout 1", 4, &parts);
         assert!(began.elapsed() < SOON, "{dribbles:?}");
         assert!(!desk.snapshot().exists());
-    }
-    hub.now(|hub| hub.dribbles = None);
-    desk.ok(&hub, "owner/name --timeout 600");
-    desk.fails(&hub, "owner/name --timeout 0", 2, &["--timeout"]);
+        hub.now(|hub| hub.dribbles = None);
+        desk.ok(&hub, "owner/name --timeout 600");
+    });
+    Desk::new().fails(&model(), "owner/name --timeout 0", 2, &["--timeout"]);
 }
 
 #[test]
@@ -121,7 +136,7 @@ fn a_time_that_is_none_is_named() {
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_it_while_it_waits() {
-    for dribbles in [Dribble::List, Dribble::Heads, Dribble::Contents] {
+    at_once([Dribble::List, Dribble::Heads, Dribble::Contents], |dribbles| {
         let (hub, desk) = (model(), Desk::new());
         hub.now(|hub| hub.dribbles = Some(dribbles));
         let mut child = desk.command(&hub, "owner/name").stderr(Stdio::piped()).spawn().unwrap();
@@ -135,5 +150,5 @@ fn a_signal_ends_it_while_it_waits() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(143), "{dribbles:?}");
         assert!(began.elapsed() < Duration::from_secs(10), "{dribbles:?}: {:?}", began.elapsed());
-    }
+    });
 }
