@@ -4,6 +4,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
+use crate::runs::rows;
 use crate::support;
 
 use std::process::{Child, Stdio};
@@ -105,44 +106,54 @@ fn a_best_folder_that_was_torn_is_written_again() {
     assert_eq!(differing(&desk, "torn", "straight"), [""; 0]);
 }
 
+/// With the task of [`OF_FEW`].
+fn desk_of_few() -> Desk {
+    let desk = Desk::new();
+    rows(&desk.path("rows"), "sentiment", [96, 32, 48], 0);
+    support::write(&desk.path("task.toml"), skn_demo::task_files("sentiment").unwrap().description);
+    desk
+}
+
+/// A tenth of the demo's rows, for chains.
+const OF_FEW: &str = "--model demo --task-file task.toml --data rows --retune-epoch 1 --shares 0.1";
+
 #[test]
 fn a_run_that_was_being_replaced_goes_on() {
-    const RUN: &str =
-        "skn-run --prompt_size 2 --epoch 2 --retune-epoch 1 --draws 2 --shares 0.1 --threads 1 --out run";
-    let desk = Desk::new();
-    desk.ok(RUN);
+    let desk = desk_of_few();
+    let run = format!("skn-run {OF_FEW} --prompt_size 2 --epoch 12 --draws 2 --threads 1 --out run");
+    desk.ok(&run);
     let expected = contents(&desk, "run");
-    let mut child = start(&desk, &format!("{RUN} --force"));
+    let mut child = start(&desk, &format!("{run} --force"));
     while std::fs::read(desk.path("run/metrics.jsonl")).is_ok_and(|lines| lines.len() > 300) {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
         std::thread::yield_now();
     }
     signal(&child, "KILL");
     child.wait().unwrap();
-    desk.ok(&format!("{RUN} --resume"));
+    desk.ok(&format!("{run} --resume"));
     assert!(contents(&desk, "run") == expected);
     desk.ok("skn-verify run");
     // Counts that are made again take the texts of their best neurons along, which a later step makes.
     std::fs::remove_file(desk.path("run/sentiment/dev_mean_perf.safetensors")).unwrap();
-    desk.ok(&format!("{RUN} --resume"));
+    desk.ok(&format!("{run} --resume"));
     assert!(contents(&desk, "run") == expected);
 }
 
 #[test]
 fn the_whole_chain_is_resumed() {
-    const RUN: &str =
-        "skn-run --prompt_size 2 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --threads 1 --out";
-    let desk = Desk::new();
+    let desk = desk_of_few();
+    let line =
+        |run: &str| format!("skn-run {OF_FEW} --prompt_size 2 --epoch 4 --draws 2 --threads 1 --out {run}");
     let began = Instant::now();
-    desk.ok(&format!("{RUN} straight"));
+    desk.ok(&line("straight"));
     let took = began.elapsed();
     for kill in 0..3 {
         let run = format!("killed{kill}");
-        let mut child = start(&desk, &format!("{RUN} {run}"));
+        let mut child = start(&desk, &line(&run));
         std::thread::sleep(took * (2 * kill + 1) / 6);
         signal(&child, if kill == 2 { "INT" } else { "KILL" });
         child.wait().unwrap();
-        desk.ok(&format!("{RUN} {run} --resume"));
+        desk.ok(&format!("{} --resume", line(&run)));
         assert_eq!(differing(&desk, &run, "straight"), [""; 0], "killed after {kill}/3 of the time");
     }
 }
@@ -183,22 +194,11 @@ fn stopped_by_a_signal() {
 /// A chain says so too.
 #[test]
 fn a_chain_that_was_stopped_says_how_it_goes_on() {
-    let desk = Desk::new();
+    let desk = desk_of_few();
+    let line = |name: &str| format!("skn-run {OF_FEW} --prompt_size 4 --epoch 8 --draws 1 --out {name}");
     for (name, code) in [("INT", 130), ("USR1", USER_SIGNAL)] {
-        let words = [
-            "--prompt_size",
-            "4",
-            "--epoch",
-            "1",
-            "--retune-epoch",
-            "1",
-            "--draws",
-            "1",
-            "--shares",
-            "0.1",
-            "--out",
-            name,
-        ];
+        let line = line(name);
+        let words: Vec<&str> = line.split(' ').skip(1).collect();
         let mut command = desk.command("skn-run", &words);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         while !desk.path(&format!("{name}/last/checkpoint.safetensors")).exists() {
@@ -210,11 +210,10 @@ fn a_chain_that_was_stopped_says_how_it_goes_on() {
         assert_eq!(said.code, code, "{}", said.stderr);
         assert!(said.stderr.contains(&format!("stopped by SIG{name}: ")), "{}", said.stderr);
         let goes_on = said.stderr.trim_end().rsplit_once("this goes on: ").unwrap().1.to_owned();
-        let expected = format!("skn-run {} --resume", words.join(" "));
-        assert!(goes_on.ends_with(&expected), "{goes_on}");
+        assert!(goes_on.ends_with(&format!("{line} --resume")), "{goes_on}");
     }
     // A scheduler starts the same line again.
-    desk.ok("skn-run --prompt_size 4 --epoch 1 --retune-epoch 1 --draws 1 --shares 0.1 --out USR1 --resume");
+    desk.ok(&format!("{} --resume", line("USR1")));
     desk.ok("skn-verify USR1");
 }
 

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use skn_artifact::names::{file, key, kind};
 use skn_artifact::{
@@ -12,7 +12,7 @@ use skn_artifact::{
 };
 use skn_counts::{Performance, Pool};
 use skn_select::Mask;
-use skn_session::options::{Chain, Compute, DrawReport, Select};
+use skn_session::options::{Chain, Compute, DrawReport, Select, TaskChoice};
 use skn_session::{Session, SessionError};
 
 /// Counts of two classes on dev and test, `[L, P, F]`.
@@ -106,6 +106,19 @@ fn padding_never_wins() {
     });
 }
 
+/// The demo's task with a tenth of its rows.
+fn few_rows(folder: &Path) -> (Option<TaskChoice>, Option<PathBuf>) {
+    let files = skn_demo::task_files("sentiment").unwrap();
+    let (task, data) = (folder.join("sentiment.toml"), folder.join("rows"));
+    fs::write(&task, files.description).unwrap();
+    fs::create_dir(&data).unwrap();
+    for ((split, content), rows) in files.splits.iter().zip([96, 32, 48]) {
+        let lines = str::from_utf8(content).unwrap().split_inclusive('\n').take(rows);
+        fs::write(data.join(split).with_extension("jsonl"), lines.collect::<String>()).unwrap();
+    }
+    (Some(TaskChoice::File(task)), Some(data))
+}
+
 /// What a chain writes into its summary is what its probe says.
 #[test]
 fn the_summary_names_the_probe_s_neuron() {
@@ -113,6 +126,7 @@ fn the_summary_names_the_probe_s_neuron() {
     let run = folder.path().join("run");
     let mut chain = Chain::default();
     chain.out = Some(run.clone());
+    (chain.subject.task, chain.subject.data) = few_rows(folder.path());
     (chain.epochs, chain.retune_epochs) = (1.try_into().ok(), 1.try_into().ok());
     (chain.shares, chain.draws) = (vec!["0.1".parse().unwrap()], 2.try_into().unwrap());
     let session = Session::new(Compute::default()).unwrap();
