@@ -27,7 +27,7 @@ use crate::stages::BestPredictor;
 use crate::steps::{Again, ChainEvent, Step, entries, remove_others};
 
 /// Timed passes over test: a machine with other work needs many for a median that says something.
-const SPEED_REPEATS: usize = 15;
+const SPEED_REPEATS: usize = 9;
 
 impl Session {
     /// Does the whole chain, and leaves its summary and its report in the run. `told` hears of each step, and may end the
