@@ -77,7 +77,7 @@ pub(crate) struct TextFile {
 
 impl TextStore {
     /// So many texts are no longer in memory but in the file; less where they are long. What is given is held beside: in one call
-    /// [`TextEncoder::encode_one_after_another`](crate::TextEncoder::encode_one_after_another) makes 1,024 for each thread before it
+    /// [`TextEncoder::encode_one_after_another`](crate::TextEncoder::encode_one_after_another) makes 256 for each thread before it
     /// gives the first.
     pub const MOST_HERE: usize = 1 << 10;
 

@@ -18,7 +18,7 @@ const TOGETHER: usize = 64;
 /// the others. More threads than 16 have less than that, as rows and tokens of a round are in memory.
 fn round() -> usize {
     const MOST: usize = 1 << 14;
-    (16 * TOGETHER * rayon::current_num_threads()).min(MOST)
+    (4 * TOGETHER * rayon::current_num_threads()).min(MOST)
 }
 
 impl TextEncoder {
