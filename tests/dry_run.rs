@@ -25,12 +25,15 @@ fn dry(desk: &Desk, line: &str) -> Value {
     let before = all_of(desk);
     let said = desk.ok(&format!("{line} --dry-run --json"));
     assert!(before == all_of(desk), "{line}: a file was written or changed");
-    // As text, of each program once: it is a rehearsal of its own.
+    let told: Value = serde_json::from_str(&said).unwrap();
+    // As text it is a rehearsal of its own: of a program that needs a model once.
     static AS_TEXT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let program = line.split(' ').next().unwrap().to_owned();
     let is_new = AS_TEXT.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
-    assert!(!is_new || !desk.ok(&format!("{line} --dry-run")).is_empty());
-    serde_json::from_str(&said).unwrap()
+    if is_new || told["rehearsed_with"].is_null() {
+        assert!(!desk.ok(&format!("{line} --dry-run")).is_empty(), "{line}");
+    }
+    told
 }
 
 fn texts_of(said: &Value, what: &str) -> u64 {

@@ -150,5 +150,5 @@ fn attack(number: u64) -> String {
 #[test]
 fn whole_or_not_there() {
     let went = cases::run("suite", "fetch_attacks::whole_or_not_there", CI, attack);
-    assert!(went.len() > 1 || cases::range(CI).count() < 20, "all went alike: {went:?}");
+    assert!(went.len() > 1 || went.values().sum::<u64>() < 20, "all went alike: {went:?}");
 }

@@ -148,7 +148,7 @@ fn what_is_marked_runs() {
     cases::each(pages.iter().collect(), run_page);
 }
 
-/// How many pages begin: it is run once for all of them.
+/// The command that many pages begin with. It is run once for all of them.
 const TRAINING: [&str; 9] =
     ["skn-train", "--model", "demo", "--task", "sentiment", "--out", "RUN", "--epoch", "1"];
 

@@ -1,6 +1,6 @@
 //! Cases of a promise in RELIABILITY.md, each decided by its number alone.
 //!
-//! `cargo test` runs every fifth case of the attacks, `SKN_ATTACKS=all cargo test` all of them, as CI does. `SKN_CASES=500` runs more of
+//! `cargo test` runs every seventh case of the attacks, `SKN_ATTACKS=all cargo test` all of them, as CI does. `SKN_CASES=500` runs more of
 //! them than CI does, `SKN_FROM=50` others: a campaign uses numbers that no one used before.
 //! `SKN_STAGES='run,run anew'` attacks these programs alone, where a test chooses among them.
 
@@ -20,17 +20,17 @@ const SHOWN: usize = 5;
 /// After so many the rest would tell nothing new.
 const ENOUGH: usize = 50;
 
-/// The numbers of the cases to run; `ci` of them if nothing else is said.
+/// The numbers of the cases; `ci` of them if nothing else is said. [`run`] takes some of these alone where nothing is said.
 pub fn range(ci: u64) -> Range<u64> {
     let first = variable("SKN_FROM").unwrap_or(0);
     first..first + variable("SKN_CASES").unwrap_or(ci)
 }
 
-/// Of the numbers in [`range`], every how-manieth is run where nothing is said: all of them take minutes, and who works on something else
-/// runs all tests many times a day.
-const USUALLY: usize = 5;
+/// One in so many of the numbers in [`range`] is run where nothing is said: all of them take minutes, and who works on something else runs
+/// all tests many times a day. It has no divisor in common with what tests divide numbers by, so that all kinds of cases come.
+const USUALLY: usize = 7;
 
-/// Every how-manieth case is run.
+/// One in so many cases is run.
 #[allow(clippy::panic, reason = "a test's own")]
 fn step() -> usize {
     let is_given = |name: &str| std::env::var_os(name).is_some();
@@ -93,10 +93,10 @@ fn next_of<T>(left: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 /// # Panics
 /// If a case did. The message has the command that repeats the first.
 pub fn run(target: &str, test: &str, ci: u64, case: impl Fn(u64) -> String + Sync) -> BTreeMap<String, u64> {
-    divided(target, test, ci, threads(), case)
+    divided(target, test, range(ci).step_by(step()), threads(), case)
 }
 
-/// As [`run`], one after another: for cases that need something of which there is only one.
+/// As [`run`], one after another, and all of them: for cases that need something of which there is only one.
 ///
 /// # Panics
 /// As [`run`].
@@ -106,7 +106,7 @@ pub fn run_alone(
     ci: u64,
     case: impl Fn(u64) -> String + Sync,
 ) -> BTreeMap<String, u64> {
-    divided(target, test, ci, 1, case)
+    divided(target, test, range(ci).step_by(1), 1, case)
 }
 
 /// What is made of each, several at once, in their order.
@@ -134,14 +134,13 @@ fn at_once(threads: usize, work: impl Fn() + Sync) {
 fn divided(
     target: &str,
     test: &str,
-    ci: u64,
+    numbers: StepBy<Range<u64>>,
     threads: usize,
     case: impl Fn(u64) -> String + Sync,
 ) -> BTreeMap<String, u64> {
-    let numbers = range(ci);
-    let (first, step) = (numbers.start, step());
-    let tally =
-        Mutex::new(Tally { left: numbers.step_by(step), done: 0, went: BTreeMap::new(), failed: Vec::new() });
+    let (first, second) = (numbers.clone().next().unwrap_or(0), numbers.clone().nth(1));
+    let step = second.map_or(1, |second| second - first);
+    let tally = Mutex::new(Tally { left: numbers, done: 0, went: BTreeMap::new(), failed: Vec::new() });
     at_once(threads, || {
         while let Some(number) = next_case(&tally) {
             let how = catch_unwind(AssertUnwindSafe(|| case(number)));

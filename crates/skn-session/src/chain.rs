@@ -26,7 +26,7 @@ use crate::session::Session;
 use crate::stages::BestPredictor;
 use crate::steps::{Again, ChainEvent, Step, entries, remove_others};
 
-/// Timed passes over test: a machine with other work needs many for a median that says something.
+/// Timed passes over test, of which the median is told.
 const SPEED_REPEATS: usize = 9;
 
 impl Session {

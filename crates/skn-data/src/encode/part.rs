@@ -15,7 +15,7 @@ use crate::token_ids::TokenIds;
 const TOGETHER: usize = 64;
 
 /// Rows that are tokenised before the next ones are looked at: each thread is to have several stores to make, so that none waits long for
-/// the others. More threads than 16 have less than that, as rows and tokens of a round are in memory.
+/// the others. More threads than 64 have less than that, as rows and tokens of a round are in memory.
 fn round() -> usize {
     const MOST: usize = 1 << 14;
     (4 * TOGETHER * rayon::current_num_threads()).min(MOST)

@@ -31,7 +31,7 @@ pub(crate) fn plays() -> bool {
     PLAYERS.get().is_some()
 }
 
-/// As many as there are threads that launch at a time: an answer belongs to the question before it.
+/// As many as threads ever launched at a time: an answer belongs to the question before it.
 struct Players {
     program: PathBuf,
     /// Those that wait for a launch.

@@ -39,23 +39,13 @@ fn compiler() -> Option<String> {
     env::var("CXX").ok().into_iter().chain(usual).find(runs)
 }
 
-/// Whether this processor has an instruction for `fmaf` that a compiler must be told of.
-fn has_fma() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
 /// The program's path. Its name has a hash of all that it is made of, so that another test need not compile it again.
 fn compiled(compiler: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../skn-kernels");
     let (host, kernels) = (here.join("tests/host"), here.join("src/cuda/kernels"));
     let flags = env::var("CXXFLAGS").unwrap_or_default();
-    // Kernels are full of `fmaf`, which is a call without it; it rounds once in either way.
-    let fma: &[&str] = if has_fma() { &["-mfma"] } else { &[] };
     let mut hasher = DefaultHasher::new();
-    (compiler, &flags, fma).hash(&mut hasher);
+    (compiler, &flags).hash(&mut hasher);
     let mut files: Vec<PathBuf> = [&host, &kernels]
         .iter()
         .flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
@@ -70,7 +60,6 @@ fn compiled(compiler: &str) -> PathBuf {
         let own = program.with_file_name(format!("{name}.{}", process::id()));
         let run = Command::new(compiler)
             .args(["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"])
-            .args(fma)
             .args(flags.split_whitespace())
             .arg("-I")
             .arg(&kernels)
