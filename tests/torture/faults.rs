@@ -143,6 +143,10 @@ fn check_message(case: &str, call: &Call, said: &str, ended: &Ended, log: &str) 
         file_of(arguments, place)
     });
     let named = named.chain([call.file.clone()]).any(|file| {
+        // On a busy machine the call of that number may be the next one, which prints.
+        if file.ends_with("/.stdout") {
+            return told.starts_with("stdout: ");
+        }
         let parts: Vec<&str> = file.split('/').collect();
         let (name, folder) = (parts[parts.len() - 1], parts.get(parts.len().wrapping_sub(2)));
         // One without a name is called by its number.
