@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-use crate::runs::{model, rows};
+use crate::runs::{model, of_sentiment, rows};
 use crate::support;
 
 use serde_json::Value;
@@ -99,9 +99,8 @@ fn the_demo_shows_what_skill_neurons_are() {
 #[test]
 fn calls_give_the_numbers_of_the_program() {
     let desk = Desk::new();
-    rows(&desk.path("rows"), "sentiment", [96, 48, 48], 0);
-    support::write(&desk.path("task.toml"), skn_demo::task_files("sentiment").unwrap().description);
-    desk.ok("skn-run --model demo --task-file task.toml --data rows --out program");
+    let data = of_sentiment(&desk, [96, 48, 48]);
+    desk.ok(&format!("skn-run {data} --out program"));
     let summary = desk.json("program/summary.json");
 
     let session = skn_session::Session::new(skn_session::options::Compute::default()).unwrap();

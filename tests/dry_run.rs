@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-use crate::runs::{model, rows};
+use crate::runs::{model, of_sentiment, rows};
 use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,8 +51,7 @@ fn planned(said: &Value) -> BTreeMap<String, Option<u64>> {
 #[test]
 fn a_dry_run_tells_what_the_stage_then_does() {
     let desk = Desk::new();
-    rows(&desk.path("rows"), "sentiment", [480, 160, 240], 0);
-    write(&desk.path("task.toml"), skn_demo::task_files("sentiment").unwrap().description);
+    let data = of_sentiment(&desk, [480, 160, 240]);
     let of_run = |line: &str, planned: BTreeMap<String, Option<u64>>| {
         desk.ok(line);
         for (path, bytes) in planned {
@@ -74,9 +73,9 @@ fn a_dry_run_tells_what_the_stage_then_does() {
             );
         }
     };
-    let train = "skn-train --model demo --task-file task.toml --data rows --prompt_size 3 --epoch 1 --lr 0.005 --batch 16 --max-steps 20 \
-                 --out run";
-    let said = dry(&desk, train);
+    let train =
+        format!("skn-train {data} --prompt_size 3 --epoch 1 --lr 0.005 --batch 16 --max-steps 20 --out run");
+    let said = dry(&desk, &train);
     assert_eq!(texts_of(&said, "training"), 320, "20 steps of 16 rows");
     assert_eq!(texts_of(&said, "evaluating dev"), 160, "once, at the end");
     assert!(said["reads"].as_array().unwrap().iter().any(|read| read["name"] == "model demo"), "{said:#}");
@@ -84,7 +83,7 @@ fn a_dry_run_tells_what_the_stage_then_does() {
         said["seconds"].as_f64().unwrap() > 0.0 && said["memory"].as_u64().unwrap() > 1 << 20,
         "{said:#}"
     );
-    of_run(train, planned(&said));
+    of_run(&train, planned(&said));
 
     let probe = "skn-probe -p --resume_from run --probe_type acc,acc_mean --fire-bits --out run";
     let said = dry(&desk, probe);
@@ -162,9 +161,7 @@ fn a_dry_run_refuses_what_the_stage_would_refuse() {
 #[test]
 fn a_dry_run_of_the_chain_knows_every_step() {
     let desk = Desk::new();
-    rows(&desk.path("rows"), "sentiment", [96, 32, 48], 0);
-    write(&desk.path("task.toml"), skn_demo::task_files("sentiment").unwrap().description);
-    let data = "--model demo --task-file task.toml --data rows";
+    let data = of_sentiment(&desk, [96, 32, 48]);
     let said = dry(&desk, &format!("skn-run {data} --out run --epoch 1 --draws 2 --shares 0.1,0.3"));
     let steps = said["work"].as_array().unwrap();
     let numbers: Vec<&str> =

@@ -4,7 +4,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-use crate::runs::rows;
+use crate::runs::of_sentiment;
 use crate::support;
 
 use std::process::{Child, Stdio};
@@ -106,21 +106,17 @@ fn a_best_folder_that_was_torn_is_written_again() {
     assert_eq!(differing(&desk, "torn", "straight"), [""; 0]);
 }
 
-/// With the task of [`OF_FEW`].
-fn desk_of_few() -> Desk {
+/// A desk with a tenth of the demo's rows, and the words of a chain on them.
+fn few() -> (Desk, String) {
     let desk = Desk::new();
-    rows(&desk.path("rows"), "sentiment", [96, 32, 48], 0);
-    support::write(&desk.path("task.toml"), skn_demo::task_files("sentiment").unwrap().description);
-    desk
+    let data = of_sentiment(&desk, [96, 32, 48]);
+    (desk, format!("skn-run {data} --retune-epoch 1 --shares 0.1"))
 }
-
-/// The words of a chain on a tenth of the demo's rows.
-const OF_FEW: &str = "--model demo --task-file task.toml --data rows --retune-epoch 1 --shares 0.1";
 
 #[test]
 fn a_run_that_was_being_replaced_goes_on() {
-    let desk = desk_of_few();
-    let run = format!("skn-run {OF_FEW} --prompt_size 2 --epoch 12 --draws 2 --threads 1 --out run");
+    let (desk, chain) = few();
+    let run = format!("{chain} --prompt_size 2 --epoch 12 --draws 2 --threads 1 --out run");
     desk.ok(&run);
     let expected = contents(&desk, "run");
     let mut child = start(&desk, &format!("{run} --force"));
@@ -141,9 +137,8 @@ fn a_run_that_was_being_replaced_goes_on() {
 
 #[test]
 fn the_whole_chain_is_resumed() {
-    let desk = desk_of_few();
-    let line =
-        |run: &str| format!("skn-run {OF_FEW} --prompt_size 2 --epoch 4 --draws 2 --threads 1 --out {run}");
+    let (desk, chain) = few();
+    let line = |run: &str| format!("{chain} --prompt_size 2 --epoch 4 --draws 2 --threads 1 --out {run}");
     let began = Instant::now();
     desk.ok(&line("straight"));
     let took = began.elapsed();
@@ -196,8 +191,8 @@ fn stopped_by_a_signal() {
 /// A chain says so too.
 #[test]
 fn a_chain_that_was_stopped_says_how_it_goes_on() {
-    let desk = desk_of_few();
-    let line = |name: &str| format!("skn-run {OF_FEW} --prompt_size 4 --epoch 8 --draws 1 --out {name}");
+    let (desk, chain) = few();
+    let line = |name: &str| format!("{chain} --prompt_size 4 --epoch 8 --draws 1 --out {name}");
     for (name, code) in [("INT", 130), ("USR1", USER_SIGNAL)] {
         let line = line(name);
         let words: Vec<&str> = line.split(' ').skip(1).collect();

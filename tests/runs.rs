@@ -39,6 +39,13 @@ pub(crate) fn rows(folder: &Path, task: &str, counts: [usize; 3], from: usize) {
     }
 }
 
+/// Some of the demo's rows of `sentiment` in a desk, as many as given of train, dev and test: the flags that name them.
+pub(crate) fn of_sentiment(desk: &Desk, counts: [usize; 3]) -> &'static str {
+    rows(&desk.path("rows"), "sentiment", counts, 0);
+    write(&desk.path("task.toml"), skn_demo::task_files("sentiment").unwrap().description);
+    "--model demo --task-file task.toml --data rows"
+}
+
 /// The demo's model and its data in folders, and a chain that is done with them, in `one`.
 static DONE: LazyLock<Desk> = LazyLock::new(|| {
     let desk = Desk::of_process();

@@ -12,7 +12,7 @@ use skn_session::{BestPredictor, DryRun, NeuronSite, ProbeType, Probed as Found,
 
 use crate::cli::{AtOnce, Common, Compute, Destination, Dry, Subject, Tuned};
 use crate::next;
-use crate::number::with_interval;
+use crate::number::{Count, with_interval};
 use crate::program::{Call, Stage};
 use crate::shard::{ShardFlag, spelled_out};
 
@@ -180,10 +180,14 @@ impl fmt::Display for Probed {
             let InferencePerformance { metric, test_score, interval, rows, parameters, .. } = inference;
             write!(f, "; {metric} {} on {rows} rows of test", with_interval(*test_score, *interval))?;
             write!(f, "; {:.3} ms a text, {:.0} tokens/s", time.ms_per_text, time.tokens_per_second)?;
-            write!(f, " (median of {} passes, {} threads)", time.seconds.len(), time.threads)?;
+            match time.seconds.len() {
+                1 => write!(f, " (one pass, ")?,
+                passes => write!(f, " (median of {passes} passes, ")?,
+            }
+            write!(f, "{})", Count(time.threads, "thread"))?;
             write!(f, ", {:.2} M parameters", *parameters as f64 / 1e6)?;
         }
-        write!(f, "; {} files in {}", self.0.files.len(), self.0.run.display())
+        write!(f, "; {} in {}", Count(self.0.files.len(), "file"), self.0.run.display())
     }
 }
 
