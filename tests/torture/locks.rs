@@ -103,6 +103,8 @@ fn killed_holder(shop: &Shop, known: &Known, place: &Path, dice: &mut Dice) -> S
         holder.child.wait().unwrap();
         return "the holder was too fast".into();
     }
+    // It may have written all and only not ended: who merges then finds nothing left to do, and writes nothing.
+    let is_done = differing(&contents(place), &known.after).is_empty();
     let count = 1 + dice.below(2);
     let losers: Vec<Started> =
         (1..=count).map(|number| Started::new(shop, place, &known.stage.line, number)).collect();
@@ -113,6 +115,7 @@ fn killed_holder(shop: &Shop, known: &Known, place: &Path, dice: &mut Dice) -> S
                 check_loser(&said, &[holder.child.id()]);
                 told += 1;
             }
+            0 if is_done && known.stage.line.starts_with("skn-merge") => {}
             // It had written something already.
             3 if said.contains("--force") || said.contains("--resume") => {}
             code => panic!("{}: exit code {code} while another holds the lock\n{said}", known.stage.line),
