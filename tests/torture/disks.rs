@@ -140,35 +140,33 @@ fn fill(file: &Path, free: usize) {
 #[test]
 fn stdout_takes_nothing() {
     let shop = Shop::open();
-    for known in &shop.stages {
-        let line = &known.stage.line;
-        let place = shop.place(known, "no stdout");
-        let mut full = command(&shop.desk, &place, line);
-        let full = full.stdout(OpenOptions::new().write(true).open("/dev/full").unwrap()).output().unwrap();
-        let said = String::from_utf8_lossy(&full.stderr);
-        assert_eq!(full.status.code(), Some(1), "{line}\n{said}");
-        assert!(said.contains("stdout") && said.contains("No space left on device"), "{line}\n{said}");
-        // What was made stays. A chain, which tells of each step, ends at the first.
-        if known.is_chain() {
-            assert!(known.check_whole(&place, line) > 0, "{line}");
-        } else {
-            assert_eq!(differing(&contents(&place), &known.after), [""; 0], "{line}");
-        }
-        drop(place);
-        for closed in [">&-", "2>&-", ">&- 2>&-", "| :", "2>/dev/full"] {
-            let place = shop.place(known, "no stdout");
-            let inner = command(&shop.desk, &place, line);
-            let mut shell = Command::new("sh");
-            shell
-                .args(["-c", &format!("\"$@\" {closed}"), "sh"])
-                .arg(inner.get_program())
-                .args(inner.get_args());
-            shell
-                .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
-                .current_dir(&*place);
-            let status = shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-            assert!(status.success(), "{line} {closed}: {status}");
-            assert_eq!(differing(&contents(&place), &known.after), [""; 0], "{line} {closed}");
-        }
+    cases::each(shop.stages.iter().collect(), |known| without_stdout(shop, known));
+}
+
+fn without_stdout(shop: &Shop, known: &Known) {
+    let line = &known.stage.line;
+    let folder = format!("no stdout {}", known.stage.name);
+    let place = shop.place(known, &folder);
+    let mut full = command(&shop.desk, &place, line);
+    let full = full.stdout(OpenOptions::new().write(true).open("/dev/full").unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{line}\n{said}");
+    assert!(said.contains("stdout") && said.contains("No space left on device"), "{line}\n{said}");
+    // What was made stays. A chain, which tells of each step, ends at the first.
+    if known.is_chain() {
+        assert!(known.check_whole(&place, line) > 0, "{line}");
+    } else {
+        assert_eq!(differing(&contents(&place), &known.after), [""; 0], "{line}");
+    }
+    drop(place);
+    for closed in [">&-", "2>&-", ">&- 2>&-", "| :", "2>/dev/full"] {
+        let place = shop.place(known, &folder);
+        let inner = command(&shop.desk, &place, line);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("\"$@\" {closed}"), "sh"]).arg(inner.get_program()).args(inner.get_args());
+        shell.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(&*place);
+        let status = shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{line} {closed}: {status}");
+        assert_eq!(differing(&contents(&place), &known.after), [""; 0], "{line} {closed}");
     }
 }
