@@ -3,7 +3,7 @@
 use crate::cases;
 use crate::contents::{contents, differing, is_temporary};
 use crate::damage::Dice;
-use crate::shop::Shop;
+use crate::shop::{Known, Shop};
 use crate::tracing::{Call, Ended, Injection, Threads, can_trace, file_of, plain, traced};
 
 /// What the system says, and how a program repeats it.
@@ -20,6 +20,9 @@ const ERRORS: [(&str, &str); 6] = [
 /// Calls that are part of keeping what was made: none of them may fail in silence.
 const KEEPING: [&str; 9] =
     ["write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "ftruncate", "mkdir"];
+
+/// Calls that look at what is there.
+const LOOKS: [&str; 4] = ["statx", "newfstatat", "readlink", "getdents64"];
 
 /// Whether a call's failure can be expected to be told.
 fn can_fail(call: &Call) -> bool {
@@ -110,6 +113,53 @@ fn a_call_fails() {
     });
     let told = went.get("told").copied().unwrap_or_default();
     assert!(told * 3 > went.values().sum(), "{went:?}");
+}
+
+/// Each look at a file in turn: a program that took the error for an answer would choose something else, and end well.
+#[test]
+fn a_look_fails() {
+    if !can_trace("faults::a_look_fails") {
+        return;
+    }
+    let shop = Shop::open();
+    let looking = shop.stages.iter().filter(|known| !known.is_chain());
+    let mut looks: Vec<(&Known, &Call)> = looking
+        .flat_map(|known| {
+            let looks = known.calls.iter().filter(|call| LOOKS.contains(&call.name.as_str()));
+            looks.filter(|call| can_fail(call)).map(move |call| (known, call))
+        })
+        .collect();
+    // First those of the program in which one did harm, then some of each.
+    looks.sort_by_key(|(known, call)| (known.stage.name != "mask", call.number % 97));
+    let went = cases::run("torture", "faults::a_look_fails", 700, |number| {
+        let (known, call) = looks[number as usize % looks.len()];
+        let injection = Injection {
+            call: call.name.clone(),
+            number: call.number,
+            onward: false,
+            what: "error=EMFILE".into(),
+        };
+        let line = &known.stage.line;
+        let place = shop.place(known, &format!("look {number}"));
+        let (ended, log) = traced(&shop.desk, &place, line, &call.name, Some(&injection), Threads::Main);
+        let case = format!("{line}: {injection} on {}", call.file);
+        if ended.code == 0 {
+            let differing = differing(&contents(&place), &known.after);
+            assert_eq!(differing, [""; 0], "{case}: it said that all is well\n{}", ended.stderr);
+            assert_eq!(
+                untimed(&ended.stdout),
+                untimed(&known.stdout),
+                "{case}: all is well\n{}",
+                ended.stderr
+            );
+            return if log.contains("(INJECTED)") { "did no harm" } else { "was not reached" }.into();
+        }
+        assert!(matches!(ended.code, 1 | 3), "{case}: exit code {}\n{}", ended.code, ended.stderr);
+        assert!(ended.stderr.contains("Too many open files"), "{case}\n{}", ended.stderr);
+        "told".into()
+    });
+    let told = went.get("told").copied().unwrap_or_default();
+    assert!(told * 2 > went.values().sum(), "{went:?}");
 }
 
 /// What a program printed, without times.

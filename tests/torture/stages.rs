@@ -7,10 +7,11 @@ use crate::support::{self, golden, write};
 
 const TRAIN: &str = "skn-train --model model --task-file task.toml --data data --prompt_size 2 --bz 4 --max-steps 3 \
                      --eval_every_step 2 --checkpoint-every 1 --threads 1 --save_to run";
-const PROBE: &str = "skn-probe -p --resume_from run --model model --data data --threads 1 --probe_type acc,acc_max --save_to run";
+const PROBE: &str = "skn-probe -p --resume_from run --model model --data data --threads 1 --variance --probe_type acc,acc_max \
+                     --save_to run";
 const SELECT: &str = "skn-select -a run/tiny/dev_perf --shares 0.1,0.3 --save_to run";
-const MASK: &str = "skn-mask -p --resume_from run --model model --data data --info_path run/info/tiny/0.1 --cmp --draws 2 --threads 1 \
-                    --save_to run";
+const MASK: &str = "skn-mask -p --resume_from run --model model --data data --info_path run/info/tiny/0.1 --cmp --draws 2 \
+                    --matched run/tiny/train_avg --matched_path run/info/tiny/0.1 --threads 1 --save_to run";
 const PRUNE: &str = "skn-prune --resume_from run --model model --data data --info_path run/info/tiny/0.1 --ths_path run/tiny/train_avg \
                      --threads 1 --out pruned";
 const EVALUATE: &str =

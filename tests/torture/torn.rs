@@ -111,7 +111,9 @@ fn a_report_tells_what_no_stage_has_noted() {
     let record = std::fs::read(place.join("run/run.json")).unwrap();
     assert_eq!(plain(&shop.desk, &place, &known.stage.line).code, 0);
     std::fs::write(place.join("run/run.json"), record).unwrap();
-    std::fs::remove_file(place.join("run/cmp_perf.json")).unwrap();
+    for name in ["cmp_perf.json", "matched_perf.json"] {
+        std::fs::remove_file(place.join("run").join(name)).unwrap();
+    }
     let ended = plain(&shop.desk, &place, "skn-report run");
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(ended.stderr.contains("run.json does not list mask_perf.json:"), "{}", ended.stderr);

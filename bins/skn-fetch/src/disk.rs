@@ -1,6 +1,6 @@
 //! Folders and links on disk.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io;
 use std::path::Path;
 
@@ -18,9 +18,26 @@ pub(crate) fn sync(folder: &Path) -> Result<(), ArtifactError> {
     Ok(())
 }
 
+/// What has this name, be it a link to nothing, if anything has.
+///
+/// # Errors
+/// If the system can't say: what can't be looked at would be replaced as if it were not there.
+pub(crate) fn kind(path: &Path) -> Result<Option<FileType>, ArtifactError> {
+    match path.symlink_metadata() {
+        Ok(found) => Ok(Some(found.file_type())),
+        Err(found) if matches!(found.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(found) => Err(error(path, "look at")(found)),
+    }
+}
+
 /// Whether something has this name, be it a link to nothing.
-pub(crate) fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
+///
+/// # Errors
+/// As [`kind`].
+pub(crate) fn is_there(path: &Path) -> Result<bool, ArtifactError> {
+    Ok(kind(path)?.is_some())
 }
 
 /// Removes a folder and what is in it, if it is there.

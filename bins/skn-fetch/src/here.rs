@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
+use skn_artifact::{is_folder, is_link};
 use skn_hub::{self as hub, Cache, HubError, Repository};
 use skn_program::Failure;
 
@@ -70,7 +71,8 @@ impl Here<'_> {
 /// content that several repositories share and that has another name. The inner error is what is wrong.
 fn check_here(path: &Path, real: &Path, name: &str) -> Result<Result<FetchedFile, String>> {
     let size = std::fs::metadata(real)?.len();
-    let target = path.read_link().ok();
+    // Of a file itself the name says no hash; of a link that can't be read nobody knows.
+    let target = if is_link(path)? { Some(path.read_link()?) } else { None };
     let hash =
         target.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).and_then(Hash::parse);
     if let Some(hash) = &hash
@@ -88,9 +90,10 @@ fn list_folder(folder: &Path, prefix: &str, found: &mut BTreeMap<String, Listed>
     for entry in std::fs::read_dir(folder).map_err(wrong)? {
         let entry = entry.map_err(wrong)?;
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if entry.file_type().map_err(wrong)?.is_dir() {
+        let kind = entry.file_type().map_err(wrong)?;
+        if kind.is_dir() {
             list_folder(&entry.path(), &format!("{name}/"), found)?;
-        } else if !entry.path().is_dir() {
+        } else if !is_folder(&entry.path())? {
             // Links to nothing too: what they led to was here.
             found.insert(name.clone(), Listed { name, expected: None });
         }

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use skn_artifact::make_folder;
+use skn_artifact::{is_folder, make_folder};
 use skn_program::Failure;
 
 use crate::content::Hash;
-use crate::disk::{error, exchange, is_there, point, remove, sync};
+use crate::disk::{error, exchange, is_there, kind, point, remove, sync};
 
 /// The folder in a repository's where snapshots are built.
 pub(crate) const ASIDE: &str = ".unpublished";
@@ -48,17 +48,17 @@ impl Publication<'_> {
 
     fn publish_by(&self, exchange: fn(&Path, &Path) -> io::Result<()>) -> Result<()> {
         let (snapshot, new, old) = (self.snapshot(), self.aside("new"), self.aside("old"));
-        if !is_there(&snapshot) && is_there(&old) {
+        if !is_there(&snapshot)? && is_there(&old)? {
             make_folder(&self.repository.join("snapshots"))?;
             self.rename(&old, &snapshot).map_err(error(&old, "rename"))?;
         }
         remove(&old)?;
         for _ in 0..TRIES {
             remove(&new)?;
-            if self.is_whole() {
+            if self.is_whole()? {
                 return Ok(());
             }
-            if snapshot.is_symlink() {
+            if kind(&snapshot)?.is_some_and(|kind| kind.is_symlink()) {
                 let target = fs::read_link(&snapshot).unwrap_or_default();
                 return Err(Failure::input(format!(
                     "{}: expected a folder, found a link to {}; remove it, or put the folder in its place",
@@ -67,11 +67,11 @@ impl Publication<'_> {
                 )));
             }
             self.build(&new)?;
-            if !is_there(&snapshot) {
+            if !is_there(&snapshot)? {
                 make_folder(&self.repository.join("snapshots"))?;
                 match self.rename(&new, &snapshot) {
                     Ok(()) => return Ok(()),
-                    Err(_) if is_there(&snapshot) => continue,
+                    Err(_) if is_there(&snapshot)? => continue,
                     Err(found) => return Err(error(&new, "rename")(found).into()),
                 }
             }
@@ -107,13 +107,13 @@ impl Publication<'_> {
         sync(&self.repository.join("snapshots")).map_err(io::Error::other)
     }
 
-    /// Whether each file has its name. A copy, where there are no links, is made anew.
-    fn is_whole(&self) -> bool {
+    /// Whether each file has its name. A copy, where there are no links, is made anew, and so is what can't be read.
+    fn is_whole(&self) -> Result<bool> {
         let snapshot = self.snapshot();
         let right = |(name, hash): &(&str, &Hash)| {
             fs::read_link(snapshot.join(name)).is_ok_and(|found| found == target(name, hash))
         };
-        is_there(&snapshot) && self.files.iter().all(right)
+        Ok(is_there(&snapshot)? && self.files.iter().all(right))
     }
 
     /// What is in the snapshot, and the files.
@@ -121,7 +121,7 @@ impl Publication<'_> {
         make_folder(new)?;
         let mut folders = BTreeSet::from([new.to_path_buf()]);
         let snapshot = self.snapshot();
-        if is_there(&snapshot) {
+        if is_there(&snapshot)? {
             let ours = self.files.iter().map(|(name, _)| snapshot.join(name)).collect();
             carry(&snapshot, new, &ours, &mut folders)?;
         }
@@ -171,11 +171,11 @@ fn keep_others(old: &Path, new: &Path) -> Result<()> {
     for entry in fs::read_dir(old).map_err(error(old, "read the folder"))? {
         let entry = entry.map_err(error(old, "read the folder"))?;
         let (from, to) = (entry.path(), new.join(entry.file_name()));
-        let is_folder = entry.file_type().map_err(error(&from, "read"))?.is_dir();
-        if !is_there(&to) {
+        let kind = entry.file_type().map_err(error(&from, "read"))?;
+        if !is_there(&to)? {
             fs::rename(&from, &to).map_err(error(&from, "rename"))?;
             sync(new)?;
-        } else if is_folder && to.is_dir() {
+        } else if kind.is_dir() && is_folder(&to)? {
             keep_others(&from, &to)?;
         }
     }
@@ -289,6 +289,22 @@ mod tests {
         desk.publish(&["a/x"], exchange).unwrap();
         desk.publish(&["a/y"], adding).unwrap();
         assert_eq!(desk.snapshot(), ["a/theirs", "a/x", "a/y", "b/theirs"]);
+    }
+
+    #[test]
+    fn what_another_program_adds_goes_only_where_all_can_be_looked_at() {
+        fn adding(new: &Path, snapshot: &Path) -> io::Result<()> {
+            fs::create_dir(snapshot.join("b"))?;
+            symlink("theirs", snapshot.join("b/theirs"))?;
+            symlink("b", new.join("b"))?;
+            exchange(new, snapshot)
+        }
+        let desk = Desk::new();
+        desk.publish(&["a/x"], exchange).unwrap();
+        let message = desk.publish(&["a/y"], adding).unwrap_err().to_string();
+        assert!(message.contains(&format!("{COMMIT}/b: can't look at: ")), "{message}");
+        let theirs = desk.path(ASIDE).join(format!("{COMMIT}.new/b/theirs"));
+        assert!(theirs.is_symlink());
     }
 
     #[test]

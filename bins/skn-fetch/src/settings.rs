@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use skn_artifact::read_regular;
+use skn_artifact::{is_there, read_regular};
 use skn_hub::{self as hub, variable};
 use skn_program::Failure;
 use ureq::http::Uri;
@@ -42,8 +42,15 @@ impl Token {
                 return Self::new(&token.to_string_lossy(), name).map(Some);
             }
         }
-        match hub::token_file()? {
-            Some(path) if path.exists() => Self::read(&path).map(Some),
+        let file = hub::token_file()?;
+        let found = file.as_deref().map(is_there).transpose().unwrap_or_else(|error| {
+            // Another user's home folder, as in a container: most repositories need no token.
+            tracing::warn!("{error}: no token is sent");
+            None
+        });
+        match file {
+            Some(path) if found == Some(true) => Self::read(&path).map(Some),
+            _ if found.is_none() => Ok(None),
             // Nobody has logged in, which is no error in Python either.
             Some(path) if variable(TOKEN_PATH).is_some() => {
                 tracing::info!(

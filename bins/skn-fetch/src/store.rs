@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use skn_artifact::{Overwrite, make_folder, read_regular, rename_file, write_file};
+use skn_artifact::{
+    Overwrite, is_file, is_there, make_folder, read_regular, rename_file, within, write_file,
+};
 use skn_hub::{Cache, Repository};
 use skn_program::Failure;
 
 use crate::content::{Expected, Hash};
-use crate::disk::error;
+use crate::disk::{error, kind};
 use crate::patience::{HEARTBEAT, Watch};
 use crate::publish::{ASIDE, Publication};
 
@@ -53,7 +55,7 @@ impl Store {
     /// If it can't be read.
     pub(crate) fn has(&self, expected: &Expected) -> Result<bool> {
         let blob = self.blob(&expected.hash);
-        Ok(blob.is_file() && expected.wrong_of(&blob)?.is_none())
+        Ok(is_file(&blob)? && expected.wrong_of(&blob)?.is_none())
     }
 
     /// The same, of a content that nobody else is at. One that is wrong is taken away, so that nobody reads it while it is
@@ -63,7 +65,7 @@ impl Store {
     /// If it can't be read or taken away.
     pub(crate) fn has_still(&self, expected: &Expected, _held: &Partial) -> Result<bool> {
         let blob = self.blob(&expected.hash);
-        if !blob.is_file() {
+        if !is_file(&blob)? {
             return Ok(false);
         }
         let Some(wrong) = expected.wrong_of(&blob)? else { return Ok(true) };
@@ -84,7 +86,7 @@ impl Store {
         let Some(lock) = self.lock(&self.locks.join(format!("{}.lock", hash.digits())))? else {
             return Err(Failure::locked(format!("{}: another program fetches this", path.display())));
         };
-        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        if kind(&path)?.is_some_and(|kind| !kind.is_file()) {
             return Err(Failure::input(format!("{}: expected a file, found something else", path.display())));
         }
         let mut options = OpenOptions::new();
@@ -128,8 +130,8 @@ impl Store {
         let _lock = self.only_one(watch, commit)?;
         // A snapshot without a reference counts as `main`, a reference without a snapshot as nothing. Where there are
         // others, they must stay what the revision means until this one is there.
-        let others = self.folder.join("snapshots").read_dir().is_ok_and(|mut found| found.next().is_some());
-        let first = !others && !self.reference(revision).exists();
+        let others = !within(&self.folder.join("snapshots"))?.is_empty();
+        let first = !others && !is_there(&self.reference(revision))?;
         if first {
             self.refer(revision, commit)?;
         }
@@ -171,6 +173,7 @@ impl Store {
 
     fn refer(&self, revision: &str, commit: &str) -> Result<()> {
         let path = self.reference(revision);
+        // One that can't be read is written anew.
         let says = |found: Vec<u8>| found == commit.as_bytes();
         if revision == commit || read_regular(&path, 4096).is_ok_and(says) {
             return Ok(());

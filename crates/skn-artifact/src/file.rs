@@ -250,10 +250,9 @@ pub fn write_json(path: &Path, overwrite: Overwrite, value: &impl Serialize) -> 
 /// # Errors
 /// If it can't be read, or is not what the type says; the message names line and column.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    if let Ok(metadata) = fs::metadata(path)
-        && metadata.len() > MAX_JSON
-    {
-        return Err(ArtifactError::format(path, "size", format!("at most {MAX_JSON} bytes"), metadata.len()));
+    let size = fs::metadata(path).map_err(missing_or(path, "read"))?.len();
+    if size > MAX_JSON {
+        return Err(ArtifactError::format(path, "size", format!("at most {MAX_JSON} bytes"), size));
     }
     parse_json(path, &read(path)?, "the documented JSON")
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::{ArtifactError, Result};
 use crate::file::{is_temporary, make_folder};
 use crate::link::refuse_link;
+use crate::look::is_there;
 use crate::names::file;
 
 /// The right to write into a run's folder. It ends when this is dropped, or with the process, however that ends.
@@ -37,7 +38,7 @@ impl RunLock {
                 lock => lock?,
             };
             // Between opening and locking, its holder may have removed the file: that lock would keep nobody out.
-            if is_at(&lock.file, &folder.join(file::LOCK)) {
+            if is_at(&lock.file, &folder.join(file::LOCK))? {
                 remove_leftovers(folder, 0);
                 return Ok(lock);
             }
@@ -70,7 +71,7 @@ impl RunLock {
         Ok(Self { file, folder: folder.into() })
     }
 
-    /// Whether the folder has nothing but the lock.
+    /// Whether the folder has nothing but the lock. One that can't be read may have more, and stays.
     fn is_alone(&self) -> bool {
         let only_lock = |entries: std::fs::ReadDir| {
             entries.into_iter().all(|entry| entry.is_ok_and(|entry| entry.file_name() == file::LOCK))
@@ -106,8 +107,10 @@ fn holder_of(file: &mut File) -> String {
 fn is_gone(holder: &str) -> bool {
     let number = holder.rsplit_once("(process ").and_then(|(_, rest)| rest.split(')').next());
     let place = number.map(|number| Path::new("/proc").join(number));
+    let is_there = |place: &Path| is_there(place).ok();
     cfg!(target_os = "linux")
-        && place.is_some_and(|place| Path::new("/proc/self").exists() && !place.exists())
+        && is_there(Path::new("/proc/self")) == Some(true)
+        && place.is_some_and(|place| is_there(&place) == Some(false))
 }
 
 /// Removes files that a killed program was writing, here and below. A folder with a lock of its own is another run's. What
@@ -116,7 +119,10 @@ fn remove_leftovers(folder: &Path, depth: usize) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth < 3 && !path.join(file::LOCK).exists() => {
+            // One that can't be looked at may have a lock.
+            Ok(kind)
+                if kind.is_dir() && depth < 3 && matches!(is_there(&path.join(file::LOCK)), Ok(false)) =>
+            {
                 remove_leftovers(&path, depth + 1);
             }
             Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => {
@@ -127,19 +133,27 @@ fn remove_leftovers(folder: &Path, depth: usize) {
     }
 }
 
-/// Whether an open file is the one that the path leads to.
+/// Whether an open file is the one that the path leads to. What the system can't say is an error: whoever asked again would ask
+/// for ever.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+fn is_at(file: &File, path: &Path) -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
-    let id = |of: std::io::Result<std::fs::Metadata>| of.map(|of| (of.dev(), of.ino())).ok();
-    let open = id(file.metadata());
-    open.is_some() && open == id(std::fs::metadata(path))
+    let id = |of: std::io::Result<std::fs::Metadata>| match of {
+        Ok(of) => Ok(Some((of.dev(), of.ino()))),
+        // The latter: another machine has removed it.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StaleNetworkFileHandle) => {
+            Ok(None)
+        }
+        Err(error) => Err(ArtifactError::io(path, "look at")(error)),
+    };
+    let open = id(file.metadata())?;
+    Ok(open.is_some() && open == id(std::fs::metadata(path))?)
 }
 
 /// An open file can't be removed there.
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
+fn is_at(_: &File, _: &Path) -> Result<bool> {
+    Ok(true)
 }
 
 impl Drop for RunLock {
@@ -217,6 +231,18 @@ mod tests {
         assert!(!place("best/.skn-abc.tmp").exists() && !place(".skn-def.tmp").exists());
         assert!(place("other/.skn-ghi.tmp").exists(), "another program may be writing it");
         assert!(place("best/mine.tmp").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_whose_lock_cannot_be_looked_at_is_another_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join(".skn-abc.tmp"), "x").unwrap();
+        std::os::unix::fs::symlink(file::LOCK, other.join(file::LOCK)).unwrap();
+        let _lock = RunLock::acquire(folder.path(), "skn-train").unwrap();
+        assert!(other.join(".skn-abc.tmp").exists());
     }
 
     #[test]

@@ -39,6 +39,28 @@ pub fn real_path(path: &Path) -> Result<Option<PathBuf>> {
     found(path, fs::canonicalize(path))
 }
 
+/// Whether a link is there, wherever it leads.
+///
+/// # Errors
+/// If the system can't say.
+pub fn is_link(path: &Path) -> Result<bool> {
+    Ok(found(path, fs::symlink_metadata(path))?.is_some_and(|found| found.is_symlink()))
+}
+
+/// The paths of what is in a folder, sorted; none if there is no such folder.
+///
+/// # Errors
+/// If it can't be read: then nobody knows what is in it.
+pub fn within(folder: &Path) -> Result<Vec<PathBuf>> {
+    let Some(entries) = found(folder, fs::read_dir(folder))? else { return Ok(Vec::new()) };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(ArtifactError::io(folder, "look at"))?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
 fn look(path: &Path) -> Result<Option<Metadata>> {
     found(path, fs::metadata(path))
 }
@@ -73,6 +95,8 @@ mod tests {
         assert_eq!(looked("folder"), [false, true, true]);
         for name in ["none", "none/below", "file/below", "broken", "nul\0", &"long".repeat(100)] {
             assert_eq!(looked(name), [false; 3], "{name}");
+            assert_eq!(is_link(&place(name)).unwrap(), name == "broken", "{name}");
+            assert_eq!(within(&place(name)).unwrap(), [""; 0].map(PathBuf::from), "{name}");
             assert_eq!(real_path(&place(name)).unwrap(), None, "{name}");
         }
         std::os::unix::fs::symlink("loop", place("loop")).unwrap();
@@ -80,6 +104,9 @@ mod tests {
         assert!(message.contains("loop: can't look at: "), "{message}");
         std::os::unix::fs::symlink("file", place("link")).unwrap();
         assert_eq!(real_path(&place("link")).unwrap(), real_path(&place("file")).unwrap());
-        assert!(real_path(&place("loop")).is_err());
+        assert!(real_path(&place("loop")).is_err() && within(&place("loop")).is_err());
+        assert!(is_link(&place("loop")).unwrap() && !is_link(&place("file")).unwrap());
+        assert_eq!(within(folder.path()).unwrap(), ["broken", "file", "folder", "link", "loop"].map(place));
+        assert_eq!(within(&place("file")).unwrap(), within(&place("folder")).unwrap());
     }
 }

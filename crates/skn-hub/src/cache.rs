@@ -123,7 +123,7 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<String>) {
     // What can't be looked at is no help to who is told.
     for name in names(folder).unwrap_or_default() {
         let path = folder.join(&name);
-        match path.is_dir() {
+        match is_folder(&path).unwrap_or(false) {
             true => collect(&path, &format!("{prefix}{name}/"), found),
             false => found.push(format!("{prefix}{name}")),
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use skn_artifact::is_folder;
+use skn_artifact::{is_folder, is_link};
 
 use crate::error::{HubError, Result};
 use crate::folder::is_absence;
@@ -29,7 +29,7 @@ pub fn follow(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
     };
     let root = named.canonicalize().map_err(unreadable)?;
     match Snapshot::around(&root) {
-        Some(snapshot) if !snapshot.holds(&real) => {
+        Some(snapshot) if !snapshot.holds(&real)? => {
             Err(HubError::LeadsOut { path: path.into(), repository: snapshot.repository_folder().into() })
         }
         _ => Ok(Some(real)),
@@ -38,16 +38,28 @@ pub fn follow(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
 
 /// What lacks at a path that leads to nothing.
 fn missing(path: &Path, source: std::io::Error) -> Result<Option<PathBuf>> {
-    // The link may stand anywhere in the path.
-    let broken = path.ancestors().find_map(|place| {
-        let target = place.read_link().ok()?;
-        place.metadata().is_err().then_some((place, target))
-    });
+    let broken = match broken_link(path) {
+        // A link to nothing that can't be looked at would pass for nothing.
+        Err(error) if is_absence(&source) => return Err(error),
+        found => found.ok().flatten(),
+    };
     if let Some((place, target)) = broken {
+        // For a hint, which may be another.
         let snapshot = place.parent().and_then(|folder| Snapshot::around(&folder.canonicalize().ok()?));
         let hint = snapshot
             .map_or_else(|| "mend the link, or put the file there".to_string(), |snapshot| snapshot.remedy());
         return Err(HubError::Broken { path: place.into(), target, source, hint });
     }
     if is_absence(&source) { Ok(None) } else { Err(HubError::Unreadable { path: path.into(), source }) }
+}
+
+/// The link in a path that leads to nothing that can be read, wherever it stands, and where it leads.
+fn broken_link(path: &Path) -> Result<Option<(&Path, PathBuf)>> {
+    for place in path.ancestors() {
+        if is_link(place)? && place.metadata().is_err() {
+            let unreadable = |source| HubError::Unreadable { path: place.into(), source };
+            return Ok(Some((place, place.read_link().map_err(unreadable)?)));
+        }
+    }
+    Ok(None)
 }

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use skn_artifact::real_path;
+
 use crate::cache::Cache;
+use crate::error::Result;
 use crate::folder::part_of_download;
 use crate::repository::{Kind, Repository};
 
@@ -44,11 +47,20 @@ impl Snapshot {
 
     /// Whether a file, whose path has no links, is the repository's. Its `blobs` may be a link to a larger disk, and
     /// huggingface_hub 2 keeps large contents once for all repositories, in the `blobs` of the cache.
-    pub(crate) fn holds(&self, file: &Path) -> bool {
+    ///
+    /// # Errors
+    /// If the system can't say where those are.
+    pub(crate) fn holds(&self, file: &Path) -> Result<bool> {
         let folder = self.repository_folder();
-        let within =
-            |folder: &Path| folder.join("blobs").canonicalize().is_ok_and(|blobs| file.starts_with(blobs));
-        file.starts_with(folder) || within(folder) || folder.parent().is_some_and(within)
+        if file.starts_with(folder) {
+            return Ok(true);
+        }
+        for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+            if real_path(&folder.join("blobs"))?.is_some_and(|blobs| file.starts_with(blobs)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The command line that fetches what is missing of it.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, Foreign, GgufFile, Overwrite, TensorFile, Wanted, copy_file, is_file, is_folder,
+    ArtifactError, Foreign, GgufFile, Overwrite, TensorFile, Wanted, copy_file, is_file, is_folder, is_there,
     parse_json, read_regular, real_path, sha256_hex, write_file,
 };
 use skn_hub::Snapshot;
@@ -245,7 +245,8 @@ impl ModelFolder {
         if let Some(error) = self.lacks_but_gguf(expected) {
             return error;
         }
-        if !pickled.exists() {
+        // For a hint, which may be another.
+        if !is_there(&pickled).unwrap_or(false) {
             return self.lacks(expected, "save the model with safe_serialization=True");
         }
         if let Some(pointer @ Foreign::LfsPointer) = Foreign::of_file(&pickled) {

@@ -80,9 +80,9 @@ impl<'s> Base<'s> {
         let Named { source, model: model_name, task, task_file, data, max_data, .. } = named;
         let folder = model_name.folder()?;
         if !model_name.is_of_source() {
-            tell_tuned(&folder, tuned);
+            tell_tuned(&folder, tuned)?;
         }
-        let places: Vec<PathBuf> = folder.places().iter().map(|place| real(place)).collect();
+        let places = folder.places().iter().map(|place| real(place)).collect::<Result<Vec<PathBuf>>>()?;
         let id = folder.id().to_owned();
         let (model, encoder) = session.cache.model(&places, &id, || {
             let (model, encoder) = read_model(folder, session.device(), session.progress())?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use skn_artifact::real_path;
 use skn_data::{Dataset, Task, TextEncoder};
 
 use crate::error::Result;
@@ -116,8 +117,11 @@ impl<K: PartialEq, V: Clone> Shelf<K, V> {
 }
 
 /// A place under the one name that it has from any folder and through any link, if it is there.
-pub(crate) fn real(place: &Path) -> PathBuf {
-    place.canonicalize().unwrap_or_else(|_| place.to_path_buf())
+///
+/// # Errors
+/// If the system can't say: one that can't be looked at just now must not pass for another.
+pub(crate) fn real(place: &Path) -> Result<PathBuf> {
+    Ok(real_path(place)?.unwrap_or_else(|| place.to_path_buf()))
 }
 
 /// A file's name, length and time of change, and on Unix which file it is and when that was touched.
@@ -134,7 +138,8 @@ fn identity(_: &Metadata) -> [i64; 3] {
     [0; 3]
 }
 
-/// The files of some places, as deep as readers look, also where links lead; none of a place that is in no file system.
+/// The files of some places, as deep as readers look, also where links lead; none of a place that is in no file system. One that
+/// can't be looked at is passed over: nobody can have read it, and once it can be it is new.
 fn state(places: &[PathBuf]) -> Vec<State> {
     let mut found = Vec::new();
     for place in places {

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use skn_artifact::ModelIdentity;
 use skn_artifact::names::file;
+use skn_artifact::{ModelIdentity, is_file};
 use skn_data::{Task, TextTemplate};
 use skn_model::{Method, ModelFolder, ReadAs, Tuning};
 
@@ -14,15 +14,23 @@ use crate::session::Session;
 use crate::tuned_folder::TunedFolder;
 
 /// Says that a model's folder holds tuned parameters too, with which transformers would load it.
-pub(crate) fn tell_tuned(folder: &ModelFolder, tuned: &Tuned) {
-    let found = file::tuned_in_best().filter(|name| name.ends_with(file::TENSORS));
-    let found = found.into_iter().find(|name| folder.place().join(name).is_file());
-    if let Some(name) = found.filter(|_| !tuned.load) {
-        let place = folder.place().display();
-        tracing::warn!(
-            "{place}: its tuned parameters ({name}) are not loaded with the model; option `resume_from` {place} loads them"
-        );
+///
+/// # Errors
+/// If the system can't say whether it does.
+pub(crate) fn tell_tuned(folder: &ModelFolder, tuned: &Tuned) -> Result<()> {
+    if tuned.load {
+        return Ok(());
     }
+    for name in file::tuned_in_best().filter(|name| name.ends_with(file::TENSORS)) {
+        if is_file(&folder.place().join(&name))? {
+            let place = folder.place().display();
+            tracing::warn!(
+                "{place}: its tuned parameters ({name}) are not loaded with the model; option `resume_from` {place} loads them"
+            );
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Says which options have nothing to act on.

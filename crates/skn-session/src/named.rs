@@ -508,7 +508,7 @@ fn wrong_record(source: &TunedFolder, error: impl Display) -> SessionError {
 /// The rows of a task, as the session has them or reads them now.
 fn rows(session: &Session, task: &Task, data: Option<&Path>, most: Size) -> Result<Arc<Dataset>> {
     let found = find(task, data)?;
-    let place = found.as_deref().map(real).unwrap_or_default();
+    let place = found.as_deref().map(real).transpose()?.unwrap_or_default();
     session.cache.data(&place, task, most, || read_found(task, found.as_deref(), most, session.progress()))
 }
 

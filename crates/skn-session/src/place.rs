@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use skn_artifact::names::file;
-use skn_artifact::{Foreign, Wanted, is_file, is_folder};
+use skn_artifact::{Foreign, Wanted, is_file, is_folder, is_link, real_path};
 use skn_hub::{Cache, Kind, Repository, Snapshot};
 use skn_model::ModelFolder;
 
@@ -33,7 +33,7 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
             None => error.into(),
         });
     }
-    if path.is_file() {
+    if is_file(path)? {
         return match Foreign::of_file(path) {
             Some(Foreign::Gguf) => {
                 tell_links(path);
@@ -54,10 +54,10 @@ pub(crate) fn find_model(name: &str) -> Result<ModelFolder> {
     }
 }
 
-/// A file of tuned parameters in a folder that is no model.
+/// A file of tuned parameters in a folder that is no model: for a message, which can do without.
 fn tuned_in(folder: &Path) -> Option<&'static str> {
-    let is_there = |name: &&str| folder.join(name).is_file();
-    file::TUNED.into_iter().find(is_there).filter(|_| !folder.join(file::CONFIG).is_file())
+    let is_there = |name: &&str| is_file(&folder.join(name)).unwrap_or(false);
+    file::TUNED.into_iter().find(is_there).filter(|_| !is_there(&file::CONFIG))
 }
 
 /// What is said of a file that is no model, by what else it is.
@@ -83,7 +83,8 @@ pub(crate) fn find_data(path: &Path) -> Result<Cow<'_, Path>> {
     }
     let text = path.to_str().unwrap_or_default();
     let (name, folder) = text.split_once(':').unwrap_or((text, ""));
-    let is_path = name.split_once('/').is_some_and(|(owner, _)| Path::new(owner).is_dir());
+    let owner = name.split_once('/').map(|(owner, _)| Path::new(owner));
+    let is_path = owner.map(is_folder).transpose()?.unwrap_or(false);
     let repository = Repository::parse(Kind::Dataset, name).filter(|_| !is_path);
     let Some(repository) = repository else { return Ok(Cow::Borrowed(path)) };
     let within = |snapshot: PathBuf| match Path::new(folder).components().all(is_below) {
@@ -130,7 +131,7 @@ fn elsewhere(repository: &Repository) -> Result<Option<String>> {
     const OLD: &str = "TRANSFORMERS_CACHE";
     let Some(folder) = skn_hub::variable(OLD) else { return Ok(None) };
     let cache = Cache::at(skn_hub::expanded(OLD, folder)?);
-    let is_there = cache.repository(repository).is_dir();
+    let is_there = is_folder(&cache.repository(repository))?;
     Ok(is_there.then(|| {
         format!(
             "{OLD} has it, which is not read, as in transformers 5: HF_HUB_CACHE={}",
@@ -157,13 +158,14 @@ fn cached(repository: &Repository) -> Result<Option<PathBuf>> {
 }
 
 /// Tells which files of a place that the user named are links, and where they really are. In a snapshot of the Hugging Face
-/// cache all are.
+/// cache all are. What can't be looked at is told by who reads it.
 fn tell_links(place: &Path) {
-    let of_cache = || place.canonicalize().is_ok_and(|place| Snapshot::around(&place).is_some());
+    let real = |place: &Path| real_path(place).ok().flatten();
+    let of_cache = || real(place).is_some_and(|place| Snapshot::around(&place).is_some());
     if tracing::enabled!(tracing::Level::DEBUG) && !of_cache() {
         walk(place, &mut |path| {
-            if path.is_symlink()
-                && let Ok(real) = path.canonicalize()
+            if is_link(path).unwrap_or(false)
+                && let Some(real) = real(path)
             {
                 tracing::debug!("{}: read as {}", path.display(), real.display());
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf, absolute};
 
 use skn_artifact::names::{file, key};
-use skn_artifact::{RunRecord, TensorFile, hash_file, is_file, real_path, verify};
+use skn_artifact::{ArtifactError, RunRecord, TensorFile, hash_file, is_file, real_path, verify};
 
 use crate::cache::real;
 use crate::error::{Result, SessionError};
@@ -104,11 +104,16 @@ fn listed(path: &Path) -> Result<Option<Listed>> {
     // By the name that it was asked for by: a link in a run's folder stands for the file that the run lists. What is gone has no
     // other name.
     let named = match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) if folder.as_os_str().is_empty() => real(Path::new(".")).join(name),
-        (Some(folder), Some(name)) => real(folder).join(name),
-        _ => real(path),
+        (Some(folder), Some(name)) if folder.as_os_str().is_empty() => real(Path::new("."))?.join(name),
+        (Some(folder), Some(name)) => real(folder)?.join(name),
+        _ => real(path)?,
     };
-    let lexical = absolute(path).unwrap_or_else(|_| path.into());
+    // Of a place that can't be told nobody knows whether a run lists it.
+    let lexical = absolute(path).map_err(|source| ArtifactError::Io {
+        file: path.into(),
+        operation: "look at",
+        source,
+    })?;
     let mut places = vec![lexical, named];
     // It may lead into another run, whose file it is then.
     places.extend(real_path(path)?);

@@ -465,7 +465,7 @@ impl Session {
     }
 }
 
-/// The bytes of a file, where the system tells.
+/// The bytes of a file, where the system tells: what a rehearsal says of it.
 pub(crate) fn length(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|found| found.len())
 }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::ThreadId;
 
 use candle_core::Device;
-use skn_artifact::{RunLock, real_path};
+use skn_artifact::RunLock;
 use skn_model::{Backend, Isa, Precision};
 use skn_probing::{Alone, Group, Kinds, PassOptions, Progress, Silent, Workers};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, real};
 use crate::error::{Result, SessionError};
 use crate::options::{Compute, DeviceChoice, Made, Stage};
 use crate::rehearsal::Rehearsal;
@@ -51,11 +51,6 @@ pub struct Session {
     told: Mutex<BTreeSet<String>>,
     /// The runs that a chain holds from its first stage to its last, and the thread that does it.
     held: Mutex<Vec<(ThreadId, PathBuf, Weak<RunLock>)>>,
-}
-
-/// Where a run's folder really lies: one that the system can't look at just now must not pass for another.
-fn place_of(run: &Path) -> Result<PathBuf> {
-    Ok(real_path(run)?.unwrap_or_else(|| run.to_path_buf()))
 }
 
 impl Session {
@@ -203,7 +198,7 @@ impl Session {
     /// # Errors
     /// If another program, or another thread, holds it.
     pub(crate) fn lock(&self, run: &Path, entry: &str) -> Result<Arc<RunLock>> {
-        let (me, place) = (std::thread::current().id(), place_of(run)?);
+        let (me, place) = (std::thread::current().id(), real(run)?);
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = held.iter().find(|(thread, folder, _)| *thread == me && *folder == place);
         match mine.and_then(|(.., lock)| lock.upgrade()) {
@@ -218,7 +213,7 @@ impl Session {
     /// As [`Self::lock`].
     pub(crate) fn hold(&self, run: &Path, entry: &str) -> Result<Arc<RunLock>> {
         let lock = self.lock(run, entry)?;
-        let place = place_of(run)?;
+        let place = real(run)?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|(.., lock)| lock.strong_count() > 0);
         held.push((std::thread::current().id(), place, Arc::downgrade(&lock)));

@@ -1,12 +1,11 @@
 //! Stages one after another in one run, which may be gone on with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use skn_artifact::names::{file, top};
-use skn_artifact::{RunRecord, StageRecord};
+use skn_artifact::{RunRecord, StageRecord, within};
 use skn_probing::ProbeType;
 
 use crate::done::{Now, State};
@@ -119,12 +118,11 @@ impl Again {
     /// Refuses a folder with something in it, unless that may be replaced or gone on with.
     ///
     /// # Errors
-    /// If there is something.
+    /// If there is something, or it can't be looked at.
     pub(crate) fn check_free(self, out: &Path) -> Result<()> {
         // An untuned model's numbers are all there is of a run that was stopped early.
-        let is_lock = |entry: &DirEntry| entry.file_name() == file::LOCK;
-        let empty = out.read_dir().map_or(true, |entries| entries.flatten().all(|entry| is_lock(&entry)));
-        if empty || self.overwrite || self.resume {
+        let is_lock = |path: &PathBuf| path.file_name().is_some_and(|name| name == file::LOCK);
+        if self.overwrite || self.resume || within(out)?.iter().all(is_lock) {
             return Ok(());
         }
         Err(SessionError::input(format!(
@@ -221,6 +219,23 @@ mod tests {
         done.options = Some(serde_json::to_value(Made::new(earlier, Compute::default())).unwrap());
         RunRecord::update(run, &asked.entry("topic"), done, &[]).unwrap();
         session.done(now, &asked, "topic")
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_looked_at_is_not_free() {
+        let desk = tempfile::tempdir().unwrap();
+        let [out, a_loop] = ["out", "loop"].map(|name| desk.path().join(name));
+        let check = |out: &Path| Again { overwrite: false, resume: false }.check_free(out);
+        check(&out).unwrap();
+        write_file(&out.join(file::LOCK), Overwrite::Refuse, b"").unwrap();
+        check(&out).unwrap();
+        write_file(&out.join(file::RUN), Overwrite::Refuse, b"{}").unwrap();
+        let message = check(&out).unwrap_err().to_string();
+        assert!(message.contains("out: a run is there"), "{message}");
+        std::os::unix::fs::symlink(&a_loop, &a_loop).unwrap();
+        let message = check(&a_loop).unwrap_err().to_string();
+        assert!(message.contains("loop: can't look at: "), "{message}");
     }
 
     #[test]

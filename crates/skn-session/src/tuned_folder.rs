@@ -4,7 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use skn_artifact::names::{file, stage};
 use skn_artifact::{
-    Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, is_file, is_folder, is_there, read_json,
+    Foreign, RunRecord, SkillConfig, SplitRecord, Wanted, hash_file, is_file, is_folder, is_link, is_there,
+    read_json, within,
 };
 use skn_data::Task;
 use skn_model::{no_tuning, not_a_tuning_folder};
@@ -26,6 +27,8 @@ pub(crate) struct TunedFolder {
     pub(crate) tuned: PathBuf,
     /// The run around it, if it is one of ours. A copy of its `best` may lie in it too: see [`Self::own_run`].
     pub(crate) run: Option<PathBuf>,
+    /// Whether that has no other `best`.
+    owned: bool,
     /// Its `skn.json`, if it is one of ours.
     pub(crate) config: Option<SkillConfig>,
     /// The record of its own run; empty if there is none.
@@ -84,15 +87,18 @@ impl TunedFolder {
                 Some(run) if config.is_some() || is_best_of(run, &best)? => {
                     // What lies beside the run's `best`, such as a copy of an earlier one, is not what the record is of.
                     let record =
-                        if is_best_in(run, &best) { RunRecord::read(run)? } else { RunRecord::default() };
+                        if is_best_in(run, &best)? { RunRecord::read(run)? } else { RunRecord::default() };
                     (Some(run.to_path_buf()), record)
                 }
                 _ => (None, RunRecord::default()),
             }
         };
-        let is_torn = |run: &PathBuf| torn.is_some_and(|torn| real(torn) == real(run));
-        let torn = run.as_ref().is_some_and(is_torn);
-        let found = Self { best, tuned, run, config, record, torn };
+        let torn = match (torn, &run) {
+            (Some(torn), Some(run)) => real(torn)? == real(run)?,
+            _ => false,
+        };
+        let owned = run.as_deref().map(|run| is_best_in(run, &best)).transpose()?.unwrap_or(false);
+        let found = Self { best, tuned, run, owned, config, record, torn };
         if !found.torn {
             found.check_files()?;
         }
@@ -213,7 +219,7 @@ impl TunedFolder {
 
     /// The run whose `best` it is. A folder elsewhere, such as a copy of a `best`, is of none.
     pub(crate) fn own_run(&self) -> Option<&Path> {
-        self.run.as_deref().filter(|run| is_best_in(run, &self.best))
+        self.run.as_deref().filter(|_| self.owned)
     }
 
     /// Where the run's own record lies, if it has one.
@@ -265,8 +271,8 @@ fn is_best_of(run: &Path, folder: &Path) -> Result<bool> {
 }
 
 /// Whether a folder is the `best` of a run, by where it lies.
-fn is_best_in(run: &Path, folder: &Path) -> bool {
-    real(&run.join(file::BEST)) == real(folder)
+fn is_best_in(run: &Path, folder: &Path) -> Result<bool> {
+    Ok(real(&run.join(file::BEST))? == real(folder)?)
 }
 
 /// Whether it is the name of a file, or of one in the folder of tuned parameters, and leads nowhere else.
@@ -280,10 +286,10 @@ fn is_plain(name: &str) -> bool {
 /// Refuses a folder with a link to nothing: a record or a description that seems not to be there would change what the rest
 /// means.
 fn check_links(folder: &Path) -> Result<()> {
-    for entry in folder.read_dir().into_iter().flatten().flatten() {
-        let path = entry.path();
+    for path in within(folder)? {
         let is_read = path.extension().is_some_and(|end| end == "json" || end == "safetensors");
-        if path.is_symlink() && (is_read || entry.file_name() == file::BEST) {
+        let is_best = path.file_name().is_some_and(|name| name == file::BEST);
+        if (is_read || is_best) && is_link(&path)? {
             skn_hub::follow(folder, &path)?;
         }
     }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::names::file;
 use skn_artifact::{
-    ArtifactError, ModelIdentity, Overwrite, SkillConfig, TextsRecord, VerbalizerRecord, hash_file,
+    ArtifactError, ModelIdentity, Overwrite, SkillConfig, TextsRecord, VerbalizerRecord, hash_file, is_file,
     read_json, sha256_hex, write_file, write_json,
 };
 use skn_model::LanguageModel;
@@ -124,7 +124,7 @@ impl TrainRun {
     pub(crate) fn check_resumed(&self, state: &State) -> Result<()> {
         let Some(expected) = &state.best_sha256 else { return Ok(()) };
         let file = self.best().join(file::SKILL_CONFIG);
-        if !file.is_file() {
+        if !is_file(&file)? {
             return Err(self.not_the_best(file, state, expected, "no such file"));
         }
         let found = hash_file(&file)?;
@@ -141,7 +141,7 @@ impl TrainRun {
         let Some(expected) = &state.best_sha256 else { return Ok(()) };
         let folder = self.best();
         let check = |file: PathBuf, expected: &str| {
-            if !file.is_file() {
+            if !is_file(&file)? {
                 return Err(self.not_the_best(file, state, expected, "no such file"));
             }
             let found = hash_file(&file)?;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use skn_artifact::{Wanted, did_you_mean, hash_file};
 
-use super::folder::{entries, inside, is_there, shown};
+use super::folder::{entries, inside, is_folder, is_there, shown};
 use super::table::Info;
 use super::{foreign, shards};
 use crate::error::{DataError, Result, names};
@@ -53,13 +53,17 @@ pub(crate) fn locate(path: &Path, task: &Task) -> Result<Vec<(String, SplitFiles
 
 /// The same task with the splits of the usual names that are at `path`, if it names none.
 pub(crate) fn with_splits_in(path: &Path, task: &Task) -> Result<Task> {
-    if !path.is_dir() || is_there(&path.join("state.json"))? {
+    if !is_folder(path)? || is_there(&path.join("state.json"))? {
         return task.with_splits(|_| Ok(false));
     }
     let train = task.with_splits(|_| Ok::<_, DataError>(false))?;
     let listed = dictionary(path, &train)?;
-    // Where no folder has train, what is read next says so.
-    let folder = plain_folder(path, &train).unwrap_or_else(|_| path.to_owned());
+    let folder = match plain_folder(path, &train) {
+        // Where no folder has train, what is read next says so.
+        Err(DataError::NotFound { .. }) => path.to_owned(),
+        // What can't be looked at may have the splits: without them others would be made of train.
+        found => found?,
+    };
     task.with_splits(|split| match &listed {
         Some(listed) => Ok(listed.iter().any(|name| name == split)),
         None => Ok(is_there(&path.join(split).join("state.json"))?
@@ -272,7 +276,7 @@ fn plain_files(root: &Path, folder: &Path, split: &str, task: &Task) -> Result<S
 /// Nothing readable is there for a split: says what is there.
 fn no_file(folder: &Path, split: &str, task: &Task) -> Result<DataError> {
     let below = folder.join(split);
-    let place = if below.is_dir() { below } else { folder.to_owned() };
+    let place = if is_folder(&below)? { below } else { folder.to_owned() };
     let there = entries(&place)?;
     let there: Vec<&str> = there.iter().map(String::as_str).collect();
     let stems: Vec<&str> = there.iter().filter_map(|name| name.split('.').next()).collect();
@@ -294,8 +298,7 @@ fn foreign_file(folder: &Path, split: &str) -> Result<Option<String>> {
         let path = folder.join(&name);
         let is_of_split = name.strip_prefix(split).is_some_and(|rest| rest.starts_with('.'));
         // What can't be opened is no use to anybody here.
-        let known =
-            if is_of_split && path.is_file() { foreign::of_file(&path).unwrap_or_default() } else { None };
+        let known = if is_of_split { foreign::of_file(&path).unwrap_or_default() } else { None };
         if let Some(known) = known {
             return Ok(Some(format!("{name} is {}", known.told(Wanted::Data))));
         }

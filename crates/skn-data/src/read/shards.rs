@@ -146,24 +146,45 @@ pub(super) fn folders(root: &Path, task: &Task) -> Result<Vec<String>> {
             all.insert(name);
         }
     }
-    let mut found: Vec<String> =
-        all.iter().filter(|name| has_split(&root.join(name), task)).cloned().collect();
-    if found.is_empty() {
-        let has_files = |folder: &Path| data_files(folder, task).is_ok_and(|files| !files.is_empty());
-        let has_data = |name: &String| {
-            let folder = root.join(name);
-            let mut below = entries(&folder).into_iter().flatten().map(|name| folder.join(name));
-            has_files(&folder) || below.any(|folder| folder.is_dir() && has_files(&folder))
-        };
-        found = all.into_iter().filter(has_data).collect();
+    let found = those(&all, |name| has_split(&root.join(name), task))?;
+    if found.is_empty() { those(&all, |name| has_data(&root.join(name), task)) } else { Ok(found) }
+}
+
+/// Those names of which something holds, if that can be told of all: another folder would be taken for one that can't be looked at.
+fn those(names: &BTreeSet<String>, holds: impl Fn(&str) -> Result<bool>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in names {
+        if holds(name)? {
+            found.push(name.clone());
+        }
     }
     Ok(found)
 }
 
 /// Whether a folder has files of one of the task's splits, also such as are refused.
-fn has_split(folder: &Path, task: &Task) -> bool {
-    let mut splits = task.split_names().into_iter();
-    splits.any(|split| of(folder, split, task).map_or(true, |files| !files.is_empty()))
+fn has_split(folder: &Path, task: &Task) -> Result<bool> {
+    for split in task.split_names() {
+        match of(folder, split, task) {
+            Ok(files) if files.is_empty() => {}
+            Ok(_) | Err(DataError::NotFound { .. }) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a folder, or one in it, has files of data.
+fn has_data(folder: &Path, task: &Task) -> Result<bool> {
+    if !data_files(folder, task)?.is_empty() {
+        return Ok(true);
+    }
+    for name in entries(folder)? {
+        let below = folder.join(name);
+        if is_folder(&below)? && !data_files(&below, task)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What files of a split ought to be, if they are not.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use skn_artifact::names::file::{ADAPTER_TENSORS, BIAS_TENSORS, PEFT_TENSORS};
-use skn_artifact::{Foreign, Wanted};
+use skn_artifact::{Foreign, Wanted, is_folder};
 
 use crate::error::ModelError;
 
@@ -13,7 +13,8 @@ const PICKLED: [&str; 5] = ["pt", "pth", "bin", "ckpt", "pkl"];
 /// The error of a folder that holds no tuned parameters.
 pub fn no_tuning(folder: &Path) -> ModelError {
     let expected = format!("{PEFT_TENSORS}, {ADAPTER_TENSORS} or {BIAS_TENSORS}");
-    let hint = match (pickle_in(folder), folder.is_dir()) {
+    // What can't be looked at is only left out of the hint.
+    let hint = match (pickle_in(folder), is_folder(folder).unwrap_or(true)) {
         (Some(name), _) if ["adapter_model.bin", "pytorch_adapter.bin"].contains(&name.as_str()) => format!(
             "its {name} is a pickle, which may run code: load it in Python and save it again with safe_serialization=True"
         ),

@@ -9,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use skn_artifact::is_there;
 use skn_probing::Progress;
 
 use super::limits::address_space;
@@ -247,7 +248,11 @@ fn beginning(mut stream: impl Read) -> String {
 /// This program, also where another has taken its place on disk since it was started.
 fn this_program() -> io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
-    if cfg!(target_os = "linux") && running.exists() { Ok(running) } else { std::env::current_exe() }
+    if cfg!(target_os = "linux") && is_there(&running).unwrap_or(false) {
+        Ok(running)
+    } else {
+        std::env::current_exe()
+    }
 }
 
 #[cfg(all(test, unix))]

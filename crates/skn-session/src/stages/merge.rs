@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use skn_artifact::names::{file, key, rank, setting, stage};
 use skn_artifact::{
-    ArtifactError, RunRecord, SplitRecord, StageRecord, TensorBundle, TensorFile, hash_file, parse_json,
-    read_regular,
+    ArtifactError, RunRecord, SplitRecord, StageRecord, TensorBundle, TensorFile, hash_file, is_file,
+    parse_json, read_regular,
 };
 use skn_probing::{Kinds, Metadata, Pool};
 
@@ -56,7 +56,8 @@ impl Session {
         for name in names {
             let bundle = merge(self.kinds(), &shards, &name)?;
             check_settings(&shards, &name)?;
-            if hash_file(&run.join(&name)).ok() != Some(bundle.sha256()?) {
+            let file = run.join(&name);
+            if !is_file(&file)? || hash_file(&file)? != bundle.sha256()? {
                 merged.insert(name, bundle);
             } else if !is_listed(&name) {
                 unlisted.push(name);

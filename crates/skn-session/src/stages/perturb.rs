@@ -63,13 +63,14 @@ impl Session {
         for mask in masks.iter().chain(&class_masks) {
             mask.tell_other_tuning(&model.tuning()?)?;
         }
+        let mut matched_masks = Vec::new();
         let variances = match &options.matched {
             Some(_) if options.controls == 0 => {
                 let why = "option `matched`: as many as option `controls` says: expected at least 1, found 0";
                 return Err(SessionError::usage(why));
             }
             Some(path) => {
-                check_matched(options, &masks)?;
+                matched_masks = check_matched(options, &masks)?;
                 Some(variances(path, base, &model.tuning()?)?)
             }
             None if !options.matched_masks.is_empty() => {
@@ -88,7 +89,9 @@ impl Session {
         writer.check_free(&[file::SKILL, file::RANDOM, file::MATCHED, file::CLASSES].map(place))?;
         setup.keep_split(&mut writer, false)?;
         let texts = base.encode_own("test", setup.part("test"), &model)?;
-        let experiment = Experiment { options, base, model: &model, texts: &texts, edit, layers, variances };
+        let model = &model;
+        let experiment =
+            Experiment { options, base, model, texts: &texts, edit, layers, variances, matched_masks };
         let found = experiment.results(&masks, &class_masks)?;
         for mask in masks.iter().chain(&class_masks) {
             writer.read(&mask.path)?;
@@ -131,18 +134,19 @@ fn check_name(name: Option<&str>) -> Result<()> {
     }
 }
 
-/// Refuses a mask that is to get random neurons of matched variance and is not perturbed.
-fn check_matched(options: &Perturb, masks: &[MaskFile]) -> Result<()> {
-    for path in &options.matched_masks {
+/// The files of the masks that are to get random neurons of matched variance. Refuses one that is not perturbed.
+fn check_matched(options: &Perturb, masks: &[MaskFile]) -> Result<Vec<PathBuf>> {
+    let check = |path: &PathBuf| {
         let found = resolve(path, "safetensors")?;
-        if masks.iter().all(|mask| mask.path != found) {
-            return Err(SessionError::usage(format!(
+        match masks.iter().any(|mask| mask.path == found) {
+            true => Ok(found),
+            false => Err(SessionError::usage(format!(
                 "option `matched_masks` {}: expected one of option `masks`",
                 path.display()
-            )));
+            ))),
         }
-    }
-    Ok(())
+    };
+    options.matched_masks.iter().map(check).collect()
 }
 
 fn edit(options: &Perturb, base: &Base<'_>, tuning: &Tuning) -> Result<Edit> {
@@ -169,6 +173,8 @@ struct Experiment<'a> {
     layers: Range<usize>,
     /// Of each neuron over train, where random ones are to be matched.
     variances: Option<Vec<Vec<f32>>>,
+    /// The files of the masks that are; of all masks, if none is named.
+    matched_masks: Vec<PathBuf>,
 }
 
 /// Whose neurons are perturbed.
@@ -296,9 +302,7 @@ impl Experiment<'_> {
 
     /// Whether random neurons of matched variance are drawn for a mask too.
     fn is_matched(&self, mask: &MaskFile) -> bool {
-        let some = &self.options.matched_masks;
-        some.is_empty()
-            || some.iter().any(|path| resolve(path, "safetensors").is_ok_and(|path| path == mask.path))
+        self.matched_masks.is_empty() || self.matched_masks.contains(&mask.path)
     }
 
     fn controls(&self) -> Range<u64> {

@@ -202,7 +202,7 @@ fn takes_rows_once(session: &Session, options: &Probe) -> bool {
     alone && !session.cache.keeps_data() && !says && options.metric_column.is_none()
 }
 
-/// Where a file without a name takes room before the run is opened: in its folder, or in that which it will be made in.
+/// Where a file without a name takes room before the run is opened: in its folder, or in that which it will be made in. Any will do.
 fn room(run: &Path) -> PathBuf {
     let mut above = run.ancestors().map(|folder| match folder.as_os_str().is_empty() {
         true => Path::new("."),

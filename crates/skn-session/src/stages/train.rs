@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use skn_artifact::names::{file, stage};
-use skn_artifact::{ErrorKind, RunRecord, hash_file, is_file};
+use skn_artifact::{ErrorKind, RunRecord, hash_file, is_file, is_there};
 use skn_model::{Gradients, LanguageModel};
 use skn_probing::ProbingError;
 use skn_tune::{Beginning, Outcome, Stopped, TrainData, TrainRun, check_resume, train};
@@ -210,7 +210,7 @@ fn record(run: &TrainRun, mut writer: RunWriter) -> Result<()> {
     }
     // One that is not there any more is nothing that a verification misses.
     let [_, previous] = of_last;
-    if !writer.folder().join(&previous).exists() {
+    if !is_there(&writer.folder().join(&previous))? {
         writer.remove(&previous);
     }
     // A pruned model that an earlier stage left would be taken for the one that was tuned.
