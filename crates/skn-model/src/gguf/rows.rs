@@ -67,7 +67,7 @@ impl RowOrder {
             return values;
         }
         let row = |row| values.chunks(width).nth(self.stored(row)).unwrap_or_default();
-        (0..rows).flat_map(row).copied().collect()
+        (0..rows).map(row).collect::<Vec<_>>().concat()
     }
 }
 

@@ -2,7 +2,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::stored::Stored;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 /// The columns of a matrix in a file as rows. They lie apart there, so all of them are read with the first and kept up to the last: who
 /// packs a matrix asks for one after another.
@@ -30,7 +30,9 @@ impl Columns {
             Some(all) => all,
             None => self.stored.read()?.t()?.flatten_all()?.to_vec1()?,
         };
-        values.extend(all.iter().skip(columns.start * rows).take(columns.len() * rows));
+        let read = all.get(columns.start * rows..columns.end * rows);
+        let expected = || format!("at most {}", all.len() / rows.max(1));
+        values.extend_from_slice(read.ok_or_else(|| ModelError::input("columns", expected(), columns.end))?);
         if columns.end < self.end {
             *held = Some(all);
         }
