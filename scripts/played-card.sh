@@ -32,8 +32,8 @@ if [ "$(cat "$folder/made" 2>/dev/null)" != "$made" ]; then
     library() {
         local name=$1 source=$2
         shift 2
-        "$CXX" -std=c++17 -Wall -Wextra -Werror -fPIC -shared -I "$CUDA_HOME/include" "$@" "-Wl,-soname,$name" \
-            -o "$folder/$name" "$tests/card/$source"
+        "$CXX" -std=c++17 -Wall -Wextra -Werror -fPIC -shared -I "$CUDA_HOME/include" "-Wl,-soname,$name" -o "$folder/$name" \
+            "$tests/card/$source" "$@"
     }
     # Candle's compiled kernels take what the player has from the driver. Nothing else may be seen of it: NVRTC takes the C++ library's
     # functions from whom it finds them at.

@@ -10,12 +10,14 @@
 // - A module is PTX. Of an entry, the parameters, the launch bounds and the shared memory are read there. Our
 //   kernels are then played as they are in the tests, compiled for the host (tests/host). All others, candle's,
 //   are played as PTX: tests/host/ptx.py makes C++ of them when they are first launched.
-// - What a card would refuse is refused: an empty grid, memory of no bytes, more shared memory than was asked
-//   for, a thread without a context. What was read or written beside memory breaks the card for good.
+// - What a card would refuse is refused: an empty grid, more shared memory than was asked for, a thread without
+//   a context. What was read or written beside memory breaks the card for good.
 //
 // The environment, which the script sets: SKN_CARD_HOST, the folder tests/host; SKN_CARD_CACHE, where compiled
 // PTX is kept; CXX and PYTHON. And if one wants: SKN_CARD_ORDER, 0 to 2, the order of threads (player.cpp);
-// SKN_CARD_PTX, to play our kernels as PTX too; SKN_CARD_SAYS, to be told at the end what was launched.
+// SKN_CARD_PTX, to play our kernels as PTX too; SKN_CARD_WITHOUT_POOLS, to play a card without memory pools, an
+// older or a shared one, on which memory of no bytes is an error; SKN_CARD_SAYS, to be told at the end what was
+// launched.
 
 #include "memory.h"
 
@@ -162,9 +164,15 @@ CUresult expect_memory(const char *what, uint64_t from, size_t bytes, size_t ali
     return CUDA_SUCCESS;
 }
 
+bool has_pools()
+{
+    return getenv("SKN_CARD_WITHOUT_POOLS") == nullptr;
+}
+
 CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes)
 {
-    if (bytes == 0)
+    // From a pool there is a place of no bytes, as many programs hope; a card without pools has none.
+    if (bytes == 0 && !has_pools())
         return refuse(CUDA_ERROR_INVALID_VALUE, what, "memory of no bytes was asked for");
     const size_t filled = (bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
     const size_t pages = (filled + PAGE - 1) / PAGE * PAGE, mapped = pages + PAGE;
@@ -653,7 +661,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
         *value = MINOR;
         break;
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
-        *value = 1;
+        *value = has_pools();
         break;
     default:
         return refuse(CUDA_ERROR_INVALID_VALUE, "cuDeviceGetAttribute",
