@@ -38,7 +38,7 @@ if [ "$(cat "$folder/made" 2>/dev/null)" != "$made" ]; then
     # Candle's compiled kernels take what the player has from the driver. Nothing else may be seen of it: NVRTC takes the C++ library's
     # functions from whom it finds them at.
     echo '{ global: cu*; played_card_*; *player*; *ptx*; threadIdx; blockIdx; blockDim; gridDim; local: *; };' >"$folder/cuda.map"
-    library libcuda.so.1 driver.cpp -O2 -ffp-contract=off "-Wl,--version-script=$folder/cuda.map" -ldl
+    library libcuda.so.1 driver.cpp -O2 -march=native -ffp-contract=off "-Wl,--version-script=$folder/cuda.map" -ldl
     # A program asks for the name of the library as the version of its functions.
     echo 'libcublas.so.13 { global: cublas*; local: *; };' >"$folder/cublas.map"
     echo 'libcurand.so.10 { global: curand*; local: *; };' >"$folder/curand.map"

@@ -72,7 +72,7 @@ struct Stored {
 };
 
 // What is wrong with a matrix, if anything.
-cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches)
+cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches, bool written)
 {
     const std::string name = std::string(what) + ", " + stored.which;
     const size_t bytes = bytes_of(stored.kind);
@@ -86,7 +86,7 @@ cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches)
     for (int64_t batch = 0; batch < batches; batch++) {
         const char *from = static_cast<const char *>(stored.from) + batch * stored.stride * int64_t(bytes);
         const size_t length = size_t((stored.columns - 1) * stored.leading + stored.rows) * bytes;
-        if (!played_card_holds(name.c_str(), from, length, bytes))
+        if (!played_card_holds(name.c_str(), from, length, bytes, written))
             return CUBLAS_STATUS_EXECUTION_FAILED;
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -212,7 +212,8 @@ cublasStatus_t multiply(const char *what, cublasHandle_t handle, Product product
     product.c.rows = product.m;
     product.c.columns = product.n;
     for (const Stored *stored : {&product.a, &product.b, &product.c})
-        if (const cublasStatus_t wrong = expect(what, *stored, product.batches); wrong != CUBLAS_STATUS_SUCCESS)
+        if (const cublasStatus_t wrong = expect(what, *stored, product.batches, stored == &product.c);
+            wrong != CUBLAS_STATUS_SUCCESS)
             return wrong;
     if (product.batches > 1 && product.c.stride < product.n * product.c.leading)
         return refuse(what, "results of a batch lie in each other");

@@ -10,6 +10,8 @@
 // - A module is PTX. Of an entry, the parameters, the launch bounds and the shared memory are read there. Our
 //   kernels are then played as they are in the tests, compiled for the host (tests/host). All others, candle's,
 //   are played as PTX: tests/host/ptx.py makes C++ of them when they are first launched.
+// - Each thread has a queue of its own (CU_STREAM_PER_THREAD). A thread that uses what another one has written, or
+//   writes or frees what it reads, without that one having waited for its queue, is told.
 // - What a card would refuse is refused: an empty grid, more shared memory than was asked for, a thread without
 //   a context. What was read or written beside memory breaks the card for good.
 //
@@ -30,6 +32,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -87,9 +90,17 @@ CUresult is_ready(const char *what)
 
 // Memory
 
+// A use of memory: by which queue, and after how many other things.
+struct Use {
+    uint64_t queue = 0, at = 0;
+};
+
 struct Allocation {
     uint64_t from;
     size_t bytes;
+    // The last that may have written it, and the last of each queue that read it since.
+    Use written;
+    std::vector<Use> read;
     // All that is mapped, its last page the one that nobody can use.
     unsigned char *whole;
     size_t mapped;
@@ -114,12 +125,12 @@ std::deque<Allocation> freed;
 size_t bytes_now = 0, bytes_most = 0, allocated = 0;
 
 // The allocation that has an address, if any.
-const Allocation *allocation_of(uint64_t address)
+Allocation *allocation_of(uint64_t address)
 {
     auto after = allocations.upper_bound(address);
     if (after == allocations.begin())
         return nullptr;
-    const Allocation &found = (--after)->second;
+    Allocation &found = (--after)->second;
     return address < found.from + found.bytes ? &found : nullptr;
 }
 
@@ -148,6 +159,65 @@ std::string place(uint64_t address)
     return said + ", which is no memory of the card: the host's, or nobody's";
 }
 
+// Queues. candle gives all its work to the stream of the calling thread, so that each thread has a queue of its
+// own, and what one thread has queued another one's work does not wait for. Here everything is done at once, but
+// it is noted what was waited for.
+
+uint64_t things = 0;
+// What of each queue was waited for: all before so many things.
+std::map<uint64_t, uint64_t> waited;
+
+uint64_t queue_of(CUstream stream)
+{
+    static std::atomic<uint64_t> threads{1};
+    thread_local const uint64_t own = threads++;
+    const auto handle = reinterpret_cast<uintptr_t>(stream);
+    // CU_STREAM_PER_THREAD
+    return handle == 2 ? own : uint64_t(handle) << 16;
+}
+
+bool is_done(const Use &use, uint64_t queue)
+{
+    return use.queue == queue || use.at <= waited[use.queue];
+}
+
+enum class How { READS, WRITES, MAY_WRITE };
+
+// Notes a use of memory, if what was done with it before is done for this queue.
+CUresult use(const char *what, Allocation &allocation, uint64_t queue, How how)
+{
+    const auto refused = [&](const char *before) {
+        return break_card(what, std::string("another thread ") + before + " " + std::to_string(allocation.bytes) +
+                                    " bytes that this one uses, and nobody has waited for that");
+    };
+    if (!is_done(allocation.written, queue))
+        return refused("writes");
+    const Use now = {queue, ++things};
+    if (how == How::WRITES) {
+        for (const Use &read : allocation.read)
+            if (!is_done(read, queue))
+                return refused("reads");
+        allocation.read.clear();
+        allocation.written = now;
+        return CUDA_SUCCESS;
+    }
+    // What may be an output was made by who writes it.
+    if (how == How::MAY_WRITE && allocation.written.queue == queue)
+        allocation.written = now;
+    for (Use &read : allocation.read)
+        if (read.queue == queue) {
+            read = now;
+            return CUDA_SUCCESS;
+        }
+    allocation.read.push_back(now);
+    return CUDA_SUCCESS;
+}
+
+void wait_for(CUstream stream)
+{
+    waited[queue_of(stream)] = ++things;
+}
+
 CUresult expect_memory(const char *what, uint64_t from, size_t bytes, size_t aligned)
 {
     if (bytes == 0)
@@ -169,7 +239,15 @@ bool has_pools()
     return getenv("SKN_CARD_WITHOUT_POOLS") == nullptr;
 }
 
-CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes)
+// Memory that is used from here on.
+CUresult use_memory(const char *what, uint64_t from, size_t bytes, CUstream stream, How how)
+{
+    if (const CUresult wrong = expect_memory(what, from, bytes, 1); wrong != CUDA_SUCCESS || bytes == 0)
+        return wrong;
+    return use(what, *allocation_of(from), queue_of(stream), how);
+}
+
+CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes, CUstream stream)
 {
     // From a pool there is a place of no bytes, as many programs hope; a card without pools has none.
     if (bytes == 0 && !has_pools())
@@ -184,7 +262,7 @@ CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes)
         return refuse(CUDA_ERROR_OUT_OF_MEMORY, what, "too many allocations for the host");
     memset(first, player::UNWRITTEN, pages);
     const uint64_t from = reinterpret_cast<uint64_t>(first) + pages - filled;
-    allocations[from] = {from, bytes, first, mapped};
+    allocations[from] = {from, bytes, {queue_of(stream), ++things}, {}, first, mapped};
     allocated++;
     bytes_now += bytes;
     bytes_most = bytes_now > bytes_most ? bytes_now : bytes_most;
@@ -192,11 +270,13 @@ CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes)
     return CUDA_SUCCESS;
 }
 
-CUresult release(const char *what, uint64_t from)
+CUresult release(const char *what, uint64_t from, CUstream stream)
 {
     const auto found = allocations.find(from);
     if (found == allocations.end())
         return break_card(what, "expected the beginning of an allocation, found " + place(from));
+    if (const CUresult wrong = use(what, found->second, queue_of(stream), How::WRITES); wrong != CUDA_SUCCESS)
+        return wrong;
     const Allocation allocation = found->second;
     if (!allocation.is_whole())
         return break_card(what, "somebody wrote beside an allocation of " + std::to_string(allocation.bytes) +
@@ -242,8 +322,9 @@ CUresult expect_event(const char *what, CUevent event)
 // A parameter of a kernel.
 struct Place {
     size_t bytes;
-    // Of our kernels: what it points to, or 0 where it is a number.
+    // Of our kernels: how large what it points to is, or 0 where it is a number, and whether it is only read.
     size_t pointed;
+    bool is_read;
 };
 
 // One of our kernels.
@@ -256,9 +337,9 @@ struct Ours {
 template <class T> constexpr Place place_of()
 {
     if constexpr (std::is_pointer<T>::value)
-        return {8, sizeof(std::remove_pointer_t<T>)};
+        return {8, sizeof(std::remove_pointer_t<T>), std::is_const<std::remove_pointer_t<T>>::value};
     else
-        return {sizeof(T), 0};
+        return {sizeof(T), 0, true};
 }
 
 template <class T> T parameter_of(uint64_t bits)
@@ -409,7 +490,7 @@ CUresult compile(Function &function)
             return refuse(CUDA_ERROR_NOT_FOUND, function.name.c_str(), ptx + " can not be written");
         const std::string command = of_environment("PYTHON", "python3") + " '" + host + "/ptx.py' '" + ptx + "' '" +
                                     mine + ".h' " + function.name + " >/dev/null && " + of_environment("CXX", "c++") +
-                                    " -std=c++17 -O1 -ffp-contract=off -w -fPIC -shared -I '" + host +
+                                    " -std=c++17 -O2 -march=native -ffp-contract=off -fno-semantic-interposition -fvisibility-inlines-hidden -w -fPIC -shared -I '" + host +
                                     "' -include ptx.h -x c++ '" + mine + ".h' -o '" + mine + ".so' && mv '" + mine +
                                     ".so' '" + library + "'; failed=$?; rm -f '" + mine + "'.*; exit $failed";
         // The program's own libraries are none of the compiler's.
@@ -499,24 +580,31 @@ CUresult read_parameters(const Function &function, void **from, std::vector<uint
     return CUDA_SUCCESS;
 }
 
-// What the parameters of a kernel point to.
-std::vector<const Allocation *> allocations_of(const std::vector<uint64_t> &parameters)
+// Finds what the parameters of a kernel point to, and notes that it is used.
+CUresult use_parameters(const Function &function, const std::vector<uint64_t> &parameters, CUstream stream,
+                        std::vector<const Allocation *> &used)
 {
-    std::vector<const Allocation *> found;
-    for (const uint64_t parameter : parameters)
-        if (const Allocation *allocation = allocation_of(parameter))
-            found.push_back(allocation);
-    return found;
+    for (size_t i = 0; i < parameters.size(); i++) {
+        Allocation *allocation = allocation_of(parameters[i]);
+        if (allocation == nullptr || (function.own != nullptr && function.own->places[i].pointed == 0))
+            continue;
+        How how = How::MAY_WRITE;
+        if (function.own != nullptr)
+            how = function.own->places[i].is_read ? How::READS : How::WRITES;
+        TRY(use((function.name + ", parameter " + std::to_string(i)).c_str(), *allocation, queue_of(stream), how));
+        used.push_back(allocation);
+    }
+    return CUDA_SUCCESS;
 }
 
 uint64_t microseconds_now()
 {
     timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return uint64_t(now.tv_sec) * 1000000 + uint64_t(now.tv_nsec) / 1000;
 }
 
-CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, void **from)
+CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUstream stream, void **from)
 {
     const char *name = function.name.c_str();
     if (block.y != 1 || block.z != 1)
@@ -534,7 +622,8 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, void
                           std::to_string(function.dynamic_shared));
     std::vector<uint64_t> parameters;
     TRY(read_parameters(function, from, parameters));
-    const std::vector<const Allocation *> used = allocations_of(parameters);
+    std::vector<const Allocation *> used;
+    TRY(use_parameters(function, parameters, stream, used));
     player::Launch played = {};
     played.grid = grid;
     played.threads = block.x;
@@ -569,10 +658,13 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, void
 
 extern "C" {
 
-bool played_card_holds(const char *what, const void *from, size_t bytes, size_t aligned)
+bool played_card_holds(const char *what, const void *from, size_t bytes, size_t aligned, bool written)
 {
     const std::lock_guard<std::recursive_mutex> locked(calls);
-    return expect_memory(what, reinterpret_cast<uint64_t>(from), bytes, aligned) == CUDA_SUCCESS;
+    const auto address = reinterpret_cast<uint64_t>(from);
+    const How how = written ? How::WRITES : How::READS;
+    return expect_memory(what, address, bytes, aligned) == CUDA_SUCCESS &&
+           use_memory(what, address, bytes, CU_STREAM_PER_THREAD, how) == CUDA_SUCCESS;
 }
 
 bool played_card_has(const void *address)
@@ -711,7 +803,9 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 CUresult cuStreamSynchronize(CUstream stream)
 {
     READY("cuStreamSynchronize");
-    return expect_stream("cuStreamSynchronize", stream);
+    TRY(expect_stream("cuStreamSynchronize", stream));
+    wait_for(stream);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned)
@@ -755,34 +849,34 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
 CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes)
 {
     READY("cuMemAlloc");
-    return allocate("cuMemAlloc", out, bytes);
+    return allocate("cuMemAlloc", out, bytes, CU_STREAM_PER_THREAD);
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, CUstream stream)
 {
     READY("cuMemAllocAsync");
     TRY(expect_stream("cuMemAllocAsync", stream));
-    return allocate("cuMemAllocAsync", out, bytes);
+    return allocate("cuMemAllocAsync", out, bytes, stream);
 }
 
 CUresult cuMemFree_v2(CUdeviceptr from)
 {
     READY("cuMemFree");
-    return release("cuMemFree", from);
+    return release("cuMemFree", from, CU_STREAM_PER_THREAD);
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr from, CUstream stream)
 {
     READY("cuMemFreeAsync");
     TRY(expect_stream("cuMemFreeAsync", stream));
-    return release("cuMemFreeAsync", from);
+    return release("cuMemFreeAsync", from, stream);
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream)
 {
     READY("cuMemsetD8Async");
     TRY(expect_stream("cuMemsetD8Async", stream));
-    TRY(expect_memory("cuMemsetD8Async", to, bytes, 1));
+    TRY(use_memory("cuMemsetD8Async", to, bytes, stream, How::WRITES));
     memset(reinterpret_cast<void *>(to), value, bytes);
     return CUDA_SUCCESS;
 }
@@ -791,7 +885,7 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CU
 {
     READY("cuMemcpyHtoDAsync");
     TRY(expect_stream("cuMemcpyHtoDAsync", stream));
-    TRY(expect_memory("cuMemcpyHtoDAsync", to, bytes, 1));
+    TRY(use_memory("cuMemcpyHtoDAsync", to, bytes, stream, How::WRITES));
     if (bytes > 0 && allocation_of(reinterpret_cast<uint64_t>(from)) != nullptr)
         return break_card("cuMemcpyHtoDAsync", "expected memory of the host to read, found the card's");
     memcpy(reinterpret_cast<void *>(to), from, bytes);
@@ -802,10 +896,12 @@ CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream
 {
     READY("cuMemcpyDtoHAsync");
     TRY(expect_stream("cuMemcpyDtoHAsync", stream));
-    TRY(expect_memory("cuMemcpyDtoHAsync", from, bytes, 1));
+    TRY(use_memory("cuMemcpyDtoHAsync", from, bytes, stream, How::READS));
     if (bytes > 0 && allocation_of(reinterpret_cast<uint64_t>(to)) != nullptr)
         return break_card("cuMemcpyDtoHAsync", "expected memory of the host to write, found the card's");
     memcpy(to, reinterpret_cast<const void *>(from), bytes);
+    // To memory that any program has it returns when it is done, and so is all before it.
+    wait_for(stream);
     return CUDA_SUCCESS;
 }
 
@@ -813,8 +909,8 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
 {
     READY("cuMemcpyDtoDAsync");
     TRY(expect_stream("cuMemcpyDtoDAsync", stream));
-    TRY(expect_memory("cuMemcpyDtoDAsync", to, bytes, 1));
-    TRY(expect_memory("cuMemcpyDtoDAsync", from, bytes, 1));
+    TRY(use_memory("cuMemcpyDtoDAsync", to, bytes, stream, How::WRITES));
+    TRY(use_memory("cuMemcpyDtoDAsync", from, bytes, stream, How::READS));
     if (from < to + bytes && to < from + bytes)
         return break_card("cuMemcpyDtoDAsync", "what is read is written too");
     memcpy(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
@@ -903,7 +999,7 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, uns
         return refuse(CUDA_ERROR_INVALID_HANDLE, "cuLaunchKernel", "expected a function");
     if (extra != nullptr)
         return refuse(CUDA_ERROR_NOT_SUPPORTED, "cuLaunchKernel", "parameters in one piece are not played");
-    return launch(*function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, parameters);
+    return launch(*function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters);
 }
 
 } // extern "C"

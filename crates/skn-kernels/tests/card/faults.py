@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 
 HEAD = b"\n.version 8.0\n.target sm_80\n.address_size 64\n"
 # Writes `value` to places of `out`: that of the thread, `places` later.
@@ -43,6 +44,8 @@ OURS = HEAD + b"\n.visible .entry row_norms(\n%s\n)\n{\n\tret;\n\n}\n"
 SUCCESS, INVALID_VALUE, NO_CONTEXT, NOT_FOUND, ILLEGAL = 0, 1, 201, 500, 700
 F32, F64, BF16 = 0, 1, 14
 N, T = 0, 1
+# The queue of the calling thread.
+STREAM = ctypes.c_void_p(2)
 EXACT, TF32, EXACT_64 = 68, 77, 70
 
 
@@ -58,21 +61,21 @@ class Card:
 
     def memory(self, size):
         out = ctypes.c_uint64()
-        assert self.of.cuMemAllocAsync(ctypes.byref(out), ctypes.c_size_t(size), None) == SUCCESS
+        assert self.of.cuMemAllocAsync(ctypes.byref(out), ctypes.c_size_t(size), STREAM) == SUCCESS
         return out.value
 
     def upload(self, data):
         to = self.memory(len(data))
-        assert self.of.cuMemcpyHtoDAsync_v2(ctypes.c_uint64(to), data, ctypes.c_size_t(len(data)), None) == SUCCESS
+        assert self.of.cuMemcpyHtoDAsync_v2(ctypes.c_uint64(to), data, ctypes.c_size_t(len(data)), STREAM) == SUCCESS
         return to
 
     def download(self, address, size):
         into = ctypes.create_string_buffer(size)
-        result = self.of.cuMemcpyDtoHAsync_v2(into, ctypes.c_uint64(address), ctypes.c_size_t(size), None)
+        result = self.of.cuMemcpyDtoHAsync_v2(into, ctypes.c_uint64(address), ctypes.c_size_t(size), STREAM)
         return result, into.raw
 
     def free(self, address):
-        return self.of.cuMemFreeAsync(ctypes.c_uint64(address), None)
+        return self.of.cuMemFreeAsync(ctypes.c_uint64(address), STREAM)
 
     def function(self, text, name):
         module, function = ctypes.c_void_p(), ctypes.c_void_p()
@@ -81,7 +84,7 @@ class Card:
 
     def launch(self, function, arguments, grid=1, block=32, shared=0):
         pointers = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(argument) for argument in arguments])
-        return self.of.cuLaunchKernel(function, grid, 1, 1, block, 1, 1, shared, None, pointers, None)
+        return self.of.cuLaunchKernel(function, grid, 1, 1, block, 1, 1, shared, STREAM, pointers, None)
 
     def fill(self, address, value=7, places=0, **launch):
         result, function = self.function(FILL, b"fill")
@@ -102,7 +105,7 @@ def right(card):
 def writes_behind(card):
     assert card.fill(card.memory(124)) == ILLEGAL
     # A card is of no more use then.
-    assert card.of.cuStreamSynchronize(None) == ILLEGAL
+    assert card.of.cuStreamSynchronize(STREAM) == ILLEGAL
 
 
 def writes_after_free(card):
@@ -152,6 +155,35 @@ def has_another_signature(card):
     assert card.launch(function, [ctypes.c_uint64(0)]) == INVALID_VALUE
 
 
+def with_memory_of_another_thread(card, waits, use):
+    memory = []
+
+    def queue():
+        assert card.of.cuCtxSetCurrent(card.context) == SUCCESS
+        memory.append(card.memory(128))
+        assert card.fill(memory[0]) == SUCCESS
+        if waits:
+            assert card.of.cuStreamSynchronize(STREAM) == SUCCESS
+
+    thread = threading.Thread(target=queue)
+    thread.start()
+    thread.join()
+    return use(memory[0])
+
+
+def reads_what_another_thread_queued(card):
+    assert with_memory_of_another_thread(card, False, lambda memory: card.download(memory, 128))[0] == ILLEGAL
+
+
+def frees_what_another_thread_queued(card):
+    assert with_memory_of_another_thread(card, False, card.free) == ILLEGAL
+
+
+def waits_for_another_thread(card):
+    result = with_memory_of_another_thread(card, True, lambda memory: card.download(memory, 128))
+    assert result == (SUCCESS, b"\7\0\0\0" * 32)
+
+
 def has_no_context(card):
     assert card.of.cuCtxSetCurrent(None) == SUCCESS
     out = ctypes.c_uint64()
@@ -170,6 +202,9 @@ FAULTS = [
     (has_not_asked_for_shared_memory, "49153 bytes of shared memory beside 0, expected at most 49152"),
     (has_no_such_kernel, "no entry fil in the module"),
     (has_another_signature, "its PTX has 1 parameters, the source"),
+    (waits_for_another_thread, None),
+    (reads_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
+    (frees_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
     (has_no_context, "no context is current"),
 ]
 
