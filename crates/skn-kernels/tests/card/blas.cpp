@@ -79,8 +79,8 @@ cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches, b
     if (bytes == 0)
         return refuse(name.c_str(), "type " + std::to_string(stored.kind) + " is not played");
     if (stored.leading < (stored.rows > 1 ? stored.rows : 1))
-        return refuse(name.c_str(), "a leading dimension of " + std::to_string(stored.leading) + ", expected at least " +
-                                        std::to_string(stored.rows));
+        return refuse(name.c_str(), "a leading dimension of " + std::to_string(stored.leading) +
+                                        ", expected at least " + std::to_string(stored.rows));
     if (stored.rows == 0 || stored.columns == 0)
         return CUBLAS_STATUS_SUCCESS;
     for (int64_t batch = 0; batch < batches; batch++) {
@@ -95,7 +95,8 @@ cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches, b
 // A matrix as numbers to compute with, by columns without gaps.
 template <class T> std::vector<T> taken(const Stored &stored, int64_t batch, bool turned, bool tf32)
 {
-    const int64_t rows = turned ? stored.columns : stored.rows, columns = turned ? stored.rows : stored.columns;
+    const int64_t rows = turned ? stored.columns : stored.rows,
+                  columns = turned ? stored.rows : stored.columns;
     std::vector<T> numbers(size_t(rows * columns));
     const int64_t first = batch * stored.stride;
     const auto fill = [&](const auto &at) {
@@ -107,7 +108,9 @@ template <class T> std::vector<T> taken(const Stored &stored, int64_t batch, boo
     if (stored.kind == CUDA_R_64F)
         fill([&](int64_t i) { return T(static_cast<const double *>(stored.from)[i]); });
     else if (stored.kind == CUDA_R_16BF)
-        fill([&](int64_t i) { return T(of_bits(uint32_t(static_cast<const uint16_t *>(stored.from)[i]) << 16)); });
+        fill([&](int64_t i) {
+            return T(of_bits(uint32_t(static_cast<const uint16_t *>(stored.from)[i]) << 16));
+        });
     else if (tf32)
         fill([&](int64_t i) { return T(as_tf32(static_cast<const float *>(stored.from)[i])); });
     else
@@ -174,7 +177,8 @@ template <class T> void multiply(const Product &product, T alpha, T beta)
         std::vector<T> sums(size_t(m * n), T(0));
         add_products(sums.data(), a.data(), b.data(), m, n, product.k);
         // What is there is not read where it counts for nothing: it may be no number.
-        const std::vector<T> before = beta != T(0) ? taken<T>(product.c, batch, false, false) : std::vector<T>();
+        const std::vector<T> before =
+            beta != T(0) ? taken<T>(product.c, batch, false, false) : std::vector<T>();
         for (int64_t column = 0; column < n; column++)
             for (int64_t row = 0; row < m; row++) {
                 const size_t place = size_t(column * m + row);
@@ -191,8 +195,8 @@ template <class T> void multiply(const Product &product, T alpha, T beta)
     }
 }
 
-cublasStatus_t multiply(const char *what, cublasHandle_t handle, Product product, const void *alpha, const void *beta,
-                        cublasComputeType_t compute)
+cublasStatus_t multiply(const char *what, cublasHandle_t handle, Product product, const void *alpha,
+                        const void *beta, cublasComputeType_t compute)
 {
     if (handles.count(handle) == 0)
         return CUBLAS_STATUS_NOT_INITIALIZED;
@@ -220,7 +224,8 @@ cublasStatus_t multiply(const char *what, cublasHandle_t handle, Product product
     if (product.a.kind != product.b.kind)
         return refuse(what, "factors of two types");
     const bool f32 = product.a.kind == CUDA_R_32F && product.c.kind == CUDA_R_32F;
-    const bool bf16 = product.a.kind == CUDA_R_16BF && (product.c.kind == CUDA_R_16BF || product.c.kind == CUDA_R_32F);
+    const bool bf16 =
+        product.a.kind == CUDA_R_16BF && (product.c.kind == CUDA_R_16BF || product.c.kind == CUDA_R_32F);
     if (compute == CUBLAS_COMPUTE_64F && product.a.kind == CUDA_R_64F && product.c.kind == CUDA_R_64F) {
         multiply(product, *static_cast<const double *>(alpha), *static_cast<const double *>(beta));
         return CUBLAS_STATUS_SUCCESS;
@@ -230,9 +235,10 @@ cublasStatus_t multiply(const char *what, cublasHandle_t handle, Product product
         multiply(product, *static_cast<const float *>(alpha), *static_cast<const float *>(beta));
         return CUBLAS_STATUS_SUCCESS;
     }
-    played_card_tells(what, ("types " + std::to_string(product.a.kind) + " and " + std::to_string(product.c.kind) +
-                             " with compute type " + std::to_string(compute) + " are not played")
-                                .c_str());
+    played_card_tells(what,
+                      ("types " + std::to_string(product.a.kind) + " and " + std::to_string(product.c.kind) +
+                       " with compute type " + std::to_string(compute) + " are not played")
+                          .c_str());
     return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
@@ -262,42 +268,55 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t)
     return handles.count(handle) != 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_INITIALIZED;
 }
 
-cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t turn_a, cublasOperation_t turn_b, int m, int n,
-                            int k, const void *alpha, const void *a, cudaDataType kind_a, int leading_a, const void *b,
-                            cudaDataType kind_b, int leading_b, const void *beta, void *c, cudaDataType kind_c,
-                            int leading_c, cublasComputeType_t compute, cublasGemmAlgo_t)
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t turn_a, cublasOperation_t turn_b, int m,
+                            int n, int k, const void *alpha, const void *a, cudaDataType kind_a,
+                            int leading_a, const void *b, cudaDataType kind_b, int leading_b,
+                            const void *beta, void *c, cudaDataType kind_c, int leading_c,
+                            cublasComputeType_t compute, cublasGemmAlgo_t)
 {
-    const Product product = {turn_a, turn_b, m, n, k,
+    const Product product = {turn_a,
+                             turn_b,
+                             m,
+                             n,
+                             k,
                              {"A", a, kind_a, 0, 0, leading_a, 0},
                              {"B", b, kind_b, 0, 0, leading_b, 0},
                              {"C", c, kind_c, 0, 0, leading_c, 0},
-                             1, false};
+                             1,
+                             false};
     return multiply("cublasGemmEx", handle, product, alpha, beta, compute);
 }
 
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t turn_a, cublasOperation_t turn_b,
-                                          int m, int n, int k, const void *alpha, const void *a, cudaDataType kind_a,
-                                          int leading_a, long long stride_a, const void *b, cudaDataType kind_b,
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t turn_a,
+                                          cublasOperation_t turn_b, int m, int n, int k, const void *alpha,
+                                          const void *a, cudaDataType kind_a, int leading_a,
+                                          long long stride_a, const void *b, cudaDataType kind_b,
                                           int leading_b, long long stride_b, const void *beta, void *c,
                                           cudaDataType kind_c, int leading_c, long long stride_c, int batches,
                                           cublasComputeType_t compute, cublasGemmAlgo_t)
 {
-    const Product product = {turn_a, turn_b, m, n, k,
+    const Product product = {turn_a,
+                             turn_b,
+                             m,
+                             n,
+                             k,
                              {"A", a, kind_a, 0, 0, leading_a, stride_a},
                              {"B", b, kind_b, 0, 0, leading_b, stride_b},
                              {"C", c, kind_c, 0, 0, leading_c, stride_c},
-                             batches, false};
+                             batches,
+                             false};
     return multiply("cublasGemmStridedBatchedEx", handle, product, alpha, beta, compute);
 }
 
-cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_t turn_a, cublasOperation_t turn_b,
-                                         int m, int n, int k, const double *alpha, const double *a, int leading_a,
-                                         long long stride_a, const double *b, int leading_b, long long stride_b,
-                                         const double *beta, double *c, int leading_c, long long stride_c, int batches)
+cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_t turn_a,
+                                         cublasOperation_t turn_b, int m, int n, int k, const double *alpha,
+                                         const double *a, int leading_a, long long stride_a, const double *b,
+                                         int leading_b, long long stride_b, const double *beta, double *c,
+                                         int leading_c, long long stride_c, int batches)
 {
-    return cublasGemmStridedBatchedEx(handle, turn_a, turn_b, m, n, k, alpha, a, CUDA_R_64F, leading_a, stride_a, b,
-                                      CUDA_R_64F, leading_b, stride_b, beta, c, CUDA_R_64F, leading_c, stride_c,
-                                      batches, CUBLAS_COMPUTE_64F, CUBLAS_GEMM_DEFAULT);
+    return cublasGemmStridedBatchedEx(handle, turn_a, turn_b, m, n, k, alpha, a, CUDA_R_64F, leading_a,
+                                      stride_a, b, CUDA_R_64F, leading_b, stride_b, beta, c, CUDA_R_64F,
+                                      leading_c, stride_c, batches, CUBLAS_COMPUTE_64F, CUBLAS_GEMM_DEFAULT);
 }
 
 } // extern "C"

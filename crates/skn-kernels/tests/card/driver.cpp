@@ -1,25 +1,27 @@
 // A driver of CUDA that plays a card in the host's memory: libcuda.so.1 for programs built with
 // `--features cuda`. scripts/played-card.sh builds it and runs a program with it.
 //
-// It has the functions that cudarc calls for candle and for us, and no other: a program that needs another one
-// does not start, and the loader names it. Everything is done when it is called, in one thread at a time.
+// It has the functions that cudarc calls for candle and for us, and no other: a program that needs another
+// one does not start, and the loader names it. Everything is done when it is called, in one thread at a time.
 //
 // - Memory is full of 0xff when it is new: no number, or all ones. Each allocation ends at a page that cannot
-//   be read or written, and so does its place when it is freed. What is written beside it and before that page
-//   is found at the end of a launch or when it is freed.
+//   be read or written, and so does its place when it is freed. What is written beside it and before that
+//   page is found at the end of a launch or when it is freed.
 // - A module is PTX. Of an entry, the parameters, the launch bounds and the shared memory are read there. Our
-//   kernels are then played as they are in the tests, compiled for the host (tests/host). All others, candle's,
-//   are played as PTX: tests/host/ptx.py makes C++ of them when they are first launched.
-// - Each thread has a queue of its own (CU_STREAM_PER_THREAD). A thread that uses what another one has written, or
+//   kernels are then played as they are in the tests, compiled for the host (tests/host). All others,
+//   candle's, are played as PTX: tests/host/ptx.py makes C++ of them when they are first launched.
+// - Each thread has a queue of its own (CU_STREAM_PER_THREAD). A thread that uses what another one has
+// written, or
 //   writes or frees what it reads, without that one having waited for its queue, is told.
-// - What a card would refuse is refused: an empty grid, more shared memory than was asked for, a thread without
+// - What a card would refuse is refused: an empty grid, more shared memory than was asked for, a thread
+// without
 //   a context. What was read or written beside memory breaks the card for good.
 //
-// The environment, which the script sets: SKN_CARD_HOST, the folder tests/host; SKN_CARD_CACHE, where compiled
-// PTX is kept; CXX and PYTHON. And if one wants: SKN_CARD_ORDER, 0 to 2, the order of threads (player.cpp);
-// SKN_CARD_PTX, to play our kernels as PTX too; SKN_CARD_WITHOUT_POOLS, to play a card without memory pools, an
-// older or a shared one, on which memory of no bytes is an error; SKN_CARD_SAYS, to be told at the end what was
-// launched.
+// The environment, which the script sets: SKN_CARD_HOST, the folder tests/host; SKN_CARD_CACHE, where
+// compiled PTX is kept; CXX and PYTHON. And if one wants: SKN_CARD_ORDER, 0 to 2, the order of threads
+// (player.cpp); SKN_CARD_PTX, to play our kernels as PTX too; SKN_CARD_WITHOUT_POOLS, to play a card without
+// memory pools, an older or a shared one, on which memory of no bytes is an error; SKN_CARD_SAYS, to be told
+// at the end what was launched.
 
 #include "memory.h"
 
@@ -83,9 +85,9 @@ CUresult is_ready(const char *what)
     return CUDA_SUCCESS;
 }
 
-#define READY(what)                                                 \
-    const std::lock_guard<std::recursive_mutex> locked(calls);      \
-    if (const CUresult ready = is_ready(what); ready != CUDA_SUCCESS) \
+#define READY(what)                                                                                          \
+    const std::lock_guard<std::recursive_mutex> locked(calls);                                               \
+    if (const CUresult ready = is_ready(what); ready != CUDA_SUCCESS)                                        \
     return ready
 
 // Memory
@@ -159,9 +161,9 @@ std::string place(uint64_t address)
     return said + ", which is no memory of the card: the host's, or nobody's";
 }
 
-// Queues. candle gives all its work to the stream of the calling thread, so that each thread has a queue of its
-// own, and what one thread has queued another one's work does not wait for. Here everything is done at once, but
-// it is noted what was waited for.
+// Queues. candle gives all its work to the stream of the calling thread, so that each thread has a queue of
+// its own, and what one thread has queued another one's work does not wait for. Here everything is done at
+// once, but it is noted what was waited for.
 
 uint64_t things = 0;
 // What of each queue was waited for: all before so many things.
@@ -187,7 +189,8 @@ enum class How { READS, WRITES, MAY_WRITE };
 CUresult use(const char *what, Allocation &allocation, uint64_t queue, How how)
 {
     const auto refused = [&](const char *before) {
-        return break_card(what, std::string("another thread ") + before + " " + std::to_string(allocation.bytes) +
+        return break_card(what, std::string("another thread ") + before + " " +
+                                    std::to_string(allocation.bytes) +
                                     " bytes that this one uses, and nobody has waited for that");
     };
     if (!is_done(allocation.written, queue))
@@ -226,8 +229,9 @@ CUresult expect_memory(const char *what, uint64_t from, size_t bytes, size_t ali
     if (allocation == nullptr)
         return break_card(what, "expected memory of the card, found " + place(from));
     if (from + bytes > allocation->from + allocation->bytes)
-        return break_card(what, std::to_string(bytes) + " bytes from " + std::to_string(from - allocation->from) +
-                                    " on of an allocation of " + std::to_string(allocation->bytes));
+        return break_card(what, std::to_string(bytes) + " bytes from " +
+                                    std::to_string(from - allocation->from) + " on of an allocation of " +
+                                    std::to_string(allocation->bytes));
     if (from % aligned != 0)
         return break_card(what, "expected a multiple of " + std::to_string(aligned) + ", found " +
                                     hexadecimal(from));
@@ -254,7 +258,8 @@ CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes, CUstream str
         return refuse(CUDA_ERROR_INVALID_VALUE, what, "memory of no bytes was asked for");
     const size_t filled = (bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
     const size_t pages = (filled + PAGE - 1) / PAGE * PAGE, mapped = pages + PAGE;
-    void *whole = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *whole =
+        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (whole == MAP_FAILED)
         return refuse(CUDA_ERROR_OUT_OF_MEMORY, what, std::to_string(bytes) + " bytes");
     auto *first = static_cast<unsigned char *>(whole);
@@ -313,8 +318,8 @@ CUresult expect_event(const char *what, CUevent event)
     return refuse(CUDA_ERROR_INVALID_HANDLE, what, "expected an event");
 }
 
-#define TRY(call)                                             \
-    if (const CUresult result = (call); result != CUDA_SUCCESS) \
+#define TRY(call)                                                                                            \
+    if (const CUresult result = (call); result != CUDA_SUCCESS)                                              \
     return result
 
 // Modules
@@ -355,9 +360,8 @@ template <class T> T parameter_of(uint64_t bits)
 template <class... T, size_t... I> Ours ours_of(bool waits, void (*kernel)(T...), std::index_sequence<I...>)
 {
     return {waits, {place_of<T>()...}, [kernel](const uint64_t *parameters) {
-                return std::function<void()>([kernel, taken = std::tuple<T...>(parameter_of<T>(parameters[I])...)] {
-                    std::apply(kernel, taken);
-                });
+                return std::function<void()>([kernel, taken = std::tuple<T...>(parameter_of<T>(
+                                                          parameters[I])...)] { std::apply(kernel, taken); });
             }};
 }
 
@@ -370,7 +374,8 @@ const std::map<std::string, Ours> &ours()
 {
     static const std::map<std::string, Ours> table = [] {
         std::map<std::string, Ours> all;
-        each_kernel([&](const char *name, bool waits, auto *kernel) { all.emplace(name, ours_of(waits, kernel)); });
+        each_kernel(
+            [&](const char *name, bool waits, auto *kernel) { all.emplace(name, ours_of(waits, kernel)); });
         return all;
     }();
     return table;
@@ -403,10 +408,12 @@ std::set<const Function *> functions;
 unsigned number_behind(const std::string &text, const char *word, unsigned otherwise)
 {
     const size_t found = text.find(word);
-    return found == std::string::npos ? otherwise : unsigned(strtoul(text.c_str() + found + strlen(word), nullptr, 10));
+    return found == std::string::npos ? otherwise
+                                      : unsigned(strtoul(text.c_str() + found + strlen(word), nullptr, 10));
 }
 
-// How many bytes a parameter has, by its line: `.param .u64 .ptr .align 1 name` or `.param .align 8 .b8 name[24]`.
+// How many bytes a parameter has, by its line: `.param .u64 .ptr .align 1 name` or `.param .align 8 .b8
+// name[24]`.
 size_t bytes_of(const std::string &line)
 {
     static const std::map<std::string, size_t> SIZES = {
@@ -478,25 +485,31 @@ CUresult compile(Function &function)
 {
     const char *host = getenv("SKN_CARD_HOST"), *cache = getenv("SKN_CARD_CACHE");
     if (host == nullptr || cache == nullptr)
-        return refuse(CUDA_ERROR_NOT_FOUND, function.name.c_str(), "SKN_CARD_HOST and SKN_CARD_CACHE are not set");
-    const std::string at = std::string(cache) + "/" + function.name + "-" + hexadecimal(hash_of(function.body));
+        return refuse(CUDA_ERROR_NOT_FOUND, function.name.c_str(),
+                      "SKN_CARD_HOST and SKN_CARD_CACHE are not set");
+    const std::string at =
+        std::string(cache) + "/" + function.name + "-" + hexadecimal(hash_of(function.body));
     const std::string library = at + ".so", mine = at + "." + std::to_string(getpid());
     if (access(library.c_str(), R_OK) != 0) {
         // Its header says what it was made for; only this entry is read.
         const std::string ptx = mine + ".ptx";
         FILE *file = fopen(ptx.c_str(), "w");
         const std::string whole = "//\n\n.visible " + function.body + "\n";
-        if (file == nullptr || fwrite(whole.data(), 1, whole.size(), file) != whole.size() || fclose(file) != 0)
+        if (file == nullptr || fwrite(whole.data(), 1, whole.size(), file) != whole.size() ||
+            fclose(file) != 0)
             return refuse(CUDA_ERROR_NOT_FOUND, function.name.c_str(), ptx + " can not be written");
-        const std::string command = of_environment("PYTHON", "python3") + " '" + host + "/ptx.py' '" + ptx + "' '" +
-                                    mine + ".h' " + function.name + " >/dev/null && " + of_environment("CXX", "c++") +
-                                    " -std=c++17 -O2 -march=native -ffp-contract=off -fno-semantic-interposition -fvisibility-inlines-hidden -w -fPIC -shared -I '" + host +
-                                    "' -include ptx.h -x c++ '" + mine + ".h' -o '" + mine + ".so' && mv '" + mine +
-                                    ".so' '" + library + "'; failed=$?; rm -f '" + mine + "'.*; exit $failed";
+        const std::string command =
+            of_environment("PYTHON", "python3") + " '" + host + "/ptx.py' '" + ptx + "' '" + mine + ".h' " +
+            function.name + " >/dev/null && " + of_environment("CXX", "c++") +
+            " -std=c++17 -O2 -march=native -ffp-contract=off -fno-semantic-interposition "
+            "-fvisibility-inlines-hidden -w -fPIC -shared -I '" +
+            host + "' -include ptx.h -x c++ '" + mine + ".h' -o '" + mine + ".so' && mv '" + mine + ".so' '" +
+            library + "'; failed=$?; rm -f '" + mine + "'.*; exit $failed";
         // The program's own libraries are none of the compiler's.
         const std::string cleared = "unset LD_LIBRARY_PATH LD_PRELOAD; " + command;
         if (system(cleared.c_str()) != 0)
-            return refuse(CUDA_ERROR_NOT_FOUND, function.name.c_str(), "its PTX can not be played, see above");
+            return refuse(CUDA_ERROR_NOT_FOUND, function.name.c_str(),
+                          "its PTX can not be played, see above");
     }
     void *opened = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
     void *found = opened == nullptr ? nullptr : dlsym(opened, "played_entry");
@@ -555,8 +568,8 @@ CUresult read_parameters(const Function &function, void **from, std::vector<uint
     const char *name = function.name.c_str();
     if (function.own != nullptr && function.own->places.size() != function.parameters.size())
         return refuse(CUDA_ERROR_INVALID_VALUE, name,
-                      "its PTX has " + std::to_string(function.parameters.size()) + " parameters, the source " +
-                          std::to_string(function.own->places.size()));
+                      "its PTX has " + std::to_string(function.parameters.size()) +
+                          " parameters, the source " + std::to_string(function.own->places.size()));
     for (size_t i = 0; i < function.parameters.size(); i++) {
         const size_t bytes = function.parameters[i];
         const std::string which = "parameter " + std::to_string(i);
@@ -591,7 +604,8 @@ CUresult use_parameters(const Function &function, const std::vector<uint64_t> &p
         How how = How::MAY_WRITE;
         if (function.own != nullptr)
             how = function.own->places[i].is_read ? How::READS : How::WRITES;
-        TRY(use((function.name + ", parameter " + std::to_string(i)).c_str(), *allocation, queue_of(stream), how));
+        TRY(use((function.name + ", parameter " + std::to_string(i)).c_str(), *allocation, queue_of(stream),
+                how));
         used.push_back(allocation);
     }
     return CUDA_SUCCESS;
@@ -650,7 +664,8 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
         return break_card(name, wrong);
     for (const Allocation *allocation : used)
         if (!allocation->is_whole())
-            return break_card(name, "wrote beside an allocation of " + std::to_string(allocation->bytes) + " bytes");
+            return break_card(name, "wrote beside an allocation of " + std::to_string(allocation->bytes) +
+                                        " bytes");
     return CUDA_SUCCESS;
 }
 
@@ -965,7 +980,8 @@ CUresult cuModuleGetFunction(CUfunction *out, CUmodule handle, const char *name)
         function = read_entry(module->text, name);
     if (!function) {
         module->functions.erase(name);
-        return refuse(CUDA_ERROR_NOT_FOUND, "cuModuleGetFunction", std::string("no entry ") + name + " in the module");
+        return refuse(CUDA_ERROR_NOT_FOUND, "cuModuleGetFunction",
+                      std::string("no entry ") + name + " in the module");
     }
     functions.insert(function.get());
     *out = reinterpret_cast<CUfunction>(function.get());
@@ -988,9 +1004,9 @@ CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, i
     return CUDA_SUCCESS;
 }
 
-CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                        unsigned block_y, unsigned block_z, unsigned shared, CUstream stream, void **parameters,
-                        void **extra)
+CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
+                        CUstream stream, void **parameters, void **extra)
 {
     READY("cuLaunchKernel");
     TRY(expect_stream("cuLaunchKernel", stream));
@@ -999,7 +1015,8 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, uns
         return refuse(CUDA_ERROR_INVALID_HANDLE, "cuLaunchKernel", "expected a function");
     if (extra != nullptr)
         return refuse(CUDA_ERROR_NOT_SUPPORTED, "cuLaunchKernel", "parameters in one piece are not played");
-    return launch(*function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream, parameters);
+    return launch(*function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, stream,
+                  parameters);
 }
 
 } // extern "C"

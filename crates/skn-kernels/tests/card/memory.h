@@ -6,9 +6,9 @@
 
 extern "C" {
 
-// Whether these bytes lie in one allocation, at a multiple of `aligned`, and this thread's queue may read or write
-// them now. If not, it is told, as something of `what`, and the card is broken from then on, as one is that had an
-// illegal access.
+// Whether these bytes lie in one allocation, at a multiple of `aligned`, and this thread's queue may read or
+// write them now. If not, it is told, as something of `what`, and the card is broken from then on, as one is
+// that had an illegal access.
 bool played_card_holds(const char *what, const void *from, size_t bytes, size_t aligned, bool written);
 
 // Whether an address is in the card's memory.

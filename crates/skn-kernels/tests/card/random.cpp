@@ -1,5 +1,5 @@
-// Random numbers of the played card, libcurand.so.10: candle makes a generator when it opens a device. We draw
-// no number with it, so there is none.
+// Random numbers of the played card, libcurand.so.10: candle makes a generator when it opens a device. We
+// draw no number with it, so there is none.
 
 #include "memory.h"
 
