@@ -2,26 +2,26 @@
 // `--features cuda`. scripts/played-card.sh builds it and runs a program with it.
 //
 // It has the functions that cudarc calls for candle and for us, and no other: a program that needs another
-// one does not start, and the loader names it. Everything is done when it is called, in one thread at a time.
+// one does not start, and the loader names it. Everything is done when it is called, one call at a time.
 //
 // - Memory is full of 0xff when it is new: no number, or all ones. Each allocation ends at a page that cannot
 //   be read or written, and so does its place when it is freed. What is written beside it and before that
 //   page is found at the end of a launch or when it is freed.
 // - A module is PTX. Of an entry, the parameters, the launch bounds and the shared memory are read there. Our
-//   kernels are then played as they are in the tests, compiled for the host (tests/host). All others,
-//   candle's, are played as PTX: tests/host/ptx.py makes C++ of them when they are first launched.
+//   kernels are then played as they are in the tests, compiled for the host (tests/host). All others are
+//   candle's. They are played as PTX: ptx.py makes C++ of them when they are first launched.
 // - Each thread has a queue of its own (CU_STREAM_PER_THREAD). A thread that uses what another one has
-// written, or
-//   writes or frees what it reads, without that one having waited for its queue, is told.
-// - What a card would refuse is refused: an empty grid, more shared memory than was asked for, a thread
-// without
-//   a context. What was read or written beside memory breaks the card for good.
+//   written, or writes or frees what it reads, is told, if nobody has waited for that one's queue.
+// - What a card would refuse is refused: an empty grid, more shared memory than was asked for, a thread with
+//   no context. What was read or written beside memory breaks the card for good.
 //
 // The environment, which the script sets: SKN_CARD_HOST, the folder tests/host; SKN_CARD_CACHE, where
-// compiled PTX is kept; CXX and PYTHON. And if one wants: SKN_CARD_ORDER, 0 to 2, the order of threads
-// (player.cpp); SKN_CARD_PTX, to play our kernels as PTX too; SKN_CARD_WITHOUT_POOLS, to play a card without
-// memory pools, an older or a shared one, on which memory of no bytes is an error; SKN_CARD_SAYS, to be told
-// at the end what was launched.
+// compiled PTX is kept; CXX and PYTHON. And if one wants:
+//   SKN_CARD_ORDER          0 to 2, the order of threads (player.cpp)
+//   SKN_CARD_PTX            to play our kernels as PTX too
+//   SKN_CARD_WITHOUT_POOLS  to play a card without memory pools, on which memory of no bytes is an error
+//   SKN_CARD_SAYS           to be told at the end what was launched
+//   SKN_CARD_ABORTS         to end the program where the card breaks, for a debugger
 
 #include "memory.h"
 
@@ -73,7 +73,10 @@ CUresult refuse(CUresult with, const char *what, const std::string &wrong)
 CUresult break_card(const char *what, const std::string &wrong)
 {
     broken = CUDA_ERROR_ILLEGAL_ADDRESS;
-    return refuse(broken, what, wrong);
+    tell(what, wrong);
+    if (getenv("SKN_CARD_ABORTS") != nullptr)
+        abort();
+    return broken;
 }
 
 CUresult is_ready(const char *what)
