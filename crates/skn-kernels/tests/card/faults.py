@@ -156,14 +156,23 @@ def has_another_signature(card):
     assert card.launch(function, [ctypes.c_uint64(0)]) == INVALID_VALUE
 
 
-def reads_behind_in_a_kernel_of_ours(card):
-    """Which ends the program."""
+def norms(card, written, width):
+    """Launches a kernel of ours: norms of 32 rows of so many numbers, of which there are 60."""
     parameters = [b"\t.param .u64 row_norms_param_%d" % i for i in (0, 1)] + [b"\t.param .u32 row_norms_param_%d" % i for i in (2, 3)]
     result, function = card.function(OURS % b",\n".join(parameters), b"row_norms")
     assert result == SUCCESS
-    places = [ctypes.c_uint64(card.memory(128)), ctypes.c_uint64(card.memory(32 * 64 * 4))]
-    assert card.launch(function, [*places, ctypes.c_uint32(32), ctypes.c_uint32(64)]) == SUCCESS
-    card.launch(function, [*places, ctypes.c_uint32(32), ctypes.c_uint32(65)])
+    places = [ctypes.c_uint64(card.memory(written)), ctypes.c_uint64(card.memory(32 * 60 * 4))]
+    return card.launch(function, [*places, ctypes.c_uint32(32), ctypes.c_uint32(width)])
+
+
+def writes_behind_in_a_kernel_of_ours(card):
+    assert norms(card, 128, 60) == SUCCESS
+    assert norms(card, 124, 60) == ILLEGAL
+
+
+def reads_behind_in_a_kernel_of_ours(card):
+    """Which ends the program."""
+    norms(card, 128, 61)
 
 
 def with_memory_of_another_thread(card, waits, use):
@@ -213,7 +222,8 @@ FAULTS = [
     (has_not_asked_for_shared_memory, "49153 bytes of shared memory beside 0, expected at most 49152"),
     (has_no_such_kernel, "no entry fil in the module"),
     (has_another_signature, "its PTX has 1 parameters, the source"),
-    (reads_behind_in_a_kernel_of_ours, "beside an allocation of 8192 bytes"),
+    (writes_behind_in_a_kernel_of_ours, "wrote beside an allocation of 124 bytes"),
+    (reads_behind_in_a_kernel_of_ours, "beside an allocation of 7680 bytes"),
     (waits_for_another_thread, None),
     (reads_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
     (frees_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
