@@ -46,6 +46,8 @@ namespace
 constexpr size_t PAGE = 4096;
 // What a vector of four numbers needs; a card's memory begins at multiples of 256.
 constexpr size_t ALIGNED = 16;
+// What is beside memory: not what new memory is full of, since a kernel that reads that may write it.
+constexpr unsigned char BESIDE = 0xa5;
 // How many freed allocations are kept where nobody can read or write them.
 constexpr size_t KEPT_FREED = 4096;
 constexpr unsigned SHARED_WITHOUT_ASKING = 48 * 1024;
@@ -115,10 +117,10 @@ struct Allocation {
     {
         const auto *first = reinterpret_cast<const unsigned char *>(from);
         for (const unsigned char *byte = whole; byte < first; byte++)
-            if (*byte != player::UNWRITTEN)
+            if (*byte != BESIDE)
                 return false;
         for (const unsigned char *byte = first + bytes; byte < whole + mapped - PAGE; byte++)
-            if (*byte != player::UNWRITTEN)
+            if (*byte != BESIDE)
                 return false;
         return true;
     }
@@ -268,7 +270,8 @@ CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes, CUstream str
     auto *first = static_cast<unsigned char *>(whole);
     if (mprotect(first + pages, PAGE, PROT_NONE) != 0)
         return refuse(CUDA_ERROR_OUT_OF_MEMORY, what, "too many allocations for the host");
-    memset(first, player::UNWRITTEN, pages);
+    memset(first, BESIDE, pages);
+    memset(first + pages - filled, player::UNWRITTEN, bytes);
     const uint64_t from = reinterpret_cast<uint64_t>(first) + pages - filled;
     allocations[from] = {from, bytes, {queue_of(stream), ++things}, {}, first, mapped};
     allocated++;
