@@ -25,8 +25,9 @@ export CXX=${CXX:-c++} SKN_CARD_HOST=$tests/host SKN_CARD_CACHE=$folder/ptx
 exec 9<"$folder"
 flock 9
 
-# What is built is built again when anything of it has changed, the compiled PTX too.
-made=$("$CXX" --version | cat - "$0" "$tests"/card/* "$tests"/host/*.* "$tests"/../src/cuda/kernels/* | sha256sum)
+# What is built is built again when anything of it has changed, the compiled PTX too, or the processor it is built for.
+made=$({ "$CXX" --version && { grep -m 1 ^flags /proc/cpuinfo || true; }; } | cat - "${BASH_SOURCE[0]}" "$tests"/card/* "$tests"/host/*.* \
+    "$tests"/../src/cuda/kernels/* | sha256sum)
 if [ "$(cat "$folder/made" 2>/dev/null)" != "$made" ]; then
     rm -rf "$folder"/lib*.so* "$folder"/ptx/* "$folder/made"
     library() {
@@ -35,8 +36,7 @@ if [ "$(cat "$folder/made" 2>/dev/null)" != "$made" ]; then
         "$CXX" -std=c++17 -Wall -Wextra -Werror -fPIC -shared -I "$CUDA_HOME/include" "-Wl,-soname,$name" -o "$folder/$name" \
             "$tests/card/$source" "$@"
     }
-    # Candle's compiled kernels take what the player has from the driver. Nothing else may be seen of it: NVRTC takes the C++ library's
-    # functions from whom it finds them at.
+    # Candle's compiled kernels take what the player has from the driver. Nobody else's functions may be found in it.
     echo '{ global: cu*; played_card_*; *player*; *ptx*; threadIdx; blockIdx; blockDim; gridDim; local: *; };' >"$folder/cuda.map"
     library libcuda.so.1 driver.cpp -O2 -march=native -ffp-contract=off "-Wl,--version-script=$folder/cuda.map" -ldl
     # A program asks for the name of the library as the version of its functions.
