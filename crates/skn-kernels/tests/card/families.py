@@ -72,7 +72,8 @@ def main():
         apart = max(abs(on_card[1][what] - accuracy) for what, accuracy in on_cpu[1].items())
         right = losses <= LOSS and apart <= TEXTS
         failed += not right
-        print(f"{family}: {len(on_cpu[0])} losses within {losses:.1e}, accuracies within {apart:.3f}{'' if right else ', FAILED'}", flush=True)
+        found = f"{len(on_cpu[0])} losses within {losses:.1e}, accuracies within {apart:.3f}"
+        print(f"{family}: {found}{'' if right else ', FAILED'}", flush=True)
     print(f"{len(families)} families, {failed} failed")
     sys.exit(failed != 0 or len(families) < 13)
 

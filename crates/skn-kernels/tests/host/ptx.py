@@ -21,7 +21,9 @@ TYPES = {
     "u32": "uint32_t", "s32": "int32_t", "b32": "uint32_t",
     "u64": "uint64_t", "s64": "int64_t", "b64": "uint64_t",
 }  # fmt: skip
-REGISTERS = {"r": "uint32_t", "rd": "uint64_t", "f": "float", "fd": "double", "rs": "uint16_t", "p": "bool", "tmp": "uint64_t", "temp": "uint32_t"}
+REGISTERS = {
+    "r": "uint32_t", "rd": "uint64_t", "f": "float", "fd": "double", "rs": "uint16_t", "p": "bool", "tmp": "uint64_t", "temp": "uint32_t",
+}  # fmt: skip
 SPECIAL = {"tid": "threadIdx", "ctaid": "blockIdx", "ntid": "blockDim", "nctaid": "gridDim"}
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 OPPOSITES = {"lt": ">=", "le": ">", "gt": "<=", "ge": "<", "eq": "!=", "ne": "=="}
