@@ -98,16 +98,16 @@ impl OnCard {
         }
         let shape = (self.features.outputs, self.features.inputs);
         let values = self.read(original)?;
-        if values.is_empty() {
-            return zeros(shape, &self.device);
-        }
-        self.arrived(upload(values, shape, &self.device)?)
+        self.arrived(match values.is_empty() {
+            true => zeros(shape, &self.device)?,
+            false => upload(values, shape, &self.device)?,
+        })
     }
 
     fn rounded(&self, original: &Original) -> Result<Tensor> {
         let shape = (self.features.outputs, self.features.inputs);
         if shape.0 == 0 || shape.1 == 0 {
-            return zeros(shape, &self.device);
+            return self.arrived(zeros(shape, &self.device)?);
         }
         if let Some(card) = Backend::too_old_for(Precision::Bf16, &self.device)? {
             bail!(
@@ -139,7 +139,7 @@ impl OnCard {
     }
 
     /// What was just queued, once it is there: each thread has a stream of its own on a card, and what others queue would not
-    /// wait for it.
+    /// wait for it. What has no numbers has memory too, which another thread may free, and get again for something else.
     fn arrived(&self, tensor: Tensor) -> Result<Tensor> {
         self.device.synchronize()?;
         Ok(tensor)

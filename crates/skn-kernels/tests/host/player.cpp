@@ -19,19 +19,7 @@
 // An answer: u8 0 and the bytes of the arrays 2 and 3 in order; or u8 1, u32 length of a message, the
 // message.
 
-#include "host.h"
-
-// PTX to play in place of these kernels: see ptx.py.
-#ifdef SKN_PTX
-#include "ptx.h"
-#include SKN_PTX
-#endif
-
-#include "../../src/cuda/kernels/attention.cu"
-#include "../../src/cuda/kernels/elementwise.cu"
-#include "../../src/cuda/kernels/norm.cu"
-#include "../../src/cuda/kernels/pool.cu"
-#include "../../src/cuda/kernels/rotary.cu"
+#include "kernels.h"
 
 namespace
 {
@@ -225,7 +213,8 @@ std::function<void()> call_of(const char *name, void (*kernel)(T...), const Argu
         for (const Argument &argument : arguments)
             if (argument.memory) {
                 const uint64_t from = bits_of(argument.memory->data());
-                ptx::arrays.push_back({from, from + argument.memory->size(), argument.tag != Tag::READ});
+                const bool read = argument.tag == Tag::READ;
+                ptx::arrays.push_back({from, from + argument.memory->size(), read, !read});
             }
         const std::vector<uint64_t> parameters = {bits_of(Parameter<T>::of(arguments[I]))...};
         return [run = played->second, parameters] { run(parameters.data()); };
@@ -244,53 +233,22 @@ template <class... T> Kernel kernel_of(const char *name, bool waits, void (*kern
         [name, kernel](const Arguments &arguments) { return call_of(name, kernel, arguments, Places()); }};
 }
 
-#define WITH_BARRIERS(name) kernel_of(#name, true, name)
-#define WITHOUT_BARRIERS(name) kernel_of(#name, false, name)
+std::vector<Kernel> all_kernels()
+{
+    std::vector<Kernel> kernels;
+    const auto add = [&](const char *name, bool waits, auto *kernel) {
+        kernels.push_back(kernel_of(name, waits, kernel));
+    };
+    each_kernel(add);
+    add("player_neighbours", true, player_neighbours);
+    add("player_lone_barrier", true, player_lone_barrier);
+    add("player_lone_shuffle", true, player_lone_shuffle);
+    add("player_hidden_barrier", false, player_hidden_barrier);
+    add("player_overrun", false, player_overrun);
+    return kernels;
+}
 
-const Kernel KERNELS[] = {
-    WITHOUT_BARRIERS(bias_activation),
-    WITHOUT_BARRIERS(activation_gradient),
-    WITHOUT_BARRIERS(gated),
-    WITHOUT_BARRIERS(gated_gradient),
-    WITH_BARRIERS(column_sums),
-    WITH_BARRIERS(dropped),
-    WITH_BARRIERS(layer_norm),
-    WITH_BARRIERS(layer_norm_gradient),
-    WITH_BARRIERS(layer_norm_moments),
-    WITH_BARRIERS(layer_norm_parameter_gradients),
-    WITH_BARRIERS(rms_norm),
-    WITH_BARRIERS(rms_norm_gradient),
-    WITH_BARRIERS(rms_norm_scales),
-    WITH_BARRIERS(rms_norm_weight_gradient),
-    WITHOUT_BARRIERS(rotary),
-    WITH_BARRIERS(attention_32),
-    WITH_BARRIERS(attention_64),
-    WITH_BARRIERS(attention_128),
-    WITH_BARRIERS(attention_256),
-    WITH_BARRIERS(attention_gradient_queries_32),
-    WITH_BARRIERS(attention_gradient_queries_64),
-    WITH_BARRIERS(attention_gradient_queries_128),
-    WITH_BARRIERS(attention_gradient_queries_256),
-    WITH_BARRIERS(attention_gradient_keys_32),
-    WITH_BARRIERS(attention_gradient_keys_64),
-    WITH_BARRIERS(attention_gradient_keys_128),
-    WITH_BARRIERS(attention_gradient_keys_256),
-    WITH_BARRIERS(attention_row_products),
-    WITHOUT_BARRIERS(pool_rows),
-    WITHOUT_BARRIERS(add_statistics),
-    WITHOUT_BARRIERS(count_above),
-    WITHOUT_BARRIERS(pack_above),
-    WITHOUT_BARRIERS(add_moments),
-    WITHOUT_BARRIERS(count_bins),
-    WITHOUT_BARRIERS(pick_columns),
-    WITHOUT_BARRIERS(row_norms),
-    WITHOUT_BARRIERS(add_shares),
-    WITH_BARRIERS(player_neighbours),
-    WITH_BARRIERS(player_lone_barrier),
-    WITH_BARRIERS(player_lone_shuffle),
-    WITHOUT_BARRIERS(player_hidden_barrier),
-    WITHOUT_BARRIERS(player_overrun),
-};
+const std::vector<Kernel> KERNELS = all_kernels();
 
 [[noreturn]] void fail(const char *what)
 {

@@ -12,7 +12,8 @@ namespace ptx
 // An array of the launch.
 struct Array {
     uint64_t from, to;
-    bool is_written;
+    // Whether a kernel may take it for constant, and whether it may write it.
+    bool may_be_constant, may_be_written;
 };
 
 inline std::vector<Array> arrays;
@@ -38,9 +39,9 @@ inline void *global(uint64_t address, size_t bytes, size_t, bool constant, bool 
     for (const Array &array : arrays) {
         if (address < array.from || address + bytes > array.to)
             continue;
-        if (constant && array.is_written)
+        if (constant && !array.may_be_constant)
             player::refuse("takes an array for constant that it writes");
-        if (written && !array.is_written)
+        if (written && !array.may_be_written)
             player::refuse("writes to an array that is read");
         return reinterpret_cast<void *>(address);
     }
@@ -73,6 +74,13 @@ inline float fma_down(float a, float b, float c)
     const double exact = double(a) * double(b) + double(c);
     const float near = float(exact);
     return double(near) > exact ? nextafterf(near, -INFINITY) : near;
+}
+
+// To the nearest bf16, halves to the even one.
+inline uint16_t as_bf16(float x)
+{
+    const uint32_t bits = as<uint32_t>(x);
+    return x != x ? 0x7fff : uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 using Kernel = void (*)(const uint64_t *);

@@ -6,7 +6,10 @@
 
 JOINED is common.cuh and the .cu files, one behind the other. The player then plays what a card would be given, and not what a compiler
 for the host makes of the same text: which memory each load is of, which loads take an array for constant, what was reordered.
-It knows the instructions that these kernels have. Another one is an error.
+With the name of a kernel behind FILE.h it makes a function of that one alone, which is what tests/card plays candle's kernels by.
+
+It knows the instructions that these kernels have, and those of candle's kernels for f32, f64, integers, and from and to bf16. Another
+one is an error.
 """
 
 import re
@@ -14,11 +17,13 @@ import sys
 
 TYPES = {
     "f32": "float", "f64": "double", "pred": "bool", "u8": "uint8_t",
-    "u16": "uint16_t", "s16": "int16_t", "b16": "uint16_t",
+    "u16": "uint16_t", "s16": "int16_t", "b16": "uint16_t", "bf16": "uint16_t",
     "u32": "uint32_t", "s32": "int32_t", "b32": "uint32_t",
     "u64": "uint64_t", "s64": "int64_t", "b64": "uint64_t",
 }  # fmt: skip
-REGISTERS = {"r": "uint32_t", "rd": "uint64_t", "f": "float", "fd": "double", "rs": "uint16_t", "p": "bool", "tmp": "uint64_t"}
+REGISTERS = {
+    "r": "uint32_t", "rd": "uint64_t", "f": "float", "fd": "double", "rs": "uint16_t", "p": "bool", "tmp": "uint64_t", "temp": "uint32_t",
+}  # fmt: skip
 SPECIAL = {"tid": "threadIdx", "ctaid": "blockIdx", "ntid": "blockDim", "nctaid": "gridDim"}
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 OPPOSITES = {"lt": ">=", "le": ">", "gt": "<=", "ge": "<", "eq": "!=", "ne": "=="}
@@ -29,6 +34,11 @@ class Kernel:
     """One entry of a PTX file."""
 
     def __init__(self, name, body):
+        # A call of what an assertion that fails calls, and brackets of inline assembly, which stand on the lines of instructions.
+        body = re.sub(r"call\.uni\s+__assertfail,\s*\([^)]*\)", "assertfail", body)
+        body = re.sub(r"^\s*st\.param\..*$", "", body, flags=re.M)
+        body = re.sub(r"^(\s*)\{[ \t]*(?=[^\s/])", r"\1{\n", body, flags=re.M)
+        body = re.sub(r";\s*\}[ \t]*$", ";\n}", body, flags=re.M)
         self.name, self.body = name, body
         # Shared memory of a fixed size: where each array of it begins.
         self.fixed, self.fixed_bytes = {}, 0
@@ -38,7 +48,7 @@ class Kernel:
 
     def register(self, operand):
         """Its name in C++, if the operand is a register."""
-        found = re.fullmatch(r"%((?:rd|rs|fd|r|f|p)\d+|tmp)", operand.strip())
+        found = re.fullmatch(r"%((?:rd|rs|fd|r|f|p)\d+|tmp|temp)", operand.strip())
         return found and found[1]
 
     def value(self, operand, kind):
@@ -86,6 +96,8 @@ class Kernel:
             return f"goto {operands[0][1:]};"
         if name == "ret":
             return "return;"
+        if name == "assertfail":
+            return 'player::refuse("has an assertion that fails");'
         to = operands[0]
         if name == "ld" and parts[1] == "param":
             number = re.search(r"_param_(\d+)", operands[1])[1]
@@ -111,10 +123,21 @@ class Kernel:
             return f"{self.register(to)} = {self.comparison(code, parts, operands)};"
         if name == "cvt":
             return self.assign(to, parts[-2], self.converted(code, parts, operands[1]))
-        if name == "mul" and parts[1] == "wide":
+        if name in ("mul", "mad") and parts[1] == "wide":
             wide = kind[0] + str(2 * int(kind[1:]))
-            factors = [f"{TYPES[wide]}({self.value(operand, kind)})" for operand in operands[1:]]
-            return self.assign(to, wide, " * ".join(factors))
+            factors = [f"{TYPES[wide]}({self.value(operand, kind)})" for operand in operands[1:3]]
+            added = [self.value(operand, wide) for operand in operands[3:]]
+            return self.assign(to, wide, " + ".join([" * ".join(factors), *added]))
+        if name == "mov" and "{" in to:
+            # A number taken apart, the lower half first.
+            half = f"b{int(kind[1:]) // 2}"
+            whole, halves = self.value(operands[1], kind), [part.strip() for part in to.strip("{}").split(",")]
+            taken = [self.assign(part, half, f"whole >> {i * int(half[1:])}") for i, part in enumerate(halves)]
+            return f"const {TYPES[kind]} whole = {whole}; {' '.join(taken)}"
+        if name == "mov" and "{" in rest:
+            half = f"b{int(kind[1:]) // 2}"
+            low, high = [self.value(part, half) for part in operands[1].strip("{}").split(",")]
+            return self.assign(to, kind, f"{low} | {TYPES[kind]}({high}) << {half[1:]}")
         if name == "shfl":
             call = {"bfly": "__shfl_xor_sync", "idx": "__shfl_sync"}[parts[2]]
             value, of, _, lanes = operands[1:]
@@ -150,6 +173,14 @@ class Kernel:
             return f"ptx::saturated({value})"
         if parts[1] == "rni":
             return f"llrint({value})"
+        if parts[1] in ("rmi", "rpi") and parts[2] == parts[3]:
+            return f"{'floor' if parts[1] == 'rmi' else 'ceil'}({value})"
+        if parts[1:] == ["rn", "bf16", "f32"]:
+            return f"ptx::as_bf16({value})"
+        if parts[1:] == ["f32", "bf16"]:
+            return f"ptx::as<float>(uint32_t({value}) << 16)"
+        if "bf16" in parts:
+            raise SystemExit(f"{self.name}: unknown conversion {code}")
         if len(parts) == 3 or parts[1] in ("rn", "rzi"):
             return f"{TYPES[parts[-2]]}({value})"
         raise SystemExit(f"{self.name}: unknown conversion {code}")
@@ -176,6 +207,10 @@ class Kernel:
                 "rcp.rn.f32": "1.0f / {}", "rcp.approx.ftz.f32": "1.0f / {}", "ex2.approx.ftz.f32": "exp2f({})",
                 "lg2.approx.ftz.f32": "log2f({})", "sqrt.rn.f32": "sqrtf({})", "neg.f32": "-{}", "abs.f32": "fabsf({})",
                 "max.f32": "fmaxf({}, {})", "min.f32": "fminf({}, {})", "copysign.f32": "copysignf({1}, {0})",
+                "mul.f32": "{} * {}", "mul.f64": "{} * {}", "sub.f64": "{} - {}", "fma.rn.f64": "fma({}, {}, {})",
+                "rcp.rn.f64": "1.0 / {}", "rcp.approx.ftz.f64": "1.0 / {}", "sqrt.rn.f64": "sqrt({})", "neg.f64": "-{}",
+                "abs.f64": "fabs({})", "max.f64": "fmax({}, {})", "min.f64": "fmin({}, {})",
+                "copysign.f64": "copysign({1}, {0})", "rsqrt.approx.f32": "1.0f / sqrtf({})",
             }  # fmt: skip
             if code in known:
                 return known[code].format(*values)
@@ -197,15 +232,15 @@ class Kernel:
             return f"({bits} < 8 * sizeof({of}) ? {shifted} : ({least}))"
         elif code == "shf.l.wrap.b32":
             return f"(((uint64_t({values[1]}) << 32) | {values[0]}) << ({values[2]} & 31)) >> 32"
-        elif code == "bfi.b32":
+        elif code in ("bfi.b32", "bfi.b64"):
             start, length = self.value(operands[3], "u32"), self.value(operands[4], "u32")
             mask = f"(((uint64_t(1) << {length}) - 1) << {start})"
             return f"((uint64_t({values[0]}) << {start}) & {mask}) | ({values[1]} & ~{mask})"
         raise SystemExit(f"{self.name}: unknown instruction {code}")
 
-    def function(self):
+    def function(self, head=None):
         """The whole kernel as a function of C++."""
-        lines = [f"inline void {self.name}(const uint64_t *parameters)", "{", "(void)parameters;"]
+        lines = [head or f"inline void {self.name}(const uint64_t *parameters)", "{", "(void)parameters;"]
         for found in re.finditer(r"\.reg \.\w+\s+%([a-z]+)<(\d+)>;", self.body):
             names = ", ".join(f"{found[1]}{i}{{}}" for i in range(int(found[2])))
             lines.append(f"{REGISTERS[found[1]]} {names};")
@@ -227,12 +262,18 @@ class Kernel:
 
 
 def main():
-    if len(sys.argv) != 3:
-        raise SystemExit("expected: ptx.py FILE.ptx FILE.h")
+    if len(sys.argv) not in (3, 4):
+        raise SystemExit("expected: ptx.py FILE.ptx FILE.h [KERNEL]")
     with open(sys.argv[1]) as file:
         text = file.read()
     found = re.finditer(r"\.visible \.entry (\w+)\(.*?\).*?\n\{(.*?)\n\}", text, re.S)
     kernels = [Kernel(entry[1], entry[2]) for entry in found]
+    if len(sys.argv) == 4:
+        # Alone, under a name that is always the same.
+        one = next(kernel for kernel in kernels if kernel.name == sys.argv[3])
+        with open(sys.argv[2], "w") as file:
+            file.write("// Made by ptx.py.\n" + one.function('extern "C" void played_entry(const uint64_t *parameters)') + "\n")
+        return
     functions = "\n\n".join(kernel.function() for kernel in kernels)
     table = ", ".join(f'{{"{kernel.name}", {kernel.name}}}' for kernel in kernels)
     with open(sys.argv[2], "w") as file:

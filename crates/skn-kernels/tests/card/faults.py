@@ -1,0 +1,327 @@
+"""Does with the played card what a card must not be done with, and sees that each fault is told; and multiplies with its cuBLAS.
+
+    bash scripts/played-card.sh FOLDER python3 crates/skn-kernels/tests/card/faults.py
+"""
+
+import ctypes
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+
+HEAD = b"\n.version 8.0\n.target sm_80\n.address_size 64\n"
+# Writes `value` to places of `out`: that of the thread, `places` later.
+FILL = (
+    HEAD
+    + b"""
+.visible .entry fill(
+	.param .u64 fill_param_0,
+	.param .u32 fill_param_1,
+	.param .u32 fill_param_2
+)
+.maxntid 128, 1, 1
+{
+	.reg .b32 	%r<6>;
+	.reg .b64 	%rd<6>;
+
+	ld.param.u64 	%rd1, [fill_param_0];
+	ld.param.u32 	%r1, [fill_param_1];
+	ld.param.u32 	%r2, [fill_param_2];
+	cvta.to.global.u64 	%rd2, %rd1;
+	mov.u32 	%r3, %tid.x;
+	add.s32 	%r4, %r3, %r2;
+	mul.wide.u32 	%rd3, %r4, 4;
+	add.s64 	%rd4, %rd2, %rd3;
+	st.global.u32 	[%rd4], %r1;
+	ret;
+
+}
+"""
+)
+# A kernel of ours as its PTX would begin, with its signature or another one: it is played as its source says.
+OURS = HEAD + b"\n.visible .entry row_norms(\n%s\n)\n{\n\tret;\n\n}\n"
+SUCCESS, INVALID_VALUE, NO_CONTEXT, NOT_FOUND, ILLEGAL = 0, 1, 201, 500, 700
+F32, F64, BF16 = 0, 1, 14
+N, T = 0, 1
+# The queue of the calling thread.
+STREAM = ctypes.c_void_p(2)
+EXACT, TF32, EXACT_64 = 68, 77, 70
+
+
+class Card:
+    """The driver, with its context."""
+
+    def __init__(self):
+        self.of = ctypes.CDLL("libcuda.so.1")
+        assert self.of.cuInit(0) == SUCCESS
+        self.context = ctypes.c_void_p()
+        assert self.of.cuDevicePrimaryCtxRetain(ctypes.byref(self.context), 0) == SUCCESS
+        assert self.of.cuCtxSetCurrent(self.context) == SUCCESS
+
+    def memory(self, size):
+        out = ctypes.c_uint64()
+        assert self.of.cuMemAllocAsync(ctypes.byref(out), ctypes.c_size_t(size), STREAM) == SUCCESS
+        return out.value
+
+    def upload(self, data):
+        to = self.memory(len(data))
+        assert self.of.cuMemcpyHtoDAsync_v2(ctypes.c_uint64(to), data, ctypes.c_size_t(len(data)), STREAM) == SUCCESS
+        return to
+
+    def download(self, address, size):
+        into = ctypes.create_string_buffer(size)
+        result = self.of.cuMemcpyDtoHAsync_v2(into, ctypes.c_uint64(address), ctypes.c_size_t(size), STREAM)
+        return result, into.raw
+
+    def free(self, address):
+        return self.of.cuMemFreeAsync(ctypes.c_uint64(address), STREAM)
+
+    def function(self, text, name):
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        assert self.of.cuModuleLoadData(ctypes.byref(module), text) == SUCCESS
+        return self.of.cuModuleGetFunction(ctypes.byref(function), module, name), function
+
+    def launch(self, function, arguments, grid=1, block=32, shared=0):
+        pointers = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(argument) for argument in arguments])
+        return self.of.cuLaunchKernel(function, grid, 1, 1, block, 1, 1, shared, STREAM, pointers, None)
+
+    def fill(self, address, value=7, places=0, **launch):
+        result, function = self.function(FILL, b"fill")
+        assert result == SUCCESS
+        return self.launch(function, [ctypes.c_uint64(address), ctypes.c_uint32(value), ctypes.c_uint32(places)], **launch)
+
+
+def right(card):
+    memory = card.memory(128)
+    assert card.download(memory, 128) == (SUCCESS, b"\xff" * 128), "new memory is no number"
+    assert card.fill(memory) == SUCCESS
+    assert card.download(memory, 128) == (SUCCESS, b"\7\0\0\0" * 32)
+    assert card.free(memory) == SUCCESS
+    nothing = card.memory(0)
+    assert card.free(nothing) == SUCCESS
+
+
+def writes_behind(card):
+    assert card.fill(card.memory(124)) == ILLEGAL
+    # A card is of no more use then.
+    assert card.of.cuStreamSynchronize(STREAM) == ILLEGAL
+
+
+def writes_after_free(card):
+    memory = card.memory(128)
+    assert card.free(memory) == SUCCESS
+    assert card.fill(memory) == ILLEGAL
+
+
+def frees_twice(card):
+    memory = card.memory(128)
+    assert (card.free(memory), card.free(memory)) == (SUCCESS, ILLEGAL)
+
+
+def reads_the_host(card):
+    here = ctypes.create_string_buffer(128)
+    assert card.download(ctypes.addressof(here), 128)[0] == ILLEGAL
+
+
+def reads_too_much(card):
+    assert card.download(card.memory(128), 132)[0] == ILLEGAL
+
+
+def is_empty(card):
+    assert card.fill(card.memory(128), grid=0) == INVALID_VALUE
+
+
+def has_too_many_threads(card):
+    assert card.fill(card.memory(4096), block=129) == INVALID_VALUE
+
+
+def has_not_asked_for_shared_memory(card):
+    memory = card.memory(128)
+    result, function = card.function(FILL, b"fill")
+    arguments = [ctypes.c_uint64(memory), ctypes.c_uint32(7), ctypes.c_uint32(0)]
+    assert card.launch(function, arguments, shared=49153) == INVALID_VALUE
+    # MAX_DYNAMIC_SHARED_SIZE_BYTES
+    assert card.of.cuFuncSetAttribute(function, 8, 65536) == SUCCESS
+    assert card.launch(function, arguments, shared=49153) == SUCCESS
+
+
+def has_no_such_kernel(card):
+    assert card.function(FILL, b"fil")[0] == NOT_FOUND
+
+
+def has_another_signature(card):
+    result, function = card.function(OURS % b"\t.param .u64 row_norms_param_0", b"row_norms")
+    assert card.launch(function, [ctypes.c_uint64(0)]) == INVALID_VALUE
+
+
+def norms(card, written, width):
+    """Launches a kernel of ours: norms of 32 rows of so many numbers, of which there are 60."""
+    parameters = [b"\t.param .u64 row_norms_param_%d" % i for i in (0, 1)] + [b"\t.param .u32 row_norms_param_%d" % i for i in (2, 3)]
+    result, function = card.function(OURS % b",\n".join(parameters), b"row_norms")
+    assert result == SUCCESS
+    places = [ctypes.c_uint64(card.memory(written)), ctypes.c_uint64(card.memory(32 * 60 * 4))]
+    return card.launch(function, [*places, ctypes.c_uint32(32), ctypes.c_uint32(width)])
+
+
+def writes_behind_in_a_kernel_of_ours(card):
+    assert norms(card, 128, 60) == SUCCESS
+    assert norms(card, 124, 60) == ILLEGAL
+
+
+def reads_behind_in_a_kernel_of_ours(card):
+    """Which ends the program."""
+    norms(card, 128, 61)
+
+
+def with_memory_of_another_thread(card, waits, use):
+    memory = []
+
+    def queue():
+        assert card.of.cuCtxSetCurrent(card.context) == SUCCESS
+        memory.append(card.memory(128))
+        assert card.fill(memory[0]) == SUCCESS
+        if waits:
+            assert card.of.cuStreamSynchronize(STREAM) == SUCCESS
+
+    thread = threading.Thread(target=queue)
+    thread.start()
+    thread.join()
+    return use(memory[0])
+
+
+def reads_what_another_thread_queued(card):
+    assert with_memory_of_another_thread(card, False, lambda memory: card.download(memory, 128))[0] == ILLEGAL
+
+
+def frees_what_another_thread_queued(card):
+    assert with_memory_of_another_thread(card, False, card.free) == ILLEGAL
+
+
+def waits_for_another_thread(card):
+    result = with_memory_of_another_thread(card, True, lambda memory: card.download(memory, 128))
+    assert result == (SUCCESS, b"\7\0\0\0" * 32)
+
+
+def has_no_context(card):
+    assert card.of.cuCtxSetCurrent(None) == SUCCESS
+    out = ctypes.c_uint64()
+    assert card.of.cuMemAllocAsync(ctypes.byref(out), ctypes.c_size_t(4), None) == NO_CONTEXT
+
+
+FAULTS = [
+    (right, None),
+    (writes_behind, "beside all arrays"),
+    (writes_after_free, "beside all arrays"),
+    (frees_twice, "in or beside a freed allocation of 128 bytes"),
+    (reads_the_host, "which is no memory of the card"),
+    (reads_too_much, "132 bytes from 0 on of an allocation of 128"),
+    (is_empty, "an empty grid"),
+    (has_too_many_threads, "a block of 129 threads, expected at most 128"),
+    (has_not_asked_for_shared_memory, "49153 bytes of shared memory beside 0, expected at most 49152"),
+    (has_no_such_kernel, "no entry fil in the module"),
+    (has_another_signature, "its PTX has 1 parameters, the source"),
+    (writes_behind_in_a_kernel_of_ours, "wrote beside an allocation of 124 bytes"),
+    (reads_behind_in_a_kernel_of_ours, "beside an allocation of 7680 bytes"),
+    (waits_for_another_thread, None),
+    (reads_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
+    (frees_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
+    (has_no_context, "no context is current"),
+]
+
+
+def said_by(fault):
+    """What the driver says of a fault, done by a process of its own."""
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.dup2(said.fileno(), 2)
+                fault(Card())
+                sys.stderr.flush()
+                os._exit(0)
+            except BaseException as error:
+                print(f"{fault.__name__}: {error!r}, line {error.__traceback__.tb_next.tb_lineno}", flush=True)
+                os._exit(1)
+        status = os.waitpid(child, 0)[1]
+        said.seek(0)
+        return status, said.read().decode()
+
+
+def multiplied(card, blas, handle, kind, compute, turned, sides, gaps, batches):
+    """A product by the played cuBLAS next to one here, of numbers that are exact in each type."""
+    m, n, k = sides
+    size, of = {F32: (4, ctypes.c_float), F64: (8, ctypes.c_double), BF16: (2, ctypes.c_uint16)}[kind]
+
+    def matrix(rows, columns, gap):
+        leading = rows + gap
+        return leading, [[[random.randint(-8, 8) for _ in range(leading)] for _ in range(columns)] for _ in range(batches)]
+
+    def bits(number):
+        return ctypes.c_uint32.from_buffer(ctypes.c_float(number)).value >> 16 if kind == BF16 else number
+
+    def up(stored):
+        flat = [bits(number) for one in stored for column in one for number in column]
+        return card.upload(bytes((of * len(flat))(*flat)))
+
+    shapes = [(k, m) if turned[0] else (m, k), (n, k) if turned[1] else (k, n), (m, n)]
+    (lda, a), (ldb, b), (ldc, c) = [matrix(*shape, gap) for shape, gap in zip(shapes, gaps)]
+    strides = [lda * shapes[0][1], ldb * shapes[1][1], ldc * shapes[2][1]]
+    places = [up(a), up(b), up(c)]
+    number = ctypes.c_double if kind == F64 else ctypes.c_float
+    two, three = number(2), number(3)
+    at = [ctypes.c_uint64(place) for place in places]
+    status = blas.cublasGemmStridedBatchedEx(
+        handle, turned[0], turned[1], m, n, k, ctypes.byref(two), at[0], kind, lda, ctypes.c_longlong(strides[0]), at[1], kind,
+        ldb, ctypes.c_longlong(strides[1]), ctypes.byref(three), at[2], kind, ldc, ctypes.c_longlong(strides[2]), batches, compute, -1,
+    )  # fmt: skip
+    assert status == 0, status
+    count = batches * strides[2]
+    found = (of * count).from_buffer_copy(card.download(places[2], count * size)[1])
+    for batch in range(batches):
+        for column in range(n):
+            for row in range(m):
+                left = [a[batch][row][i] if turned[0] else a[batch][i][row] for i in range(k)]
+                right = [b[batch][i][column] if turned[1] else b[batch][column][i] for i in range(k)]
+                expected = 2 * sum(x * y for x, y in zip(left, right)) + 3 * c[batch][column][row]
+                got = found[batch * strides[2] + column * ldc + row]
+                if kind == BF16:
+                    got = ctypes.c_float.from_buffer(ctypes.c_uint32(got << 16)).value
+                    assert abs(got - expected) <= abs(expected) / 256, (got, expected)
+                else:
+                    assert got == expected, (got, expected)
+    # What lies between the columns stays.
+    for batch in range(batches):
+        for column in range(n):
+            for row in range(m, ldc):
+                assert found[batch * strides[2] + column * ldc + row] == bits(c[batch][column][row])
+
+
+def products():
+    card, blas, handle = Card(), ctypes.CDLL("libcublas.so.13"), ctypes.c_void_p()
+    assert blas.cublasCreate_v2(ctypes.byref(handle)) == 0
+    count = 0
+    for kind, compute in [(F32, EXACT), (F32, TF32), (F64, EXACT_64), (BF16, EXACT)]:
+        for turned in [(N, N), (T, N), (N, T), (T, T)]:
+            for sides in [(1, 1, 1), (3, 5, 4), (7, 2, 9), (513, 6, 3)]:
+                for gaps in [(0, 0, 0), (2, 1, 3)]:
+                    multiplied(card, blas, handle, kind, compute, turned, sides, gaps, 1 + count % 2)
+                    count += 1
+    return count
+
+
+def main():
+    failed = 0
+    for fault, expected in FAULTS:
+        status, said = said_by(fault)
+        is_told = expected in said if expected else said == ""
+        ends = signal.SIGSEGV if fault is reads_behind_in_a_kernel_of_ours else 0
+        if status & 127 != ends or status >> 8 != 0 or not is_told:
+            print(f"{fault.__name__}: expected to be told {expected!r}, found status {status} and:\n{said}")
+            failed += 1
+    print(f"{len(FAULTS)} faults, {products()} products: {failed} failed")
+    sys.exit(failed != 0)
+
+
+main()
