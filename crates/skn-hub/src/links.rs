@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use skn_artifact::{is_folder, is_link};
+use skn_artifact::{is_absence, is_folder, is_link};
 
 use crate::error::{HubError, Result};
-use crate::folder::is_absence;
 use crate::snapshot::Snapshot;
 
 /// Where `path`, which is `root` or below it, really is; nothing if there is nothing.
