@@ -129,6 +129,18 @@ fn offline_opens_no_connection() {
     let before = hub.connections();
     let here = offline("owner/name");
     assert_eq!((here.code, Path::new(here.stdout.trim_end())), (0, desk.snapshot().as_path()));
+    // A link to itself that nobody asked for, and one that somebody did.
+    #[cfg(unix)]
+    {
+        let link = desk.snapshot().join("loop");
+        std::os::unix::fs::symlink("loop", &link).unwrap();
+        assert_eq!(offline("owner/name").code, 0);
+        let asked = offline("owner/name --include loop");
+        assert_eq!(asked.code, 4, "{}", asked.stderr);
+        let told = format!("error: {}: a link to loop, which", link.display());
+        assert!(asked.stderr.contains(&told), "{}", asked.stderr);
+        fs::remove_file(link).unwrap();
+    }
     // What is there is checked.
     let blob = desk.blob(&hub.stored("model.safetensors").hash());
     let mut bytes = weights();
