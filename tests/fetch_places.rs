@@ -61,6 +61,20 @@ fn a_token_is_found_where_python_finds_it() {
     assert!(none.stderr.contains("nowhere: no such file, which HF_TOKEN_PATH names"), "{}", none.stderr);
     hub.now(|hub| hub.token = None);
     assert_eq!(with("HF_TOKEN_PATH", "nowhere").code, 0);
+    // A place that the user named and that can't be looked at is an error, the usual one is not.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("loop", desk.path("loop")).unwrap();
+        let shut = with("HF_TOKEN_PATH", "loop");
+        assert_eq!(shut.code, 3, "{}", shut.stderr);
+        assert!(shut.stderr.contains("HF_TOKEN_PATH: loop: can't look at: "), "{}", shut.stderr);
+        let usual = desk.path("home/token");
+        std::os::unix::fs::symlink("token", &usual).unwrap();
+        let said = desk.ok(&hub, "owner/name");
+        assert!(said.stderr.contains("home/token: can't look at: "), "{}", said.stderr);
+        assert!(said.stderr.contains("no token is sent"), "{}", said.stderr);
+        fs::remove_file(usual).unwrap();
+    }
     hub.asked();
     assert_eq!(with("HF_TOKEN_PATH", "token").code, 0);
     assert!(hub.asked()[0].headers.contains_key("authorization"));
