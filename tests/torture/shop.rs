@@ -46,7 +46,7 @@ const MOVING: &str = "rename,renameat,renameat2,link,linkat,unlink,unlinkat,ftru
 /// Those, and calls that look at them.
 pub(crate) const ALL: &str = "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,\
                        mkdir,mkdirat,ftruncate,truncate,copy_file_range,read,pread64,lseek,statx,newfstatat,fstat,getdents64,flock,\
-                       fcntl,readlink,chmod,fchmod";
+                       fcntl,readlink,readlinkat,chmod,fchmod";
 
 impl Shop {
     /// The one that all tests of a process share.

@@ -4,7 +4,7 @@ use std::fs::{self, File, FileType};
 use std::io;
 use std::path::Path;
 
-use skn_artifact::ArtifactError;
+use skn_artifact::{ArtifactError, is_absence};
 
 /// Lets what was made and renamed in a folder survive a power cut.
 ///
@@ -25,9 +25,7 @@ pub(crate) fn sync(folder: &Path) -> Result<(), ArtifactError> {
 pub(crate) fn kind(path: &Path) -> Result<Option<FileType>, ArtifactError> {
     match path.symlink_metadata() {
         Ok(found) => Ok(Some(found.file_type())),
-        Err(found) if matches!(found.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
+        Err(found) if is_absence(&found) => Ok(None),
         Err(found) => Err(error(path, "look at")(found)),
     }
 }

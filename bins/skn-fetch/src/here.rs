@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use skn_artifact::{is_folder, is_link};
+use skn_artifact::is_folder;
 use skn_hub::{self as hub, Cache, HubError, Repository};
 use skn_program::Failure;
 
@@ -72,7 +72,8 @@ impl Here<'_> {
 fn check_here(path: &Path, real: &Path, name: &str) -> Result<Result<FetchedFile, String>> {
     let size = std::fs::metadata(real)?.len();
     // Of a file itself the name says no hash; of a link that can't be read nobody knows.
-    let target = if is_link(path)? { Some(path.read_link()?) } else { None };
+    let found = path.symlink_metadata()?;
+    let target = found.is_symlink().then(|| path.read_link()).transpose()?;
     let hash =
         target.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).and_then(Hash::parse);
     if let Some(hash) = &hash
@@ -93,8 +94,9 @@ fn list_folder(folder: &Path, prefix: &str, found: &mut BTreeMap<String, Listed>
         let kind = entry.file_type().map_err(wrong)?;
         if kind.is_dir() {
             list_folder(&entry.path(), &format!("{name}/"), found)?;
-        } else if !is_folder(&entry.path())? {
-            // Links to nothing too: what they led to was here.
+        } else if !is_folder(&entry.path()).unwrap_or(false) {
+            // Links to nothing too: what they led to was here. What can't be looked at counts as no folder: where it is chosen,
+            // it is told.
             found.insert(name.clone(), Listed { name, expected: None });
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! It is built aside, in `.unpublished/COMMIT.new`, and takes its place by a rename. Where there is a snapshot, the two
 //! change places; where the system can't do that, the old one is moved to `COMMIT.old` first, and a kill between the two
-//! renames leaves none, until the next fetch moves it back. huggingface_hub looks at `blobs`, `refs` and `snapshots` of a
-//! repository's folder alone.
+//! renames leaves none, until the next fetch moves it back. In both cases the old one is `COMMIT.old` until what another
+//! program gave a name in it meanwhile has moved: what can't be moved stays there, and the next fetch moves it. huggingface_hub
+//! looks at `blobs`, `refs` and `snapshots` of a repository's folder alone.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,18 +42,28 @@ impl Publication<'_> {
     /// Sees to it that the snapshot has these files, beside those that it has. Nobody else may be at it.
     ///
     /// # Errors
-    /// If the system refuses; then the snapshot is as it was.
+    /// If the system refuses; then the snapshot is as it was. Or if what another program gave a name meanwhile can't be moved to it:
+    /// then it has the files, and each call tries first to move the rest.
     pub(crate) fn publish(&self) -> Result<()> {
         self.publish_by(exchange)
     }
 
     fn publish_by(&self, exchange: fn(&Path, &Path) -> io::Result<()>) -> Result<()> {
         let (snapshot, new, old) = (self.snapshot(), self.aside("new"), self.aside("old"));
-        if !is_there(&snapshot)? && is_there(&old)? {
-            make_folder(&self.repository.join("snapshots"))?;
-            self.rename(&old, &snapshot).map_err(error(&old, "rename"))?;
+        if is_there(&old)? {
+            match kind(&snapshot)? {
+                None => {
+                    make_folder(&self.repository.join("snapshots"))?;
+                    self.rename(&old, &snapshot).map_err(error(&old, "rename"))?;
+                }
+                Some(kind) if kind.is_dir() => {
+                    keep_others(&old, &snapshot)?;
+                    remove(&old)?;
+                }
+                // Below it is refused.
+                Some(_) => {}
+            }
         }
-        remove(&old)?;
         for _ in 0..TRIES {
             remove(&new)?;
             if self.is_whole()? {
@@ -76,7 +87,8 @@ impl Publication<'_> {
                 }
             }
             let replaced = match exchange(&new, &snapshot) {
-                Ok(()) => &new,
+                // What is called `new` goes when it is found. Where that name stays, the others' files are moved all the same.
+                Ok(()) => fs::rename(&new, &old).map_or(&new, |()| &old),
                 Err(_) => {
                     self.rename(&snapshot, &old).map_err(error(&snapshot, "rename"))?;
                     if let Err(found) = self.rename(&new, &snapshot) {
@@ -293,18 +305,34 @@ mod tests {
 
     #[test]
     fn what_another_program_adds_goes_only_where_all_can_be_looked_at() {
-        fn adding(new: &Path, snapshot: &Path) -> io::Result<()> {
+        fn add(new: &Path, snapshot: &Path) -> io::Result<()> {
             fs::create_dir(snapshot.join("b"))?;
             symlink("theirs", snapshot.join("b/theirs"))?;
-            symlink("b", new.join("b"))?;
+            symlink("b", new.join("b"))
+        }
+        fn adding(new: &Path, snapshot: &Path) -> io::Result<()> {
+            add(new, snapshot)?;
             exchange(new, snapshot)
         }
-        let desk = Desk::new();
-        desk.publish(&["a/x"], exchange).unwrap();
-        let message = desk.publish(&["a/y"], adding).unwrap_err().to_string();
-        assert!(message.contains(&format!("{COMMIT}/b: can't look at: ")), "{message}");
-        let theirs = desk.path(ASIDE).join(format!("{COMMIT}.new/b/theirs"));
-        assert!(theirs.is_symlink());
+        fn adding_unsupported(new: &Path, snapshot: &Path) -> io::Result<()> {
+            add(new, snapshot)?;
+            unsupported(new, snapshot)
+        }
+        for exchange in [adding, adding_unsupported] {
+            let desk = Desk::new();
+            desk.publish(&["a/x"], exchange).unwrap();
+            let theirs = desk.path(ASIDE).join(format!("{COMMIT}.old/b/theirs"));
+            // They stay until they can be moved.
+            for _ in 0..3 {
+                let message = desk.publish(&["a/y"], exchange).unwrap_err().to_string();
+                assert!(message.contains(&format!("{COMMIT}/b: can't look at: ")), "{message}");
+                assert!(theirs.is_symlink());
+            }
+            fs::remove_file(desk.path("snapshots").join(COMMIT).join("b")).unwrap();
+            desk.publish(&["a/y"], exchange).unwrap();
+            assert_eq!(desk.snapshot(), ["a/x", "a/y", "b/theirs"]);
+            assert!(desk.is_tidy());
+        }
     }
 
     #[test]

@@ -42,24 +42,24 @@ impl Token {
                 return Self::new(&token.to_string_lossy(), name).map(Some);
             }
         }
-        let file = hub::token_file()?;
-        let found = file.as_deref().map(is_there).transpose().unwrap_or_else(|error| {
-            // Another user's home folder, as in a container: most repositories need no token.
-            tracing::warn!("{error}: no token is sent");
-            None
-        });
-        match file {
-            Some(path) if found == Some(true) => Self::read(&path).map(Some),
-            _ if found.is_none() => Ok(None),
+        let Some(path) = hub::token_file()? else { return Ok(None) };
+        let is_named = variable(TOKEN_PATH).is_some();
+        match is_there(&path) {
+            Ok(true) => Self::read(&path).map(Some),
             // Nobody has logged in, which is no error in Python either.
-            Some(path) if variable(TOKEN_PATH).is_some() => {
-                tracing::info!(
-                    "{}: no such file, which {TOKEN_PATH} names: no token is sent",
-                    path.display()
-                );
+            Ok(false) => {
+                if is_named {
+                    let path = path.display();
+                    tracing::info!("{path}: no such file, which {TOKEN_PATH} names: no token is sent");
+                }
                 Ok(None)
             }
-            _ => Ok(None),
+            Err(error) if is_named => Err(Failure::input(format!("{TOKEN_PATH}: {error}"))),
+            // Another user's home folder, as in a container: most repositories need no token.
+            Err(error) => {
+                tracing::warn!("{error}: no token is sent");
+                Ok(None)
+            }
         }
     }
 

@@ -68,7 +68,7 @@ pub use crate::journal::Journal;
 pub use crate::kind::ErrorKind;
 pub use crate::link::refuse_link;
 pub use crate::lock::RunLock;
-pub use crate::look::{is_file, is_folder, is_link, is_there, real_path, within};
+pub use crate::look::{is_absence, is_file, is_folder, is_link, is_there, real_path, within};
 pub use crate::near::did_you_mean;
 pub use crate::records::{
     Agreement, BestNeuron, BestOfText, ByClass, Calibration, ChanceRecord, ClassEvaluation,

@@ -1,7 +1,7 @@
-use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{ArtifactError, Result};
+use crate::look::is_absence;
 
 /// Refuses to write, or to remove, a file of a run through a link, which leads who knows where. `name` is its path in the run,
 /// whose folder itself may be a link.
@@ -19,13 +19,8 @@ pub fn refuse_link(run: &Path, name: &Path) -> Result<()> {
             }
             Ok(_) => {}
             // What can't be looked at may be one.
-            Err(error) => match error.kind() {
-                ErrorKind::NotFound
-                | ErrorKind::NotADirectory
-                | ErrorKind::InvalidInput
-                | ErrorKind::InvalidFilename => break,
-                _ => return Err(ArtifactError::io(&path, "look at")(error)),
-            },
+            Err(error) if is_absence(&error) => break,
+            Err(error) => return Err(ArtifactError::io(&path, "look at")(error)),
         }
     }
     Ok(())

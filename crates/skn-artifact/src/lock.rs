@@ -24,6 +24,8 @@ impl RunLock {
     ///
     /// # Errors
     /// [`ArtifactError::Locked`] if another program holds it; its name and process number are in the message.
+    /// [`ArtifactError::Link`] if the lock is a link. [`ArtifactError::Io`] if the system refuses, or can't say whether the lock is
+    /// still in its place.
     pub fn acquire(folder: &Path, program: &str) -> Result<Self> {
         let mut vanished = 0;
         loop {
@@ -159,8 +161,11 @@ fn is_at(_: &File, _: &Path) -> Result<bool> {
 impl Drop for RunLock {
     fn drop(&mut self) {
         if self.is_alone() {
-            // What can't be removed is left: it harms nobody.
-            std::fs::remove_file(self.folder.join(file::LOCK)).ok();
+            // What can't be removed is left: it harms nobody. Another program's lock, where somebody has removed ours, keeps others out.
+            let path = self.folder.join(file::LOCK);
+            if matches!(is_at(&self.file, &path), Ok(true)) {
+                std::fs::remove_file(path).ok();
+            }
             std::fs::remove_dir(&self.folder).ok();
         }
         // The kernel does the same when the file is closed.
@@ -204,6 +209,21 @@ mod tests {
         holder.set_len(0).unwrap();
         let error = RunLock::acquire(folder.path(), "skn-mask").unwrap_err();
         assert!(error.to_string().ends_with("a program that has not said its name"), "{error}");
+    }
+
+    /// Where locks are files that somebody has removed by hand.
+    #[cfg(unix)]
+    #[test]
+    fn only_its_own_file_goes_with_a_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file::LOCK);
+        let first = RunLock::acquire(folder.path(), "skn-train").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _second = RunLock::acquire(folder.path(), "skn-probe").unwrap();
+        drop(first);
+        assert!(path.exists());
+        let error = RunLock::acquire(folder.path(), "skn-mask").unwrap_err();
+        assert!(error.to_string().contains("skn-probe"), "{error}");
     }
 
     #[cfg(unix)]

@@ -61,6 +61,15 @@ pub fn within(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Whether an error says that something is not there, rather than that it can't be looked at.
+pub fn is_absence(error: &io::Error) -> bool {
+    // The last two: what can't be the name of a file.
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename
+    )
+}
+
 fn look(path: &Path) -> Result<Option<Metadata>> {
     found(path, fs::metadata(path))
 }
@@ -68,14 +77,8 @@ fn look(path: &Path) -> Result<Option<Metadata>> {
 fn found<T>(path: &Path, looked: io::Result<T>) -> Result<Option<T>> {
     match looked {
         Ok(found) => Ok(Some(found)),
-        Err(error) => match error.kind() {
-            // The latter: what can't be the name of a file.
-            ErrorKind::NotFound
-            | ErrorKind::NotADirectory
-            | ErrorKind::InvalidInput
-            | ErrorKind::InvalidFilename => Ok(None),
-            _ => Err(ArtifactError::io(path, "look at")(error)),
-        },
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(ArtifactError::io(path, "look at")(error)),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use skn_artifact::{is_folder, read_regular};
+use skn_artifact::{is_absence, is_folder, read_regular};
 
 use crate::environment::Environment;
 use crate::error::{HubError, Result};
-use crate::folder::{is_absence, names, part_of_download};
+use crate::folder::{names, part_of_download};
 use crate::repository::{MAIN, Repository, is_commit};
 
 /// A Hugging Face cache.

@@ -1,7 +1,8 @@
 //! What is in a folder.
 
-use std::io::{self, ErrorKind};
 use std::path::Path;
+
+use skn_artifact::is_absence;
 
 use crate::error::{HubError, Result};
 
@@ -23,15 +24,6 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Whether an error says that something is not there, rather than that it can't be looked at.
-pub(crate) fn is_absence(error: &io::Error) -> bool {
-    // The last two: what can't be the name of a file.
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename
-    )
 }
 
 /// The name of what a download that was interrupted left in a repository's folder. It is only told, so what can't be looked

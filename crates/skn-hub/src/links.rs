@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use skn_artifact::{is_folder, is_link};
+use skn_artifact::{is_absence, is_folder, is_link};
 
 use crate::error::{HubError, Result};
-use crate::folder::is_absence;
 use crate::snapshot::Snapshot;
 
 /// Where `path`, which is `root` or below it, really is; nothing if there is nothing.
@@ -54,12 +53,21 @@ fn missing(path: &Path, source: std::io::Error) -> Result<Option<PathBuf>> {
 }
 
 /// The link in a path that leads to nothing that can be read, wherever it stands, and where it leads.
+///
+/// # Errors
+/// If there is none, and something on the way can't be looked at.
 fn broken_link(path: &Path) -> Result<Option<(&Path, PathBuf)>> {
+    let mut failed = None;
     for place in path.ancestors() {
-        if is_link(place)? && place.metadata().is_err() {
-            let unreadable = |source| HubError::Unreadable { path: place.into(), source };
-            return Ok(Some((place, place.read_link().map_err(unreadable)?)));
+        match is_link(place) {
+            Ok(true) if place.metadata().is_err() => {
+                let unreadable = |source| HubError::Unreadable { path: place.into(), source };
+                return Ok(Some((place, place.read_link().map_err(unreadable)?)));
+            }
+            Ok(_) => {}
+            // What is below a link to itself can't be looked at, and the link says why.
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(None)
+    failed.map_or(Ok(None), |error| Err(error.into()))
 }

@@ -115,7 +115,8 @@ pub(crate) fn demo() -> ModelFolder {
 fn not_here(name: &str, repository: &Repository) -> Result<String> {
     let cache = Cache::of_environment()?;
     let remains = cache.as_ref().and_then(|cache| cache.remains(repository));
-    let remains = remains.or(elsewhere(repository)?).map_or(String::new(), |remains| format!(" ({remains})"));
+    let remains = remains.or_else(|| elsewhere(repository));
+    let remains = remains.map_or(String::new(), |remains| format!(" ({remains})"));
     let cache = cache.map_or("(none: HOME is not set)".into(), |cache| cache.folder().display().to_string());
     let noun = repository.kind.noun();
     let place = if repository.kind == Kind::Model { "folder" } else { "file or folder" };
@@ -126,18 +127,18 @@ fn not_here(name: &str, repository: &Repository) -> Result<String> {
     ))
 }
 
-/// Says that a repository is where transformers kept it until version 4, if it is.
-fn elsewhere(repository: &Repository) -> Result<Option<String>> {
+/// Says that a repository is where transformers kept it until version 4, if it is. It is for a message, which can do without: a
+/// folder that can't be looked at, such as another user's, is passed over.
+fn elsewhere(repository: &Repository) -> Option<String> {
     const OLD: &str = "TRANSFORMERS_CACHE";
-    let Some(folder) = skn_hub::variable(OLD) else { return Ok(None) };
-    let cache = Cache::at(skn_hub::expanded(OLD, folder)?);
-    let is_there = is_folder(&cache.repository(repository))?;
-    Ok(is_there.then(|| {
+    let cache = Cache::at(skn_hub::expanded(OLD, skn_hub::variable(OLD)?).ok()?);
+    let is_there = is_folder(&cache.repository(repository)).unwrap_or(false);
+    is_there.then(|| {
         format!(
             "{OLD} has it, which is not read, as in transformers 5: HF_HUB_CACHE={}",
             cache.folder().display()
         )
-    }))
+    })
 }
 
 /// The snapshot of a model in the cache, with the old name of one that has moved tried too. One that has no

@@ -45,7 +45,7 @@ impl TunedFolder {
     ///
     /// # Errors
     /// If there is no such folder, a file in its place, a link in it leads to nothing, its `skn.json` or the run's record
-    /// can't be read, or a file was changed or removed since it was written.
+    /// can't be read, a file was changed or removed since it was written, or the system can't say what is there.
     pub(crate) fn open(path: &Path, torn: Option<&Path>) -> Result<Self> {
         let backbone = path.file_name().is_some_and(|name| name == "best-backbone") && !is_there(path)?;
         let path = if backbone { path.with_file_name(file::BEST) } else { path.to_path_buf() };

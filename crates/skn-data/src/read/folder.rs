@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::{
-    fs,
-    io::{self, ErrorKind},
-};
+use std::{fs, io};
+
+use skn_artifact::is_absence;
 
 use crate::error::{DataError, Result};
 
@@ -32,7 +31,7 @@ pub(super) fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
 pub(super) fn is_there(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) if is_absence(&error) => Ok(false),
         Err(source) => Err(DataError::Io { file: shown(path), source }),
     }
 }
@@ -44,7 +43,7 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
 pub(super) fn is_folder(path: &Path) -> Result<bool> {
     match fs::metadata(path) {
         Ok(found) => Ok(found.is_dir()),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) if is_absence(&error) => Ok(false),
         Err(source) => Err(DataError::Io { file: shown(path), source }),
     }
 }

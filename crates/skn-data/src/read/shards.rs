@@ -1,6 +1,7 @@
 //! The files of a split in a folder, which may be many: shards, or all that is in a folder of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::folder::{entries, is_folder, shown};
@@ -139,26 +140,40 @@ fn missing(folder: &Path, split: &str, expected: &str, found: &[String]) -> Data
 
 /// The names of the folders below `root` that hold files of the task's splits; if none does, of those that hold data at
 /// all.
+///
+/// # Errors
+/// If one can't be looked at, and another might be taken in place of it. The one with the task's name is taken whatever others
+/// hold.
 pub(super) fn folders(root: &Path, task: &Task) -> Result<Vec<String>> {
-    let mut all = BTreeSet::new();
-    for name in entries(root)? {
-        if !name.starts_with(['.', '_']) && is_folder(&root.join(&name))? {
-            all.insert(name);
+    let mut all = entries(root)?;
+    all.retain(|name| !name.starts_with(['.', '_']));
+    let (mut found, mut failed) = (Vec::new(), None);
+    for name in &all {
+        let folder = root.join(name);
+        match is_folder(&folder).and_then(|is_one| Ok(is_one && has_split(&folder, task)?)) {
+            Ok(true) => found.push(name.clone()),
+            Ok(false) => {}
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    let found = those(&all, |name| has_split(&root.join(name), task))?;
-    if found.is_empty() { those(&all, |name| has_data(&root.join(name), task)) } else { Ok(found) }
+    match failed {
+        Some(error) if !found.contains(&task.name) => Err(with_advice(error)),
+        _ if found.is_empty() => {
+            Ok(all.into_iter().filter(|name| has_data(&root.join(name), task)).collect())
+        }
+        _ => Ok(found),
+    }
 }
 
-/// Those names of which something holds, if that can be told of all: another folder would be taken for one that can't be looked at.
-fn those(names: &BTreeSet<String>, holds: impl Fn(&str) -> Result<bool>) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for name in names {
-        if holds(name)? {
-            found.push(name.clone());
+/// What is wrong with a folder that nobody may have asked for, and how to do without it.
+fn with_advice(error: DataError) -> DataError {
+    match error {
+        DataError::Io { file, source } => {
+            let said = format!("{source}; give the path of one configuration");
+            DataError::Io { file, source: io::Error::new(source.kind(), said) }
         }
+        other => other,
     }
-    Ok(found)
 }
 
 /// Whether a folder has files of one of the task's splits, also such as are refused.
@@ -173,18 +188,11 @@ fn has_split(folder: &Path, task: &Task) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether a folder, or one in it, has files of data.
-fn has_data(folder: &Path, task: &Task) -> Result<bool> {
-    if !data_files(folder, task)?.is_empty() {
-        return Ok(true);
-    }
-    for name in entries(folder)? {
-        let below = folder.join(name);
-        if is_folder(&below)? && !data_files(&below, task)?.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Whether a folder, or one in it, has files of data. It only decides which folder a message names, so one that can't be looked
+/// at counts as one that has none.
+fn has_data(folder: &Path, task: &Task) -> bool {
+    let has = |folder: &Path| data_files(folder, task).is_ok_and(|files| !files.is_empty());
+    has(folder) || entries(folder).unwrap_or_default().iter().any(|name| has(&folder.join(name)))
 }
 
 /// What files of a split ought to be, if they are not.

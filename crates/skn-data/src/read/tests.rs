@@ -505,6 +505,38 @@ mod parquet_files {
         assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 2);
     }
 
+    /// Such as `lost+found` where a disk begins. A link to itself can't be looked at by root either.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_looked_at_matters_where_another_would_be_taken_for_it() {
+        let folder = folder_of(&["t/train-0.parquet", "s/train-0.parquet"]);
+        let lost = |name: &str| {
+            let link = folder.path().join(name);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&link, &link).unwrap();
+        };
+        lost("lost+found");
+        lost("shut/train");
+        assert_eq!(read_dataset(folder.path(), &task("")).unwrap().splits["train"].len(), 2);
+        fs::remove_dir_all(folder.path().join("t")).unwrap();
+        for name in ["lost+found", "shut"] {
+            let message = message_of(folder.path(), &task(""));
+            assert!(message.contains(name), "{message}");
+            assert!(message.contains("cannot be read: "), "{message}");
+            assert!(message.ends_with("; give the path of one configuration"), "{message}");
+            let path = folder.path().join(name);
+            fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path)).unwrap();
+        }
+        // What lies deeper only decides which folder is named.
+        lost("s/below/x.csv");
+        fs::remove_file(folder.path().join("s/train-0.parquet")).unwrap();
+        fs::write(folder.path().join("s/other.csv"), "").unwrap();
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        lost("deep/below");
+        let message = message_of(folder.path(), &task(""));
+        assert!(message.contains("s: expected split \"train\""), "{message}");
+    }
+
     #[test]
     fn a_folder_for_each_split_as_the_hub_converts() {
         let folder = folder_of(&["default/train/0000.parquet", "default/train/0001.parquet"]);
