@@ -132,8 +132,11 @@ fn calls_give_the_numbers_of_the_program() {
 fn the_other_demo_tasks_run_too() {
     let desk = Desk::new();
     for (task, classes) in [("topic", 4), ("inference", 3)] {
+        // Half of its rows.
+        rows(&desk.path(task), task, [480, 160, 240], 0);
         let line = format!(
-            "skn-run --task {task} --prompt_size 3 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --json"
+            "skn-run --task {task} --data {task} --prompt_size 3 --epoch 1 --retune-epoch 1 --draws 2 --shares 0.1 --out runs/demo-{task} \
+             --json"
         );
         let summary: Value = serde_json::from_str(&desk.ok(&line)).unwrap();
         assert_eq!(summary["task"], *task);

@@ -51,7 +51,7 @@ fn what_is_cut_off_is_found() {
                 <text x=\"80\" y=\"20\">far too long for it</text><text x=\"0\" y=\"20\" fill=\"#ccc\">pale</text>\
                 <text x=\"40\" y=\"38\">on</text><text x=\"44\" y=\"38\">it</text></svg>\
                 <div style=\"width:800px;color:#ccc\">wide</div></body>";
-    if let Some(said) = wrong(page, 390, false) {
+    if let Some([said]) = wrong(page, [390], false) {
         let expected = [
             "light",
             "the page is 800 wide",

@@ -18,23 +18,24 @@ fn browser() -> Option<PathBuf> {
     std::env::split_paths(&path).flat_map(named).find(|file| file.is_file())
 }
 
-/// What is wrong with a page that is shown at a width, a line each; nothing where there is no browser. A page that is too wide, a text
+/// What is wrong with a page that is shown at each of some widths, a line each; nothing where there is no browser. A page that is too wide, a text
 /// of a figure that is cut off, two that lie on one another, and any text that is hardly to be told from what is behind it: with a
 /// contrast below 4.5, or 3 where it is large (WCAG 2.2, 1.4.3).
 ///
 /// The page stands in a frame of a page that has a script: it has none itself.
-pub(crate) fn wrong(page: &str, width: usize, dark: bool) -> Option<String> {
+pub(crate) fn wrong<const N: usize>(page: &str, widths: [usize; N], dark: bool) -> Option<[String; N]> {
     let Some(browser) = browser() else {
         eprintln!("skipped: there is no chromium on PATH");
         return None;
     };
     let folder = tempfile::tempdir().unwrap();
     let escaped = page.replace('&', "&amp;").replace('"', "&quot;");
-    let outer = format!(
-        "<!DOCTYPE html><body><pre id=\"said\">nothing</pre>\
-         <iframe id=\"page\" width=\"{width}\" height=\"900\" style=\"border:0\" srcdoc=\"{escaped}\"></iframe>\
-         <script>{SCRIPT}</script></body>"
-    );
+    let frames = widths.map(|width| {
+        format!(
+            "<pre>nothing</pre><iframe width=\"{width}\" height=\"900\" style=\"border:0\" srcdoc=\"{escaped}\"></iframe>"
+        )
+    });
+    let outer = format!("<!DOCTYPE html><body>{}<script>{SCRIPT}</script></body>", frames.concat());
     let file = folder.path().join("outer.html");
     fs::write(&file, outer).unwrap();
     let output = Command::new(browser)
@@ -45,14 +46,18 @@ pub(crate) fn wrong(page: &str, width: usize, dark: bool) -> Option<String> {
         .output()
         .unwrap();
     let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = dom.split_once("<pre id=\"said\">").and_then(|(_, rest)| rest.split_once("</pre>"));
-    let said = said.unwrap_or_else(|| panic!("no page: {}", String::from_utf8_lossy(&output.stderr))).0;
-    assert_ne!(said, "nothing", "the script has not run");
-    Some(said.trim().to_owned())
+    let mut said = dom.split("<pre>").skip(1).filter_map(|rest| rest.split_once("</pre>"));
+    Some(widths.map(|width| {
+        let (said, _) = said
+            .next()
+            .unwrap_or_else(|| panic!("no page of {width}: {}", String::from_utf8_lossy(&output.stderr)));
+        assert_ne!(said, "nothing", "the script has not run");
+        said.trim().to_owned()
+    }))
 }
 
 const SCRIPT: &str = r#"
-document.getElementById("page").addEventListener("load", event => {
+for (const frame of document.querySelectorAll("iframe")) frame.addEventListener("load", event => {
     const inner = event.target.contentDocument, said = [inner.defaultView.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"];
     const root = inner.documentElement, style = element => inner.defaultView.getComputedStyle(element);
     if (root.scrollWidth > root.clientWidth) said.push(`the page is ${root.scrollWidth} wide`);
@@ -104,18 +109,18 @@ document.getElementById("page").addEventListener("load", event => {
         const own = [...element.childNodes].filter(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
         if (own.length) seen(own[0].textContent, style(element).color, paper(element), parseFloat(style(element).fontSize));
     }
-    document.getElementById("said").textContent = said.join("\n");
+    event.target.previousElementSibling.textContent = said.join("\n");
 });
 "#;
 
-/// Fails where something is wrong with a page, on a phone or a desktop, in light or dark. All four at once: a browser mostly waits.
+/// Fails where something is wrong with a page, on a phone or a desktop, in light or dark.
 pub(crate) fn check(page: &str) {
-    let ways = [390, 1280].into_iter().flat_map(|width| [(width, false, "light"), (width, true, "dark")]);
+    const WIDTHS: [usize; 2] = [390, 1280];
     thread::scope(|scope| {
-        for (width, dark, expected) in ways {
+        for (dark, expected) in [(false, "light"), (true, "dark")] {
             scope.spawn(move || {
-                if let Some(said) = wrong(page, width, dark) {
-                    assert_eq!(said, expected, "at {width} pixels");
+                if let Some(said) = wrong(page, WIDTHS, dark) {
+                    assert_eq!(said, [expected; 2], "at {WIDTHS:?} pixels");
                 }
             });
         }

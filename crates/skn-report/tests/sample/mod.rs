@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use skn_artifact::{
     Array, BestNeuron, ByClass, DamageEvidence, FullAndPruned, InferencePerformance, InferenceTime, Journal,
@@ -117,8 +118,8 @@ fn sample(rng: &mut Rng, texts: usize, chance: f64) -> i64 {
     (0..texts).filter(|_| rng.uniform() < chance).count() as i64
 }
 
-/// `train_avg`, `dev_perf` and `test_perf`.
-pub(crate) fn counts(run: &Path, task: &str) {
+/// For how many texts of dev and of test each neuron's rule is right, and each neuron's average. Five million draws: once for all tests.
+static DRAWN: LazyLock<(Vec<i64>, Vec<i64>, Vec<f32>)> = LazyLock::new(|| {
     let mut rng = rng(2);
     let (mut dev, mut test) = (Vec::new(), Vec::new());
     for layer in 0..LAYERS {
@@ -132,9 +133,15 @@ pub(crate) fn counts(run: &Path, task: &str) {
             }
         }
     }
-    let shape = vec![LAYERS, POSITIONS, WIDTH];
     let mut averages: Vec<f32> = (0..dev.len()).map(|_| (0.1 * rng.normal()) as f32 - 0.05).collect();
     averages[(BEST.0 * POSITIONS + BEST.2) * WIDTH + BEST.1] = THRESHOLD;
+    (dev, test, averages)
+});
+
+/// `train_avg`, `dev_perf` and `test_perf`.
+pub(crate) fn counts(run: &Path, task: &str) {
+    let (dev, test, averages) = DRAWN.clone();
+    let shape = vec![LAYERS, POSITIONS, WIDTH];
     let folder = run.join(task);
     let average = ("train_avg", Array::f32(shape.clone(), averages).unwrap());
     tensors(&folder.join("train_avg.safetensors"), "train_avg", vec![average]);
