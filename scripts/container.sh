@@ -38,7 +38,9 @@ compile() {
     esac
     mmdebstrap --quiet --variant=minbase --include=ca-certificates "$suite" "$root"
     cp -a "$(rustc --print sysroot)" "$root/usr/local/rust"
+    # This machine's network, and whom it trusts there.
     cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+    [ ! -f /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
     folder=$(of WORKDIR)
     [ "$(of COPY)" = ". ." ] || { echo "Dockerfile: expected COPY . . in the first stage, found $(of COPY)"; exit 1; }
     mkdir -p "$root$folder"
