@@ -105,7 +105,7 @@ struct Use {
 struct Allocation {
     uint64_t from;
     size_t bytes;
-    // The last that may have written it, and the last of each queue that read it since.
+    // The last that wrote it, and the last of each queue that read it since.
     Use written;
     std::vector<Use> read;
     // All that is mapped, its last page the one that nobody can use.
@@ -190,7 +190,7 @@ bool is_done(const Use &use, uint64_t queue)
     return use.queue == queue || use.at <= waited_of_all || use.at <= waited[use.queue];
 }
 
-enum class How { READS, WRITES, MAY_WRITE };
+enum class How { READS, WRITES };
 
 // Notes a use of memory, if what was done with it before is done for this queue.
 CUresult use(const char *what, Allocation &allocation, uint64_t queue, How how)
@@ -211,9 +211,6 @@ CUresult use(const char *what, Allocation &allocation, uint64_t queue, How how)
         allocation.written = now;
         return CUDA_SUCCESS;
     }
-    // What may be an output was made by who writes it.
-    if (how == How::MAY_WRITE && allocation.written.queue == queue)
-        allocation.written = now;
     for (Use &read : allocation.read)
         if (read.queue == queue) {
             read = now;
@@ -613,17 +610,17 @@ CUresult read_parameters(const Function &function, void **from, std::vector<uint
     return CUDA_SUCCESS;
 }
 
-// Finds what the parameters of a kernel point to, and notes that it is used.
+// Finds what the parameters of a kernel point to, and notes that it is used. What one of candle's writes is
+// known when it has.
 CUresult use_parameters(const Function &function, const std::vector<uint64_t> &parameters, CUstream stream,
-                        std::vector<const Allocation *> &used)
+                        std::vector<Allocation *> &used)
 {
     for (size_t i = 0; i < parameters.size(); i++) {
         Allocation *allocation = allocation_of(parameters[i]);
         if (allocation == nullptr || (function.own != nullptr && function.own->places[i].pointed == 0))
             continue;
-        How how = How::MAY_WRITE;
-        if (function.own != nullptr)
-            how = function.own->places[i].is_read ? How::READS : How::WRITES;
+        const bool is_read = function.own == nullptr || function.own->places[i].is_read;
+        const How how = is_read ? How::READS : How::WRITES;
         TRY(use((function.name + ", parameter " + std::to_string(i)).c_str(), *allocation, queue_of(stream),
                 how));
         used.push_back(allocation);
@@ -660,7 +657,7 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
                           std::to_string(function.dynamic_shared));
     std::vector<uint64_t> parameters;
     TRY(read_parameters(function, from, parameters));
-    std::vector<const Allocation *> used;
+    std::vector<Allocation *> used;
     TRY(use_parameters(function, parameters, stream, used));
     player::Launch played = {};
     played.grid = grid;
@@ -691,6 +688,10 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
         if (!allocation->is_whole())
             return break_card(name, "wrote beside an allocation of " + std::to_string(allocation->bytes) +
                                         " bytes");
+    if (function.own == nullptr)
+        for (size_t i = 0; i < used.size(); i++)
+            if (ptx::arrays[i].was_written)
+                TRY(use(name, *used[i], queue_of(stream), How::WRITES));
     return CUDA_SUCCESS;
 }
 

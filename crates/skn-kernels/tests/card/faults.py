@@ -252,7 +252,7 @@ def frees_what_another_thread_queued(card):
     assert with_memory_of_another_thread(card, False, card.free) == ILLEGAL
 
 
-def frees_what_another_thread_reads(card):
+def with_memory_that_another_thread_reads(card, use):
     memory, other = card.memory(128), card.memory(128)
     assert card.of.cuStreamSynchronize(STREAM) == SUCCESS
 
@@ -264,7 +264,15 @@ def frees_what_another_thread_reads(card):
     thread = threading.Thread(target=copy)
     thread.start()
     thread.join()
-    assert card.free(memory) == ILLEGAL
+    return use(memory)
+
+
+def frees_what_another_thread_reads(card):
+    assert with_memory_that_another_thread_reads(card, card.free) == ILLEGAL
+
+
+def writes_what_another_thread_reads(card):
+    assert with_memory_that_another_thread_reads(card, card.fill) == ILLEGAL
 
 
 def waits_for_all_threads(card):
@@ -358,6 +366,7 @@ FAULTS = [
     (reads_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
     (frees_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
     (frees_what_another_thread_reads, "another thread reads 128 bytes that this one uses"),
+    (writes_what_another_thread_reads, "fill: another thread reads 128 bytes that this one uses"),
     (waits_for_all_threads, None),
     (multiplies_on_no_stream_of_its_own, "cublasGemmEx: expected a handle with the stream of the calling thread"),
     (multiplies_into_a_factor, "cublasGemmEx: the result lies on a factor"),

@@ -15,6 +15,7 @@ struct Array {
     uint64_t from, to;
     // Whether a kernel may take it for constant, and whether it may write it.
     bool may_be_constant, may_be_written;
+    bool was_written = false;
 };
 
 inline std::vector<Array> arrays;
@@ -35,13 +36,14 @@ inline void *global(uint64_t address, size_t bytes, size_t, bool constant, bool 
 {
     if (address % bytes != 0)
         player::refuse("reads or writes " + std::to_string(bytes) + " bytes that are not aligned");
-    for (const Array &array : arrays) {
+    for (Array &array : arrays) {
         if (address < array.from || address + bytes > array.to)
             continue;
         if (constant && !array.may_be_constant)
             player::refuse("takes an array for constant that it writes");
         if (written && !array.may_be_written)
             player::refuse("writes to an array that is read");
+        array.was_written = array.was_written || written;
         return reinterpret_cast<void *>(address);
     }
     player::refuse("reads or writes beside all arrays");
