@@ -13,20 +13,28 @@ fail() {
     exit 2
 }
 [ $# -ge 2 ] && [ -n "$1" ] || fail "expected a folder to build in and a command: bash scripts/played-card.sh FOLDER COMMAND.."
-case $1 in *\'* | *:*) fail "$1: expected a folder whose name has no quote or colon" ;; esac
+export CXX=${CXX:-c++} PYTHON=${PYTHON:-python3}
+command -v "$CXX" >/dev/null || fail "$CXX: no C++ compiler (Debian: apt-get install g++)"
+command -v "$PYTHON" >/dev/null || fail "$PYTHON: no Python; install one, or name it: PYTHON=..."
 [ -f "${CUDA_HOME:-}/include/cublas_v2.h" ] ||
     fail "CUDA_HOME (${CUDA_HOME:-not set}) has no include/cublas_v2.h; scripts/cuda-toolchain.sh installs what is needed"
+grep -qE '^#define CUBLAS_VER_MAJOR 13$' "$CUDA_HOME/include/cublas_api.h" ||
+    fail "$CUDA_HOME: expected CUDA 13, whose libraries are played; scripts/cuda-toolchain.sh installs it"
 tests=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../crates/skn-kernels/tests" && pwd -P)
 mkdir -p -- "$1/ptx"
 folder=$(cd -- "$1" && pwd -P)
 shift
-export CXX=${CXX:-c++} SKN_CARD_HOST=$tests/host SKN_CARD_CACHE=$folder/ptx
+# They stand in lists of folders, in options of the linker, and between quotes.
+case $tests$folder$CXX$PYTHON in
+*[\':\;,$'\n']*) fail "$folder, $tests, $CXX, $PYTHON: expected paths without quote, colon, semicolon, comma and line break" ;;
+esac
+export SKN_CARD_HOST=$tests/host SKN_CARD_CACHE=$folder/ptx
 # Who comes second waits.
 exec 9<"$folder"
 flock 9
 
-# What is built is built again when anything of it has changed, the compiled PTX too, or the processor it is built for.
-made=$({ "$CXX" --version && { grep -m 1 ^flags /proc/cpuinfo || true; }; } | cat - "${BASH_SOURCE[0]}" "$tests"/card/* "$tests"/host/*.* \
+# What is built is built again when anything of it has changed, the compiled PTX too, or what it is built with or for.
+made=$({ echo "$CUDA_HOME" && "$CXX" --version && { grep -m 1 ^flags /proc/cpuinfo || true; }; } | cat - "${BASH_SOURCE[0]}" "$tests"/card/* "$tests"/host/*.* \
     "$tests"/../src/cuda/kernels/* | sha256sum)
 if [ "$(cat "$folder/made" 2>/dev/null)" != "$made" ]; then
     rm -rf "$folder"/lib*.so* "$folder"/ptx/* "$folder/made"

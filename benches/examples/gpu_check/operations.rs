@@ -154,6 +154,8 @@ fn operations(short: bool) -> Vec<Operation> {
     vec![
         Operation::new("linear", linear(short)),
         Operation::bf16("linear, bf16", BF16, |precision| linear_bf16(short, precision)),
+        Operation::new("linear, made for another thread", linear_elsewhere(Precision::F32)),
+        Operation::bf16("linear, made for another thread, bf16", BF16, linear_elsewhere),
         Operation::new("two linear layers, gated", linear_gated(short, Precision::F32)),
         Operation::bf16("two linear layers, gated, bf16", BF16_TWICE, |precision| {
             linear_gated(short, precision)
@@ -177,6 +179,7 @@ fn operations(short: bool) -> Vec<Operation> {
         Operation::new("self-attention of decoders", decoder_attention()),
         Operation::new("dropout", dropouts(short)),
         Operation::new("rows selected", selected()),
+        Operation::new("rows selected, by another thread too", selected_elsewhere()),
     ]
 }
 
@@ -232,6 +235,25 @@ fn linear_bf16(short: bool, precision: Precision) -> Vec<Case> {
         })
     };
     sizes.iter().map(|&size| one(size)).collect()
+}
+
+/// What another thread makes, once it has waited for it: each has a stream of its own on a card.
+fn elsewhere<T: Send>(device: &Device, make: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let waited = || make().and_then(|made| device.synchronize().map(|()| made));
+    std::thread::scope(|scope| scope.spawn(waited).join())
+        .unwrap_or_else(|_| Err(candle_core::Error::Msg("a thread panicked".into())))
+}
+
+/// A weight that was just uploaded is another thread's to round, and to let go.
+fn linear_elsewhere(precision: Precision) -> Vec<Case> {
+    let shapes: [(&[usize], f32); 2] = [(&[14, 64], 1.0), (&[33, 64], reach(64))];
+    let one = case("14 x 64 x 33".into(), &shapes, move |variables| {
+        let weight = variables[1].as_tensor().affine(0.5, 0.0)?.detach();
+        let layer = Linear::new(weight, None)?.with_precision(precision);
+        elsewhere(variables[0].device(), || layer.pack())?;
+        layer.forward(&variables[0], Activation::Identity)
+    });
+    vec![one]
 }
 
 fn linear_gated(short: bool, precision: Precision) -> Vec<Case> {
@@ -604,6 +626,18 @@ fn selected() -> Vec<Case> {
     [Asking::All, Asking::First(1), Asking::Last(3), Asking::Some].map(one).into()
 }
 
+/// What says which rows they are was just uploaded by another thread than the one that uses it again.
+fn selected_elsewhere() -> Vec<Case> {
+    let one = case("rows 0, 6 and 19".into(), &[(&[40, 33], 1.0)], |variables| {
+        let x = variables[0].as_tensor();
+        let rows = Packing::from_starts(&[0, 17, 40])?.select(&[0, 6, 19])?;
+        x.device().synchronize()?;
+        select_rows(x, &rows)?;
+        elsewhere(x.device(), || select_rows(x, &rows))
+    });
+    vec![one]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -616,7 +650,7 @@ mod tests {
             let found = compare(&operation.cases, &Device::Cpu, 3).unwrap();
             assert_eq!((found.values, found.gradients), (0.0, 0.0), "{}: {found}", operation.name);
         }
-        assert_eq!(cases, 401);
+        assert_eq!(cases, 404);
     }
 
     /// What is compared depends on the seed, and a result that is off is seen.

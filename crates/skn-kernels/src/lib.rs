@@ -16,6 +16,9 @@
 //!   threads out of the way ([`keep_candle_on_calling_thread`]) and freed memory at hand ([`keep_freed_memory`]). A row's result has the same bits whatever rows are beside it.
 //! - On NVIDIA's GPUs (feature `cuda`) each has kernels of its own, on other devices they are [`composed`] of candle's
 //!   operations.
+//! - One thread at a time drives a card: each has a stream of its own there, which doesn't wait for another one's. Another
+//!   thread may take over when the first has waited (`Device::synchronize`), and begins so too: candle finds its kernels
+//!   only where the card is open. Frozen weights, and what says where rows stand, are waited for here.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};

@@ -41,7 +41,7 @@ impl Linear {
     /// A layer with weight `[out, in]` and bias `[out]` (0 if there is none).
     ///
     /// # Errors
-    /// If the shapes do not fit together, or a tensor is not f32.
+    /// If the shapes do not fit together, a tensor is not f32, or its card fails, for which a frozen weight is waited.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let [outputs, inputs] = *weight.dims() else {
             bail!("linear: expected a weight [out, in], found {:?}", weight.dims());
@@ -67,7 +67,7 @@ impl Linear {
                 let original = Original::Tensor(weight.detach());
                 Weight::Frozen(Arc::new(Packed::new(original, features, Precision::F32)))
             }
-            Backend::Cuda => Weight::OnCard(Arc::new(OnCard::given(weight.detach(), features))),
+            Backend::Cuda => Weight::OnCard(Arc::new(OnCard::given(weight.detach(), features)?)),
         };
         Ok(Self::of(weight, bias, features))
     }

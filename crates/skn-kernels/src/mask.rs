@@ -50,7 +50,7 @@ impl Dropout {
 
     /// The keys as words `[sequences, 8]` on a device.
     pub(crate) fn keys_on(&self, device: &Device) -> Result<&Tensor> {
-        self.on_device.or_make(|| {
+        self.on_device.or_make(device, || {
             let words = self.keys.iter().flat_map(|key| key.as_chunks::<4>().0);
             let words: Vec<u32> = words.map(|word| u32::from_le_bytes(*word)).collect();
             upload(words, (self.keys.len(), 8), device)

@@ -42,7 +42,7 @@ impl Table {
     /// The table on a device.
     pub(crate) fn on(&self, device: &Device) -> Result<&Tensor> {
         let shape = (self.positions(), 2 * self.angles);
-        self.on_device.or_make(|| upload(self.values.clone(), shape, device))
+        self.on_device.or_make(device, || upload(self.values.clone(), shape, device))
     }
 
     /// Cosines and sines of a position.

@@ -70,7 +70,7 @@ impl RowGroups {
     }
 
     pub(crate) fn on(&self, device: &Device) -> Result<&DeviceGroups> {
-        self.on_device.or_make(|| {
+        self.on_device.or_make(device, || {
             let of = |numbers: &[u32]| upload(numbers.to_vec(), numbers.len(), device);
             Ok(DeviceGroups { numbers: of(&self.numbers)?, classes: of(&self.classes)? })
         })
@@ -111,7 +111,7 @@ impl RowNumbers {
     }
 
     pub(crate) fn on(&self, device: &Device) -> Result<&Tensor> {
-        self.on_device.or_make(|| upload(self.numbers.to_vec(), self.numbers.len(), device))
+        self.on_device.or_make(device, || upload(self.numbers.to_vec(), self.numbers.len(), device))
     }
 
     pub(crate) fn check(&self, rows: &RowGroups) -> Result<()> {
@@ -156,7 +156,7 @@ impl ColumnNumbers {
     }
 
     pub(crate) fn on(&self, device: &Device) -> Result<&Tensor> {
-        self.on_device.or_make(|| upload(self.numbers.to_vec(), self.numbers.len(), device))
+        self.on_device.or_make(device, || upload(self.numbers.to_vec(), self.numbers.len(), device))
     }
 
     pub(crate) fn check(&self, width: usize) -> Result<()> {
@@ -218,7 +218,7 @@ impl RowRuns {
     }
 
     pub(crate) fn on(&self, device: &Device) -> Result<&DeviceRuns> {
-        self.on_device.or_make(|| {
+        self.on_device.or_make(device, || {
             let of = |numbers: &[u32]| upload(numbers.to_vec(), numbers.len(), device);
             Ok(DeviceRuns { first: of(&self.first)?, count: of(&self.count)? })
         })

@@ -69,6 +69,8 @@ const SHARED_WITHOUT_ASKING: u32 = 48 * 1024;
 /// Runs a kernel, and gives what it writes. It returns before the card has done so.
 pub(super) fn launch(device: &CudaDevice, launch: Launch) -> Result<Vec<Option<Made>>> {
     let module = Module::of(launch.kernel);
+    // A thread that has had nothing to do with the card may ask for no kernel before.
+    device.cuda_stream().context().bind_to_thread().w()?;
     let function =
         device.get_or_load_custom_func(launch.kernel, &module.name, &compiled(device, &module)?)?;
     if launch.shared > SHARED_WITHOUT_ASKING {

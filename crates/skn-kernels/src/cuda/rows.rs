@@ -64,7 +64,7 @@ fn tiles<'a>(
     let Some(made) = place.and_then(|place| made.get(place)) else {
         bail!("tiles: expected one of the sizes {SIZES:?}, found {size}");
     };
-    made.or_make(|| {
+    made.or_make(device, || {
         let of_sequence =
             |sequence| of(sequence).step_by(size).flat_map(move |first| [sequence as u32, first as u32]);
         let pairs: Vec<u32> = (0..sequences).flat_map(of_sequence).collect();
@@ -75,7 +75,7 @@ fn tiles<'a>(
 
 /// The rows on a device.
 pub(super) fn rows_on<'a>(rows: &'a RowSelection, device: &Device) -> Result<&'a DeviceRows> {
-    rows.on_device().or_make(|| DeviceRows::new(rows, device))
+    rows.on_device().or_make(device, || DeviceRows::new(rows, device))
 }
 
 /// See [`select_rows`](crate::select_rows).

@@ -37,10 +37,11 @@ impl fmt::Debug for Original {
 }
 
 impl OnCard {
-    /// One that is on its device already.
-    pub(crate) fn given(weight: Tensor, features: Features) -> Self {
+    /// One that is on its device already. It is waited for: another thread may read it, and let it go.
+    pub(crate) fn given(weight: Tensor, features: Features) -> Result<Self> {
         let device = weight.device().clone();
-        Self::new(Original { read: None, tensor: Some(weight) }, features, device, Precision::F32)
+        device.synchronize()?;
+        Ok(Self::new(Original { read: None, tensor: Some(weight) }, features, device, Precision::F32))
     }
 
     /// One that is read when it is first needed.
@@ -114,6 +115,8 @@ impl OnCard {
                 "linear: expected a card of compute capability 8.0 or more for products in bf16, found {card}"
             );
         }
+        // candle asks for its kernel first, which only a thread may that has opened the card: this one has then.
+        self.device.synchronize()?;
         let rounded = match &original.tensor {
             Some(tensor) => tensor.contiguous()?.to_dtype(DType::BF16)?,
             // Rounded before it goes to the card, which so never holds it in f32, not even for a moment.
@@ -138,8 +141,8 @@ impl OnCard {
         Ok(values)
     }
 
-    /// What was just queued, once it is there: each thread has a stream of its own on a card, and what others queue would not
-    /// wait for it. What has no numbers has memory too, which another thread may free, and get again for something else.
+    /// A tensor that was just queued, once the card has made it. Each thread has a stream of its own there, and what other threads
+    /// queue doesn't wait for this one's. A tensor without numbers has memory as well, and another thread may free that.
     fn arrived(&self, tensor: Tensor) -> Result<Tensor> {
         self.device.synchronize()?;
         Ok(tensor)

@@ -11,15 +11,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <set>
+#include <map>
 #include <string>
 #include <vector>
 
 namespace
 {
 
-// The handles there are. candle makes them in the thread that opens the device, before all others.
-std::set<const void *> handles;
+// The handles there are, with their streams. candle makes them in the thread that opens the device, before
+// all others.
+std::map<const void *, cudaStream_t> handles;
+
+// CU_STREAM_PER_THREAD. candle works on no other stream.
+const auto PER_THREAD = reinterpret_cast<cudaStream_t>(2);
 
 cublasStatus_t refuse(const char *what, const std::string &wrong)
 {
@@ -72,7 +76,8 @@ struct Stored {
 };
 
 // What is wrong with a matrix, if anything.
-cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches, bool written)
+cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches, cudaStream_t stream,
+                      bool written)
 {
     const std::string name = std::string(what) + ", " + stored.which;
     const size_t bytes = bytes_of(stored.kind);
@@ -86,10 +91,25 @@ cublasStatus_t expect(const char *what, const Stored &stored, int64_t batches, b
     for (int64_t batch = 0; batch < batches; batch++) {
         const char *from = static_cast<const char *>(stored.from) + batch * stored.stride * int64_t(bytes);
         const size_t length = size_t((stored.columns - 1) * stored.leading + stored.rows) * bytes;
-        if (!played_card_holds(name.c_str(), from, length, bytes, written))
+        if (!played_card_holds(name.c_str(), from, length, bytes, stream, written))
             return CUBLAS_STATUS_EXECUTION_FAILED;
     }
     return CUBLAS_STATUS_SUCCESS;
+}
+
+// Whether two batches of matrices have bytes in common, from their first one to their last.
+bool meet(const Stored &one, const Stored &other, int64_t batches)
+{
+    const auto begin = [](const Stored &stored) { return reinterpret_cast<uintptr_t>(stored.from); };
+    const auto end = [&](const Stored &stored) {
+        const int64_t length =
+            (batches - 1) * stored.stride + (stored.columns - 1) * stored.leading + stored.rows;
+        return begin(stored) + uintptr_t(length) * bytes_of(stored.kind);
+    };
+    for (const Stored *stored : {&one, &other})
+        if (batches == 0 || stored->rows == 0 || stored->columns == 0)
+            return false;
+    return begin(one) < end(other) && begin(other) < end(one);
 }
 
 // A matrix as numbers to compute with, by columns without gaps.
@@ -198,10 +218,13 @@ template <class T> void multiply(const Product &product, T alpha, T beta)
 cublasStatus_t multiply(const char *what, cublasHandle_t handle, Product product, const void *alpha,
                         const void *beta, cublasComputeType_t compute)
 {
-    if (handles.count(handle) == 0)
+    const auto known = handles.find(handle);
+    if (known == handles.end())
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!played_card_is_ready(what))
         return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (known->second != PER_THREAD)
+        return refuse(what, "expected a handle with the stream of the calling thread");
     if (product.m < 0 || product.n < 0 || product.k < 0 || product.batches < 0)
         return refuse(what, "a side is negative");
     if (product.turn_a > CUBLAS_OP_T || product.turn_b > CUBLAS_OP_T)
@@ -215,8 +238,13 @@ cublasStatus_t multiply(const char *what, cublasHandle_t handle, Product product
     product.b.columns = turned_b ? product.k : product.n;
     product.c.rows = product.m;
     product.c.columns = product.n;
+    if (product.a.stride < 0 || product.b.stride < 0 || product.c.stride < 0)
+        return refuse(what, "a negative stride is not played");
+    if (meet(product.a, product.c, product.batches) || meet(product.b, product.c, product.batches))
+        return refuse(what, "the result lies on a factor");
     for (const Stored *stored : {&product.a, &product.b, &product.c})
-        if (const cublasStatus_t wrong = expect(what, *stored, product.batches, stored == &product.c);
+        if (const cublasStatus_t wrong =
+                expect(what, *stored, product.batches, known->second, stored == &product.c);
             wrong != CUBLAS_STATUS_SUCCESS)
             return wrong;
     if (product.batches > 1 && product.c.stride < product.n * product.c.leading)
@@ -251,7 +279,7 @@ cublasStatus_t cublasCreate_v2(cublasHandle_t *handle)
     if (!played_card_is_ready("cublasCreate"))
         return CUBLAS_STATUS_NOT_INITIALIZED;
     *handle = reinterpret_cast<cublasHandle_t>(new char);
-    handles.insert(*handle);
+    handles[*handle] = nullptr;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -263,9 +291,13 @@ cublasStatus_t cublasDestroy_v2(cublasHandle_t handle)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t)
+cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream)
 {
-    return handles.count(handle) != 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_INITIALIZED;
+    const auto known = handles.find(handle);
+    if (known == handles.end())
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    known->second = stream;
+    return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t turn_a, cublasOperation_t turn_b, int m,

@@ -2,7 +2,8 @@
 // `--features cuda`. scripts/played-card.sh builds it and runs a program with it.
 //
 // It has the functions that cudarc calls for candle and for us, and no other: a program that needs another
-// one does not start, and the loader names it. Everything is done when it is called, one call at a time.
+// one does not start, and the loader names it. Everything is done when it is called, one call at a time but
+// for products, which threads compute at the same time.
 //
 // - Memory is full of 0xff when it is new: no number, or all ones. Each allocation ends at a page that cannot
 //   be read or written, and so does its place when it is freed. What is written beside it and before that
@@ -50,7 +51,6 @@ constexpr size_t ALIGNED = 16;
 constexpr unsigned char BESIDE = 0xa5;
 // How many freed allocations are kept where nobody can read or write them.
 constexpr size_t KEPT_FREED = 4096;
-constexpr unsigned SHARED_WITHOUT_ASKING = 48 * 1024;
 constexpr int MAJOR = 9, MINOR = 0;
 
 // All calls, one after the other.
@@ -105,7 +105,7 @@ struct Use {
 struct Allocation {
     uint64_t from;
     size_t bytes;
-    // The last that may have written it, and the last of each queue that read it since.
+    // The last that wrote it, and the last of each queue that read it since.
     Use written;
     std::vector<Use> read;
     // All that is mapped, its last page the one that nobody can use.
@@ -173,6 +173,8 @@ std::string place(uint64_t address)
 uint64_t things = 0;
 // What of each queue was waited for: all before so many things.
 std::map<uint64_t, uint64_t> waited;
+// And of every queue.
+uint64_t waited_of_all = 0;
 
 uint64_t queue_of(CUstream stream)
 {
@@ -185,10 +187,10 @@ uint64_t queue_of(CUstream stream)
 
 bool is_done(const Use &use, uint64_t queue)
 {
-    return use.queue == queue || use.at <= waited[use.queue];
+    return use.queue == queue || use.at <= waited_of_all || use.at <= waited[use.queue];
 }
 
-enum class How { READS, WRITES, MAY_WRITE };
+enum class How { READS, WRITES };
 
 // Notes a use of memory, if what was done with it before is done for this queue.
 CUresult use(const char *what, Allocation &allocation, uint64_t queue, How how)
@@ -209,9 +211,6 @@ CUresult use(const char *what, Allocation &allocation, uint64_t queue, How how)
         allocation.written = now;
         return CUDA_SUCCESS;
     }
-    // What may be an output was made by who writes it.
-    if (how == How::MAY_WRITE && allocation.written.queue == queue)
-        allocation.written = now;
     for (Use &read : allocation.read)
         if (read.queue == queue) {
             read = now;
@@ -391,10 +390,13 @@ const std::map<std::string, Ours> &ours()
 struct Function {
     std::string name, body;
     std::vector<size_t> parameters;
+    // What its text needs of what stands before it: the names of the shared memory that a launch brings.
+    std::string outside;
     // Where the PTX doesn't say, what any kernel may have.
     unsigned most_threads = player::MOST_THREADS;
     unsigned fixed_shared = 0;
-    unsigned dynamic_shared = SHARED_WITHOUT_ASKING;
+    // What a launch may bring: without asking, as much as is left of 48 KB.
+    unsigned dynamic_shared = 0;
     bool waits = false;
     const Ours *own = nullptr;
     void (*played)(const uint64_t *) = nullptr;
@@ -460,6 +462,15 @@ std::unique_ptr<Function> read_entry(const std::string &text, const std::string 
         const size_t bracket = function->body.find('[', at);
         function->fixed_shared += unsigned(strtoul(function->body.c_str() + bracket + 1, nullptr, 10));
     }
+    if (function->fixed_shared > player::SHARED_WITHOUT_ASKING) {
+        tell(name.c_str(),
+             std::to_string(function->fixed_shared) + " bytes of shared memory of a fixed size");
+        return nullptr;
+    }
+    function->dynamic_shared = player::SHARED_WITHOUT_ASKING - function->fixed_shared;
+    for (size_t at = text.find("\n.extern .shared"); at != std::string::npos;
+         at = text.find("\n.extern .shared", at + 1))
+        function->outside += text.substr(at + 1, text.find('\n', at + 1) - at);
     for (const char *word : {"\tbar.", "\tbarrier.", "\tshfl."})
         function->waits = function->waits || function->body.find(word) != std::string::npos;
     const auto own = ours().find(name);
@@ -500,14 +511,14 @@ CUresult compile(Function &function)
         // Its header says what it was made for; only this entry is read.
         const std::string ptx = mine + ".ptx";
         FILE *file = fopen(ptx.c_str(), "w");
-        const std::string whole = "//\n\n.visible " + function.body + "\n";
+        const std::string whole = "//\n\n" + function.outside + ".visible " + function.body + "\n";
         if (file == nullptr || fwrite(whole.data(), 1, whole.size(), file) != whole.size() ||
             fclose(file) != 0)
             return refuse(CUDA_ERROR_NOT_FOUND, function.name.c_str(), ptx + " can not be written");
         const std::string command =
-            of_environment("PYTHON", "python3") + " '" + host + "/ptx.py' '" + ptx + "' '" + mine + ".h' " +
-            function.name + " >/dev/null && " + of_environment("CXX", "c++") +
-            " -std=c++17 -O2 -march=native -ffp-contract=off -fno-semantic-interposition "
+            "'" + of_environment("PYTHON", "python3") + "' '" + host + "/ptx.py' '" + ptx + "' '" + mine +
+            ".h' " + function.name + " >/dev/null && '" + of_environment("CXX", "c++") +
+            "' -std=c++17 -O2 -march=native -ffp-contract=off -fno-semantic-interposition "
             "-fvisibility-inlines-hidden -w -fPIC -shared -I '" +
             host + "' -include ptx.h -x c++ '" + mine + ".h' -o '" + mine + ".so' && mv '" + mine + ".so' '" +
             library + "'; failed=$?; rm -f '" + mine + "'.*; exit $failed";
@@ -599,17 +610,17 @@ CUresult read_parameters(const Function &function, void **from, std::vector<uint
     return CUDA_SUCCESS;
 }
 
-// Finds what the parameters of a kernel point to, and notes that it is used.
+// Finds what the parameters of a kernel point to, and notes that it is used. What one of candle's writes is
+// known when it has.
 CUresult use_parameters(const Function &function, const std::vector<uint64_t> &parameters, CUstream stream,
-                        std::vector<const Allocation *> &used)
+                        std::vector<Allocation *> &used)
 {
     for (size_t i = 0; i < parameters.size(); i++) {
         Allocation *allocation = allocation_of(parameters[i]);
         if (allocation == nullptr || (function.own != nullptr && function.own->places[i].pointed == 0))
             continue;
-        How how = How::MAY_WRITE;
-        if (function.own != nullptr)
-            how = function.own->places[i].is_read ? How::READS : How::WRITES;
+        const bool is_read = function.own == nullptr || function.own->places[i].is_read;
+        const How how = is_read ? How::READS : How::WRITES;
         TRY(use((function.name + ", parameter " + std::to_string(i)).c_str(), *allocation, queue_of(stream),
                 how));
         used.push_back(allocation);
@@ -631,6 +642,10 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
         return refuse(CUDA_ERROR_INVALID_VALUE, name, "blocks of more than one dimension are not played");
     if (grid.x == 0 || grid.y == 0 || grid.z == 0)
         return refuse(CUDA_ERROR_INVALID_VALUE, name, "an empty grid");
+    if (grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
+        return refuse(CUDA_ERROR_INVALID_VALUE, name, "a grid that no card takes");
+    if (block.x == 0)
+        return refuse(CUDA_ERROR_INVALID_VALUE, name, "an empty block");
     if (block.x > function.most_threads)
         return refuse(CUDA_ERROR_INVALID_VALUE, name,
                       "a block of " + std::to_string(block.x) + " threads, expected at most " +
@@ -642,7 +657,7 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
                           std::to_string(function.dynamic_shared));
     std::vector<uint64_t> parameters;
     TRY(read_parameters(function, from, parameters));
-    std::vector<const Allocation *> used;
+    std::vector<Allocation *> used;
     TRY(use_parameters(function, parameters, stream, used));
     player::Launch played = {};
     played.grid = grid;
@@ -655,6 +670,7 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
     } else {
         if (function.played == nullptr)
             TRY(compile(function));
+        played.fixed = function.fixed_shared;
         ptx::arrays.clear();
         for (const Allocation *allocation : used)
             ptx::arrays.push_back({allocation->from, allocation->from + allocation->bytes, true, true});
@@ -672,6 +688,10 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
         if (!allocation->is_whole())
             return break_card(name, "wrote beside an allocation of " + std::to_string(allocation->bytes) +
                                         " bytes");
+    if (function.own == nullptr)
+        for (size_t i = 0; i < used.size(); i++)
+            if (ptx::arrays[i].was_written)
+                TRY(use(name, *used[i], queue_of(stream), How::WRITES));
     return CUDA_SUCCESS;
 }
 
@@ -679,13 +699,14 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
 
 extern "C" {
 
-bool played_card_holds(const char *what, const void *from, size_t bytes, size_t aligned, bool written)
+bool played_card_holds(const char *what, const void *from, size_t bytes, size_t aligned, void *stream,
+                       bool written)
 {
     const std::lock_guard<std::recursive_mutex> locked(calls);
     const auto address = reinterpret_cast<uint64_t>(from);
     const How how = written ? How::WRITES : How::READS;
     return expect_memory(what, address, bytes, aligned) == CUDA_SUCCESS &&
-           use_memory(what, address, bytes, CU_STREAM_PER_THREAD, how) == CUDA_SUCCESS;
+           use_memory(what, address, bytes, static_cast<CUstream>(stream), how) == CUDA_SUCCESS;
 }
 
 bool played_card_has(const void *address)
@@ -813,6 +834,13 @@ CUresult cuCtxSetCurrent(CUcontext context)
 CUresult cuCtxDestroy_v2(CUcontext)
 {
     return refuse(CUDA_ERROR_NOT_SUPPORTED, "cuCtxDestroy", "is not played");
+}
+
+CUresult cuCtxSynchronize()
+{
+    READY("cuCtxSynchronize");
+    waited_of_all = ++things;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuStreamDestroy_v2(CUstream stream)

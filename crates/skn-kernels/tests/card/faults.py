@@ -4,9 +4,12 @@
 """
 
 import ctypes
+import math
 import os
 import random
+import resource
 import signal
+import struct
 import sys
 import tempfile
 import threading
@@ -40,8 +43,39 @@ FILL = (
 }
 """
 )
+# Rounds the first number of its array and makes integers of it: behind it, rint, trunc, i32, u32 and i64 of what is cut off.
+CONVERT = (
+    HEAD
+    + b"""
+.visible .entry convert(
+	.param .u64 convert_param_0
+)
+{
+	.reg .f32 	%f<4>;
+	.reg .b32 	%r<3>;
+	.reg .b64 	%rd<4>;
+
+	ld.param.u64 	%rd1, [convert_param_0];
+	cvta.to.global.u64 	%rd2, %rd1;
+	ld.global.f32 	%f1, [%rd2];
+	cvt.rni.f32.f32 	%f2, %f1;
+	cvt.rzi.f32.f32 	%f3, %f1;
+	cvt.rzi.s32.f32 	%r1, %f1;
+	cvt.rzi.u32.f32 	%r2, %f1;
+	cvt.rzi.s64.f32 	%rd3, %f1;
+	st.global.f32 	[%rd2+4], %f2;
+	st.global.f32 	[%rd2+8], %f3;
+	st.global.u32 	[%rd2+12], %r1;
+	st.global.u32 	[%rd2+16], %r2;
+	st.global.u64 	[%rd2+24], %rd3;
+	ret;
+
+}
+"""
+)
 # A kernel of ours as its PTX would begin, with its signature or another one: it is played as its source says.
 OURS = HEAD + b"\n.visible .entry row_norms(\n%s\n)\n{\n\tret;\n\n}\n"
+NO_VALUE = 7  # of cuBLAS
 SUCCESS, INVALID_VALUE, NO_CONTEXT, NOT_FOUND, ILLEGAL = 0, 1, 201, 500, 700
 F32, F64, BF16 = 0, 1, 14
 N, T = 0, 1
@@ -133,6 +167,17 @@ def is_empty(card):
     assert card.fill(card.memory(128), grid=0) == INVALID_VALUE
 
 
+def has_no_threads(card):
+    assert card.fill(card.memory(128), block=0) == INVALID_VALUE
+    # Which is no access: the card goes on.
+    assert card.of.cuStreamSynchronize(STREAM) == SUCCESS
+
+
+def has_too_many_blocks(card):
+    assert card.fill(card.memory(128), grid=2**31) == INVALID_VALUE
+    assert card.of.cuStreamSynchronize(STREAM) == SUCCESS
+
+
 def has_too_many_threads(card):
     assert card.fill(card.memory(4096), block=129) == INVALID_VALUE
 
@@ -145,6 +190,14 @@ def has_not_asked_for_shared_memory(card):
     # MAX_DYNAMIC_SHARED_SIZE_BYTES
     assert card.of.cuFuncSetAttribute(function, 8, 65536) == SUCCESS
     assert card.launch(function, arguments, shared=49153) == SUCCESS
+
+
+def has_shared_memory_of_its_own(card):
+    text = FILL.replace(b"\t.reg .b32", b"\t.shared .align 4 .b8 own[1024];\n\t.reg .b32")
+    result, function = card.function(text, b"fill")
+    arguments = [ctypes.c_uint64(card.memory(128)), ctypes.c_uint32(7), ctypes.c_uint32(0)]
+    assert card.launch(function, arguments, shared=48128) == SUCCESS
+    assert card.launch(function, arguments, shared=48129) == INVALID_VALUE
 
 
 def has_no_such_kernel(card):
@@ -199,6 +252,86 @@ def frees_what_another_thread_queued(card):
     assert with_memory_of_another_thread(card, False, card.free) == ILLEGAL
 
 
+def with_memory_that_another_thread_reads(card, use):
+    memory, other = card.memory(128), card.memory(128)
+    assert card.of.cuStreamSynchronize(STREAM) == SUCCESS
+
+    def copy():
+        assert card.of.cuCtxSetCurrent(card.context) == SUCCESS
+        places = ctypes.c_uint64(other), ctypes.c_uint64(memory)
+        assert card.of.cuMemcpyDtoDAsync_v2(*places, ctypes.c_size_t(128), STREAM) == SUCCESS
+
+    thread = threading.Thread(target=copy)
+    thread.start()
+    thread.join()
+    return use(memory)
+
+
+def frees_what_another_thread_reads(card):
+    assert with_memory_that_another_thread_reads(card, card.free) == ILLEGAL
+
+
+def writes_what_another_thread_reads(card):
+    assert with_memory_that_another_thread_reads(card, card.fill) == ILLEGAL
+
+
+def waits_for_all_threads(card):
+    def use(memory):
+        assert card.of.cuCtxSynchronize() == SUCCESS
+        return card.download(memory, 128)
+
+    assert with_memory_of_another_thread(card, False, use) == (SUCCESS, b"\7\0\0\0" * 32)
+
+
+def product(card, stream=STREAM, result=0):
+    """A product of two matrices of 16 numbers each, `result` behind the first one's first."""
+    blas, handle = ctypes.CDLL("libcublas.so.13"), ctypes.c_void_p()
+    assert blas.cublasCreate_v2(ctypes.byref(handle)) == SUCCESS
+    assert blas.cublasSetStream_v2(handle, stream) == SUCCESS
+    memory = card.memory(64 * 3)
+    a, b, c = [ctypes.c_uint64(memory + at) for at in (0, 64, result)]
+    one, nothing = ctypes.c_float(1), ctypes.c_float(0)
+    factors = ctypes.byref(one), a, F32, 4, b, F32, 4
+    return blas.cublasGemmEx(handle, N, N, 4, 4, 4, *factors, ctypes.byref(nothing), c, F32, 4, EXACT, -1)
+
+
+def multiplies_on_no_stream_of_its_own(card):
+    assert product(card, result=128) == SUCCESS
+    assert product(card, ctypes.c_void_p(None), 128) == NO_VALUE
+
+
+def multiplies_into_a_factor(card):
+    assert product(card, result=124) == NO_VALUE
+
+
+def converts_as_ptx_says(card):
+    """Numbers that no integer is, halves, and what is no number."""
+    number = struct.Struct("<f").pack
+    found = []
+    for value in [2.5, -2.5, 3e9, -1.0, math.inf, math.nan]:
+        result, function = card.function(CONVERT, b"convert")
+        assert result == SUCCESS
+        place = card.upload(number(value) + b"\0" * 28)
+        assert card.launch(function, [ctypes.c_uint64(place)], block=1) == SUCCESS
+        found.append(struct.unpack("<fffiI4xq", card.download(place, 32)[1])[1:])
+    least = -(2**63)
+    assert found[:5] == [
+        (2.0, 2.0, 2, 2, 2),
+        (-2.0, -2.0, -2, 0, -2),
+        (3e9, 3e9, 2**31 - 1, 3000000000, 3000000000),
+        (-1.0, -1.0, -1, 0, -1),
+        (math.inf, math.inf, 2**31 - 1, 2**32 - 1, 2**63 - 1),
+    ], found
+    assert found[5][2:] == (0, 0, least) and all(map(math.isnan, found[5][:2])), found
+
+
+def has_an_operand_that_is_not_known(card):
+    text = FILL.replace(b"%tid.x", b"%laneid")
+    result, function = card.function(text, b"fill")
+    arguments = [ctypes.c_uint64(card.memory(128)), ctypes.c_uint32(7), ctypes.c_uint32(0)]
+    assert card.launch(function, arguments) == NOT_FOUND
+
+
 def waits_for_another_thread(card):
     result = with_memory_of_another_thread(card, True, lambda memory: card.download(memory, 128))
     assert result == (SUCCESS, b"\7\0\0\0" * 32)
@@ -218,6 +351,11 @@ FAULTS = [
     (reads_the_host, "which is no memory of the card"),
     (reads_too_much, "132 bytes from 0 on of an allocation of 128"),
     (is_empty, "an empty grid"),
+    (has_no_threads, "an empty block"),
+    (has_too_many_blocks, "a grid that no card takes"),
+    (has_shared_memory_of_its_own, "48129 bytes of shared memory beside 1024, expected at most 48128"),
+    (converts_as_ptx_says, None),
+    (has_an_operand_that_is_not_known, "fill: unknown operand %laneid"),
     (has_too_many_threads, "a block of 129 threads, expected at most 128"),
     (has_not_asked_for_shared_memory, "49153 bytes of shared memory beside 0, expected at most 49152"),
     (has_no_such_kernel, "no entry fil in the module"),
@@ -227,6 +365,11 @@ FAULTS = [
     (waits_for_another_thread, None),
     (reads_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
     (frees_what_another_thread_queued, "another thread writes 128 bytes that this one uses"),
+    (frees_what_another_thread_reads, "another thread reads 128 bytes that this one uses"),
+    (writes_what_another_thread_reads, "fill: another thread reads 128 bytes that this one uses"),
+    (waits_for_all_threads, None),
+    (multiplies_on_no_stream_of_its_own, "cublasGemmEx: expected a handle with the stream of the calling thread"),
+    (multiplies_into_a_factor, "cublasGemmEx: the result lies on a factor"),
     (has_no_context, "no context is current"),
 ]
 
@@ -238,6 +381,8 @@ def said_by(fault):
         if child == 0:
             try:
                 os.dup2(said.fileno(), 2)
+                # One of them ends by a signal.
+                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
                 fault(Card())
                 sys.stderr.flush()
                 os._exit(0)
@@ -249,44 +394,58 @@ def said_by(fault):
         return status, said.read().decode()
 
 
-def multiplied(card, blas, handle, kind, compute, turned, sides, gaps, batches):
+SIZES = {F32: (4, ctypes.c_float), F64: (8, ctypes.c_double), BF16: (2, ctypes.c_uint16)}
+
+
+def bits(kind, number):
+    return ctypes.c_uint32.from_buffer(ctypes.c_float(number)).value >> 16 if kind == BF16 else number
+
+
+def multiplied(card, blas, handle, kinds, compute, turned, sides, gaps, how):
     """A product by the played cuBLAS next to one here, of numbers that are exact in each type."""
     m, n, k = sides
-    size, of = {F32: (4, ctypes.c_float), F64: (8, ctypes.c_double), BF16: (2, ctypes.c_uint16)}[kind]
+    # Where each has the same first factor its stride is 0.
+    counts = {"one": (1, 1, 1), "batch": (2, 2, 2), "same factor": (1, 3, 3)}[how]
+    batches = counts[2]
 
-    def matrix(rows, columns, gap):
+    def matrix(rows, columns, gap, count):
         leading = rows + gap
-        return leading, [[[random.randint(-8, 8) for _ in range(leading)] for _ in range(columns)] for _ in range(batches)]
+        return leading, [[[random.randint(-8, 8) for _ in range(leading)] for _ in range(columns)] for _ in range(count)]
 
-    def bits(number):
-        return ctypes.c_uint32.from_buffer(ctypes.c_float(number)).value >> 16 if kind == BF16 else number
-
-    def up(stored):
-        flat = [bits(number) for one in stored for column in one for number in column]
-        return card.upload(bytes((of * len(flat))(*flat)))
+    def up(kind, stored):
+        flat = [bits(kind, number) for one in stored for column in one for number in column]
+        return ctypes.c_uint64(card.upload(bytes((SIZES[kind][1] * len(flat))(*flat))))
 
     shapes = [(k, m) if turned[0] else (m, k), (n, k) if turned[1] else (k, n), (m, n)]
-    (lda, a), (ldb, b), (ldc, c) = [matrix(*shape, gap) for shape, gap in zip(shapes, gaps)]
-    strides = [lda * shapes[0][1], ldb * shapes[1][1], ldc * shapes[2][1]]
-    places = [up(a), up(b), up(c)]
-    number = ctypes.c_double if kind == F64 else ctypes.c_float
+    (lda, a), (ldb, b), (ldc, c) = [matrix(*shape, gap, count) for shape, gap, count in zip(shapes, gaps, counts)]
+    between = ldc * n
+    strides = [0 if how == "same factor" else lda * shapes[0][1], ldb * shapes[1][1], between]
+    number = ctypes.c_double if compute == EXACT_64 else ctypes.c_float
     two, three = number(2), number(3)
-    at = [ctypes.c_uint64(place) for place in places]
-    status = blas.cublasGemmStridedBatchedEx(
-        handle, turned[0], turned[1], m, n, k, ctypes.byref(two), at[0], kind, lda, ctypes.c_longlong(strides[0]), at[1], kind,
-        ldb, ctypes.c_longlong(strides[1]), ctypes.byref(three), at[2], kind, ldc, ctypes.c_longlong(strides[2]), batches, compute, -1,
-    )  # fmt: skip
+    factor, result = kinds
+    places = [up(kind, stored) for kind, stored in zip((factor, factor, result), (a, b, c))]
+    each = [[place, kind, leading] for place, kind, leading in zip(places, (factor, factor, result), (lda, ldb, ldc))]
+    if how == "one":
+        call, batched = blas.cublasGemmEx, []
+    else:
+        call, batched = blas.cublasGemmStridedBatchedEx, [batches]
+        each = [[*matrix, ctypes.c_longlong(stride)] for matrix, stride in zip(each, strides)]
+    status = call(
+        handle, *turned, m, n, k, ctypes.byref(two), *each[0], *each[1], ctypes.byref(three), *each[2], *batched, compute, -1
+    )
     assert status == 0, status
-    count = batches * strides[2]
-    found = (of * count).from_buffer_copy(card.download(places[2], count * size)[1])
+    size, of = SIZES[result]
+    count = batches * between
+    found = (of * count).from_buffer_copy(card.download(places[2].value, count * size)[1])
     for batch in range(batches):
+        first = a[batch % counts[0]]
         for column in range(n):
             for row in range(m):
-                left = [a[batch][row][i] if turned[0] else a[batch][i][row] for i in range(k)]
+                left = [first[row][i] if turned[0] else first[i][row] for i in range(k)]
                 right = [b[batch][i][column] if turned[1] else b[batch][column][i] for i in range(k)]
                 expected = 2 * sum(x * y for x, y in zip(left, right)) + 3 * c[batch][column][row]
-                got = found[batch * strides[2] + column * ldc + row]
-                if kind == BF16:
+                got = found[batch * between + column * ldc + row]
+                if result == BF16:
                     got = ctypes.c_float.from_buffer(ctypes.c_uint32(got << 16)).value
                     assert abs(got - expected) <= abs(expected) / 256, (got, expected)
                 else:
@@ -295,19 +454,22 @@ def multiplied(card, blas, handle, kind, compute, turned, sides, gaps, batches):
     for batch in range(batches):
         for column in range(n):
             for row in range(m, ldc):
-                assert found[batch * strides[2] + column * ldc + row] == bits(c[batch][column][row])
+                assert found[batch * between + column * ldc + row] == bits(result, c[batch][column][row])
 
 
 def products():
     card, blas, handle = Card(), ctypes.CDLL("libcublas.so.13"), ctypes.c_void_p()
     assert blas.cublasCreate_v2(ctypes.byref(handle)) == 0
+    assert blas.cublasSetStream_v2(handle, STREAM) == 0
     count = 0
-    for kind, compute in [(F32, EXACT), (F32, TF32), (F64, EXACT_64), (BF16, EXACT)]:
+    # Ours for numbers rounded to bf16 is the last: their sums in f32.
+    for kinds, compute in [((F32, F32), EXACT), ((F32, F32), TF32), ((F64, F64), EXACT_64), ((BF16, BF16), EXACT), ((BF16, F32), EXACT)]:
         for turned in [(N, N), (T, N), (N, T), (T, T)]:
             for sides in [(1, 1, 1), (3, 5, 4), (7, 2, 9), (513, 6, 3)]:
                 for gaps in [(0, 0, 0), (2, 1, 3)]:
-                    multiplied(card, blas, handle, kind, compute, turned, sides, gaps, 1 + count % 2)
-                    count += 1
+                    for how in ["one", "batch", "same factor"]:
+                        multiplied(card, blas, handle, kinds, compute, turned, sides, gaps, how)
+                        count += 1
     return count
 
 

@@ -6,10 +6,11 @@
 
 extern "C" {
 
-// Whether these bytes lie in one allocation, at a multiple of `aligned`, and this thread's queue may read or
-// write them now. If not, it is told, as something of `what`, and the card is broken from then on, as one is
+// Whether these bytes lie in one allocation, at a multiple of `aligned`, and a stream may read or write them
+// now. If not, it is told, as something of `what`, and the card is broken from then on, as one is
 // that had an illegal access.
-bool played_card_holds(const char *what, const void *from, size_t bytes, size_t aligned, bool written);
+bool played_card_holds(const char *what, const void *from, size_t bytes, size_t aligned, void *stream,
+                       bool written);
 
 // Whether an address is in the card's memory.
 bool played_card_has(const void *address);

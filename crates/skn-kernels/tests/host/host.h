@@ -71,6 +71,8 @@ constexpr unsigned WARP = 32;
 constexpr unsigned MOST_THREADS = 1024;
 // What a block of the cards in use can have: 227 KB.
 constexpr unsigned MOST_SHARED = 232448;
+// What a kernel has of it without asking for more.
+constexpr unsigned SHARED_WITHOUT_ASKING = 48 * 1024;
 constexpr size_t STACK = 256 * 1024;
 // Bytes behind an array that must stay as they are, where no sanitizer looks. As numbers they are NaN.
 constexpr size_t GUARD = 64;
@@ -197,6 +199,8 @@ struct Fiber {
 struct Launch {
     dim3 grid;
     unsigned threads, shared, order;
+    // Bytes of `fixed_memory` that a kernel uses which is played as PTX.
+    unsigned fixed;
     // Whether the kernel has barriers or shuffles. Without them threads need not be fibers.
     bool waits;
     std::function<void()> body;
@@ -215,6 +219,8 @@ struct State {
 };
 
 inline State state;
+// Shared memory of a fixed size, which a kernel that is played as PTX has instead of the launch's.
+alignas(16) inline unsigned char fixed_memory[SHARED_WITHOUT_ASKING];
 
 inline void *shared_memory()
 {
@@ -463,6 +469,9 @@ inline std::string play(const Launch &launch)
     if (launch.shared > MOST_SHARED)
         return std::to_string(launch.shared) + " bytes of shared memory, expected at most " +
                std::to_string(MOST_SHARED);
+    if (launch.fixed > sizeof(fixed_memory))
+        return std::to_string(launch.fixed) + " bytes of shared memory of a fixed size, expected at most " +
+               std::to_string(sizeof(fixed_memory));
     if (launch.order > 2)
         return "order " + std::to_string(launch.order) + ", expected 0, 1 or 2";
     state.launch = &launch;
@@ -483,6 +492,7 @@ inline std::string play(const Launch &launch)
                     unsigned(block / grid.x / grid.y)};
         // A block finds nothing of the one before.
         memset(shared.data(), UNWRITTEN, shared.size());
+        memset(fixed_memory, UNWRITTEN, launch.fixed);
         if (launch.waits)
             run_block_of_fibers(block);
         else

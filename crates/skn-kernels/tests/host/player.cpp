@@ -311,6 +311,9 @@ std::string played(const std::string &name, player::Launch &launch, const Argume
         std::string wrong = kernel.wrong(arguments);
         if (wrong.empty()) {
             launch.waits = kernel.waits;
+#ifdef SKN_PTX
+            launch.fixed = player::SHARED_WITHOUT_ASKING;
+#endif
             launch.body = kernel.call(arguments);
             wrong = player::play(launch);
         }

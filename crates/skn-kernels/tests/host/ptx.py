@@ -27,19 +27,20 @@ REGISTERS = {
 SPECIAL = {"tid": "threadIdx", "ctaid": "blockIdx", "ntid": "blockDim", "nctaid": "gridDim"}
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 OPPOSITES = {"lt": ">=", "le": ">", "gt": "<=", "ge": "<", "eq": "!=", "ne": "=="}
+ROUNDINGS = {"rni": "rint", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
 BITWISE = {"and": "&", "or": "|", "xor": "^"}
 
 
 class Kernel:
     """One entry of a PTX file."""
 
-    def __init__(self, name, body):
+    def __init__(self, name, body, of_launch):
         # A call of what an assertion that fails calls, and brackets of inline assembly, which stand on the lines of instructions.
         body = re.sub(r"call\.uni\s+__assertfail,\s*\([^)]*\)", "assertfail", body)
         body = re.sub(r"^\s*st\.param\..*$", "", body, flags=re.M)
         body = re.sub(r"^(\s*)\{[ \t]*(?=[^\s/])", r"\1{\n", body, flags=re.M)
         body = re.sub(r";\s*\}[ \t]*$", ";\n}", body, flags=re.M)
-        self.name, self.body = name, body
+        self.name, self.body, self.of_launch = name, body, of_launch
         # Shared memory of a fixed size: where each array of it begins.
         self.fixed, self.fixed_bytes = {}, 0
         for found in re.finditer(r"\.shared \.align \d+ \.b8 (\w+)\[(\d+)\];", body):
@@ -65,8 +66,12 @@ class Kernel:
             return f"ptx::as<{of}>(uint64_t(0x{operand[2:]}ull))"
         if re.fullmatch(r"-?\d+", operand):
             return f"{of}({operand}{'ll' if int(operand) < 2**63 else 'ull'})"
-        # The name of shared memory. That of the launch begins at 0.
-        return f"{of}({self.fixed.get(operand, 0)})"
+        if operand in self.fixed:
+            return f"{of}({self.fixed[operand]})"
+        # Shared memory of the launch begins at 0. What an assertion says is at 0 too, where nothing can be read.
+        if operand in self.of_launch or re.fullmatch(r"\$str[\w$]*|__unnamed_\d+", operand):
+            return f"{of}(0)"
+        raise SystemExit(f"{self.name}: unknown operand {operand}")
 
     def assign(self, to, kind, expression):
         name = self.register(to)
@@ -171,17 +176,19 @@ class Kernel:
         value = self.value(operand, parts[-1])
         if parts[1:] == ["sat", "f32", "f32"]:
             return f"ptx::saturated({value})"
-        if parts[1] == "rni":
-            return f"llrint({value})"
-        if parts[1] in ("rmi", "rpi") and parts[2] == parts[3]:
-            return f"{'floor' if parts[1] == 'rmi' else 'ceil'}({value})"
         if parts[1:] == ["rn", "bf16", "f32"]:
             return f"ptx::as_bf16({value})"
         if parts[1:] == ["f32", "bf16"]:
             return f"ptx::as<float>(uint32_t({value}) << 16)"
         if "bf16" in parts:
             raise SystemExit(f"{self.name}: unknown conversion {code}")
-        if len(parts) == 3 or parts[1] in ("rn", "rzi"):
+        if parts[1] in ROUNDINGS and len(parts) == 4 and parts[3] in ("f32", "f64"):
+            rounded = f"{ROUNDINGS[parts[1]]}({value})"
+            if parts[2] == parts[3]:
+                return rounded
+            if parts[2][0] in "us":
+                return f"ptx::as_integer<{TYPES[parts[2]]}>({rounded})"
+        elif len(parts) == 3 or parts[1] == "rn":
             return f"{TYPES[parts[-2]]}({value})"
         raise SystemExit(f"{self.name}: unknown conversion {code}")
 
@@ -267,7 +274,9 @@ def main():
     with open(sys.argv[1]) as file:
         text = file.read()
     found = re.finditer(r"\.visible \.entry (\w+)\(.*?\).*?\n\{(.*?)\n\}", text, re.S)
-    kernels = [Kernel(entry[1], entry[2]) for entry in found]
+    # Names of the shared memory that a launch brings.
+    of_launch = set(re.findall(r"\.extern \.shared [^;]*?(\w+)\[\];", text))
+    kernels = [Kernel(entry[1], entry[2], of_launch) for entry in found]
     if len(sys.argv) == 4:
         # Alone, under a name that is always the same.
         one = next(kernel for kernel in kernels if kernel.name == sys.argv[3])
