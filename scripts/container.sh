@@ -2,7 +2,7 @@
 # Tries what the Dockerfile does, where no container engine runs:
 #
 #     bash scripts/container.sh [FOLDER]     with the programs of a folder, by default target/debug
-#     bash scripts/container.sh --compile    with those that the Dockerfile's first stage compiles: a quarter of an hour
+#     bash scripts/container.sh --compile    with those that the Dockerfile's first stage compiles, in release
 #
 # In a plain Debian root it does the commands of the Dockerfile's last stage, and then, as its user and in its folder, a training, two
 # shards as pods of an indexed Job, and their merge. The first stage has a root of its own, this machine's Rust of the version that the
