@@ -1,6 +1,6 @@
 //! Cases of a promise in RELIABILITY.md, each decided by its number alone.
 //!
-//! `cargo test` runs every eleventh case of the attacks, `SKN_ATTACKS=all cargo test` all of them, as CI does. `SKN_CASES=500` runs more of
+//! `cargo test` runs every 23rd case of the attacks, `SKN_ATTACKS=all cargo test` all of them, as CI does. `SKN_CASES=500` runs more of
 //! them than CI does, `SKN_FROM=50` others: a campaign uses numbers that no one used before.
 //! `SKN_STAGES='run,run anew'` attacks these programs alone, where a test chooses among them.
 
@@ -34,7 +34,7 @@ pub fn first(ci: u64) -> Range<u64> {
 
 /// One in so many of the numbers in [`range`] is run where nothing is said: all of them take minutes, and who works on something else runs
 /// all tests many times a day. It has no divisor in common with what tests divide numbers by, so that all kinds of cases come.
-const USUALLY: usize = 11;
+const USUALLY: usize = 23;
 
 /// One in so many cases is run.
 #[allow(clippy::panic, reason = "a test's own")]
@@ -161,7 +161,7 @@ fn divided(
     let Tally { done, went, mut failed, .. } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort_unstable();
     let counts: Vec<String> = went.iter().map(|(how, count)| format!("{count} {how}")).collect();
-    let of = if step == 1 { String::new() } else { format!(", every {step}th (SKN_ATTACKS=all runs all)") };
+    let of = if step == 1 { String::new() } else { format!(", one in {step} (SKN_ATTACKS=all runs all)") };
     println!("{test}: {done} cases from {first}{of}: {}; {} failed", counts.join(", "), failed.len());
     if let Some((first, _)) = failed.first() {
         let shown: Vec<String> =

@@ -1,7 +1,7 @@
 //! What a user does to the programs when things go wrong: they are killed, their disk is full, their files are damaged. Each
 //! module is a row of RELIABILITY.md; a case is decided by its number, and one that fails is printed as the command that repeats it.
 //!
-//! `cargo test --test torture` runs every eleventh of CI's numbers, `SKN_ATTACKS=all cargo test --test torture` all, `SKN_FROM=1000 SKN_CASES=500 cargo test --test torture -- statistics` a campaign of
+//! `cargo test --test torture` runs every 23rd of CI's numbers, `SKN_ATTACKS=all cargo test --test torture` all, `SKN_FROM=1000 SKN_CASES=500 cargo test --test torture -- statistics` a campaign of
 //! one row.
 
 #![allow(

@@ -39,13 +39,22 @@ fn compiler() -> Option<String> {
     env::var("CXX").ok().into_iter().chain(usual).find(runs)
 }
 
+/// Whether the processor rounds a product and a sum once.
+fn has_fused_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// The program's path. Its name has a hash of all that it is made of, so that another test need not compile it again.
 fn compiled(compiler: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../skn-kernels");
     let (host, kernels) = (here.join("tests/host"), here.join("src/cuda/kernels"));
     let flags = env::var("CXXFLAGS").unwrap_or_default();
     let mut hasher = DefaultHasher::new();
-    (compiler, &flags).hash(&mut hasher);
+    let fused: &[&str] = if has_fused_products() { &["-DSKN_FMA"] } else { &[] };
+    (compiler, &flags, fused).hash(&mut hasher);
     let mut files: Vec<PathBuf> = [&host, &kernels]
         .iter()
         .flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
@@ -60,6 +69,7 @@ fn compiled(compiler: &str) -> PathBuf {
         let own = program.with_file_name(format!("{name}.{}", process::id()));
         let run = Command::new(compiler)
             .args(["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"])
+            .args(fused)
             .args(flags.split_whitespace())
             .arg("-I")
             .arg(&kernels)

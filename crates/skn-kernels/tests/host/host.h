@@ -157,14 +157,15 @@ class Order
 // A stack that can be left and come back to.
 struct Stack {
     ucontext_t context;
-    jmp_buf left;
+    void *left[5];
     bool was_left = false;
     void *bottom = nullptr;
     size_t size = 0;
 };
 
-// Leaves `own` for another stack; returns when somebody comes back.
-inline void go(Stack &own, Stack &other)
+// Leaves `own` for another stack; returns when somebody comes back. The caller's registers are those of this
+// call, so it has to be one.
+__attribute__((noinline)) inline void go(Stack &own, Stack &other)
 {
 #if SKN_SANITIZED
     void *fake = nullptr;
@@ -173,12 +174,13 @@ inline void go(Stack &own, Stack &other)
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
     // swapcontext asks the system for the mask of signals each time, which takes most of its time. So it is
-    // the first time only.
-    if (_setjmp(own.left) != 0)
+    // the first time only. The library's longjmp looks for what has to be cleaned up on the way, of which
+    // there is nothing.
+    if (__builtin_setjmp(own.left) != 0)
         return;
     own.was_left = true;
     if (other.was_left)
-        _longjmp(other.left, 1);
+        __builtin_longjmp(other.left, 1);
     setcontext(&other.context);
 #endif
 }
@@ -565,6 +567,17 @@ template <class T> T atomicAdd(T *to, T value)
     *to = before + value;
     return before;
 }
+
+// Who compiles this knows that the processor has the instruction. The library's function looks for it at each
+// call; a compiler that may use it would use its others too, some of which read what does not lie as it should.
+#ifdef SKN_FMA
+inline float fused(float a, float b, float c)
+{
+    asm("vfmadd213ss %2, %1, %0" : "+x"(a) : "x"(b), "x"(c));
+    return a;
+}
+#define fmaf fused
+#endif
 
 inline unsigned min(unsigned a, unsigned b)
 {
