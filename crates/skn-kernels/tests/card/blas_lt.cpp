@@ -171,7 +171,8 @@ cublasStatus_t read(const char *what, cublasLtHandle_t handle, cublasLtMatmulDes
         return refuse(what, "C is not as D is");
     for (const Layout *one : {&product.a, &product.b, &product.c, &product.d}) {
         if (one->rows == 0 || one->columns == 0 || one->rows > INT32_MAX || one->columns > INT32_MAX)
-            return refuse(what, "a side of " + std::to_string(one->rows) + " or " + std::to_string(one->columns));
+            return refuse(what, "a side of " + std::to_string(one->rows) + " or " +
+                                    std::to_string(one->columns));
         if (one->leading < int64_t(one->rows))
             return refuse(what, "a leading dimension of " + std::to_string(one->leading) +
                                     ", expected at least " + std::to_string(one->rows));
@@ -400,7 +401,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
         return refuse(what, "a workspace of " + std::to_string(workspace_bytes) + " bytes, expected " +
                                 std::to_string(algorithm.workspace));
     const auto stored = [](const char *which, const void *from, const Layout &layout) {
-        return Stored{which, from, layout.kind, int64_t(layout.rows), int64_t(layout.columns), layout.leading, 0};
+        return Stored{which,          from, layout.kind, int64_t(layout.rows), int64_t(layout.columns),
+                      layout.leading, 0};
     };
     const Stored of_a = stored("A", a, product.a), of_b = stored("B", b, product.b),
                  of_d = stored("D", d, product.d);
