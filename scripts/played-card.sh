@@ -3,7 +3,7 @@
 #
 #     bash scripts/played-card.sh FOLDER COMMAND..
 #
-# FOLDER is where the played driver, cuBLAS and cuRAND are built, and candle's kernels as they are first called. What is played, and
+# FOLDER is where the played driver, cuBLAS, cuBLASLt and cuRAND are built, and candle's kernels as they are first called. What is played, and
 # what else can be asked for by the environment: the head of crates/skn-kernels/tests/card/driver.cpp. NVRTC is NVIDIA's own.
 #
 # Needs a C++ compiler (CXX), Python (PYTHON), and CUDA 13's headers and libraries in CUDA_HOME: those of scripts/cuda-toolchain.sh do.
@@ -49,8 +49,10 @@ if [ "$(cat "$folder/made" 2>/dev/null)" != "$made" ]; then
     library libcuda.so.1 driver.cpp -O2 -march=native -ffp-contract=off "-Wl,--version-script=$folder/cuda.map" -ldl
     # A program asks for the name of the library as the version of its functions.
     echo 'libcublas.so.13 { global: cublas*; local: *; };' >"$folder/cublas.map"
+    echo 'libcublasLt.so.13 { global: cublasLt*; local: *; };' >"$folder/cublasLt.map"
     echo 'libcurand.so.10 { global: curand*; local: *; };' >"$folder/curand.map"
     library libcublas.so.13 blas.cpp -O3 -march=native "-Wl,--version-script=$folder/cublas.map" "$folder/libcuda.so.1"
+    library libcublasLt.so.13 blas_lt.cpp -O3 -march=native "-Wl,--version-script=$folder/cublasLt.map" "$folder/libcuda.so.1"
     library libcurand.so.10 random.cpp -O2 "-Wl,--version-script=$folder/curand.map" "$folder/libcuda.so.1"
     echo "$made" >"$folder/made"
 fi

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use skn_kernels::{
     Activation, AttentionForm, Backend, Dropout, LayerNorm, Linear, Packing, Precision, RmsNorm, Rotary,
-    RowSelection, Sees, SelfAttention, attention, dropout, gated, select_rows, zeros_on,
+    RowSelection, Sees, SelfAttention, attention, dropout, gated, launches, select_rows, zeros_on,
 };
 use skn_random::{Key, Purpose};
 
@@ -90,11 +90,57 @@ pub(crate) fn check(table: &mut Table, device: &Device, seed: u64, short: bool) 
     if Backend::of(device).multiplies_in(Precision::Tf32) {
         check_tf32(table, device, seed, short);
     }
+    for precision in Precision::ALL.into_iter().filter(|&it| Backend::of(device).multiplies_in(it)) {
+        check_again(table, device, seed, precision);
+    }
+}
+
+/// Makes the same product again and again, whose inner side is long enough to be summed up in parts: its bits must not depend on the
+/// run. And tells whether the device added the bias in the product's own call.
+fn check_again(table: &mut Table, device: &Device, seed: u64, precision: Precision) {
+    const TIMES: usize = 5;
+    let what = format!("linear, {}, {TIMES} times", precision.name());
+    let made = || -> Result<(Vec<Vec<u32>>, u64)> {
+        let one = linear_again(precision);
+        let variables = variables(&one, device, Key::new(seed, Purpose::Corpus))?;
+        let before = launches();
+        let found = (0..TIMES).map(|_| {
+            let values = (one.run)(&variables)?.flatten_all()?.to_vec1::<f32>()?;
+            Ok(values.into_iter().map(f32::to_bits).collect())
+        });
+        Ok((found.collect::<Result<_>>()?, launches() - before))
+    };
+    match made() {
+        Err(error) => table.fail(what, error),
+        Ok((found, launched)) => {
+            let others = found.iter().filter(|it| **it != found[0]).count();
+            table.check(&what, format!("{others} with other bits"), "none", others == 0);
+            if Backend::of(device) == Backend::Cuda {
+                let biases = format!("{} of {TIMES}", TIMES as u64 - launched.min(TIMES as u64));
+                table.tell(format!("{what}, biases added by the product"), biases, "");
+            }
+        }
+    }
+}
+
+fn linear_again(precision: Precision) -> Case {
+    let [rows, inputs, outputs] = [9, 1537, 68];
+    let shapes: [(&[usize], f32); 3] =
+        [(&[rows, inputs], 1.0), (&[outputs, inputs], reach(inputs)), (&[outputs], 1.0)];
+    case(format!("{rows} x {inputs} x {outputs}"), &shapes, move |variables| {
+        let [x, weight, bias] = [0, 1, 2].map(|input| variables[input].as_detached_tensor());
+        let layer = Linear::new(weight, Some(bias))?.with_precision(precision);
+        layer.forward(&x, Activation::Identity)
+    })
 }
 
 /// Compares products in tf32, which the CPU has not, with its f32: they must be off by more than f32 is, and not by much more.
 fn check_tf32(table: &mut Table, device: &Device, seed: u64, short: bool) {
-    let [cases, reference] = [Precision::Tf32, Precision::F32].map(|precision| linear_bf16(short, precision));
+    let [cases, reference] = [Precision::Tf32, Precision::F32].map(|precision| {
+        let mut cases = linear_bf16(short, precision);
+        cases.extend(linear_views(precision, FROZEN));
+        cases
+    });
     let what = format!("linear, tf32, {} cases", cases.len());
     match compare_with(&cases, &reference, device, seed) {
         Err(error) => table.fail(what, error),
@@ -132,17 +178,10 @@ pub(crate) struct Measured {
 }
 
 fn measure(case: &Case, device: &Device, key: Key) -> Result<Measured> {
-    let random = |(layer, (shape, reach)): (usize, &(Vec<usize>, f32))| {
-        let (mut rng, count) = (key.layer(layer as u32).rng(), shape.iter().product());
-        let next = || ((rng.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0) * reach;
-        let values: Vec<f32> = std::iter::repeat_with(next).take(count).collect();
-        Tensor::from_vec(values, &shape[..], device)
-    };
-    let variables = case.inputs.iter().enumerate().map(|input| Var::from_tensor(&random(input)?));
-    let variables = variables.collect::<Result<Vec<_>>>()?;
+    let variables = variables(case, device, key)?;
     let values = (case.run)(&variables)?;
     // A number that depends on every element in its own way.
-    let weights = random((case.inputs.len(), &(values.dims().to_vec(), 1.0)))?;
+    let weights = random(values.dims(), 1.0, device, key.layer(case.inputs.len() as u32))?;
     let gradients = (&values * weights)?.sum_all()?.backward()?;
     let gradients =
         variables.iter().map(|variable| gradients.get(variable).map(|it| it.to_device(&Device::Cpu)));
@@ -150,10 +189,28 @@ fn measure(case: &Case, device: &Device, key: Key) -> Result<Measured> {
     Ok(Measured { values: values.detach().to_device(&Device::Cpu)?, gradients })
 }
 
+/// The inputs of a case.
+fn variables(case: &Case, device: &Device, key: Key) -> Result<Vec<Var>> {
+    let variable = |(layer, (shape, reach)): (usize, &(Vec<usize>, f32))| {
+        Var::from_tensor(&random(shape, *reach, device, key.layer(layer as u32))?)
+    };
+    case.inputs.iter().enumerate().map(variable).collect()
+}
+
+/// Numbers that go so far from 0.
+fn random(shape: &[usize], reach: f32, device: &Device, key: Key) -> Result<Tensor> {
+    let (mut rng, count) = (key.rng(), shape.iter().product());
+    let next = || ((rng.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0) * reach;
+    let values: Vec<f32> = std::iter::repeat_with(next).take(count).collect();
+    Tensor::from_vec(values, shape, device)
+}
+
 fn operations(short: bool) -> Vec<Operation> {
     vec![
         Operation::new("linear", linear(short)),
         Operation::bf16("linear, bf16", BF16, |precision| linear_bf16(short, precision)),
+        Operation::new("linear, views", linear_views(Precision::F32, &[0b001, 0b101, 0b110, 0b111])),
+        Operation::bf16("linear, views, bf16", BF16, |precision| linear_views(precision, FROZEN)),
         Operation::new("linear, made for another thread", linear_elsewhere(Precision::F32)),
         Operation::bf16("linear, made for another thread, bf16", BF16, linear_elsewhere),
         Operation::new("two linear layers, gated", linear_gated(short, Precision::F32)),
@@ -235,6 +292,49 @@ fn linear_bf16(short: bool, precision: Precision) -> Vec<Case> {
         })
     };
     sizes.iter().map(|&size| one(size)).collect()
+}
+
+/// What trains beside a frozen weight: one that trains is multiplied in f32.
+const FROZEN: &[usize] = &[0b001, 0b101];
+
+/// Views into larger tensors, so that each begins anywhere, and weights that are stored as their transpose; a bias is at the places
+/// where a product can add it, and at others. And no rows at all, of which nothing comes.
+fn linear_views(precision: Precision, masks: &[usize]) -> Vec<Case> {
+    let one = |[rows, inputs, outputs]: [usize; 3], skipped: usize, is_turned: bool, mask: usize| {
+        let turned = if is_turned { ", weight turned" } else { "" };
+        let name = format!(
+            "{rows} x {inputs} x {outputs}, from place {skipped} on{turned}, trained {mask:03b}, {}",
+            precision.name()
+        );
+        // What is cut off lies before the rest, in one piece.
+        let weight: &[usize] =
+            if is_turned { &[inputs + skipped, outputs] } else { &[outputs + skipped, inputs] };
+        let shapes: [(&[usize], f32); 3] =
+            [(&[rows + skipped, inputs], 1.0), (weight, reach(inputs)), (&[outputs + skipped], 1.0)];
+        case(name, &shapes, move |variables| {
+            let behind = |input: usize| {
+                let whole = trained(&variables[input], mask >> input & 1 == 1);
+                whole.narrow(0, skipped, whole.dim(0)? - skipped)
+            };
+            let (x, weight, bias) = (behind(0)?, behind(1)?, behind(2)?);
+            let weight = if is_turned { weight.t()? } else { weight };
+            let layer = Linear::new(weight, Some(bias))?.with_precision(precision);
+            let nothing = layer.forward(&x.narrow(0, 0, 0)?, Activation::Identity)?;
+            if nothing.dims() != [0, outputs] {
+                candle_core::bail!("expected nothing of no rows, found {:?}", nothing.dims());
+            }
+            layer.forward(&x, Activation::Identity)
+        })
+    };
+    let mut cases = Vec::new();
+    for size in [[1, 1, 1], [5, 19, 35], [1, 40, 3], [7, 3, 1], [14, 64, 36]] {
+        for skipped in [0, 1, 4, 7] {
+            for is_turned in [false, true] {
+                cases.extend(masks.iter().map(|&mask| one(size, skipped, is_turned, mask)));
+            }
+        }
+    }
+    cases
 }
 
 /// What another thread makes, once it has waited for it: each has a stream of its own on a card.
@@ -650,7 +750,7 @@ mod tests {
             let found = compare(&operation.cases, &Device::Cpu, 3).unwrap();
             assert_eq!((found.values, found.gradients), (0.0, 0.0), "{}: {found}", operation.name);
         }
-        assert_eq!(cases, 404);
+        assert_eq!(cases, 644);
     }
 
     /// What is compared depends on the seed, and a result that is off is seen.

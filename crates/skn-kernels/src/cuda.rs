@@ -1,11 +1,11 @@
 //! Kernels for GPUs, and what launches them.
 //!
 //! The kernels are CUDA C++ (`cuda/kernels/`), embedded, and compiled by NVRTC, a file when a device first needs it. Matrix products are
-//! cuBLAS's. The same files are compiled for the host by the tests, where a program plays blocks and threads
+//! cuBLASLt's. The same files are compiled for the host by the tests, where a program plays blocks and threads
 //! ([`play_on_host`]): then every operation of this crate on CPU tensors is computed by them.
 //!
 //! Sums inside a kernel have an order that depends on nothing but their length, and no float is added atomically. Matrix
-//! products are cuBLAS's, which may choose another order of sums for another number of rows.
+//! products are cuBLASLt's, which may choose another order of sums for another number of rows.
 
 #[cfg(any(test, feature = "cuda"))]
 mod architecture;
@@ -15,6 +15,8 @@ mod device;
 mod elementwise;
 mod launch;
 mod linear;
+#[cfg(feature = "cuda")]
+mod lt;
 mod node;
 mod norm;
 mod player;

@@ -7,7 +7,7 @@ thread_local! {
 }
 
 /// How many kernels of ours this thread has launched, on a card or where [`play_on_host`](crate::play_on_host) was called. Products,
-/// which are cuBLAS's, and what candle launches are not counted. Tests count by it what a pass launches.
+/// which are cuBLASLt's, with the biases that they add, and what candle launches are not counted. Tests count by it what a pass launches.
 pub fn launches() -> u64 {
     LAUNCHES.get()
 }

@@ -1,23 +1,18 @@
 //! Launches on a card.
-#![allow(unsafe_code)] // memory that a kernel or a product writes as a whole, the launch itself, cuBLAS, and what NVRTC knows
+#![allow(unsafe_code)] // memory that a kernel writes as a whole, the launch itself, and what NVRTC knows
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::cuda_backend::cudarc::cublas::result::gemm_ex;
-use candle_core::cuda_backend::cudarc::cublas::sys::{
-    cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType,
-};
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DevicePtr, DevicePtrMut, LaunchArgs, LaunchConfig, PushKernelArg,
+    CudaSlice, CudaView, LaunchArgs, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::sys::{nvrtcGetNumSupportedArchs, nvrtcGetSupportedArchs};
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
-use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, Tensor, bail};
-use half::bf16;
+use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, bail};
 
 use super::architecture::{multiplies_in, newest};
 use super::launch::{Argument, Launch, Made, Output};
@@ -173,99 +168,6 @@ pub(super) fn nothing(device: &CudaDevice) -> Result<Storage> {
     Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(device.alloc_zeros::<f32>(1)?, device.clone())))
 }
 
-/// `a b` of `a` `[rows, inner]` and `b` `[inner, columns]`, each a matrix in one piece or the transpose of one: both bf16 for that
-/// precision, else f32. Sums and the result `[rows, columns]` are f32. None of the three sides may be 0.
-pub(super) fn product(device: &CudaDevice, [a, b]: [&Tensor; 2], precision: Precision) -> Result<Storage> {
-    // f32 is f32: tf32 is a compute type that has to be asked for, since the handle's math mode is the default one, which takes
-    // nothing off what is asked for. We don't leave that to candle's product: it asks for another type where a switch of the process
-    // is on (`set_gemm_reduced_precision_f32`), and for the algorithm CUBLAS_GEMM_DEFAULT_TENSOR_OP, which is there to allow tensor
-    // cores.
-    let exact = cublasComputeType_t::CUBLAS_COMPUTE_32F;
-    match precision {
-        Precision::F32 => multiplied::<f32>(device, [a, b], cudaDataType::CUDA_R_32F, exact),
-        Precision::Tf32 => {
-            let compute = cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32;
-            multiplied::<f32>(device, [a, b], cudaDataType::CUDA_R_32F, compute)
-        }
-        Precision::Bf16 => multiplied::<bf16>(device, [a, b], cudaDataType::CUDA_R_16BF, exact),
-    }
-}
-
-fn multiplied<T: CudaDType>(
-    device: &CudaDevice,
-    [a, b]: [&Tensor; 2],
-    kind: cudaDataType,
-    compute: cublasComputeType_t,
-) -> Result<Storage> {
-    let ((rows, inner), columns) = (a.dims2()?, b.dim(1)?);
-    let held = [a.storage_and_layout(), b.storage_and_layout()];
-    let [Storage::Cuda(of_a), Storage::Cuda(of_b)] = [&*held[0].0, &*held[1].0] else {
-        bail!("product: expected both tensors on one card, found one elsewhere");
-    };
-    expect_on(device, of_a, "product")?;
-    expect_on(device, of_b, "product")?;
-    let (from_a, from_b) = (held[0].1.start_offset(), held[1].1.start_offset());
-    let read_a = of_a.as_cuda_slice::<T>()?.slice(from_a..from_a + a.elem_count());
-    let read_b = of_b.as_cuda_slice::<T>()?.slice(from_b..from_b + b.elem_count());
-    // SAFETY: the product writes every place.
-    let mut out = unsafe { device.alloc::<f32>(rows * columns) }?;
-    let (m, n, k) = (side(columns)?, side(rows)?, side(inner)?);
-    // cuBLAS counts by columns: it sees the transposes of our matrices, and makes that of the product.
-    let ((turn_a, stride_a), (turn_b, stride_b)) = (stored(a)?, stored(b)?);
-    let (one, zero) = (1f32, 0f32);
-    {
-        let stream = device.cuda_stream();
-        let ((a, _a), (b, _b)) = (read_a.device_ptr(&stream), read_b.device_ptr(&stream));
-        let (out, _out) = out.device_ptr_mut(&stream);
-        // SAFETY: the sides are those of three matrices in one piece, whose memory is held until the call is queued.
-        unsafe {
-            gemm_ex(
-                *device.cublas_handle().handle(),
-                turn_b,
-                turn_a,
-                m,
-                n,
-                k,
-                (&raw const one).cast(),
-                b as *const _,
-                kind,
-                stride_b,
-                a as *const _,
-                kind,
-                stride_a,
-                (&raw const zero).cast(),
-                out as *mut _,
-                cudaDataType::CUDA_R_32F,
-                m,
-                compute,
-                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
-            )
-        }
-        .map_err(|error| Error::Msg(format!("product: {error:?}")))?;
-    }
-    Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(out, device.clone())))
-}
-
-/// A side of a matrix as cuBLAS counts.
-fn side(number: usize) -> Result<i32> {
-    match i32::try_from(number) {
-        Ok(number) => Ok(number),
-        Err(_) => Err(Error::Msg(format!("product: expected sides below 2^31, found {number}"))),
-    }
-}
-
-/// Whether a matrix is stored as it is or as its transpose, and the length of what lies in one piece.
-fn stored(matrix: &Tensor) -> Result<(cublasOperation_t, i32)> {
-    let (rows, columns) = matrix.dims2()?;
-    if matrix.is_contiguous() {
-        return Ok((cublasOperation_t::CUBLAS_OP_N, side(columns)?));
-    }
-    if matrix.is_fortran_contiguous() {
-        return Ok((cublasOperation_t::CUBLAS_OP_T, side(rows)?));
-    }
-    bail!("product: expected a matrix in one piece, found strides {:?}", matrix.stride());
-}
-
 /// A card's name and compute capability.
 pub(crate) fn card(device: &CudaDevice) -> Result<String> {
     let stream = device.cuda_stream();
@@ -282,7 +184,7 @@ pub(crate) fn too_old(device: &CudaDevice, precision: Precision) -> Result<Optio
 }
 
 /// Refuses what lies on another card.
-fn expect_on(device: &CudaDevice, storage: &CudaStorage, what: &str) -> Result<()> {
+pub(super) fn expect_on(device: &CudaDevice, storage: &CudaStorage, what: &str) -> Result<()> {
     let (expected, found) = (device.location(), storage.device().location());
     if expected != found {
         bail!("{what}: expected all tensors on {expected:?}, found one on {found:?}");

@@ -1,11 +1,12 @@
-//! Linear layers: the product by cuBLAS, then bias and activation in one pass over it.
+//! Linear layers. A bias that nothing follows is added by the product itself, others by the kernel of the activation, in one pass over
+//! the product: cuBLASLt has no GELU by erf and no SiLU, and its ReLU promises nothing of what is no number, which ours lets through.
 
 use candle_core::{Result, Tensor, bail};
 
 use super::elementwise::code;
 use super::launch::{Launch, Made, THREADS, blocks, warps};
 use super::node::{of_three, of_two};
-use super::product::{product, product_through, product_with};
+use super::product::{Product, product, product_and_bias, product_through, product_with};
 use super::run::zeros;
 use super::weight::OnCard;
 use crate::activation::Activation;
@@ -14,7 +15,7 @@ use crate::precision::Precision;
 
 /// See [`Linear::forward`].
 pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
-    // cuBLAS takes no columns out of wider rows.
+    // cuBLASLt is given no columns out of wider rows.
     let x = &x.contiguous()?;
     match layer.stored() {
         Weight::OnCard(weight) => frozen(layer, weight, x, activation),
@@ -27,8 +28,8 @@ pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Res
 fn frozen(layer: &Linear, weight: &OnCard, x: &Tensor, activation: Activation) -> Result<Tensor> {
     let (operand, precision, bias) = (weight.operand()?.clone(), weight.precision, layer.bias());
     let tracked = [x, bias].map(Tensor::track_op);
-    let plain = product_with(&x.detach(), &operand, precision)?;
-    let Finished { made, kept } = finished(&plain, bias, activation, tracked.contains(&true))?;
+    let factors = [&x.detach(), &operand];
+    let Finished { made, kept } = finished(factors, precision, bias, activation, tracked.contains(&true))?;
     of_two("linear", [x, bias], made, move |_, _, gradient| {
         let gradient = through_activation(kept.as_ref(), gradient, activation)?;
         let of_x = tracked[0].then(|| product_through(&gradient, &operand, precision)).transpose()?;
@@ -52,8 +53,9 @@ const ELSEWHERE: &str = "linear: expected a weight on the device of its input, f
 fn trained(layer: &Linear, weight: &Tensor, x: &Tensor, activation: Activation) -> Result<Tensor> {
     let bias = layer.bias();
     let tracked = [x, weight, bias].map(Tensor::track_op);
-    let plain = product_with(&x.detach(), &weight.detach(), Precision::F32)?;
-    let Finished { made, kept } = finished(&plain, bias, activation, tracked.contains(&true))?;
+    let factors = [&x.detach(), &weight.detach()];
+    let Finished { made, kept } =
+        finished(factors, Precision::F32, bias, activation, tracked.contains(&true))?;
     of_three("linear", [x, weight, bias], made, move |[x, weight, _], _, gradient| {
         let gradient = through_activation(kept.as_ref(), gradient, activation)?;
         let of_x = tracked[0].then(|| product_through(&gradient, weight, Precision::F32)).transpose()?;
@@ -70,7 +72,20 @@ struct Finished {
 }
 
 /// A product with its bias after an activation. Nothing of nothing.
-fn finished(plain: &Tensor, bias: &Tensor, activation: Activation, tracked: bool) -> Result<Finished> {
+fn finished(
+    [x, weight]: [&Tensor; 2],
+    precision: Precision,
+    bias: &Tensor,
+    activation: Activation,
+    tracked: bool,
+) -> Result<Finished> {
+    let plain = match activation {
+        Activation::Identity => match product_and_bias(x, weight, precision, bias)? {
+            Product::Biased(made) => return Ok(Finished { made, kept: None }),
+            Product::Bare(plain) => plain,
+        },
+        _ => product_with(x, weight, precision)?,
+    };
     let (count, columns) = (plain.elem_count(), bias.elem_count());
     if count == 0 {
         return Ok(Finished { made: Made::nothing(plain.shape(), plain.device())?, kept: None });
@@ -79,7 +94,7 @@ fn finished(plain: &Tensor, bias: &Tensor, activation: Activation, tracked: bool
     let [made, kept] = Launch::new("bias_activation", blocks(count), THREADS)
         .output(plain.shape())
         .output_if(keeps, plain.shape())
-        .tensor(plain)?
+        .tensor(&plain)?
         .tensor(bias)?
         .u64(count)
         .u32(columns)?

@@ -1,38 +1,66 @@
-//! Matrix products.
+//! Matrix products: all that there are go through one function.
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 
-#[cfg(feature = "cuda")]
 use super::launch::Made;
 use super::run::zeros;
+use crate::cpu::with_slices;
 use crate::precision::Precision;
 
-/// `a b` of `a` `[rows, inner]` and `b` `[inner, columns]`, in f32: cuBLAS's. Where the host plays, it is the processor's, whose rows
+/// A product that was asked for with a bias.
+pub(super) enum Product {
+    /// With it.
+    Biased(Made),
+    /// Without: there is nothing to multiply, or no algorithm that adds one.
+    Bare(Tensor),
+}
+
+/// `a b` of `a` `[rows, inner]` and `b` `[inner, columns]`, in f32: cuBLASLt's. Where the host plays, it is the processor's, whose rows
 /// don't depend on each other, so that the kernels around it can be seen to keep that.
 pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    multiplied(a, b, Precision::F32)
+    alone(a, b, Precision::F32)
 }
 
 /// `x weight^T` of `x` `[rows, inner]` and a weight `[columns, inner]`, which is in bf16 for that precision, else in f32. Sums and the
 /// result are f32.
 pub(super) fn product_with(x: &Tensor, weight: &Tensor, precision: Precision) -> Result<Tensor> {
-    multiplied(x, &weight.t()?, precision)
+    alone(x, &weight.t()?, precision)
+}
+
+/// The same with a bias `[columns]` added in the same call, where that can be.
+pub(super) fn product_and_bias(
+    x: &Tensor,
+    weight: &Tensor,
+    precision: Precision,
+    bias: &Tensor,
+) -> Result<Product> {
+    multiplied(x, &weight.t()?, precision, Some(bias))
 }
 
 /// `x weight` of `x` `[rows, inner]` and a weight `[inner, columns]`; as above.
 pub(super) fn product_through(x: &Tensor, weight: &Tensor, precision: Precision) -> Result<Tensor> {
-    multiplied(x, weight, precision)
+    alone(x, weight, precision)
 }
 
-fn multiplied(a: &Tensor, b: &Tensor, precision: Precision) -> Result<Tensor> {
+fn alone(a: &Tensor, b: &Tensor, precision: Precision) -> Result<Tensor> {
+    match multiplied(a, b, precision, None)? {
+        Product::Bare(product) => Ok(product),
+        Product::Biased(_) => bail!("product: expected one without a bias"),
+    }
+}
+
+fn multiplied(a: &Tensor, b: &Tensor, precision: Precision, bias: Option<&Tensor>) -> Result<Product> {
     let [rows, inner, columns] = [a.dim(0)?, a.dim(1)?, b.dim(1)?];
     if b.dim(0)? != inner {
         bail!("product: expected [{inner}, columns] on the right, found {:?}", b.dims());
     }
-    if [rows, inner, columns].contains(&0) {
-        return zeros((rows, columns), a.device());
+    if let Some(bias) = bias.filter(|bias| bias.dims() != [columns]) {
+        bail!("product: expected a bias [{columns}], found {:?}", bias.dims());
     }
-    // cuBLAS reads a matrix or its transpose.
+    if [rows, inner, columns].contains(&0) {
+        return zeros((rows, columns), a.device()).map(Product::Bare);
+    }
+    // cuBLASLt reads a matrix or its transpose.
     let whole = |x: &Tensor| match x.is_contiguous() || x.is_fortran_contiguous() {
         true => Ok(x.clone()),
         false => x.contiguous(),
@@ -43,14 +71,30 @@ fn multiplied(a: &Tensor, b: &Tensor, precision: Precision) -> Result<Tensor> {
     };
     let (a, b) = (read(a)?, read(b)?);
     match a.device() {
-        Device::Cpu => crate::cpu::product_of(&as_read(&a, precision)?, &as_read(&b, precision)?),
+        Device::Cpu => {
+            let product = crate::cpu::product_of(&as_read(&a, precision)?, &as_read(&b, precision)?)?;
+            match bias {
+                Some(bias) => plus(&product, bias).map(Product::Biased),
+                None => Ok(Product::Bare(product)),
+            }
+        }
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => {
-            let storage = super::device::product(device, [&a, &b], precision)?;
-            Ok(Made { storage, shape: (rows, columns).into() }.tensor())
+            let found = super::lt::product(device, [&a, &b], precision, bias)?;
+            let made = Made { storage: found.storage, shape: (rows, columns).into() };
+            Ok(if found.has_bias { Product::Biased(made) } else { Product::Bare(made.tensor()) })
         }
         device => bail!("product: {device:?} multiplies nothing"),
     }
+}
+
+/// A product on the host, which has elements, with its bias.
+fn plus(product: &Tensor, bias: &Tensor) -> Result<Made> {
+    let sums = with_slices([product, bias], |[product, bias]| {
+        let rows = product.chunks_exact(bias.len());
+        Ok(rows.flat_map(|row| row.iter().zip(bias).map(|(sum, bias)| sum + bias)).collect::<Vec<_>>())
+    })?;
+    Ok(Made { storage: Storage::Cpu(CpuStorage::F32(sums)), shape: product.shape().clone() })
 }
 
 /// The numbers that a card multiplies, in f32.

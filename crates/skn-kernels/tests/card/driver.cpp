@@ -21,6 +21,7 @@
 //   SKN_CARD_ORDER          0 to 2, the order of threads (player.cpp)
 //   SKN_CARD_PTX            to play our kernels as PTX too
 //   SKN_CARD_WITHOUT_POOLS  to play a card without memory pools, on which memory of no bytes is an error
+//   SKN_CARD_WITHOUT_BIASES to play a cuBLASLt that has no algorithm that adds a bias (blas_lt.cpp)
 //   SKN_CARD_SAYS           to be told at the end what was launched
 //   SKN_CARD_ABORTS         to end the program where the card breaks, for a debugger
 
