@@ -164,6 +164,8 @@ fn a_replay_refuses_what_a_pass_refuses() {
         model.forward(sequences(&wrong.packed()), &Pass::default(), &mut NoHook).unwrap();
     }
     wrong.texts[0][3] = case.config.vocab_size as u32;
+    let before = uploads();
     let error = model.forward(sequences(&wrong.packed()), &Pass::default(), &mut NoHook).unwrap_err();
     assert!(error.to_string().contains("token id"), "{error}");
+    assert_eq!(uploads(), before, "they were looked at before they were written over others");
 }
