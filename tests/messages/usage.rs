@@ -69,7 +69,9 @@ fn a_device_that_was_not_built_in() {
     let mut user = Reader::new(Desk::original(), "device", "Devices and precisions that can not be had.");
     user.told("A GPU", "skn-train --data data/raw/sst2 --out run --device cuda:0", 5);
     user.told("A precision of GPUs", "skn-train --data data/raw/sst2 --out run --device cpu --dtype tf32", 2);
-    user.finish(2);
+    let graphs = "skn-predict --model demo --task sentiment --input texts --cuda-graphs";
+    user.told("Graphs of GPUs", graphs, 5);
+    user.finish(3);
 }
 
 #[test]

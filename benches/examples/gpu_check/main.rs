@@ -7,6 +7,7 @@
 //!
 //! - Each operation of `skn-kernels` on fresh random numbers, values and gradients, next to the CPU.
 //! - What probing takes of activations on the device: the CPU's bits, and how fast.
+//! - Passes that are replayed as CUDA graphs: the bits of plain ones.
 //! - `--golden`: the golden case in this folder.
 //! - RoBERTa-base's shape: logits and gradients next to the CPU, then times; `--peers`, last, is what starts
 //!   `benches/peers/gpu.py`, to take turns with it.
@@ -20,6 +21,7 @@
 mod chain;
 mod difference;
 mod golden;
+mod graphs;
 mod operations;
 mod peers;
 mod reductions;
@@ -103,6 +105,7 @@ impl Asked {
         table.tell("device, seed", format!("{}, {}", self.device, self.seed), "");
         operations::check(&mut table, device, self.seed, self.short);
         reductions::check(&mut table, device, self.seed, self.short);
+        graphs::check(&mut table, device, self.seed);
         if let Some(golden) = &self.golden {
             golden::check(&mut table, device, golden);
         }

@@ -19,6 +19,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("controls", "--draws"),
     ("counts", "-a"),
     ("csv", "--csv"),
+    ("cuda_graphs", "--cuda-graphs"),
     ("data", "--data"),
     ("delimiter", "--delimiter"),
     ("dense", "--dense"),

@@ -43,6 +43,11 @@ impl Backend {
         self == Self::Cuda
     }
 
+    /// Whether work can be captured and replayed there ([`Graphs`](crate::Graphs)).
+    pub fn replays(self) -> bool {
+        self == Self::Cuda
+    }
+
     /// Whether frozen weights may be read when they are first used ([`Linear::deferred`](crate::Linear::deferred)), and are kept only
     /// as products need them: packed on the CPU, in the precision of the products on a GPU.
     pub fn defers_weights(self) -> bool {

@@ -11,6 +11,8 @@
 mod architecture;
 mod attention;
 #[cfg(feature = "cuda")]
+mod captured;
+#[cfg(feature = "cuda")]
 mod device;
 mod elementwise;
 mod launch;
@@ -39,6 +41,8 @@ use crate::rms_norm::RmsNorm;
 use crate::rotary::Turned;
 use crate::row_groups::{ColumnNumbers, Misfit, RowGroups, RowNumbers, RowRuns};
 use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
+#[cfg(feature = "cuda")]
+pub(crate) use captured::{Captured, uploaded, uploaded_over};
 #[cfg(feature = "cuda")]
 pub(crate) use device::{card, too_old};
 pub use player::play_on_host;

@@ -1,9 +1,10 @@
-//! How many kernels were launched.
+//! How many kernels were launched, and how much work replayed.
 
 use std::cell::Cell;
 
 thread_local! {
     static LAUNCHES: Cell<u64> = const { Cell::new(0) };
+    static REPLAYS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// How many kernels of ours this thread has launched, on a card or where [`play_on_host`](crate::play_on_host) was called. Products,
@@ -14,4 +15,13 @@ pub fn launches() -> u64 {
 
 pub(crate) fn count_launch() {
     LAUNCHES.set(LAUNCHES.get() + 1);
+}
+
+/// How often this thread has replayed what was captured ([`Graphs`](crate::Graphs)). Tests count by it what is computed so.
+pub fn replays() -> u64 {
+    REPLAYS.get()
+}
+
+pub(crate) fn count_replay() {
+    REPLAYS.set(REPLAYS.get() + 1);
 }

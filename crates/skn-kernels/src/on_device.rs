@@ -50,9 +50,10 @@ impl<T> Made<T> {
     }
 }
 
-/// Waits for what all threads have queued on a card.
+/// Waits for what all threads have queued on a card. A card refuses that while one of them captures.
 #[cfg(feature = "cuda")]
-fn wait_for_others(device: &Device) -> Result<()> {
+pub(crate) fn wait_for_others(device: &Device) -> Result<()> {
+    let _alone = crate::noted::Alone::begin();
     match device {
         Device::Cuda(card) => card.cuda_stream().context().synchronize().map_err(candle_core::Error::wrap),
         _ => Ok(()),

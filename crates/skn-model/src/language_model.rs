@@ -5,11 +5,12 @@ use skn_kernels::Precision;
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::hook::Hook;
+use crate::hook::{Hook, NoHook};
 use crate::language_model::encoder::Encoder;
+use crate::language_model::graphs::Graphs;
 use crate::language_model::head::Head;
 use crate::language_model::supply::TensorSupply;
-use crate::language_model::trunk::{Trunk, first_read};
+use crate::language_model::trunk::{Trunk, first_read, reads_nothing};
 use crate::layout::Layout;
 use crate::pass::Pass;
 use crate::sequences::Sequences;
@@ -20,6 +21,7 @@ mod adapter;
 mod batch;
 mod embeddings;
 mod encoder;
+mod graphs;
 mod head;
 mod layer;
 mod norm;
@@ -41,6 +43,7 @@ pub struct LanguageModel {
     backbone: BTreeMap<String, Var>,
     tuning: Tuning,
     precision: Precision,
+    graphs: Option<Graphs>,
 }
 
 impl LanguageModel {
@@ -69,7 +72,17 @@ impl LanguageModel {
             backbone: supply.backbone,
             tuning: tuning.clone(),
             precision: Precision::default(),
+            graphs: None,
         })
+    }
+
+    /// The same model, whose passes over few rows are captured as CUDA graphs when batches of their lengths come again, and replayed
+    /// from then on: to the bit what a plain pass gives. Not those with gradients, dropout or a hook that reads anything. On devices that
+    /// replay nothing ([`skn_kernels::Backend::replays`]) every pass is a plain one. It never ran on a real card.
+    #[must_use]
+    pub fn with_graphs(mut self) -> Self {
+        self.graphs = Some(Graphs::new());
+        self
     }
 
     /// The same model, the products of its layers' frozen weights made in another precision, on devices that have it
@@ -78,6 +91,8 @@ impl LanguageModel {
     /// stay f32.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
+        // What was captured multiplies as before.
+        self.graphs = self.graphs.map(|_| Graphs::new());
         self.precision = precision;
         self.encoder.set_precision(precision);
         if let Ok(head) = &mut self.head {
@@ -166,9 +181,22 @@ impl LanguageModel {
     /// If a token is not in the vocabulary, a sequence has more rows than positions, the numbers of `batch` do not
     /// fit together, or the hook fails.
     pub fn forward(&self, batch: Sequences<'_>, pass: &Pass, hook: &mut dyn Hook) -> Result<Tensor> {
-        let trunk = Trunk::new(&self.encoder, batch, pass)?;
-        let plan = trunk.plan(hook)?;
-        trunk.finish(&plan, hook)
+        let forward = |hook: &mut dyn Hook| {
+            let trunk = Trunk::new(&self.encoder, batch, pass)?;
+            let plan = trunk.plan(hook)?;
+            trunk.finish(&plan, hook)
+        };
+        match &self.graphs {
+            Some(graphs) if self.is_fixed() && reads_nothing(self.encoder.layers.len(), hook) => {
+                graphs.forward(&self.encoder, batch, pass, || forward(&mut NoHook))
+            }
+            _ => forward(hook),
+        }
+    }
+
+    /// Whether nothing in it gets a gradient, and so nothing changes.
+    fn is_fixed(&self) -> bool {
+        self.parameters.is_empty() && self.backbone.is_empty()
     }
 
     /// As [`Self::forward`] with each of `hooks`, to the bit, but what they have in common is computed once: a pass
@@ -204,6 +232,9 @@ impl LanguageModel {
         hooks: &mut [&mut dyn Hook],
         mut each: impl FnMut(usize, Tensor) -> Result<(), E>,
     ) -> Result<(), E> {
+        if let [hook] = hooks {
+            return each(0, self.forward(batch, pass, *hook)?);
+        }
         let first_reads = hooks.iter().map(|hook| first_read(self.encoder.layers.len(), *hook));
         let mut order: Vec<(usize, usize)> = first_reads.zip(0..).collect();
         order.sort_unstable();

@@ -268,6 +268,23 @@ impl Session {
         PassOptions { part, ..self.pass(batch) }
     }
 
+    /// Refuses to go on where nothing can be captured as a CUDA graph.
+    ///
+    /// # Errors
+    /// If the device is no NVIDIA GPU.
+    pub(crate) fn require_graphs(&self) -> Result<()> {
+        let hint = match candle_core::utils::cuda_is_available() {
+            true => "use option `device` cuda, or leave it out",
+            false => "this program was built without CUDA; leave it out",
+        };
+        match self.device.is_cuda() {
+            true => Ok(()),
+            false => Err(SessionError::Device(format!(
+                "option `cuda_graphs`: expected an NVIDIA GPU, found the CPU; {hint}"
+            ))),
+        }
+    }
+
     /// The same, of texts that are no part of a task's data.
     pub(crate) fn pass(&self, batch: Option<NonZeroUsize>) -> PassOptions<'_> {
         let options = PassOptions { progress: self.progress(), ..PassOptions::new(&self.workers) };

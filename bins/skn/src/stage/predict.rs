@@ -103,6 +103,11 @@ pub struct Predict {
     #[arg(long)]
     flush: bool,
 
+    /// Replay passes over few tokens as CUDA graphs where texts of the same lengths come again, which spares launches; the same
+    /// answers. On NVIDIA's GPUs alone, and never tried on a real one
+    #[arg(long)]
+    cuda_graphs: bool,
+
     #[command(flatten)]
     at_once: AtOnce,
     #[command(flatten)]
@@ -263,7 +268,7 @@ impl Predict {
         (options.tuned.prepend_mask, options.tuned.verbalizer) = (self.prepend_mask, self.verbalizer);
         options.tuned.prompt_size = self.prompt_size.filter(|_| !tuned);
         (options.calibrated, options.threshold) = (self.calibrated, self.threshold);
-        options.batch = self.at_once.batch;
+        (options.batch, options.cuda_graphs) = (self.at_once.batch, self.cuda_graphs);
         options
     }
 

@@ -8,6 +8,7 @@ use super::rows::rows_on;
 use super::run::nothing;
 use crate::activation::Activation;
 use crate::mask::Dropout;
+use crate::noted::hold;
 use crate::packing::RowSelection;
 use crate::rotary::Turned;
 
@@ -100,10 +101,13 @@ pub(super) fn rotary(turned: Turned, x: &Tensor) -> Result<Tensor> {
 fn turn(turned: &Turned, x: &Tensor, back: bool) -> Result<Made> {
     let (rows, width) = x.dims2()?;
     let device = x.device();
+    let table = turned.table.on(device)?;
+    // A longer sequence replaces it.
+    hold(table);
     Launch::new("rotary", [rows.min(65_535) as u32, 1, 1], 128)
         .output(x.shape())
         .tensor(x)?
-        .tensor(turned.table.on(device)?)?
+        .tensor(table)?
         .tensor(&rows_on(&turned.rows, device)?.position)?
         .u32(rows)?
         .u32(width / turned.head_width)?

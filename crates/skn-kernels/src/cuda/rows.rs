@@ -9,7 +9,7 @@ use super::node::of_one;
 use super::run::nothing;
 use crate::on_device::{DeviceRows, OnDevice};
 use crate::packing::RowSelection;
-use crate::upload::upload;
+use crate::upload::{upload, upload_slice};
 
 /// Rows of a tile.
 const SIZES: [usize; 2] = [16, 32];
@@ -90,7 +90,7 @@ pub(crate) fn at_positions(table: &Tensor, rows: &RowSelection) -> Result<Tensor
 
 /// See [`rows_of`](crate::rows_of).
 pub(crate) fn of_numbers(table: &Tensor, numbers: &[u32]) -> Result<Tensor> {
-    picked(table, numbers.len(), || upload(numbers.to_vec(), numbers.len(), table.device()))
+    picked(table, numbers.len(), || upload_slice(numbers, numbers.len(), table.device()))
 }
 
 /// So many rows by their numbers. A card uploads, and launches, nothing for no elements.

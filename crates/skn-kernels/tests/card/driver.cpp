@@ -13,6 +13,10 @@
 //   candle's. They are played as PTX: ptx.py makes C++ of them when they are first launched.
 // - Each thread has a queue of its own (CU_STREAM_PER_THREAD). A thread that uses what another one has
 //   written, or writes or frees what it reads, is told, if nobody has waited for that one's queue.
+// - A stream is captured as a graph: what is queued then is checked, noted, and done when the graph is
+//   launched, each time. Memory that was asked for in a capture is there from its own node on to the node that
+//   frees it. What waits for the card, reads back, or reads the host's memory is refused in a capture; the
+//   last a card may allow, and read that memory at each launch, when it may be another one's.
 // - What a card would refuse is refused: an empty grid, more shared memory than was asked for, a thread with
 //   no context. What was read or written beside memory breaks the card for good.
 //
@@ -38,9 +42,11 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 
 namespace
 {
@@ -112,6 +118,8 @@ struct Allocation {
     // All that is mapped, its last page the one that nobody can use.
     unsigned char *whole;
     size_t mapped;
+    // Of a graph's memory: whether it is there now. Other memory always is.
+    bool of_graph = false, is_there = true;
 
     // Where nobody wrote beside it: of the page it begins in, and the few bytes behind it.
     bool is_whole() const
@@ -201,6 +209,9 @@ CUresult use(const char *what, Allocation &allocation, uint64_t queue, How how)
                                     std::to_string(allocation.bytes) +
                                     " bytes that this one uses, and nobody has waited for that");
     };
+    if (!allocation.is_there)
+        return break_card(what, std::to_string(allocation.bytes) +
+                                    " bytes of a graph that has not asked for them, or has freed them");
     if (!is_done(allocation.written, queue))
         return refused("writes");
     const Use now = {queue, ++things};
@@ -273,7 +284,7 @@ CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes, CUstream str
     memset(first, BESIDE, pages);
     memset(first + pages - filled, player::UNWRITTEN, bytes);
     const uint64_t from = reinterpret_cast<uint64_t>(first) + pages - filled;
-    allocations[from] = {from, bytes, {queue_of(stream), ++things}, {}, first, mapped};
+    allocations[from] = {from, bytes, {queue_of(stream), ++things}, {}, first, mapped, false, true};
     allocated++;
     bytes_now += bytes;
     bytes_most = bytes_now > bytes_most ? bytes_now : bytes_most;
@@ -281,17 +292,9 @@ CUresult allocate(const char *what, CUdeviceptr *out, size_t bytes, CUstream str
     return CUDA_SUCCESS;
 }
 
-CUresult release(const char *what, uint64_t from, CUstream stream)
+void unmap(std::map<uint64_t, Allocation>::iterator found)
 {
-    const auto found = allocations.find(from);
-    if (found == allocations.end())
-        return break_card(what, "expected the beginning of an allocation, found " + place(from));
-    if (const CUresult wrong = use(what, found->second, queue_of(stream), How::WRITES); wrong != CUDA_SUCCESS)
-        return wrong;
     const Allocation allocation = found->second;
-    if (!allocation.is_whole())
-        return break_card(what, "somebody wrote beside an allocation of " + std::to_string(allocation.bytes) +
-                                    " bytes");
     allocations.erase(found);
     bytes_now -= allocation.bytes;
     // Nobody may use it now, and no other memory comes to its place for a while.
@@ -302,9 +305,27 @@ CUresult release(const char *what, uint64_t from, CUstream stream)
         munmap(freed.front().whole, freed.front().mapped);
         freed.pop_front();
     }
-    return CUDA_SUCCESS;
 }
 
+CUresult release(const char *what, uint64_t from, CUstream stream)
+{
+    const auto found = allocations.find(from);
+    if (found == allocations.end())
+        return break_card(what, "expected the beginning of an allocation, found " + place(from));
+    if (const CUresult wrong = use(what, found->second, queue_of(stream), How::WRITES); wrong != CUDA_SUCCESS)
+        return wrong;
+    if (!found->second.is_whole())
+        return break_card(what, "somebody wrote beside an allocation of " +
+                                    std::to_string(found->second.bytes) + " bytes");
+    if (found->second.of_graph) {
+        // Its place stays the graph's.
+        memset(reinterpret_cast<void *>(from), player::UNWRITTEN, found->second.bytes);
+        found->second.is_there = false;
+        return CUDA_SUCCESS;
+    }
+    unmap(found);
+    return CUDA_SUCCESS;
+}
 // Streams and events
 
 std::set<const void *> streams, events;
@@ -327,6 +348,119 @@ CUresult expect_event(const char *what, CUevent event)
 #define TRY(call)                                                                                            \
     if (const CUresult result = (call); result != CUDA_SUCCESS)                                              \
     return result
+
+// Graphs
+
+// What is done at each launch, on the stream that it is launched on.
+using GraphNode = std::function<CUresult(CUstream)>;
+
+struct Graph {
+    std::vector<GraphNode> nodes;
+    // Memory that was asked for in the capture, and what of it is not freed at its end.
+    std::vector<uint64_t> memory;
+    std::set<uint64_t> left;
+    // Those that can be launched, and whether the graph itself is still somebody's.
+    unsigned instances = 0;
+    bool is_held = true;
+};
+
+// A stream that is captured.
+struct Capture {
+    std::unique_ptr<Graph> graph = std::make_unique<Graph>();
+    std::thread::id by = std::this_thread::get_id();
+    CUstreamCaptureMode mode;
+    bool is_valid = true;
+};
+
+struct Instance {
+    Graph *graph;
+    bool frees_first;
+};
+
+// By queue.
+std::map<uint64_t, Capture> captures;
+std::set<Graph *> graphs;
+std::set<Instance *> instances;
+
+Capture *capture_of(CUstream stream)
+{
+    const auto found = captures.find(queue_of(stream));
+    return found == captures.end() ? nullptr : &found->second;
+}
+
+CUresult refuse_in(Capture &capture, CUresult with, const char *what, const std::string &wrong)
+{
+    capture.is_valid = false;
+    return refuse(with, what, wrong + " in a capture");
+}
+
+// Notes what is done when the graph is launched.
+CUresult note(Capture &capture, GraphNode node)
+{
+    if (!capture.is_valid)
+        return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    capture.graph->nodes.push_back(std::move(node));
+    return CUDA_SUCCESS;
+}
+
+// Refuses what waits for a stream, where it is captured.
+CUresult expect_no_capture(const char *what, CUstream stream, const char *wrong)
+{
+    if (Capture *capture = capture_of(stream))
+        return refuse_in(*capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, what, wrong);
+    return CUDA_SUCCESS;
+}
+
+// Refuses what a thread may not do while it captures, or anybody while somebody captures for all.
+CUresult expect_free(const char *what)
+{
+    for (auto &entry : captures) {
+        const bool own = entry.second.by == std::this_thread::get_id();
+        if (entry.second.mode == CU_STREAM_CAPTURE_MODE_GLOBAL ||
+            (own && entry.second.mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))
+            return refuse_in(entry.second, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, what, "it may wait,");
+    }
+    return CUDA_SUCCESS;
+}
+
+// Frees what nobody can use any more.
+void let_go(Graph *graph)
+{
+    if (graph->is_held || graph->instances > 0)
+        return;
+    for (const uint64_t from : graph->memory)
+        if (const auto found = allocations.find(from); found != allocations.end())
+            unmap(found);
+    graphs.erase(graph);
+    delete graph;
+}
+
+CUresult allocate_in(Capture &capture, const char *what, CUdeviceptr *out, size_t bytes, CUstream stream)
+{
+    TRY(allocate(what, out, bytes, stream));
+    const uint64_t from = *out;
+    Allocation &allocation = allocations[from];
+    allocation.of_graph = true;
+    allocation.is_there = false;
+    capture.graph->memory.push_back(from);
+    capture.graph->left.insert(from);
+    return note(capture, [from](CUstream on) {
+        Allocation &its = allocations[from];
+        memset(reinterpret_cast<void *>(from), player::UNWRITTEN, its.bytes);
+        its.is_there = true;
+        its.written = {queue_of(on), ++things};
+        its.read.clear();
+        return CUDA_SUCCESS;
+    });
+}
+
+CUresult free_in(Capture &capture, const char *what, uint64_t from)
+{
+    if (capture.graph->left.erase(from) == 0)
+        return refuse_in(capture, CUDA_ERROR_INVALID_VALUE, what,
+                         "memory that was asked for elsewhere is freed");
+    return note(capture, [what, from](CUstream on) { return release(what, from, on); });
+}
 
 // Modules
 
@@ -605,8 +739,18 @@ CUresult read_parameters(const Function &function, void **from, std::vector<uint
             return refuse(CUDA_ERROR_INVALID_VALUE, name,
                           which + " has " + std::to_string(bytes) + " bytes in its PTX, in the source " +
                               std::to_string(place.bytes));
-        if (place.pointed != 0 && bits != 0)
-            TRY(expect_memory((function.name + ", " + which).c_str(), bits, place.pointed, place.pointed));
+    }
+    return CUDA_SUCCESS;
+}
+
+// What the parameters of ours point to is memory of the card.
+CUresult expect_parameters(const Function &function, const std::vector<uint64_t> &parameters)
+{
+    for (size_t i = 0; function.own != nullptr && i < parameters.size(); i++) {
+        const size_t pointed = function.own->places[i].pointed;
+        if (pointed != 0 && parameters[i] != 0)
+            TRY(expect_memory((function.name + ", parameter " + std::to_string(i)).c_str(), parameters[i],
+                              pointed, pointed));
     }
     return CUDA_SUCCESS;
 }
@@ -636,6 +780,9 @@ uint64_t microseconds_now()
     return uint64_t(now.tv_sec) * 1000000 + uint64_t(now.tv_nsec) / 1000;
 }
 
+CUresult run(Function &function, dim3 grid, dim3 block, unsigned shared, CUstream stream,
+             const std::vector<uint64_t> &parameters);
+
 CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUstream stream, void **from)
 {
     const char *name = function.name.c_str();
@@ -658,6 +805,19 @@ CUresult launch(Function &function, dim3 grid, dim3 block, unsigned shared, CUst
                           std::to_string(function.dynamic_shared));
     std::vector<uint64_t> parameters;
     TRY(read_parameters(function, from, parameters));
+    TRY(expect_parameters(function, parameters));
+    if (Capture *capture = capture_of(stream))
+        return note(*capture, [=, &function](CUstream on) {
+            TRY(expect_parameters(function, parameters));
+            return run(function, grid, block, shared, on, parameters);
+        });
+    return run(function, grid, block, shared, stream, parameters);
+}
+
+CUresult run(Function &function, dim3 grid, dim3 block, unsigned shared, CUstream stream,
+             const std::vector<uint64_t> &parameters)
+{
+    const char *name = function.name.c_str();
     std::vector<Allocation *> used;
     TRY(use_parameters(function, parameters, stream, used));
     player::Launch played = {};
@@ -708,6 +868,21 @@ bool played_card_holds(const char *what, const void *from, size_t bytes, size_t 
     const How how = written ? How::WRITES : How::READS;
     return expect_memory(what, address, bytes, aligned) == CUDA_SUCCESS &&
            use_memory(what, address, bytes, static_cast<CUstream>(stream), how) == CUDA_SUCCESS;
+}
+
+bool played_card_captures(void *stream)
+{
+    const std::lock_guard<std::recursive_mutex> locked(calls);
+    return capture_of(static_cast<CUstream>(stream)) != nullptr;
+}
+
+bool played_card_notes(void *stream, std::function<bool(void *)> done)
+{
+    const std::lock_guard<std::recursive_mutex> locked(calls);
+    Capture *capture = capture_of(static_cast<CUstream>(stream));
+    return capture != nullptr && note(*capture, [done = std::move(done)](CUstream on) {
+               return done(on) ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED;
+           }) == CUDA_SUCCESS;
 }
 
 bool played_card_has(const void *address)
@@ -840,6 +1015,9 @@ CUresult cuCtxDestroy_v2(CUcontext)
 CUresult cuCtxSynchronize()
 {
     READY("cuCtxSynchronize");
+    if (!captures.empty())
+        return refuse_in(captures.begin()->second, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "cuCtxSynchronize",
+                         "all streams are waited for");
     waited_of_all = ++things;
     return CUDA_SUCCESS;
 }
@@ -854,6 +1032,7 @@ CUresult cuStreamSynchronize(CUstream stream)
 {
     READY("cuStreamSynchronize");
     TRY(expect_stream("cuStreamSynchronize", stream));
+    TRY(expect_no_capture("cuStreamSynchronize", stream, "it is waited for"));
     wait_for(stream);
     return CUDA_SUCCESS;
 }
@@ -862,14 +1041,118 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned)
 {
     READY("cuStreamWaitEvent");
     TRY(expect_stream("cuStreamWaitEvent", stream));
+    TRY(expect_no_capture("cuStreamWaitEvent", stream, "events are not played"));
     return expect_event("cuStreamWaitEvent", event);
 }
 
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
 {
     READY("cuStreamIsCapturing");
-    *status = CU_STREAM_CAPTURE_STATUS_NONE;
-    return expect_stream("cuStreamIsCapturing", stream);
+    TRY(expect_stream("cuStreamIsCapturing", stream));
+    const Capture *capture = capture_of(stream);
+    *status = capture == nullptr    ? CU_STREAM_CAPTURE_STATUS_NONE
+              : capture->is_valid ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                  : CU_STREAM_CAPTURE_STATUS_INVALIDATED;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
+{
+    READY("cuStreamBeginCapture");
+    TRY(expect_stream("cuStreamBeginCapture", stream));
+    if (reinterpret_cast<uintptr_t>(stream) <= 1)
+        return refuse(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "cuStreamBeginCapture",
+                      "the default stream can not be captured");
+    if (capture_of(stream) != nullptr)
+        return refuse(CUDA_ERROR_ILLEGAL_STATE, "cuStreamBeginCapture", "the stream is captured already");
+    captures[queue_of(stream)].mode = mode;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *out)
+{
+    READY("cuStreamEndCapture");
+    TRY(expect_stream("cuStreamEndCapture", stream));
+    *out = nullptr;
+    Capture *capture = capture_of(stream);
+    if (capture == nullptr)
+        return refuse(CUDA_ERROR_ILLEGAL_STATE, "cuStreamEndCapture", "the stream is not captured");
+    if (capture->by != std::this_thread::get_id() && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED)
+        return refuse(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "cuStreamEndCapture",
+                      "another thread has begun");
+    const bool is_valid = capture->is_valid;
+    Graph *graph = capture->graph.release();
+    captures.erase(queue_of(stream));
+    graphs.insert(graph);
+    if (!is_valid) {
+        graph->is_held = false;
+        let_go(graph);
+        return refuse(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "cuStreamEndCapture",
+                      "something was refused in the capture");
+    }
+    *out = reinterpret_cast<CUgraph>(graph);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph handle, unsigned long long flags)
+{
+    READY("cuGraphInstantiate");
+    auto *graph = reinterpret_cast<Graph *>(handle);
+    if (graphs.count(graph) == 0 || !graph->is_held)
+        return refuse(CUDA_ERROR_INVALID_VALUE, "cuGraphInstantiate", "expected a graph");
+    if ((flags & ~uint64_t(CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH)) != 0)
+        return refuse(CUDA_ERROR_INVALID_VALUE, "cuGraphInstantiate", "flags that are not played");
+    if (graph->instances > 0 && !graph->memory.empty())
+        return refuse(CUDA_ERROR_NOT_SUPPORTED, "cuGraphInstantiate",
+                      "a graph with memory of its own has one instance already");
+    graph->instances++;
+    auto *instance = new Instance{graph, flags != 0};
+    instances.insert(instance);
+    *out = reinterpret_cast<CUgraphExec>(instance);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream)
+{
+    READY("cuGraphLaunch");
+    TRY(expect_stream("cuGraphLaunch", stream));
+    TRY(expect_no_capture("cuGraphLaunch", stream, "graphs in graphs are not played"));
+    auto *instance = reinterpret_cast<Instance *>(handle);
+    if (instances.count(instance) == 0)
+        return refuse(CUDA_ERROR_INVALID_VALUE, "cuGraphLaunch", "expected a graph that was instantiated");
+    for (const uint64_t from : instance->graph->left)
+        if (allocations[from].is_there) {
+            if (!instance->frees_first)
+                return refuse(CUDA_ERROR_INVALID_VALUE, "cuGraphLaunch",
+                              "memory of its last launch has not been freed");
+            TRY(release("cuGraphLaunch", from, stream));
+        }
+    for (const GraphNode &node : instance->graph->nodes)
+        TRY(node(stream));
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphExecDestroy(CUgraphExec handle)
+{
+    READY("cuGraphExecDestroy");
+    auto *instance = reinterpret_cast<Instance *>(handle);
+    if (instances.erase(instance) == 0)
+        return refuse(CUDA_ERROR_INVALID_VALUE, "cuGraphExecDestroy", "expected a graph that was instantiated");
+    instance->graph->instances--;
+    let_go(instance->graph);
+    delete instance;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphDestroy(CUgraph handle)
+{
+    READY("cuGraphDestroy");
+    auto *graph = reinterpret_cast<Graph *>(handle);
+    if (graphs.count(graph) == 0 || !graph->is_held)
+        return refuse(CUDA_ERROR_INVALID_VALUE, "cuGraphDestroy", "expected a graph");
+    graph->is_held = false;
+    let_go(graph);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuEventCreate(CUevent *event, unsigned)
@@ -893,12 +1176,14 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
 {
     READY("cuEventRecord");
     TRY(expect_stream("cuEventRecord", stream));
+    TRY(expect_no_capture("cuEventRecord", stream, "events are not played"));
     return expect_event("cuEventRecord", event);
 }
 
 CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes)
 {
     READY("cuMemAlloc");
+    TRY(expect_free("cuMemAlloc"));
     return allocate("cuMemAlloc", out, bytes, CU_STREAM_PER_THREAD);
 }
 
@@ -906,12 +1191,15 @@ CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, CUstream stream)
 {
     READY("cuMemAllocAsync");
     TRY(expect_stream("cuMemAllocAsync", stream));
+    if (Capture *capture = capture_of(stream))
+        return allocate_in(*capture, "cuMemAllocAsync", out, bytes, stream);
     return allocate("cuMemAllocAsync", out, bytes, stream);
 }
 
 CUresult cuMemFree_v2(CUdeviceptr from)
 {
     READY("cuMemFree");
+    TRY(expect_free("cuMemFree"));
     return release("cuMemFree", from, CU_STREAM_PER_THREAD);
 }
 
@@ -919,6 +1207,8 @@ CUresult cuMemFreeAsync(CUdeviceptr from, CUstream stream)
 {
     READY("cuMemFreeAsync");
     TRY(expect_stream("cuMemFreeAsync", stream));
+    if (Capture *capture = capture_of(stream))
+        return free_in(*capture, "cuMemFreeAsync", from);
     return release("cuMemFreeAsync", from, stream);
 }
 
@@ -926,6 +1216,8 @@ CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUst
 {
     READY("cuMemsetD8Async");
     TRY(expect_stream("cuMemsetD8Async", stream));
+    if (Capture *capture = capture_of(stream))
+        return note(*capture, [=](CUstream on) { return cuMemsetD8Async(to, value, bytes, on); });
     TRY(use_memory("cuMemsetD8Async", to, bytes, stream, How::WRITES));
     memset(reinterpret_cast<void *>(to), value, bytes);
     return CUDA_SUCCESS;
@@ -935,6 +1227,7 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CU
 {
     READY("cuMemcpyHtoDAsync");
     TRY(expect_stream("cuMemcpyHtoDAsync", stream));
+    TRY(expect_no_capture("cuMemcpyHtoDAsync", stream, "the host's memory is read"));
     TRY(use_memory("cuMemcpyHtoDAsync", to, bytes, stream, How::WRITES));
     if (bytes > 0 && allocation_of(reinterpret_cast<uint64_t>(from)) != nullptr)
         return break_card("cuMemcpyHtoDAsync", "expected memory of the host to read, found the card's");
@@ -946,6 +1239,7 @@ CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream
 {
     READY("cuMemcpyDtoHAsync");
     TRY(expect_stream("cuMemcpyDtoHAsync", stream));
+    TRY(expect_no_capture("cuMemcpyDtoHAsync", stream, "memory is read back"));
     TRY(use_memory("cuMemcpyDtoHAsync", from, bytes, stream, How::READS));
     if (bytes > 0 && allocation_of(reinterpret_cast<uint64_t>(to)) != nullptr)
         return break_card("cuMemcpyDtoHAsync", "expected memory of the host to write, found the card's");
@@ -959,6 +1253,8 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
 {
     READY("cuMemcpyDtoDAsync");
     TRY(expect_stream("cuMemcpyDtoDAsync", stream));
+    if (Capture *capture = capture_of(stream))
+        return note(*capture, [=](CUstream on) { return cuMemcpyDtoDAsync_v2(to, from, bytes, on); });
     TRY(use_memory("cuMemcpyDtoDAsync", to, bytes, stream, How::WRITES));
     TRY(use_memory("cuMemcpyDtoDAsync", from, bytes, stream, How::READS));
     if (from < to + bytes && to < from + bytes)
@@ -980,6 +1276,7 @@ CUresult cuModuleLoad(CUmodule *, const char *)
 CUresult cuModuleLoadData(CUmodule *out, const void *image)
 {
     READY("cuModuleLoadData");
+    TRY(expect_free("cuModuleLoadData"));
     auto module = std::make_unique<Module>();
     module->text = static_cast<const char *>(image);
     const unsigned made_for = number_behind(module->text, "\n.target sm_", 0);

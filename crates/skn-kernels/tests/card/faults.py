@@ -78,6 +78,9 @@ OURS = HEAD + b"\n.visible .entry row_norms(\n%s\n)\n{\n\tret;\n\n}\n"
 # Of cuBLAS.
 NO_HANDLE, NO_VALUE, FAILED, NOT_SUPPORTED = 1, 7, 13, 15
 SUCCESS, INVALID_VALUE, NO_CONTEXT, NOT_FOUND, ILLEGAL = 0, 1, 201, 500, 700
+ILLEGAL_STATE, UNSUPPORTED, INVALIDATED, NOT_SUPPORTED = 401, 900, 901, 801
+# Modes of a capture.
+GLOBAL, THREAD_LOCAL, RELAXED = 0, 1, 2
 F32, F64, BF16 = 0, 1, 14
 N, T = 0, 1
 # The queue of the calling thread.
@@ -122,8 +125,37 @@ class Card:
         pointers = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(argument) for argument in arguments])
         return self.of.cuLaunchKernel(function, grid, 1, 1, block, 1, 1, shared, STREAM, pointers, None)
 
+    def begin(self, mode=THREAD_LOCAL):
+        """Begins a capture. What it launches was loaded before."""
+        if not hasattr(self, "loaded"):
+            self.loaded = self.function(FILL, b"fill")
+        assert self.of.cuStreamBeginCapture_v2(STREAM, mode) == SUCCESS
+
+    def end(self):
+        graph = ctypes.c_void_p()
+        return self.of.cuStreamEndCapture(STREAM, ctypes.byref(graph)), graph
+
+    def instance(self, graph, flags=0):
+        instance = ctypes.c_void_p()
+        result = self.of.cuGraphInstantiateWithFlags(ctypes.byref(instance), graph, ctypes.c_ulonglong(flags))
+        return result, instance
+
+    def captured(self, flags=0):
+        """Ends a capture that nothing is wrong with, and what can be launched of it."""
+        result, graph = self.end()
+        assert result == SUCCESS and graph.value is not None
+        result, instance = self.instance(graph, flags)
+        assert result == SUCCESS
+        return instance
+
+    def replay(self, instance):
+        return self.of.cuGraphLaunch(instance, STREAM)
+
+    def copy(self, to, source, size):
+        return self.of.cuMemcpyDtoDAsync_v2(ctypes.c_uint64(to), ctypes.c_uint64(source), ctypes.c_size_t(size), STREAM)
+
     def fill(self, address, value=7, places=0, **launch):
-        result, function = self.function(FILL, b"fill")
+        result, function = getattr(self, "loaded", None) or self.function(FILL, b"fill")
         assert result == SUCCESS
         return self.launch(function, [ctypes.c_uint64(address), ctypes.c_uint32(value), ctypes.c_uint32(places)], **launch)
 
@@ -556,8 +588,242 @@ def has_no_context(card):
     assert card.of.cuMemAllocAsync(ctypes.byref(out), ctypes.c_size_t(4), None) == NO_CONTEXT
 
 
+SEVENS, NOTHING = b"\7\0\0\0" * 32, b"\xff" * 128
+
+
+def replays(card):
+    """What was captured is done at each launch and not before, on memory as it is then."""
+    source, place, mine = card.upload(SEVENS), card.memory(128), card.memory(128)
+    card.begin()
+    status = ctypes.c_int()
+    assert card.of.cuStreamIsCapturing(STREAM, ctypes.byref(status)) == SUCCESS and status.value == 1
+    between = card.memory(128)
+    assert card.copy(between, source, 128) == SUCCESS
+    assert card.copy(place, between, 128) == SUCCESS
+    assert card.free(between) == SUCCESS
+    assert card.of.cuMemsetD8Async(ctypes.c_uint64(mine), 1, ctypes.c_size_t(64), STREAM) == SUCCESS
+    assert card.fill(mine, value=9, block=1) == SUCCESS
+    instance = card.captured()
+    assert card.of.cuStreamIsCapturing(STREAM, ctypes.byref(status)) == SUCCESS and status.value == 0
+    assert card.download(place, 128) == card.download(mine, 128) == (SUCCESS, NOTHING), "it was not launched yet"
+    for number in range(7, 9):
+        data = bytes([number, 0, 0, 0]) * 32
+        assert card.of.cuMemcpyHtoDAsync_v2(ctypes.c_uint64(source), data, ctypes.c_size_t(128), STREAM) == SUCCESS
+        assert card.replay(instance) == SUCCESS
+        assert card.download(place, 128) == (SUCCESS, data)
+    assert card.download(mine, 128) == (SUCCESS, b"\t\0\0\0" + b"\1" * 60 + NOTHING[64:])
+    assert card.of.cuGraphExecDestroy(instance) == SUCCESS
+    assert card.free(place) == SUCCESS
+
+
+def replays_products(card):
+    blas, handle = ctypes.CDLL("libcublas.so.13"), ctypes.c_void_p()
+    assert blas.cublasCreate_v2(ctypes.byref(handle)) == SUCCESS
+    assert blas.cublasSetStream_v2(handle, STREAM) == SUCCESS
+    a, b, c = [card.upload(struct.pack("<f", number)) for number in (2, 3, 0)]
+    card.begin()
+    two, nothing = ctypes.c_float(2), ctypes.c_float(0)
+    factors = ctypes.byref(two), ctypes.c_uint64(a), F32, 1, ctypes.c_uint64(b), F32, 1
+    into = ctypes.byref(nothing), ctypes.c_uint64(c), F32, 1
+    assert blas.cublasGemmEx(handle, N, N, 1, 1, 1, *factors, *into, EXACT, -1) == SUCCESS
+    # The numbers were read when it was captured.
+    two.value = nothing.value = math.nan
+    instance = card.captured()
+    assert card.download(c, 4) == (SUCCESS, struct.pack("<f", 0))
+    for number in (3, 5):
+        data = struct.pack("<f", number)
+        assert card.of.cuMemcpyHtoDAsync_v2(ctypes.c_uint64(b), data, ctypes.c_size_t(4), STREAM) == SUCCESS
+        assert card.replay(instance) == SUCCESS
+        assert card.download(c, 4) == (SUCCESS, struct.pack("<f", 4 * number))
+
+
+def is_refused(card, call, result=UNSUPPORTED, mode=THREAD_LOCAL):
+    """A call in a capture, which ends with nothing."""
+    card.begin(mode)
+    assert call() == result
+    assert card.end()[0] == INVALIDATED
+    # What is done then is no part of it.
+    assert card.of.cuStreamSynchronize(STREAM) == SUCCESS
+
+
+def waits_in_a_capture(card):
+    is_refused(card, lambda: card.of.cuStreamSynchronize(STREAM))
+
+
+def waits_for_all_in_a_capture(card):
+    is_refused(card, lambda: card.of.cuCtxSynchronize())
+
+
+def waits_for_all_while_another_thread_captures(card):
+    """Which ends that thread's capture."""
+    card.begin()
+    results = []
+
+    def wait():
+        assert card.of.cuCtxSetCurrent(card.context) == SUCCESS
+        # Its own stream is captured by nobody.
+        results.append(card.of.cuStreamSynchronize(STREAM))
+        results.append(card.of.cuCtxSynchronize())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert results == [SUCCESS, UNSUPPORTED]
+    assert card.end()[0] == INVALIDATED
+
+
+def reads_back_in_a_capture(card):
+    memory = card.memory(128)
+    is_refused(card, lambda: card.download(memory, 128)[0])
+
+
+def uploads_in_a_capture(card):
+    memory = card.memory(128)
+    call = lambda: card.of.cuMemcpyHtoDAsync_v2(ctypes.c_uint64(memory), NOTHING, ctypes.c_size_t(128), STREAM)
+    is_refused(card, call)
+
+
+def asks_for_memory_at_once_in_a_capture(card):
+    out = ctypes.c_uint64()
+    allocate = lambda: card.of.cuMemAlloc_v2(ctypes.byref(out), ctypes.c_size_t(128))
+    is_refused(card, allocate)
+    card.begin(RELAXED)
+    assert allocate() == SUCCESS
+    assert card.end()[0] == SUCCESS
+
+
+def loads_in_a_capture(card):
+    module = ctypes.c_void_p()
+    is_refused(card, lambda: card.of.cuModuleLoadData(ctypes.byref(module), FILL))
+
+
+def frees_in_a_capture_what_is_older(card):
+    memory = card.memory(128)
+    is_refused(card, lambda: card.free(memory), INVALID_VALUE)
+    assert card.free(memory) == SUCCESS
+
+
+def captures_twice(card):
+    card.begin()
+    assert card.of.cuStreamBeginCapture_v2(STREAM, THREAD_LOCAL) == ILLEGAL_STATE
+    assert card.end()[0] == SUCCESS
+    assert card.end()[0] == ILLEGAL_STATE
+
+
+def captures_the_default_stream(card):
+    assert card.of.cuStreamBeginCapture_v2(None, THREAD_LOCAL) == UNSUPPORTED
+
+
+def uses_a_graphs_memory_before_it_ran(card):
+    card.begin()
+    memory = card.memory(128)
+    assert card.fill(memory) == SUCCESS
+    instance = card.captured()
+    assert card.download(memory, 128)[0] == ILLEGAL
+
+
+def uses_a_graphs_memory_that_it_has_freed(card):
+    card.begin()
+    memory = card.memory(128)
+    assert card.fill(memory) == SUCCESS and card.free(memory) == SUCCESS
+    instance = card.captured()
+    assert card.replay(instance) == SUCCESS and card.replay(instance) == SUCCESS
+    assert card.fill(memory) == ILLEGAL
+
+
+def leaves_memory_of_a_graph(card):
+    def left(flags):
+        card.begin()
+        memory = card.memory(128)
+        assert card.fill(memory) == SUCCESS
+        return memory, card.captured(flags)
+
+    memory, instance = left(0)
+    assert card.replay(instance) == SUCCESS
+    assert card.download(memory, 128) == (SUCCESS, SEVENS)
+    assert card.free(memory) == SUCCESS
+    # CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH
+    _, other = left(1)
+    for _ in range(2):
+        assert card.replay(other) == SUCCESS
+    assert card.replay(instance) == SUCCESS
+    assert card.replay(instance) == INVALID_VALUE
+
+
+def replays_what_is_freed(card):
+    source, place = card.upload(SEVENS), card.memory(128)
+    card.begin()
+    assert card.copy(place, source, 128) == SUCCESS
+    instance = card.captured()
+    assert card.replay(instance) == SUCCESS
+    assert card.free(source) == SUCCESS
+    assert card.replay(instance) == ILLEGAL
+
+
+def replays_a_kernel_of_ours_on_what_is_freed(card):
+    parameters = [b"\t.param .u64 row_norms_param_%d" % i for i in (0, 1)] + [b"\t.param .u32 row_norms_param_%d" % i for i in (2, 3)]
+    result, function = card.function(OURS % b",\n".join(parameters), b"row_norms")
+    places = [ctypes.c_uint64(card.memory(128)), ctypes.c_uint64(card.memory(32 * 60 * 4))]
+    card.begin()
+    assert card.launch(function, [*places, ctypes.c_uint32(32), ctypes.c_uint32(60)]) == SUCCESS
+    instance = card.captured()
+    assert card.replay(instance) == SUCCESS
+    assert card.of.cuMemFreeAsync(places[1], STREAM) == SUCCESS
+    assert card.replay(instance) == ILLEGAL
+
+
+def replays_what_another_thread_wrote(card):
+    place = card.memory(128)
+
+    def use(memory):
+        card.begin()
+        assert card.copy(place, memory, 128) == SUCCESS
+        return card.replay(card.captured())
+
+    assert with_memory_of_another_thread(card, False, use) == ILLEGAL
+
+
+def makes_two_of_a_graph_with_memory(card):
+    card.begin()
+    assert card.free(card.memory(128)) == SUCCESS
+    result, graph = card.end()
+    result, instance = card.instance(graph)
+    assert result == SUCCESS
+    assert card.instance(graph)[0] == NOT_SUPPORTED
+    # One after the other may be there.
+    assert card.of.cuGraphExecDestroy(instance) == SUCCESS
+    assert card.instance(graph)[0] == SUCCESS
+
+
+def launches_what_is_destroyed(card):
+    card.begin()
+    instance = card.captured()
+    assert card.of.cuGraphExecDestroy(instance) == SUCCESS
+    assert card.replay(instance) == INVALID_VALUE
+
+
 FAULTS = [
     (right, None),
+    (replays, None),
+    (replays_products, None),
+    (waits_in_a_capture, "cuStreamSynchronize: it is waited for in a capture"),
+    (waits_for_all_in_a_capture, "cuCtxSynchronize: all streams are waited for in a capture"),
+    (waits_for_all_while_another_thread_captures, "cuCtxSynchronize: all streams are waited for in a capture"),
+    (reads_back_in_a_capture, "cuMemcpyDtoHAsync: memory is read back in a capture"),
+    (uploads_in_a_capture, "cuMemcpyHtoDAsync: the host's memory is read in a capture"),
+    (asks_for_memory_at_once_in_a_capture, "cuMemAlloc: it may wait, in a capture"),
+    (loads_in_a_capture, "cuModuleLoadData: it may wait, in a capture"),
+    (frees_in_a_capture_what_is_older, "cuMemFreeAsync: memory that was asked for elsewhere is freed in a capture"),
+    (captures_twice, "cuStreamBeginCapture: the stream is captured already"),
+    (captures_the_default_stream, "cuStreamBeginCapture: the default stream can not be captured"),
+    (uses_a_graphs_memory_before_it_ran, "128 bytes of a graph that has not asked for them, or has freed them"),
+    (uses_a_graphs_memory_that_it_has_freed, "128 bytes of a graph that has not asked for them, or has freed them"),
+    (leaves_memory_of_a_graph, "cuGraphLaunch: memory of its last launch has not been freed"),
+    (replays_what_is_freed, "in or beside a freed allocation of 128 bytes"),
+    (replays_a_kernel_of_ours_on_what_is_freed, "in or beside a freed allocation of 7680 bytes"),
+    (replays_what_another_thread_wrote, "another thread writes 128 bytes that this one uses"),
+    (makes_two_of_a_graph_with_memory, "a graph with memory of its own has one instance already"),
+    (launches_what_is_destroyed, "expected a graph that was instantiated"),
     (writes_behind, "beside all arrays"),
     (writes_after_free, "beside all arrays"),
     (frees_twice, "in or beside a freed allocation of 128 bytes"),

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <functional>
+
 extern "C" {
 
 // Whether these bytes lie in one allocation, at a multiple of `aligned`, and a stream may read or write them
@@ -17,6 +19,11 @@ bool played_card_has(const void *address);
 
 // Whether a context is current in this thread and nothing is broken. If not, it is told.
 bool played_card_is_ready(const char *what);
+
+// Whether what is queued on a stream is captured, and then notes what is done when the graph is launched,
+// given the stream that it is launched on.
+bool played_card_captures(void *stream);
+bool played_card_notes(void *stream, std::function<bool(void *)> done);
 
 // Tells something that is wrong.
 void played_card_tells(const char *what, const char *wrong);

@@ -17,6 +17,7 @@ mod dropout;
 mod forms;
 #[path = "../operations/gated.rs"]
 mod gated;
+mod graphs;
 #[path = "../operations/linear.rs"]
 mod linear;
 #[path = "../operations/norm.rs"]

@@ -156,6 +156,11 @@ pub(super) fn first_read(layers: usize, hook: &dyn Hook) -> usize {
     (0..layers).flat_map(Site::of_layer).take_while(|&site| hook.reads(site) == Reads::Nothing).count()
 }
 
+/// Whether a hook is called nowhere in a model of so many layers.
+pub(super) fn reads_nothing(layers: usize, hook: &dyn Hook) -> bool {
+    depth(layers, hook) == 0
+}
+
 /// How many of the layers somebody needs if nobody asks for hidden states.
 fn depth(layers: usize, hook: &dyn Hook) -> usize {
     let read =

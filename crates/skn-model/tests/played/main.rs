@@ -7,6 +7,7 @@
 mod case;
 #[path = "../../../skn-kernels/tests/host/compile.rs"]
 mod compile;
+mod graphs;
 #[path = "../golden/numbers.rs"]
 mod numbers;
 mod passes;

@@ -22,6 +22,9 @@ pub struct Classify {
     pub threshold: Option<f64>,
     /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.
     pub batch: Option<NonZeroUsize>,
+    /// Whether passes over few tokens are replayed as CUDA graphs where batches of the same lengths come again
+    /// ([`skn_model::LanguageModel::with_graphs`]); changes no result. It needs an NVIDIA GPU, and never ran on a real one.
+    pub cuda_graphs: bool,
 }
 
 impl Classify {

@@ -104,10 +104,14 @@ impl Session {
                 "option `threshold` {threshold}: expected a probability, from 0 to 1"
             )));
         }
+        if options.cuda_graphs {
+            self.require_graphs()?;
+        }
         let base = Base::load(self, &options.subject, &options.tuned)?;
         check_task(&base, &options.tuned)?;
         let tuning = base.tuning(&options.tuned)?;
         let model = base.roberta(&tuning, Gradients::Nothing)?;
+        let model = if options.cuda_graphs { model.with_graphs() } else { model };
         let kept = options.calibrated.then(|| calibration::read(&base, &model)).transpose()?;
         let (temperature, calibration) =
             kept.map_or((1.0, None), |kept| (kept.found.temperature, Some(kept.path)));

@@ -1,0 +1,221 @@
+//! Work that is captured once and replayed: CUDA graphs.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use candle_core::{Device, Error, Tensor};
+
+use crate::backend::Backend;
+#[cfg(feature = "cuda")]
+use crate::cuda::Captured;
+use crate::launches::count_replay;
+use crate::noted::{Alone, Noted, giving, noting};
+use crate::upload::upload_over;
+
+/// Work of which only some numbers change, by what else it depends on, `K`: done plainly the first time, captured the second time and
+/// replayed from then on, with the bits of the plain work. A replay is one launch, where the work may be a hundred; so it is for work
+/// that a card does sooner than a thread can launch it. It never ran on a real card.
+///
+/// What was captured belongs to the thread that did, whose stream it is replayed on. Where the host plays
+/// ([`play_on_host`](crate::play_on_host)) a replay is the work done again, which then may upload nothing but the numbers that change.
+/// On other devices all work is done plainly.
+pub struct Graphs<K> {
+    most: usize,
+    known: Mutex<Known<K>>,
+}
+
+struct Known<K> {
+    /// Done once; the latest is the last.
+    seen: VecDeque<K>,
+    /// The latest is the last.
+    captured: Vec<Entry<K>>,
+}
+
+/// Seen work is remembered for each that may be captured.
+const SEEN: usize = 8;
+
+struct Entry<K> {
+    key: K,
+    by: ThreadId,
+    work: Replayed,
+}
+
+/// What was captured, with what it reads and writes. The graph goes first.
+struct Replayed {
+    graph: Graph,
+    noted: Noted,
+    result: Tensor,
+}
+
+enum Graph {
+    #[cfg(feature = "cuda")]
+    OnCard(Captured),
+    /// The host plays.
+    Played,
+}
+
+impl<K: PartialEq> Graphs<K> {
+    /// At most so many are kept, those that were replayed last.
+    pub fn new(most: usize) -> Self {
+        Self { most, known: Mutex::new(Known { seen: VecDeque::new(), captured: Vec::new() }) }
+    }
+
+    /// The result of `work`, a tensor of f32 that has no history.
+    ///
+    /// `work` is the same each time for a key, but for `numbers`: it uploads them from there, by an operation of this crate that takes
+    /// them ([`rows_of`](crate::rows_of)), and computes nothing else of them on the host. All other numbers that it uploads depend on the
+    /// key alone, and all that it reads on the device stays as it is as long as this is there. It neither reads results back nor waits.
+    ///
+    /// # Errors
+    /// Those of `work`; if it can't be captured, or does something else another time.
+    pub fn run<E: From<Error>>(
+        &self,
+        key: K,
+        numbers: &[u32],
+        device: &Device,
+        work: impl Fn() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Tensor, E> {
+        if !Backend::of(device).replays() || numbers.is_empty() || self.most == 0 {
+            return work();
+        }
+        let by = thread::current().id();
+        let (key, replayed) = match self.take(&key, by) {
+            Taken::Captured(entry) => {
+                let result = entry.work.replay(numbers, &work)?;
+                self.put(entry);
+                return Ok(result);
+            }
+            Taken::Nothing => {
+                let result = work()?;
+                self.see(key);
+                return Ok(result);
+            }
+            Taken::Seen => (key, Replayed::capture(numbers, device, &work)?),
+        };
+        let Some(replayed) = replayed else {
+            return work();
+        };
+        let result = replayed.replay(numbers, &work)?;
+        self.put(Entry { key, by, work: replayed });
+        Ok(result)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known<K>> {
+        // Lists are whole between any two calls.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is known of work out of the lists.
+    fn take(&self, key: &K, by: ThreadId) -> Taken<K> {
+        let known = &mut *self.known();
+        let of_thread = |entry: &Entry<K>| entry.by == by && entry.key == *key;
+        if let Some(place) = known.captured.iter().position(of_thread) {
+            return Taken::Captured(known.captured.remove(place));
+        }
+        match known.seen.iter().position(|seen| seen == key) {
+            Some(place) => {
+                known.seen.remove(place);
+                Taken::Seen
+            }
+            None => Taken::Nothing,
+        }
+    }
+
+    fn see(&self, key: K) {
+        let seen = &mut self.known().seen;
+        if seen.len() >= SEEN * self.most {
+            seen.pop_front();
+        }
+        seen.push_back(key);
+    }
+
+    fn put(&self, entry: Entry<K>) {
+        let oldest = {
+            let captured = &mut self.known().captured;
+            captured.push(entry);
+            if captured.len() > self.most { Some(captured.remove(0)) } else { None }
+        };
+        // It waits for the card, and nobody else waits for it.
+        drop(oldest);
+    }
+}
+
+/// What was known of work.
+enum Taken<K> {
+    Nothing,
+    Seen,
+    Captured(Entry<K>),
+}
+
+impl Replayed {
+    /// Does work once more, to note what it uploads, and then captures it. Nothing for a result of no numbers.
+    fn capture<E: From<Error>>(
+        numbers: &[u32],
+        device: &Device,
+        work: impl Fn() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Option<Self>, E> {
+        // Others would find what candle keeps of this thread's uploads before they have arrived.
+        let _alone = Alone::begin();
+        #[cfg(feature = "cuda")]
+        let _kept = match device {
+            Device::Cuda(card) => Some(card.enable_cuda_graph_htod_cache()),
+            _ => None,
+        };
+        let (result, noted) = noting(numbers, &work)?;
+        if result.elem_count() == 0 {
+            return Ok(None);
+        }
+        if noted.changing().next().is_none() {
+            return Err(refused("it does not upload the numbers that change").into());
+        }
+        // All that the graph reads lies in memory of its own, and so does its result. This is done once before it is captured, as all else was.
+        let result = result.contiguous()?.detach();
+        let into = result.copy()?.detach();
+        into.slice_set(&result, 0, 0)?;
+        drop(result);
+        device.synchronize()?;
+        let written = || {
+            let result = work()?;
+            into.slice_set(&result.contiguous()?, 0, 0)?;
+            Ok::<_, E>(())
+        };
+        let captured = || {
+            Ok::<_, E>(match device {
+                #[cfg(feature = "cuda")]
+                Device::Cuda(card) => Graph::OnCard(Captured::of(card, written)?),
+                _ => {
+                    written()?;
+                    Graph::Played
+                }
+            })
+        };
+        let (graph, noted) = giving(numbers, noted, captured);
+        let graph = graph?;
+        Ok(Some(Self { graph, noted, result: into }))
+    }
+
+    /// Its result for other numbers.
+    fn replay<E: From<Error>>(
+        &self,
+        numbers: &[u32],
+        work: impl Fn() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Tensor, E> {
+        self.noted.changing().try_for_each(|place| upload_over(numbers, place))?;
+        match &self.graph {
+            #[cfg(feature = "cuda")]
+            Graph::OnCard(captured) => captured.replay()?,
+            Graph::Played => {
+                let (result, _) = giving(numbers, self.noted.clone(), work);
+                self.result.slice_set(&result?.contiguous()?, 0, 0)?;
+            }
+        }
+        count_replay();
+        Ok(self.result.copy()?)
+    }
+}
+
+/// Why work can't be replayed.
+fn refused(why: &str) -> Error {
+    Error::Msg(format!("a graph of it can't be captured: {why}"))
+}
