@@ -108,8 +108,7 @@ impl LayerNorm {
     }
 
     /// The normalised rows of `layer`'s result for `x` `[rows, in]` and `residual` `[rows, width]`: [`Self::forward_residual`] of
-    /// [`Linear::forward`], to the bit. Where nothing needs a gradient it is one operation less on a GPU. What comes in is let go as soon as
-    /// it is multiplied.
+    /// [`Linear::forward`], to the bit. What comes in is let go as soon as it is multiplied.
     ///
     /// # Errors
     /// As those two.
@@ -129,7 +128,9 @@ impl LayerNorm {
         if let Some((rows, _)) = dropped {
             check_rows(residual, rows)?;
         }
-        room_of(residual).layer_norm_of_linear(self, layer, x, residual, dropped)
+        let y = layer.forward(&x, Activation::Identity)?;
+        drop(x);
+        self.forward_residual(&y, residual, dropped)
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {

@@ -76,17 +76,6 @@ impl Operations for Cuda {
         norm::layer_norm_of_sum(norm, x, residual, dropped)
     }
 
-    fn layer_norm_of_linear(
-        &self,
-        norm: &LayerNorm,
-        layer: &Linear,
-        x: Tensor,
-        residual: &Tensor,
-        dropped: Option<(&RowSelection, &Dropout)>,
-    ) -> Result<Tensor> {
-        norm::layer_norm_of_linear(norm, layer, x, residual, dropped)
-    }
-
     fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
         norm::rms_norm(norm, x)
     }

@@ -162,7 +162,12 @@ impl Replayed {
             Device::Cuda(card) => Some(card.enable_cuda_graph_htod_cache()),
             _ => None,
         };
-        let (result, noted) = noting(numbers, &work)?;
+        let noted = noting(numbers, &work);
+        if noted.is_err() {
+            // What candle keeps of this thread's uploads has to have arrived before others find it.
+            device.synchronize()?;
+        }
+        let (result, noted) = noted?;
         if result.elem_count() == 0 {
             return Ok(None);
         }

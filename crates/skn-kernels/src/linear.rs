@@ -179,11 +179,6 @@ impl Linear {
         matches!(self.weight, Weight::Frozen(_))
     }
 
-    /// Whether its weight or its bias trains.
-    pub(crate) fn is_trained(&self) -> bool {
-        self.bias.track_op() || matches!(&self.weight, Weight::Tensor(weight) if weight.track_op())
-    }
-
     /// Where its weight is.
     pub(crate) fn stored(&self) -> &Weight {
         &self.weight

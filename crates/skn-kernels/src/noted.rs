@@ -139,10 +139,13 @@ enum Asked {
     Give(Option<Tensor>),
 }
 
-/// Keeps a tensor of others, who may let it go, as long as the work that is noted may be done again.
+/// Keeps a tensor of others, who may let it go, as long as the work that is noted may be done again: when it is noted, and when it is
+/// done again with another one, which a capture then reads.
 pub(crate) fn hold(tensor: &Tensor) {
     NOTES.with_borrow_mut(|notes| {
-        if let Notes::Noting { noted, .. } = notes {
+        if let Notes::Noting { noted, .. } | Notes::Giving { noted, .. } = notes
+            && !noted.held.iter().any(|held| held.id() == tensor.id())
+        {
             noted.held.push(tensor.clone());
         }
     });

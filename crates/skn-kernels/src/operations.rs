@@ -39,20 +39,6 @@ pub(crate) trait Operations {
         dropped: Option<(&RowSelection, &Dropout)>,
     ) -> Result<Tensor>;
 
-    /// See [`LayerNorm::forward_linear_residual`].
-    fn layer_norm_of_linear(
-        &self,
-        norm: &LayerNorm,
-        layer: &Linear,
-        x: Tensor,
-        residual: &Tensor,
-        dropped: Option<(&RowSelection, &Dropout)>,
-    ) -> Result<Tensor> {
-        let y = self.linear(layer, &x, Activation::Identity)?;
-        drop(x);
-        self.layer_norm_of_sum(norm, &y, residual, dropped)
-    }
-
     /// See [`RmsNorm::forward_heads`].
     fn rms_norm(&self, norm: &RmsNorm, x: &Tensor) -> Result<Tensor>;
 

@@ -37,13 +37,14 @@ pub use supply::Gradients;
 /// a [`Hook`] returns takes the place of what it was given. Frozen weights are plain tensors, so no gradient for
 /// them exists.
 pub struct LanguageModel {
+    // The first that goes: graphs that still run read the weights.
+    graphs: Option<Graphs>,
     encoder: Encoder,
     head: std::result::Result<Head, NoHead>,
     parameters: BTreeMap<String, Var>,
     backbone: BTreeMap<String, Var>,
     tuning: Tuning,
     precision: Precision,
-    graphs: Option<Graphs>,
 }
 
 impl LanguageModel {
@@ -77,7 +78,8 @@ impl LanguageModel {
     }
 
     /// The same model, whose passes over few rows are captured as CUDA graphs when batches of their lengths come again, and replayed
-    /// from then on: to the bit what a plain pass gives. Not those with gradients, dropout or a hook that reads anything. On devices that
+    /// from then on, made to have the bits of plain ones. Not those with gradients, dropout or a hook that reads anything. One thread that
+    /// stays asks it, since what was captured is the thread's, and nobody opens the card anew or lets it go meanwhile. On devices that
     /// replay nothing ([`skn_kernels::Backend::replays`]) every pass is a plain one. It never ran on a real card.
     #[must_use]
     pub fn with_graphs(mut self) -> Self {

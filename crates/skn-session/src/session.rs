@@ -277,7 +277,7 @@ impl Session {
             true => "use option `device` cuda, or leave it out",
             false => "this program was built without CUDA; leave it out",
         };
-        match self.device.is_cuda() {
+        match Backend::of(&self.device).replays() {
             true => Ok(()),
             false => Err(SessionError::Device(format!(
                 "option `cuda_graphs`: expected an NVIDIA GPU, found the CPU; {hint}"

@@ -41,12 +41,19 @@ impl Captured {
         stream.begin_capture(mode).w().map_err(|error| of_card("it can't begin", &error))?;
         let begun = Begun(&stream);
         work()?;
-        std::mem::forget(begun);
-        match stream.end_capture(CUgraphInstantiate_flags(0)).w() {
-            Ok(Some(graph)) => Ok(Self { graph, stream }),
-            Ok(None) => Err(wrong("something that is launched").into()),
+        let ended = stream.end_capture(CUgraphInstantiate_flags(0)).w();
+        // An error that another thread left may keep it from ending the capture: that is done then, whatever it was.
+        match ended {
+            Ok(Some(graph)) => {
+                std::mem::forget(begun);
+                Ok(Self { graph, stream })
+            }
+            Ok(None) => {
+                std::mem::forget(begun);
+                Err(wrong("something that is launched").into())
+            }
             Err(error) => {
-                let _ = stream.context().check_err();
+                drop(begun);
                 Err(of_card("the card takes it for none", &error).into())
             }
         }

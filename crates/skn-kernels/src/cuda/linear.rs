@@ -37,16 +37,6 @@ fn frozen(layer: &Linear, weight: &OnCard, x: &Tensor, activation: Activation) -
     })
 }
 
-/// The product alone of a layer that nothing trains, without its bias.
-pub(super) fn without_bias(layer: &Linear, x: &Tensor) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    match layer.stored() {
-        Weight::OnCard(weight) => product_with(&x, weight.operand()?, weight.precision),
-        Weight::Tensor(weight) => product_with(&x, &weight.detach(), Precision::F32),
-        Weight::Frozen(_) => bail!("{ELSEWHERE}"),
-    }
-}
-
 const ELSEWHERE: &str = "linear: expected a weight on the device of its input, found one on the CPU";
 
 /// The weight trained, and perhaps the bias: products are made in f32.

@@ -37,8 +37,9 @@ pub(super) struct Multiplied {
 /// one piece or the transpose of one, both bf16 for that precision, else f32. Sums, bias and the result `[rows, columns]` are f32.
 /// None of the three sides may be 0.
 ///
-/// The same product on the same card has the same bits each time: where the inner side is summed up in parts, these are kept apart
-/// and added in their order. Another number of rows, or a matrix that begins at another multiple of few bytes, may have another algorithm.
+/// The same product is made by the same algorithm each time, and of those that sum up the inner side in parts only by such as keep
+/// these apart and add them in a step of their own. Another number of rows, or a matrix that begins at another multiple of few bytes, may
+/// have another algorithm, and so other bits.
 pub(super) fn product(
     device: &CudaDevice,
     [a, b]: [&Tensor; 2],
@@ -248,9 +249,6 @@ struct Chosen {
 /// The cards that were multiplied on, by number, until the program ends.
 static CARDS: Mutex<BTreeMap<usize, Arc<Card>>> = Mutex::new(BTreeMap::new());
 
-/// Choices that are kept. Texts are not padded, so each batch may have another number of rows.
-const MOST_CHOICES: usize = 8192;
-
 impl Card {
     fn of(device: &CudaDevice) -> Result<Arc<Self>> {
         let stream = device.cuda_stream();
@@ -270,19 +268,16 @@ impl Card {
         Ok(card)
     }
 
-    /// The algorithm for a product, which is chosen once; none where there is none.
+    /// The algorithm for a product; none where there is none. It is chosen once and never let go, at some 150 bytes: a pass that is
+    /// captured as a graph may not have to choose.
     fn algorithm(&self, problem: Problem, call: &Call) -> Result<Option<Chosen>> {
-        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = chosen.get(&problem) {
+        let known = || self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known().get(&problem) {
             return Ok(*found);
         }
+        // It may take long, and others multiply meanwhile. Who chooses the same as well has the same.
         let found = self.choose(&problem, call)?;
-        // What is let go is chosen again, and the same.
-        if chosen.len() >= MOST_CHOICES {
-            chosen.clear();
-        }
-        chosen.insert(problem, found);
-        Ok(found)
+        Ok(*known().entry(problem).or_insert(found))
     }
 
     fn choose(&self, problem: &Problem, call: &Call) -> Result<Option<Chosen>> {
@@ -291,9 +286,8 @@ impl Card {
         let (major, _) = self._context.compute_capability().w()?;
         // What NVIDIA recommends: 32 MiB from Hopper on.
         let workspace: u64 = if major >= 9 { 32 << 20 } else { 4 << 20 };
-        // Not in place: there parts of a sum meet in the order in which they are done.
-        let reduction = Reduction::CUBLASLT_REDUCTION_SCHEME_NONE as u32
-            | Reduction::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        // Not in place: no order is promised there that we know of.
+        let reduction = Reduction::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
         let [of_a, of_b, of_out] = problem.aligned;
         preference.set(Preferred::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace).map_err(wrong)?;
         for (attribute, value) in [
@@ -321,6 +315,8 @@ impl Card {
         match found {
             Ok(found) => Ok(Some(Chosen { algorithm: found.algo, workspace: found.workspaceSize })),
             Err(CublasError(Status::CUBLAS_STATUS_NOT_SUPPORTED)) => Ok(None),
+            // Old ones refuse a bias of some shapes so. Without it the product is asked for again.
+            Err(CublasError(Status::CUBLAS_STATUS_INVALID_VALUE)) if problem.bias.is_some() => Ok(None),
             Err(error) => Err(failed("cublasLtMatmulAlgoGetHeuristic", problem, error)),
         }
     }

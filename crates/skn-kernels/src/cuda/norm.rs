@@ -4,11 +4,8 @@ use candle_core::{Error, Result, Tensor, bail};
 
 use super::elementwise::{dropout, with_dropout};
 use super::launch::{Launch, Made, THREADS, warps};
-use super::linear;
 use super::node::{of_three, of_two};
 use super::run::nothing;
-use crate::activation::Activation;
-use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
 use crate::packing::RowSelection;
@@ -29,7 +26,7 @@ pub(super) fn layer_norm(norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
         return of_three("layer norm", [x, weight, bias], made, |inputs, _, _| nothing(inputs));
     }
     let epsilon = *epsilon as f32;
-    let result = normalised(norm, x, None, None, None)?;
+    let result = normalised(norm, x, None, None)?;
     let wanted = [x, weight, bias].map(Tensor::track_op);
     of_three("layer norm", [x, weight, bias], result, move |[x, weight, _], _, gradient| {
         let of_x = wanted[0].then(|| {
@@ -57,7 +54,7 @@ pub(super) fn layer_norm_of_sum(
         let x = dropped.map_or_else(|| Ok(x.clone()), |(rows, mask)| dropout(x, rows, mask))?;
         return layer_norm(norm, &(x + residual)?);
     }
-    let result = normalised(norm, x, None, Some(residual), dropped)?;
+    let result = normalised(norm, x, Some(residual), dropped)?;
     let (weight, epsilon) = (norm.weight.clone(), norm.epsilon as f32);
     let dropped = dropped.map(|(rows, dropout)| (rows.clone(), dropout.clone()));
     of_two("layer norm of a sum", [x, residual], result, move |[x, residual], _, gradient| {
@@ -69,30 +66,9 @@ pub(super) fn layer_norm_of_sum(
     })
 }
 
-/// See [`LayerNorm::forward_linear_residual`]: where nothing needs a gradient the layer's bias is added by the norm, so that nothing is
-/// launched for it, and its result is written and read once less.
-pub(super) fn layer_norm_of_linear(
-    norm: &LayerNorm,
-    layer: &Linear,
-    x: Tensor,
-    residual: &Tensor,
-    dropped: Option<(&RowSelection, &Dropout)>,
-) -> Result<Tensor> {
-    let is_tracked = x.track_op() || residual.track_op() || layer.is_trained() || norm.frozen.is_none();
-    if is_tracked || residual.elem_count() == 0 {
-        let y = linear::forward(layer, &x, Activation::Identity)?;
-        drop(x);
-        return layer_norm_of_sum(norm, &y, residual, dropped);
-    }
-    let product = linear::without_bias(layer, &x)?;
-    drop(x);
-    Ok(normalised(norm, &product, Some(layer.bias()), Some(residual), dropped)?.tensor())
-}
-
 fn normalised(
     norm: &LayerNorm,
     x: &Tensor,
-    added: Option<&Tensor>,
     residual: Option<&Tensor>,
     dropped: Option<(&RowSelection, &Dropout)>,
 ) -> Result<Made> {
@@ -100,7 +76,6 @@ fn normalised(
     let launch = Launch::new("layer_norm", warps(rows), THREADS)
         .output(x.shape())
         .tensor(x)?
-        .tensor_if(added)?
         .tensor_if(residual)?
         .tensor(&norm.weight)?
         .tensor(&norm.bias)?;

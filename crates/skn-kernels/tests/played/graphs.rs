@@ -58,6 +58,26 @@ fn work_is_done_noted_and_replayed() {
     }
 }
 
+/// Later replays write where the graph has its result, and not over what was given before.
+#[test]
+fn a_result_stays_as_it_was_given() {
+    if compile::program().is_none() {
+        return;
+    }
+    let (asked, graphs, rows) = (Asked::new(), Graphs::new(4), packing(&[3, 5]));
+    let ids = |round: u32| (0..8).map(|row| (7 * row + 13 * round) % 50).collect::<Vec<_>>();
+    let given: Vec<Tensor> = (0..5)
+        .map(|round| {
+            let ids = ids(round);
+            graphs.run((), &ids, &Device::Cpu, || asked.plain(&ids, &packing(&[3, 5]))).unwrap()
+        })
+        .collect();
+    for (round, found) in (0..).zip(&given) {
+        let expected = asked.plain(&ids(round), &rows).unwrap();
+        assert_eq!(values(found), values(&expected), "round {round}");
+    }
+}
+
 #[test]
 fn those_that_were_replayed_last_are_kept() {
     if compile::program().is_none() {

@@ -10,10 +10,9 @@
 #include "common.cuh"
 #endif
 
-// A row that may be a sum: x, with what is added to each row of it if there is such, times its factors of
-// dropout, and the residual if there is one.
+// A row that may be a sum: x times its factors of dropout, and the residual if there is one.
 struct SummedRow {
-    const float *x, *added, *residual;
+    const float *x, *residual;
     RowFactors factors;
     u32 width;
 
@@ -22,8 +21,6 @@ struct SummedRow {
     template <int HELD> __device__ LaneRow<HELD> row(float *to) const
     {
         auto row = lane_row<HELD>(x, width);
-        if (added != nullptr)
-            row.change(to, [&](u32 column, float number) { return number + added[column]; });
         if (factors.any)
             row.change(to, [&](u32 column, float number) { return number * factors.of(column); });
         if (residual != nullptr)
@@ -32,10 +29,10 @@ struct SummedRow {
     }
 };
 
-__device__ inline SummedRow summed_row(const float *x, const float *added, const float *residual,
-                                       const RowFactors &factors, u64 start, u32 width)
+__device__ inline SummedRow summed_row(const float *x, const float *residual, const RowFactors &factors,
+                                       u64 start, u32 width)
 {
-    return {x + start, added, residual == nullptr ? nullptr : residual + start, factors, width};
+    return {x + start, residual == nullptr ? nullptr : residual + start, factors, width};
 }
 
 // Mean and 1 / sqrt(variance + epsilon) of a row.
@@ -67,13 +64,11 @@ struct LayerNorm {
     }
 };
 
-// With s = (x + added) after dropout + residual, m and v the mean and the variance of its row: out = (s - m) /
-// sqrt(v + epsilon) * weight + bias. x, residual and out [rows, width], added, weight and bias [width]. added
-// and residual may be null.
+// With s = x after dropout + residual, m and v the mean and the variance of its row: out = (s - m) / sqrt(v +
+// epsilon) * weight + bias. x, residual and out [rows, width], weight and bias [width]. residual may be null.
 extern "C" __global__ void __launch_bounds__(256, 3)
-    layer_norm(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ added,
-               const float *__restrict__ residual, const float *__restrict__ weight,
-               const float *__restrict__ bias, SKN_DROP, u32 rows, u32 width, float epsilon)
+    layer_norm(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ residual,
+               const float *__restrict__ weight, const float *__restrict__ bias, SKN_DROP, u32 rows, u32 width, float epsilon)
 {
     const u32 row = row_of_warp();
     if (row >= rows)
@@ -81,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     const RowFactors factors = row_factors(keys, sequence, position, threshold, scale, row, width);
     const u64 start = u64(row) * width;
     by_width(width,
-             LayerNorm{out + start, summed_row(x, added, residual, factors, start, width), weight, bias, epsilon});
+             LayerNorm{out + start, summed_row(x, residual, factors, start, width), weight, bias, epsilon});
 }
 
 struct LayerNormGradient {
@@ -129,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
     const RowFactors factors = row_factors(keys, sequence, position, threshold, scale, row, width);
     const u64 start = u64(row) * width;
     by_width(width, LayerNormGradient{of_sum + start, of_x == nullptr ? nullptr : of_x + start,
-                                      summed_row(x, nullptr, residual, factors, start, width), weight,
+                                      summed_row(x, residual, factors, start, width), weight,
                                       gradient + start, epsilon});
 }
 
