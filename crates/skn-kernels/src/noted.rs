@@ -11,8 +11,10 @@ thread_local! {
 }
 
 /// What this thread does with uploads.
+#[derive(Default)]
 enum Notes {
     /// Nothing of it is kept.
+    #[default]
     None,
     /// They are noted. Numbers that lie here on the host are those that change.
     Noting { changes: (usize, usize), noted: Noted },
@@ -79,12 +81,6 @@ fn within<T>(notes: Notes, work: impl FnOnce() -> T) -> (T, Noted) {
         Notes::None => Noted::default(),
     };
     (done, noted)
-}
-
-impl Default for Notes {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 /// Numbers on a device: those that were noted, or uploaded now.

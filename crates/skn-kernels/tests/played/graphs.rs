@@ -144,7 +144,10 @@ fn work_that_does_not_upload_the_numbers_is_refused() {
     let (asked, graphs) = (Asked::new(), Graphs::<()>::new(4));
     let ids = [3u32, 1, 4];
     // A copy of them is not what changes.
-    let run = |ids: &[u32]| graphs.run((), ids, &Device::Cpu, || asked.plain(&ids.to_vec(), &packing(&[3])));
+    let run = |ids: &[u32]| {
+        let copy = Vec::from(ids);
+        graphs.run((), ids, &Device::Cpu, || asked.plain(&copy, &packing(&[3])))
+    };
     run(&ids).unwrap();
     let error = run(&ids).unwrap_err().to_string();
     assert!(error.contains("does not upload the numbers that change"), "{error}");
