@@ -78,7 +78,7 @@ OURS = HEAD + b"\n.visible .entry row_norms(\n%s\n)\n{\n\tret;\n\n}\n"
 # Of cuBLAS.
 NO_HANDLE, NO_VALUE, FAILED, NOT_SUPPORTED = 1, 7, 13, 15
 SUCCESS, INVALID_VALUE, NO_CONTEXT, NOT_FOUND, ILLEGAL = 0, 1, 201, 500, 700
-ILLEGAL_STATE, UNSUPPORTED, INVALIDATED, NOT_SUPPORTED = 401, 900, 901, 801
+ILLEGAL_STATE, UNSUPPORTED, INVALIDATED, NOT_ON_THIS_CARD = 401, 900, 901, 801
 # Modes of a capture.
 GLOBAL, THREAD_LOCAL, RELAXED = 0, 1, 2
 F32, F64, BF16 = 0, 1, 14
@@ -623,12 +623,31 @@ def replays_products(card):
     a, b, c = [card.upload(struct.pack("<f", number)) for number in (2, 3, 0)]
     card.begin()
     two, nothing = ctypes.c_float(2), ctypes.c_float(0)
-    factors = ctypes.byref(two), ctypes.c_uint64(a), F32, 1, ctypes.c_uint64(b), F32, 1
-    into = ctypes.byref(nothing), ctypes.c_uint64(c), F32, 1
-    assert blas.cublasGemmEx(handle, N, N, 1, 1, 1, *factors, *into, EXACT, -1) == SUCCESS
+    stride = ctypes.c_longlong(1)
+    factors = ctypes.byref(two), ctypes.c_uint64(a), F32, 1, stride, ctypes.c_uint64(b), F32, 1, stride
+    into = ctypes.byref(nothing), ctypes.c_uint64(c), F32, 1, stride
+    assert blas.cublasGemmStridedBatchedEx(handle, N, N, 1, 1, 1, *factors, *into, 1, EXACT, -1) == SUCCESS
     # The numbers were read when it was captured.
     two.value = nothing.value = math.nan
+    replays_of(card, card.captured(), b, c)
+
+
+def replays_products_of_lt(card):
+    lt = Lt(card)
+    operation, layouts = lt.operation(), [lt.layout(F32, 1, 1, 1) for _ in range(3)]
+    chosen = lt.choose(operation, layouts, lt.preference())[1]
+    a, b, c = [card.upload(struct.pack("<f", number)) for number in (2, 3, 0)]
+    card.begin()
+    assert lt.multiply(operation, layouts, (a, b, c), chosen, workspace=(0, 0), by=(2, 0)) == SUCCESS
     instance = card.captured()
+    # What it was described by is not asked any more.
+    gone = [lt.of.cublasLtMatmulDescDestroy(operation), *map(lt.of.cublasLtMatrixLayoutDestroy, layouts)]
+    assert gone == [SUCCESS] * 4
+    replays_of(card, instance, b, c)
+
+
+def replays_of(card, instance, b, c):
+    """What was captured makes of the number at `b` four times as much."""
     assert card.download(c, 4) == (SUCCESS, struct.pack("<f", 0))
     for number in (3, 5):
         data = struct.pack("<f", number)
@@ -789,7 +808,7 @@ def makes_two_of_a_graph_with_memory(card):
     result, graph = card.end()
     result, instance = card.instance(graph)
     assert result == SUCCESS
-    assert card.instance(graph)[0] == NOT_SUPPORTED
+    assert card.instance(graph)[0] == NOT_ON_THIS_CARD
     # One after the other may be there.
     assert card.of.cuGraphExecDestroy(instance) == SUCCESS
     assert card.instance(graph)[0] == SUCCESS
@@ -806,6 +825,7 @@ FAULTS = [
     (right, None),
     (replays, None),
     (replays_products, None),
+    (replays_products_of_lt, None),
     (waits_in_a_capture, "cuStreamSynchronize: it is waited for in a capture"),
     (waits_for_all_in_a_capture, "cuCtxSynchronize: all streams are waited for in a capture"),
     (waits_for_all_while_another_thread_captures, "cuCtxSynchronize: all streams are waited for in a capture"),
