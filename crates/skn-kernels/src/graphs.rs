@@ -1,6 +1,7 @@
 //! Work that is captured once and replayed: CUDA graphs.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
@@ -69,7 +70,7 @@ impl<K: PartialEq> Graphs<K> {
     ///
     /// # Errors
     /// Those of `work`; if it can't be captured, or does something else another time.
-    pub fn run<E: From<Error>>(
+    pub fn run<E: From<Error> + Display>(
         &self,
         key: K,
         numbers: &[u32],
@@ -150,7 +151,7 @@ enum Taken<K> {
 
 impl Replayed {
     /// Does work once more, to note what it uploads, and then captures it. Nothing for a result of no numbers.
-    fn capture<E: From<Error>>(
+    fn capture<E: From<Error> + Display>(
         numbers: &[u32],
         device: &Device,
         work: impl Fn() -> std::result::Result<Tensor, E>,
@@ -196,7 +197,7 @@ impl Replayed {
             })
         };
         let (graph, noted) = giving(numbers, noted, captured);
-        let graph = graph?;
+        let graph = graph.map_err(|error| E::from(refused(&error.to_string())))?;
         Ok(Some(Self { graph, noted, result: into }))
     }
 

@@ -61,7 +61,7 @@ impl Captured {
 
     /// Queues what was captured.
     pub(crate) fn replay(&self) -> Result<()> {
-        self.graph.launch().w().map_err(|error| of_card("it can't be launched", &error))
+        self.graph.launch().w().map_err(|error| of_card("a graph can't be launched", &error))
     }
 }
 
@@ -76,11 +76,11 @@ impl Drop for Captured {
 }
 
 fn wrong(expected: &str) -> Error {
-    Error::Msg(format!("a graph can't be captured: expected {expected}"))
+    Error::Msg(format!("expected {expected}"))
 }
 
 fn of_card(what: &str, error: &Error) -> Error {
-    Error::Msg(format!("a graph: {what}: {error}"))
+    Error::Msg(format!("{what}: {error}"))
 }
 
 /// A capture that ends, whatever ends the work.
