@@ -1,6 +1,6 @@
 //! Products on a card: cuBLASLt's.
 //!
-//! All of them, with something behind them or without. So there is one path, an algorithm is chosen among those alone whose sums don't
+//! All of ours, with something behind them or without. So there is one path, an algorithm is chosen among those alone whose sums don't
 //! depend on the run, and each product has a workspace of its own, on the stream that it is queued on: the handle of cuBLAS that candle
 //! makes has one for all threads, each of which has another stream.
 #![allow(unsafe_code)] // cuBLASLt's functions, and memory that a product writes as a whole

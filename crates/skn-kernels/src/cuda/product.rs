@@ -1,4 +1,4 @@
-//! Matrix products: all that there are go through one function.
+//! Matrix products: all of ours go through one function. Those of attention with heads too wide for our kernels are candle's.
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 
