@@ -61,6 +61,42 @@ impl RowGroups {
         self.classes.len()
     }
 
+    /// The same rows in two classes: in 1 those of this class, in 0 the others.
+    ///
+    /// ```
+    /// # use skn_kernels::RowGroups;
+    /// let rows = RowGroups::new(2, vec![0, 4, 2, 1, 5, 3], vec![0, 2, 1])?;
+    /// assert_eq!(rows.one_against_others(2), RowGroups::new(2, vec![0, 4, 2, 1, 5, 3], vec![0, 1, 0])?);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn one_against_others(&self, class: u32) -> Self {
+        let classes: Arc<[u32]> = self.classes.iter().map(|&of| u32::from(of == class)).collect();
+        let most = Most { classes: classes.iter().max().map_or(0, |&most| most as usize + 1), ..self.most };
+        let (numbers, groups) = (self.numbers.clone(), self.groups);
+        Self { numbers, groups, classes, most, on_device: OnDevice::default() }
+    }
+
+    /// One of the groups alone.
+    ///
+    /// ```
+    /// # use skn_kernels::RowGroups;
+    /// let rows = RowGroups::new(2, vec![0, 4, 2, 1, 5, 3], vec![0, 2, 1])?;
+    /// assert_eq!(rows.group(1)?, RowGroups::new(1, vec![1, 5, 3], vec![0, 2, 1])?);
+    /// assert!(rows.group(2).is_err());
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there are not so many.
+    pub fn group(&self, group: usize) -> Result<Self> {
+        if group >= self.groups {
+            bail!("row groups: expected a group below {}, found {group}", self.groups);
+        }
+        let of_group = &self.numbers[group * self.rows()..][..self.rows()];
+        Self::new(1, of_group.to_vec(), self.classes.to_vec())
+    }
+
     pub(crate) fn numbers(&self) -> &[u32] {
         &self.numbers
     }

@@ -5,10 +5,10 @@ use candle_core::Tensor;
 use skn_counts::Pool;
 use skn_data::Batch;
 use skn_kernels::{Misfit, RowGroups, RowRuns, pool_rows};
-use skn_model::{Rows, Site};
+use skn_model::Rows;
 
 use crate::error::{ProbingError, Result};
-use crate::statistic::{Block, Statistic};
+use crate::statistic::{Block, Slopes, Statistic};
 
 /// What can't be taken of a batch is found when somebody looks.
 pub(crate) type SharedMisfit = Mutex<Misfit>;
@@ -32,13 +32,17 @@ impl<'a> Blocks<'a> {
         Self { batch, misfit, lists: Vec::new() }
     }
 
-    /// Gives `x`, the neurons of a layer, and the norms of what its FFN makes of each row, to those of the statistics that `takers` says
-    /// of each pool, who all take blocks.
+    /// What these rows are, for [`Self::give`].
+    pub(crate) fn lists(&mut self, rows: &Rows<'_>) -> Result<ListsOf> {
+        Lists::of(&mut self.lists, rows, self.batch).map(ListsOf)
+    }
+
+    /// Gives what there is of a layer's rows to those of the statistics that `takers` says of each pool, who all take blocks.
     pub(crate) fn give(
         &mut self,
-        site: Site,
-        rows: &Rows<'_>,
-        (x, norms): (&Tensor, Option<&Tensor>),
+        layer: usize,
+        ListsOf(lists): ListsOf,
+        of_layer: OfLayer<'_>,
         statistics: &mut [Box<dyn Statistic>],
         takers: &[Vec<bool>; Pool::ALL.len()],
     ) -> Result<()> {
@@ -46,7 +50,7 @@ impl<'a> Blocks<'a> {
         if wanted == [false; Pool::ALL.len()] {
             return Ok(());
         }
-        let lists = Lists::of(&mut self.lists, rows, self.batch)?;
+        let (lists, OfLayer { values: x, output_norms, slopes }) = (&self.lists[lists], of_layer);
         let mut misfit = lock(self.misfit);
         let wants = |of: Pool| Pool::ALL.into_iter().zip(wanted).any(|pool| pool == (of, true));
         let pooled = [Pool::Mean, Pool::Max].map(wants);
@@ -62,19 +66,32 @@ impl<'a> Blocks<'a> {
                 Pool::Mean => (means.as_ref(), texts),
                 Pool::Max => (maxima.as_ref(), texts),
             };
+            // What is made of several rows has no output and no gradients of its own.
+            let is_a_row = matches!(pool, Pool::Position | Pool::Last);
+            let (output_norms, slopes) = if is_a_row { (output_norms, slopes) } else { (None, None) };
             for (statistic, _) in statistics.iter_mut().zip(takers).filter(|(_, takes)| **takes) {
                 let (Some(values), Some(list), Some(taker)) = (values, list, statistic.blocks()) else {
                     return Err(ProbingError::mismatch("rows of a layer", pool.name(), "others"));
                 };
-                // What is made of several rows has no output of its own.
-                let output_norms = norms.filter(|_| matches!(pool, Pool::Position | Pool::Last));
-                let (layer, rows, texts) = (site.layer(), &list.rows, &list.texts[..]);
-                let block = Block { pool, layer, values, rows, texts, output_norms };
+                let (rows, texts) = (&list.rows, &list.texts[..]);
+                let block = Block { pool, layer, values, rows, texts, output_norms, slopes };
                 taker.take_block(&block, &mut misfit)?;
             }
         }
         Ok(())
     }
+}
+
+/// What [`Blocks`] knows of the rows of a layer.
+#[derive(Clone, Copy)]
+pub(crate) struct ListsOf(usize);
+
+/// The neurons of a layer, for each row the norm of what its FFN makes of it, and their gradients.
+#[derive(Clone, Copy)]
+pub(crate) struct OfLayer<'a> {
+    pub(crate) values: &'a Tensor,
+    pub(crate) output_norms: Option<&'a Tensor>,
+    pub(crate) slopes: Option<&'a Slopes<Tensor>>,
 }
 
 /// Some rows of a layer, and the texts that they are of.
@@ -95,17 +112,14 @@ struct Lists {
 }
 
 impl Lists {
-    /// Those of these rows, made when they first come.
-    fn of<'l>(all: &'l mut Vec<Self>, rows: &Rows<'_>, batch: &Batch) -> Result<&'l Self> {
+    /// The place of those of these rows, made when they first come.
+    fn of(all: &mut Vec<Self>, rows: &Rows<'_>, batch: &Batch) -> Result<usize> {
         let same = |lists: &Self| lists.sequence == rows.sequence() && lists.position == rows.position();
-        let place = match all.iter().position(same) {
-            Some(place) => place,
-            None => {
-                all.push(Self::new(rows, batch)?);
-                all.len() - 1
-            }
-        };
-        Ok(&all[place])
+        if let Some(place) = all.iter().position(same) {
+            return Ok(place);
+        }
+        all.push(Self::new(rows, batch)?);
+        Ok(all.len() - 1)
     }
 
     fn new(rows: &Rows<'_>, batch: &Batch) -> Result<Self> {

@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use candle_core::Device;
 use skn_data::{Batch, TextList};
 use skn_kernels::Misfit;
 use skn_model::{Backend, LanguageModel, Output};
@@ -30,29 +31,45 @@ pub fn collect<'t>(
     if statistics.is_empty() {
         return Ok(statistics);
     }
-    let nothing = BatchTexts { labels: &[], rows: &[], places: &[] };
-    let blank: Vec<_> =
-        statistics.iter().map(|statistic| statistic.of_batch(&nothing)).collect::<Result<_>>()?;
     let texts = texts.into();
-    check_text_rows(texts, pools_read(&blank, model.config().layers()).iter())?;
+    check_text_rows(texts, pools_read(&statistics, model.config().layers()).iter())?;
     let pass = Texts::new(what, model, texts, classes, options)?;
-    let misfit = match Backend::of(model.device()).reduces() {
-        true => Some(Mutex::new(Misfit::new(model.device())?)),
+    let take = |batch: &Batch, parts: Parts, blocks: Option<Blocks<'_>>| {
+        let mut watch = Watch::new(batch, options.site, parts, blocks);
+        forward(model, batch, Output::Nothing, &mut watch)?;
+        Ok(watch.into_statistics())
+    };
+    take_each(&pass, model.device(), &mut statistics, take)?;
+    Ok(statistics)
+}
+
+/// What is taken of a batch: a part of each statistic.
+pub(crate) type Parts = Vec<Box<dyn Statistic>>;
+
+/// Has each batch of a pass taken by parts of the statistics, which absorb them. On a device that reduces rows `take` is given
+/// the blocks that rows are given by; a batch of which something could not be taken so is taken once more without them, for
+/// its error.
+pub(crate) fn take_each(
+    pass: &Texts<'_>,
+    device: &Device,
+    statistics: &mut [Box<dyn Statistic>],
+    take: impl Fn(&Batch, Parts, Option<Blocks<'_>>) -> Result<Parts> + Sync,
+) -> Result<()> {
+    let nothing = BatchTexts { labels: &[], rows: &[], places: &[] };
+    let blank: Parts = statistics.iter().map(|of| of.of_batch(&nothing)).collect::<Result<_>>()?;
+    let misfit = match Backend::of(device).reduces() {
+        true => Some(Mutex::new(Misfit::new(device)?)),
         false => None,
     };
-    let take =
-        |number: usize, batch: &Batch, misfit: Option<&SharedMisfit>| -> Result<Vec<Box<dyn Statistic>>> {
-            let places: Vec<usize> = pass.places(batch).collect();
-            let texts = BatchTexts { labels: &batch.labels, rows: &batch.rows, places: &places };
-            let parts = blank.iter().map(|statistic| statistic.of_batch(&texts)).collect::<Result<_>>()?;
-            let blocks = misfit.map(|misfit| Blocks::new(batch, misfit, number));
-            let mut watch = Watch::new(batch, options.site, parts, blocks);
-            forward(model, batch, Output::Nothing, &mut watch)?;
-            Ok(watch.into_statistics())
-        };
+    let take = |number: usize, batch: &Batch, misfit: Option<&SharedMisfit>| {
+        let places: Vec<usize> = pass.places(batch).collect();
+        let texts = BatchTexts { labels: &batch.labels, rows: &batch.rows, places: &places };
+        let parts = blank.iter().map(|statistic| statistic.of_batch(&texts)).collect::<Result<_>>()?;
+        take(batch, parts, misfit.map(|misfit| Blocks::new(batch, misfit, number)))
+    };
     let map = |number: usize, batch: &Batch| take(number, batch, misfit.as_ref());
     let mut absorbed = 0usize;
-    let taken = pass.run(map, |_, parts: Vec<Box<dyn Statistic>>| {
+    let taken = pass.run(map, |_, parts: Parts| {
         statistics.iter_mut().zip(parts).try_for_each(|(whole, part)| whole.absorb(part))?;
         absorbed += 1;
         match &misfit {
@@ -76,10 +93,10 @@ pub fn collect<'t>(
         (Ok(()), Err(error)) => return Err(error.into()),
         (Ok(()), Ok(None)) => {}
     }
-    if misfit.is_some() {
-        statistics.iter_mut().filter_map(|statistic| statistic.blocks()).try_for_each(|of| of.finish())?;
+    match misfit {
+        Some(_) => statistics.iter_mut().filter_map(|of| of.blocks()).try_for_each(|of| of.finish()),
+        None => Ok(()),
     }
-    Ok(statistics)
 }
 
 /// How many batches are begun on a device before somebody waits for it to see whether all could be taken.

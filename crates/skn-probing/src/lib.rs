@@ -94,7 +94,7 @@ pub use crate::range::Range;
 pub use crate::rank::{Rank, RankRecord, Ranked, Ranking, l1};
 pub use crate::record::{Metadata, Record, described, other};
 pub use crate::speed::{Speed, speed};
-pub use crate::statistic::{BatchTexts, Block, Row, Slope, Statistic, TakeBlocks, part};
+pub use crate::statistic::{BatchTexts, Block, Row, SlopeOf, Slopes, Statistic, TakeBlocks, part};
 pub use crate::threshold::{Threshold, check_averages};
 pub use crate::top::Top;
 pub use crate::workers::{Progress, Silent, Work, Workers};

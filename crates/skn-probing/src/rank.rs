@@ -15,7 +15,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use skn_artifact::names::rank;
 use skn_counts::Pool;
-use skn_kernels::{Misfit, RowNumbers, row_norms, with_values};
+use skn_kernels::{Misfit, RowGroups, RowNumbers, row_norms, with_values};
 use skn_model::{LanguageModel, NeuronSite};
 
 pub use lasso::l1;
@@ -26,7 +26,7 @@ use crate::average::Average;
 use crate::error::{ProbingError, Result};
 use crate::record::Record;
 use crate::shared::{Shared, Spare};
-use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
+use crate::statistic::{BatchTexts, Block, Row, SlopeOf, Statistic, TakeBlocks, part};
 use crate::watch::Dims;
 use histogram::{Ends, SharedHistogram};
 use on_device::{For, OnDevice, is_reduced};
@@ -49,6 +49,8 @@ pub struct Rank {
     taken_there: Vec<u32>,
     /// The numbers of some texts of a batch, as a device was given them.
     numbers: Option<(Vec<usize>, RowNumbers)>,
+    /// Rows of a batch, and for each class the same rows in one class where they are of it, in another where not.
+    against: Option<(RowGroups, Vec<RowGroups>)>,
 }
 
 /// The texts of a batch.
@@ -63,6 +65,7 @@ struct Blank {
 #[derive(Clone, Debug)]
 struct Given {
     ranking: Ranking,
+    slopes: Option<SlopeOf>,
     site: Option<NeuronSite>,
     pool: Pool,
     dims: Dims,
@@ -147,6 +150,7 @@ impl Rank {
         }
         let given = Given {
             ranking,
+            slopes: ranking.slopes(),
             site: if config.is_gated() { ranking.site() } else { None },
             pool,
             widths: config.intermediate_sizes.clone(),
@@ -170,7 +174,18 @@ impl Rank {
             Tally::Histogram(histogram) => (Tally::Nothing, Some(SharedHistogram::new(histogram))),
             tally => (tally, None),
         };
-        Self { given, texts, tally, areas, spare, blank: None, on_device, taken_there, numbers: None }
+        Self {
+            given,
+            texts,
+            tally,
+            areas,
+            spare,
+            blank: None,
+            on_device,
+            taken_there,
+            numbers: None,
+            against: None,
+        }
     }
 
     /// Makes the tally of a batch, whose first row comes.
@@ -260,6 +275,10 @@ impl Statistic for Rank {
         self.given.ranking == Ranking::Cett
     }
 
+    fn slopes(&self) -> &[SlopeOf] {
+        self.given.slopes.as_slice()
+    }
+
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
         let numbers = self.given.numbers.as_ref().map(|numbers| numbers.of(texts.rows)).transpose()?;
         let blank = Blank { labels: texts.labels.to_vec(), numbers: numbers.unwrap_or_default() };
@@ -343,6 +362,17 @@ impl TakeBlocks for Rank {
             }
             _ => None,
         };
+        let against = match self.given.ranking {
+            Ranking::Gradient => {
+                // The same for all layers that have these rows.
+                if self.against.as_ref().is_none_or(|(rows, _)| rows != block.rows) {
+                    let of_classes = (0..*classes).map(|class| block.rows.one_against_others(class as u32));
+                    self.against = Some((block.rows.clone(), of_classes.collect()));
+                }
+                self.against.as_ref().map_or(&[][..], |(_, of_classes)| of_classes)
+            }
+            _ => &[],
+        };
         let mut layers = self.on_device.lock();
         let of_layer = match layers.entry(block.layer) {
             Entry::Occupied(of_layer) => of_layer.into_mut(),
@@ -352,15 +382,15 @@ impl TakeBlocks for Rank {
                 place.insert(OnDevice::new(&of, block)?)
             }
         };
-        of_layer.take(block, numbers, misfit)
+        of_layer.take(block, numbers, against, misfit)
     }
 
     fn finish(&mut self) -> Result<()> {
         self.end_pass();
-        for (layer, of_layer) in self.on_device.take() {
-            of_layer.add_to(&mut self.tally, layer, &self.given.dims)?;
-        }
         let texts = std::mem::replace(&mut self.taken_there, vec![0; self.given.classes]);
+        for (layer, of_layer) in self.on_device.take() {
+            of_layer.add_to(&mut self.tally, (layer, &texts), &self.given.dims)?;
+        }
         if let Tally::Histogram(histogram) = &mut self.tally {
             let Given { dims, widths, compared, .. } = &*self.given;
             let positions = match dims.sizes() {

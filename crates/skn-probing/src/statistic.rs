@@ -80,6 +80,12 @@ pub trait Statistic: Any + Send + Sync {
         false
     }
 
+    /// Which gradients rows come with, in a pass that goes back ([`collect_gradients`](crate::collect_gradients)). It goes back once for
+    /// each that somebody reads, for each class once.
+    fn slopes(&self) -> &[SlopeOf] {
+        &[]
+    }
+
     /// The same statistic of which nothing was taken yet, for the texts of a batch.
     ///
     /// # Errors
@@ -153,6 +159,8 @@ pub struct Block<'a> {
     /// For each row of the values the norm of what the FFN makes of it, `[..]`; where somebody asked for it, as
     /// [`Row::output_norm`].
     pub output_norms: Option<&'a Tensor>,
+    /// The gradients to all of the values, of their shape, as [`Row::slopes`].
+    pub slopes: Option<&'a Slopes<Tensor>>,
 }
 
 /// The activations of a layer's neurons for one text, at a prompt position or pooled.
@@ -173,17 +181,73 @@ pub struct Row<'a> {
     /// The Euclidean norm of what the FFN makes of these neurons, its bias counted; where somebody asked for it
     /// ([`Statistic::needs_output_norm`]), and the values are one row's products.
     pub output_norm: Option<f32>,
-    /// Their gradients, in a pass that goes back ([`collect_gradients`](crate::collect_gradients)).
-    pub slopes: Option<Slope<'a>>,
+    /// Their gradients, a number for each neuron, in a pass that goes back ([`collect_gradients`](crate::collect_gradients)).
+    pub slopes: Option<&'a Slopes<&'a [f32]>>,
 }
 
-/// Gradients to the activations of a row, a number for each neuron.
-#[derive(Clone, Copy, Debug)]
-pub struct Slope<'a> {
-    /// Of the answer's loss, its cross-entropy in nats.
-    pub loss: &'a [f32],
-    /// Of each class's probability, among the classes.
-    pub classes: &'a [&'a [f32]],
+/// What a gradient to activations is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlopeOf {
+    /// The answer's loss, its cross-entropy in nats.
+    Loss,
+    /// The probability of the text's own class, among the classes.
+    OwnClass,
+    /// The probability of each class, among the classes.
+    EachClass,
+}
+
+/// Gradients to activations, by what they are of; those that nobody reads ([`Statistic::slopes`]) are not there.
+#[derive(Clone, Debug)]
+pub struct Slopes<T> {
+    /// [`SlopeOf::Loss`]
+    pub loss: Option<T>,
+    /// [`SlopeOf::OwnClass`]
+    pub own: Option<T>,
+    /// [`SlopeOf::EachClass`]: one for each class, or none.
+    pub classes: Vec<T>,
+}
+
+impl<T> Slopes<T> {
+    /// The one gradient of a kind of which there is one.
+    pub(crate) fn one(&self, of: SlopeOf) -> Option<&T> {
+        match of {
+            SlopeOf::Loss => self.loss.as_ref(),
+            SlopeOf::OwnClass => self.own.as_ref(),
+            SlopeOf::EachClass => None,
+        }
+    }
+
+    /// All that are there.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &T> {
+        self.loss.iter().chain(&self.own).chain(&self.classes)
+    }
+
+    /// Something else of each.
+    pub(crate) fn map<'a, U>(&'a self, mut of: impl FnMut(&'a T) -> Result<U>) -> Result<Slopes<U>> {
+        Ok(Slopes {
+            loss: self.loss.as_ref().map(&mut of).transpose()?,
+            own: self.own.as_ref().map(&mut of).transpose()?,
+            classes: self.classes.iter().map(of).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Something of each with that of others, which has the same.
+    pub(crate) fn with<U>(
+        &self,
+        others: &Self,
+        mut of: impl FnMut(&T, &T) -> Result<U>,
+    ) -> Result<Slopes<U>> {
+        let mut others = others.each();
+        self.map(|own| {
+            let other = others.next();
+            of(own, other.ok_or_else(|| ProbingError::mismatch("gradients", "the same each time", "fewer"))?)
+        })
+    }
+}
+
+/// Rows of a pass that does not go back came to who reads gradients.
+pub(crate) fn no_slopes() -> ProbingError {
+    ProbingError::mismatch("rows of a ranking", "their gradients", "none: the pass does not go back")
 }
 
 /// The texts of a batch.

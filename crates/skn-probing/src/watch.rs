@@ -4,7 +4,7 @@ use skn_data::Batch;
 use skn_kernels::{row_norms, with_values};
 use skn_model::{Hook, LanguageModel, ModelError, NeuronSite, Reads, Rows, Site};
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, OfLayer};
 use crate::error::{ProbingError, Result};
 use crate::statistic::{Row, Statistic};
 
@@ -82,7 +82,9 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         let norms = output.map(row_norms).transpose()?;
-        blocks.give(site, rows, (x, norms.as_ref()), &mut self.statistics, &takers)
+        let (lists, output_norms) = (blocks.lists(rows)?, norms.as_ref());
+        let of_layer = OfLayer { values: x, output_norms, slopes: None };
+        blocks.give(site.layer(), lists, of_layer, &mut self.statistics, &takers)
     }
 
     fn look(&mut self, site: Site, rows: &Rows<'_>, seen: &Seen<'_>) -> Result<()> {

@@ -12,7 +12,7 @@ use skn_data::Encoded;
 use skn_model::{Hook, NeuronSite, Reads, Rows, Site};
 use skn_probing::{
     Average, BatchTexts, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Result, Row, Silent,
-    Statistic, Workers, averages, collect_gradients, evaluate_with, part,
+    SlopeOf, Statistic, Workers, averages, collect_gradients, evaluate_with, part,
 };
 
 use support::{LAYERS, NEURONS, POSITIONS, model, texts, through_a_file};
@@ -38,6 +38,10 @@ impl Statistic for Keep {
         pool == self.pool
     }
 
+    fn slopes(&self) -> &[SlopeOf] {
+        &[SlopeOf::EachClass, SlopeOf::Loss, SlopeOf::OwnClass]
+    }
+
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
         let (places, whole) = (texts.places.to_vec(), self.whole.clone());
         Ok(Box::new(Self { pool: self.pool, places, kept: Kept::new(), whole }))
@@ -45,7 +49,11 @@ impl Statistic for Keep {
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
         let slopes = row.slopes.unwrap();
-        let all = [&[slopes.loss][..], slopes.classes, &[row.values]].concat();
+        assert!(
+            slopes.own == Some(slopes.classes[row.label]),
+            "of the own class, though other texts have others"
+        );
+        let all = [&[slopes.loss.unwrap()][..], &slopes.classes, &[row.values]].concat();
         let all = all.into_iter().map(<[f32]>::to_vec).collect();
         self.kept.insert((self.places[row.text], row.layer, row.position), all);
         Ok(())
@@ -275,4 +283,60 @@ fn means_have_no_slope_of_their_own() {
     let options = PassOptions::new(&workers);
     let error = collect_gradients(&model, &texts(2, 1), &WORDS, vec![average], None, &options).err().unwrap();
     assert!(error.to_string().contains("gradients: expected activations of one row"), "{error}");
+}
+
+/// A statistic has what it reads, and nothing else.
+#[test]
+fn a_pass_goes_back_for_what_is_read() {
+    struct Only(&'static [SlopeOf], usize);
+
+    impl Statistic for Only {
+        fn reads(&self, pool: Pool, _: usize) -> bool {
+            pool == Pool::Last
+        }
+
+        fn slopes(&self) -> &[SlopeOf] {
+            self.0
+        }
+
+        fn of_batch(&self, _: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
+            Ok(Box::new(Self(self.0, 0)))
+        }
+
+        fn take(&mut self, row: &Row<'_>) -> Result<()> {
+            let slopes = row.slopes.unwrap();
+            assert_eq!(
+                [slopes.loss.is_some(), slopes.own.is_some(), !slopes.classes.is_empty()],
+                [SlopeOf::Loss, SlopeOf::OwnClass, SlopeOf::EachClass].map(|of| self.0.contains(&of))
+            );
+            self.1 += 1;
+            Ok(())
+        }
+
+        fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
+            self.1 += part::<Self>(of_batch)?.1;
+            Ok(())
+        }
+
+        fn file(&self, split: &str) -> String {
+            split.into()
+        }
+
+        fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
+            unreachable!("nothing is written")
+        }
+    }
+
+    let (model, workers) = (model(), Workers::new(1).unwrap());
+    let options = PassOptions::new(&workers);
+    let pass = |of: &'static [SlopeOf]| {
+        let only: Box<dyn Statistic> = Box::new(Only(of, 0));
+        collect_gradients(&model, &texts(3, 1), &WORDS, vec![only], None, &options)
+    };
+    for of in [&[SlopeOf::Loss][..], &[SlopeOf::OwnClass], &[SlopeOf::EachClass]] {
+        let taken = pass(of).unwrap().remove(0);
+        assert_eq!(part::<Only>(taken).unwrap().1, 3 * LAYERS);
+    }
+    let error = pass(&[]).err().unwrap().to_string();
+    assert!(error.contains("gradients: expected a statistic that reads them, found none"), "{error}");
 }

@@ -13,7 +13,7 @@ use skn_artifact::{Array, TensorFile, read_json};
 use skn_data::shard;
 use skn_model::LanguageModel;
 use skn_probing::{
-    Average, BatchTexts, Kinds, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Row, Slope,
+    Average, BatchTexts, Kinds, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Row, Slopes,
     Statistic, Workers, averages, collect, l1, part,
 };
 
@@ -167,8 +167,8 @@ fn take_slopes(
                 let at = ((places[text] * LAYERS + layer) * POSITIONS + position) * NEURONS;
                 let span = at..at + NEURONS;
                 let classes: Vec<&[f32]> = slopes.iter().map(|of| &of[span.clone()]).collect();
-                let slopes = Some(Slope { loss: &[], classes: &classes });
-                let (pool, values) = (Pool::Position, &values[span]);
+                let slopes = Slopes { loss: None, own: None, classes };
+                let (pool, values, slopes) = (Pool::Position, &values[span], Some(&slopes));
                 let row = Row { pool, layer, position, text, label, values, output_norm: None, slopes };
                 batch.take(&row).unwrap();
             }

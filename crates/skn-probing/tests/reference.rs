@@ -10,8 +10,8 @@ use skn_artifact::{TensorBundle, TensorFile};
 use skn_data::Encoded;
 use skn_model::{Config, Gradients, LanguageModel, Tuning, Weights, shapes};
 use skn_probing::{
-    BatchTexts, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Result, Row, Statistic,
-    Workers, averages, collect_gradients, part,
+    BatchTexts, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Record, Result, Row, SlopeOf,
+    Statistic, Workers, averages, collect_gradients, part,
 };
 
 // All as in reference.py.
@@ -68,6 +68,10 @@ impl Statistic for Keep {
         pool == Pool::Position
     }
 
+    fn slopes(&self) -> &[SlopeOf] {
+        &[SlopeOf::Loss]
+    }
+
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
         let kept = vec![Default::default(); TEXTS.len() * LAYERS * POSITIONS];
         Ok(Box::new(Self { places: texts.places.to_vec(), kept, whole: self.whole.clone() }))
@@ -75,7 +79,7 @@ impl Statistic for Keep {
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
         let at = (self.places[row.text] * LAYERS + row.layer) * POSITIONS + row.position;
-        self.kept[at] = [row.values.to_vec(), row.slopes.unwrap().loss.to_vec()];
+        self.kept[at] = [row.values.to_vec(), row.slopes.unwrap().loss.unwrap().to_vec()];
         Ok(())
     }
 

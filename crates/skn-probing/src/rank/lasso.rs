@@ -4,6 +4,7 @@ use std::sync::Arc;
 use skn_artifact::Spool;
 use skn_counts::Pool;
 use skn_data::Encoded;
+use skn_kernels::{ColumnNumbers, Misfit, pick_columns, with_values};
 use skn_model::LanguageModel;
 use skn_stats::{Labelled, Logistic};
 
@@ -15,7 +16,7 @@ use crate::collect::collect;
 use crate::error::{ProbingError, Result};
 use crate::pass::PassOptions;
 use crate::record::Record;
-use crate::statistic::{BatchTexts, Row, Statistic, part};
+use crate::statistic::{BatchTexts, Block, Row, Statistic, TakeBlocks, part};
 
 /// How often the strength is halved, from the one at which all weights are 0.
 const HALVINGS: i32 = 8;
@@ -142,6 +143,8 @@ struct Table {
     /// L and F.
     shape: [usize; 2],
     labels: Vec<usize>,
+    /// All neurons of each layer, as a device picks them.
+    columns: Arc<[ColumnNumbers]>,
     spool: Arc<Spool>,
     /// Of a batch: where its texts stand, and `[texts, L, F]`.
     places: Vec<usize>,
@@ -152,11 +155,20 @@ impl Table {
     fn new(model: &LanguageModel, pool: Pool, position: usize, texts: &[Encoded], spool: Spool) -> Self {
         let shape = [model.config().layers(), model.config().widest()];
         let labels = texts.iter().map(|text| text.label).collect();
-        Self { pool, position, shape, labels, spool: Arc::new(spool), places: Vec::new(), values: Vec::new() }
+        let widths = model.config().intermediate_sizes.iter();
+        let columns = widths.map(|&width| ColumnNumbers::new((0..width as u32).collect())).collect();
+        let (spool, places, values) = (Arc::new(spool), Vec::new(), Vec::new());
+        Self { pool, position, shape, labels, columns, spool, places, values }
     }
 
     fn of_text(&self) -> usize {
         self.shape[0] * self.shape[1]
+    }
+
+    /// Takes the activations of a layer's neurons for a text of the batch.
+    fn keep(&mut self, text: usize, layer: usize, values: &[f32]) {
+        let at = text * self.of_text() + layer * self.shape[1];
+        self.values[at..][..values.len()].copy_from_slice(values);
     }
 
     /// A layer's activations `[texts, F]`, less their means and times a number for each neuron.
@@ -185,16 +197,20 @@ impl Statistic for Table {
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
         let values = vec![0.0; texts.places.len() * self.of_text()];
         let (pool, position, shape) = (self.pool, self.position, self.shape);
-        let (labels, spool, places) = (Vec::new(), self.spool.clone(), texts.places.to_vec());
-        Ok(Box::new(Self { pool, position, shape, labels, spool, places, values }))
+        let (labels, columns, spool) = (Vec::new(), self.columns.clone(), self.spool.clone());
+        let places = texts.places.to_vec();
+        Ok(Box::new(Self { pool, position, shape, labels, columns, spool, places, values }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
         if row.position == self.position {
-            let at = row.text * self.of_text() + row.layer * self.shape[1];
-            self.values[at..][..row.values.len()].copy_from_slice(row.values);
+            self.keep(row.text, row.layer, row.values);
         }
         Ok(())
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn TakeBlocks> {
+        Some(self)
     }
 
     fn absorb(&mut self, of_batch: Box<dyn Statistic>) -> Result<()> {
@@ -213,5 +229,64 @@ impl Statistic for Table {
 
     fn into_record(self: Box<Self>) -> Result<Box<dyn Record>> {
         Err(ProbingError::mismatch("activations of a regression", "no file", "one"))
+    }
+}
+
+impl TakeBlocks for Table {
+    /// The regression is made on the host, of one row of each text: no other comes there.
+    fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
+        let (rows, width) = (block.rows.group(self.position)?, block.values.dim(1)?);
+        let picked = pick_columns(block.values, &rows, &self.columns[block.layer], misfit)?;
+        Ok(with_values(&picked, |values: &[f32]| {
+            for (values, &text) in values.chunks_exact(width.max(1)).zip(block.texts) {
+                self.keep(text, block.layer, values);
+            }
+        })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+    use skn_kernels::RowGroups;
+
+    use super::*;
+
+    /// Rows of a block and rows of the host fill the same places.
+    #[test]
+    fn a_block_gives_the_rows_of_one_position() {
+        let table = || Table {
+            pool: Pool::Position,
+            position: 1,
+            shape: [2, 3],
+            labels: Vec::new(),
+            columns: [2, 3].map(|width| ColumnNumbers::new((0..width).collect())).into(),
+            spool: Arc::new(Spool::new(&std::env::temp_dir()).unwrap()),
+            places: vec![0; 3],
+            values: vec![0.0; 3 * 2 * 3],
+        };
+        let (mut by_block, mut by_row) = (table(), table());
+        let (device, mut misfit) = (Device::Cpu, Misfit::new(&Device::Cpu).unwrap());
+        // Two positions of three texts, who stand in another order, in a matrix of seven rows.
+        let (numbers, texts) = (vec![6, 0, 2, 5, 1, 3], [2, 0, 1]);
+        let rows = RowGroups::new(2, numbers.clone(), vec![0, 0, 1]).unwrap();
+        for (layer, width) in [(0, 2), (1, 3)] {
+            let values: Vec<f32> = (0..7 * width).map(|value| value as f32 + 0.5).collect();
+            let x = Tensor::from_slice(&values, (7, width), &device).unwrap();
+            let (pool, output_norms, slopes) = (Pool::Position, None, None);
+            let block =
+                Block { pool, layer, values: &x, rows: &rows, texts: &texts, output_norms, slopes };
+            by_block.take_block(&block, &mut misfit).unwrap();
+            for (place, &number) in numbers.iter().enumerate() {
+                let (position, text) = (place / 3, texts[place % 3]);
+                let values = &values[number as usize * width..][..width];
+                let (label, output_norm, slopes) = (0, None, None);
+                by_row.take(&Row { pool, layer, position, text, label, values, output_norm, slopes }).unwrap();
+            }
+        }
+        assert_eq!(by_block.values, by_row.values);
+        // Of text 2, layer 0: row 5 of the matrix; the place behind is padding.
+        assert_eq!(by_block.values[2 * 6..][..3], [10.5, 11.5, 0.0]);
+        assert_eq!(misfit.found().unwrap(), None);
     }
 }

@@ -1,18 +1,33 @@
 use candle_core::Tensor;
-use skn_kernels::{ColumnBins, ColumnCounts, ColumnMoments, ColumnShares, Misfit, RowNumbers, numbers_on};
+use skn_kernels::{
+    ColumnBins, ColumnCounts, ColumnMoments, ColumnShares, Misfit, RowGroups, RowNumbers, numbers_on,
+};
 
 use super::ranking::Ranking;
 use super::tally::{Compared, Tally};
 use crate::error::{ProbingError, Result};
-use crate::statistic::Block;
+use crate::statistic::{Block, SlopeOf, no_slopes};
 use crate::watch::Dims;
 
 /// What a ranking counts or adds up of a layer where a device has the activations.
 pub(super) enum OnDevice {
-    Fired { threshold: Tensor, counts: ColumnCounts },
+    Fired {
+        threshold: Tensor,
+        counts: ColumnCounts,
+    },
     Moments(ColumnMoments),
     Bins(ColumnBins),
     Shares(ColumnShares),
+    /// Sums of what activations times gradients come to.
+    Weighted {
+        of: SlopeOf,
+        sums: ColumnMoments,
+    },
+    /// For each class, of how many of the others' texts and of its own activation times gradient is above 0.
+    Agreed {
+        zero: Tensor,
+        of_class: Vec<ColumnCounts>,
+    },
 }
 
 /// What it is made for.
@@ -25,7 +40,7 @@ pub(super) struct For<'a> {
     pub(super) with_numbers: bool,
 }
 
-/// Whether a ranking can be counted or added up on a device: others need gradients, all activations at once, or none.
+/// Whether a ranking can be counted or added up on a device: others need all activations at once, or none.
 pub(super) fn is_reduced(ranking: Ranking) -> bool {
     match ranking {
         Ranking::Predictivity
@@ -33,12 +48,11 @@ pub(super) fn is_reduced(ranking: Ranking) -> bool {
         | Ranking::Auc
         | Ranking::MeanDifference
         | Ranking::Correlation
-        | Ranking::Cett => true,
-        Ranking::Taylor
+        | Ranking::Cett
+        | Ranking::Taylor
         | Ranking::Gradient
-        | Ranking::IntegratedGradients
-        | Ranking::L1
-        | Ranking::Random => false,
+        | Ranking::IntegratedGradients => true,
+        Ranking::L1 | Ranking::Random => false,
     }
 }
 
@@ -46,6 +60,17 @@ impl OnDevice {
     /// Of nothing yet, for the layer of a block.
     pub(super) fn new(of: &For<'_>, block: &Block<'_>) -> Result<Self> {
         let (shape, device) = ([block.rows.groups(), block.values.dim(1)?], block.values.device());
+        if let Some(slope) = of.ranking.slopes() {
+            return Ok(match slope {
+                SlopeOf::EachClass => Self::Agreed {
+                    zero: numbers_on(vec![0.0; shape[0] * shape[1]], shape.to_vec(), device)?,
+                    of_class: (0..of.classes)
+                        .map(|_| Ok(ColumnCounts::new(2, shape, device)?))
+                        .collect::<Result<_>>()?,
+                },
+                of => Self::Weighted { of, sums: ColumnMoments::new(None, shape, [false, false], device)? },
+            });
+        }
         Ok(match of.ranking {
             Ranking::Predictivity | Ranking::Lape => {
                 let threshold = of.dims.of_layer(&of.compared.threshold, block.layer, shape);
@@ -76,6 +101,7 @@ impl OnDevice {
         &mut self,
         block: &Block<'_>,
         numbers: Option<&RowNumbers>,
+        against: &[RowGroups],
         misfit: &mut Misfit,
     ) -> Result<()> {
         match self {
@@ -83,12 +109,29 @@ impl OnDevice {
             Self::Moments(moments) => moments.add(block.values, block.rows, numbers, misfit)?,
             Self::Bins(bins) => bins.add(block.values, block.rows, misfit)?,
             Self::Shares(shares) => shares.add(block.values, block.rows, block.output_norms, misfit)?,
+            // A product of no numbers is more than some devices can.
+            Self::Weighted { .. } | Self::Agreed { .. } if block.values.elem_count() == 0 => {}
+            Self::Weighted { of, sums } => {
+                let slope = block.slopes.and_then(|slopes| slopes.one(*of)).ok_or_else(no_slopes)?;
+                sums.add(&(block.values * slope)?.abs()?, block.rows, None, misfit)?;
+            }
+            Self::Agreed { zero, of_class } => {
+                let slopes = block.slopes.ok_or_else(no_slopes)?;
+                for ((counts, slope), rows) in of_class.iter_mut().zip(&slopes.classes).zip(against) {
+                    counts.add(&(block.values * slope)?, rows, zero, misfit)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Adds what was taken of a layer to what there is of all.
-    pub(super) fn add_to(&self, tally: &mut Tally, layer: usize, dims: &Dims) -> Result<()> {
+    /// Adds what was taken of a layer to what there is of all, `texts` of each class.
+    pub(super) fn add_to(
+        &self,
+        tally: &mut Tally,
+        (layer, texts): (usize, &[u32]),
+        dims: &Dims,
+    ) -> Result<()> {
         let places = dims.elements();
         // Each position of a layer in arrays `[.., positions, width]`, and where it stands among all places.
         let each = |[positions, width]: [usize; 2], length: usize| {
@@ -132,6 +175,31 @@ impl OnDevice {
                 let (shape, sums) = (shares.shape(), shares.sums()?);
                 for (at, own) in each(shape, sums.len()) {
                     all.add_sums_at(at, &sums[own])?;
+                }
+            }
+            (Self::Weighted { sums, .. }, Tally::Weighted(all)) => {
+                let (shape, sums) = (sums.shape(), sums.totals()?.sums);
+                for (at, own) in each(shape, sums.len()) {
+                    all.add_sums_at(at, &sums[own])?;
+                }
+            }
+            (Self::Agreed { of_class, .. }, Tally::Agreed(agreed)) => {
+                let classes = of_class.len();
+                for (class, counts) in of_class.iter().enumerate() {
+                    let (shape, above) = (counts.shape(), counts.counts()?);
+                    // Of the others those agree whose product is not above 0.
+                    let others = texts.iter().map(|&texts| u64::from(texts)).sum::<u64>();
+                    let others = others - u64::from(texts[class]);
+                    let (of_others, of_own) = above.split_at(above.len() / 2);
+                    let sides = [(0, of_own), (1, of_others)];
+                    for (side, counts) in sides {
+                        for (at, own) in each(shape, counts.len()) {
+                            let to = &mut agreed[(side * classes + class) * places + at..];
+                            for (count, &above) in to.iter_mut().zip(&counts[own]) {
+                                *count += if side == 0 { above } else { others - above };
+                            }
+                        }
+                    }
                 }
             }
             (Self::Bins(bins), Tally::Histogram(histogram)) => {

@@ -5,6 +5,7 @@ use skn_model::NeuronSite;
 
 use crate::error::ProbingError;
 use crate::probe::expected;
+use crate::statistic::SlopeOf;
 
 /// A way to order neurons by how much they have to do with the label. z is a neuron's activation, y whether the text is of class 1;
 /// of more than two classes, of one class against the rest, and the best class counts. A neuron counts at its best position. All
@@ -103,7 +104,17 @@ impl Ranking {
 
     /// Whether it needs gradients ([`collect_gradients`](crate::collect_gradients)).
     pub fn needs_gradients(self) -> bool {
-        matches!(self, Self::Taylor | Self::Gradient | Self::IntegratedGradients)
+        self.slopes().is_some()
+    }
+
+    /// What its gradients are of, if it needs any.
+    pub(super) fn slopes(self) -> Option<SlopeOf> {
+        match self {
+            Self::Taylor => Some(SlopeOf::Loss),
+            Self::Gradient => Some(SlopeOf::EachClass),
+            Self::IntegratedGradients => Some(SlopeOf::OwnClass),
+            _ => None,
+        }
     }
 
     /// Whether it is taken in the one pass over dev, text by text.

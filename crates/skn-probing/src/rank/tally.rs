@@ -3,7 +3,7 @@ use skn_stats::{Loop, MeanAccumulator, SquareAccumulator, count_above, vectorise
 use super::histogram::{BatchBins, Ends, Histogram, SharedHistogram};
 use super::ranking::Ranking;
 use crate::error::{ProbingError, Result};
-use crate::statistic::Row;
+use crate::statistic::{Row, no_slopes};
 
 /// What is counted or added up for a ranking, for each place of the activations `[L, P, F]` or `[L, F]`: integers, so the same in any
 /// order of the texts.
@@ -152,34 +152,42 @@ impl Tally {
                 let place = at - row.layer * bins.places();
                 bins.take(&with.ends, row.layer, row.text, place, values)?;
             }
-            Self::Weighted(sums) if ranking != Ranking::Cett => {
-                let slopes = row.slopes.map(|slopes| match ranking {
-                    Ranking::Taylor => slopes.loss,
-                    _ => slopes.classes[row.label],
-                });
-                let products = values.iter().zip(slopes.unwrap_or_default());
-                let products: Vec<f32> = products.map(|(value, slope)| (value * slope).abs()).collect();
-                sums.add_row_at(at, &products)?;
-            }
             Self::Agreed(agreed) => {
-                let of_row = row.slopes.map_or(&[][..], |slopes| slopes.classes);
+                let of_row = &row.slopes.ok_or_else(no_slopes)?.classes;
                 for (class, slopes) in of_row.iter().enumerate() {
                     let side = usize::from(class != row.label);
                     let counts = &mut agreed[(side * of_row.len() + class) * places + at..][..values.len()];
                     for ((count, value), slope) in counts.iter_mut().zip(values).zip(*slopes) {
-                        *count += u64::from((value * slope > 0.0) == (class == row.label));
+                        let product = value * slope;
+                        if !product.is_finite() {
+                            let expected = "a finite product of an activation and its gradient";
+                            return Err(ProbingError::mismatch("ranking gradient", expected, product));
+                        }
+                        *count += u64::from((product > 0.0) == (class == row.label));
                     }
                 }
             }
             Self::Weighted(sums) => {
-                let norm = row.output_norm.unwrap_or(0.0);
-                let columns = &with.columns[row.layer * with.width..];
-                let mut shares = vec![0.0; values.len()];
-                // An output of 0 is nobody's.
-                if norm > 0.0 {
-                    vectorised(SharesOf, (&mut shares[..], values, columns, norm));
+                let mut parts = vec![0.0; values.len()];
+                match ranking.slopes() {
+                    Some(of) => {
+                        let slopes = row.slopes.and_then(|slopes| slopes.one(of)).ok_or_else(no_slopes)?;
+                        let both = values.iter().zip(*slopes);
+                        parts
+                            .iter_mut()
+                            .zip(both)
+                            .for_each(|(part, (value, slope))| *part = (value * slope).abs());
+                    }
+                    None => {
+                        let norm = row.output_norm.unwrap_or(0.0);
+                        let columns = &with.columns[row.layer * with.width..];
+                        // An output of 0 is nobody's.
+                        if norm > 0.0 {
+                            vectorised(SharesOf, (&mut parts[..], values, columns, norm));
+                        }
+                    }
                 }
-                sums.add_row_at(at, &shares)?;
+                sums.add_row_at(at, &parts)?;
             }
             Self::Histogram(_) | Self::Given { .. } | Self::Nothing => {}
         }

@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::{Device, Tensor};
 use skn_artifact::{Spool, TensorFile};
 use skn_data::{Encoded, Join, Task, TextEncoder, read_dataset};
-use skn_kernels::numbers_read_back;
+use skn_kernels::{Misfit, RowGroups, numbers_read_back};
 use skn_model::{Backend, Gradients, LanguageModel, ModelFolder, NeuronSite, Tuning, Weights};
 use skn_probing::{
-    Average, BatchTexts, Capture, Count, Fires, Metadata, NeuronPlace, PassOptions, Pool, Rank, Ranking,
-    Record, Result, Row, Sample, Statistic, Threshold, Top, Workers, collect, part,
+    Average, BatchTexts, Block, Capture, Count, Fires, Metadata, NeuronPlace, PassOptions, Pool, Rank,
+    Ranking, Record, Result, Row, Sample, SlopeOf, Slopes, Statistic, Threshold, Top, Workers, collect,
+    collect_gradients, l1, part,
 };
 use tempfile::TempDir;
 
@@ -50,6 +51,10 @@ impl Statistic for OnHost {
 
     fn needs_output_norm(&self) -> bool {
         self.0.needs_output_norm()
+    }
+
+    fn slopes(&self) -> &[SlopeOf] {
+        self.0.slopes()
     }
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
@@ -84,7 +89,24 @@ fn files(
     statistics: Vec<Box<dyn Statistic>>,
     options: &PassOptions<'_>,
 ) -> Result<BTreeMap<String, Vec<u8>>> {
-    let taken = collect("taking", model, texts, 3, statistics, options)?;
+    written(collect("taking", model, texts, 3, statistics, options)?)
+}
+
+/// The tokens that answer for the three classes.
+const THREE: [u32; 3] = [6, 7, 8];
+
+/// The same of a pass that goes back, for rankings of one number of steps.
+fn files_of_gradients(
+    model: &LanguageModel,
+    texts: &[Encoded],
+    statistics: Vec<Box<dyn Statistic>>,
+    steps: Option<usize>,
+    options: &PassOptions<'_>,
+) -> Result<BTreeMap<String, Vec<u8>>> {
+    written(collect_gradients(model, texts, &THREE, statistics, steps, options)?)
+}
+
+fn written(taken: Vec<Box<dyn Statistic>>) -> Result<BTreeMap<String, Vec<u8>>> {
     let file = |taken: Box<dyn Statistic>| -> Result<_> {
         let name = taken.file("dev");
         let bundle = taken.into_record()?.to_bundle(&Metadata::new())?;
@@ -226,6 +248,128 @@ fn check_rankings(model: &LanguageModel, train: &[Encoded], dev: &[Encoded], bud
     }
 }
 
+/// Rankings by gradients, those of one pass together.
+const OF_GRADIENTS: [&[Ranking]; 2] =
+    [&[Ranking::Taylor, Ranking::Gradient], &[Ranking::IntegratedGradients]];
+
+/// Such rankings on the device next to the host.
+fn check_gradients(
+    model: &LanguageModel,
+    [train, dev]: [&[Encoded]; 2],
+    rankings: &[&[Ranking]],
+    token_budget: usize,
+) {
+    let workers = Workers::new(2).unwrap();
+    let whole = PassOptions::new(&workers);
+    for average in averages(model, train, &whole) {
+        if !matches!(average.pool(), Pool::Position | Pool::Last) {
+            continue;
+        }
+        for of in rankings {
+            let (statistics, steps) = (|| of_rankings(model, &average, of, None), of[0].steps());
+            let expected = files_of_gradients(model, dev, on_host(statistics()), steps, &whole).unwrap();
+            assert_eq!(expected.len(), of.len());
+            let options = PassOptions { token_budget, ..whole };
+            let found = files_of_gradients(model, dev, statistics(), steps, &options).unwrap();
+            for (name, expected) in &expected {
+                assert!(found[name] == *expected, "{:?} {name}", average.pool());
+            }
+        }
+    }
+}
+
+#[test]
+fn rankings_by_gradients_have_the_bytes_of_those_made_on_the_host() {
+    let _alone = alone();
+    check_gradients(&model(), [&three_classes(9, 1), &three_classes(8, 2)], &OF_GRADIENTS, 40);
+    for widths in [[3, 9], [0, NEURONS]] {
+        let texts = [three_classes(9, 1), three_classes(4, 2)];
+        check_gradients(&model_with(&widths, |_| {}), texts.each_ref().map(Vec::as_slice), &OF_GRADIENTS, 20);
+    }
+}
+
+/// What the host refuses a device notes: a gradient that is no number, a product that can't be added up or is none.
+#[test]
+fn a_gradient_that_can_not_be_taken_is_noted() {
+    let (_alone, plays) = alone();
+    let (model, workers) = (model(), Workers::new(1).unwrap());
+    let average = averages(&model, &three_classes(20, 1), &PassOptions::new(&workers)).swap_remove(0);
+    let shape = (POSITIONS, NEURONS);
+    for (ranking, of) in [
+        (Ranking::Taylor, SlopeOf::Loss),
+        (Ranking::IntegratedGradients, SlopeOf::OwnClass),
+        (Ranking::Gradient, SlopeOf::EachClass),
+    ] {
+        for (value, slope) in
+            [(1.0, 2.0), (1.0, f32::NAN), (f32::INFINITY, 0.0), (4e19, 3e19), (2048.0, 1024.0)]
+        {
+            let one_odd = |usual: f32, odd: f32| {
+                let numbers = (0..POSITIONS * NEURONS).map(|at| if at == NEURONS + 2 { odd } else { usual });
+                Tensor::from_vec(numbers.collect(), shape, &Device::Cpu).unwrap()
+            };
+            let (values, slopes) = (one_odd(0.5, value), one_odd(-0.25, slope));
+            let one = |wanted| (of == wanted).then(|| slopes.clone());
+            let classes = if of == SlopeOf::EachClass { vec![slopes.clone(); 3] } else { Vec::new() };
+            let all = Slopes { loss: one(SlopeOf::Loss), own: one(SlopeOf::OwnClass), classes };
+            let texts = BatchTexts { labels: &[1], rows: &[7], places: &[0] };
+            let whole = of_rankings(&model, &average, &[ranking], None).swap_remove(0);
+            let (mut there, mut here) = (whole.of_batch(&texts).unwrap(), whole.of_batch(&texts).unwrap());
+            // The host is given numbers alone, which the pass has looked at: what is left to it are products.
+            let rows = (0..POSITIONS).filter(|_| value.is_finite() && !slope.is_nan()).map(|position| {
+                let of_row = |of: &Tensor| of.get(position).unwrap().to_vec1::<f32>().unwrap();
+                let of_row = [of_row(&values), of_row(&slopes)];
+                let one = |wanted| (of == wanted).then_some(&of_row[1][..]);
+                let classes = if of == SlopeOf::EachClass { vec![&of_row[1][..]; 3] } else { Vec::new() };
+                let slopes = Slopes { loss: one(SlopeOf::Loss), own: one(SlopeOf::OwnClass), classes };
+                let (pool, layer, text, label) = (Pool::Position, 1, 0, 1);
+                let (values, slopes) = (&of_row[0][..], Some(&slopes));
+                here.take(&Row { pool, layer, position, text, label, values, output_norm: None, slopes })
+            });
+            let taken = rows.collect::<Result<Vec<()>>>();
+            let expected = match ranking {
+                _ if value.is_infinite() || slope.is_nan() => true,
+                Ranking::Gradient => (value * slope).is_infinite(),
+                _ => (value * slope) > (1 << 20) as f32,
+            };
+            let is_looked_at = value.is_finite() && !slope.is_nan();
+            assert_eq!(taken.is_err(), expected && is_looked_at, "{ranking} {value} {slope} {taken:?}");
+            if !plays {
+                continue;
+            }
+            let mut misfit = Misfit::new(&Device::Cpu).unwrap();
+            misfit.set_mark(3);
+            let rows = RowGroups::new(POSITIONS, (0..POSITIONS as u32).collect(), vec![1]).unwrap();
+            let (output_norms, slopes) = (None, Some(&all));
+            let (pool, layer, values, rows, texts) = (Pool::Position, 1, &values, &rows, &[0][..]);
+            let block = Block { pool, layer, values, rows, texts, output_norms, slopes };
+            there.blocks().unwrap().take_block(&block, &mut misfit).unwrap();
+            assert_eq!(misfit.found().unwrap(), expected.then_some(3), "{ranking} {value} {slope}");
+        }
+    }
+}
+
+/// The regression reads one row of each text, and no other comes to the host.
+#[test]
+fn a_regression_reads_its_rows_alone() {
+    let (_alone, plays) = alone();
+    let (workers, folder) = (Workers::new(1).unwrap(), tempfile::tempdir().unwrap());
+    let (train, dev) = (three_classes(40, 1), three_classes(20, 2));
+    for widths in [[NEURONS; LAYERS], [3, NEURONS]] {
+        let model = model_with(&widths, |_| {});
+        let averages = averages(&model, &train, &PassOptions::new(&workers));
+        let options = PassOptions { token_budget: 48, ..PassOptions::new(&workers) };
+        for average in averages.iter().filter(|of| matches!(of.pool(), Pool::Position | Pool::Last)) {
+            let before = numbers_read_back();
+            l1(&model, [&train, &dev], average, 3, folder.path(), &options).unwrap();
+            let (found, all) = (numbers_read_back() - before, train.len() + dev.len());
+            // Beside the numbers that say whether all could be taken, of each pass one every 16 batches and one behind it.
+            let numbers = (all * widths.iter().sum::<usize>()) as u64;
+            let expected = if plays { numbers + 2..numbers + 10 } else { 0..1 };
+            assert!(expected.contains(&found), "{:?}: {found}, expected {expected:?}", average.pool());
+        }
+    }
+}
+
 #[test]
 fn rankings_have_the_bytes_of_those_made_on_the_host() {
     let _alone = alone();
@@ -311,6 +455,20 @@ fn no_activation_travels() {
             let found = numbers_of(&model, &texts, of_rankings(&model, &averages[0], &[ranking], numbers));
             assert_eq!(found, if plays { each * places + looks } else { 0 }, "{ranking}, {count} texts");
         }
+        // Sums of three counters; of three classes counts of their own texts and of the others.
+        for (ranking, each) in
+            [(Ranking::Taylor, 3), (Ranking::Gradient, 3 * 2), (Ranking::IntegratedGradients, 3)]
+        {
+            if ranking.steps().is_some() && count > 7 {
+                continue; // twenty passes
+            }
+            let statistics = of_rankings(&model, &averages[0], &[ranking], None);
+            let options = PassOptions { max_sequences: 1, ..PassOptions::new(&workers) };
+            let before = numbers_read_back();
+            files_of_gradients(&model, &texts, statistics, ranking.steps(), &options).unwrap();
+            let found = (numbers_read_back() - before) as usize;
+            assert_eq!(found, if plays { each * places + looks } else { 0 }, "{ranking}, {count} texts");
+        }
         let top = || Box::new(Top::new(&model, Pool::Position, neurons(&model, Pool::Position)).unwrap());
         // Three neurons of each layer at all positions of each text, and one neuron.
         let found = numbers_of(&model, &texts, vec![top()]);
@@ -389,6 +547,17 @@ fn what_can_not_be_taken_has_the_name_that_it_has_on_the_host() {
                 assert!(expected.contains("expected a finite activation"), "{expected}");
                 assert_eq!(error_of(&model, &texts, statistics()), expected, "{bad} {place}");
                 told.push(expected);
+                // Before anybody goes back the logits are looked at.
+                if place == 0 {
+                    let (statistics, options) = (
+                        || of_rankings(&model, &average, OF_GRADIENTS[0], None),
+                        PassOptions { token_budget: 48, ..PassOptions::new(&workers) },
+                    );
+                    let error = |of| files_of_gradients(&model, &texts, of, None, &options).unwrap_err();
+                    let expected = error(on_host(statistics())).to_string();
+                    assert!(expected.contains("row 7: class 0: expected a finite logit"), "{expected}");
+                    assert_eq!(error(statistics()).to_string(), expected, "{bad}");
+                }
                 // Each alone, so that no other one sees it for it.
                 for single in (0..statistics().len()).filter(|_| place == 0 && bad.is_nan()) {
                     let one = |mut all: Vec<Box<dyn Statistic>>| vec![all.swap_remove(single)];
@@ -463,4 +632,5 @@ fn records_of_the_golden_model() {
     let mut dev = encode("validation")[..4].to_vec();
     dev.iter_mut().enumerate().for_each(|(place, text)| text.label = place % 3);
     check_rankings(&model, &encode("train")[..6], &dev, &[100]);
+    check_gradients(&model, [&encode("train")[..3], &dev[..3]], &OF_GRADIENTS[..1], 50);
 }
