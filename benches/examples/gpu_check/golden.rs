@@ -11,7 +11,10 @@ use skn_model::{
     Tuning, Weights, prune,
 };
 use skn_perturb::{Edit, NoiseTable, Perturbation, mean_over_positions};
-use skn_probing::{PassOptions, Pool, ProbeType, Workers, averages, counts, evaluate, evaluate_with};
+use skn_probing::{
+    Average, Metadata, PassOptions, Pool, ProbeType, Rank, Ranking, Statistic, Workers, averages, collect,
+    collect_gradients, counts, evaluate, evaluate_with, part,
+};
 use skn_tune::{
     Adam, AdamSettings, Schedule, Step, StepGradients, clip_factor, gradient_norm, step_gradients,
 };
@@ -39,6 +42,7 @@ const PROBES: [(ProbeType, Pool, &str); 3] = [
 
 /// The model on a device, its data, and what it must give.
 struct Golden {
+    folder: ModelFolder,
     config: Config,
     weights: Weights,
     encoder: TextEncoder,
@@ -57,9 +61,10 @@ pub(crate) fn check(table: &mut Table, device: &Device, folder: &Path) {
         Err(error) => return table.fail(format!("golden case in {}", folder.display()), error),
     };
     type Part = fn(&Golden, &mut Table) -> Result<()>;
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("logits", Golden::logits),
         ("averages and counts", Golden::probes),
+        ("rankings", Golden::rankings),
         ("edits", Golden::edits),
         ("pruning", Golden::pruned),
         ("a layer without neurons", Golden::without_neurons),
@@ -88,6 +93,7 @@ impl Golden {
         };
         Ok(Self {
             weights: Weights::read(&model, &config, device)?,
+            folder: model,
             config,
             verbalizer: encoder.verbalizer(&task.labels)?.ids,
             train: encode("train")?,
@@ -122,7 +128,11 @@ impl Golden {
     }
 
     fn model(&self, tuning: &Tuning, gradients: Gradients) -> Result<LanguageModel> {
-        Ok(LanguageModel::new(&self.config, &self.weights, tuning, self.encoder.mask_id(), gradients)?)
+        self.model_of(&self.weights, tuning, gradients)
+    }
+
+    fn model_of(&self, weights: &Weights, tuning: &Tuning, gradients: Gradients) -> Result<LanguageModel> {
+        Ok(LanguageModel::new(&self.config, weights, tuning, self.encoder.mask_id(), gradients)?)
     }
 
     fn prompted(&self) -> Result<LanguageModel> {
@@ -196,6 +206,56 @@ impl Golden {
             }
         }
         Ok(())
+    }
+
+    /// Every ranking of a pass, and those that need a way back, next to the CPU's.
+    fn rankings(&self, table: &mut Table) -> Result<()> {
+        let on_cpu = Weights::read(&self.folder, &self.config, &Device::Cpu)?;
+        let models = [self.prompted()?, self.model_of(&on_cpu, &self.prompt()?, Gradients::Nothing)?];
+        let streaming: Vec<Ranking> = Ranking::ALL.into_iter().filter(|ranking| ranking.streams()).collect();
+        for rankings in
+            [&streaming[..], &[Ranking::Taylor, Ranking::Gradient], &[Ranking::IntegratedGradients]]
+        {
+            let [found, expected] = [0, 1].map(|place| self.scores(&models[place], rankings));
+            for (ranking, (found, expected)) in rankings.iter().zip(found?.iter().zip(&expected?)) {
+                let most = expected.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+                // A text that is beside a threshold may be on its other side, and be one of a few.
+                let near =
+                    |(found, expected): &(&f32, &f32)| (**found - **expected).abs() <= GRADIENTS * most;
+                let off = found.iter().zip(expected).filter(|pair| !near(pair)).count();
+                let allowed = expected.len() / 100;
+                table.check(
+                    format!("golden ranking {ranking}, {} scores next to the CPU", expected.len()),
+                    format!("{off} are off by more than {GRADIENTS:.0e} of the largest"),
+                    format!("at most {allowed}"),
+                    found.len() == expected.len() && off <= allowed,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The scores of all neurons by rankings of one pass.
+    fn scores(&self, model: &LanguageModel, rankings: &[Ranking]) -> Result<Vec<Vec<f32>>> {
+        let (options, texts) = (PassOptions::new(&self.workers), &self.dev[..self.dev.len().min(8)]);
+        let average: Box<dyn Statistic> = Box::new(Average::new(model, Pool::Position)?.with_variance());
+        let taken = collect("averaging", model, &self.train[..16], 2, vec![average], &options)?;
+        let average = part::<Average>(taken.into_iter().next().ok_or("no averages")?)?;
+        let rank = |&ranking: &Ranking| -> Result<Box<dyn Statistic>> {
+            Ok(Box::new(Rank::new(ranking, model, &average, 2, 5)?))
+        };
+        let statistics = rankings.iter().map(rank).collect::<Result<_>>()?;
+        let taken = match rankings {
+            [first, ..] if first.needs_gradients() => {
+                collect_gradients(model, texts, &self.verbalizer, statistics, first.steps(), &options)?
+            }
+            _ => collect("ranking", model, texts, 2, statistics, &options)?,
+        };
+        let score = |taken: Box<dyn Statistic>| {
+            let bytes = taken.into_record()?.to_bundle(&Metadata::new())?.to_bytes()?;
+            Ok(TensorFile::from_bytes("ranking".as_ref(), bytes)?.f32("score", None)?.1)
+        };
+        taken.into_iter().map(score).collect()
     }
 
     /// The neurons of each layer that a mask names.

@@ -274,14 +274,15 @@ mod tests {
             let values: Vec<f32> = (0..7 * width).map(|value| value as f32 + 0.5).collect();
             let x = Tensor::from_slice(&values, (7, width), &device).unwrap();
             let (pool, output_norms, slopes) = (Pool::Position, None, None);
-            let block =
-                Block { pool, layer, values: &x, rows: &rows, texts: &texts, output_norms, slopes };
+            let block = Block { pool, layer, values: &x, rows: &rows, texts: &texts, output_norms, slopes };
             by_block.take_block(&block, &mut misfit).unwrap();
             for (place, &number) in numbers.iter().enumerate() {
                 let (position, text) = (place / 3, texts[place % 3]);
                 let values = &values[number as usize * width..][..width];
                 let (label, output_norm, slopes) = (0, None, None);
-                by_row.take(&Row { pool, layer, position, text, label, values, output_norm, slopes }).unwrap();
+                by_row
+                    .take(&Row { pool, layer, position, text, label, values, output_norm, slopes })
+                    .unwrap();
             }
         }
         assert_eq!(by_block.values, by_row.values);
