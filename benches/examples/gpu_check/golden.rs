@@ -212,7 +212,8 @@ impl Golden {
     fn rankings(&self, table: &mut Table) -> Result<()> {
         let on_cpu = Weights::read(&self.folder, &self.config, &Device::Cpu)?;
         let models = [self.prompted()?, self.model_of(&on_cpu, &self.prompt()?, Gradients::Nothing)?];
-        let streaming: Vec<Ranking> = Ranking::ALL.into_iter().filter(|ranking| ranking.streams()).collect();
+        let streaming = Ranking::ALL.into_iter().filter(|it| it.streams() && *it != Ranking::Random);
+        let streaming: Vec<Ranking> = streaming.collect();
         for rankings in
             [&streaming[..], &[Ranking::Taylor, Ranking::Gradient], &[Ranking::IntegratedGradients]]
         {

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - Each operation of `skn-kernels` on fresh random numbers, values and gradients, next to the CPU.
+//! - What is made for a reader in bf16: the bits of what is rounded afterwards.
 //! - What probing takes of activations on the device: the CPU's bits, and how fast.
 //! - Passes that are replayed as CUDA graphs: the bits of plain ones.
 //! - `--golden`: the golden case in this folder.
@@ -25,6 +26,7 @@ mod graphs;
 mod operations;
 mod peers;
 mod reductions;
+mod rounded;
 mod table;
 mod timings;
 mod work;
@@ -104,6 +106,7 @@ impl Asked {
         let mut table = Table::new(Duration::from_secs_f64(self.minutes.clamp(0.0, 1e6) * 60.0));
         table.tell("device, seed", format!("{}, {}", self.device, self.seed), "");
         operations::check(&mut table, device, self.seed, self.short);
+        rounded::check(&mut table, device, self.seed);
         reductions::check(&mut table, device, self.seed, self.short);
         graphs::check(&mut table, device, self.seed);
         if let Some(golden) = &self.golden {

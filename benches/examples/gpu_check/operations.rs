@@ -208,7 +208,7 @@ fn variables(case: &Case, device: &Device, key: Key) -> Result<Vec<Var>> {
 }
 
 /// Numbers that go so far from 0.
-fn random(shape: &[usize], reach: f32, device: &Device, key: Key) -> Result<Tensor> {
+pub(crate) fn random(shape: &[usize], reach: f32, device: &Device, key: Key) -> Result<Tensor> {
     let (mut rng, count) = (key.rng(), shape.iter().product());
     let next = || ((rng.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0) * reach;
     let values: Vec<f32> = std::iter::repeat_with(next).take(count).collect();

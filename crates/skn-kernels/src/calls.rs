@@ -1,6 +1,6 @@
 //! What callers ask for: arguments are checked, and the room of their device computes.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 use crate::activation::Activation;
 use crate::attention::AttentionForm;
@@ -29,7 +29,10 @@ pub(crate) fn room_of(x: &Tensor) -> &'static dyn Operations {
 impl Linear {
     fn check(&self, x: &Tensor) -> Result<()> {
         match x.dims() {
-            [_, inputs] if *inputs == self.in_features() => expect_f32("linear", x),
+            [_, inputs] if *inputs == self.in_features() => match x.dtype() {
+                DType::BF16 if self.reads_rounded() => Ok(()),
+                _ => expect_f32("linear", x),
+            },
             found => bail!("linear: expected [rows, {}], found {found:?}", self.in_features()),
         }
     }
@@ -37,10 +40,31 @@ impl Linear {
     /// `activation(x W^T + b)` of `x` `[rows, in]`: `[rows, out]`.
     ///
     /// # Errors
-    /// If `x` has another width or is not f32.
+    /// If `x` has another width or is not f32, nor what [`Self::rounded`] makes of that.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.forward_for(x, activation, None)
+    }
+
+    /// The same for another layer that reads it, and nobody else does: what [`Self::rounded`] of the reader makes of it, in one operation.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_for(&self, x: &Tensor, activation: Activation, reader: Option<&Linear>) -> Result<Tensor> {
         self.check(x)?;
-        room_of(x).linear(self, x, activation)
+        room_of(x).linear(self, x, activation, reader.is_some_and(Self::reads_rounded))
+    }
+
+    /// `x` `[rows, in]` as the product of this layer reads it, so that it is made once for several layers that read the same: on a GPU
+    /// where a frozen weight is multiplied in bf16 the numbers rounded to that, unless `x` needs a gradient. Elsewhere `x`. The result of
+    /// [`Self::forward`] is the same to the bit.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn rounded(&self, x: &Tensor) -> Result<Tensor> {
+        match self.reads_rounded() && !x.track_op() && x.elem_count() > 0 {
+            true => x.to_dtype(DType::BF16),
+            false => Ok(x.clone()),
+        }
     }
 
     /// `activation(gate) * up`, element by element, of this layer's result `gate` and another layer's result `up` for the
@@ -50,6 +74,20 @@ impl Linear {
     /// # Errors
     /// If the layers have different shapes, `x` has another width, or is not f32.
     pub fn forward_gated(&self, up: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        self.forward_gated_for(up, x, activation, None)
+    }
+
+    /// The same for another layer that reads it, as [`Self::forward_for`].
+    ///
+    /// # Errors
+    /// As [`Self::forward_gated`].
+    pub fn forward_gated_for(
+        &self,
+        up: &Linear,
+        x: &Tensor,
+        activation: Activation,
+        reader: Option<&Linear>,
+    ) -> Result<Tensor> {
         if self.features() != up.features() {
             bail!(
                 "linear: expected a gate and an up layer of one shape, found {:?} and {:?}",
@@ -58,7 +96,9 @@ impl Linear {
             );
         }
         self.check(x)?;
-        room_of(x).gated_linear([self, up], x, activation)
+        up.check(x)?;
+        let x = if up.reads_rounded() { self.rounded(x)? } else { x.clone() };
+        room_of(&x).gated_linear([self, up], &x, activation, reader.is_some_and(Self::reads_rounded))
     }
 }
 
@@ -72,7 +112,7 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tenso
     }
     expect_f32("gated", gate)?;
     expect_f32("gated", up)?;
-    room_of(gate).gated(gate, up, activation)
+    room_of(gate).gated(gate, up, activation, false)
 }
 
 impl LayerNorm {
@@ -195,6 +235,18 @@ pub fn attention(
     form: &AttentionForm,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
+    attention_for([q, k, v], packing, queries, form, dropout, None)
+}
+
+/// The same for a layer that reads the result, as [`Linear::forward_for`].
+pub(crate) fn attention_for(
+    [q, k, v]: [&Tensor; 3],
+    packing: &Packing,
+    queries: &RowSelection,
+    form: &AttentionForm,
+    dropout: Option<&Dropout>,
+    reader: Option<&Linear>,
+) -> Result<Tensor> {
     form.check()?;
     let (of_query, of_key) = (form.query_width(), form.key_width());
     let expected = [
@@ -211,7 +263,7 @@ pub fn attention(
     if queries.packing() != packing {
         bail!("attention: expected queries of the batch of {} rows, found others", packing.rows());
     }
-    room_of(q).attention([q, k, v], queries, form, dropout)
+    room_of(q).attention([q, k, v], queries, form, dropout, reader.is_some_and(Linear::reads_rounded))
 }
 
 /// Drops elements of `x` `[rows, width]`; the one in column `j` of the row at position `p` of its sequence is number

@@ -41,15 +41,21 @@ pub(crate) use slices::with_slices;
 pub(crate) struct Cpu;
 
 impl Operations for Cpu {
-    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation, _: bool) -> Result<Tensor> {
         linear::forward(layer, x, activation)
     }
 
-    fn gated_linear(&self, layers: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
+    fn gated_linear(
+        &self,
+        layers: [&Linear; 2],
+        x: &Tensor,
+        activation: Activation,
+        _: bool,
+    ) -> Result<Tensor> {
         linear::forward_gated(layers, x, activation)
     }
 
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation, _: bool) -> Result<Tensor> {
         gated::forward(gate, up, activation)
     }
 
@@ -81,6 +87,7 @@ impl Operations for Cpu {
         queries: &RowSelection,
         form: &AttentionForm,
         dropout: Option<&Dropout>,
+        _: bool,
     ) -> Result<Tensor> {
         attention::forward(q_k_v, queries, form, dropout)
     }

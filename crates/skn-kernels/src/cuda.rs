@@ -54,12 +54,12 @@ pub(crate) use weight::OnCard;
 pub(crate) struct Cuda;
 
 impl Operations for Cuda {
-    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        linear::forward(layer, x, activation)
+    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation, rounded: bool) -> Result<Tensor> {
+        linear::forward(layer, x, activation, rounded)
     }
 
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
-        elementwise::gated(gate, up, activation)
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation, rounded: bool) -> Result<Tensor> {
+        elementwise::gated(gate, up, activation, rounded)
     }
 
     fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
@@ -90,8 +90,9 @@ impl Operations for Cuda {
         queries: &RowSelection,
         form: &AttentionForm,
         dropout: Option<&Dropout>,
+        rounded: bool,
     ) -> Result<Tensor> {
-        attention::forward(q_k_v, queries, form, dropout)
+        attention::forward(q_k_v, queries, form, dropout, rounded)
     }
 
     /// No: what is absorbed on a processor spares products of single rows, which a GPU makes beside others.

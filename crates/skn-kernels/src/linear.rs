@@ -179,6 +179,11 @@ impl Linear {
         matches!(self.weight, Weight::Frozen(_))
     }
 
+    /// Whether its product rounds what it reads to bf16, and takes it rounded.
+    pub(crate) fn reads_rounded(&self) -> bool {
+        matches!(&self.weight, Weight::OnCard(held) if held.precision == Precision::Bf16)
+    }
+
     /// Where its weight is.
     pub(crate) fn stored(&self) -> &Weight {
         &self.weight

@@ -15,17 +15,23 @@ use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 
 /// Every operation, of arguments that are checked.
 pub(crate) trait Operations {
-    /// See [`Linear::forward`].
-    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor>;
+    /// See [`Linear::forward_for`]; `rounded` says whether the reader rounds what it reads to bf16.
+    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation, rounded: bool) -> Result<Tensor>;
 
-    /// See [`Linear::forward_gated`].
-    fn gated_linear(&self, [gate, up]: [&Linear; 2], x: &Tensor, activation: Activation) -> Result<Tensor> {
-        let gate = self.linear(gate, x, Activation::Identity)?;
-        self.gated(&gate, &self.linear(up, x, Activation::Identity)?, activation)
+    /// See [`Linear::forward_gated_for`]; `rounded` as above.
+    fn gated_linear(
+        &self,
+        [gate, up]: [&Linear; 2],
+        x: &Tensor,
+        activation: Activation,
+        rounded: bool,
+    ) -> Result<Tensor> {
+        let gate = self.linear(gate, x, Activation::Identity, false)?;
+        self.gated(&gate, &self.linear(up, x, Activation::Identity, false)?, activation, rounded)
     }
 
-    /// See [`gated`](crate::gated()).
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor>;
+    /// See [`gated`](crate::gated()); `rounded` as above.
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation, rounded: bool) -> Result<Tensor>;
 
     /// See [`LayerNorm::forward`].
     fn layer_norm(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor>;
@@ -45,13 +51,14 @@ pub(crate) trait Operations {
     /// See [`Rotary::apply`](crate::Rotary::apply).
     fn rotary(&self, turned: Turned, x: &Tensor) -> Result<Tensor>;
 
-    /// See [`attention`](crate::attention()); the packing is that of the queries.
+    /// See [`attention`](crate::attention()); the packing is that of the queries, and `rounded` as above.
     fn attention(
         &self,
         q_k_v: [&Tensor; 3],
         queries: &RowSelection,
         form: &AttentionForm,
         dropout: Option<&Dropout>,
+        rounded: bool,
     ) -> Result<Tensor>;
 
     /// Whether self-attention of one row of each sequence absorbs keys and values; see

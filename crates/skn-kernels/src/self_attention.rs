@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 
 use crate::activation::Activation;
 use crate::attention::AttentionForm;
-use crate::calls::{attention, room_of};
+use crate::calls::{attention_for, room_of};
 use crate::cpu::Absorbed;
 use crate::linear::Linear;
 use crate::mask::Dropout;
@@ -13,7 +13,7 @@ use crate::precision::Precision;
 use crate::rms_norm::RmsNorm;
 use crate::rotary::Rotary;
 
-/// Self-attention of several heads with its query, key and value layers; see [`attention`]. Queries and keys may be normalised
+/// Self-attention of several heads with its query, key and value layers; see [`attention`](crate::attention()). Queries and keys may be normalised
 /// ([`Self::with_norms`]) and then turned ([`Self::with_rotary`]).
 ///
 /// Where one row of each sequence asks, as in the last layer of a classifier, no key and no value is computed: with
@@ -155,6 +155,21 @@ impl SelfAttention {
         queries: &RowSelection,
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
+        self.forward_for(x, asking, queries, dropout, None)
+    }
+
+    /// The same for a layer that reads it, and nobody else does; see [`Linear::forward_for`].
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_for(
+        &self,
+        x: &Tensor,
+        asking: &Tensor,
+        queries: &RowSelection,
+        dropout: Option<&Dropout>,
+        reader: Option<&Linear>,
+    ) -> Result<Tensor> {
         let (rows, hidden) = (queries.packing().rows(), self.query.in_features());
         if x.dims() != [rows, hidden] || asking.dims() != [queries.len(), hidden] {
             bail!(
@@ -164,6 +179,9 @@ impl SelfAttention {
                 asking.dims()
             );
         }
+        // Three layers read the same rows.
+        let read = self.key.rounded(x)?;
+        let asking = if asking.id() == x.id() { &read } else { asking };
         let query = self.query.forward(asking, Activation::Identity)?;
         let absorbs = room_of(x).absorbs();
         let alone = dropout.is_none() && queries.is_one_each() && absorbs;
@@ -171,7 +189,7 @@ impl SelfAttention {
             return absorbed.forward(&query, x, queries, &self.form);
         }
         let packing = queries.packing();
-        let (mut query, mut key) = (query, self.key.forward(x, Activation::Identity)?);
+        let (mut query, mut key) = (query, self.key.forward(&read, Activation::Identity)?);
         if let Some([of_query, of_key]) = &self.norms {
             query = of_query.forward_heads(&query, self.form.query_width() / of_query.width())?;
             key = of_key.forward_heads(&key, self.form.key_width() / of_key.width())?;
@@ -180,7 +198,7 @@ impl SelfAttention {
             query = rotary.apply(&query, queries)?;
             key = rotary.apply(&key, &packing.all_rows())?;
         }
-        let value = self.value.forward(x, Activation::Identity)?;
-        attention(&query, &key, &value, packing, queries, &self.form, dropout)
+        let value = self.value.forward(&read, Activation::Identity)?;
+        attention_for([&query, &key, &value], packing, queries, &self.form, dropout, reader)
     }
 }

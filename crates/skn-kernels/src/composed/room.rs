@@ -20,12 +20,12 @@ use crate::running::{Running, RunningMoments, RunningSums, SharesOf};
 pub(crate) struct Composed;
 
 impl Operations for Composed {
-    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    fn linear(&self, layer: &Linear, x: &Tensor, activation: Activation, _: bool) -> Result<Tensor> {
         expect_cpu_precision(layer.precision())?;
         linear(x, &layer.weight()?, layer.bias(), activation)
     }
 
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation, _: bool) -> Result<Tensor> {
         gated(gate, up, activation)
     }
 
@@ -61,6 +61,7 @@ impl Operations for Composed {
         queries: &RowSelection,
         form: &AttentionForm,
         dropout: Option<&Dropout>,
+        _: bool,
     ) -> Result<Tensor> {
         attention(q, k, v, queries.packing(), queries, form, dropout)
     }

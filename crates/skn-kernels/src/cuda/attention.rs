@@ -101,6 +101,7 @@ pub(super) fn forward(
     queries: &RowSelection,
     form: &AttentionForm,
     dropout: Option<&Dropout>,
+    rounded: bool,
 ) -> Result<Tensor> {
     if q.elem_count() == 0 {
         let made = Made::nothing(q.shape(), q.device())?;
@@ -115,18 +116,19 @@ pub(super) fn forward(
     let asked = Asked { queries: queries.clone(), form: *form, dropout: dropout.cloned(), names };
     let kernel = names.forward();
     let tiles = asked.query_tiles(&kernel, q)?;
+    let wanted = [q, k, v].map(Tensor::track_op);
     let launch = kernel
         .launch(tiles, form.heads)?
-        .output(q.shape())
+        .output_rounded_if(rounded && wanted == [false; 3], q.shape())
         .output((queries.len(), form.heads))
         .tensor(q)?
         .tensor(k)?
         .tensor(v)?;
-    let [Some(made), Some(log_sums)] = asked.with(launch, q, tiles)?.run::<2>(q.device())? else {
+    let [whole, rounded, log_sums] = asked.with(launch, q, tiles)?.run::<3>(q.device())?;
+    let (Some(made), Some(log_sums)) = (whole.or(rounded), log_sums) else {
         bail!("attention: expected a result");
     };
     let log_sums = log_sums.tensor();
-    let wanted = [q, k, v].map(Tensor::track_op);
     of_three("attention", [q, k, v], made, move |inputs, result, gradient| {
         asked.gradients(inputs, result, gradient, &log_sums, wanted)
     })

@@ -13,6 +13,7 @@ use candle_core::cuda_backend::cudarc::nvrtc::sys::{nvrtcGetNumSupportedArchs, n
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, bail};
+use half::bf16;
 
 use super::architecture::{multiplies_in, newest};
 use super::launch::{Argument, Launch, Made, Output};
@@ -112,6 +113,7 @@ pub(super) fn launch(device: &CudaDevice, launch: Launch) -> Result<Vec<Option<M
                     DType::U8 => pass::<u8>(&mut builder, storage)?,
                     DType::U32 => pass::<u32>(&mut builder, storage)?,
                     DType::I64 => pass::<i64>(&mut builder, storage)?,
+                    DType::BF16 => pass::<bf16>(&mut builder, storage)?,
                     _ => pass::<f32>(&mut builder, storage)?,
                 }
             }
@@ -151,6 +153,7 @@ fn memory(device: &CudaDevice, dtype: DType, shape: Shape) -> Result<Made> {
             DType::U32 => CudaStorage::wrap_cuda_slice(device.alloc::<u32>(count)?, device.clone()),
             DType::I64 => CudaStorage::wrap_cuda_slice(device.alloc::<i64>(count)?, device.clone()),
             DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(count)?, device.clone()),
+            DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(count)?, device.clone()),
             _ => bail!("kernels write no {dtype:?}"),
         }
     };

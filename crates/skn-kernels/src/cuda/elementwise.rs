@@ -1,6 +1,6 @@
 //! Activations, products of elements, dropout and rotation.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::launch::{Launch, Made, THREADS, blocks, warps};
 use super::node::{of_one, of_two};
@@ -24,20 +24,23 @@ pub(super) fn code(activation: Activation) -> usize {
 }
 
 /// See [`gated`](crate::gated()).
-pub(super) fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+pub(super) fn gated(gate: &Tensor, up: &Tensor, activation: Activation, rounded: bool) -> Result<Tensor> {
     let count = gate.elem_count();
     if count == 0 {
         let made = Made::nothing(gate.shape(), gate.device())?;
         return of_two("gated", [gate, up], made, |inputs, _, _| nothing(inputs));
     }
-    let made = Launch::new("gated", blocks(count), THREADS)
-        .output(gate.shape())
+    let wanted = [gate, up].map(Tensor::track_op);
+    let [whole, rounded] = Launch::new("gated", blocks(count), THREADS)
+        .output_rounded_if(rounded && wanted == [false; 2], gate.shape())
         .tensor(gate)?
         .tensor(up)?
         .u64(count)
         .u32(code(activation))?
-        .run_one(gate.device())?;
-    let wanted = [gate, up].map(Tensor::track_op);
+        .run::<2>(gate.device())?;
+    let Some(made) = whole.or(rounded) else {
+        bail!("gated: expected a result");
+    };
     of_two("gated", [gate, up], made, move |[gate, up], _, gradient| {
         let made = Launch::new("gated_gradient", blocks(count), THREADS)
             .output_if(wanted[0], gate.shape())

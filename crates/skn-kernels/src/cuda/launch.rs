@@ -75,6 +75,16 @@ impl Launch {
         self
     }
 
+    /// An output of f32, or the same rounded to bf16: two outputs, of which one is left out.
+    pub(super) fn output_rounded_if(mut self, rounded: bool, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        self.outputs.extend(match rounded {
+            false => [Output::New(DType::F32, shape), Output::Nothing],
+            true => [Output::Nothing, Output::New(DType::BF16, shape)],
+        });
+        self
+    }
+
     /// Numbers that the kernel goes on from, or nothing: an output too, which has what became of them. If the launch fails they are
     /// lost.
     pub(super) fn goes_on(mut self, from: Option<Made>) -> Self {

@@ -14,22 +14,29 @@ use crate::linear::{Linear, Weight};
 use crate::precision::Precision;
 
 /// See [`Linear::forward`].
-pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Result<Tensor> {
+pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation, rounded: bool) -> Result<Tensor> {
     // cuBLASLt is given no columns out of wider rows.
     let x = &x.contiguous()?;
     match layer.stored() {
-        Weight::OnCard(weight) => frozen(layer, weight, x, activation),
+        Weight::OnCard(weight) => frozen(layer, weight, x, activation, rounded),
         Weight::Tensor(weight) => trained(layer, weight, x, activation),
         Weight::Frozen(_) => bail!("{ELSEWHERE}"),
     }
 }
 
 /// The weight frozen, and perhaps the bias: products of both passes are made in its precision.
-fn frozen(layer: &Linear, weight: &OnCard, x: &Tensor, activation: Activation) -> Result<Tensor> {
+fn frozen(
+    layer: &Linear,
+    weight: &OnCard,
+    x: &Tensor,
+    activation: Activation,
+    rounded: bool,
+) -> Result<Tensor> {
     let (operand, precision, bias) = (weight.operand()?.clone(), weight.precision, layer.bias());
     let tracked = [x, bias].map(Tensor::track_op);
     let factors = [&x.detach(), &operand];
-    let Finished { made, kept } = finished(factors, precision, bias, activation, tracked.contains(&true))?;
+    let asked = Asked { tracked: tracked.contains(&true), rounded };
+    let Finished { made, kept } = finished(factors, precision, bias, activation, asked)?;
     of_two("linear", [x, bias], made, move |_, _, gradient| {
         let gradient = through_activation(kept.as_ref(), gradient, activation)?;
         let of_x = tracked[0].then(|| product_through(&gradient, &operand, precision)).transpose()?;
@@ -44,14 +51,22 @@ fn trained(layer: &Linear, weight: &Tensor, x: &Tensor, activation: Activation) 
     let bias = layer.bias();
     let tracked = [x, weight, bias].map(Tensor::track_op);
     let factors = [&x.detach(), &weight.detach()];
-    let Finished { made, kept } =
-        finished(factors, Precision::F32, bias, activation, tracked.contains(&true))?;
+    let asked = Asked { tracked: tracked.contains(&true), rounded: false };
+    let Finished { made, kept } = finished(factors, Precision::F32, bias, activation, asked)?;
     of_three("linear", [x, weight, bias], made, move |[x, weight, _], _, gradient| {
         let gradient = through_activation(kept.as_ref(), gradient, activation)?;
         let of_x = tracked[0].then(|| product_through(&gradient, weight, Precision::F32)).transpose()?;
         let of_weight = tracked[1].then(|| product(&gradient.t()?, x)).transpose()?;
         Ok([of_x, of_weight, tracked[2].then(|| column_sums(&gradient)).transpose()?])
     })
+}
+
+/// What is asked of a result.
+struct Asked {
+    /// Something needs its gradient.
+    tracked: bool,
+    /// Who reads it rounds it.
+    rounded: bool,
 }
 
 /// What a layer gives.
@@ -67,7 +82,7 @@ fn finished(
     precision: Precision,
     bias: &Tensor,
     activation: Activation,
-    tracked: bool,
+    Asked { tracked, rounded }: Asked,
 ) -> Result<Finished> {
     let plain = match activation {
         Activation::Identity => match product_and_bias(x, weight, precision, bias)? {
@@ -81,16 +96,16 @@ fn finished(
         return Ok(Finished { made: Made::nothing(plain.shape(), plain.device())?, kept: None });
     }
     let keeps = tracked && activation != Activation::Identity;
-    let [made, kept] = Launch::new("bias_activation", blocks(count), THREADS)
-        .output(plain.shape())
+    let [whole, rounded, kept] = Launch::new("bias_activation", blocks(count), THREADS)
+        .output_rounded_if(rounded && !tracked, plain.shape())
         .output_if(keeps, plain.shape())
         .tensor(&plain)?
         .tensor(bias)?
         .u64(count)
         .u32(columns)?
         .u32(code(activation))?
-        .run::<2>(plain.device())?;
-    match made {
+        .run::<3>(plain.device())?;
+    match whole.or(rounded) {
         Some(made) => Ok(Finished { made, kept: kept.map(Made::tensor) }),
         None => bail!("linear: expected a result"),
     }

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, DType, Error, Result, Storage, bail};
+use half::bf16;
 
 use super::launch::{Argument, Launch, Made, Output};
 use crate::cpu::with_slices;
@@ -112,6 +113,10 @@ fn same_bits(a: &[Option<CpuStorage>], b: &[Option<CpuStorage>]) -> bool {
             let bit = |value: &f32| if value.is_nan() { u32::MAX } else { value.to_bits() };
             a.iter().map(bit).eq(b.iter().map(bit))
         }
+        (Some(CpuStorage::BF16(a)), Some(CpuStorage::BF16(b))) => {
+            let bit = |value: &bf16| if value.is_nan() { u16::MAX } else { value.to_bits() };
+            a.iter().map(bit).eq(b.iter().map(bit))
+        }
         (Some(CpuStorage::U8(a)), Some(CpuStorage::U8(b))) => a == b,
         (Some(CpuStorage::U32(a)), Some(CpuStorage::U32(b))) => a == b,
         (Some(CpuStorage::I64(a)), Some(CpuStorage::I64(b))) => a == b,
@@ -147,6 +152,10 @@ fn numbers_of(bytes: Vec<u8>, dtype: DType) -> Result<CpuStorage> {
         DType::I64 => {
             let eight = bytes.as_chunks::<8>().0.iter();
             CpuStorage::I64(eight.map(|bytes| i64::from_le_bytes(*bytes)).collect())
+        }
+        DType::BF16 => {
+            let two = bytes.as_chunks::<2>().0.iter();
+            CpuStorage::BF16(two.map(|bytes| bf16::from_le_bytes(*bytes)).collect())
         }
         DType::U8 => CpuStorage::U8(bytes),
         _ => bail!("the player writes no numbers of {dtype:?}"),

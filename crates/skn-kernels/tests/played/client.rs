@@ -144,7 +144,8 @@ fn a_launch_that_is_wrong_is_told() {
     };
     told("gate", [1, 1, 1], 256, &right, "unknown kernel gate");
     let mut told = |grid, block, arguments: &[Argument], expected: &str| {
-        told("gated", grid, block, arguments, &format!("gated: {expected}"));
+        let kernel = "activation_gradient";
+        told(kernel, grid, block, arguments, &format!("{kernel}: {expected}"));
     };
     told([1, 1, 1], 256, &right[..2], "expected 5 arguments, found 2");
     told([1, 1, 1], 1025, &right, "a block of 1025 threads, expected 1 to 1024");
@@ -164,8 +165,8 @@ fn a_launch_that_is_wrong_is_told() {
         arguments[place] = wrong;
         told([1, 1, 1], 256, &arguments, &format!("argument {place}: {expected}"));
     }
-    let found = player.call("gated", [1, 1, 1], 256, 0, &right);
-    assert_eq!(found, Ok(vec![f32::bytes(&[3.0, 2.0])]), "the player goes on");
+    let found = player.call("activation_gradient", [1, 1, 1], 256, 0, &right);
+    assert_eq!(found, Ok(vec![f32::bytes(&[3.0, 0.5])]), "the player goes on");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{Device, Tensor, Var};
-use skn_kernels::{Activation, Linear, Precision, composed};
+use candle_core::{DType, Device, Tensor, Var};
+use skn_kernels::{Activation, AttentionForm, Linear, Packing, Precision, SelfAttention, composed};
 
 use crate::common::{assert_close, gradient, numbers, values};
 use crate::compile;
@@ -123,5 +123,109 @@ fn tf32_is_the_product_of_rounded_numbers() {
         let gradients = (&y * &coefficients).unwrap().sum_all().unwrap().backward().unwrap();
         let expected = rounded(&coefficients).matmul(&rounded(&weight)).unwrap();
         assert_close(&gradient(&gradients, &x), &expected, 1e-5, "tf32 input gradient");
+    }
+}
+
+/// The bits of a tensor of bf16, of what is no number the same.
+fn bits(x: &Tensor) -> Vec<u16> {
+    let bit = |number: half::bf16| if number.is_nan() { u16::MAX } else { number.to_bits() };
+    x.flatten_all().unwrap().to_vec1::<half::bf16>().unwrap().into_iter().map(bit).collect()
+}
+
+/// What a reader in bf16 is made for is rounded as it would have rounded that, and nothing else is.
+#[track_caller]
+fn check_rounded(found: &Tensor, whole: &Tensor, reader: &Linear) {
+    assert_eq!((found.dtype(), whole.dtype()), (DType::BF16, DType::F32));
+    assert_eq!(found.dims(), whole.dims());
+    assert_eq!(bits(found), bits(&whole.to_dtype(DType::BF16).unwrap()));
+    let [found, expected] = [found, whole].map(|x| values(&reader.forward(x, Activation::Identity).unwrap()));
+    let bit = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    assert_eq!(bit(found), bit(expected));
+}
+
+fn reader(inputs: usize) -> Linear {
+    Linear::new(numbers(&[3, inputs], 7), None).unwrap().with_precision(Precision::Bf16)
+}
+
+#[test]
+fn neurons_are_rounded_for_who_reads_them() {
+    if compile::program().is_none() {
+        return;
+    }
+    // Four columns of a quad, and others.
+    for [rows, inputs, outputs] in [[5, 20, 33], [3, 8, 64], [1, 4, 1], [300, 3, 12]] {
+        let x = numbers(&[rows, inputs], 1);
+        let layer = |seed| {
+            Linear::new(numbers(&[outputs, inputs], seed), Some(numbers(&[outputs], seed + 1))).unwrap()
+        };
+        let ([gate, up], read) = ([layer(2), layer(4)], reader(outputs));
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+            let whole = up.forward(&x, activation).unwrap();
+            check_rounded(&up.forward_for(&x, activation, Some(&read)).unwrap(), &whole, &read);
+            let whole = gate.forward_gated(&up, &x, activation).unwrap();
+            check_rounded(&gate.forward_gated_for(&up, &x, activation, Some(&read)).unwrap(), &whole, &read);
+        }
+        // Nobody rounds for a reader that does not, and nothing is rounded that needs a gradient.
+        let exact = read.clone().with_precision(Precision::Tf32);
+        let variable = Var::from_tensor(&x).unwrap();
+        for (x, read) in [(&x, &exact), (variable.as_tensor(), &read)] {
+            let found = up.forward_for(x, Activation::Gelu, Some(read)).unwrap();
+            assert_eq!(found.dtype(), DType::F32);
+            let found = gate.forward_gated_for(&up, x, Activation::Gelu, Some(read)).unwrap();
+            assert_eq!(found.dtype(), DType::F32);
+            assert_eq!(reader(inputs).rounded(variable.as_tensor()).unwrap().dtype(), DType::F32);
+        }
+    }
+}
+
+/// Halves, the largest numbers, and what is none; through an activation that changes nothing of them.
+#[test]
+fn every_kind_of_number_is_rounded() {
+    if compile::program().is_none() {
+        return;
+    }
+    let half = f32::from_bits(0x3f80_8000);
+    let odd_half = f32::from_bits(0x3f81_8000);
+    let kinds = [0.0, 1.0, half, odd_half, f32::from_bits(0x3f80_8001), f32::MAX, f32::MIN_POSITIVE, 1e-42];
+    let kinds: Vec<f32> = [&kinds[..], &[f32::INFINITY, f32::NAN]].concat();
+    for outputs in [4, 3] {
+        let read = reader(outputs);
+        let x = Tensor::new(kinds.clone(), &Device::Cpu).unwrap().unsqueeze(1).unwrap();
+        let ones = Tensor::ones((outputs, 1), DType::F32, &Device::Cpu).unwrap();
+        let layer = Linear::new(ones, None).unwrap();
+        let found = layer.forward_for(&x, Activation::Relu, Some(&read)).unwrap();
+        let expected = layer.forward(&x, Activation::Relu).unwrap().to_dtype(DType::BF16).unwrap();
+        assert_eq!(bits(&found), bits(&expected));
+        assert_eq!(bits(&found)[2 * outputs], 0x3f80, "a half goes to the even one");
+        assert_eq!(bits(&found)[3 * outputs], 0x3f82, "a half goes to the even one");
+    }
+}
+
+#[test]
+fn what_rows_attend_to_is_rounded_for_who_reads_it() {
+    if compile::program().is_none() {
+        return;
+    }
+    for (width, heads) in [(8, 3), (40, 1), (64, 2), (130, 1), (260, 1)] {
+        let hidden = width * heads;
+        let form = AttentionForm::encoder(hidden, heads).unwrap();
+        let layer = |seed| {
+            let layer = Linear::new(numbers(&[hidden, hidden], seed), None).unwrap();
+            layer.with_precision(Precision::Bf16)
+        };
+        let attention = SelfAttention::new(layer(1), layer(2), layer(3), form).unwrap();
+        let packing = Packing::from_starts(&[0, 5, 6, 17]).unwrap();
+        let x = numbers(&[17, hidden], 4);
+        let read = reader(hidden);
+        for rows in [packing.all_rows(), packing.first_rows(1)] {
+            let asking = skn_kernels::select_rows(&x, &rows).unwrap();
+            let whole = attention.forward(&x, &asking, &rows, None).unwrap();
+            let found = attention.forward_for(&x, &asking, &rows, None, Some(&read)).unwrap();
+            match width {
+                // Composed of candle's operations.
+                260 => assert_eq!(found.dtype(), DType::F32),
+                _ => check_rounded(&found, &whole, &read),
+            }
+        }
     }
 }

@@ -109,7 +109,8 @@ impl Layer {
 
     /// The first part of the layer, computed for `rows` of its input `x` `[all rows, hidden]`: what the FFN is added to,
     /// `[rows, hidden]`, and the FFN's neurons, `[rows, width]`. `look` is given what a gated FFN's neurons are products of,
-    /// `[rows, width]` each, and returns what is multiplied.
+    /// `[rows, width]` each, and returns what is multiplied. Neurons that are not `looked_at` by anybody but
+    /// the rest of the layer may be rounded as that reads them.
     pub(super) fn neurons(
         &self,
         index: usize,
@@ -117,14 +118,16 @@ impl Layer {
         rows: &RowSelection,
         batch: &Batch<'_>,
         look: Option<LookAtFactors<'_>>,
+        looked_at: bool,
     ) -> Result<(Tensor, Tensor)> {
         let residual = select_rows(&x, rows)?;
+        let (mask, reader) = (batch.attention_mask(index)?, Some(&self.attention_output));
         let mixed = match &self.input_norm {
-            None => self.attention.forward(&x, &residual, rows, batch.attention_mask(index)?.as_ref())?,
+            None => self.attention.forward_for(&x, &residual, rows, mask.as_ref(), reader)?,
             Some(norm) => {
                 let normed = norm.forward(&x)?;
                 let asking = select_rows(&normed, rows)?;
-                self.attention.forward(&normed, &asking, rows, batch.attention_mask(index)?.as_ref())?
+                self.attention.forward_for(&normed, &asking, rows, mask.as_ref(), reader)?
             }
         };
         drop(x);
@@ -134,13 +137,14 @@ impl Layer {
         let read = if self.parallel { &residual } else { &middle };
         let normed = self.ffn_norm.as_ref().map(|norm| norm.forward(read)).transpose()?;
         let read = normed.as_ref().unwrap_or(read);
+        let reader = (!looked_at).then_some(&self.down);
         let neurons = match (&self.gate, look) {
-            (None, None) => self.up.forward(read, self.activation)?,
+            (None, None) => self.up.forward_for(read, self.activation, reader)?,
             (None, Some(_)) => {
                 let found = "a plain one, whose neurons are no products";
                 return Err(ModelError::input(format!("FFN of layer {index}"), "a gated one", found));
             }
-            (Some(gate), None) => gate.forward_gated(&self.up, read, self.activation)?,
+            (Some(gate), None) => gate.forward_gated_for(&self.up, read, self.activation, reader)?,
             (Some(gate), Some(look)) => {
                 let gate = look(Site::FfnGate { layer: index }, gate.forward(read, self.activation)?)?;
                 let up = self.up.forward(read, Activation::Identity)?;

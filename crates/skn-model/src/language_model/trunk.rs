@@ -84,7 +84,9 @@ impl<'a> Trunk<'a> {
     /// Goes on by itself, as far as the plan goes and a hook may that is first called at this site ([`first_read`]).
     pub(super) fn grow(&mut self, first: usize, plan: &Plan) -> Result<()> {
         while self.layer < plan.depth && self.calls().is_none_or(|site| site < first) {
-            self.step(plan, &mut NoHook)?;
+            // Whoever goes on from here may see what the last step makes.
+            let is_last = self.calls().is_some_and(|site| site + 1 >= first);
+            self.step(plan, &mut NoHook, is_last)?;
         }
         Ok(())
     }
@@ -92,7 +94,7 @@ impl<'a> Trunk<'a> {
     /// Goes on with `hook` to the end, and returns the hidden states that are asked for, `[rows, hidden]`.
     pub(super) fn finish(mut self, plan: &Plan, hook: &mut dyn Hook) -> Result<Tensor> {
         while self.layer < plan.depth {
-            self.step(plan, hook)?;
+            self.step(plan, hook, false)?;
         }
         match (self.output, self.at) {
             (Some(wanted), At::Input(hidden)) => {
@@ -119,7 +121,8 @@ impl<'a> Trunk<'a> {
 
     /// One transformer layer is three of these steps, and they are the only ones. What a step was given is
     /// dropped by it, unless another clone has it. After an error the pass is of no use.
-    fn step(&mut self, plan: &Plan, hook: &mut dyn Hook) -> Result<()> {
+    /// What it makes may be seen `by_others` than the hook.
+    fn step(&mut self, plan: &Plan, hook: &mut dyn Hook, by_others: bool) -> Result<()> {
         let (encoder, info, index) = (self.encoder, &self.info, self.layer);
         let all = index + 1 < plan.depth;
         let rows = if all { info.packing.all_rows() } else { plan.last_rows.clone() };
@@ -127,11 +130,13 @@ impl<'a> Trunk<'a> {
         self.at = match std::mem::replace(&mut self.at, At::Texts) {
             At::Texts => At::Input(encoder.embeddings.embed(self.batch, info)?),
             At::Input(x) => {
-                let [gate, up, ..] = Site::of_layer(index);
+                let [gate, up, neurons, _] = Site::of_layer(index);
+                let looked_at = by_others || hook.reads(neurons) != Reads::Nothing;
                 let parts = [gate, up].into_iter().any(|site| hook.reads(site) != Reads::Nothing);
                 let mut visit = |site: Site, x: Tensor| visit(hook, site, &seen, x);
                 let look: Option<LookAtFactors<'_>> = if parts { Some(&mut visit) } else { None };
-                let (middle, neurons) = encoder.layers[index].neurons(index, x, &rows, info, look)?;
+                let layer = &encoder.layers[index];
+                let (middle, neurons) = layer.neurons(index, x, &rows, info, look, looked_at)?;
                 At::Neurons { middle, neurons }
             }
             At::Neurons { middle, neurons } => {

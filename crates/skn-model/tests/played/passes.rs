@@ -1,8 +1,11 @@
 //! What a pass asks of a card beside its kernels.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use skn_kernels::{launches, uploads};
-use skn_model::{Gradients, LanguageModel, NoHook, Output, Pass, Precision, Scored, Sequences, Tuning};
+use skn_model::{
+    Gradients, Hook, LanguageModel, ModelError, NoHook, Output, Pass, Precision, Reads, Rows, Scored,
+    Sequences, Site, Tuning,
+};
 
 use crate::case::{Case, sequences};
 use crate::compile;
@@ -97,4 +100,66 @@ fn a_layer_launches_what_it_must() {
         // And the norm of the embeddings.
         assert_eq!(launches() - before, 1 + 4 * case.config.layers() as u64, "{gradients:?}");
     }
+}
+
+/// Looks at one site, and sees f32.
+struct Look(Site, usize);
+
+impl Hook for Look {
+    fn reads(&self, site: Site) -> Reads {
+        if site == self.0 { Reads::All } else { Reads::Nothing }
+    }
+
+    fn on(&mut self, _: Site, _: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
+        assert_eq!(x.dtype(), DType::F32, "{}", self.0);
+        self.1 += 1;
+        Ok(x)
+    }
+}
+
+/// In bf16 what nobody sees is made as the next product reads it. That changes no bit, and whoever looks sees it whole.
+#[test]
+fn whoever_looks_on_in_bf16_changes_no_bit() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let layers = case.config.layers();
+    let (mut ids, mut starts, samples) = case.first16().packed();
+    starts.truncate(3);
+    ids.truncate(starts[2]);
+    let packed = (ids, starts, samples[..2].into());
+    let batch = sequences(&packed);
+    let model = case.model(&case.prompt(), Gradients::Nothing).with_precision(Precision::Bf16);
+    // All rows, so that the last layer computes the same with every hook.
+    let all: Vec<u32> = (0..(packed.0.len() + 2 * model.prompt_rows()) as u32).collect();
+    let pass = Pass { output: Output::Rows(all.into()), dropout: None };
+    let bits = |x: &Tensor| {
+        let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let expected = bits(&model.forward(batch, &pass, &mut NoHook).unwrap());
+    let sites = [
+        Site::FfnAct { layer: 0 },
+        Site::LayerOut { layer: 0 },
+        Site::FfnAct { layer: 1 },
+        Site::FfnAct { layer: layers - 1 },
+    ];
+    let mut looks = sites.map(|site| Look(site, 0));
+    for look in &mut looks {
+        assert_eq!(bits(&model.forward(batch, &pass, look).unwrap()), expected, "{}", look.0);
+        assert_eq!(look.1, 1);
+    }
+    let mut nothing = NoHook;
+    let mut hooks: Vec<&mut dyn Hook> = looks.iter_mut().map(|look| look as &mut dyn Hook).collect();
+    hooks.push(&mut nothing);
+    let mut answers = 0;
+    let each = |place, hidden| {
+        assert_eq!(bits(&hidden), expected, "{place}");
+        answers += 1;
+        Ok::<_, ModelError>(())
+    };
+    model.forward_each(batch, &pass, &mut hooks, each).unwrap();
+    assert_eq!(answers, 5);
+    assert!(looks.iter().all(|look| look.1 == 2));
 }

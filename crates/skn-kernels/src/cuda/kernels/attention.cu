@@ -246,8 +246,8 @@ template <int WIDTH, int ROWS> __device__ inline void clear(float (&sums)[ROWS][
 
 // Writes the sums of those of a warp's rows that are there, `to` being a head of the first one. Adding 0
 // makes 0 of -0.
-template <int WIDTH, int ROWS>
-__device__ inline void write_sums(float *to, const float (&sums)[ROWS][WIDTH / 32], u32 there, u64 step,
+template <int WIDTH, int ROWS, class Number>
+__device__ inline void write_sums(Number *to, const float (&sums)[ROWS][WIDTH / 32], u32 there, u64 step,
                                   u32 head_width)
 {
     SKN_UNROLL
@@ -256,7 +256,7 @@ __device__ inline void write_sums(float *to, const float (&sums)[ROWS][WIDTH / 3
         for (u32 c = 0; c < WIDTH / 32; c++) {
             const u32 column = c * WARP + threadIdx.x % WARP;
             if (row < there && column < head_width)
-                to[row * step + column] = sums[row][c] + 0.0f;
+                put(to + row * step + column, sums[row][c] + 0.0f);
         }
     }
 }
@@ -371,10 +371,10 @@ template <int ROWS> struct QueryTile {
     }
 };
 
-// out = softmax(scores) v, and log_sums = log(sum of exp(scores)), for each query and head. The softmax comes
+// out = softmax(scores) v, or rounded to bf16 where it is null, and log_sums = log(sum of exp(scores)), for each query and head. The softmax comes
 // about as the keys do: of what has come by there is the highest score, and sums of exp(score - highest).
 template <int WIDTH, int ROWS>
-__device__ inline void attention_of(float *out, float *log_sums, const float *q, const float *k,
+__device__ inline void attention_of(float *out, u16 *rounded, float *log_sums, const float *q, const float *k,
                                     const float *v, const Lists &lists, const Form &form,
                                     const Dropped &dropped)
 {
@@ -466,8 +466,11 @@ __device__ inline void attention_of(float *out, float *log_sums, const float *q,
         for (u32 c = 0; c < WIDTH / 32; c++)
             sums[row][c] /= whole;
     }
-    write_sums<WIDTH, ROWS>(out + my.place_of(my.own, form), sums, my.there(), my.query_step,
-                            form.head_width);
+    const u64 place = my.place_of(my.own, form);
+    if (rounded == nullptr)
+        write_sums<WIDTH, ROWS>(out + place, sums, my.there(), my.query_step, form.head_width);
+    else
+        write_sums<WIDTH, ROWS>(rounded + place, sums, my.there(), my.query_step, form.head_width);
 }
 
 // With p the probabilities, m their factors of dropout and g the gradient of the result, for each query and
@@ -684,10 +687,11 @@ __device__ inline void gradient_of_keys(float *of_k, float *of_v, const float *q
 // * head_width]; log_sums [queries, heads] = log(sum of exp(scores)).
 #define SKN_ATTENTION(WIDTH, ROWS, BLOCKS)                                                              \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS) attention_##WIDTH(                        \
-        float *__restrict__ out, float *__restrict__ log_sums, const float *__restrict__ q,             \
-        const float *__restrict__ k, const float *__restrict__ v, SKN_LIST, SKN_FORM, SKN_DROPA)        \
+        float *__restrict__ out, u16 *__restrict__ rounded, float *__restrict__ log_sums,               \
+        const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v,          \
+        SKN_LIST, SKN_FORM, SKN_DROPA)                                                                  \
     {                                                                                                   \
-        attention_of<WIDTH, ROWS>(out, log_sums, q, k, v, {starts, asked, position, tiles},             \
+        attention_of<WIDTH, ROWS>(out, rounded, log_sums, q, k, v, {starts, asked, position, tiles},    \
                                   {heads, key_value_heads, head_width, scale, soft_cap, before, after}, \
                                   {keys, threshold, scale_of_kept});                                    \
     }

@@ -79,6 +79,52 @@ template <int COUNT> __device__ inline void store(float *to, const Few<COUNT> &f
         *reinterpret_cast<float4 *>(to) = make_float4(few.of[0], few.of[1], few.of[2], few.of[3]);
 }
 
+// The bits of a number rounded to bf16, of two as near the even one. What is no number stays one.
+__device__ inline u16 bits_of_bf16(float number)
+{
+    const u32 bits = __float_as_uint(number);
+    const bool is_number = (bits & 0x7fffffff) <= 0x7f800000;
+    return u16((is_number ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000) >> 16);
+}
+
+// Writes a number as it is, or rounded.
+__device__ inline void put(float *to, float number)
+{
+    *to = number;
+}
+
+__device__ inline void put(u16 *to, float number)
+{
+    *to = bits_of_bf16(number);
+}
+
+// Where a result is written: as it is, or rounded to bf16. The other one is null.
+struct Result {
+    float *whole;
+    u16 *rounded;
+
+    __device__ bool is_aligned() const
+    {
+        return ::is_aligned(whole) && ::is_aligned(rounded);
+    }
+
+    // The numbers from `place` on; four need 16-byte alignment of the whole.
+    template <int COUNT> __device__ void store(u64 place, const Few<COUNT> &few) const
+    {
+        if (rounded == nullptr) {
+            ::store(whole + place, few);
+        } else if constexpr (COUNT == 1) {
+            put(rounded + place, few.of[0]);
+        } else {
+            u64 all = 0;
+            SKN_UNROLL
+            for (int i = 0; i < COUNT; i++)
+                all |= u64(bits_of_bf16(few.of[i])) << (16 * i);
+            *reinterpret_cast<u64 *>(rounded + place) = all;
+        }
+    }
+};
+
 // Gives the places 0 .. count to the threads of the grid: `work.at<4>(place)` for four of them where
 // `aligned`, `work.at<1>(place)` for one. Neighbours go to neighbours.
 template <class Work> __device__ inline void for_each_place(u64 count, bool aligned, const Work &work)

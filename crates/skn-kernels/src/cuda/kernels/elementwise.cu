@@ -72,7 +72,8 @@ __device__ inline float differentiated(u32 activation, float x, float gradient)
 }
 
 struct BiasActivation {
-    float *out, *kept;
+    Result out;
+    float *kept;
     const float *product, *bias;
     u32 columns, activation;
 
@@ -90,19 +91,21 @@ struct BiasActivation {
         SKN_UNROLL
         for (int i = 0; i < COUNT; i++)
             sum.of[i] = activated(activation, sum.of[i]);
-        store(out + place, sum);
+        out.store(place, sum);
     }
 };
 
-// kept = product + bias of the column, out = activation(kept); product, kept and out [count / columns,
-// columns], bias [columns]. kept may be null.
+// kept = product + bias of the column, out = activation(kept), or rounded to bf16 where out is null; product,
+// kept and out [count / columns, columns], bias [columns]. kept may be null.
 extern "C" __global__ void __launch_bounds__(256)
-    bias_activation(float *__restrict__ out, float *__restrict__ kept, const float *__restrict__ product,
-                    const float *__restrict__ bias, u64 count, u32 columns, u32 activation)
+    bias_activation(float *__restrict__ out, u16 *__restrict__ rounded, float *__restrict__ kept,
+                    const float *__restrict__ product, const float *__restrict__ bias, u64 count, u32 columns,
+                    u32 activation)
 {
-    const bool aligned =
-        columns % 4 == 0 && is_aligned(out) && is_aligned(kept) && is_aligned(product) && is_aligned(bias);
-    for_each_place(count, aligned, BiasActivation{out, kept, product, bias, columns, activation});
+    const Result result = {out, rounded};
+    const bool aligned = columns % 4 == 0 && result.is_aligned() && is_aligned(kept) && is_aligned(product) &&
+                         is_aligned(bias);
+    for_each_place(count, aligned, BiasActivation{result, kept, product, bias, columns, activation});
 }
 
 struct ActivationGradient {
@@ -131,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 struct Gated {
-    float *out;
+    Result out;
     const float *gate, *up;
     u32 activation;
 
@@ -142,17 +145,18 @@ struct Gated {
         SKN_UNROLL
         for (int i = 0; i < COUNT; i++)
             value.of[i] = activated(activation, value.of[i]) * factor.of[i];
-        store(out + place, value);
+        out.store(place, value);
     }
 };
 
-// out = activation(gate) * up, all [count].
+// out = activation(gate) * up, or rounded to bf16 where out is null; all [count].
 extern "C" __global__ void __launch_bounds__(256)
-    gated(float *__restrict__ out, const float *__restrict__ gate, const float *__restrict__ up, u64 count,
-          u32 activation)
+    gated(float *__restrict__ out, u16 *__restrict__ rounded, const float *__restrict__ gate,
+          const float *__restrict__ up, u64 count, u32 activation)
 {
-    const bool aligned = is_aligned(out) && is_aligned(gate) && is_aligned(up);
-    for_each_place(count, aligned, Gated{out, gate, up, activation});
+    const Result result = {out, rounded};
+    const bool aligned = result.is_aligned() && is_aligned(gate) && is_aligned(up);
+    for_each_place(count, aligned, Gated{result, gate, up, activation});
 }
 
 struct GatedGradient {
