@@ -11,6 +11,7 @@ use super::run::zeros;
 use super::weight::OnCard;
 use crate::activation::Activation;
 use crate::linear::{Linear, Weight};
+use crate::noted::hold;
 use crate::precision::Precision;
 
 /// See [`Linear::forward`].
@@ -27,6 +28,8 @@ pub(super) fn forward(layer: &Linear, x: &Tensor, activation: Activation) -> Res
 /// The weight frozen, and perhaps the bias: products of both passes are made in its precision.
 fn frozen(layer: &Linear, weight: &OnCard, x: &Tensor, activation: Activation) -> Result<Tensor> {
     let (operand, precision, bias) = (weight.operand()?.clone(), weight.precision, layer.bias());
+    // Whoever has the layer may let it go.
+    [&operand, bias].into_iter().for_each(hold);
     let tracked = [x, bias].map(Tensor::track_op);
     let factors = [&x.detach(), &operand];
     let Finished { made, kept } = finished(factors, precision, bias, activation, tracked.contains(&true))?;
