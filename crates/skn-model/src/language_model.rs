@@ -79,12 +79,18 @@ impl LanguageModel {
 
     /// The same model, whose passes over few rows are captured as CUDA graphs when batches of their lengths come again, and replayed
     /// from then on, made to have the bits of plain ones. Not those with gradients, dropout or a hook that reads anything. One thread that
-    /// stays asks it, since what was captured is the thread's, and nobody opens the card anew or lets it go meanwhile. On devices that
-    /// replay nothing ([`skn_kernels::Backend::replays`]) every pass is a plain one. It never ran on a real card.
+    /// stays asks it, since what was captured is the thread's, and nobody opens the card anew or lets it go meanwhile. A pass that can't
+    /// be captured is a plain one ([`Self::graphs_refusal`]), as is every pass on devices that replay nothing
+    /// ([`skn_kernels::Backend::replays`]). It never ran on a real card.
     #[must_use]
     pub fn with_graphs(mut self) -> Self {
         self.graphs = Some(Graphs::new());
         self
+    }
+
+    /// Why a pass could not be captured ([`Self::with_graphs`]): the first that could not. Nothing as long as all could.
+    pub fn graphs_refusal(&self) -> Option<String> {
+        self.graphs.as_ref().and_then(Graphs::refusal)
     }
 
     /// The same model, the products of its layers' frozen weights made in another precision, on devices that have it

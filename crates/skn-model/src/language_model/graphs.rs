@@ -31,6 +31,11 @@ impl Graphs {
         Self(skn_kernels::Graphs::new(MOST))
     }
 
+    /// Why the first pass that could not be captured could not.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.0.refusal()
+    }
+
     /// What `plain` gives, a pass without a hook, to its hidden states or to the logits of the tokens `scored`: captured or replayed, if
     /// it is one of those.
     pub(super) fn run(
