@@ -18,6 +18,9 @@ use crate::upload::upload_over;
 /// replayed from then on, with the bits of the plain work. A replay is one launch, where the work may be a hundred; so it is for work
 /// that a card does sooner than a thread can launch it. It never ran on a real card.
 ///
+/// Work that can't be captured, whatever the reason, is done plainly, each time, and not tried again; [`Self::refusal`] says why the first
+/// such work could not.
+///
 /// What was captured belongs to the thread that did, whose stream it is replayed on. Where the host plays
 /// ([`play_on_host`](crate::play_on_host)) a replay is the work done again, which then may upload nothing but the numbers that change.
 /// On other devices all work is done plainly.
@@ -31,9 +34,13 @@ struct Known<K> {
     seen: VecDeque<K>,
     /// The latest is the last.
     captured: Vec<Entry<K>>,
+    /// What could not be captured.
+    refused: Vec<K>,
+    /// Why the first of it could not.
+    refusal: Option<String>,
 }
 
-/// Seen work is remembered for each that may be captured.
+/// Seen work is remembered for each that may be captured. When so much was refused, nothing more is captured.
 const SEEN: usize = 8;
 
 struct Entry<K> {
@@ -59,17 +66,24 @@ enum Graph {
 impl<K: PartialEq> Graphs<K> {
     /// At most so many are kept, those that were replayed last.
     pub fn new(most: usize) -> Self {
-        Self { most, known: Mutex::new(Known { seen: VecDeque::new(), captured: Vec::new() }) }
+        let (seen, captured) = (VecDeque::new(), Vec::new());
+        Self { most, known: Mutex::new(Known { seen, captured, refused: Vec::new(), refusal: None }) }
+    }
+
+    /// Why work could not be captured: the first that could not. Nothing as long as all could.
+    pub fn refusal(&self) -> Option<String> {
+        self.known().refusal.clone()
     }
 
     /// The result of `work`, a tensor of f32 that has no history.
     ///
     /// `work` is the same each time for a key, but for `numbers`: it uploads them from there, by an operation of this crate that takes
     /// them ([`rows_of`](crate::rows_of)), and computes nothing else of them on the host. All other numbers that it uploads depend on the
-    /// key alone, and all that it reads on the device stays as it is as long as this is there. It neither reads results back nor waits.
+    /// key alone, and all that it reads on the device stays as it is as long as this is there. It keeps no tensor that it makes, since
+    /// what is made in a capture is the graph's, and gone with one that fails. It can't be captured if it reads results back or waits.
     ///
     /// # Errors
-    /// Those of `work`; if it can't be captured, or does something else another time.
+    /// Those of `work`; if it does something else when it is replayed.
     pub fn run<E: From<Error> + Display>(
         &self,
         key: K,
@@ -81,7 +95,7 @@ impl<K: PartialEq> Graphs<K> {
             return work();
         }
         let by = thread::current().id();
-        let (key, replayed) = match self.take(&key, by) {
+        let tried = match self.take(&key, by) {
             Taken::Captured(entry) => {
                 let result = entry.work.replay(numbers, &work)?;
                 self.put(entry);
@@ -92,14 +106,22 @@ impl<K: PartialEq> Graphs<K> {
                 self.see(key);
                 return Ok(result);
             }
-            Taken::Seen => (key, Replayed::capture(numbers, device, &work)?),
+            Taken::Refused => return work(),
+            Taken::Seen => Replayed::capture(numbers, device, &work)?,
         };
-        let Some(replayed) = replayed else {
-            return work();
-        };
-        let result = replayed.replay(numbers, &work)?;
-        self.put(Entry { key, by, work: replayed });
-        Ok(result)
+        match tried {
+            Tried::Captured(replayed) => {
+                let result = replayed.replay(numbers, &work)?;
+                self.put(Entry { key, by, work: replayed });
+                Ok(result)
+            }
+            Tried::NoNumbers => work(),
+            Tried::Refused(why) => {
+                self.refuse(key, why);
+                // It tells what is wrong with the work itself, or with the card.
+                work()
+            }
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known<K>> {
@@ -113,6 +135,9 @@ impl<K: PartialEq> Graphs<K> {
         let of_thread = |entry: &Entry<K>| entry.by == by && entry.key == *key;
         if let Some(place) = known.captured.iter().position(of_thread) {
             return Taken::Captured(known.captured.remove(place));
+        }
+        if known.refused.len() >= SEEN * self.most || known.refused.contains(key) {
+            return Taken::Refused;
         }
         match known.seen.iter().position(|seen| seen == key) {
             Some(place) => {
@@ -131,6 +156,12 @@ impl<K: PartialEq> Graphs<K> {
         seen.push_back(key);
     }
 
+    fn refuse(&self, key: K, why: String) {
+        let known = &mut *self.known();
+        known.refusal.get_or_insert(why);
+        known.refused.push(key);
+    }
+
     fn put(&self, entry: Entry<K>) {
         let oldest = {
             let captured = &mut self.known().captured;
@@ -146,16 +177,26 @@ impl<K: PartialEq> Graphs<K> {
 enum Taken<K> {
     Nothing,
     Seen,
+    Refused,
     Captured(Entry<K>),
 }
 
+/// What came of trying to capture work.
+enum Tried {
+    Captured(Replayed),
+    /// Its result has none.
+    NoNumbers,
+    /// It can't be captured, and this is why.
+    Refused(String),
+}
+
 impl Replayed {
-    /// Does work once more, to note what it uploads, and then captures it. Nothing for a result of no numbers.
+    /// Does work once more, to note what it uploads, and then captures it. An error is the work's own.
     fn capture<E: From<Error> + Display>(
         numbers: &[u32],
         device: &Device,
         work: impl Fn() -> std::result::Result<Tensor, E>,
-    ) -> std::result::Result<Option<Self>, E> {
+    ) -> std::result::Result<Tried, E> {
         // Others would find what candle keeps of this thread's uploads before they have arrived.
         let _alone = Alone::begin();
         #[cfg(feature = "cuda")]
@@ -170,10 +211,24 @@ impl Replayed {
         }
         let (result, noted) = noted?;
         if result.elem_count() == 0 {
-            return Ok(None);
+            return Ok(Tried::NoNumbers);
         }
+        Ok(match Self::captured(result, noted, numbers, device, work) {
+            Ok(captured) => Tried::Captured(captured),
+            Err(why) => Tried::Refused(why.to_string()),
+        })
+    }
+
+    /// Captures work whose result and uploads were noted. Whatever fails, nothing is captured any more then.
+    fn captured<E: From<Error> + Display>(
+        result: Tensor,
+        noted: Noted,
+        numbers: &[u32],
+        device: &Device,
+        work: impl Fn() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Self, E> {
         if noted.changing().next().is_none() {
-            return Err(refused("it does not upload the numbers that change").into());
+            return Err(Error::Msg("it does not upload the numbers that change".into()).into());
         }
         // All that the graph reads lies in memory of its own, and so does its result. This is done once before it is captured, as all else was.
         let result = result.contiguous()?.detach();
@@ -197,8 +252,7 @@ impl Replayed {
             })
         };
         let (graph, noted) = giving(numbers, noted, captured);
-        let graph = graph.map_err(|error| E::from(refused(&error.to_string())))?;
-        Ok(Some(Self { graph, noted, result: into }))
+        Ok(Self { graph: graph?, noted, result: into })
     }
 
     /// Its result for other numbers.
@@ -219,9 +273,4 @@ impl Replayed {
         count_replay();
         Ok(self.result.copy()?)
     }
-}
-
-/// Why work can't be replayed.
-fn refused(why: &str) -> Error {
-    Error::Msg(format!("a graph of it can't be captured: {why}"))
 }

@@ -79,12 +79,18 @@ impl LanguageModel {
 
     /// The same model, whose passes over few rows are captured as CUDA graphs when batches of their lengths come again, and replayed
     /// from then on, made to have the bits of plain ones. Not those with gradients, dropout or a hook that reads anything. One thread that
-    /// stays asks it, since what was captured is the thread's, and nobody opens the card anew or lets it go meanwhile. On devices that
-    /// replay nothing ([`skn_kernels::Backend::replays`]) every pass is a plain one. It never ran on a real card.
+    /// stays asks it, since what was captured is the thread's, and nobody opens the card anew or lets it go meanwhile. A pass that can't
+    /// be captured is a plain one ([`Self::graphs_refusal`]), as is every pass on devices that replay nothing
+    /// ([`skn_kernels::Backend::replays`]). It never ran on a real card.
     #[must_use]
     pub fn with_graphs(mut self) -> Self {
         self.graphs = Some(Graphs::new());
         self
+    }
+
+    /// Why a pass could not be captured ([`Self::with_graphs`]): the first that could not. Nothing as long as all could.
+    pub fn graphs_refusal(&self) -> Option<String> {
+        self.graphs.as_ref().and_then(Graphs::refusal)
     }
 
     /// The same model, the products of its layers' frozen weights made in another precision, on devices that have it
@@ -183,22 +189,53 @@ impl LanguageModel {
     /// If a token is not in the vocabulary, a sequence has more rows than positions, the numbers of `batch` do not
     /// fit together, or the hook fails.
     pub fn forward(&self, batch: Sequences<'_>, pass: &Pass, hook: &mut dyn Hook) -> Result<Tensor> {
-        let forward = |hook: &mut dyn Hook| {
-            let trunk = Trunk::new(&self.encoder, batch, pass)?;
-            let plan = trunk.plan(hook)?;
-            trunk.finish(&plan, hook)
-        };
-        match &self.graphs {
-            Some(graphs) if self.is_fixed() && reads_nothing(self.encoder.layers.len(), hook) => {
-                graphs.forward(&self.encoder, batch, pass, || forward(&mut NoHook))
+        match self.graphs_for(hook) {
+            Some(graphs) => {
+                graphs.run(&self.encoder, batch, pass, None, || self.plain(batch, pass, &mut NoHook))
             }
-            _ => forward(hook),
+            None => self.plain(batch, pass, hook),
         }
     }
 
-    /// Whether nothing in it gets a gradient, and so nothing changes.
-    fn is_fixed(&self) -> bool {
-        self.parameters.is_empty() && self.backbone.is_empty()
+    /// Logits `[rows, scored]` of the hidden states that `pass` asks for: those of [`Self::logits`] behind [`Self::forward`], to the bit.
+    /// A model with graphs ([`Self::with_graphs`]) captures both as one for [`Scored::Tokens`], so that a replay launches nothing beside.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn forward_logits(
+        &self,
+        batch: Sequences<'_>,
+        pass: &Pass,
+        scored: Scored<'_>,
+        hook: &mut dyn Hook,
+    ) -> Result<Tensor> {
+        let head = self.head()?;
+        let (Some(graphs), Scored::Tokens(ids)) = (self.graphs_for(hook), scored) else {
+            return self.logits(&self.forward(batch, pass, hook)?, scored);
+        };
+        // What is captured reads them, and does not make them.
+        let words = head.words(&self.encoder, scored)?;
+        graphs.run(&self.encoder, batch, pass, Some(ids), || {
+            head.logits(&self.plain(batch, pass, &mut NoHook)?, &words)
+        })
+    }
+
+    /// The pass itself.
+    fn plain(&self, batch: Sequences<'_>, pass: &Pass, hook: &mut dyn Hook) -> Result<Tensor> {
+        let trunk = Trunk::new(&self.encoder, batch, pass)?;
+        let plan = trunk.plan(hook)?;
+        trunk.finish(&plan, hook)
+    }
+
+    /// The graphs of passes with a hook, if it has those: where nothing gets a gradient, so that nothing changes, and the hook reads
+    /// nothing.
+    fn graphs_for(&self, hook: &dyn Hook) -> Option<&Graphs> {
+        let is_fixed = self.parameters.is_empty() && self.backbone.is_empty();
+        self.graphs.as_ref().filter(|_| is_fixed && reads_nothing(self.encoder.layers.len(), hook))
+    }
+
+    fn head(&self) -> Result<&Head> {
+        self.head.as_ref().map_err(NoHead::error)
     }
 
     /// As [`Self::forward`] with each of `hooks`, to the bit, but what they have in common is computed once: a pass
@@ -268,7 +305,7 @@ impl LanguageModel {
     /// # Errors
     /// If the model has no such head, or a token is not in the vocabulary.
     pub fn logits(&self, hidden: &Tensor, scored: Scored<'_>) -> Result<Tensor> {
-        let head = self.head.as_ref().map_err(NoHead::error)?;
-        head.logits(&self.encoder, hidden, scored)
+        let head = self.head()?;
+        head.logits(hidden, &head.words(&self.encoder, scored)?)
     }
 }

@@ -274,11 +274,19 @@ fn logits_of_each<H: Hook>(
     mut hooks: Vec<H>,
     progress: &Sweep<'_>,
 ) -> Result<Vec<Vec<f32>>> {
+    if let [hook] = hooks.as_mut_slice() {
+        let scored = Scored::Tokens(verbalizer);
+        let answered = model.forward_logits(sequences(batch), &Pass::default(), scored, hook)?;
+        let logits = finite(batch, verbalizer.len(), &answered)?;
+        progress.told.advance(tokens(model, batch));
+        return Ok(vec![logits]);
+    }
     let mut logits = vec![Vec::new(); hooks.len()];
     let mut hooks: Vec<&mut dyn Hook> = hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
     let mut left = hooks.len();
     model.forward_each(sequences(batch), &Pass::default(), &mut hooks, |variant, answers| {
-        logits[variant] = logits_of(model, batch, verbalizer, &answers)?;
+        let answered = model.logits(&answers, Scored::Tokens(verbalizer))?;
+        logits[variant] = finite(batch, verbalizer.len(), &answered)?;
         progress.told.advance(tokens(model, batch));
         left -= 1;
         // After the last variant whoever folds the batch asks.
@@ -287,13 +295,13 @@ fn logits_of_each<H: Hook>(
     Ok(logits)
 }
 
-/// `[texts, classes]` of the answers `[texts, hidden]` to a batch, row-major.
-fn logits_of(model: &LanguageModel, batch: &Batch, verbalizer: &[u32], answers: &Tensor) -> Result<Vec<f32>> {
-    let logits = model.logits(answers, Scored::Tokens(verbalizer))?.flatten_all()?.to_vec1::<f32>()?;
+/// Logits `[texts, classes]` of a batch, row-major.
+fn finite(batch: &Batch, classes: usize, logits: &Tensor) -> Result<Vec<f32>> {
+    let logits = logits.flatten_all()?.to_vec1::<f32>()?;
     match logits.iter().position(|logit| !logit.is_finite()) {
         None => Ok(logits),
         Some(place) => {
-            let (text, class) = (place / verbalizer.len(), place % verbalizer.len());
+            let (text, class) = (place / classes, place % classes);
             Err(ProbingError::Logit { row: batch.rows[text], class, found: logits[place] })
         }
     }

@@ -1,14 +1,19 @@
 //! What is queued on a card, captured as a graph, and uploads that a graph reads.
 //!
 //! Memory that is asked for in a capture belongs to the graph, and all of it is let go in the capture too, so that the graph can be
-//! launched again. It is the same place each time, and graphs of one stream share what lies behind it.
+//! launched again. It is the same place each time, and graphs of one stream share what lies behind it. Of a capture that fails it is
+//! addresses and no more, since nothing was launched, and they go with the graph: tensors that have them are let go before the capture
+//! ends, where the card may refuse to free them and nothing is lost. Freed later such an address would be nobody's, or another's.
+//! Older memory that work lets go in a capture is not freed by a card, and ends the capture: it is lost, once for such work.
 #![allow(unsafe_code)] // the end of a capture, graphs that another thread lets go, and numbers that are put over others
 
 use std::sync::Arc;
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::result::{graph, memcpy_htod_async, stream};
-use candle_core::cuda_backend::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use candle_core::cuda_backend::cudarc::driver::sys::{
+    CUgraphInstantiate_flags, CUstreamCaptureMode, CUstreamCaptureStatus,
+};
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream, DevicePtr};
 use candle_core::op::BackpropOp;
 use candle_core::{
@@ -27,7 +32,7 @@ pub(crate) struct Captured {
 unsafe impl Send for Captured {}
 
 impl Captured {
-    /// Captures what `work` queues. It is not done.
+    /// Captures what `work` queues. It is not done. After an error nothing is captured any more, and the stream can be used.
     pub(crate) fn of<E: From<Error>>(
         device: &CudaDevice,
         work: impl FnOnce() -> std::result::Result<(), E>,
@@ -42,20 +47,24 @@ impl Captured {
         let begun = Begun(&stream);
         work()?;
         let ended = stream.end_capture(CUgraphInstantiate_flags(0)).w();
-        // An error that another thread left may keep it from ending the capture: that is done then, whatever it was.
+        // An error that was left may keep it from ending the capture: that is done then, whatever it was.
+        match &ended {
+            Ok(_) => std::mem::forget(begun),
+            Err(_) => drop(begun),
+        }
         match ended {
             Ok(Some(graph)) => {
-                std::mem::forget(begun);
-                Ok(Self { graph, stream })
+                let captured = Self { graph, stream };
+                // Its memory is found now. A card that has too little for it says so here, and not at a launch.
+                captured
+                    .graph
+                    .upload()
+                    .w()
+                    .map_err(|error| of_card("the card has no place for it", &error))?;
+                Ok(captured)
             }
-            Ok(None) => {
-                std::mem::forget(begun);
-                Err(wrong("something that is launched").into())
-            }
-            Err(error) => {
-                drop(begun);
-                Err(of_card("the card takes it for none", &error).into())
-            }
+            Ok(None) => Err(wrong("something that is launched").into()),
+            Err(error) => Err(of_card("the card takes it for none", &error).into()),
         }
     }
 
@@ -88,15 +97,19 @@ struct Begun<'a>(&'a CudaStream);
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
+        let stream = self.0.cu_stream();
         // SAFETY: the stream is there, and the graph is nobody else's.
         unsafe {
-            if let Ok(left) = stream::end_capture(self.0.cu_stream())
+            // One that has become invalid has to be ended too.
+            if stream::is_capturing(stream) != Ok(CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
+                && let Ok(left) = stream::end_capture(stream)
                 && !left.is_null()
             {
                 self.0.context().record_err(graph::destroy(left));
             }
         }
-        // What the card has refused meanwhile is the work's error, and not that of what comes next.
+        // What the card has refused meanwhile, such as to free memory, is an error of the capture, and not of what comes next. A card
+        // that fails goes on refusing.
         let _ = self.0.context().check_err();
     }
 }

@@ -11,6 +11,7 @@ use super::run::zeros;
 use super::weight::OnCard;
 use crate::activation::Activation;
 use crate::linear::{Linear, Weight};
+use crate::noted::hold;
 use crate::precision::Precision;
 
 /// See [`Linear::forward`].
@@ -33,6 +34,8 @@ fn frozen(
     rounded: bool,
 ) -> Result<Tensor> {
     let (operand, precision, bias) = (weight.operand()?.clone(), weight.precision, layer.bias());
+    // Whoever has the layer may let it go.
+    [&operand, bias].into_iter().for_each(hold);
     let tracked = [x, bias].map(Tensor::track_op);
     let factors = [&x.detach(), &operand];
     let asked = Asked { tracked: tracked.contains(&true), rounded };

@@ -25,6 +25,7 @@
 //   SKN_CARD_ORDER          0 to 2, the order of threads (player.cpp)
 //   SKN_CARD_PTX            to play our kernels as PTX too
 //   SKN_CARD_WITHOUT_POOLS  to play a card without memory pools, on which memory of no bytes is an error
+//   SKN_CARD_WITHOUT_PLACE  to play a card that has no memory for graphs
 //   SKN_CARD_WITHOUT_BIASES to play a cuBLASLt that has no algorithm that adds a bias (blas_lt.cpp)
 //   SKN_CARD_SAYS           to be told at the end what was launched
 //   SKN_CARD_ABORTS         to end the program where the card breaks, for a debugger
@@ -1109,6 +1110,19 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph handle, unsigned 
     auto *instance = new Instance{graph, flags != 0};
     instances.insert(instance);
     *out = reinterpret_cast<CUgraphExec>(instance);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphUpload(CUgraphExec handle, CUstream stream)
+{
+    READY("cuGraphUpload");
+    TRY(expect_stream("cuGraphUpload", stream));
+    TRY(expect_no_capture("cuGraphUpload", stream, "graphs in graphs are not played"));
+    auto *instance = reinterpret_cast<Instance *>(handle);
+    if (instances.count(instance) == 0)
+        return refuse(CUDA_ERROR_INVALID_VALUE, "cuGraphUpload", "expected a graph that was instantiated");
+    if (getenv("SKN_CARD_WITHOUT_PLACE") != nullptr && !instance->graph->memory.empty())
+        return refuse(CUDA_ERROR_OUT_OF_MEMORY, "cuGraphUpload", "memory of a graph");
     return CUDA_SUCCESS;
 }
 

@@ -716,6 +716,33 @@ def loads_in_a_capture(card):
     is_refused(card, lambda: card.of.cuModuleLoadData(ctypes.byref(module), FILL))
 
 
+def goes_on_in_a_capture_that_failed(card):
+    """Nothing is queued in it any more, its memory is gone with it, and what comes behind it is right."""
+    place, out = card.memory(128), ctypes.c_uint64()
+    card.begin()
+    memory = card.memory(128)
+    assert card.of.cuStreamSynchronize(STREAM) == UNSUPPORTED
+    status = ctypes.c_int()
+    assert card.of.cuStreamIsCapturing(STREAM, ctypes.byref(status)) == SUCCESS and status.value == 2
+    asked = card.of.cuMemAllocAsync(ctypes.byref(out), ctypes.c_size_t(128), STREAM)
+    assert [asked, card.fill(memory), card.copy(place, memory, 128), card.free(memory)] == [INVALIDATED] * 4
+    assert card.end()[0] == INVALIDATED
+    assert card.of.cuStreamIsCapturing(STREAM, ctypes.byref(status)) == SUCCESS and status.value == 0
+    assert card.fill(place) == SUCCESS and card.download(place, 128) == (SUCCESS, SEVENS)
+    card.begin()
+    assert card.fill(place, value=9, block=1) == SUCCESS
+    assert card.replay(card.captured()) == SUCCESS
+    assert card.download(place, 128) == (SUCCESS, b"\t\0\0\0" + SEVENS[4:])
+
+
+def frees_memory_of_a_capture_that_failed(card):
+    card.begin()
+    memory = card.memory(128)
+    assert card.of.cuStreamSynchronize(STREAM) == UNSUPPORTED
+    assert card.end()[0] == INVALIDATED
+    assert card.free(memory) == ILLEGAL
+
+
 def frees_in_a_capture_what_is_older(card):
     memory = card.memory(128)
     is_refused(card, lambda: card.free(memory), INVALID_VALUE)
@@ -817,8 +844,10 @@ def makes_two_of_a_graph_with_memory(card):
 def launches_what_is_destroyed(card):
     card.begin()
     instance = card.captured()
+    assert card.of.cuGraphUpload(instance, STREAM) == SUCCESS
     assert card.of.cuGraphExecDestroy(instance) == SUCCESS
     assert card.replay(instance) == INVALID_VALUE
+    assert card.of.cuGraphUpload(instance, STREAM) == INVALID_VALUE
 
 
 FAULTS = [
@@ -833,6 +862,8 @@ FAULTS = [
     (uploads_in_a_capture, "cuMemcpyHtoDAsync: the host's memory is read in a capture"),
     (asks_for_memory_at_once_in_a_capture, "cuMemAlloc: it may wait, in a capture"),
     (loads_in_a_capture, "cuModuleLoadData: it may wait, in a capture"),
+    (goes_on_in_a_capture_that_failed, "cuStreamSynchronize: it is waited for in a capture"),
+    (frees_memory_of_a_capture_that_failed, "in or beside a freed allocation of 128 bytes"),
     (frees_in_a_capture_what_is_older, "cuMemFreeAsync: memory that was asked for elsewhere is freed in a capture"),
     (captures_twice, "cuStreamBeginCapture: the stream is captured already"),
     (captures_the_default_stream, "cuStreamBeginCapture: the default stream can not be captured"),

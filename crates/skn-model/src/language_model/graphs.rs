@@ -22,6 +22,8 @@ struct Shape {
     seconds: Box<[usize]>,
     /// The rows that it returns; those of the answers where none are named.
     rows: Option<Box<[u32]>>,
+    /// The tokens whose logits it returns; hidden states where there are none.
+    scored: Option<Box<[u32]>>,
 }
 
 impl Graphs {
@@ -29,12 +31,19 @@ impl Graphs {
         Self(skn_kernels::Graphs::new(MOST))
     }
 
-    /// The hidden states that `plain` gives, a pass without a hook: captured or replayed, if it is one of those.
-    pub(super) fn forward(
+    /// Why the first pass that could not be captured could not.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.0.refusal()
+    }
+
+    /// What `plain` gives, a pass without a hook, to its hidden states or to the logits of the tokens `scored`: captured or replayed, if
+    /// it is one of those.
+    pub(super) fn run(
         &self,
         encoder: &Encoder,
         batch: Sequences<'_>,
         pass: &Pass,
+        scored: Option<&[u32]>,
         plain: impl Fn() -> Result<Tensor>,
     ) -> Result<Tensor> {
         let prompt = encoder.layout().prompt_rows();
@@ -49,7 +58,8 @@ impl Graphs {
         }
         // A replay looks at nothing but the tokens, and at those unseen.
         batch.check(&encoder.config, prompt)?;
-        let shape = Shape { starts: batch.starts.into(), seconds: batch.seconds.into(), rows };
+        let (starts, seconds) = (batch.starts.into(), batch.seconds.into());
+        let shape = Shape { starts, seconds, rows, scored: scored.map(Into::into) };
         self.0.run(shape, batch.ids, encoder.device(), plain)
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::OnceLock;
+
 use candle_core::Tensor;
 use skn_kernels::{Activation, Linear, Precision, rows_of};
 
@@ -28,6 +30,8 @@ pub(super) struct Head {
     bias: Option<Tensor>,
     /// c of `c tanh(logit / c)`.
     cap: Option<f32>,
+    /// The label words that were scored first, where nothing of them trains, until the model goes: mostly it never scores others.
+    kept: OnceLock<(Box<[u32]>, Linear)>,
 }
 
 /// What a masked-LM head does before words are compared.
@@ -49,7 +53,13 @@ impl Head {
             HeadForm::Tied | HeadForm::Untied => None,
         };
         let decoder = if how.head == HeadForm::Untied { Some(supply.table(Part::Decoder)?) } else { None };
-        Ok(Self { transform, decoder, bias: supply.bias(Part::HeadBias)?, cap: how.logit_cap })
+        Ok(Self {
+            transform,
+            decoder,
+            bias: supply.bias(Part::HeadBias)?,
+            cap: how.logit_cap,
+            kept: OnceLock::new(),
+        })
     }
 
     pub(super) fn set_precision(&mut self, precision: Precision) {
@@ -63,8 +73,29 @@ impl Head {
         self.transform.as_ref().map_or(0, |transform| transform.dense.weight_bytes())
     }
 
-    /// Logits `[rows, scored]` of hidden states `[rows, hidden]` of the trunk.
-    pub(super) fn logits(&self, encoder: &Encoder, hidden: &Tensor, scored: Scored<'_>) -> Result<Tensor> {
+    /// The layer that compares with words.
+    pub(super) fn words(&self, encoder: &Encoder, scored: Scored<'_>) -> Result<Linear> {
+        let words = self.decoder.as_ref().unwrap_or(encoder.embeddings.words());
+        let ids = match scored {
+            Scored::All => return Ok(Linear::new(words.tensor()?, self.bias.clone())?),
+            Scored::Tokens(ids) => ids,
+        };
+        if let Some((_, kept)) = self.kept.get().filter(|(of, _)| **of == *ids) {
+            return Ok(kept.clone());
+        }
+        check_tokens(ids, encoder.config.vocab_size)?;
+        let bias = self.bias.as_ref().map(|bias| rows_of(bias, ids)).transpose()?;
+        let weight = words.rows(ids)?;
+        let trains = weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
+        let made = Linear::new(weight, bias)?;
+        if !trains {
+            self.kept.get_or_init(|| (ids.into(), made.clone()));
+        }
+        Ok(made)
+    }
+
+    /// Logits `[rows, scored]` of hidden states `[rows, hidden]` of the trunk, by the layer of the words.
+    pub(super) fn logits(&self, hidden: &Tensor, words: &Linear) -> Result<Tensor> {
         let transformed = match &self.transform {
             Some(transform) => {
                 let transformed = transform.dense.forward(hidden, transform.activation)?;
@@ -72,16 +103,7 @@ impl Head {
             }
             None => hidden.clone(),
         };
-        let words = self.decoder.as_ref().unwrap_or(encoder.embeddings.words());
-        let (weight, bias) = match scored {
-            Scored::All => (words.tensor()?, self.bias.clone()),
-            Scored::Tokens(ids) => {
-                check_tokens(ids, encoder.config.vocab_size)?;
-                let bias = self.bias.as_ref().map(|bias| rows_of(bias, ids)).transpose()?;
-                (words.rows(ids)?, bias)
-            }
-        };
-        let logits = Linear::new(weight, bias)?.forward(&transformed, Activation::Identity)?;
+        let logits = words.forward(&transformed, Activation::Identity)?;
         Ok(match self.cap.map(f64::from) {
             Some(cap) => ((logits / cap)?.tanh()? * cap)?,
             None => logits,

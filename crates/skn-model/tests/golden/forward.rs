@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use skn_model::{
-    Chain, Gradients, Hook, LanguageModel, NoHook, Output, Pass, Reads, Result, Rows, Sequences, Site, Tuning,
+    Chain, Gradients, Hook, LanguageModel, NoHook, Output, Pass, Reads, Result, Rows, Scored, Sequences,
+    Site, Tuning, Weights,
 };
 
-use crate::case::{Case, Texts, assert_near, assert_same_bits};
+use crate::case::{Case, Texts, assert_near, assert_same_bits, sequences};
 
 /// What the neurons of each layer do at the prompt rows, by layer.
 #[derive(Default)]
@@ -102,6 +103,35 @@ fn a_model_that_can_train_gives_the_same_bits() {
             let found = case.logits(&case.model(&tuning, gradients), &texts);
             assert_same_bits(name, &found, &expected);
         }
+    }
+}
+
+/// A model keeps the label words that it scores, unless something may change them.
+#[test]
+fn label_words_that_train_are_those_of_now() {
+    let case = Case::load();
+    let packed = case.first16().packed();
+    let of = |model: &LanguageModel, answers: &Tensor| {
+        let logits = model.logits(answers, Scored::Tokens(&case.verbalizer)).unwrap();
+        logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let model = case.model(&Tuning::plain_text(), Gradients::All);
+    let answers = model.forward(sequences(&packed), &Pass::default(), &mut NoHook).unwrap();
+    let before = of(&model, &answers);
+    for name in ["roberta.embeddings.word_embeddings.weight", "lm_head.bias"] {
+        let var = &model.backbone()[name];
+        var.set(&var.affine(0.9, 0.02).unwrap()).unwrap();
+    }
+    let after = of(&model, &answers);
+    assert_ne!(after, before);
+    let mut tensors = case.weights.to_tensors().unwrap();
+    tensors.extend(model.backbone().iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())));
+    let weights = Weights::from_tensors(&case.config, tensors).unwrap();
+    let fixed =
+        LanguageModel::new(&case.config, &weights, &Tuning::plain_text(), case.mask, Gradients::Nothing);
+    let fixed = fixed.unwrap();
+    for _ in 0..2 {
+        assert_same_bits("kept words", &of(&fixed, &answers), &after);
     }
 }
 

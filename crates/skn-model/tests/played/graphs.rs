@@ -1,9 +1,10 @@
 //! Passes that are replayed, next to plain ones.
 
 use candle_core::Tensor;
-use skn_kernels::{replays, uploads};
+use skn_kernels::{launches, replays, uploads};
 use skn_model::{
-    Gradients, LanguageModel, NoHook, Output, Pass, Precision, Rows, Sequences, Site, TrainingDropout, Tuning,
+    Gradients, LanguageModel, NoHook, Output, Pass, Precision, Rows, Scored, Sequences, Site,
+    TrainingDropout, Tuning,
 };
 
 use crate::case::{Case, Texts, sequences};
@@ -59,6 +60,54 @@ fn replayed_passes_have_the_bits_of_plain_ones() {
                 }
             }
         }
+    }
+}
+
+/// The logits of a batch, which must be those of a plain pass and the head behind it, and what was replayed, uploaded and launched for
+/// them.
+fn answered(
+    graphs: &LanguageModel,
+    plain: &LanguageModel,
+    batch: Sequences<'_>,
+    scored: Scored<'_>,
+) -> [u64; 3] {
+    let hidden = plain.forward(batch, &Pass::default(), &mut NoHook).unwrap();
+    let expected = plain.logits(&hidden, scored).unwrap();
+    let before = [replays(), uploads(), launches()];
+    let found = graphs.forward_logits(batch, &Pass::default(), scored, &mut NoHook).unwrap();
+    assert_eq!(found.dims(), expected.dims());
+    assert_eq!(bits(&found), bits(&expected), "{:?}, {scored:?}", batch.starts);
+    let after = [replays(), uploads(), launches()];
+    [0, 1, 2].map(|count| after[count] - before[count])
+}
+
+/// A replayed answer is one launch on a card, where it uploads the tokens and nothing else. Played, it is what the graph holds: the norm
+/// of the embeddings, four kernels of each layer, and two of the head, beside products.
+#[test]
+fn an_answer_is_replayed_with_its_head() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let model = || case.model(&case.prompt(), Gradients::Nothing);
+    let (plain, graphs) = (model(), model().with_graphs());
+    let held = 1 + 4 * case.config.layers() as u64 + 2;
+    let words = case.verbalizer.clone();
+    let reversed: Vec<u32> = words.iter().rev().copied().collect();
+    for round in 0..4 {
+        let packed = texts(&[7, 12], round).packed();
+        let found = answered(&graphs, &plain, sequences(&packed), Scored::Tokens(&words));
+        match round {
+            0 => assert_eq!(found[0], 0),
+            1 => assert_eq!(found[0], 1),
+            _ => assert_eq!(found, [1, 1, held]),
+        }
+        // Its hidden states are another work, and so are the logits of other words, whose layer is let go each time.
+        assert_eq!(by(&graphs, &plain, sequences(&packed), &Output::Answer).0, u64::from(round > 0));
+        let found = answered(&graphs, &plain, sequences(&packed), Scored::Tokens(&reversed));
+        assert_eq!(found[0], u64::from(round > 0));
+        // For all words the head comes behind those hidden states.
+        assert_eq!(answered(&graphs, &plain, sequences(&packed), Scored::All)[0], 1);
     }
 }
 

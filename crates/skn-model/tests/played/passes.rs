@@ -38,6 +38,31 @@ fn a_pass_uploads_what_is_new_in_its_batch() {
     assert_eq!(pass(&prompted, sequences(&packed), Output::Nothing), (0, vec![0, hidden]));
 }
 
+/// The label words of a model are looked up once: their rows and their biases.
+#[test]
+fn label_words_are_uploaded_once() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let model = case.model(&case.prompt(), Gradients::Nothing);
+    let packed = case.first16().packed();
+    let uploaded = |words: &[u32]| {
+        let before = uploads();
+        let logits =
+            model.forward_logits(sequences(&packed), &Pass::default(), Scored::Tokens(words), &mut NoHook);
+        assert_eq!(logits.unwrap().dims(), [16, words.len()]);
+        uploads() - before
+    };
+    model.pack(1).unwrap();
+    // The head's matrix is read when it is first needed.
+    assert_eq!(uploaded(&case.verbalizer), 6 + 1 + 2);
+    assert_eq!([(); 2].map(|()| uploaded(&case.verbalizer)), [6; 2]);
+    // Other words are looked up each time.
+    assert_eq!([(); 2].map(|()| uploaded(&[5, 6, 7])), [6 + 2; 2]);
+    assert_eq!(uploaded(&case.verbalizer), 6);
+}
+
 /// A card holds a matrix once: in f32 as it is, in bf16 in half of that.
 #[test]
 fn a_card_holds_matrices_in_the_precision_of_their_products_alone() {

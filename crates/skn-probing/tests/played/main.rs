@@ -15,12 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::{Device, Tensor};
 use skn_artifact::{Spool, TensorFile};
 use skn_data::{Encoded, Join, Task, TextEncoder, read_dataset};
-use skn_kernels::{Misfit, RowGroups, numbers_read_back};
-use skn_model::{Backend, Gradients, LanguageModel, ModelFolder, NeuronSite, Tuning, Weights};
+use skn_kernels::{Misfit, RowGroups, numbers_read_back, replays};
+use skn_model::{
+    Backend, Gradients, LanguageModel, ModelFolder, NeuronSite, NoHook, Pass, Rows, Scored, Sequences, Site,
+    Tuning, Weights,
+};
 use skn_probing::{
     Average, BatchTexts, Block, Capture, Count, Fires, Metadata, NeuronPlace, PassOptions, Pool, Rank,
     Ranking, Record, Result, Row, Sample, SlopeOf, Slopes, Statistic, Threshold, Top, Workers, collect,
-    collect_gradients, l1, part,
+    collect_gradients, evaluate, evaluate_with, l1, part,
 };
 use tempfile::TempDir;
 
@@ -633,4 +636,32 @@ fn records_of_the_golden_model() {
     dev.iter_mut().enumerate().for_each(|(place, text)| text.label = place % 3);
     check_rankings(&model, &encode("train")[..6], &dev, &[100]);
     check_gradients(&model, [&encode("train")[..3], &dev[..3]], &OF_GRADIENTS[..1], 50);
+}
+
+/// An evaluation of texts one by one: passes of a length that comes again are replayed, the head with them, where no hook reads.
+#[test]
+fn answers_are_those_of_plain_passes() {
+    let (_alone, plays) = alone();
+    let (plain, graphs) = (model(), model().with_graphs());
+    let workers = Workers::new(1).unwrap();
+    let options = PassOptions { max_sequences: 1, ..PassOptions::new(&workers) };
+    let texts = texts(15, 3);
+    let expected = evaluate(&plain, &texts, &[11, 12, 13], &options).unwrap();
+    let before = replays();
+    assert_eq!(evaluate(&graphs, &texts, &[11, 12, 13], &options).unwrap(), expected);
+    // Three of each of five lengths, which are captured when they come for the second time.
+    assert_eq!(replays() - before, if plays { 10 } else { 0 });
+    let batch = |text: &Encoded| {
+        let scored = Scored::Tokens(&[11, 12, 13]);
+        let (starts, seconds) = ([0, text.ids.len()], [text.second]);
+        let batch = Sequences { ids: &text.ids, starts: &starts, samples: &[0], seconds: &seconds };
+        graphs.forward_logits(batch, &Pass::default(), scored, &mut NoHook).unwrap();
+    };
+    let before = replays();
+    batch(&texts[0]);
+    assert_eq!(replays() - before, u64::from(plays), "the head is in what was captured");
+    let looks_on = |_: &_| |_: Site, _: &Rows<'_>, x: Tensor| Ok(x);
+    let before = replays();
+    assert_eq!(evaluate_with(&graphs, &texts, &[11, 12, 13], &options, looks_on).unwrap(), expected);
+    assert_eq!(replays(), before);
 }

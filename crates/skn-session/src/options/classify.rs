@@ -23,7 +23,8 @@ pub struct Classify {
     /// Texts at once, at most; changes no result. Default: as many as 2048 rows hold.
     pub batch: Option<NonZeroUsize>,
     /// Whether passes over few tokens are replayed as CUDA graphs where batches of the same lengths come again
-    /// ([`skn_model::LanguageModel::with_graphs`]); changes no result. It needs an NVIDIA GPU, and never ran on a real one.
+    /// ([`skn_model::LanguageModel::with_graphs`]); changes no result. What can't be captured is done without, and a warning says why. It
+    /// needs an NVIDIA GPU, and never ran on a real one.
     pub cuda_graphs: bool,
 }
 

@@ -173,6 +173,19 @@ impl Classifier<'_> {
         self.base.tell_cut(cut, texts, "", &self.model);
     }
 
+    /// Tells that passes can't be captured, once.
+    fn tell_refusal(&self) {
+        let Some(why) = self.model.graphs_refusal() else { return };
+        // A backtrace, where one is asked for, comes on lines of its own.
+        let why = why.lines().next().unwrap_or_default();
+        let told = format!(
+            "option `cuda_graphs`: some passes can't be captured and are done without it, with the same answers: {why}"
+        );
+        if self.base.session.is_new(&told) {
+            tracing::warn!("{told}");
+        }
+    }
+
     /// Whether the task's texts are pairs.
     pub fn takes_pairs(&self) -> bool {
         self.columns().len() == 2
@@ -217,6 +230,7 @@ impl Classifier<'_> {
         let (encoded, cut) = base.encode_own_noting_cuts("", &examples, &self.model)?;
         let pass = PassOptions { progress, ..base.session.pass(self.options.batch) };
         let found = evaluate(&self.model, &encoded, &base.verbalizer.ids, &pass)?;
+        self.tell_refusal();
         let rows = found.logits.chunks_exact(found.classes).zip(&found.predicted);
         let mut answers: Vec<Answer> = rows.map(|(logits, class)| self.answer_of(logits, *class)).collect();
         for row in cut {
