@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::check::expect_f32;
 use crate::composed::Composed;
 use crate::cpu::Cpu;
-use crate::cuda::Cuda;
+use crate::cuda::{Cuda, rounded};
 use crate::linear::Linear;
 use crate::mask::Dropout;
 use crate::norm::LayerNorm;
@@ -62,7 +62,7 @@ impl Linear {
     /// If the device fails.
     pub fn rounded(&self, x: &Tensor) -> Result<Tensor> {
         match self.reads_rounded() && !x.track_op() && x.elem_count() > 0 {
-            true => x.to_dtype(DType::BF16),
+            true => rounded(x),
             false => Ok(x.clone()),
         }
     }

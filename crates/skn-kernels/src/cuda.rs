@@ -47,6 +47,7 @@ pub(crate) use captured::{Captured, uploaded, uploaded_over};
 pub(crate) use device::{card, too_old};
 pub use player::play_on_host;
 pub(crate) use player::plays;
+pub(crate) use product::rounded;
 pub(crate) use rows::{at_positions, of_numbers, of_selection};
 pub(crate) use run::no_numbers;
 pub(crate) use weight::OnCard;

@@ -77,7 +77,7 @@ pub use crate::cuda::play_on_host;
 pub use crate::finite::not_finite;
 pub use crate::freed::{give_back_freed_memory, keep_freed_memory};
 pub use crate::graphs::Graphs;
-pub use crate::launches::{launches, replays};
+pub use crate::launches::{casts, launches, replays};
 pub use crate::linear::Linear;
 pub use crate::mask::Dropout;
 pub use crate::moments::{ColumnBins, ColumnMoments, ColumnShares, pick_columns, row_norms};

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use super::launch::Made;
 use super::run::zeros;
 use crate::cpu::with_slices;
+use crate::launches::count_cast;
 use crate::precision::Precision;
 
 /// A product that was asked for with a bias.
@@ -66,7 +67,7 @@ fn multiplied(a: &Tensor, b: &Tensor, precision: Precision, bias: Option<&Tensor
         false => x.contiguous(),
     };
     let read = |x: &Tensor| match precision {
-        Precision::Bf16 => whole(x)?.to_dtype(DType::BF16),
+        Precision::Bf16 => rounded(&whole(x)?),
         Precision::F32 | Precision::Tf32 => whole(x),
     };
     let (a, b) = (read(a)?, read(b)?);
@@ -86,6 +87,14 @@ fn multiplied(a: &Tensor, b: &Tensor, precision: Precision, bias: Option<&Tensor
         }
         device => bail!("product: {device:?} multiplies nothing"),
     }
+}
+
+/// Numbers, of which there are some, as products in bf16 read them.
+pub(crate) fn rounded(x: &Tensor) -> Result<Tensor> {
+    if x.dtype() != DType::BF16 {
+        count_cast();
+    }
+    x.to_dtype(DType::BF16)
 }
 
 /// A product on the host, which has elements, with its bias.

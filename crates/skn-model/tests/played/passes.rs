@@ -1,7 +1,7 @@
 //! What a pass asks of a card beside its kernels.
 
 use candle_core::{DType, Tensor};
-use skn_kernels::{launches, uploads};
+use skn_kernels::{casts, launches, uploads};
 use skn_model::{
     Gradients, Hook, LanguageModel, ModelError, NoHook, Output, Pass, Precision, Reads, Rows, Scored,
     Sequences, Site, Tuning,
@@ -124,6 +124,30 @@ fn a_layer_launches_what_it_must() {
         model.forward(sequences(&packed), &pass, &mut NoHook).unwrap();
         // And the norm of the embeddings.
         assert_eq!(launches() - before, 1 + 4 * case.config.layers() as u64, "{gradients:?}");
+    }
+}
+
+/// In bf16 the rows that attention reads are rounded for three products at once, and those that the FFN reads; the others are written
+/// rounded, unless a gradient needs them whole.
+#[test]
+fn a_layer_rounds_what_it_must() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let packed = case.first16().packed();
+    let layers = case.config.layers() as u64;
+    for (gradients, each, more) in [
+        // The rows that ask in the last layer are not those that are asked.
+        (Gradients::Nothing, 2, 1),
+        (Gradients::Tuned, 6, 0),
+    ] {
+        let model = case.model(&case.prompt(), gradients).with_precision(Precision::Bf16);
+        model.pack(1).unwrap();
+        let before = casts();
+        let pass = Pass { output: Output::Answer, dropout: None };
+        model.forward(sequences(&packed), &pass, &mut NoHook).unwrap();
+        assert_eq!(casts() - before, each * layers + more, "{gradients:?}");
     }
 }
 
