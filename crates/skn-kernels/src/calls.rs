@@ -45,7 +45,8 @@ impl Linear {
         self.forward_for(x, activation, None)
     }
 
-    /// The same for another layer that reads it, and nobody else does: what [`Self::rounded`] of the reader makes of it, in one operation.
+    /// The same for another layer that reads it, and nobody else does. Where [`Self::rounded`] of the reader rounds, it may come rounded
+    /// already, in bf16, if an operation does that on its way; the reader makes the same of either.
     ///
     /// # Errors
     /// As [`Self::forward`].

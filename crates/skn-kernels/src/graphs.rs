@@ -205,11 +205,10 @@ impl Replayed {
             _ => None,
         };
         let noted = noting(numbers, &work);
-        if noted.is_err() {
-            // What candle keeps of this thread's uploads has to have arrived before others find it.
-            device.synchronize()?;
-        }
+        // What candle keeps of this thread's uploads has to have arrived before others find it.
+        let arrived = device.synchronize();
         let (result, noted) = noted?;
+        arrived?;
         if result.elem_count() == 0 {
             return Ok(Tried::NoNumbers);
         }

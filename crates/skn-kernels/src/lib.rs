@@ -1,7 +1,7 @@
 //! Differentiable tensor operations for packed sequences, on candle.
 //!
 //! Sequences of a batch stand one after another in one matrix `[rows, width]`, without padding; a [`Packing`] says
-//! where each starts. Tensors are f32.
+//! where each starts. Tensors are f32, but for what is made for one product in bf16 ([`Linear::forward_for`]).
 //!
 //! - [`Linear`] with its bias and activation, two of them as a gated FFN has them ([`Linear::forward_gated`], [`gated()`]),
 //!   [`LayerNorm`], [`RmsNorm`], [`Rotary`] positions, [`attention()`] inside each sequence in the forms of encoders and

@@ -1,6 +1,7 @@
 //! What frozen weights are multiplied in.
 
-/// What the products with a frozen weight multiply. Sums, biases and everything between products are f32 either way.
+/// What the products with a frozen weight multiply. Sums and biases are f32 either way, and so is everything between products that anybody
+/// but the next product sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Precision {

@@ -19,7 +19,9 @@ pub struct RowGroups {
     /// `[rows]`
     classes: Arc<[u32]>,
     most: Most,
-    on_device: OnDevice<DeviceGroups>,
+    /// Shared by whoever has the same rows.
+    numbers_there: OnDevice<Tensor>,
+    classes_there: OnDevice<Tensor>,
 }
 
 /// What is behind the largest number of a row, and of a class.
@@ -30,9 +32,9 @@ struct Most {
 }
 
 /// As kernels read them.
-pub(crate) struct DeviceGroups {
-    pub(crate) numbers: Tensor,
-    pub(crate) classes: Tensor,
+pub(crate) struct DeviceGroups<'a> {
+    pub(crate) numbers: &'a Tensor,
+    pub(crate) classes: &'a Tensor,
 }
 
 impl RowGroups {
@@ -48,7 +50,8 @@ impl RowGroups {
         let behind = |of: &[u32]| of.iter().max().map_or(0, |&most| most as usize + 1);
         let most = Most { rows: behind(&numbers), classes: behind(&classes) };
         let (numbers, classes) = (numbers.into(), classes.into());
-        Ok(Self { numbers, groups, classes, most, on_device: OnDevice::default() })
+        let (numbers_there, classes_there) = (OnDevice::default(), OnDevice::default());
+        Ok(Self { numbers, groups, classes, most, numbers_there, classes_there })
     }
 
     /// The number of groups.
@@ -73,8 +76,7 @@ impl RowGroups {
     pub fn one_against_others(&self, class: u32) -> Self {
         let classes: Arc<[u32]> = self.classes.iter().map(|&of| u32::from(of == class)).collect();
         let most = Most { classes: classes.iter().max().map_or(0, |&most| most as usize + 1), ..self.most };
-        let (numbers, groups) = (self.numbers.clone(), self.groups);
-        Self { numbers, groups, classes, most, on_device: OnDevice::default() }
+        Self { classes, most, classes_there: OnDevice::default(), ..self.clone() }
     }
 
     /// One of the groups alone.
@@ -105,10 +107,11 @@ impl RowGroups {
         &self.classes
     }
 
-    pub(crate) fn on(&self, device: &Device) -> Result<&DeviceGroups> {
-        self.on_device.or_make(device, || {
-            let of = |numbers: &[u32]| upload(numbers.to_vec(), numbers.len(), device);
-            Ok(DeviceGroups { numbers: of(&self.numbers)?, classes: of(&self.classes)? })
+    pub(crate) fn on(&self, device: &Device) -> Result<DeviceGroups<'_>> {
+        let of = |numbers: &[u32]| upload(numbers.to_vec(), numbers.len(), device);
+        Ok(DeviceGroups {
+            numbers: self.numbers_there.or_make(device, || of(&self.numbers))?,
+            classes: self.classes_there.or_make(device, || of(&self.classes))?,
         })
     }
 

@@ -158,7 +158,7 @@ impl SelfAttention {
         self.forward_for(x, asking, queries, dropout, None)
     }
 
-    /// The same for a layer that reads it, and nobody else does; see [`Linear::forward_for`].
+    /// The same for a layer that reads it, and nobody else does: it may be rounded; see [`Linear::forward_for`].
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -179,8 +179,10 @@ impl SelfAttention {
                 asking.dims()
             );
         }
-        // Three layers read the same rows.
-        let read = self.key.rounded(x)?;
+        // Three layers read the same rows, if all read them so.
+        let layers = [&self.query, &self.key, &self.value];
+        let read =
+            if layers.into_iter().all(Linear::reads_rounded) { self.key.rounded(x)? } else { x.clone() };
         let asking = if asking.id() == x.id() { &read } else { asking };
         let query = self.query.forward(asking, Activation::Identity)?;
         let absorbs = room_of(x).absorbs();

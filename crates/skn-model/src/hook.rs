@@ -92,7 +92,7 @@ pub trait Hook {
     /// Which rows this hook wants at a site; all, but for the factors of a gated FFN's neurons, which are there only where
     /// somebody wants them, and an error in a plain FFN. It is still given every row that is computed for others; a site of
     /// which it reads [`Reads::Nothing`] is not visited. An edit that matters only for the answer reads
-    /// [`Reads::Answer`].
+    /// [`Reads::Answer`]. It says the same throughout a pass: another answer may be an error.
     fn reads(&self, site: Site) -> Reads {
         match site {
             Site::FfnGate { .. } | Site::FfnUp { .. } => Reads::Nothing,

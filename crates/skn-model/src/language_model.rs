@@ -198,7 +198,8 @@ impl LanguageModel {
     }
 
     /// Logits `[rows, scored]` of the hidden states that `pass` asks for: those of [`Self::logits`] behind [`Self::forward`], to the bit.
-    /// A model with graphs ([`Self::with_graphs`]) captures both as one for [`Scored::Tokens`], so that a replay launches nothing beside.
+    /// A model with graphs ([`Self::with_graphs`]) captures both as one for [`Scored::Tokens`]. A replay launches nothing beside, if these
+    /// are the tokens that the model has scored first: it keeps the layer of those.
     ///
     /// # Errors
     /// As both.

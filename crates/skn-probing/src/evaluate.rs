@@ -1,5 +1,6 @@
 use candle_core::Tensor;
 use skn_data::{Batch, Encoded};
+use skn_kernels::with_values;
 use skn_model::{Hook, LanguageModel, NoHook, Pass, Scored};
 
 use crate::error::{ProbingError, Result};
@@ -295,9 +296,9 @@ fn logits_of_each<H: Hook>(
     Ok(logits)
 }
 
-/// Logits `[texts, classes]` of a batch, row-major.
-fn finite(batch: &Batch, classes: usize, logits: &Tensor) -> Result<Vec<f32>> {
-    let logits = logits.flatten_all()?.to_vec1::<f32>()?;
+/// Logits `[texts, classes]` of a batch, row-major, if all are finite.
+pub(crate) fn finite(batch: &Batch, classes: usize, logits: &Tensor) -> Result<Vec<f32>> {
+    let logits = with_values(logits, <[f32]>::to_vec)?;
     match logits.iter().position(|logit| !logit.is_finite()) {
         None => Ok(logits),
         Some(place) => {

@@ -7,6 +7,7 @@ use skn_model::{Hook, LanguageModel, ModelError, NeuronSite, Output, Reads, Rows
 use crate::blocks::{Blocks, ListsOf, OfLayer};
 use crate::collect::{Parts, take_each};
 use crate::error::{ProbingError, Result};
+use crate::evaluate::finite;
 use crate::pass::{PassOptions, Texts, check_text_rows, forward};
 use crate::statistic::{Row, SlopeOf, Slopes, Statistic};
 use crate::watch::pools_read;
@@ -21,7 +22,7 @@ use crate::watch::pools_read;
 ///
 /// # Errors
 /// As [`collect`](crate::collect), or if a statistic reads means or maxima of a text, none reads gradients, or a logit or a gradient is
-/// not finite.
+/// not finite, or there are no steps.
 pub fn collect_gradients<'t>(
     model: &LanguageModel,
     texts: impl Into<TextList<'t>>,
@@ -38,15 +39,24 @@ pub fn collect_gradients<'t>(
         let expected = "activations of one row: of a prompt position, or of a text's last token";
         return Err(ProbingError::mismatch("gradients", expected, pool.name()));
     }
-    let of: Vec<SlopeOf> = statistics.iter().flat_map(|statistic| statistic.slopes()).copied().collect();
+    let mut of: Vec<SlopeOf> = statistics.iter().flat_map(|statistic| statistic.slopes()).copied().collect();
+    of.sort_unstable();
+    of.dedup();
     if of.is_empty() {
         let expected = "a statistic that reads them";
         return Err(ProbingError::mismatch("gradients", expected, "none"));
     }
+    if steps == Some(0) {
+        return Err(ProbingError::mismatch("steps of integrated gradients", "at least 1", 0));
+    }
     let texts = texts.into();
     check_text_rows(texts, pools.iter())?;
-    // What a pass keeps for the way back is many times what it keeps on the way up.
-    let options = PassOptions { token_budget: options.token_budget.min(MOST_ROWS), ..*options };
+    let each = |of: &SlopeOf| if *of == SlopeOf::EachClass { verbalizer.len() } else { 1 };
+    let neurons = model.config().intermediate_sizes.iter().sum::<usize>();
+    let slopes_of_row = neurons * of.iter().map(each).sum::<usize>();
+    // What a pass keeps for the way back is many times what it keeps on the way up, and all slopes of a batch are there at once.
+    let most = MOST_ROWS.min(MOST_SLOPES / slopes_of_row.max(1)).max(1);
+    let options = PassOptions { token_budget: options.token_budget.min(most), ..*options };
     let pass = Texts::new("gradients", model, texts, verbalizer.len(), &options)?;
     let take = |batch: &Batch, mut parts: Parts, blocks: Option<Blocks<'_>>| {
         let way = Way { model, batch, verbalizer, pools: &pools, of: &of };
@@ -63,6 +73,9 @@ pub fn collect_gradients<'t>(
 
 /// The most rows of a batch whose gradients are taken.
 const MOST_ROWS: usize = 512;
+
+/// The most gradients of a batch, where a text alone does not have more.
+const MOST_SLOPES: usize = 1 << 28;
 
 /// A batch, forward and back.
 struct Way<'a> {
@@ -114,11 +127,8 @@ impl<'a> Way<'a> {
     fn targets(&self, taps: &mut Taps<'_>) -> Result<Slopes<Tensor>> {
         let answers = forward(self.model, self.batch, Output::Answer, taps)?;
         let logits = self.model.logits(&answers, Scored::Tokens(self.verbalizer))?;
-        let values = logits.flatten_all()?.to_vec1::<f32>()?;
-        if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-            let (text, class) = (place / self.verbalizer.len(), place % self.verbalizer.len());
-            return Err(ProbingError::Logit { row: self.batch.rows[text], class, found: values[place] });
-        }
+        // Here a device is waited for: gradients of others may all be finite.
+        finite(self.batch, self.verbalizer.len(), &logits)?;
         let highest = logits.max_keepdim(D::Minus1)?.detach();
         let shifted = logits.broadcast_sub(&highest)?;
         let sum = shifted.exp()?.sum_keepdim(D::Minus1)?;

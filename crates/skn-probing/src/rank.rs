@@ -65,7 +65,6 @@ struct Blank {
 #[derive(Clone, Debug)]
 struct Given {
     ranking: Ranking,
-    slopes: Option<SlopeOf>,
     site: Option<NeuronSite>,
     pool: Pool,
     dims: Dims,
@@ -150,7 +149,6 @@ impl Rank {
         }
         let given = Given {
             ranking,
-            slopes: ranking.slopes(),
             site: if config.is_gated() { ranking.site() } else { None },
             pool,
             widths: config.intermediate_sizes.clone(),
@@ -276,7 +274,7 @@ impl Statistic for Rank {
     }
 
     fn slopes(&self) -> &[SlopeOf] {
-        self.given.slopes.as_slice()
+        self.given.ranking.slopes()
     }
 
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {

@@ -92,7 +92,7 @@ pub trait Statistic: Any + Send + Sync {
     /// If the texts are none that it can be of.
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>>;
 
-    /// Is given a row of activations that it reads: all of them are finite. Of a layer, rows come text by text, and together.
+    /// Is given a row of activations that it reads: all of them are finite, as are their gradients. Of a layer, rows come text by text, and together.
     ///
     /// # Errors
     /// If they are not what can be taken; that ends the pass.
@@ -127,7 +127,7 @@ pub trait Statistic: Any + Send + Sync {
 pub trait TakeBlocks {
     /// Is given all rows of a pool of a layer that it reads. Nobody has looked whether they are finite: what is not is a [`Misfit`], which
     /// the reductions of `skn-kernels` note. The batch is then computed once more, its rows given by [`Statistic::take`] up to one that is
-    /// refused, for an error with its name.
+    /// refused, for an error with its name. So are gradients, of which those that it reads are its to note.
     ///
     /// # Errors
     /// If the device fails; that ends the pass.
@@ -186,7 +186,7 @@ pub struct Row<'a> {
 }
 
 /// What a gradient to activations is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SlopeOf {
     /// The answer's loss, its cross-entropy in nats.
     Loss,

@@ -339,4 +339,8 @@ fn a_pass_goes_back_for_what_is_read() {
     }
     let error = pass(&[]).err().unwrap().to_string();
     assert!(error.contains("gradients: expected a statistic that reads them, found none"), "{error}");
+    let only: Box<dyn Statistic> = Box::new(Only(&[SlopeOf::Loss], 0));
+    let none = collect_gradients(&model, &texts(3, 1), &WORDS, vec![only], Some(0), &options);
+    let error = none.err().unwrap().to_string();
+    assert!(error.contains("steps of integrated gradients: expected at least 1, found 0"), "{error}");
 }

@@ -68,7 +68,7 @@ pub(super) fn add_columns(
         .goes_on(lend_if(maximum.as_mut())?)
         .goes_on(Some(misfit.found.lend()?))
         .tensor(x)?
-        .tensor(&rows.on(device)?.numbers)?
+        .tensor(rows.on(device)?.numbers)?
         .u32(rows.rows())?
         .u32(width)?
         .u64(misfit.mark() as usize);
@@ -96,8 +96,8 @@ pub(super) fn count_columns(
         .goes_on(Some(misfit.found.lend()?))
         .tensor(x)?
         .tensor(threshold)?
-        .tensor(&of_rows.classes)?
-        .tensor(&of_rows.numbers)?
+        .tensor(of_rows.classes)?
+        .tensor(of_rows.numbers)?
         .u32(rows.rows())?
         .u32(width)?
         .u64(misfit.mark() as usize);
@@ -121,7 +121,7 @@ pub(super) fn pack_above(
         .goes_on(Some(misfit.found.lend()?))
         .tensor(x)?
         .tensor(threshold)?
-        .tensor(&rows.on(device)?.numbers)?
+        .tensor(rows.on(device)?.numbers)?
         .u32(rows.groups())?
         .u32(rows.rows())?
         .u32(width)?
@@ -175,8 +175,8 @@ pub(super) fn add_moments(
         .goes_on(Some(misfit.found.lend()?))
         .tensor(x)?
         .tensor_if(numbers.map(|numbers| numbers.on(device)).transpose()?)?
-        .tensor_if(classes.map(|_| &of_rows.classes))?
-        .tensor(&of_rows.numbers)?
+        .tensor_if(classes.map(|_| of_rows.classes))?
+        .tensor(of_rows.numbers)?
         .u32(classes.unwrap_or(1))?
         .u32(rows.rows())?
         .u32(width)?
@@ -204,8 +204,8 @@ pub(super) fn count_bins(
         .goes_on(Some(misfit.found.lend()?))
         .tensor(x)?
         .tensor(ends)?
-        .tensor(&of_rows.classes)?
-        .tensor(&of_rows.numbers)?
+        .tensor(of_rows.classes)?
+        .tensor(of_rows.numbers)?
         .u32(classes)?
         .u32(rows.rows())?
         .u32(width)?
@@ -229,7 +229,7 @@ pub(super) fn pick_columns(
         .goes_on(Some(misfit.found.lend()?))
         .tensor(x)?
         .tensor(columns.on(device)?)?
-        .tensor(&rows.on(device)?.numbers)?
+        .tensor(rows.on(device)?.numbers)?
         .u32(columns.len())?
         .u64(all)
         .u32(width)?
@@ -257,7 +257,7 @@ pub(super) fn add_shares(
         .tensor(x)?
         .tensor(of.columns)?
         .tensor_if(of.norms)?
-        .tensor(&rows.on(device)?.numbers)?
+        .tensor(rows.on(device)?.numbers)?
         .u32(rows.rows())?
         .u32(width)?
         .u64(misfit.mark() as usize);

@@ -700,8 +700,11 @@ void handle_faults()
     sigaction(SIGBUS, &action, &handled_before[1]);
 }
 
+uint64_t graphs_launched = 0;
+
 void say_launches()
 {
+    fprintf(stderr, "played card: %llu graphs launched\n", static_cast<unsigned long long>(graphs_launched));
     fprintf(stderr, "played card: %zu allocations, at most %zu bytes at once, %zu bytes left\n", allocated,
             bytes_most, bytes_now);
     std::map<std::string, std::pair<uint64_t, uint64_t>> sums;
@@ -1143,6 +1146,7 @@ CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream)
         }
     for (const GraphNode &node : instance->graph->nodes)
         TRY(node(stream));
+    graphs_launched++;
     return CUDA_SUCCESS;
 }
 

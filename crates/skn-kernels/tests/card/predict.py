@@ -36,6 +36,11 @@ def main():
     plain = answers(programs, texts)
     assert plain[0].count("\n") == 18 and plain[1] == [], plain
     assert answers(programs, texts, "--cuda-graphs") == plain
+    # Twelve of them at least, more where texts have one length.
+    for more, least, most in [([], 0, 0), (["--cuda-graphs"], 12, 17)]:
+        said = answers(programs, texts, *more, SKN_CARD_SAYS="1")[1]
+        [graphs] = [int(line.split()[2]) for line in said if line.endswith(" graphs launched")]
+        assert least <= graphs <= most, said
     for less, why in [("POOLS", "expected memory pools, which this card has not"), ("PLACE", "the card has no place for it: ")]:
         found, said = answers(programs, texts, "--cuda-graphs", **{f"SKN_CARD_WITHOUT_{less}": "1"})
         told = [line for line in said if "played card:" not in line]

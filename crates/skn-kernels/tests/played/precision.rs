@@ -229,3 +229,25 @@ fn what_rows_attend_to_is_rounded_for_who_reads_it() {
         }
     }
 }
+
+/// Rows are rounded for all three layers or for none.
+#[test]
+fn layers_of_other_precisions_read_the_same_rows() {
+    if compile::program().is_none() {
+        return;
+    }
+    let packing = Packing::from_starts(&[0, 5, 6]).unwrap();
+    let (x, rows) = (numbers(&[6, 8], 4), packing.all_rows());
+    for exact in 0..3 {
+        let layer = |place: u32| {
+            let rounds = if place == exact { Precision::F32 } else { Precision::Bf16 };
+            Linear::new(numbers(&[8, 8], place + 1), None).unwrap().with_precision(rounds)
+        };
+        let form = AttentionForm::encoder(8, 2).unwrap();
+        let attention = SelfAttention::new(layer(0), layer(1), layer(2), form).unwrap();
+        let found = attention.forward(&x, &x, &rows, None).unwrap();
+        let [q, k, v] = [0, 1, 2].map(|place| layer(place).forward(&x, Activation::Identity).unwrap());
+        let expected = skn_kernels::attention(&q, &k, &v, &packing, &rows, &form, None).unwrap();
+        assert_eq!(values(&found), values(&expected));
+    }
+}

@@ -68,7 +68,7 @@ impl Head {
         }
     }
 
-    /// Bytes that its matrix takes now, beside the table of words.
+    /// Bytes that its matrix takes now, beside the table of words and what it keeps of label words.
     pub(super) fn weight_bytes(&self) -> usize {
         self.transform.as_ref().map_or(0, |transform| transform.dense.weight_bytes())
     }
@@ -88,7 +88,7 @@ impl Head {
         let weight = words.rows(ids)?;
         let trains = weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
         let made = Linear::new(weight, bias)?;
-        if !trains {
+        if !trains && !ids.is_empty() {
             self.kept.get_or_init(|| (ids.into(), made.clone()));
         }
         Ok(made)

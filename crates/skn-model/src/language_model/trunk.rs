@@ -1,4 +1,4 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use skn_kernels::{Packing, RowSelection, rows_of, zeros_on};
 
 use super::batch::Batch;
@@ -215,6 +215,15 @@ fn narrow_to(x: &Tensor, rows: &RowSelection, wanted: &RowSelection) -> Result<T
 fn visit(hook: &mut dyn Hook, site: Site, rows: &Rows<'_>, x: Tensor) -> Result<Tensor> {
     if hook.reads(site) == Reads::Nothing {
         return Ok(x);
+    }
+    if x.dtype() != DType::F32 {
+        // Nobody read it when it was made.
+        let expected = "to read the same throughout a pass";
+        return Err(ModelError::input(
+            format!("hook at {site}"),
+            expected,
+            "that it reads this site after all",
+        ));
     }
     let shape = x.shape().clone();
     let y = hook.on(site, rows, x)?;

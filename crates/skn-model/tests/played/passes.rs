@@ -1,10 +1,10 @@
 //! What a pass asks of a card beside its kernels.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use skn_kernels::{casts, launches, uploads};
 use skn_model::{
-    Gradients, Hook, LanguageModel, ModelError, NoHook, Output, Pass, Precision, Reads, Rows, Scored,
-    Sequences, Site, Tuning,
+    Gradients, Hook, LanguageModel, ModelError, ModelFolder, NoHook, Output, Pass, Precision, Reads, Rows,
+    Scored, Sequences, Site, Tuning, Weights,
 };
 
 use crate::case::{Case, sequences};
@@ -166,40 +166,28 @@ impl Hook for Look {
     }
 }
 
-/// In bf16 what nobody sees is made as the next product reads it. That changes no bit, and whoever looks sees it whole.
-#[test]
-fn whoever_looks_on_in_bf16_changes_no_bit() {
-    if compile::program().is_none() {
-        return;
-    }
-    let case = Case::load();
-    let layers = case.config.layers();
-    let (mut ids, mut starts, samples) = case.first16().packed();
-    starts.truncate(3);
-    ids.truncate(starts[2]);
-    let packed = (ids, starts, samples[..2].into());
-    let batch = sequences(&packed);
-    let model = case.model(&case.prompt(), Gradients::Nothing).with_precision(Precision::Bf16);
+/// Passes over all rows with a hook at each site that there is, next to one that nobody watches; then all of them in one pass.
+fn check_looks(model: &LanguageModel, batch: Sequences<'_>) {
+    let config = model.config();
     // All rows, so that the last layer computes the same with every hook.
-    let all: Vec<u32> = (0..(packed.0.len() + 2 * model.prompt_rows()) as u32).collect();
-    let pass = Pass { output: Output::Rows(all.into()), dropout: None };
+    let rows = batch.ids.len() + batch.samples.len() * model.prompt_rows();
+    let pass = Pass { output: Output::Rows((0..rows as u32).collect()), dropout: None };
     let bits = |x: &Tensor| {
         let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     let expected = bits(&model.forward(batch, &pass, &mut NoHook).unwrap());
-    let sites = [
-        Site::FfnAct { layer: 0 },
-        Site::LayerOut { layer: 0 },
-        Site::FfnAct { layer: 1 },
-        Site::FfnAct { layer: layers - 1 },
-    ];
-    let mut looks = sites.map(|site| Look(site, 0));
+    let of_layer = |layer| {
+        let factors = [Site::FfnGate { layer }, Site::FfnUp { layer }];
+        let factors = factors.into_iter().filter(|_| config.is_gated());
+        factors.chain([Site::FfnAct { layer }, Site::LayerOut { layer }]).map(|site| Look(site, 0))
+    };
+    let mut looks: Vec<Look> = (0..config.layers()).flat_map(of_layer).collect();
     for look in &mut looks {
         assert_eq!(bits(&model.forward(batch, &pass, look).unwrap()), expected, "{}", look.0);
-        assert_eq!(look.1, 1);
+        assert_eq!(look.1, 1, "{}", look.0);
     }
-    let mut nothing = NoHook;
+    let (mut nothing, all) = (NoHook, looks.len());
     let mut hooks: Vec<&mut dyn Hook> = looks.iter_mut().map(|look| look as &mut dyn Hook).collect();
     hooks.push(&mut nothing);
     let mut answers = 0;
@@ -209,6 +197,74 @@ fn whoever_looks_on_in_bf16_changes_no_bit() {
         Ok::<_, ModelError>(())
     };
     model.forward_each(batch, &pass, &mut hooks, each).unwrap();
-    assert_eq!(answers, 5);
+    assert_eq!(answers, all + 1);
     assert!(looks.iter().all(|look| look.1 == 2));
+}
+
+/// In bf16 what nobody sees is made as the next product reads it. That changes no bit, and whoever looks sees it whole.
+#[test]
+fn whoever_looks_on_in_bf16_changes_no_bit() {
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let (mut ids, mut starts, samples) = case.first16().packed();
+    starts.truncate(3);
+    ids.truncate(starts[2]);
+    let packed = (ids, starts, samples[..2].into());
+    for (tuning, gradients) in [
+        (case.prompt(), Gradients::Nothing),
+        (case.adapters(), Gradients::Nothing),
+        // Biases that train, of layers that read what does not.
+        (Tuning::new_bias_for(&case.config), Gradients::Tuned),
+    ] {
+        check_looks(&case.model(&tuning, gradients).with_precision(Precision::Bf16), sequences(&packed));
+    }
+}
+
+/// The same of FFNs with gates, of layers that are parallel, and of norms before layers.
+#[test]
+fn whoever_looks_on_at_other_families_changes_no_bit() {
+    if compile::program().is_none() {
+        return;
+    }
+    for family in ["llama", "gpt_neox", "modernbert", "gemma3"] {
+        let folder = format!("{}/../../tests/models/{family}", env!("CARGO_MANIFEST_DIR"));
+        let folder = ModelFolder::open(folder).unwrap();
+        let config = folder.config().unwrap();
+        let weights = Weights::read(&folder, &config, &Device::Cpu).unwrap();
+        let tuning = Tuning::bare(&config);
+        let model = LanguageModel::new(&config, &weights, &tuning, 3, Gradients::Nothing).unwrap();
+        let (ids, starts) = ([5, 9, 7, 11, 6, 8, 10], [0, 4, 7]);
+        let batch = Sequences { ids: &ids, starts: &starts, samples: &[0, 1], seconds: &[] };
+        check_looks(&model.with_precision(Precision::Bf16), batch);
+    }
+}
+
+/// A hook that first says that it reads nothing.
+#[test]
+fn a_hook_that_changes_its_mind_is_refused() {
+    struct Undecided(std::cell::Cell<usize>);
+
+    impl Hook for Undecided {
+        fn reads(&self, site: Site) -> Reads {
+            self.0.set(self.0.get() + usize::from(site == Site::FfnAct { layer: 0 }));
+            if site == (Site::FfnAct { layer: 0 }) && self.0.get() > 1 { Reads::All } else { Reads::Nothing }
+        }
+
+        fn on(&mut self, _: Site, _: &Rows<'_>, x: Tensor) -> skn_model::Result<Tensor> {
+            Ok(x)
+        }
+    }
+
+    if compile::program().is_none() {
+        return;
+    }
+    let case = Case::load();
+    let packed = case.first16().packed();
+    let model = case.model(&case.prompt(), Gradients::Nothing).with_precision(Precision::Bf16);
+    let mut hook = Undecided(std::cell::Cell::new(0));
+    let found = model.forward(sequences(&packed), &Pass::default(), &mut hook);
+    let error = found.unwrap_err().to_string();
+    assert!(error.contains("expected to read the same throughout a pass"), "{error}");
 }

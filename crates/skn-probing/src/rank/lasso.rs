@@ -4,7 +4,7 @@ use std::sync::Arc;
 use skn_artifact::Spool;
 use skn_counts::Pool;
 use skn_data::Encoded;
-use skn_kernels::{ColumnNumbers, Misfit, pick_columns, with_values};
+use skn_kernels::{ColumnNumbers, Misfit, RowGroups, pick_columns, with_values};
 use skn_model::LanguageModel;
 use skn_stats::{Labelled, Logistic};
 
@@ -145,10 +145,14 @@ struct Table {
     labels: Vec<usize>,
     /// All neurons of each layer, as a device picks them.
     columns: Arc<[ColumnNumbers]>,
+    /// The first one alone.
+    first: ColumnNumbers,
     spool: Arc<Spool>,
     /// Of a batch: where its texts stand, and `[texts, L, F]`.
     places: Vec<usize>,
     values: Vec<f32>,
+    /// Rows of a block, and those of the position alone.
+    rows: Option<(RowGroups, RowGroups)>,
 }
 
 impl Table {
@@ -158,7 +162,8 @@ impl Table {
         let widths = model.config().intermediate_sizes.iter();
         let columns = widths.map(|&width| ColumnNumbers::new((0..width as u32).collect())).collect();
         let (spool, places, values) = (Arc::new(spool), Vec::new(), Vec::new());
-        Self { pool, position, shape, labels, columns, spool, places, values }
+        let (first, rows) = (ColumnNumbers::new(vec![0]), None);
+        Self { pool, position, shape, labels, columns, first, spool, places, values, rows }
     }
 
     fn of_text(&self) -> usize {
@@ -197,9 +202,9 @@ impl Statistic for Table {
     fn of_batch(&self, texts: &BatchTexts<'_>) -> Result<Box<dyn Statistic>> {
         let values = vec![0.0; texts.places.len() * self.of_text()];
         let (pool, position, shape) = (self.pool, self.position, self.shape);
-        let (labels, columns, spool) = (Vec::new(), self.columns.clone(), self.spool.clone());
-        let places = texts.places.to_vec();
-        Ok(Box::new(Self { pool, position, shape, labels, columns, spool, places, values }))
+        let (labels, columns, first) = (Vec::new(), self.columns.clone(), self.first.clone());
+        let (spool, places, rows) = (self.spool.clone(), texts.places.to_vec(), None);
+        Ok(Box::new(Self { pool, position, shape, labels, columns, first, spool, places, values, rows }))
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<()> {
@@ -235,8 +240,16 @@ impl Statistic for Table {
 impl TakeBlocks for Table {
     /// The regression is made on the host, of one row of each text: no other comes there.
     fn take_block(&mut self, block: &Block<'_>, misfit: &mut Misfit) -> Result<()> {
-        let (rows, width) = (block.rows.group(self.position)?, block.values.dim(1)?);
-        let picked = pick_columns(block.values, &rows, &self.columns[block.layer], misfit)?;
+        let width = block.values.dim(1)?;
+        let of_position = match self.rows.take() {
+            // The same for all layers that have these rows.
+            Some((rows, of_position)) if rows == *block.rows => of_position,
+            _ => block.rows.group(self.position)?,
+        };
+        let picked = pick_columns(block.values, &of_position, &self.columns[block.layer], misfit)?;
+        // The rows of other positions are looked at as on the host.
+        pick_columns(block.values, block.rows, &self.first, misfit)?;
+        self.rows = Some((block.rows.clone(), of_position));
         Ok(with_values(&picked, |values: &[f32]| {
             for (values, &text) in values.chunks_exact(width.max(1)).zip(block.texts) {
                 self.keep(text, block.layer, values);
@@ -248,7 +261,6 @@ impl TakeBlocks for Table {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
-    use skn_kernels::RowGroups;
 
     use super::*;
 
@@ -261,9 +273,11 @@ mod tests {
             shape: [2, 3],
             labels: Vec::new(),
             columns: [2, 3].map(|width| ColumnNumbers::new((0..width).collect())).into(),
+            first: ColumnNumbers::new(vec![0]),
             spool: Arc::new(Spool::new(&std::env::temp_dir()).unwrap()),
             places: vec![0; 3],
             values: vec![0.0; 3 * 2 * 3],
+            rows: None,
         };
         let (mut by_block, mut by_row) = (table(), table());
         let (device, mut misfit) = (Device::Cpu, Misfit::new(&Device::Cpu).unwrap());
@@ -289,5 +303,12 @@ mod tests {
         // Of text 2, layer 0: row 5 of the matrix; the place behind is padding.
         assert_eq!(by_block.values[2 * 6..][..3], [10.5, 11.5, 0.0]);
         assert_eq!(misfit.found().unwrap(), None);
+        // On the host all rows are looked at, so here too: this one is of the other position.
+        let x = Tensor::new(&[[0f32, 1.0], [2.0, f32::INFINITY]], &device).unwrap();
+        let rows = RowGroups::new(2, vec![1, 0], vec![0]).unwrap();
+        let (pool, texts, output_norms, slopes) = (Pool::Position, &[0][..], None, None);
+        let block = Block { pool, layer: 0, values: &x, rows: &rows, texts, output_norms, slopes };
+        by_block.take_block(&block, &mut misfit).unwrap();
+        assert_eq!(misfit.found().unwrap(), Some(0));
     }
 }

@@ -2,6 +2,7 @@ use candle_core::Tensor;
 use skn_kernels::{
     ColumnBins, ColumnCounts, ColumnMoments, ColumnShares, Misfit, RowGroups, RowNumbers, numbers_on,
 };
+use skn_stats::MeanAccumulator;
 
 use super::ranking::Ranking;
 use super::tally::{Compared, Tally};
@@ -60,7 +61,7 @@ impl OnDevice {
     /// Of nothing yet, for the layer of a block.
     pub(super) fn new(of: &For<'_>, block: &Block<'_>) -> Result<Self> {
         let (shape, device) = ([block.rows.groups(), block.values.dim(1)?], block.values.device());
-        if let Some(slope) = of.ranking.slopes() {
+        if let [slope, ..] = of.ranking.slopes() {
             return Ok(match slope {
                 SlopeOf::EachClass => Self::Agreed {
                     zero: numbers_on(vec![0.0; shape[0] * shape[1]], shape.to_vec(), device)?,
@@ -68,7 +69,7 @@ impl OnDevice {
                         .map(|_| Ok(ColumnCounts::new(2, shape, device)?))
                         .collect::<Result<_>>()?,
                 },
-                of => Self::Weighted { of, sums: ColumnMoments::new(None, shape, [false, false], device)? },
+                &of => Self::Weighted { of, sums: ColumnMoments::new(None, shape, [false, false], device)? },
             });
         }
         Ok(match of.ranking {
@@ -116,8 +117,12 @@ impl OnDevice {
                 sums.add(&(block.values * slope)?.abs()?, block.rows, None, misfit)?;
             }
             Self::Agreed { zero, of_class } => {
-                let slopes = block.slopes.ok_or_else(no_slopes)?;
-                for ((counts, slope), rows) in of_class.iter_mut().zip(&slopes.classes).zip(against) {
+                let slopes = &block.slopes.ok_or_else(no_slopes)?.classes;
+                if [slopes.len(), against.len()] != [of_class.len(); 2] {
+                    let (expected, found) = (of_class.len(), slopes.len());
+                    return Err(ProbingError::mismatch("classes of gradients", expected, found));
+                }
+                for ((counts, slope), rows) in of_class.iter_mut().zip(slopes).zip(against) {
                     counts.add(&(block.values * slope)?, rows, zero, misfit)?;
                 }
             }
@@ -140,6 +145,12 @@ impl OnDevice {
                 let (outer, position) = (row / positions, row % positions);
                 (outer * places + dims.place(layer, position), row * width..(row + 1) * width)
             })
+        };
+        let add_weighted = |all: &mut MeanAccumulator, shape, sums: &[i128]| -> Result<()> {
+            for (at, own) in each(shape, sums.len()) {
+                all.add_sums_at(at, &sums[own])?;
+            }
+            Ok(())
         };
         match (self, tally) {
             (Self::Fired { counts, .. }, Tally::Fired(fired)) => {
@@ -172,16 +183,10 @@ impl OnDevice {
                 }
             }
             (Self::Shares(shares), Tally::Weighted(all)) => {
-                let (shape, sums) = (shares.shape(), shares.sums()?);
-                for (at, own) in each(shape, sums.len()) {
-                    all.add_sums_at(at, &sums[own])?;
-                }
+                add_weighted(all, shares.shape(), &shares.sums()?)?
             }
             (Self::Weighted { sums, .. }, Tally::Weighted(all)) => {
-                let (shape, sums) = (sums.shape(), sums.totals()?.sums);
-                for (at, own) in each(shape, sums.len()) {
-                    all.add_sums_at(at, &sums[own])?;
-                }
+                add_weighted(all, sums.shape(), &sums.totals()?.sums)?;
             }
             (Self::Agreed { of_class, .. }, Tally::Agreed(agreed)) => {
                 let classes = of_class.len();
@@ -190,13 +195,17 @@ impl OnDevice {
                     // Of the others those agree whose product is not above 0.
                     let others = texts.iter().map(|&texts| u64::from(texts)).sum::<u64>();
                     let others = others - u64::from(texts[class]);
+                    let agreeing = |above: u64| {
+                        let found = others.checked_sub(above);
+                        found.ok_or_else(|| ProbingError::mismatch("texts of other classes", others, above))
+                    };
                     let (of_others, of_own) = above.split_at(above.len() / 2);
                     let sides = [(0, of_own), (1, of_others)];
                     for (side, counts) in sides {
                         for (at, own) in each(shape, counts.len()) {
                             let to = &mut agreed[(side * classes + class) * places + at..];
                             for (count, &above) in to.iter_mut().zip(&counts[own]) {
-                                *count += if side == 0 { above } else { others - above };
+                                *count += if side == 0 { above } else { agreeing(above)? };
                             }
                         }
                     }

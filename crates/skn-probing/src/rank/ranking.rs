@@ -104,16 +104,16 @@ impl Ranking {
 
     /// Whether it needs gradients ([`collect_gradients`](crate::collect_gradients)).
     pub fn needs_gradients(self) -> bool {
-        self.slopes().is_some()
+        !self.slopes().is_empty()
     }
 
-    /// What its gradients are of, if it needs any.
-    pub(super) fn slopes(self) -> Option<SlopeOf> {
+    /// What its gradients are of, if it needs any: one kind of them.
+    pub(super) fn slopes(self) -> &'static [SlopeOf] {
         match self {
-            Self::Taylor => Some(SlopeOf::Loss),
-            Self::Gradient => Some(SlopeOf::EachClass),
-            Self::IntegratedGradients => Some(SlopeOf::OwnClass),
-            _ => None,
+            Self::Taylor => &[SlopeOf::Loss],
+            Self::Gradient => &[SlopeOf::EachClass],
+            Self::IntegratedGradients => &[SlopeOf::OwnClass],
+            _ => &[],
         }
     }
 

@@ -154,6 +154,10 @@ impl Tally {
             }
             Self::Agreed(agreed) => {
                 let of_row = &row.slopes.ok_or_else(no_slopes)?.classes;
+                if agreed.len() != 2 * of_row.len() * places {
+                    let expected = agreed.len() / (2 * places.max(1));
+                    return Err(ProbingError::mismatch("classes of gradients", expected, of_row.len()));
+                }
                 for (class, slopes) in of_row.iter().enumerate() {
                     let side = usize::from(class != row.label);
                     let counts = &mut agreed[(side * of_row.len() + class) * places + at..][..values.len()];
@@ -170,15 +174,15 @@ impl Tally {
             Self::Weighted(sums) => {
                 let mut parts = vec![0.0; values.len()];
                 match ranking.slopes() {
-                    Some(of) => {
-                        let slopes = row.slopes.and_then(|slopes| slopes.one(of)).ok_or_else(no_slopes)?;
+                    [of, ..] => {
+                        let slopes = row.slopes.and_then(|slopes| slopes.one(*of)).ok_or_else(no_slopes)?;
                         let both = values.iter().zip(*slopes);
                         parts
                             .iter_mut()
                             .zip(both)
                             .for_each(|(part, (value, slope))| *part = (value * slope).abs());
                     }
-                    None => {
+                    [] => {
                         let norm = row.output_norm.unwrap_or(0.0);
                         let columns = &with.columns[row.layer * with.width..];
                         // An output of 0 is nobody's.

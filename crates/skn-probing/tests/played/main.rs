@@ -470,7 +470,10 @@ fn no_activation_travels() {
             let before = numbers_read_back();
             files_of_gradients(&model, &texts, statistics, ranking.steps(), &options).unwrap();
             let found = (numbers_read_back() - before) as usize;
-            assert_eq!(found, if plays { each * places + looks } else { 0 }, "{ranking}, {count} texts");
+            // And logits, of each pass.
+            let logits = 3 * count * ranking.steps().map_or(1, |steps| 1 + steps);
+            let expected = each * places + looks + logits;
+            assert_eq!(found, if plays { expected } else { 0 }, "{ranking}, {count} texts");
         }
         let top = || Box::new(Top::new(&model, Pool::Position, neurons(&model, Pool::Position)).unwrap());
         // Three neurons of each layer at all positions of each text, and one neuron.
