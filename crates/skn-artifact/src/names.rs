@@ -367,6 +367,8 @@ pub mod rank {
     pub const COLUMN: &str = "skn.metric_column";
     /// The metadata key of the hash of that column's numbers, of all rows of the split: those of all shards.
     pub const METRIC: &str = "skn.metric_sha256";
+    /// The metadata key of the layers whose regression has not come near enough, by commas.
+    pub const UNSETTLED: &str = "skn.unsettled";
     /// The metadata key of whether a shard's ranking is to be scored as published, and what it says then.
     pub const COMPAT: &str = "skn.compat";
     /// See [`COMPAT`].

@@ -84,6 +84,18 @@ impl Logistic {
         at
     }
 
+    /// How far this is from what [`Self::fit`] seeks, as a part of the strength: where it is found, the slope of the mean loss to a weight is
+    /// the strength against the weight's sign, at most the strength where the weight is 0, and 0 to the intercept. The largest
+    /// distance from that.
+    pub fn gap(&self, of: Labelled<'_>, strength: f64) -> f64 {
+        let (slopes, slope) = slopes(of, &self.scores(of));
+        let off = self.weights.iter().zip(slopes).map(|(&weight, slope)| match weight == 0.0 {
+            true => slope.abs() - strength,
+            false => (slope + weight.signum() * strength).abs(),
+        });
+        off.fold(slope.abs(), f64::max) / strength
+    }
+
     /// A number for each row, above 0 where the class is the likelier.
     pub fn scores(&self, of: Labelled<'_>) -> Vec<f64> {
         let used: Vec<(usize, f64)> =
@@ -190,6 +202,8 @@ mod tests {
             let strength = most * 0.5f64.powi(halvings);
             fit = fit.fit(of(), strength);
             check(&fit, strength);
+            let gaps = [fit.gap(of(), strength), fit.gap(of(), strength * 1.5)];
+            assert!(gaps[0] < 1e-4 && gaps[1] > 0.3, "{gaps:?}");
             used.push(fit.weights.iter().filter(|&&weight| weight != 0.0).count());
         }
         // By FISTA in numpy the third comes in at most / 2^11.

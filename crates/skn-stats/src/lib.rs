@@ -60,7 +60,7 @@ pub use crate::paired::sign_flip;
 pub use crate::rank_sum::{rank_sum, rank_sum_of};
 pub use crate::score::{accuracy, best, distance, predictivity};
 pub use crate::significance::{benjamini_hochberg, binomial_upper, mcnemar};
-pub use crate::squares::{SquareAccumulator, variance};
+pub use crate::squares::{LEAST_VARIANCE, SquareAccumulator, variance};
 pub use crate::temperature::{fit_temperature, negative_log_likelihood, softmax};
 pub use crate::vectorised::{Loop, vectorised};
 

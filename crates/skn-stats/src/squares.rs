@@ -142,6 +142,11 @@ pub fn variance(sum: i128, squares: i128, rows: u64) -> f64 {
     (squares as f64 / rows - mean * mean).max(0.0)
 }
 
+/// The least [`variance`] that says something: 2^-36, of a deviation of 3.8e-6. Each square is off by at most 2^-41, and so is their mean;
+/// below this that may be more than 3 % of the variance. A correlation with such values, or a number that is divided by their
+/// deviation, is not known.
+pub const LEAST_VARIANCE: f64 = 1.0 / (1u64 << 36) as f64;
+
 /// The square of a value in steps of 2^-40, rounded to an integer. The product of two f32 is exact in f64, which has 53
 /// significant bits.
 fn steps(value: f32) -> f64 {
@@ -238,6 +243,24 @@ mod tests {
         let sum = (16.0 * STEPS_PER_UNIT) as i128;
         assert_eq!(variance(sum, squares.sum(0), 4), 9.5, "as numpy.var says");
         assert_eq!(variance(sum, squares.sum(0) / 2, 4), 0.0, "what can't be is none");
+    }
+
+    /// Numbers that alternate around 0, whose squares are all off to the same side, as far as a square can be.
+    #[test]
+    fn from_the_least_variance_on_it_is_known() {
+        for (deviation, known) in [(LEAST_VARIANCE.sqrt() as f32, true), (7e-7, false)] {
+            let (mut squares, mut sum) = (SquareAccumulator::new(1), 0.0);
+            for row in 0..100 {
+                let value = if row % 2 == 0 { deviation } else { -deviation };
+                squares.add_row_at(0, &[value]).unwrap();
+                sum += f64::from(value);
+            }
+            assert_eq!(sum, 0.0);
+            let (found, expected) = (variance(0, squares.sum(0), 100), f64::from(deviation).powi(2));
+            let off = (found - expected).abs() / expected;
+            assert_eq!(off <= 0.035, known, "{deviation}: {off}");
+            assert_eq!(found >= LEAST_VARIANCE * (1.0 - 0.035), known);
+        }
     }
 
     #[test]

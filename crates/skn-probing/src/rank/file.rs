@@ -78,6 +78,10 @@ fn bundle(record: &RankRecord, metadata: &Metadata) -> Result<TensorBundle> {
     if let Some(widths) = key::widths(&record.widths) {
         bundle.describe(key::WIDTHS, widths);
     }
+    if !record.unsettled().is_empty() {
+        let layers: Vec<String> = record.unsettled().iter().map(usize::to_string).collect();
+        bundle.describe(rank::UNSETTLED, layers.join(","));
+    }
     if metadata.contains_key(key::SHARD) {
         if record.as_published {
             bundle.describe(rank::COMPAT, rank::PAPER);

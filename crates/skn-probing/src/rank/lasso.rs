@@ -6,7 +6,7 @@ use skn_counts::Pool;
 use skn_data::Encoded;
 use skn_kernels::{ColumnNumbers, Misfit, RowGroups, pick_columns, with_values};
 use skn_model::LanguageModel;
-use skn_stats::{Labelled, Logistic};
+use skn_stats::{LEAST_VARIANCE, Labelled, Logistic};
 
 use super::ranking::Ranking;
 use super::record::RankRecord;
@@ -24,7 +24,8 @@ const HALVINGS: i32 = 8;
 /// The ranking `l1`: for each layer a logistic regression on all its neurons at one row of each text, the answer's where there is a prompt,
 /// with L1-regularisation ([`Logistic`]; Tibshirani 1996). Neurons are divided by their deviation over train. Of the strengths s/2, s/4, ..
 /// s/256, s the one at which all weights are 0, the one counts that is right for most texts of `dev`, of equals the strongest. A neuron's score
-/// is the magnitude of its weight; of more than two classes, the largest of those of each class against the rest.
+/// is the magnitude of its weight; of more than two classes, the largest of those of each class against the rest. Where a regression
+/// has not come near enough in its steps, the record says so of its layer ([`RankRecord::unsettled`]).
 ///
 /// Activations of `train` and `dev` go to files without a name in `folder` (4 bytes for each neuron and text), and come back a layer
 /// at a time.
@@ -64,12 +65,12 @@ pub fn l1(
     let (train, dev) = (take("train", train)?, take("dev", dev)?);
     let (dead, means) = (range.dead(), average.values()?);
     let layers: Vec<usize> = (0..config.layers()).collect();
-    let mut scores = Vec::new();
+    let (mut scores, mut unsettled) = (Vec::new(), Vec::new());
     let positions = if pool == Pool::Position { model.prompt_rows() } else { 1 };
-    let fit = |_: usize, &layer: &usize| -> Result<Vec<f32>> {
+    let fit = |_: usize, &layer: &usize| -> Result<(Vec<f32>, f64)> {
         let first = (layer * positions + position) * widest;
         let places = first..first + widest;
-        let scale = |(&variance, &dead): (&f32, &bool)| match dead || variance <= 0.0 {
+        let scale = |(&variance, &dead): (&f32, &bool)| match dead || f64::from(variance) < LEAST_VARIANCE {
             true => 0.0,
             false => 1.0 / variance.sqrt(),
         };
@@ -78,8 +79,11 @@ pub fn l1(
         let dev_x = dev.layer(layer, &means[places], &scale)?;
         of_layer_scores((&x, &train.labels), (&dev_x, &dev.labels), widest, classes)
     };
-    let keep = |_: usize, found: Vec<f32>| {
+    let keep = |layer: usize, (found, gap): (Vec<f32>, f64)| {
         scores.extend(found);
+        if gap > MOST_GAP {
+            unsettled.push(layer);
+        }
         Ok(())
     };
     options.workers.fold(&layers, fit, keep, options.progress)?;
@@ -95,18 +99,21 @@ pub fn l1(
         seed: 0,
         as_published: false,
         column: None,
-        tally: Tally::Given { scores, position },
+        tally: Tally::Given { scores, position, unsettled },
     })
 }
 
-/// The scores of a layer's neurons.
+/// How far a regression may be from the one that is sought, as a part of its strength ([`Logistic::gap`]).
+const MOST_GAP: f64 = 0.01;
+
+/// The scores of a layer's neurons, and how far the regressions that gave them are from those that are sought, at most.
 fn of_layer_scores(
     (train, train_labels): (&[f32], &[usize]),
     (dev, dev_labels): (&[f32], &[usize]),
     columns: usize,
     classes: usize,
-) -> Result<Vec<f32>> {
-    let mut scores = vec![0f32; columns];
+) -> Result<(Vec<f32>, f64)> {
+    let (mut scores, mut gap) = (vec![0f32; columns], 0f64);
     let ruled = if classes == 2 { 1..2 } else { 0..classes };
     for class in ruled {
         let [positive, dev_positive] = [train_labels, dev_labels]
@@ -115,9 +122,10 @@ fn of_layer_scores(
         let of_dev = Labelled { x: dev, columns, positive: &dev_positive };
         let mut fit = Logistic::nothing(of)?;
         let most = fit.least_strength_of_nothing(of);
-        let (mut best, mut best_right) = (fit.clone(), None);
+        let (mut best, mut best_right) = ((fit.clone(), most), None);
         for halvings in 1..=HALVINGS {
-            fit = fit.fit(of, most * 0.5f64.powi(halvings));
+            let strength = most * 0.5f64.powi(halvings);
+            fit = fit.fit(of, strength);
             let found = fit.scores(of_dev);
             let right = found
                 .iter()
@@ -125,15 +133,17 @@ fn of_layer_scores(
                 .filter(|(score, positive)| (**score > 0.0) == **positive)
                 .count();
             if best_right.is_none_or(|best| right > best) {
-                (best, best_right) = (fit.clone(), Some(right));
+                (best, best_right) = ((fit.clone(), strength), Some(right));
             }
         }
+        let (best, strength) = best;
+        gap = gap.max(best.gap(of, strength));
         scores
             .iter_mut()
             .zip(&best.weights)
             .for_each(|(score, weight)| *score = score.max(weight.abs() as f32));
     }
-    Ok(scores)
+    Ok((scores, gap))
 }
 
 /// The activations of all neurons at one row of each text, in a file.

@@ -33,9 +33,10 @@ pub enum Ranking {
     Auc,
     /// |mean of z where y - mean of z elsewhere| (probeless ranking: Antverg and Belinkov 2022, "On the Pitfalls of Analyzing
     /// Individual Neurons in Language Models"). Divided by the deviation over train it is Cohen's d (Cohen 1988), which stands
-    /// beside it.
+    /// beside it; 0 of a deviation whose square is below [`LEAST_VARIANCE`](skn_stats::LEAST_VARIANCE).
     MeanDifference,
-    /// |Pearson's r| of z with y, or with any number of each text (Pearson 1895; of neurons: Dalvi et al. 2019, "What Is One Grain of Sand in the Desert?").
+    /// |Pearson's r| of z with y, or with any number of each text; 0 where z's variance is below
+    /// [`LEAST_VARIANCE`](skn_stats::LEAST_VARIANCE) (Pearson 1895; of neurons: Dalvi et al. 2019, "What Is One Grain of Sand in the Desert?").
     Correlation,
     /// How uneven among classes the texts are for which the activated gate is above 0: ln C - the entropy of the shares p of the classes'
     /// texts, divided by their sum (Tang et al. 2024, "Language-Specific Neurons: The Key to Multilingual Capabilities in Large Language
@@ -58,7 +59,7 @@ pub enum Ranking {
     /// et al. 2022, "Knowledge Neurons in Pretrained Transformers"). Needs 21 passes, 20 of them back.
     IntegratedGradients,
     /// The magnitude of the neuron's weight in a logistic regression with L1-regularisation on all neurons of its layer
-    /// ([`l1`](crate::l1); Tibshirani 1996; of neurons: Dalvi et al. 2019). Reads at most 4,096 texts of train, in a pass of its own.
+    /// ([`l1`](crate::l1); Tibshirani 1996; of neurons: Dalvi et al. 2019); 0 of neurons of such a small variance. Reads at most 4,096 texts of train, in a pass of its own.
     L1,
     /// Numbers of chance, keyed by seed, layer and neuron: the control.
     Random,

@@ -65,6 +65,14 @@ impl RankRecord {
         self.pool
     }
 
+    /// The layers whose scores are far from what they should be, because a regression needs more steps than it has ([`l1`](crate::l1)).
+    pub fn unsettled(&self) -> &[usize] {
+        match &self.tally {
+            Tally::Given { unsettled, .. } => unsettled,
+            _ => &[],
+        }
+    }
+
     /// L and F.
     pub fn shape(&self) -> [usize; 2] {
         [self.dims.sizes()[0], self.neurons()]

@@ -1,5 +1,5 @@
 use skn_counts::ScoreRule;
-use skn_stats::{STEPS_PER_UNIT, variance};
+use skn_stats::{LEAST_VARIANCE, STEPS_PER_UNIT, variance};
 
 use super::ranking::Ranking;
 use super::tally::Tally;
@@ -49,7 +49,8 @@ impl Scores<'_> {
                 let spread = variance(sum.sum(place), squares.sum(place), texts);
                 // The numbers have mean 0 and variance 1.
                 let mean = product.sum(place) as f64 / STEPS_PER_UNIT / texts as f64;
-                let r = if spread > 0.0 { (mean / spread.sqrt()).clamp(-1.0, 1.0) } else { 0.0 };
+                let known = spread >= LEAST_VARIANCE;
+                let r = if known { (mean / spread.sqrt()).clamp(-1.0, 1.0) } else { 0.0 };
                 Score { score: r.abs(), signed: r, beside: 0.0 }
             }
             Tally::Histogram(histogram) => {
@@ -127,7 +128,7 @@ impl Scores<'_> {
         let inside_texts = self.texts[class];
         let difference = mean(inside, inside_texts) - mean(all - inside, self.all() - inside_texts);
         let deviation = self.deviation.map_or(0.0, |deviation| f64::from(deviation[place]));
-        let d = if deviation > 0.0 { difference / deviation } else { 0.0 };
+        let d = if deviation * deviation >= LEAST_VARIANCE { difference / deviation } else { 0.0 };
         Score { score: difference.abs(), signed: difference, beside: d }
     }
 
@@ -138,8 +139,13 @@ impl Scores<'_> {
         let ([inside, all], texts) = (self.sums(place, class), self.all());
         let share = self.texts[class] as f64 / texts.max(1) as f64;
         let mean = |sum: i128| sum as f64 / STEPS_PER_UNIT / texts.max(1) as f64;
-        let spread = variance(all, squares.sum(place), texts.max(1)) * share * (1.0 - share);
-        let r = if spread > 0.0 { (mean(inside) - mean(all) * share) / spread.sqrt() } else { 0.0 };
+        let variance = variance(all, squares.sum(place), texts.max(1));
+        let spread = variance * share * (1.0 - share);
+        let r = if variance >= LEAST_VARIANCE && spread > 0.0 {
+            (mean(inside) - mean(all) * share) / spread.sqrt()
+        } else {
+            0.0
+        };
         let r = r.clamp(-1.0, 1.0);
         Score { score: r.abs(), signed: r, beside: 0.0 }
     }
@@ -182,6 +188,8 @@ impl LeftOut {
 
 #[cfg(test)]
 mod tests {
+    use skn_stats::{MeanAccumulator, SquareAccumulator};
+
     use super::*;
 
     #[test]
@@ -209,6 +217,45 @@ mod tests {
         for (place, class) in [(0, 0), (1, 0), (0, 2)] {
             let expected = Score { score: 0.0, signed: 3f64.ln(), beside: 0.0 };
             assert_eq!(scores.of(place, class), expected, "{place} {class}");
+        }
+    }
+
+    /// Activations that follow the class exactly, but by so little that their squares are rounded away.
+    #[test]
+    fn what_hardly_varies_has_no_correlation() {
+        let labels = [0, 1, 0, 1];
+        for (by, expected) in [(1e-3f32, 1.0), (7e-7, 0.0)] {
+            let values = labels.map(|label| if label == 1 { by } else { -by });
+            let (mut of_class, mut squares) = (MeanAccumulator::new(2), SquareAccumulator::new(1));
+            let (mut sum, mut product) = (MeanAccumulator::new(1), MeanAccumulator::new(1));
+            for (&value, label) in values.iter().zip(labels) {
+                of_class.add_row_at(label, &[value]).unwrap();
+                squares.add_row_at(0, &[value]).unwrap();
+                sum.add_row_at(0, &[value]).unwrap();
+                product.add_row_at(0, &[value * if label == 1 { 1.0 } else { -1.0 }]).unwrap();
+            }
+            let sums = Tally::Sums { of_class: of_class.clone(), squares: Some(squares.clone()) };
+            let moments = Tally::Moments { sum, product, squares, numbers: Vec::new() };
+            let differences = Tally::Sums { of_class, squares: None };
+            let texts = [2, 2];
+            let of = |ranking, tally| {
+                let scores = Scores {
+                    ranking,
+                    tally,
+                    places: 1,
+                    texts: &texts,
+                    deviation: Some(&[by]),
+                    left_out: LeftOut::default(),
+                    rule: ScoreRule::of_classes(&texts),
+                };
+                scores.of(0, 1)
+            };
+            for tally in [&sums, &moments] {
+                let found = of(Ranking::Correlation, tally).score;
+                assert!((found - expected).abs() < 1e-4, "{by}: {found}");
+            }
+            let found = of(Ranking::MeanDifference, &differences).beside;
+            assert!((found - 2.0 * expected).abs() < 1e-3, "{by}: d {found}");
         }
     }
 }

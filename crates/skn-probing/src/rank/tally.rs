@@ -25,8 +25,8 @@ pub(super) enum Tally {
     /// For how many texts of each class, then for how many others, the sign of z dp/dz of the class tells whether the text is of it,
     /// `[2, C, places]`.
     Agreed(Vec<u64>),
-    /// Scores that were computed already, `[L, F]`, of one position.
-    Given { scores: Vec<f32>, position: usize },
+    /// Scores that were computed already, `[L, F]`, of one position, and the layers where they are not what they should be.
+    Given { scores: Vec<f32>, position: usize, unsettled: Vec<usize> },
     /// Nothing: it is known without texts.
     Nothing,
 }

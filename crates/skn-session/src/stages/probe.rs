@@ -554,6 +554,14 @@ impl<'a> Probing<'a> {
         // A regression is not made of parts.
         let pass = PassOptions { group: &Alone, ..self.pass };
         let record = l1(self.model, [&train, &dev], averages, classes, &self.scratch, &pass)?;
+        if !record.unsettled().is_empty() {
+            let layers: Vec<String> = record.unsettled().iter().map(usize::to_string).collect();
+            tracing::warn!(
+                "ranking l1: the regressions of layers {} have not come near enough to what is sought in the steps that they have; \
+                 take their scores as rough, as the file says (`skn.unsettled`)",
+                layers.join(", ")
+            );
+        }
         self.keep_record(writer, Split::Dev.name(), &rank::file(Ranking::L1.name()), Box::new(record))
     }
 
