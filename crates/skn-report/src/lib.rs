@@ -111,6 +111,12 @@ impl Report {
         &self.files
     }
 
+    /// Those of the files that were made before a file of the run that they are made from was written anew, each with that one: the page
+    /// mixes states of the run then, and says so.
+    pub fn outdated(&self) -> &[(String, String)] {
+        &self.parts.outdated
+    }
+
     /// The page, complete: no other file is needed to show it.
     pub fn html(&self) -> String {
         page::render(&self.parts, &self.figures)

@@ -29,6 +29,8 @@ pub(crate) struct Parts {
     /// The same of each named sweep.
     pub(crate) sweeps: Vec<Sweep>,
     pub(crate) record: RunRecord,
+    /// Those of its files that were made before something that they are made from was written anew, each with that.
+    pub(crate) outdated: Vec<(String, String)>,
 }
 
 impl Parts {
@@ -45,7 +47,7 @@ impl Parts {
             let last = std::iter::once(&own).chain(&sweeps).find_map(|sweep| sweep.skill.last());
             last.map(|result| result.mask.clone())
         });
-        let parts = Self {
+        let mut parts = Self {
             summary,
             untuned,
             config: optional(&run.join(file::BEST).join(file::SKILL_CONFIG))?,
@@ -54,12 +56,15 @@ impl Parts {
             own,
             sweeps,
             record,
+            outdated: Vec::new(),
         };
         if parts.is_empty() {
             let expected =
                 "summary.json, metrics.jsonl, mask_perf.json, cmp_perf.json or <task>/dev_perf.safetensors";
             return Err(ReportError::Empty { folder: run.into(), expected: expected.into() });
         }
+        let (files, all) = (parts.files(run)?, parts.record.outdated());
+        parts.outdated = all.into_iter().filter(|(name, _)| files.contains(&run.join(name))).collect();
         Ok(parts)
     }
 

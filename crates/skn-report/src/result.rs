@@ -21,6 +21,16 @@ pub(crate) fn section(parts: &Parts, figures: &[Figure]) -> Markup {
     html! {
         section id="result" {
             h2 { "Result" }
+            @if !parts.outdated.is_empty() {
+                p.warning {
+                    "This page mixes states of the run. Older than what they were made from: "
+                    @for (place, (name, from)) in parts.outdated.iter().enumerate() {
+                        @if place > 0 { ", " }
+                        code { (name) } " (from " code { (from) } ")"
+                    }
+                    ". The programs that made them make them anew."
+                }
+            }
             @for template in templates(&parts.record) {
                 p { "What is read of a row: " code { (format!("{template:?}")) } }
             }

@@ -269,7 +269,7 @@ mod tests {
         let own = Sweep { name: None, skill, random: Vec::new(), matched: Vec::new(), classes: Vec::new() };
         let (summary, untuned, config, metrics) = (None, None, None, Vec::new());
         let (tasks, sweeps, record) = (Vec::new(), Vec::new(), RunRecord::default());
-        Parts { summary, untuned, config, metrics, tasks, own, sweeps, record }
+        Parts { summary, untuned, config, metrics, tasks, own, sweeps, record, outdated: Vec::new() }
     }
 
     #[test]

@@ -67,6 +67,37 @@ fn check(change: impl FnOnce(&Path), said: &[&str], unsaid: &[&str]) {
     assert!(lost.is_empty() && kept.is_empty(), "not said: {lost:?}, said: {kept:?}\n{page}");
 }
 
+/// A run whose masks were perturbed anew, and whose summary was not.
+#[test]
+fn states_of_a_run_that_are_mixed_are_told() {
+    let of = |inputs: &[(&str, &str)], outputs: &[(&str, &str)]| {
+        let all =
+            |of: &[(&str, &str)]| of.iter().map(|(name, hash)| ((*name).into(), (*hash).into())).collect();
+        skn_artifact::StageRecord { inputs: all(inputs), outputs: all(outputs), ..Default::default() }
+    };
+    let told = "|This page mixes states of the run.";
+    for (hash, is_told) in [("as it was", false), ("another", true)] {
+        let record = |run: &Path| {
+            let mut record = skn_artifact::RunRecord::default();
+            record.stages.insert("skn-mask".into(), of(&[], &[("mask_perf.json", hash)]));
+            record
+                .stages
+                .insert("skn-run".into(), of(&[("mask_perf.json", "as it was")], &[("summary.json", "s")]));
+            // What the page does not show says nothing of it.
+            record
+                .stages
+                .insert("skn-report".into(), of(&[("mask_perf.json", "older")], &[("report.html", "r")]));
+            write_json(&run.join("run.json"), Overwrite::Replace, &record).unwrap();
+        };
+        let found = report(record).unwrap();
+        let expected = [("summary.json".to_string(), "mask_perf.json".to_string())];
+        assert_eq!(found.outdated(), &expected[..usize::from(is_told)]);
+        let page = text(&found.html());
+        assert_eq!(page.contains(told), is_told, "{page}");
+        assert_eq!(page.contains("|summary.json| (from |mask_perf.json|)"), is_told, "{page}");
+    }
+}
+
 /// After a change there is no report, for input of the wrong form; the error names these.
 fn check_error(change: impl FnOnce(&Path), named: &[&str]) {
     let error = report(change).unwrap_err();

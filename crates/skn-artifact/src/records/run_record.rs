@@ -56,6 +56,21 @@ pub struct StageRecord {
 const EARLIER: &str = ", earlier ";
 
 impl RunRecord {
+    /// Files that were made from a file of the run which has been written anew since, each with that file.
+    pub fn outdated(&self) -> Vec<(String, String)> {
+        let now: BTreeMap<&String, &String> = self.stages.values().flat_map(|stage| &stage.outputs).collect();
+        let mut found = Vec::new();
+        for stage in self.stages.values() {
+            let older = stage.inputs.iter().find(|(name, hash)| {
+                // A stage that goes on from what it writes has read what it replaced.
+                !stage.outputs.contains_key(*name) && now.get(name).is_some_and(|now| now != hash)
+            });
+            let Some((input, _)) = older else { continue };
+            found.extend(stage.outputs.keys().map(|output| (output.clone(), input.clone())));
+        }
+        found
+    }
+
     /// The record of a run; empty if it has none yet.
     ///
     /// # Errors

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -49,15 +48,7 @@ pub fn verify(run: &Path) -> Result<Verification> {
         };
         list.push(name.clone());
     }
-    let now: BTreeMap<&String, &String> = record.stages.values().flat_map(|stage| &stage.outputs).collect();
-    for stage in record.stages.values() {
-        let older = stage.inputs.iter().find(|(name, hash)| {
-            // A stage that goes on from what it writes has read what it replaced.
-            !stage.outputs.contains_key(*name) && now.get(name).is_some_and(|now| now != hash)
-        });
-        let Some((input, _)) = older else { continue };
-        found.outdated.extend(stage.outputs.keys().map(|output| (output.clone(), input.clone())));
-    }
+    found.outdated = record.outdated();
     Ok(found)
 }
 

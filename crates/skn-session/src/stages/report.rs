@@ -36,6 +36,15 @@ impl Session {
         provenance::check_run(run)?;
         let report = Report::with_neurons(run, &options.neurons)?;
         provenance::tell_unlisted(run, report.files())?;
+        if !report.outdated().is_empty() {
+            let older = report.outdated().iter().map(|(name, from)| format!("{name} (from {from})"));
+            let older: Vec<String> = older.collect();
+            tracing::warn!(
+                "{}: the page mixes states of the run, as it says: older than what they were made from are {}",
+                run.display(),
+                older.join(", ")
+            );
+        }
         let mut writer = RunWriter::open(self, options.clone(), run, stage::REPORT, options.overwrite)?;
         check_folder("figures", options.figures.as_deref())?;
         check_folder("csv", options.csv.as_deref())?;
