@@ -11,7 +11,12 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::types::Int8Type;
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int64Array, RecordBatch,
+    StringArray,
+};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use support::{Desk, copy, write};
@@ -168,6 +173,14 @@ fn objects_are_given_back_as_they_were_written() {
     );
 }
 
+/// A Parquet file.
+fn parquet_of(columns: &[(&str, ArrayRef)]) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter(columns.to_vec()).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
 #[test]
 fn parquet_is_read_with_all_its_columns() {
     let desk = Desk::new();
@@ -178,10 +191,7 @@ fn parquet_is_read_with_all_its_columns() {
         ("score", Arc::new(Float64Array::from(vec![0.5, f64::NAN, 31.245270191439438]))),
         ("seen", Arc::new(BooleanArray::from(vec![true, false, true]))),
     ];
-    let batch = RecordBatch::try_from_iter(columns.map(|(name, array)| (name, array))).unwrap();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    let bytes = writer.into_inner().unwrap();
+    let bytes = parquet_of(&columns);
     write(&desk.path("new.parquet"), &bytes);
     desk.fails(
         &format!("{DEMO} --input new.parquet"),
@@ -208,6 +218,34 @@ fn parquet_is_read_with_all_its_columns() {
         2,
         &["standard input: Parquet is read from a file"],
     );
+}
+
+/// What is written out as text was never one: its answer would be of letters that nobody wrote.
+#[test]
+fn columns_of_texts_hold_strings() {
+    let desk = Desk::new();
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    lists.append_value([Some("so"), Some("good")]);
+    let texts: DictionaryArray<Int8Type> = ["so good"].into_iter().collect();
+    let columns: [(&str, ArrayRef); 5] = [
+        ("text", Arc::new(BinaryArray::from(vec![&b"so good"[..]]))),
+        ("words", Arc::new(lists.finish())),
+        ("day", Arc::new(Date32Array::from(vec![1]))),
+        ("n", Arc::new(Int64Array::from(vec![1]))),
+        ("category", Arc::new(texts)),
+    ];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    let predict = format!("{DEMO} --input new.parquet");
+    desk.fails(&predict, 3, &["new.parquet, column \"text\": expected strings, found Binary"]);
+    for (column, found) in [("words", "List"), ("day", "Date32"), ("n", "Int64")] {
+        let expected = format!("new.parquet, column {column:?}: expected strings, found {found}");
+        desk.fails(&format!("{predict} --column {column} --on-error skip"), 3, &[&expected]);
+    }
+    // What is only kept may be anything.
+    let kept = desk.ok(&format!("{predict} --column category --format jsonl"));
+    let expected = "{\"text\": \"736f20676f6f64\", \"words\": \"[so, good]\", \"day\": \"1970-01-02\", \"n\": 1, \
+                    \"category\": \"so good\", ";
+    assert!(kept.starts_with(expected), "{kept}");
 }
 
 #[test]

@@ -9,13 +9,14 @@ use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use skn_artifact::{Foreign, Wanted, open_regular};
 
 use super::record::Field;
 use crate::error::{DataError, Result};
 use crate::read::foreign::start_of;
+use crate::read::table::is_text;
 
 /// Rows that are made at once.
 const BATCH_ROWS: usize = 1024;
@@ -36,12 +37,13 @@ pub trait TableReceiver {
 }
 
 /// Reads all columns of a Parquet file. Texts, numbers and truth values are what they are; anything else is written out as text.
+/// What was written out is no text that somebody wrote, so the columns `texts`, where they are there, must hold strings.
 ///
 /// # Errors
 ///
-/// A file that is missing, damaged or something else; the library's panics on damaged files are caught. See
-/// [`read_dataset`](crate::read_dataset) on what it may do besides.
-pub fn read_parquet_table(path: &Path, receiver: &mut dyn TableReceiver) -> Result<()> {
+/// A file that is missing, damaged or something else, or that has other things in a column of texts; the library's panics on
+/// damaged files are caught. See [`read_dataset`](crate::read_dataset) on what it may do besides.
+pub fn read_parquet_table(path: &Path, texts: &[String], receiver: &mut dyn TableReceiver) -> Result<()> {
     let name = path.display().to_string();
     let io = |source| DataError::Io { file: name.clone(), source };
     let mut file = open_regular(path).map_err(io)?;
@@ -53,7 +55,7 @@ pub fn read_parquet_table(path: &Path, receiver: &mut dyn TableReceiver) -> Resu
             return Err(malformed(&name, "byte 0", reason));
         }
     }
-    let guarded = AssertUnwindSafe(|| read(file, &name, receiver));
+    let guarded = AssertUnwindSafe(|| read(file, &name, texts, receiver));
     catch_unwind(guarded).unwrap_or_else(|_| {
         Err(malformed(&name, "rows", "the Arrow library failed on it; the file is damaged"))
     })
@@ -63,11 +65,12 @@ fn malformed(file: &str, place: &str, reason: impl ToString) -> DataError {
     DataError::Malformed { file: file.to_owned(), place: place.to_owned(), reason: reason.to_string() }
 }
 
-fn read(file: File, name: &str, receiver: &mut dyn TableReceiver) -> Result<()> {
+fn read(file: File, name: &str, texts: &[String], receiver: &mut dyn TableReceiver) -> Result<()> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
         let message = error.to_string();
         malformed(name, "footer", message.strip_prefix("Parquet error: ").unwrap_or(&message))
     })?;
+    check_texts(builder.schema(), name, texts)?;
     let groups = builder.metadata().row_groups().iter();
     let sizes = groups.map(|group| u64::try_from(group.total_byte_size()).unwrap_or_default());
     let bytes = sizes.fold(0, u64::saturating_add);
@@ -82,6 +85,18 @@ fn read(file: File, name: &str, receiver: &mut dyn TableReceiver) -> Result<()> 
         for row in rows_of(&batch).map_err(wrong)? {
             receiver.row(row)?;
             rows += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses columns of texts that hold something else.
+fn check_texts(schema: &Schema, name: &str, texts: &[String]) -> Result<()> {
+    for field in schema.fields().iter().filter(|field| texts.contains(field.name())) {
+        let kind = field.data_type();
+        if !is_text(kind) {
+            let place = format!("column {:?}", field.name());
+            return Err(malformed(name, &place, format!("expected strings, found {kind}")));
         }
     }
     Ok(())
