@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::builder::{ListBuilder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::types::Int8Type;
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int64Array, RecordBatch,
-    StringArray,
+    StringArray, StructArray, TimestampMicrosecondArray,
 };
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
@@ -246,6 +246,43 @@ fn columns_of_texts_hold_strings() {
     let expected = "{\"text\": \"736f20676f6f64\", \"words\": \"[so, good]\", \"day\": \"1970-01-02\", \"n\": 1, \
                     \"category\": \"so good\", ";
     assert!(kept.starts_with(expected), "{kept}");
+}
+
+/// pandas gives each time with a zone the zone's name, and what offset that has Arrow does not know.
+#[test]
+fn times_of_a_zone_are_written_in_utc() {
+    let desk = Desk::new();
+    let time = |zone: &str| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(vec![Some(1_500_000), None]).with_timezone(zone))
+    };
+    let mut lists = ListBuilder::new(TimestampMicrosecondBuilder::new().with_timezone("America/New_York"));
+    lists.append_value([Some(1_500_000)]);
+    lists.append_null();
+    let columns: [(&str, ArrayRef); 7] = [
+        ("text", Arc::new(StringArray::from(vec!["so good", "so bad"]))),
+        ("utc", time("UTC")),
+        ("berlin", time("Europe/Berlin")),
+        ("offset", time("+02:00")),
+        ("none", Arc::new(TimestampMicrosecondArray::from(vec![1_500_000, 0]))),
+        ("list", Arc::new(lists.finish())),
+        ("struct", Arc::new(StructArray::try_from(vec![("at", time("UTC"))]).unwrap())),
+    ];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    let predict = format!("{DEMO} --input new.parquet");
+    let found = desk.ok(&format!("{predict} --format jsonl"));
+    let rows: Vec<Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (column, first, second) in [
+        ("utc", json!("1970-01-01T00:00:01.500Z"), json!(null)),
+        ("berlin", json!("1970-01-01T00:00:01.500Z"), json!(null)),
+        ("offset", json!("1970-01-01T02:00:01.500+02:00"), json!(null)),
+        ("none", json!("1970-01-01T00:00:01.500"), json!("1970-01-01T00:00:00")),
+        ("list", json!("[1970-01-01T00:00:01.500Z]"), json!(null)),
+        ("struct", json!("{at: 1970-01-01T00:00:01.500Z}"), json!("{at: }")),
+    ] {
+        assert_eq!((&rows[0][column], &rows[1][column]), (&first, &second), "{column}");
+    }
+    let texts = desk.ok(&predict);
+    assert!(texts.lines().next().unwrap().ends_with("\tso good"), "{texts}");
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::timezone::Tz;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{ArrowError, DataType, Schema};
+use arrow_schema::{ArrowError, DataType, FieldRef, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use skn_artifact::{Foreign, Wanted, open_regular};
 
@@ -36,8 +38,9 @@ pub trait TableReceiver {
     fn row(&mut self, fields: Vec<Field>) -> Result<()>;
 }
 
-/// Reads all columns of a Parquet file. Texts, numbers and truth values are what they are; anything else is written out as text.
-/// What was written out is no text that somebody wrote, so the columns `texts`, where they are there, must hold strings.
+/// Reads all columns of a Parquet file. Texts, numbers and truth values are what they are; anything else is written out as text,
+/// times of zones that have names in UTC. What was written out is no text that somebody wrote, so the columns `texts`, where they
+/// are there, must hold strings.
 ///
 /// # Errors
 ///
@@ -153,8 +156,9 @@ fn column(array: &ArrayRef) -> Result<Vec<Field>, ArrowError> {
         }
         kind => {
             let is_number = *kind == DataType::UInt64;
-            let options = FormatOptions::default();
-            let shown = ArrayFormatter::try_new(array.as_ref(), &options)?;
+            let (options, written) = (FormatOptions::default(), in_utc(array.data_type()));
+            let changed = if written == *array.data_type() { None } else { Some(plain(&written)?) };
+            let shown = ArrayFormatter::try_new(changed.as_ref().unwrap_or(array), &options)?;
             let show = |row| {
                 let text = shown.value(row).try_to_string()?;
                 Ok(match array.is_null(row) || *kind == DataType::Null {
@@ -165,5 +169,25 @@ fn column(array: &ArrayRef) -> Result<Vec<Field>, ArrowError> {
             };
             rows.map(show).collect()
         }
+    }
+}
+
+/// The same type, with times of zones that have names (`UTC`, `Europe/Berlin`) in UTC: Arrow keeps them so, and what their offset
+/// was at a time it does not know.
+fn in_utc(kind: &DataType) -> DataType {
+    let of_field = |field: &FieldRef| -> FieldRef {
+        Arc::new(field.as_ref().clone().with_data_type(in_utc(field.data_type())))
+    };
+    match kind {
+        DataType::Timestamp(unit, Some(zone)) if zone.parse::<Tz>().is_err() => {
+            DataType::Timestamp(*unit, Some("+00:00".into()))
+        }
+        DataType::Dictionary(_, value) if in_utc(value) != **value => in_utc(value),
+        DataType::List(field) => DataType::List(of_field(field)),
+        DataType::LargeList(field) => DataType::LargeList(of_field(field)),
+        DataType::FixedSizeList(field, length) => DataType::FixedSizeList(of_field(field), *length),
+        DataType::Map(field, is_sorted) => DataType::Map(of_field(field), *is_sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(of_field).collect()),
+        other => other.clone(),
     }
 }
