@@ -11,7 +11,12 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::builder::{ListBuilder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow_array::types::Int8Type;
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float32Array, Float64Array,
+    Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use support::{Desk, copy, write};
@@ -168,6 +173,14 @@ fn objects_are_given_back_as_they_were_written() {
     );
 }
 
+/// A Parquet file.
+fn parquet_of(columns: &[(&str, ArrayRef)]) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter(columns.to_vec()).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
 #[test]
 fn parquet_is_read_with_all_its_columns() {
     let desk = Desk::new();
@@ -178,10 +191,7 @@ fn parquet_is_read_with_all_its_columns() {
         ("score", Arc::new(Float64Array::from(vec![0.5, f64::NAN, 31.245270191439438]))),
         ("seen", Arc::new(BooleanArray::from(vec![true, false, true]))),
     ];
-    let batch = RecordBatch::try_from_iter(columns.map(|(name, array)| (name, array))).unwrap();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    let bytes = writer.into_inner().unwrap();
+    let bytes = parquet_of(&columns);
     write(&desk.path("new.parquet"), &bytes);
     desk.fails(
         &format!("{DEMO} --input new.parquet"),
@@ -208,6 +218,128 @@ fn parquet_is_read_with_all_its_columns() {
         2,
         &["standard input: Parquet is read from a file"],
     );
+}
+
+/// Predicting reads a file as evaluating does: neither takes one of two texts, and both pass over lines of blanks.
+#[test]
+fn the_same_file_is_the_same_rows_to_both() {
+    let desk = Desk::new();
+    desk.ok(
+        "skn-train --model demo --task sentiment --prompt_size 2 --max-steps 1 --threads 1 --save_to run",
+    );
+    let both = ["skn-predict --resume_from run --input", "skn-evaluate --resume_from run --data"];
+    let object = "{\"text\": \"so good\", \"label\": 1}\n";
+    write(
+        &desk.path("new.jsonl"),
+        format!("{object}\n{{\"text\": \"good\", \"text\": \"bad\", \"label\": 1}}\n"),
+    );
+    write(&desk.path("new.csv"), "text,text,label\ngood,bad,1\n");
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["good"]));
+    let columns =
+        [("text", Arc::clone(&texts)), ("text", texts), ("label", Arc::new(Int64Array::from(vec![1])))];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    for program in both {
+        desk.fails(
+            &format!("{program} new.jsonl"),
+            3,
+            &["new.jsonl", "line 3: ", "the key \"text\" is there twice"],
+        );
+        for name in ["new.csv", "new.parquet"] {
+            desk.fails(&format!("{program} {name}"), 3, &[name, "two columns are named \"text\""]);
+        }
+    }
+    write(&desk.path("blank.jsonl"), format!("\n{object} \t\n{object}\n\n"));
+    assert_eq!(desk.ok(&format!("{} blank.jsonl", both[0])).lines().count(), 2);
+    let found = desk.ok(&format!("{} blank.jsonl --json", both[1]));
+    assert_eq!(serde_json::from_str::<Value>(&found).unwrap()["rows"], 2);
+}
+
+/// What is written out as text was never one: its answer would be of letters that nobody wrote.
+#[test]
+fn columns_of_texts_hold_strings() {
+    let desk = Desk::new();
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    lists.append_value([Some("so"), Some("good")]);
+    let texts: DictionaryArray<Int8Type> = ["so good"].into_iter().collect();
+    let columns: [(&str, ArrayRef); 5] = [
+        ("text", Arc::new(BinaryArray::from(vec![&b"so good"[..]]))),
+        ("words", Arc::new(lists.finish())),
+        ("day", Arc::new(Date32Array::from(vec![1]))),
+        ("n", Arc::new(Int64Array::from(vec![1]))),
+        ("category", Arc::new(texts)),
+    ];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    let predict = format!("{DEMO} --input new.parquet");
+    desk.fails(&predict, 3, &["new.parquet, column \"text\": expected strings, found Binary"]);
+    for (column, found) in [("words", "List"), ("day", "Date32"), ("n", "Int64")] {
+        let expected = format!("new.parquet, column {column:?}: expected strings, found {found}");
+        desk.fails(&format!("{predict} --column {column} --on-error skip"), 3, &[&expected]);
+    }
+    // What is only kept may be anything.
+    let kept = desk.ok(&format!("{predict} --column category --format jsonl"));
+    let expected = "{\"text\": \"736f20676f6f64\", \"words\": \"[so, good]\", \"day\": \"1970-01-02\", \"n\": 1, \
+                    \"category\": \"so good\", ";
+    assert!(kept.starts_with(expected), "{kept}");
+}
+
+/// JSON has no infinite numbers, and an empty cell would be another value.
+#[test]
+fn infinite_numbers_of_parquet_are_kept() {
+    let desk = Desk::new();
+    let texts = Arc::new(StringArray::from(vec!["so good"; 4]));
+    let narrow = vec![f32::NEG_INFINITY, f32::INFINITY, 0.5, f32::NAN];
+    let columns: [(&str, ArrayRef); 3] = [
+        ("n", Arc::new(Float64Array::from(vec![f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::NAN]))),
+        ("h", Arc::new(Float32Array::from(narrow))),
+        ("text", texts),
+    ];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    let predict = format!("{DEMO} --input new.parquet --format");
+    let csv = desk.ok(&format!("{predict} csv"));
+    let found: Vec<[&str; 2]> = fields(&csv)[1..].iter().map(|row| [row[0], row[1]]).collect();
+    assert_eq!(found, [["Infinity", "-Infinity"], ["-Infinity", "Infinity"], ["-0.0", "0.5"], ["", ""]]);
+    let json = desk.ok(&format!("{predict} jsonl"));
+    let rows = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let found: Vec<Value> = rows.map(|row| json!([row["n"], row["h"]])).collect();
+    let [more, less] = ["Infinity", "-Infinity"];
+    assert_eq!(found, [json!([more, less]), json!([less, more]), json!([-0.0, 0.5]), json!([null, null])]);
+}
+
+/// pandas gives each time with a zone the zone's name, and what offset that has Arrow does not know.
+#[test]
+fn times_of_a_zone_are_written_in_utc() {
+    let desk = Desk::new();
+    let time = |zone: &str| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(vec![Some(1_500_000), None]).with_timezone(zone))
+    };
+    let mut lists = ListBuilder::new(TimestampMicrosecondBuilder::new().with_timezone("America/New_York"));
+    lists.append_value([Some(1_500_000)]);
+    lists.append_null();
+    let columns: [(&str, ArrayRef); 7] = [
+        ("text", Arc::new(StringArray::from(vec!["so good", "so bad"]))),
+        ("utc", time("UTC")),
+        ("berlin", time("Europe/Berlin")),
+        ("offset", time("+02:00")),
+        ("none", Arc::new(TimestampMicrosecondArray::from(vec![1_500_000, 0]))),
+        ("list", Arc::new(lists.finish())),
+        ("struct", Arc::new(StructArray::try_from(vec![("at", time("UTC"))]).unwrap())),
+    ];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    let predict = format!("{DEMO} --input new.parquet");
+    let found = desk.ok(&format!("{predict} --format jsonl"));
+    let rows: Vec<Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (column, first, second) in [
+        ("utc", json!("1970-01-01T00:00:01.500Z"), json!(null)),
+        ("berlin", json!("1970-01-01T00:00:01.500Z"), json!(null)),
+        ("offset", json!("1970-01-01T02:00:01.500+02:00"), json!(null)),
+        ("none", json!("1970-01-01T00:00:01.500"), json!("1970-01-01T00:00:00")),
+        ("list", json!("[1970-01-01T00:00:01.500Z]"), json!(null)),
+        ("struct", json!("{at: 1970-01-01T00:00:01.500Z}"), json!("{at: }")),
+    ] {
+        assert_eq!((&rows[0][column], &rows[1][column]), (&first, &second), "{column}");
+    }
+    let texts = desk.ok(&predict);
+    assert!(texts.lines().next().unwrap().ends_with("\tso good"), "{texts}");
 }
 
 #[test]

@@ -66,7 +66,10 @@ pub fn enter() -> Option<ExitCode> {
             let most = most.to_str().and_then(|most| most.parse().ok()).unwrap_or(u64::MAX);
             send_rows(Path::new(path), limits, most)
         }
-        [work, path] if work == table::TABLE => table::send_table(Path::new(path), limits),
+        [work, path, texts @ ..] if work == table::TABLE => {
+            let texts: Vec<String> = texts.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+            table::send_table(Path::new(path), &texts, limits)
+        }
         [work, file] if work == TOKENIZER => try_tokenizer(&file.to_string_lossy(), limits),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     });

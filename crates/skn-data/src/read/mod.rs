@@ -30,7 +30,7 @@ mod memory;
 mod parquet;
 mod row_decoder;
 mod shards;
-mod table;
+pub(crate) mod table;
 
 use std::io::BufReader;
 use std::path::Path;

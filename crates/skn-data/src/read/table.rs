@@ -78,16 +78,25 @@ fn class_names(schema: &Schema, decoder: &mut RowDecoder<'_>) -> Result<Vec<Stri
     }
 }
 
-fn check_type(decoder: &RowDecoder<'_>, is_label: bool, field: &Field) -> Result<(), DataError> {
-    let kind = field.data_type();
-    let value = match kind {
+/// What a column holds, of whatever a dictionary keeps once.
+fn value_type(kind: &DataType) -> &DataType {
+    match kind {
         DataType::Dictionary(_, value) => value,
         other => other,
-    };
-    let is_text = matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    }
+}
+
+/// Whether a column holds strings.
+pub(crate) fn is_text(kind: &DataType) -> bool {
+    matches!(value_type(kind), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn check_type(decoder: &RowDecoder<'_>, is_label: bool, field: &Field) -> Result<(), DataError> {
+    let kind = field.data_type();
+    let value = value_type(kind);
     let is_class =
         value.is_integer() || value.is_floating() || matches!(value, DataType::Boolean | DataType::Null);
-    if is_text || is_label && is_class {
+    if is_text(kind) || is_label && is_class {
         return Ok(());
     }
     let expected = if is_label { "numbers, booleans or strings" } else { "strings" };

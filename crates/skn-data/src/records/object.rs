@@ -10,14 +10,15 @@ use super::line::Line;
 use super::record::{BadRecord, Field, Record};
 use crate::read::json::finite::finite;
 
+/// What is said of a list, and of an object that ends on another line.
+const ONE_A_LINE: &str = "; each object stands on a line of its own, in no list, as pandas writes it with \
+                          to_json(path, orient=\"records\", lines=True)";
+
 /// The record that a line is.
 pub(super) fn read(Line { number, bytes }: Line) -> Result<Record, BadRecord> {
     let text = String::from_utf8(bytes)
         .map_err(|error| BadRecord::new(number, not_utf8(error.as_bytes()).unwrap_or_default()))?;
     let text = text.trim();
-    if text.is_empty() {
-        return Err(BadRecord::new(number, "expected a JSON object, found an empty line"));
-    }
     // Numbers that JSON does not have are seldom, so they are looked for only then.
     let changed = |error| match finite(text.as_bytes()).and_then(|json| String::from_utf8(json).ok()) {
         Some(json) => fields(&json).map(|fields| (fields, json)),
@@ -25,8 +26,14 @@ pub(super) fn read(Line { number, bytes }: Line) -> Result<Record, BadRecord> {
     };
     let read = fields(text).map(|fields| (fields, text.to_owned())).or_else(changed);
     let (fields, object) = read.map_err(|error| {
-        let reason = json_reason(&error);
-        BadRecord::new(number, format!("byte {}: expected a JSON object: {reason}", error.column()))
+        let reason = match text.starts_with('[') {
+            true => "found a list".to_owned(),
+            false => json_reason(&error),
+        };
+        // A file of another layout is wrong from its first line on.
+        let is_layout = text.starts_with('[') || error.is_eof() && number == 1;
+        let hint = if is_layout { ONE_A_LINE } else { "" };
+        BadRecord::new(number, format!("byte {}: expected a JSON object: {reason}{hint}", error.column()))
     })?;
     let (columns, fields): (Vec<String>, Vec<Field>) = fields.into_iter().unzip();
     Ok(Record { line: number, columns: columns.into(), fields, object: Some(object) })

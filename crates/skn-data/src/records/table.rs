@@ -3,19 +3,22 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::timezone::Tz;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, FieldRef, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use skn_artifact::{Foreign, Wanted, open_regular};
 
-use super::record::Field;
+use super::record::{Field, is_twice, two_columns};
 use crate::error::{DataError, Result};
 use crate::read::foreign::start_of;
+use crate::read::table::is_text;
 
 /// Rows that are made at once.
 const BATCH_ROWS: usize = 1024;
@@ -35,13 +38,15 @@ pub trait TableReceiver {
     fn row(&mut self, fields: Vec<Field>) -> Result<()>;
 }
 
-/// Reads all columns of a Parquet file. Texts, numbers and truth values are what they are; anything else is written out as text.
+/// Reads all columns of a Parquet file. Texts, numbers and truth values are what they are; anything else is written out as text,
+/// times of zones that have names in UTC. What was written out is no text that somebody wrote, so the columns `texts`, where they
+/// are there, must hold strings.
 ///
 /// # Errors
 ///
-/// A file that is missing, damaged or something else; the library's panics on damaged files are caught. See
-/// [`read_dataset`](crate::read_dataset) on what it may do besides.
-pub fn read_parquet_table(path: &Path, receiver: &mut dyn TableReceiver) -> Result<()> {
+/// A file that is missing, damaged or something else, or that has other things in a column of texts; the library's panics on
+/// damaged files are caught. See [`read_dataset`](crate::read_dataset) on what it may do besides.
+pub fn read_parquet_table(path: &Path, texts: &[String], receiver: &mut dyn TableReceiver) -> Result<()> {
     let name = path.display().to_string();
     let io = |source| DataError::Io { file: name.clone(), source };
     let mut file = open_regular(path).map_err(io)?;
@@ -53,7 +58,7 @@ pub fn read_parquet_table(path: &Path, receiver: &mut dyn TableReceiver) -> Resu
             return Err(malformed(&name, "byte 0", reason));
         }
     }
-    let guarded = AssertUnwindSafe(|| read(file, &name, receiver));
+    let guarded = AssertUnwindSafe(|| read(file, &name, texts, receiver));
     catch_unwind(guarded).unwrap_or_else(|_| {
         Err(malformed(&name, "rows", "the Arrow library failed on it; the file is damaged"))
     })
@@ -63,11 +68,12 @@ fn malformed(file: &str, place: &str, reason: impl ToString) -> DataError {
     DataError::Malformed { file: file.to_owned(), place: place.to_owned(), reason: reason.to_string() }
 }
 
-fn read(file: File, name: &str, receiver: &mut dyn TableReceiver) -> Result<()> {
+fn read(file: File, name: &str, texts: &[String], receiver: &mut dyn TableReceiver) -> Result<()> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
         let message = error.to_string();
         malformed(name, "footer", message.strip_prefix("Parquet error: ").unwrap_or(&message))
     })?;
+    check_texts(builder.schema(), name, texts)?;
     let groups = builder.metadata().row_groups().iter();
     let sizes = groups.map(|group| u64::try_from(group.total_byte_size()).unwrap_or_default());
     let bytes = sizes.fold(0, u64::saturating_add);
@@ -82,6 +88,22 @@ fn read(file: File, name: &str, receiver: &mut dyn TableReceiver) -> Result<()> 
         for row in rows_of(&batch).map_err(wrong)? {
             receiver.row(row)?;
             rows += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses columns of texts that hold something else, or have one name.
+fn check_texts(schema: &Schema, name: &str, texts: &[String]) -> Result<()> {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    if let Some(twice) = texts.iter().find(|text| is_twice(&names, text)) {
+        return Err(malformed(name, "header", two_columns(twice)));
+    }
+    for field in schema.fields().iter().filter(|field| texts.contains(field.name())) {
+        let kind = field.data_type();
+        if !is_text(kind) {
+            let place = format!("column {:?}", field.name());
+            return Err(malformed(name, &place, format!("expected strings, found {kind}")));
         }
     }
     Ok(())
@@ -130,16 +152,20 @@ fn column(array: &ArrayRef) -> Result<Vec<Field>, ArrowError> {
         kind if kind.is_floating() => {
             let values = plain(&DataType::Float64)?;
             let values = values.as_primitive::<Float64Type>();
-            let float = |row| match serde_json::Number::from_f64(values.value(row)) {
-                Some(number) => Field::Json(number.to_string()),
-                None => Field::Null,
+            let float = |row| match (values.value(row), serde_json::Number::from_f64(values.value(row))) {
+                (_, Some(number)) => Field::Json(number.to_string()),
+                (number, None) if number.is_nan() => Field::Null,
+                // JSON has no such number, but nothing is another thing.
+                (number, None) if number > 0.0 => Field::Text("Infinity".to_owned()),
+                (_, None) => Field::Text("-Infinity".to_owned()),
             };
             Ok(given(&float, values))
         }
         kind => {
             let is_number = *kind == DataType::UInt64;
-            let options = FormatOptions::default();
-            let shown = ArrayFormatter::try_new(array.as_ref(), &options)?;
+            let (options, written) = (FormatOptions::default(), in_utc(array.data_type()));
+            let changed = if written == *array.data_type() { None } else { Some(plain(&written)?) };
+            let shown = ArrayFormatter::try_new(changed.as_ref().unwrap_or(array), &options)?;
             let show = |row| {
                 let text = shown.value(row).try_to_string()?;
                 Ok(match array.is_null(row) || *kind == DataType::Null {
@@ -150,5 +176,25 @@ fn column(array: &ArrayRef) -> Result<Vec<Field>, ArrowError> {
             };
             rows.map(show).collect()
         }
+    }
+}
+
+/// The same type, with times of zones that have names (`UTC`, `Europe/Berlin`) in UTC: Arrow keeps them so, and what their offset
+/// was at a time it does not know.
+fn in_utc(kind: &DataType) -> DataType {
+    let of_field = |field: &FieldRef| -> FieldRef {
+        Arc::new(field.as_ref().clone().with_data_type(in_utc(field.data_type())))
+    };
+    match kind {
+        DataType::Timestamp(unit, Some(zone)) if zone.parse::<Tz>().is_err() => {
+            DataType::Timestamp(*unit, Some("+00:00".into()))
+        }
+        DataType::Dictionary(_, value) if in_utc(value) != **value => in_utc(value),
+        DataType::List(field) => DataType::List(of_field(field)),
+        DataType::LargeList(field) => DataType::LargeList(of_field(field)),
+        DataType::FixedSizeList(field, length) => DataType::FixedSizeList(of_field(field), *length),
+        DataType::Map(field, is_sorted) => DataType::Map(of_field(field), *is_sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(of_field).collect()),
+        other => other.clone(),
     }
 }

@@ -66,23 +66,26 @@ pub(crate) enum Part {
     Row(Vec<Field>),
 }
 
-/// Reads a Parquet file behind the fence. `take` says whether more is wanted.
+/// Reads a Parquet file behind the fence, whose columns `texts` must hold strings. `take` says whether more is wanted.
 ///
 /// # Errors
-/// If the file is missing, damaged or breaks a limit, or there can be no child process.
+/// If the file is missing, damaged, has no strings there or breaks a limit, or there can be no child process.
 pub(crate) fn read_table(
     path: &Path,
+    texts: &[String],
     progress: &dyn Progress,
     take: &mut (dyn FnMut(Part) -> bool + Send),
 ) -> Result<()> {
     if UP.get().is_none() {
-        let read = read_parquet_table(path, &mut Here { take });
+        let read = read_parquet_table(path, texts, &mut Here { take });
         return match read {
             Err(DataError::Io { file, .. }) if file == ENOUGH => Ok(()),
             read => Ok(read?),
         };
     }
-    let mut child = Child::start(MARKER, &[OsString::from(TABLE), path.into()])?;
+    let mut words = vec![OsString::from(TABLE), path.into()];
+    words.extend(texts.iter().map(OsString::from));
+    let mut child = Child::start(MARKER, &words)?;
     let (mut bytes, mut wrong, mut ended) = (0, None, false);
     let read = child.read(progress, |pipe| -> io::Result<()> {
         for line in BufReader::new(pipe).lines() {
@@ -154,11 +157,11 @@ impl TableReceiver for Here<'_> {
 }
 
 /// In the child: reads what the parent asks for, and sends it.
-pub(super) fn send_table(path: &Path, limits: Limits) -> io::Result<()> {
+pub(super) fn send_table(path: &Path, texts: &[String], limits: Limits) -> io::Result<()> {
     let length = metadata(path).map_or(0, |file| file.len());
     limits.set(seconds(length), data_memory(length, Size::DATA.0))?;
     let mut sender = Sender { to: BufWriter::new(io::stdout()), limits, length };
-    match read_parquet_table(path, &mut sender) {
+    match read_parquet_table(path, texts, &mut sender) {
         Ok(()) => sender.send(&Line::End)?,
         Err(DataError::Io { file, source }) if [PIPE, LIMITS].contains(&file.as_str()) => {
             return Err(io::Error::new(source.kind(), format!("{file}: {source}")));

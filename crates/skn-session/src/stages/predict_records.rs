@@ -131,7 +131,7 @@ impl Form {
     /// In a thread of its own: reads records until their end, or until nobody wants more.
     pub(super) fn read(self, records: Records, progress: &dyn Progress, send: &SyncSender<Came>) {
         let read = match (records, self.format) {
-            (Records::File(path), RecordFormat::Parquet) => read_table(&path, progress, send),
+            (Records::File(path), RecordFormat::Parquet) => read_table(&path, &self.columns, progress, send),
             (Records::File(path), _) => open(&path).map(|file| self.read_stream(file, send)),
             (Records::Stream(_, stream), _) => {
                 self.read_stream(stream, send);
@@ -173,9 +173,9 @@ impl Read for Counted {
     }
 }
 
-fn read_table(path: &Path, progress: &dyn Progress, send: &SyncSender<Came>) -> Result<()> {
+fn read_table(path: &Path, texts: &[String], progress: &dyn Progress, send: &SyncSender<Came>) -> Result<()> {
     let (mut columns, mut row): (Arc<[String]>, u64) = (Vec::new().into(), 0);
-    fence::read_table(path, progress, &mut |part| match part {
+    fence::read_table(path, texts, progress, &mut |part| match part {
         Part::Columns(names) => {
             columns = names.into();
             true
