@@ -177,7 +177,9 @@ impl Groups {
         let files = self.0.iter().flatten().map(|counts| counts.performance.file());
         for file in files.filter(|_| self.0.len() > 1 || self.0[0].len() > 1) {
             match known.entry(hash_file(file)?) {
-                Entry::Vacant(place) => drop(place.insert(file)),
+                Entry::Vacant(place) => {
+                    place.insert(file);
+                }
                 Entry::Occupied(place) => tracing::warn!(
                     "{}: the same counts as {}: they count twice, and are no other seed and no other sub-task",
                     file.display(),
