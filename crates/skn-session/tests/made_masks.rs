@@ -7,9 +7,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use skn_artifact::{Array, PerturbationResult, SkillConfig, TensorBundle, TensorFile, read_json};
+use skn_probing::Ranking;
 use skn_select::Mask;
-use skn_session::options::{Compute, EditChoice, Perturb, Probe, Prune, Select, Subject, Train};
+use skn_session::options::{Compute, EditChoice, Fold, Perturb, Probe, Prune, Select, Subject, Train};
 use skn_session::{ErrorKind, ProbeType, Session};
+
+use crate::warnings::warned;
 
 /// 24 rows in each of train, dev and test of some words.
 fn data(folder: &Path) {
@@ -72,6 +75,83 @@ fn forms(folder: &Path, mask: &Mask) -> Vec<PathBuf> {
         path
     };
     files.into_iter().map(write).collect()
+}
+
+#[test]
+fn averages_of_maxima_are_no_means() {
+    let (session, folder) = (Session::new(Compute::default()).unwrap(), tempfile::tempdir().unwrap());
+    let (_, run, _) = run(&session, folder.path());
+    session.probe(&Probe::of(&run, &[ProbeType::AccMean, ProbeType::AccMax])).unwrap();
+    let (task, mask) = (run.join("sentiment"), run.join("info/sentiment/0.1"));
+    let [of_prompt, means, maxima] =
+        ["train_avg", "train_mean_avg", "train_max_avg"].map(|name| task.join(name));
+    let perturb = |averages: &Path| {
+        let edit = EditChoice::Mean { averages: averages.into() };
+        let mut perturb = Perturb::of(&run, vec![mask.clone()], edit);
+        (perturb.controls, perturb.overwrite) = (0, true);
+        session.perturb(&perturb).map(drop)
+    };
+    let prune = |averages: &Path, of_text: &Path| {
+        let mut prune = Prune::of(&run, &mask, averages, folder.path().join("pruned"));
+        (prune.fold, prune.text_averages, prune.overwrite) =
+            (Fold::PerPositionGroup, Some(of_text.into()), true);
+        session.prune(&prune).map(drop)
+    };
+    for refused in [perturb(&maxima), prune(&maxima, &means), prune(&of_prompt, &maxima)] {
+        let error = refused.unwrap_err();
+        let (message, parts) =
+            (error.to_string(), ["train_max_avg.safetensors: metadata skn.kind", "found train_max_avg"]);
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        assert_eq!(error.kind(), ErrorKind::Input);
+    }
+    assert!(!folder.path().join("pruned").exists(), "nothing is left behind");
+    perturb(&means).unwrap();
+    prune(&of_prompt, &means).unwrap();
+}
+
+#[test]
+fn a_result_says_what_ranked_its_mask() {
+    let (session, folder) = (Session::new(Compute::default()).unwrap(), tempfile::tempdir().unwrap());
+    let (_, run, _) = run(&session, folder.path());
+    let counts = run.join("sentiment/dev_perf");
+    let mut probe = Probe::of(&run, &[ProbeType::Acc]);
+    (probe.rank, probe.overwrite) = (vec![Ranking::Random], true);
+    session.probe(&probe).unwrap();
+    let select = |name: &str, change: &dyn Fn(&mut Select)| {
+        let mut select = Select::new(&counts, folder.path().join(name));
+        select.shares = vec!["0.1".parse().unwrap()];
+        change(&mut select);
+        session.select(&select).unwrap();
+        folder.path().join(name).join("info/sentiment/0.1")
+    };
+    let masks = vec![
+        select("best", &|_| {}),
+        select("worst", &|select| select.lowest = true),
+        select("chance", &|select| select.ranking = Some(run.join("sentiment/rank/random"))),
+    ];
+    // As an experiment does it: a task of its own.
+    select("other", &|select| (select.lowest, select.task) = (true, Some("sentiment-lowest".into())));
+    let other = folder.path().join("other/info/sentiment-lowest/0.1");
+    let mut perturb = Perturb::of(&run, [masks, vec![other]].concat(), EditChoice::Zero);
+    perturb.controls = 1;
+    let (found, told) = warned(|| session.perturb(&perturb).unwrap());
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (text, by) in told.iter().zip([
+        "worst/info/sentiment/0.1.safetensors: ranked by accuracy, lowest first, and",
+        "chance/info/sentiment/0.1.safetensors: ranked by random, and",
+    ]) {
+        assert!(
+            text.contains(by) && text.contains("best/info/sentiment/0.1.safetensors by accuracy: "),
+            "{text}"
+        );
+    }
+    let expected = [(None, false), (None, true), (Some("random"), false), (None, true)];
+    for results in [&found.skill, &found.random] {
+        let said: Vec<_> = results.iter().map(|one| (one.ranking.as_deref(), one.lowest)).collect();
+        assert_eq!(said, expected);
+    }
+    let written: Vec<PerturbationResult> = read_json(&run.join("mask_perf.json")).unwrap();
+    assert_eq!((written[1].lowest, written[2].ranking.as_deref()), (true, Some("random")));
 }
 
 #[test]

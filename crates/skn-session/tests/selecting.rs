@@ -14,6 +14,8 @@ use skn_select::{Aggregate, ScoreRule};
 use skn_session::options::{Compute, Select};
 use skn_session::{ErrorKind, Selected, Session, SessionError};
 
+use crate::warnings::warned;
+
 const TASK: &str = "reviews";
 const NEURONS: usize = 4;
 const TEXTS: usize = 12;
@@ -214,6 +216,99 @@ fn what_lies_beside_counts_is_of_the_same_seed_and_precision() {
     refused(run, |_| {}, &["dev_fire", "skn.dtype: expected none as in", "found bf16"]);
     fire_bits(&place(run, "dev_fire"), 2, &[(key::SEED, "1")]);
     select(run, |_| {}).unwrap();
+}
+
+/// Warnings but those that no run lists the files of these tests.
+fn of_choice(mut told: Vec<String>) -> Vec<String> {
+    told.retain(|text| !text.contains("no run lists it"));
+    told
+}
+
+#[test]
+fn choosing_on_test_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let [dev, test] = ["dev_perf", "test_perf"].map(|name| place(run, name));
+    counts(&dev, 2, &[(key::SPLIT, "dev"), (key::SEED, "1")]);
+    counts(&test, 2, &[(key::SPLIT, "test"), (key::SEED, "1")]);
+    let of = |files: &[&[&PathBuf]]| {
+        let counts = files.iter().map(|group| group.iter().copied().cloned().collect()).collect();
+        let (selected, told) = warned(|| select(run, |select| select.counts = counts).unwrap());
+        let told: Vec<String> = of_choice(told)
+            .into_iter()
+            .map(|text| text.split(": ").take(2).collect::<Vec<_>>().join(": "))
+            .collect();
+        (selected.split, told)
+    };
+    let of_test = format!("{}: of test", test.display());
+    let twice = format!("{}: the same counts as {}", dev.display(), dev.display());
+    assert_eq!(of(&[&[&dev]]), (None, vec![]));
+    assert_eq!(of(&[&[&test]]), (Some("test".into()), vec![of_test.clone()]));
+    assert_eq!(of(&[&[&dev], &[&test]]), (None, vec![of_test]), "sub-tasks of both");
+    assert_eq!(of(&[&[&dev, &dev]]), (None, vec![twice.clone()]), "as two seeds");
+    assert_eq!(of(&[&[&dev], &[&dev]]), (None, vec![twice]), "as two sub-tasks");
+    // The areas of test are a ranking too.
+    let scores = run.join("scores.safetensors");
+    ranking(&scores, &[(key::SPLIT, "test")]);
+    let of_ranking =
+        |select: &mut Select| (select.counts, select.ranking) = (Vec::new(), Some(scores.clone()));
+    let (selected, told) = warned(|| select(run, of_ranking).unwrap());
+    assert_eq!(selected.split.as_deref(), Some("test"));
+    let told = of_choice(told);
+    assert!(told.len() == 1 && told[0].contains("scores.safetensors: of test"), "{told:?}");
+}
+
+#[test]
+fn masks_of_the_worst_neurons_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    counts(&place(run, "dev_perf"), 2, &[]);
+    let of = |lowest: bool| {
+        let fdr = Some("0.9".parse().unwrap());
+        let selected = select(run, |select| (select.lowest, select.fdr) = (lowest, fdr)).unwrap();
+        let said = ["0.5", "fdr-0.9"].map(|name| {
+            let mask = TensorFile::read(&run.join(file::mask(TASK, name))).unwrap();
+            mask.metadata().get(key::ORDER).cloned()
+        });
+        (selected.lowest, said)
+    };
+    assert_eq!(of(false), (false, [None, None]));
+    assert_eq!(of(true), (true, [Some("lowest".into()), None]), "discoveries are the best ones whatever");
+}
+
+#[test]
+fn masks_of_another_ranking_that_stay_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    counts(&place(run, "dev_perf"), 2, &[]);
+    let scores = run.join("scores.safetensors");
+    ranking(&scores, &[]);
+    let of = |shares: &[&str], change: &dyn Fn(&mut Select)| {
+        let shares = shares.iter().map(|share| share.parse().unwrap()).collect();
+        let select = |select: &mut Select| {
+            (select.shares, select.fdr) = (shares, None);
+            change(select);
+        };
+        of_choice(warned(|| super::selecting::select(run, select).unwrap()).1)
+    };
+    let lowest = |select: &mut Select| select.lowest = true;
+    let made = |select: &mut Select| (select.counts, select.ranking) = (Vec::new(), Some(scores.clone()));
+    assert_eq!(of(&["0.25", "0.5", "0.75"], &|_| {}), Vec::<String>::new());
+    assert_eq!(of(&["0.5"], &|_| {}), Vec::<String>::new(), "of one ranking");
+    let told = of(&["0.5"], &lowest);
+    let [text] = &told[..] else { panic!("{told:?}") };
+    let names = "info/reviews/0.25.safetensors, info/reviews/0.75.safetensors: of an earlier call and ranked by accuracy, beside";
+    assert!(text.starts_with(names) && text.contains("by accuracy, lowest first;"), "{text}");
+    let told = of(&["0.75"], &made);
+    let parts = [
+        "0.25.safetensors: of an earlier call and ranked by accuracy, beside",
+        "0.5.safetensors: of an earlier call and ranked by accuracy, lowest first, beside",
+    ];
+    assert_eq!(told.len(), 2, "{told:?}");
+    told.iter().zip(parts).for_each(|(text, part)| {
+        assert!(text.contains(part) && text.contains("ranked by scores;"), "{text}");
+    });
+    assert_eq!(of(&["0.25", "0.5", "0.75"], &made), Vec::<String>::new(), "none stays");
 }
 
 #[test]

@@ -14,11 +14,14 @@ use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::stages::mask_file::is_list;
-use crate::stages::selected::{SAME_NEURON, Selected, check_task, difference, remove_discoveries};
+use crate::stages::ranked::tell_others;
+use crate::stages::selected::{
+    SAME_NEURON, Selected, check_task, difference, other_split, ranked_by, remove_discoveries,
+};
 
 /// Masks of the shares by a ranking; of a file that marks neurons, one with its name.
 pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Result<Selected> {
-    let OfModel { path, counts, metadata, widths } = of_model(options, ranking)?;
+    let OfModel { path, counts, split, metadata, widths } = of_model(options, ranking)?;
     let made = MadeRanking::read(&path, &widths)?;
     if made.is_mask() && options.shares != Share::series() {
         return Err(SessionError::usage(format!(
@@ -43,7 +46,7 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
     let name = |share: &Option<Share>| share.map_or_else(|| stem.clone(), |share| share.to_string());
     let masks: Vec<String> = shares.iter().map(|share| file::mask(&task, &name(share))).collect();
     writer.check_free(&masks)?;
-    let mut neurons = BTreeMap::new();
+    let (mut neurons, mut ranked) = (BTreeMap::new(), None);
     for (share, file) in shares.iter().zip(&masks) {
         let mask = made.mask(share.unwrap_or(Share::of_percent(0)))?;
         let mut metadata = metadata.clone();
@@ -57,8 +60,10 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
         }
         metadata.extend(key::widths(&widths).map(|widths| (key::WIDTHS.to_owned(), widths)));
         writer.tensors(file, &mask.to_bundle(&metadata)?)?;
+        ranked = ranked_by(&metadata);
         neurons.insert(name(share), mask.neurons().iter().map(Vec::len).collect());
     }
+    tell_others(&writer, &task, &masks, ranked)?;
     // They are of other masks.
     writer.remove_listed([file::neurons(&task), file::evidence(&task)])?;
     // Marks of another's discoveries may have the name of one of these.
@@ -75,6 +80,8 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
         classes: None,
         aggregate: options.aggregate.name(),
         score: "ranking",
+        split,
+        lowest: false,
         neurons,
         best: Vec::new(),
         table: Vec::new(),
@@ -87,6 +94,8 @@ struct OfModel {
     path: PathBuf,
     /// The file of counts beside it.
     counts: Option<PathBuf>,
+    /// The split that it was made of, if it says another than dev.
+    split: Option<String>,
     /// What is known of the model.
     metadata: BTreeMap<String, String>,
     /// How many neurons each of its layers has.
@@ -135,10 +144,12 @@ fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
         provenance::check_whole(&file)?;
         let widths = Performance::read(&file)?.widths().to_vec();
         let mut metadata = of_model_alone(file.metadata());
+        let mut split = None;
         if !is_list {
             let read = TensorFile::open(&path)?;
             provenance::check_whole(&read)?;
             let of_ranking = read.metadata();
+            split = other_split((&path, of_ranking)).map(str::to_owned);
             if [file.metadata(), of_ranking].iter().all(|said| said.contains_key(key::MODEL))
                 && let Some(wrong) = difference(&SAME_NEURON, (&counts, file.metadata()), (&path, of_ranking))
             {
@@ -151,7 +162,7 @@ fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
             let carried = of_model_alone(of_ranking).into_iter().filter(|(key, _)| key != key::TASK);
             metadata.extend(carried);
         }
-        return Ok(OfModel { path, counts: Some(counts), metadata, widths });
+        return Ok(OfModel { path, counts: Some(counts), split, metadata, widths });
     }
     if is_list {
         return Err(SessionError::usage(format!(
@@ -183,7 +194,8 @@ fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
             key::WIDTHS
         )));
     }
-    Ok(OfModel { path, counts: None, metadata: of_model_alone(file.metadata()), widths })
+    let split = other_split((&path, file.metadata())).map(str::to_owned);
+    Ok(OfModel { path, counts: None, split, metadata: of_model_alone(file.metadata()), widths })
 }
 
 /// What a file says of the model and the task, and nothing of texts.

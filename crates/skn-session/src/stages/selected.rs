@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use skn_artifact::names::{file, key};
+use skn_artifact::names::{file, key, rank};
 use skn_artifact::{NeuronRecord, RunRecord};
 
 use crate::error::{Result, SessionError};
+use crate::options::Split;
 use crate::run_writer::RunWriter;
 
 /// What was selected.
@@ -30,6 +31,12 @@ pub struct Selected {
     pub aggregate: &'static str,
     /// What neurons were scored by: accuracy, balanced (accuracy) or auc; ranking, of one that was made elsewhere.
     pub score: &'static str,
+    /// The split that the neurons were chosen on, where it is another than dev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Whether the masks mark the worst neurons of each layer instead of the best.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lowest: bool,
     /// Neurons marked in each layer, by share.
     pub neurons: BTreeMap<String, Vec<usize>>,
     /// The best neurons of the model: layer, index, score.
@@ -64,6 +71,27 @@ pub(super) fn difference(keys: &[&str], first: Said<'_>, other: Said<'_>) -> Opt
             )
         })
     })
+}
+
+/// The split that a file's numbers are of, if it says another than dev. That is warned of: what neurons were chosen on says nothing
+/// of other texts.
+pub(super) fn other_split(said: Said<'_>) -> Option<&str> {
+    let split = said.1.get(key::SPLIT).map(String::as_str).filter(|split| *split != Split::Dev.name())?;
+    tracing::warn!(
+        "{}: of {split}: neurons that are chosen on {split} can't be judged by it; take the file of dev to choose",
+        said.0.display()
+    );
+    Some(split)
+}
+
+/// What ranked the neurons of a mask of a share, in words; nothing of marks, of a rate of false discoveries, and of an older version's,
+/// which don't say.
+pub(super) fn ranked_by(metadata: &BTreeMap<String, String>) -> Option<String> {
+    metadata.get(key::SHARE)?;
+    let by = metadata.get(rank::RANKING).or_else(|| metadata.get(key::SCORE))?;
+    let order = metadata.get(key::ORDER).map_or_else(String::new, |order| format!(", {order} first"));
+    let class = metadata.get(key::CLASS).map_or_else(String::new, |class| format!(", for class {class}"));
+    Some(format!("{by}{order}{class}"))
 }
 
 /// Takes away the masks of rates of false discoveries that stages of the run made for a task, but for the one that is `made`
