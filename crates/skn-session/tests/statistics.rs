@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in their helpers")]
 
-use std::fmt::Debug;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use skn_artifact::names::key;
 use skn_artifact::{
@@ -20,8 +18,8 @@ use skn_session::Session;
 use skn_session::options::{
     Compute, DrawReport, Merge, NeuronChoice, Probe, Select, Shard, Split, Subject, Tuned,
 };
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
+
+use crate::warnings::warned;
 
 /// Rankings that merge: all but those that go back through the model, which do too and take longer.
 const RANKINGS: [Ranking; 7] = [
@@ -324,43 +322,6 @@ fn shards_of_other_numbers_are_not_merged() {
     assert!(!of_classes.metadata().contains_key("skn.metric_sha256"));
 }
 
-/// Keeps what is warned of.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut Message(&mut self.0.lock().unwrap()));
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-/// The text of a warning.
-struct Message<'a>(&'a mut Vec<String>);
-
-impl Visit for Message<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.0.push(format!("{value:?}"));
-        }
-    }
-}
-
 #[test]
 fn what_is_not_asked_for_again_goes() {
     let (session, folder) = (session(), tempfile::tempdir().unwrap());
@@ -372,14 +333,18 @@ fn what_is_not_asked_for_again_goes() {
     assert!(message.contains("exists") && message.contains("option `overwrite`"), "{message}");
     let mut second = probe(run);
     (second.fire_bits, second.rank, second.overwrite) = (false, vec![Ranking::Auc], true);
-    let warnings = Warnings::default();
-    tracing::subscriber::with_default(warnings.clone(), || session.probe(&second).unwrap());
+    let (_, warned) = warned(|| session.probe(&second).unwrap());
     for name in ["dev_fire", "dev_last_fire"] {
-        let warned = warnings.0.lock().unwrap();
         let goes = format!("sentiment/{name}.safetensors: goes");
         let of_bits = |text: &&String| text.starts_with(&goes) && text.contains("option `fire_bits`");
         assert_eq!(warned.iter().filter(of_bits).count(), 1, "{name}: {warned:?}");
     }
+    let of_rankings: Vec<&String> = warned.iter().filter(|text| text.contains("/rank/")).collect();
+    let [goes] = of_rankings[..] else { panic!("{warned:?}") };
+    assert!(
+        goes.starts_with("sentiment/rank/predictivity.safetensors: goes") && !goes.contains("rank/auc"),
+        "{goes}"
+    );
     let there: Vec<bool> = ["dev_fire", "dev_last_fire", "rank/predictivity", "rank/auc"]
         .iter()
         .map(|name| path(run, name).exists())
@@ -416,7 +381,10 @@ fn rankings_go_with_the_counts_whichever_probe_made_them() {
     // An entry of its own, which ranks by something else.
     (other.probe_type, other.pos) = (vec![skn_session::ProbeType::Acc], vec![]);
     other.rank = vec![Ranking::Lape];
-    session.probe(&other).unwrap();
+    let (_, warned) = warned(|| session.probe(&other).unwrap());
+    let named = ["auc.safetensors", "auc_test.safetensors", "comparison.json", "random.safetensors"];
+    let named = named.map(|name| format!("sentiment/rank/{name}")).join(", ");
+    assert!(warned.iter().any(|text| text.starts_with(&format!("{named}: goes"))), "{warned:?}");
     assert_eq!(there(), ([false, false, true], false));
     (other.splits, other.rank) = (vec![Split::Train], Vec::new());
     session.probe(&other).unwrap();

@@ -8,4 +8,5 @@ mod selecting;
 mod service;
 mod statistics;
 mod top_texts;
+mod warnings;
 mod written_prompt;

@@ -100,8 +100,6 @@ impl Session {
         let top_of = probing.top.as_ref().map(|(pool, _)| *pool);
         let made = outputs(options, task, &probing.neurons, top_of);
         writer.check_free(&made)?;
-        let rankings = format!("{task}/{}/", rank::FOLDER);
-        writer.remove_former(&made, |name| name.starts_with(&rankings))?;
         let record = RunRecord::read(&folder)?;
         let fires = outdated_fires(options, task, &record);
         for name in &fires {
@@ -118,9 +116,15 @@ impl Session {
             );
         }
         writer.remove_listed(tops)?;
-        if options.pools().next().is_some() && (options.passes(Split::Train) || options.passes(Split::Dev)) {
-            writer.remove_listed(rankings_but(&record, task, &made))?;
+        let rankings = outdated_rankings(options, task, &entry, &record, &made);
+        if !rankings.is_empty() {
+            let names = rankings.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                "{names}: goes, as this probe replaces what it was made with; option `rank` makes rankings again, option `compare` \
+                 their comparison, option `out` RUN keeps the old ones"
+            );
         }
+        writer.remove_listed(rankings)?;
         probing.setup.keep_split(&mut writer, false)?;
         // While texts are in memory the weights need not be.
         probing.tokenise()?;
@@ -257,6 +261,24 @@ fn outdated_fires(options: &Probe, task: &str, record: &RunRecord) -> Vec<String
     }
     let names = options.fire_pools().map(|pool| format!("{task}/{}", fire_file(pool)));
     names.filter(|name| record.stages.values().any(|stage| stage.outputs.contains_key(name))).collect()
+}
+
+/// The rankings of a run and what compared them that go: where averages or counts of dev are replaced all that are not made now, else
+/// those that an earlier call of this stage made and this one does not.
+fn outdated_rankings(
+    options: &Probe,
+    task: &str,
+    entry: &str,
+    record: &RunRecord,
+    made: &[String],
+) -> BTreeSet<String> {
+    let replaces = options.passes(Split::Train) || options.passes(Split::Dev);
+    if options.pools().next().is_some() && replaces {
+        return rankings_but(record, task, made).into_iter().collect();
+    }
+    let rankings = format!("{task}/{}/", rank::FOLDER);
+    let former = record.stages.get(entry).into_iter().flat_map(|stage| stage.outputs.keys());
+    former.filter(|name| name.starts_with(&rankings) && !made.contains(name)).cloned().collect()
 }
 
 /// The rankings of a run and what compared them, whichever stage made them, but those that are made now: they would be taken for
