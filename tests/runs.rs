@@ -429,11 +429,12 @@ fn what_was_read_is_noted() {
     assert_eq!(*config, skn_artifact::hash_file(&case.path("run/prune/best/skn.json")).unwrap());
     let prune = "skn-prune --resume_from run --info_path run/info/sentiment/0.3 --ths_path run/sentiment/train_avg --threads 1";
     case.ok(&format!("{prune} --fold per-position-group --out beside"));
+    case.ok("skn-probe -p --resume_from run --probe_type acc_last --splits train --threads 1 --out run");
     case.ok(&format!(
-        "{prune} --fold per-position-group --text_ths_path run/sentiment/train_max_avg --out named"
+        "{prune} --fold per-position-group --text_ths_path run/sentiment/train_last_avg --out named"
     ));
     has("beside", "prune", &[average, "sentiment/train_mean_avg.safetensors"]);
-    has("named", "prune", &[average, "sentiment/train_max_avg.safetensors"]);
+    has("named", "prune", &[average, "sentiment/train_last_avg.safetensors"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use skn_artifact::{Array, PerturbationResult, SkillConfig, TensorBundle, TensorFile, read_json};
 use skn_select::Mask;
-use skn_session::options::{Compute, EditChoice, Perturb, Probe, Prune, Select, Subject, Train};
+use skn_session::options::{Compute, EditChoice, Fold, Perturb, Probe, Prune, Select, Subject, Train};
 use skn_session::{ErrorKind, ProbeType, Session};
 
 /// 24 rows in each of train, dev and test of some words.
@@ -72,6 +72,38 @@ fn forms(folder: &Path, mask: &Mask) -> Vec<PathBuf> {
         path
     };
     files.into_iter().map(write).collect()
+}
+
+#[test]
+fn averages_of_maxima_are_no_means() {
+    let (session, folder) = (Session::new(Compute::default()).unwrap(), tempfile::tempdir().unwrap());
+    let (_, run, _) = run(&session, folder.path());
+    session.probe(&Probe::of(&run, &[ProbeType::AccMean, ProbeType::AccMax])).unwrap();
+    let (task, mask) = (run.join("sentiment"), run.join("info/sentiment/0.1"));
+    let [of_prompt, means, maxima] =
+        ["train_avg", "train_mean_avg", "train_max_avg"].map(|name| task.join(name));
+    let perturb = |averages: &Path| {
+        let edit = EditChoice::Mean { averages: averages.into() };
+        let mut perturb = Perturb::of(&run, vec![mask.clone()], edit);
+        (perturb.controls, perturb.overwrite) = (0, true);
+        session.perturb(&perturb).map(drop)
+    };
+    let prune = |averages: &Path, of_text: &Path| {
+        let mut prune = Prune::of(&run, &mask, averages, folder.path().join("pruned"));
+        (prune.fold, prune.text_averages, prune.overwrite) =
+            (Fold::PerPositionGroup, Some(of_text.into()), true);
+        session.prune(&prune).map(drop)
+    };
+    for refused in [perturb(&maxima), prune(&maxima, &means), prune(&of_prompt, &maxima)] {
+        let error = refused.unwrap_err();
+        let (message, parts) =
+            (error.to_string(), ["train_max_avg.safetensors: metadata skn.kind", "found train_max_avg"]);
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        assert_eq!(error.kind(), ErrorKind::Input);
+    }
+    assert!(!folder.path().join("pruned").exists(), "nothing is left behind");
+    perturb(&means).unwrap();
+    prune(&of_prompt, &means).unwrap();
 }
 
 #[test]

@@ -18,7 +18,7 @@ const VARIANCE: &str = "variance";
 /// told: they are not the means of what this model does.
 ///
 /// # Errors
-/// If the file is missing or not of the model's shape.
+/// If the file is missing or not of the model's shape, or its averages are not of activations.
 pub(super) fn means(path: &Path, base: &Base<'_>, tuning: &Tuning) -> Result<Vec<Vec<f32>>> {
     of_neurons(path, kind::AVERAGE, base, tuning)
 }
@@ -42,6 +42,7 @@ fn of_neurons(path: &Path, tensor: &str, base: &Base<'_>, tuning: &Tuning) -> Re
     let file = TensorFile::read(&path)?;
     provenance::check_whole(&file)?;
     if tensor == kind::AVERAGE {
+        check_kind(&file)?;
         check_averages(&file)?;
     }
     if tensor == VARIANCE && !file.contains(tensor) {
@@ -83,4 +84,22 @@ fn of_neurons(path: &Path, tensor: &str, base: &Base<'_>, tuning: &Tuning) -> Re
         tracing::warn!("{}: `{tensor}` of other tuned parameters than these ({now})", path.display());
     }
     Ok(mean_over_positions(&values, &shape)?)
+}
+
+/// Refuses averages of each text's largest activation: they are above every neuron's mean.
+///
+/// # Errors
+/// If the file says that it has these.
+fn check_kind(file: &TensorFile) -> Result<()> {
+    match file.metadata().get(key::KIND) {
+        Some(found) if found == kind::MAX_AVERAGE => Err(SessionError::input(format!(
+            "{}: metadata {}: expected averages of activations, {}, {} or {}, found {found}, those of each text's largest activation",
+            file.path().display(),
+            key::KIND,
+            kind::AVERAGE,
+            kind::MEAN_AVERAGE,
+            kind::LAST_AVERAGE
+        ))),
+        _ => Ok(()),
+    }
 }
