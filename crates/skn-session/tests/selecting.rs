@@ -14,6 +14,8 @@ use skn_select::{Aggregate, ScoreRule};
 use skn_session::options::{Compute, Select};
 use skn_session::{ErrorKind, Selected, Session, SessionError};
 
+use crate::warnings::warned;
+
 const TASK: &str = "reviews";
 const NEURONS: usize = 4;
 const TEXTS: usize = 12;
@@ -214,6 +216,46 @@ fn what_lies_beside_counts_is_of_the_same_seed_and_precision() {
     refused(run, |_| {}, &["dev_fire", "skn.dtype: expected none as in", "found bf16"]);
     fire_bits(&place(run, "dev_fire"), 2, &[(key::SEED, "1")]);
     select(run, |_| {}).unwrap();
+}
+
+/// Warnings but those that no run lists the files of these tests.
+fn of_choice(mut told: Vec<String>) -> Vec<String> {
+    told.retain(|text| !text.contains("no run lists it"));
+    told
+}
+
+#[test]
+fn choosing_on_test_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let [dev, test] = ["dev_perf", "test_perf"].map(|name| place(run, name));
+    counts(&dev, 2, &[(key::SPLIT, "dev"), (key::SEED, "1")]);
+    counts(&test, 2, &[(key::SPLIT, "test"), (key::SEED, "1")]);
+    let of = |files: &[&[&PathBuf]]| {
+        let counts = files.iter().map(|group| group.iter().copied().cloned().collect()).collect();
+        let (selected, told) = warned(|| select(run, |select| select.counts = counts).unwrap());
+        let told: Vec<String> = of_choice(told)
+            .into_iter()
+            .map(|text| text.split(": ").take(2).collect::<Vec<_>>().join(": "))
+            .collect();
+        (selected.split, told)
+    };
+    let of_test = format!("{}: of test", test.display());
+    let twice = format!("{}: the same counts as {}", dev.display(), dev.display());
+    assert_eq!(of(&[&[&dev]]), (None, vec![]));
+    assert_eq!(of(&[&[&test]]), (Some("test".into()), vec![of_test.clone()]));
+    assert_eq!(of(&[&[&dev], &[&test]]), (None, vec![of_test]), "sub-tasks of both");
+    assert_eq!(of(&[&[&dev, &dev]]), (None, vec![twice.clone()]), "as two seeds");
+    assert_eq!(of(&[&[&dev], &[&dev]]), (None, vec![twice]), "as two sub-tasks");
+    // The areas of test are a ranking too.
+    let scores = run.join("scores.safetensors");
+    ranking(&scores, &[(key::SPLIT, "test")]);
+    let of_ranking =
+        |select: &mut Select| (select.counts, select.ranking) = (Vec::new(), Some(scores.clone()));
+    let (selected, told) = warned(|| select(run, of_ranking).unwrap());
+    assert_eq!(selected.split.as_deref(), Some("test"));
+    let told = of_choice(told);
+    assert!(told.len() == 1 && told[0].contains("scores.safetensors: of test"), "{told:?}");
 }
 
 #[test]

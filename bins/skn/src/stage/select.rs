@@ -170,16 +170,28 @@ impl fmt::Display for Selected {
         }
         // Of several files nothing is known of a neuron but its score.
         if self.0.table.iter().any(|neuron| neuron.dev.is_some()) {
-            write!(f, "\n{}", table(&self.0.table, score))?;
+            write!(f, "\n{}", table(&self.0.table, score, self.0.split.as_deref()))?;
         }
         Ok(())
     }
 }
 
-/// The best neurons, one a line, with the measure that they are scored by.
-fn table(neurons: &[NeuronRecord], measure: &str) -> Table {
-    let heads =
-        ["layer", "index", "position", "class", "measure", "dev", "test", "95 % interval", "p", "q", "p_max"];
+/// The best neurons, one a line, with the measure that they are scored by, and the split that they were chosen on if it is not dev.
+fn table(neurons: &[NeuronRecord], measure: &str, split: Option<&str>) -> Table {
+    let chosen = split.map_or_else(|| "dev".into(), |split| format!("{split}, chosen on"));
+    let heads = [
+        "layer",
+        "index",
+        "position",
+        "class",
+        "measure",
+        &chosen,
+        "test",
+        "95 % interval",
+        "p",
+        "q",
+        "p_max",
+    ];
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(heads);
@@ -254,7 +266,10 @@ mod tests {
             q: Some(0.25),
             p_max: None,
         };
-        let table = table(&[neuron(Some(2), Some(0.875)), neuron(None, None)], "auc").to_string();
+        let neurons = [neuron(Some(2), Some(0.875)), neuron(None, None)];
+        let of_test = table(&neurons, "auc", Some("test")).to_string();
+        assert!(of_test.contains("| test, chosen on |") && !of_test.contains("dev"), "{of_test}");
+        let table = table(&neurons, "auc", None).to_string();
         let lines: Vec<Vec<&str>> =
             table.lines().map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect();
         let of = |name: &str| lines[0].iter().position(|head| *head == name).unwrap();

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 use skn_artifact::names::{file, key, stage};
-use skn_artifact::{TensorFile, resolve};
+use skn_artifact::{TensorFile, hash_file, resolve};
 use skn_counts::{Performance, ScoreRule};
 use skn_select::{Mask, Ranking, Scores, Share};
 
@@ -14,7 +15,9 @@ use crate::session::Session;
 use crate::stages::beside::with_areas;
 use crate::stages::evidence::{Counted, Weighed};
 use crate::stages::select_made;
-use crate::stages::selected::{SAME_NEURON, Selected, check_task, difference, remove_discoveries};
+use crate::stages::selected::{
+    SAME_NEURON, Selected, check_task, difference, other_split, remove_discoveries,
+};
 
 /// How many of the best neurons are told.
 const TOLD: usize = 10;
@@ -36,6 +39,8 @@ impl Session {
             )));
         }
         let groups = Groups::read(options)?;
+        let split = groups.other_split();
+        groups.tell_twice()?;
         let task = groups.task(options)?;
         let score = groups.score(options)?;
         let scores = groups.scores(options, score)?;
@@ -96,6 +101,7 @@ impl Session {
             classes: alone.then(|| groups.first().performance.classes()),
             aggregate: options.aggregate.name(),
             score: score.name(),
+            split,
             neurons,
             best: groups.best(options, &best_first, score)?,
             table: weighed.best(TOLD),
@@ -145,6 +151,36 @@ impl Groups {
             Some(wrong) => Err(SessionError::input(wrong)),
             None => Ok(()),
         }
+    }
+
+    /// The split that all files are of, if they say another than dev; each that does is warned of.
+    fn other_split(&self) -> Option<String> {
+        let of =
+            |counts: &Counts| other_split((counts.performance.file(), &counts.metadata)).map(str::to_owned);
+        let splits: Vec<Option<String>> = self.0.iter().flatten().map(of).collect();
+        splits.first().filter(|first| splits.iter().all(|split| split == *first)).cloned().flatten()
+    }
+
+    /// Says which file is there twice: it counts twice, and is no other seed and no other sub-task.
+    ///
+    /// # Errors
+    /// If one can't be read again.
+    fn tell_twice(&self) -> Result<()> {
+        let mut known = BTreeMap::new();
+        let files = self.0.iter().flatten().map(|counts| counts.performance.file());
+        for file in files.filter(|_| self.0.len() > 1 || self.0[0].len() > 1) {
+            match known.entry(hash_file(file)?) {
+                Entry::Vacant(place) => {
+                    place.insert(file);
+                }
+                Entry::Occupied(place) => tracing::warn!(
+                    "{}: the same counts as {}: they count twice, and are no other seed and no other sub-task",
+                    file.display(),
+                    place.get().display()
+                ),
+            }
+        }
+        Ok(())
     }
 
     fn first(&self) -> &Counts {

@@ -14,11 +14,13 @@ use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::stages::mask_file::is_list;
-use crate::stages::selected::{SAME_NEURON, Selected, check_task, difference, remove_discoveries};
+use crate::stages::selected::{
+    SAME_NEURON, Selected, check_task, difference, other_split, remove_discoveries,
+};
 
 /// Masks of the shares by a ranking; of a file that marks neurons, one with its name.
 pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Result<Selected> {
-    let OfModel { path, counts, metadata, widths } = of_model(options, ranking)?;
+    let OfModel { path, counts, split, metadata, widths } = of_model(options, ranking)?;
     let made = MadeRanking::read(&path, &widths)?;
     if made.is_mask() && options.shares != Share::series() {
         return Err(SessionError::usage(format!(
@@ -75,6 +77,7 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
         classes: None,
         aggregate: options.aggregate.name(),
         score: "ranking",
+        split,
         neurons,
         best: Vec::new(),
         table: Vec::new(),
@@ -87,6 +90,8 @@ struct OfModel {
     path: PathBuf,
     /// The file of counts beside it.
     counts: Option<PathBuf>,
+    /// The split that it was made of, if it says another than dev.
+    split: Option<String>,
     /// What is known of the model.
     metadata: BTreeMap<String, String>,
     /// How many neurons each of its layers has.
@@ -135,10 +140,12 @@ fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
         provenance::check_whole(&file)?;
         let widths = Performance::read(&file)?.widths().to_vec();
         let mut metadata = of_model_alone(file.metadata());
+        let mut split = None;
         if !is_list {
             let read = TensorFile::open(&path)?;
             provenance::check_whole(&read)?;
             let of_ranking = read.metadata();
+            split = other_split((&path, of_ranking)).map(str::to_owned);
             if [file.metadata(), of_ranking].iter().all(|said| said.contains_key(key::MODEL))
                 && let Some(wrong) = difference(&SAME_NEURON, (&counts, file.metadata()), (&path, of_ranking))
             {
@@ -151,7 +158,7 @@ fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
             let carried = of_model_alone(of_ranking).into_iter().filter(|(key, _)| key != key::TASK);
             metadata.extend(carried);
         }
-        return Ok(OfModel { path, counts: Some(counts), metadata, widths });
+        return Ok(OfModel { path, counts: Some(counts), split, metadata, widths });
     }
     if is_list {
         return Err(SessionError::usage(format!(
@@ -183,7 +190,8 @@ fn of_model(options: &Select, ranking: &Path) -> Result<OfModel> {
             key::WIDTHS
         )));
     }
-    Ok(OfModel { path, counts: None, metadata: of_model_alone(file.metadata()), widths })
+    let split = other_split((&path, file.metadata())).map(str::to_owned);
+    Ok(OfModel { path, counts: None, split, metadata: of_model_alone(file.metadata()), widths })
 }
 
 /// What a file says of the model and the task, and nothing of texts.

@@ -8,6 +8,7 @@ use skn_artifact::names::{file, key};
 use skn_artifact::{NeuronRecord, RunRecord};
 
 use crate::error::{Result, SessionError};
+use crate::options::Split;
 use crate::run_writer::RunWriter;
 
 /// What was selected.
@@ -30,6 +31,9 @@ pub struct Selected {
     pub aggregate: &'static str,
     /// What neurons were scored by: accuracy, balanced (accuracy) or auc; ranking, of one that was made elsewhere.
     pub score: &'static str,
+    /// The split that the neurons were chosen on, where it is another than dev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
     /// Neurons marked in each layer, by share.
     pub neurons: BTreeMap<String, Vec<usize>>,
     /// The best neurons of the model: layer, index, score.
@@ -64,6 +68,17 @@ pub(super) fn difference(keys: &[&str], first: Said<'_>, other: Said<'_>) -> Opt
             )
         })
     })
+}
+
+/// The split that a file's numbers are of, if it says another than dev. That is warned of: what neurons were chosen on says nothing
+/// of other texts.
+pub(super) fn other_split(said: Said<'_>) -> Option<&str> {
+    let split = said.1.get(key::SPLIT).map(String::as_str).filter(|split| *split != Split::Dev.name())?;
+    tracing::warn!(
+        "{}: of {split}: neurons that are chosen on {split} can't be judged by it; take the file of dev to choose",
+        said.0.display()
+    );
+    Some(split)
 }
 
 /// Takes away the masks of rates of false discoveries that stages of the run made for a task, but for the one that is `made`
