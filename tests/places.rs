@@ -104,7 +104,10 @@ fn a_prompt_in_front_goes_through_every_stage() {
     for family in ["llama", "gemma2", "gpt2"] {
         let desk = desk(family, TEXT);
         let train = format!("skn-train {MODEL} {TRAIN} --prompt_place front");
-        desk.ok(&format!("{train} --save_to run"));
+        let said = desk.run(&format!("{train} --save_to run"));
+        let next = said.stderr.lines().find_map(|line| line.split_once("next: "));
+        let (_, next) = next.unwrap_or_else(|| panic!("{}", said.stderr));
+        assert!(next.ends_with("skn-probe --resume_from run --probe_type acc_last --out run"), "{next}");
         let config = desk.json("run/best/adapter_config.json");
         assert_eq!(
             (&config["task_type"], &config["num_virtual_tokens"]),

@@ -18,12 +18,16 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// After a training: a probe of it; of one that went on from another run, such as a pruned one, how good its answers are.
-pub(crate) fn after_train(run: &Path, goes_on: bool) -> Vec<String> {
+/// After a training: a probe of it, of the text's last row where the prompt's see nothing of the text; of one that went on from another
+/// run, such as a pruned one, how good its answers are.
+pub(crate) fn after_train(run: &Path, goes_on: bool, has_blind_prompt: bool) -> Vec<String> {
     let run = shown(run);
-    match goes_on {
-        true => words("skn-evaluate", &["--resume_from", &run]),
-        false => words("skn-probe", &["--resume_from", &run, "--out", &run]),
+    match (goes_on, has_blind_prompt) {
+        (true, _) => words("skn-evaluate", &["--resume_from", &run]),
+        (false, false) => words("skn-probe", &["--resume_from", &run, "--out", &run]),
+        (false, true) => {
+            words("skn-probe", &["--resume_from", &run, "--probe_type", "acc_last", "--out", &run])
+        }
     }
 }
 

@@ -163,7 +163,7 @@ impl Stage for Train {
     }
 
     fn next(&self, found: &Trained) -> Option<Vec<String>> {
-        Some(next::after_train(&found.0.run, self.tuned.resume_from.is_some()))
+        Some(next::after_train(&found.0.run, self.tuned.resume_from.is_some(), found.0.has_blind_prompt))
     }
 
     fn run(&self, call: &Call) -> Result<Trained> {

@@ -45,6 +45,9 @@ pub struct Trained {
     pub dev_score: f64,
     /// Whether it ended for lack of a new best.
     pub early: bool,
+    /// Whether the rows of its prompt see nothing of the text: in front of it, in a decoder.
+    #[serde(skip)]
+    pub has_blind_prompt: bool,
 }
 
 impl Session {
@@ -235,5 +238,6 @@ fn trained(setup: &Setup<'_>, model: &LanguageModel, run: &TrainRun, outcome: &O
         metric: setup.base.task.metric.name(),
         dev_score: outcome.best_score,
         early: outcome.stopped == Stopped::EarlyStop,
+        has_blind_prompt: model.layout().has_blind_prompt(),
     }
 }
