@@ -58,6 +58,10 @@ pub mod key {
     pub const UNRANKED: &str = "skn.unranked";
     /// See [`UNRANKED`].
     pub const SOME: &str = "some";
+    /// Said of a mask, with the value [`LOWEST`], that marks the worst neurons of each layer instead of the best.
+    pub const ORDER: &str = "skn.order";
+    /// See [`ORDER`].
+    pub const LOWEST: &str = "lowest";
     /// Where a training stands, of a checkpoint.
     pub const STATE: &str = "skn.state";
     /// Hash of a checkpoint's content.

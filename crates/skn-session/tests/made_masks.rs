@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use skn_artifact::{Array, PerturbationResult, SkillConfig, TensorBundle, TensorFile, read_json};
+use skn_probing::Ranking;
 use skn_select::Mask;
 use skn_session::options::{Compute, EditChoice, Fold, Perturb, Probe, Prune, Select, Subject, Train};
 use skn_session::{ErrorKind, ProbeType, Session};
@@ -104,6 +105,38 @@ fn averages_of_maxima_are_no_means() {
     assert!(!folder.path().join("pruned").exists(), "nothing is left behind");
     perturb(&means).unwrap();
     prune(&of_prompt, &means).unwrap();
+}
+
+#[test]
+fn a_result_says_what_ranked_its_mask() {
+    let (session, folder) = (Session::new(Compute::default()).unwrap(), tempfile::tempdir().unwrap());
+    let (_, run, _) = run(&session, folder.path());
+    let counts = run.join("sentiment/dev_perf");
+    let mut probe = Probe::of(&run, &[ProbeType::Acc]);
+    (probe.rank, probe.overwrite) = (vec![Ranking::Random], true);
+    session.probe(&probe).unwrap();
+    let select = |name: &str, change: &dyn Fn(&mut Select)| {
+        let mut select = Select::new(&counts, folder.path().join(name));
+        select.shares = vec!["0.1".parse().unwrap()];
+        change(&mut select);
+        session.select(&select).unwrap();
+        folder.path().join(name).join("info/sentiment/0.1")
+    };
+    let masks = vec![
+        select("best", &|_| {}),
+        select("worst", &|select| select.lowest = true),
+        select("chance", &|select| select.ranking = Some(run.join("sentiment/rank/random"))),
+    ];
+    let mut perturb = Perturb::of(&run, masks, EditChoice::Zero);
+    perturb.controls = 1;
+    let found = session.perturb(&perturb).unwrap();
+    let expected = [(None, false), (None, true), (Some("random"), false)];
+    for results in [&found.skill, &found.random] {
+        let said: Vec<_> = results.iter().map(|one| (one.ranking.as_deref(), one.lowest)).collect();
+        assert_eq!(said, expected);
+    }
+    let written: Vec<PerturbationResult> = read_json(&run.join("mask_perf.json")).unwrap();
+    assert_eq!((written[1].lowest, written[2].ranking.as_deref()), (true, Some("random")));
 }
 
 #[test]

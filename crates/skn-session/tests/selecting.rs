@@ -259,6 +259,24 @@ fn choosing_on_test_is_told() {
 }
 
 #[test]
+fn masks_of_the_worst_neurons_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    counts(&place(run, "dev_perf"), 2, &[]);
+    let of = |lowest: bool| {
+        let fdr = Some("0.9".parse().unwrap());
+        let selected = select(run, |select| (select.lowest, select.fdr) = (lowest, fdr)).unwrap();
+        let said = ["0.5", "fdr-0.9"].map(|name| {
+            let mask = TensorFile::read(&run.join(file::mask(TASK, name))).unwrap();
+            mask.metadata().get(key::ORDER).cloned()
+        });
+        (selected.lowest, said)
+    };
+    assert_eq!(of(false), (false, [None, None]));
+    assert_eq!(of(true), (true, [Some("lowest".into()), None]), "discoveries are the best ones whatever");
+}
+
+#[test]
 fn labels_are_not_shuffled_for_one_class() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();

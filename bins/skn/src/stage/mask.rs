@@ -195,7 +195,7 @@ impl fmt::Display for Masked {
         for (place, result) in skill.iter().enumerate() {
             let PerturbationResult { task, metric, unperturbed, neurons, .. } = result;
             write!(f, "{}{task}: {metric} {unperturbed:.4} on test;", if place > 0 { "\n" } else { "" })?;
-            write!(f, " {} on the {} ({})", edit(result), which(&result.mask), places(neurons))?;
+            write!(f, " {} on the {} ({})", edit(result), which(result), places(neurons))?;
             write!(f, ": {}", with_interval(result.mean, result.interval))?;
             if let Some(random) = random.get(place) {
                 write!(f, "; on as many random ones: {}", with_interval(random.mean, random.interval))?;
@@ -204,15 +204,15 @@ impl fmt::Display for Masked {
             if let Some(matched) = matched.iter().find(|matched| matched.mask_sha256 == result.mask_sha256) {
                 write!(f, "; on random ones that vary as much: ")?;
                 write!(f, "{}", with_interval(matched.mean, matched.interval))?;
-                let ratio = matched
-                    .variance_ratio
-                    .map(|ratio| format!(" (their variance {ratio:.2} times that of the best)"));
+                let ratio = matched.variance_ratio.map(|ratio| {
+                    format!(" (their variance {ratio:.2} times that of the {})", extreme(matched))
+                });
                 write!(f, "{}{}", ratio.unwrap_or_default(), control(matched))?;
             }
         }
         for result in classes {
             let class = result.class.unwrap_or_default();
-            write!(f, "\n{}: {} on the {}", result.task, edit(result), which(&result.mask))?;
+            write!(f, "\n{}: {} on the {}", result.task, edit(result), which(result))?;
             write!(f, " for class {class}: accuracy by class")?;
             for class in 0..result.by_class.as_ref().map_or(0, |found| found.rows.len()) {
                 let found = result.by_class.as_ref().and_then(|found| found.accuracy(class));
@@ -227,10 +227,18 @@ impl fmt::Display for Masked {
     }
 }
 
-/// Which neurons those of a mask are, by its name: the best of a share or of a rate of false discoveries, else those that somebody chose.
-fn which(mask: &str) -> String {
+/// Which neurons those of a mask are: by its name the best of a share or of a rate of false discoveries, or the worst, with what ranked
+/// them; else those that somebody chose.
+fn which(result: &PerturbationResult) -> String {
+    let PerturbationResult { mask, ranking, .. } = result;
     let is_share = mask.parse::<Share>().is_ok() || mask.starts_with("fdr-");
-    if is_share { format!("{mask} best neurons") } else { format!("neurons of {mask}") }
+    let by = ranking.as_ref().map_or_else(String::new, |ranking| format!(" by {ranking}"));
+    if is_share { format!("{mask} {} neurons{by}", extreme(result)) } else { format!("neurons of {mask}") }
+}
+
+/// From which end of the ranking neurons were taken.
+fn extreme(result: &PerturbationResult) -> &'static str {
+    if result.lowest { "worst" } else { "best" }
 }
 
 /// How many neurons each layer has of those that are perturbed.
@@ -268,8 +276,9 @@ fn control(random: &PerturbationResult) -> String {
     };
     let difference = with_interval(*difference, *difference_interval);
     format!(
-        "; right answers, best less random: {difference}, sign flips p {sign_flip_p:.4}, rank p {rank_p:.4}, McNemar p below \
+        "; right answers, {} less random: {difference}, sign flips p {sign_flip_p:.4}, rank p {rank_p:.4}, McNemar p below \
          0.05 in {mcnemar_below_05} of {comparisons}, median {}",
+        extreme(random),
         probability(*mcnemar_median_p)
     )
 }
@@ -308,9 +317,30 @@ mod tests {
         assert_eq!([None, Some("zero")].map(told), ["runs/a", "runs/a/sweeps/zero"]);
     }
 
+    fn result(mask: &str) -> PerturbationResult {
+        let value = serde_json::json!({
+            "task": "sentiment", "metric": "accuracy", "rows": 480, "edit": "zero", "alpha": null, "noise": null, "mask": mask,
+            "mask_sha256": "ab", "low_layer": 0, "high_layer": 1, "neurons": [3], "unperturbed": 0.9, "draws": [0.5], "mean": 0.5,
+            "std": 0.0, "interval": [0.4, 0.6],
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_ranked_neurons_and_from_which_end_is_told() {
+        let worst = PerturbationResult { lowest: true, ..result("0.1") };
+        let random = PerturbationResult { ranking: Some("random".into()), ..result("0.1") };
+        let list = PerturbationResult { ranking: Some("mine".into()), ..result("mine") };
+        let told = [&worst, &random, &list].map(which);
+        assert_eq!(told, ["0.1 worst neurons", "0.1 best neurons by random", "neurons of mine"]);
+        // Which older versions' results don't say.
+        let said = [&worst, &result("0.1")].map(|result| serde_json::to_value(result).unwrap());
+        assert_eq!(said.map(|said| said.get("lowest").cloned()), [Some(true.into()), None]);
+    }
+
     #[test]
     fn neurons_of_a_list_are_not_called_the_best() {
-        let told = ["0.1", "0", "fdr-0.05", "mine", "0.1-of-mine"].map(which);
+        let told = ["0.1", "0", "fdr-0.05", "mine", "0.1-of-mine"].map(|mask| which(&result(mask)));
         let expected = [
             "0.1 best neurons",
             "0 best neurons",

@@ -150,7 +150,8 @@ impl fmt::Display for Selected {
             }
             (all, _) => write!(f, ", as the union of {all} sub-tasks")?,
         }
-        if let Some((layer, index, distance)) = self.0.best.first() {
+        let lowest = self.0.lowest;
+        if let Some((layer, index, distance)) = self.0.best.first().filter(|_| !lowest) {
             write!(f, "; best: layer {layer}, index {index} at {:.4}", 0.5 + distance)?;
         }
         let (low, high) = (self.0.neurons.iter().next(), self.0.neurons.iter().next_back());
@@ -158,8 +159,9 @@ impl fmt::Display for Selected {
             let most = |of: &[usize]| of.iter().max().copied().unwrap_or(0);
             write!(
                 f,
-                "; {} masks, {low} ({} a layer) to {high} ({}), in {}",
+                "; {} masks{}, {low} ({} a layer) to {high} ({}), in {}",
                 self.0.neurons.len(),
+                if lowest { " of the worst neurons" } else { "" },
                 most(few),
                 most(many),
                 self.0.folder.display()
@@ -168,8 +170,8 @@ impl fmt::Display for Selected {
         if let Some(found) = self.0.discoveries {
             write!(f, "; {found} neurons within the rate of false discoveries")?;
         }
-        // Of several files nothing is known of a neuron but its score.
-        if self.0.table.iter().any(|neuron| neuron.dev.is_some()) {
+        // Of several files nothing is known of a neuron but its score. What the best are is not asked with the worst.
+        if !lowest && self.0.table.iter().any(|neuron| neuron.dev.is_some()) {
             write!(f, "\n{}", table(&self.0.table, score, self.0.split.as_deref()))?;
         }
         Ok(())

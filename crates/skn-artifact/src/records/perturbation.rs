@@ -33,6 +33,12 @@ pub struct PerturbationResult {
     pub mask: String,
     /// Its SHA-256.
     pub mask_sha256: String,
+    /// The ranking that it was made by, if not by the predictivity of counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<String>,
+    /// Whether it marks the worst neurons of each layer instead of the best.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lowest: bool,
     /// First layer that is edited.
     pub low_layer: usize,
     /// One past the last layer that is edited.

@@ -230,6 +230,8 @@ pub(crate) fn perturbed(task: &str, number: u64, share: &str, centre: f64) -> Pe
         noise: Some("per-text".into()),
         mask: share.into(),
         mask_sha256: "ab".into(),
+        ranking: None,
+        lowest: false,
         low_layer: 0,
         high_layer: LAYERS,
         neurons: vec![16; LAYERS],

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use skn_artifact::names::{file, key};
+use skn_artifact::names::{file, key, rank};
 use skn_artifact::{TensorFile, resolve};
 use skn_model::{NeuronSite, Tuning};
 use skn_select::{MadeRanking, Mask};
@@ -19,6 +19,10 @@ pub(super) struct MaskFile {
     tuning: Option<String>,
     /// The class that it was selected for, if it was one alone.
     class: Option<String>,
+    /// The ranking that it was made by, if not by the predictivity of counts.
+    pub(super) ranking: Option<String>,
+    /// Whether it marks the worst neurons.
+    pub(super) lowest: bool,
     /// Whether another program made it: it marks neurons, and says nothing of the others.
     is_made: bool,
     /// Whether its ranks are those of a ranking, of every neuron.
@@ -38,7 +42,17 @@ impl MaskFile {
             provenance::check_list(&path)?;
             let mask = MadeRanking::marks(&path, &config.intermediate_sizes)?;
             tell_all(&path, &mask, &config.intermediate_sizes);
-            return Ok(Self { path, mask, tuning: None, class: None, is_made: true, ranks_all: false });
+            let (tuning, class, ranking) = (None, None, None);
+            return Ok(Self {
+                path,
+                mask,
+                tuning,
+                class,
+                ranking,
+                lowest: false,
+                is_made: true,
+                ranks_all: false,
+            });
         }
         provenance::check(&path)?;
         let file = TensorFile::read(&path)?;
@@ -55,8 +69,10 @@ impl MaskFile {
             check_widths(&file, base)?;
             let tuning = file.metadata().get(key::TUNING).cloned();
             let class = file.metadata().get(key::CLASS).cloned();
+            let ranking = file.metadata().get(rank::RANKING).cloned().filter(|_| !is_made);
+            let lowest = file.metadata().get(key::ORDER).is_some_and(|order| order == key::LOWEST);
             let ranks_all = !is_made && !file.metadata().contains_key(key::UNRANKED);
-            return Ok(Self { path, mask, tuning, class, is_made, ranks_all });
+            return Ok(Self { path, mask, tuning, class, ranking, lowest, is_made, ranks_all });
         }
         let model = &base.identity.id;
         Err(SessionError::input(format!(

@@ -350,6 +350,8 @@ impl Experiment<'_> {
             noise,
             mask: mask.name(),
             mask_sha256: hash_file(&mask.path)?,
+            ranking: mask.ranking.clone(),
+            lowest: mask.lowest,
             low_layer: layers.start,
             high_layer: layers.end,
             neurons: mask.mask.neurons().iter().enumerate().map(edited).collect(),

@@ -73,6 +73,9 @@ impl Session {
             if let Some(class) = options.class {
                 metadata.insert(key::CLASS.into(), class.to_string());
             }
+            if options.lowest {
+                metadata.insert(key::ORDER.into(), key::LOWEST.into());
+            }
             writer.tensors(name, &mask.to_bundle(&metadata)?)?;
             neurons.insert(share.to_string(), mask.neurons().iter().map(Vec::len).collect());
         }
@@ -102,6 +105,7 @@ impl Session {
             aggregate: options.aggregate.name(),
             score: score.name(),
             split,
+            lowest: options.lowest,
             neurons,
             best: groups.best(options, &best_first, score)?,
             table: weighed.best(TOLD),

@@ -78,6 +78,7 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
         aggregate: options.aggregate.name(),
         score: "ranking",
         split,
+        lowest: false,
         neurons,
         best: Vec::new(),
         table: Vec::new(),

@@ -34,6 +34,9 @@ pub struct Selected {
     /// The split that the neurons were chosen on, where it is another than dev.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
+    /// Whether the masks mark the worst neurons of each layer instead of the best.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lowest: bool,
     /// Neurons marked in each layer, by share.
     pub neurons: BTreeMap<String, Vec<usize>>,
     /// The best neurons of the model: layer, index, score.
