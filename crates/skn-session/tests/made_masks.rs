@@ -12,6 +12,8 @@ use skn_select::Mask;
 use skn_session::options::{Compute, EditChoice, Fold, Perturb, Probe, Prune, Select, Subject, Train};
 use skn_session::{ErrorKind, ProbeType, Session};
 
+use crate::warnings::warned;
+
 /// 24 rows in each of train, dev and test of some words.
 fn data(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
@@ -127,10 +129,23 @@ fn a_result_says_what_ranked_its_mask() {
         select("worst", &|select| select.lowest = true),
         select("chance", &|select| select.ranking = Some(run.join("sentiment/rank/random"))),
     ];
-    let mut perturb = Perturb::of(&run, masks, EditChoice::Zero);
+    // As an experiment does it: a task of its own.
+    select("other", &|select| (select.lowest, select.task) = (true, Some("sentiment-lowest".into())));
+    let other = folder.path().join("other/info/sentiment-lowest/0.1");
+    let mut perturb = Perturb::of(&run, [masks, vec![other]].concat(), EditChoice::Zero);
     perturb.controls = 1;
-    let found = session.perturb(&perturb).unwrap();
-    let expected = [(None, false), (None, true), (Some("random"), false)];
+    let (found, told) = warned(|| session.perturb(&perturb).unwrap());
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (text, by) in told.iter().zip([
+        "worst/info/sentiment/0.1.safetensors: ranked by accuracy, lowest first, and",
+        "chance/info/sentiment/0.1.safetensors: ranked by random, and",
+    ]) {
+        assert!(
+            text.contains(by) && text.contains("best/info/sentiment/0.1.safetensors by accuracy: "),
+            "{text}"
+        );
+    }
+    let expected = [(None, false), (None, true), (Some("random"), false), (None, true)];
     for results in [&found.skill, &found.random] {
         let said: Vec<_> = results.iter().map(|one| (one.ranking.as_deref(), one.lowest)).collect();
         assert_eq!(said, expected);

@@ -277,6 +277,41 @@ fn masks_of_the_worst_neurons_say_so() {
 }
 
 #[test]
+fn masks_of_another_ranking_that_stay_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    counts(&place(run, "dev_perf"), 2, &[]);
+    let scores = run.join("scores.safetensors");
+    ranking(&scores, &[(key::TASK, TASK)]);
+    let of = |shares: &[&str], change: &dyn Fn(&mut Select)| {
+        let shares = shares.iter().map(|share| share.parse().unwrap()).collect();
+        let select = |select: &mut Select| {
+            (select.shares, select.fdr) = (shares, None);
+            change(select);
+        };
+        of_choice(warned(|| super::selecting::select(run, select).unwrap()).1)
+    };
+    let lowest = |select: &mut Select| select.lowest = true;
+    let made = |select: &mut Select| (select.counts, select.ranking) = (Vec::new(), Some(scores.clone()));
+    assert_eq!(of(&["0.25", "0.5", "0.75"], &|_| {}), Vec::<String>::new());
+    assert_eq!(of(&["0.5"], &|_| {}), Vec::<String>::new(), "of one ranking");
+    let told = of(&["0.5"], &lowest);
+    let [text] = &told[..] else { panic!("{told:?}") };
+    let names = "info/reviews/0.25.safetensors, info/reviews/0.75.safetensors: of an earlier call and ranked by accuracy, beside";
+    assert!(text.starts_with(names) && text.contains("by accuracy, lowest first;"), "{text}");
+    let told = of(&["0.75"], &made);
+    let parts = [
+        "0.25.safetensors: of an earlier call and ranked by accuracy, beside",
+        "0.5.safetensors: of an earlier call and ranked by accuracy, lowest first, beside",
+    ];
+    assert_eq!(told.len(), 2, "{told:?}");
+    told.iter().zip(parts).for_each(|(text, part)| {
+        assert!(text.contains(part) && text.contains("ranked by scores;"), "{text}");
+    });
+    assert_eq!(of(&["0.25", "0.5", "0.75"], &made), Vec::<String>::new(), "none stays");
+}
+
+#[test]
 fn labels_are_not_shuffled_for_one_class() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();

@@ -8,6 +8,7 @@ use skn_select::{MadeRanking, Mask};
 use crate::base::Base;
 use crate::error::{Result, SessionError};
 use crate::provenance;
+use crate::stages::selected::ranked_by;
 
 /// A mask file.
 pub(super) struct MaskFile {
@@ -17,10 +18,14 @@ pub(super) struct MaskFile {
     pub(super) mask: Mask,
     /// The hash of the tuned parameters that it was selected with, if that were one.
     tuning: Option<String>,
+    /// The name of the task that it was selected for.
+    pub(super) task: Option<String>,
     /// The class that it was selected for, if it was one alone.
     class: Option<String>,
     /// The ranking that it was made by, if not by the predictivity of counts.
     pub(super) ranking: Option<String>,
+    /// What ranked it, in words, if it is of a share and says so.
+    pub(super) ranked: Option<String>,
     /// Whether it marks the worst neurons.
     pub(super) lowest: bool,
     /// Whether another program made it: it marks neurons, and says nothing of the others.
@@ -42,13 +47,15 @@ impl MaskFile {
             provenance::check_list(&path)?;
             let mask = MadeRanking::marks(&path, &config.intermediate_sizes)?;
             tell_all(&path, &mask, &config.intermediate_sizes);
-            let (tuning, class, ranking) = (None, None, None);
+            let (tuning, task, class, ranking) = (None, None, None, None);
             return Ok(Self {
                 path,
                 mask,
                 tuning,
+                task,
                 class,
                 ranking,
+                ranked: None,
                 lowest: false,
                 is_made: true,
                 ranks_all: false,
@@ -68,11 +75,13 @@ impl MaskFile {
             check_site(&file, NeuronSite::Product)?;
             check_widths(&file, base)?;
             let tuning = file.metadata().get(key::TUNING).cloned();
+            let task = file.metadata().get(key::TASK).cloned();
             let class = file.metadata().get(key::CLASS).cloned();
             let ranking = file.metadata().get(rank::RANKING).cloned().filter(|_| !is_made);
+            let ranked = ranked_by(file.metadata()).filter(|_| !is_made);
             let lowest = file.metadata().get(key::ORDER).is_some_and(|order| order == key::LOWEST);
             let ranks_all = !is_made && !file.metadata().contains_key(key::UNRANKED);
-            return Ok(Self { path, mask, tuning, class, ranking, lowest, is_made, ranks_all });
+            return Ok(Self { path, mask, tuning, task, class, ranking, ranked, lowest, is_made, ranks_all });
         }
         let model = &base.identity.id;
         Err(SessionError::input(format!(

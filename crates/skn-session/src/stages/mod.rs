@@ -25,6 +25,7 @@ mod probe_checks;
 mod probe_group;
 mod probe_top;
 mod prune;
+mod ranked;
 mod report;
 mod select;
 mod select_made;

@@ -12,6 +12,7 @@ use skn_probing::{Evaluation, evaluate_each};
 use super::averages::{means, variances};
 use super::damage::{Compared, by_class};
 use super::mask_file::MaskFile;
+use super::ranked::tell_mixed;
 use crate::alpha::check_alpha;
 use crate::base::Base;
 use crate::error::{Result, SessionError};
@@ -63,6 +64,7 @@ impl Session {
         for mask in masks.iter().chain(&class_masks) {
             mask.tell_other_tuning(&model.tuning()?)?;
         }
+        tell_mixed(&masks);
         let mut matched_masks = Vec::new();
         let variances = match &options.matched {
             Some(_) if options.controls == 0 => {

@@ -14,9 +14,10 @@ use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::stages::beside::with_areas;
 use crate::stages::evidence::{Counted, Weighed};
+use crate::stages::ranked::tell_others;
 use crate::stages::select_made;
 use crate::stages::selected::{
-    SAME_NEURON, Selected, check_task, difference, other_split, remove_discoveries,
+    SAME_NEURON, Selected, check_task, difference, other_split, ranked_by, remove_discoveries,
 };
 
 /// How many of the best neurons are told.
@@ -65,7 +66,7 @@ impl Session {
         }
         remove_discoveries(&mut writer, &task, discovered.as_ref().map(|(_, name)| name.as_str()))?;
         let metadata = groups.metadata(&task, score);
-        let mut neurons = BTreeMap::new();
+        let (mut neurons, mut ranked) = (BTreeMap::new(), None);
         for (share, name) in shares.iter().zip(&masks) {
             let mask = ranking.mask(*share);
             let mut metadata = metadata.clone();
@@ -77,8 +78,10 @@ impl Session {
                 metadata.insert(key::ORDER.into(), key::LOWEST.into());
             }
             writer.tensors(name, &mask.to_bundle(&metadata)?)?;
+            ranked = ranked_by(&metadata);
             neurons.insert(share.to_string(), mask.neurons().iter().map(Vec::len).collect());
         }
+        tell_others(&writer, &task, &masks, ranked)?;
         let mut discoveries = None;
         if let Some((rate, name)) = discovered {
             let mask = groups.discovered(rate, &weighed, &best_first)?;

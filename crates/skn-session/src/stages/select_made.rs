@@ -14,8 +14,9 @@ use crate::provenance;
 use crate::run_writer::RunWriter;
 use crate::session::Session;
 use crate::stages::mask_file::is_list;
+use crate::stages::ranked::tell_others;
 use crate::stages::selected::{
-    SAME_NEURON, Selected, check_task, difference, other_split, remove_discoveries,
+    SAME_NEURON, Selected, check_task, difference, other_split, ranked_by, remove_discoveries,
 };
 
 /// Masks of the shares by a ranking; of a file that marks neurons, one with its name.
@@ -45,7 +46,7 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
     let name = |share: &Option<Share>| share.map_or_else(|| stem.clone(), |share| share.to_string());
     let masks: Vec<String> = shares.iter().map(|share| file::mask(&task, &name(share))).collect();
     writer.check_free(&masks)?;
-    let mut neurons = BTreeMap::new();
+    let (mut neurons, mut ranked) = (BTreeMap::new(), None);
     for (share, file) in shares.iter().zip(&masks) {
         let mask = made.mask(share.unwrap_or(Share::of_percent(0)))?;
         let mut metadata = metadata.clone();
@@ -59,8 +60,10 @@ pub(super) fn select(session: &Session, options: &Select, ranking: &Path) -> Res
         }
         metadata.extend(key::widths(&widths).map(|widths| (key::WIDTHS.to_owned(), widths)));
         writer.tensors(file, &mask.to_bundle(&metadata)?)?;
+        ranked = ranked_by(&metadata);
         neurons.insert(name(share), mask.neurons().iter().map(Vec::len).collect());
     }
+    tell_others(&writer, &task, &masks, ranked)?;
     // They are of other masks.
     writer.remove_listed([file::neurons(&task), file::evidence(&task)])?;
     // Marks of another's discoveries may have the name of one of these.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use skn_artifact::names::{file, key};
+use skn_artifact::names::{file, key, rank};
 use skn_artifact::{NeuronRecord, RunRecord};
 
 use crate::error::{Result, SessionError};
@@ -82,6 +82,16 @@ pub(super) fn other_split(said: Said<'_>) -> Option<&str> {
         said.0.display()
     );
     Some(split)
+}
+
+/// What ranked the neurons of a mask of a share, in words; nothing of marks, of a rate of false discoveries, and of an older version's,
+/// which don't say.
+pub(super) fn ranked_by(metadata: &BTreeMap<String, String>) -> Option<String> {
+    metadata.get(key::SHARE)?;
+    let by = metadata.get(rank::RANKING).or_else(|| metadata.get(key::SCORE))?;
+    let order = metadata.get(key::ORDER).map_or_else(String::new, |order| format!(", {order} first"));
+    let class = metadata.get(key::CLASS).map_or_else(String::new, |class| format!(", for class {class}"));
+    Some(format!("{by}{order}{class}"))
 }
 
 /// Takes away the masks of rates of false discoveries that stages of the run made for a task, but for the one that is `made`
