@@ -73,6 +73,10 @@ fn heading(sweep: &Sweep) -> Markup {
             p { "A sweep by itself: " (done(sweep)) ". Its results lie in the run's folder " code { (file::SWEEPS) "/" (name) }
                 ", where " code { "skn-mask --name " (name) } " has put them." }
         }
+        @if sweep.skill.iter().chain(&sweep.classes).any(|result| perturbed::chosen(result).is_some()) {
+            p { "Skill neurons are those that a mask marks. Beside its share stands how they were chosen, where they are not the best by \
+                 predictivity: the worst, or the best by another ranking." }
+        }
         @if sweep.skill.is_empty() {
             (missing(&format!("Perturbed skill neurons ({}) are", of(file::SKILL)), &format!("skn-mask{flag}")))
         }
@@ -192,7 +196,7 @@ fn evidence(sweep: &Sweep, explains: bool) -> Markup {
                 tbody {
                     @for (who, result, found) in rows {
                         tr {
-                            th { (who) } td.number { (percent(&result.mask)) }
+                            th { (who) } td.number { (marked(result)) }
                             td.number { (three(found.difference)) } td.number { (range(&found.difference_interval)) }
                             td.number { (p_value(found.sign_flip_p)) } td.number { (p_value(found.rank_p)) }
                             td.number { (found.mcnemar_below_05) " of " (found.comparisons) }
@@ -208,13 +212,19 @@ fn evidence(sweep: &Sweep, explains: bool) -> Markup {
     }
 }
 
+/// Which neurons a mask marks: its share or name, and how they were chosen if not as usual.
+fn marked(result: &PerturbationResult) -> String {
+    let chosen = perturbed::chosen(result).map(|chosen| format!(", {chosen}")).unwrap_or_default();
+    format!("{}{chosen}", percent(&result.mask))
+}
+
 fn perturbation_row(who: &str, found: &PerturbationResult) -> Markup {
     let alpha = found.alpha.map(|alpha| format!(" {alpha}")).unwrap_or_default();
     let noise = found.noise.as_ref().map(|noise| format!(", {noise}")).unwrap_or_default();
     let last = found.high_layer.saturating_sub(1);
     html! {
         tr {
-            th { (who) } td.edit { (found.edit) (alpha) (noise) } td.number { (percent(&found.mask)) }
+            th { (who) } td.edit { (found.edit) (alpha) (noise) } td.number { (marked(found)) }
             td { (found.low_layer) " to " (last) } td.number { (grouped(found.neurons.iter().map(|&n| n as u64).sum())) }
             td.number { (three(found.unperturbed)) } td.number { (found.draws.len()) } td.number { (three(found.mean)) }
             td.number { (range(&found.interval)) }

@@ -27,10 +27,21 @@ pub(crate) fn figures(sweep: &Sweep) -> Vec<Figure> {
     figures.into_iter().flatten().map(|figure| sweep.say(figure)).collect()
 }
 
-/// What was done to the neurons: results of the same setting belong together.
+/// What was done to the neurons, and how they were chosen if not as usual: results of the same setting belong together.
 fn setting(result: &PerturbationResult) -> String {
     let alpha = result.alpha.map(|alpha| format!(" {alpha}")).unwrap_or_default();
-    format!("{}{alpha}", result.edit)
+    let chosen = chosen(result).map(|chosen| format!(", {chosen}")).unwrap_or_default();
+    format!("{}{alpha}{chosen}", result.edit)
+}
+
+/// How the neurons of a result's mask were chosen, if not as the best by the predictivity of counts: `worst`, `by random`.
+pub(crate) fn chosen(result: &PerturbationResult) -> Option<String> {
+    let ranking = result.ranking.as_ref().filter(|_| result.mask.parse::<f64>().is_ok());
+    match ranking {
+        _ if result.lowest => Some("worst".into()),
+        // Marks have the name of their file, which is the mask's.
+        ranking => ranking.map(|ranking| format!("by {ranking}")),
+    }
 }
 
 /// Skill neurons beside random ones: every draw, mean and interval, a row for each result.

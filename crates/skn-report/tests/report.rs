@@ -371,6 +371,35 @@ fn results_by_share_are_a_curve_and_a_row_each() {
     check(|run| sample::perturbation_by_share(run, TASK), &rows, &[]);
 }
 
+/// Results of masks of the worst neurons, or of a ranking that was made elsewhere, are told apart, and lie on no curve of others.
+#[test]
+fn neurons_that_are_not_the_best_are_not_shown_as_such() {
+    let change = |run: &Path| {
+        sample::perturbation_by_share(run, TASK);
+        change_json(&run.join("mask_perf.json"), |results: &mut Vec<PerturbationResult>| {
+            results[0].lowest = true;
+            results[1].lowest = true;
+            results[2].ranking = Some("random".into());
+        });
+    };
+    let said = [
+        "Beside its share stands how they were chosen, where they are not the best by predictivity: ",
+        "|skill|gaussian 0.1, per-text|1 %, worst|0 to 3|",
+        "|skill|gaussian 0.1, per-text|5 %, by random|0 to 3|",
+        "|skill|gaussian 0.1, per-text|20 %|0 to 3|",
+    ];
+    check(change, &said, &["|skill|gaussian 0.1, per-text|1 %|"]);
+    let page = report(change).unwrap().html();
+    for curve in [
+        "skill neurons, gaussian 0.1, worst",
+        "skill neurons, gaussian 0.1, by random",
+        "skill neurons, gaussian 0.1<",
+    ] {
+        assert!(page.contains(curve), "{curve}");
+    }
+    check(|run| sample::perturbation_by_share(run, TASK), &[], &["Beside its share stands", ", worst"]);
+}
+
 /// The words of the classes are those of the task that the run was tuned for.
 #[test]
 fn another_task_has_its_own_section() {
