@@ -282,7 +282,7 @@ fn masks_of_another_ranking_that_stay_are_told() {
     let run = folder.path();
     counts(&place(run, "dev_perf"), 2, &[]);
     let scores = run.join("scores.safetensors");
-    ranking(&scores, &[]);
+    ranking(&scores, &[(key::TASK, TASK)]);
     let of = |shares: &[&str], change: &dyn Fn(&mut Select)| {
         let shares = shares.iter().map(|share| share.parse().unwrap()).collect();
         let select = |select: &mut Select| {
