@@ -220,6 +220,40 @@ fn parquet_is_read_with_all_its_columns() {
     );
 }
 
+/// Predicting reads a file as evaluating does: neither takes one of two texts, and both pass over lines of blanks.
+#[test]
+fn the_same_file_is_the_same_rows_to_both() {
+    let desk = Desk::new();
+    desk.ok(
+        "skn-train --model demo --task sentiment --prompt_size 2 --max-steps 1 --threads 1 --save_to run",
+    );
+    let both = ["skn-predict --resume_from run --input", "skn-evaluate --resume_from run --data"];
+    let object = "{\"text\": \"so good\", \"label\": 1}\n";
+    write(
+        &desk.path("new.jsonl"),
+        format!("{object}\n{{\"text\": \"good\", \"text\": \"bad\", \"label\": 1}}\n"),
+    );
+    write(&desk.path("new.csv"), "text,text,label\ngood,bad,1\n");
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["good"]));
+    let columns =
+        [("text", Arc::clone(&texts)), ("text", texts), ("label", Arc::new(Int64Array::from(vec![1])))];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    for program in both {
+        desk.fails(
+            &format!("{program} new.jsonl"),
+            3,
+            &["new.jsonl", "line 3: ", "the key \"text\" is there twice"],
+        );
+        for name in ["new.csv", "new.parquet"] {
+            desk.fails(&format!("{program} {name}"), 3, &[name, "two columns are named \"text\""]);
+        }
+    }
+    write(&desk.path("blank.jsonl"), format!("\n{object} \t\n{object}\n\n"));
+    assert_eq!(desk.ok(&format!("{} blank.jsonl", both[0])).lines().count(), 2);
+    let found = desk.ok(&format!("{} blank.jsonl --json", both[1]));
+    assert_eq!(serde_json::from_str::<Value>(&found).unwrap()["rows"], 2);
+}
+
 /// What is written out as text was never one: its answer would be of letters that nobody wrote.
 #[test]
 fn columns_of_texts_hold_strings() {

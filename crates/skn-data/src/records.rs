@@ -105,7 +105,11 @@ impl<R: BufRead> Iterator for RecordReader<R> {
         let next = match &mut self.state {
             State::New(..) | State::Done => None,
             State::Lines(lines, columns) => lines.next().map(|line| text(line?, columns)),
-            State::Objects(lines) => lines.next().map(|line| object::read(line?)),
+            // As the other reader does, which training has: a line of blanks is no record.
+            State::Objects(lines) => {
+                let line = lines.find(|line| !matches!(line, Ok(line) if line.is_blank()));
+                line.map(|line| object::read(line?))
+            }
             State::Delimited(records) => records.next(),
         };
         if matches!(&next, Some(Err(bad)) if bad.ends) {

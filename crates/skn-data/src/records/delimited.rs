@@ -7,7 +7,7 @@ use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use skn_artifact::not_utf8;
 
 use super::line::LONGEST;
-use super::record::{BadRecord, CsvLayout, Field, Record};
+use super::record::{BadRecord, CsvLayout, Field, Record, is_twice, two_columns};
 use crate::read::csv::quotes::Quotes;
 use crate::read::csv::{DELIMITERS, separator_line};
 
@@ -76,6 +76,9 @@ impl<R: BufRead> Delimited<R> {
         if let Some(missing) = layout.wanted.iter().find(|wanted| !columns.contains(wanted)) {
             let reason = format!("expected a column {missing:?}, found {}", columns.join(", "));
             return Err(BadRecord::ending(line, reason));
+        }
+        if let Some(twice) = layout.wanted.iter().find(|wanted| is_twice(&columns, wanted)) {
+            return Err(BadRecord::ending(line, two_columns(twice)));
         }
         records.columns = columns.into();
         Ok(Some(records))

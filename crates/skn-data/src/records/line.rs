@@ -14,6 +14,13 @@ pub(super) struct Line {
     pub(super) bytes: Vec<u8>,
 }
 
+impl Line {
+    /// Whether there are blanks in it alone.
+    pub(super) fn is_blank(&self) -> bool {
+        self.bytes.iter().all(u8::is_ascii_whitespace)
+    }
+}
+
 /// The lines of an input. An input that can't be read ends with an error.
 pub(super) struct Lines<R> {
     input: R,

@@ -15,9 +15,6 @@ pub(super) fn read(Line { number, bytes }: Line) -> Result<Record, BadRecord> {
     let text = String::from_utf8(bytes)
         .map_err(|error| BadRecord::new(number, not_utf8(error.as_bytes()).unwrap_or_default()))?;
     let text = text.trim();
-    if text.is_empty() {
-        return Err(BadRecord::new(number, "expected a JSON object, found an empty line"));
-    }
     // Numbers that JSON does not have are seldom, so they are looked for only then.
     let changed = |error| match finite(text.as_bytes()).and_then(|json| String::from_utf8(json).ok()) {
         Some(json) => fields(&json).map(|fields| (fields, json)),

@@ -75,6 +75,21 @@ impl Record {
         let place = self.columns.iter().position(|name| name == column)?;
         self.fields.get(place)
     }
+
+    /// Whether there are several values of a name.
+    pub fn has_twice(&self, column: &str) -> bool {
+        is_twice(&self.columns, column)
+    }
+}
+
+/// Whether a name is there more than once: which of its values is meant nobody can know.
+pub(super) fn is_twice(names: &[impl AsRef<str>], name: &str) -> bool {
+    names.iter().filter(|other| other.as_ref() == name).nth(1).is_some()
+}
+
+/// What is said of a table with such a name.
+pub(super) fn two_columns(name: &str) -> String {
+    format!("two columns are named {name:?}")
 }
 
 /// What should be a record and is none.

@@ -15,7 +15,7 @@ use arrow_schema::{ArrowError, DataType, FieldRef, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use skn_artifact::{Foreign, Wanted, open_regular};
 
-use super::record::Field;
+use super::record::{Field, is_twice, two_columns};
 use crate::error::{DataError, Result};
 use crate::read::foreign::start_of;
 use crate::read::table::is_text;
@@ -93,8 +93,12 @@ fn read(file: File, name: &str, texts: &[String], receiver: &mut dyn TableReceiv
     Ok(())
 }
 
-/// Refuses columns of texts that hold something else.
+/// Refuses columns of texts that hold something else, or have one name.
 fn check_texts(schema: &Schema, name: &str, texts: &[String]) -> Result<()> {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    if let Some(twice) = texts.iter().find(|text| is_twice(&names, text)) {
+        return Err(malformed(name, "header", two_columns(twice)));
+    }
     for field in schema.fields().iter().filter(|field| texts.contains(field.name())) {
         let kind = field.data_type();
         if !is_text(kind) {

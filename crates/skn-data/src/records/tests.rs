@@ -39,7 +39,7 @@ fn lines_are_records() {
 #[test]
 fn objects_keep_their_order_and_their_words() {
     let lines =
-        b"{\"z\": 1.50, \"a\": \"x\", \"n\": null, \"l\": [1, {\"b\": 2}]}\n{\"a\": \n\n[1]\n{\"a\":1} 2\n";
+        b"{\"z\": 1.50, \"a\": \"x\", \"n\": null, \"l\": [1, {\"b\": 2}]}\n{\"a\": \n \t\r\n\n[1]\n{\"a\":1} 2\n";
     let found = read(RecordFormat::Jsonl, lines, CsvLayout::default());
     let first = found[0].as_ref().unwrap();
     assert_eq!(&first.columns[..], ["z", "a", "n", "l"]);
@@ -48,12 +48,13 @@ fn objects_keep_their_order_and_their_words() {
     let told: Vec<&str> = found[1..].iter().map(|record| record.as_ref().unwrap_err().as_str()).collect();
     for (told, expected) in told.iter().zip([
         "2: byte 5: expected a JSON object: ",
-        "3: expected a JSON object, found an empty line",
-        "4: byte 0: expected a JSON object: ",
-        "5: byte 9: expected a JSON object: ",
+        "5: byte 0: expected a JSON object: ",
+        "6: byte 9: expected a JSON object: ",
     ]) {
         assert!(told.starts_with(expected), "{told}");
     }
+    assert_eq!(told.len(), 3, "a line of blanks is passed over, as training does");
+    assert!(read(RecordFormat::Jsonl, b"\n\n", CsvLayout::default()).is_empty());
 }
 
 #[test]
@@ -136,6 +137,8 @@ fn wrong_records_are_told_and_the_next_are_read() {
     assert_eq!(found.len(), 6);
     let missing = read(RecordFormat::Csv, b"id,words\n1,a\n", wanted(&["text"]));
     assert_eq!(missing, [Err("1 ends: expected a column \"text\", found id, words".to_owned())]);
+    let twice = read(RecordFormat::Csv, b"text,n,text,n\na,1,b,2\n", wanted(&["text"]));
+    assert_eq!(twice, [Err("1 ends: two columns are named \"text\"".to_owned())]);
     let first = RecordReader::new(RecordFormat::Csv, &b"a,b\nx\n"[..], wanted(&["a"])).next().unwrap();
     let kept = first.unwrap_err().record.unwrap();
     assert_eq!(kept.fields, [Field::Text("x".into()), Field::Null], "what there is of it is kept");

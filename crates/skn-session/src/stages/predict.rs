@@ -314,6 +314,7 @@ impl Stream<'_, '_, '_> {
             RecordFormat::Text => self.texts_of_line(record)?,
             _ => {
                 let text = |column: &String| match record.get(column) {
+                    Some(_) if record.has_twice(column) => Err(format!("the key {column:?} is there twice")),
                     Some(Field::Text(text)) => Ok(text.clone()),
                     Some(Field::Null) => Err(format!("column {column:?}: expected a text, found none")),
                     Some(Field::Json(json)) => {

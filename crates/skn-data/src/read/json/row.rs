@@ -37,6 +37,10 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
         while let Some(Text(key)) = map.next_key()? {
             note_key(self.keys, &key);
             match self.wanted.iter().zip(&mut cells).find(|(wanted, _)| **wanted == key) {
+                // Which of the two is meant nobody can know.
+                Some((_, cell)) if *cell != Cell::Missing => {
+                    return Err(de::Error::custom(format_args!("the key {key:?} is there twice")));
+                }
                 Some((_, cell)) => *cell = map.next_value()?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
