@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use arrow_array::builder::{ListBuilder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::types::Int8Type;
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int64Array, RecordBatch,
-    StringArray, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float32Array, Float64Array,
+    Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
@@ -280,6 +280,29 @@ fn columns_of_texts_hold_strings() {
     let expected = "{\"text\": \"736f20676f6f64\", \"words\": \"[so, good]\", \"day\": \"1970-01-02\", \"n\": 1, \
                     \"category\": \"so good\", ";
     assert!(kept.starts_with(expected), "{kept}");
+}
+
+/// JSON has no infinite numbers, and an empty cell would be another value.
+#[test]
+fn infinite_numbers_of_parquet_are_kept() {
+    let desk = Desk::new();
+    let texts = Arc::new(StringArray::from(vec!["so good"; 4]));
+    let narrow = vec![f32::NEG_INFINITY, f32::INFINITY, 0.5, f32::NAN];
+    let columns: [(&str, ArrayRef); 3] = [
+        ("n", Arc::new(Float64Array::from(vec![f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::NAN]))),
+        ("h", Arc::new(Float32Array::from(narrow))),
+        ("text", texts),
+    ];
+    write(&desk.path("new.parquet"), parquet_of(&columns));
+    let predict = format!("{DEMO} --input new.parquet --format");
+    let csv = desk.ok(&format!("{predict} csv"));
+    let found: Vec<[&str; 2]> = fields(&csv)[1..].iter().map(|row| [row[0], row[1]]).collect();
+    assert_eq!(found, [["Infinity", "-Infinity"], ["-Infinity", "Infinity"], ["-0.0", "0.5"], ["", ""]]);
+    let json = desk.ok(&format!("{predict} jsonl"));
+    let rows = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let found: Vec<Value> = rows.map(|row| json!([row["n"], row["h"]])).collect();
+    let [more, less] = ["Infinity", "-Infinity"];
+    assert_eq!(found, [json!([more, less]), json!([less, more]), json!([-0.0, 0.5]), json!([null, null])]);
 }
 
 /// pandas gives each time with a zone the zone's name, and what offset that has Arrow does not know.

@@ -152,9 +152,12 @@ fn column(array: &ArrayRef) -> Result<Vec<Field>, ArrowError> {
         kind if kind.is_floating() => {
             let values = plain(&DataType::Float64)?;
             let values = values.as_primitive::<Float64Type>();
-            let float = |row| match serde_json::Number::from_f64(values.value(row)) {
-                Some(number) => Field::Json(number.to_string()),
-                None => Field::Null,
+            let float = |row| match (values.value(row), serde_json::Number::from_f64(values.value(row))) {
+                (_, Some(number)) => Field::Json(number.to_string()),
+                (number, None) if number.is_nan() => Field::Null,
+                // JSON has no such number, but nothing is another thing.
+                (number, None) if number > 0.0 => Field::Text("Infinity".to_owned()),
+                (_, None) => Field::Text("-Infinity".to_owned()),
             };
             Ok(given(&float, values))
         }
