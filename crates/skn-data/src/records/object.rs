@@ -10,6 +10,10 @@ use super::line::Line;
 use super::record::{BadRecord, Field, Record};
 use crate::read::json::finite::finite;
 
+/// What is said of a list, and of an object that ends on another line.
+const ONE_A_LINE: &str = "; each object stands on a line of its own, in no list, as pandas writes it with \
+                          to_json(path, orient=\"records\", lines=True)";
+
 /// The record that a line is.
 pub(super) fn read(Line { number, bytes }: Line) -> Result<Record, BadRecord> {
     let text = String::from_utf8(bytes)
@@ -22,8 +26,14 @@ pub(super) fn read(Line { number, bytes }: Line) -> Result<Record, BadRecord> {
     };
     let read = fields(text).map(|fields| (fields, text.to_owned())).or_else(changed);
     let (fields, object) = read.map_err(|error| {
-        let reason = json_reason(&error);
-        BadRecord::new(number, format!("byte {}: expected a JSON object: {reason}", error.column()))
+        let reason = match text.starts_with('[') {
+            true => "found a list".to_owned(),
+            false => json_reason(&error),
+        };
+        // A file of another layout is wrong from its first line on.
+        let is_layout = text.starts_with('[') || error.is_eof() && number == 1;
+        let hint = if is_layout { ONE_A_LINE } else { "" };
+        BadRecord::new(number, format!("byte {}: expected a JSON object: {reason}{hint}", error.column()))
     })?;
     let (columns, fields): (Vec<String>, Vec<Field>) = fields.into_iter().unzip();
     Ok(Record { line: number, columns: columns.into(), fields, object: Some(object) })

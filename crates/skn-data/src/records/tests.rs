@@ -58,6 +58,22 @@ fn objects_keep_their_order_and_their_words() {
 }
 
 #[test]
+fn a_list_and_objects_of_several_lines_are_named() {
+    let pandas = "; each object stands on a line of its own, in no list, as pandas writes it with to_json(path, \
+                  orient=\"records\", lines=True)";
+    for list in
+        ["[{\"text\": \"a\"}, {\"text\": \"b\"}]", "\n[\n{\"text\": \"a\"}\n]\n", "{\n  \"text\": \"a\"\n}\n"]
+    {
+        let found = read(RecordFormat::Jsonl, list.as_bytes(), CsvLayout::default());
+        let told = found[0].as_ref().unwrap_err();
+        let what = if list.contains('[') { "found a list" } else { "the end of the text within an object" };
+        assert!(told.ends_with(&format!(": expected a JSON object: {what}{pandas}")), "{told}");
+    }
+    let other = read(RecordFormat::Jsonl, b"{\"text\": a}\n", CsvLayout::default());
+    assert!(!other[0].as_ref().unwrap_err().contains("pandas"), "it may be on its line");
+}
+
+#[test]
 fn numbers_stay_what_they_are() {
     let line = r#"{"n": 12345678901234567890123, "x" :-0.10, "y":31.245270191439438,"e": 1E5 , "s": "a\\\",:}", "{:": {"k,": [1, "]}\""], "z": 1.0}, "t": true}"#;
     let found = read(RecordFormat::Jsonl, line.as_bytes(), CsvLayout::default());
