@@ -714,7 +714,7 @@ mod json_files {
         refused(Format::Jsonl, line("{\"a\": \"x\", "), &task, "line 2: byte 11: the end of the text");
         let twice = "{\"a\": \"x\", \"a\": \"y\", \"label\": 1}";
         refused(Format::Jsonl, line(twice), &task, "line 2: byte 14: the key \"a\" is there twice");
-        refused(Format::Json, format!("[{twice}]"), &task, "line 1: byte 15: the key \"a\" is there twice");
+        refused(Format::Json, format!("[{twice}]"), &task, "line 1: byte 16: the key \"a\" is there twice");
         let twice = line("{\"a\": \"x\", \"label\": null, \"label\": 1}");
         refused(Format::Jsonl, twice, &task, "the key \"label\" is there twice");
         let others = line("{\"n\": 1, \"a\": \"y\", \"n\": 2, \"label\": 0}");
