@@ -271,8 +271,12 @@ impl TakeBlocks for Table {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
+    use skn_artifact::TensorFile;
+    use skn_artifact::names::rank;
 
     use super::*;
+    use crate::record::Metadata;
+    use crate::watch::Dims;
 
     /// Rows of a block and rows of the host fill the same places.
     #[test]
@@ -320,5 +324,29 @@ mod tests {
         let block = Block { pool, layer: 0, values: &x, rows: &rows, texts, output_norms, slopes };
         by_block.take_block(&block, &mut misfit).unwrap();
         assert_eq!(misfit.found().unwrap(), Some(0));
+    }
+
+    /// A file says which layers are rough, and nothing where none is.
+    #[test]
+    fn layers_that_are_rough_are_in_the_file() {
+        for (unsettled, said) in [(vec![0, 2], Some("0,2")), (Vec::new(), None)] {
+            let record = RankRecord {
+                ranking: Ranking::L1,
+                pool: Pool::Last,
+                dims: Dims::new(vec![3, 2]).unwrap(),
+                widths: vec![2; 3],
+                texts: vec![4, 4],
+                dead: vec![false; 6],
+                deviation: None,
+                seed: 0,
+                as_published: false,
+                column: None,
+                tally: Tally::Given { scores: vec![0.5; 6], position: 0, unsettled: unsettled.clone() },
+            };
+            assert_eq!(record.unsettled(), unsettled);
+            let bundle = record.to_bundle(&Metadata::new()).unwrap();
+            let file = TensorFile::from_bytes("l1".as_ref(), bundle.to_bytes().unwrap()).unwrap();
+            assert_eq!(file.metadata().get(rank::UNSETTLED).map(String::as_str), said);
+        }
     }
 }

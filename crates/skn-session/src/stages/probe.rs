@@ -579,8 +579,8 @@ impl<'a> Probing<'a> {
         if !record.unsettled().is_empty() {
             let layers: Vec<String> = record.unsettled().iter().map(usize::to_string).collect();
             tracing::warn!(
-                "ranking l1: the regressions of layers {} have not come near enough to what is sought in the steps that they have; \
-                 take their scores as rough, as the file says (`skn.unsettled`)",
+                "ranking l1: regressions that stopped before they came near what is sought, by layers: {}; take the scores there as \
+                 rough, as the file says (`skn.unsettled`)",
                 layers.join(", ")
             );
         }
